@@ -1,0 +1,1 @@
+"""What every MIRAGE service is built with."""

@@ -1,0 +1,31 @@
+"""The limits that callers can rely on; beyond them a request gets a catalogue error, never a silent change."""
+
+import re
+
+from mirage_core.errors import Code, MirageError
+
+TEXT_CHARS = 2_000
+CAPTION_CHARS = 20_000
+COMMENT_CHARS = 1_000
+K_DEFAULT = 10
+K_MAX = 100
+TERMS_MAX = 16
+TEXTS_MAX = 64
+IDS_MAX = 1_000
+EXCLUDE_MAX = 100
+FACET_VALUES_MAX = 64
+IMAGE_BYTES = 20 * 2**20
+IMAGE_PIXELS = 50_000_000
+IMAGE_SIDE_MIN = 16
+CHUNK_BYTES = 2**20
+# One image, its fields and gRPC's framing; anything larger is refused before it is read.
+MESSAGE_BYTES = 25 * 2**20
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+
+def check_id(value: str) -> str:
+    """The record id unchanged; raises ID_INVALID unless it has the form that protos/mirage/v1/common.proto states."""
+    if not ID_PATTERN.fullmatch(value) or ".." in value:
+        raise MirageError(Code.ID_INVALID)
+    return value

@@ -1,0 +1,126 @@
+"""The server every gRPC service runs in: health, reflection, interceptors, bounded messages, graceful end."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mirage_core import channels, limits, telemetry
+from mirage_core.interceptors import CallInterceptor
+from mirage_core.settings import ServiceSettings
+
+_log = telemetry.get_logger()
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class GrpcServer:
+    """A grpc.aio server that answers NOT_SERVING for each service until `set_serving` says otherwise."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._health = health.aio.HealthServicer()
+        self._serving: dict[str, bool] = {}
+        self._started = False
+        self._stopping = asyncio.Event()
+        self.port = settings.port
+        self._server = grpc.aio.server(
+            interceptors=[CallInterceptor(api_keys=settings.api_keys)],
+            options=[
+                ("grpc.max_receive_message_length", limits.MESSAGE_BYTES),
+                ("grpc.max_send_message_length", limits.MESSAGE_BYTES),
+                # Two processes on one port would share its calls by chance: fail at start instead.
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                # Small replies leave at once.
+                ("grpc.optimization_target", "latency"),
+            ],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    def add(self, register: Callable[[Any, grpc.aio.Server], None], servicer: object, name: str) -> None:
+        """Registers a servicer under its full protobuf name, NOT_SERVING."""
+        register(servicer, self._server)
+        self._serving[name] = False
+
+    async def start(self) -> None:
+        """Listens; from now on health answers. Raises OSError where the address is taken. A second call does nothing."""
+        if self._started:
+            return
+        self._started = True
+        reflection.enable_server_reflection(
+            [*self._serving, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+        )
+        for name in ("", *self._serving):
+            await self._health.set(name, NOT_SERVING)
+        address = self._settings.host
+        if not address.startswith("unix:"):
+            host = f"[{address}]" if ":" in address else address
+            address = f"{host}:{self._settings.port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}") from error
+        await self._server.start()
+        if self._settings.metrics_port is not None:
+            telemetry.serve_metrics(self._settings.host, self._settings.metrics_port)
+        _log.info("listening", address=address, port=self.port)
+
+    async def set_serving(self, name: str, *, serving: bool) -> None:
+        """Sets one service's health; the server's own ("") is SERVING while all of them are."""
+        self._serving[name] = serving
+        await self._health.set(name, SERVING if serving else NOT_SERVING)
+        await self._health.set("", SERVING if all(self._serving.values()) else NOT_SERVING)
+
+    async def stop(self) -> None:
+        """Turns health to NOT_SERVING, lets running calls end within `drain_s`, then closes."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._settings.drain_s)
+
+    async def wait_for_signal(self) -> None:
+        """Returns at SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        await self._stopping.wait()
+
+
+Setup = Callable[[GrpcServer, AsyncExitStack], Awaitable[None]]
+
+
+def run_service(settings: ServiceSettings, service: str, setup: Setup) -> None:
+    """Runs one service until SIGTERM or SIGINT.
+
+    `setup(server, stack)` adds the servicers, awaits `server.start()` (from then on health says NOT_SERVING), loads and
+    warms up what they need, and calls `set_serving`. What must be closed goes on the stack. An error in it ends the process.
+    """
+    telemetry.configure_logging(service, level=settings.log_level, form=settings.log_format)
+    channels.set_service_key(settings.service_key)
+    asyncio.run(_run(settings, setup))
+
+
+async def _run(settings: ServiceSettings, setup: Setup) -> None:
+    async with AsyncExitStack() as stack:
+        server = GrpcServer(settings)
+        stop = asyncio.create_task(server.wait_for_signal())
+        ready = asyncio.create_task(_set_up(server, stack, setup))
+        await asyncio.wait((stop, ready), return_when=asyncio.FIRST_COMPLETED)
+        if ready.done():
+            ready.result()
+            await stop
+        else:
+            ready.cancel()
+        _log.info("stopping")
+        await server.stop()
+
+
+async def _set_up(server: GrpcServer, stack: AsyncExitStack, setup: Setup) -> None:
+    await setup(server, stack)
+    await server.start()

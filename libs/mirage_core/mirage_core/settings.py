@@ -1,0 +1,126 @@
+"""Settings: one frozen class per service, read from MIRAGE_<SERVICE>_* variables."""
+
+import hashlib
+import hmac
+import ipaddress
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who calls: the name of the API key, or the peer's address where no keys are set."""
+
+    name: str
+    admin: bool = False
+
+
+class ApiKeys:
+    """The API keys that a server accepts; none at all means that it asks for none.
+
+    Keys are kept as SHA-256 digests, so that neither a log line nor a dump of the settings shows one.
+    """
+
+    def __init__(self, keys: dict[bytes, Identity]) -> None:
+        self._keys = keys
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `name:key` and `name:key:admin`, separated by commas. Raises ValueError (which never quotes a key)."""
+        keys: dict[bytes, Identity] = {}
+        for index, item in enumerate(filter(None, (part.strip() for part in text.split(",")))):
+            name, _, rest = item.partition(":")
+            key, _, role = rest.partition(":")
+            if not name or len(key) < 16 or role not in ("", "admin"):
+                raise ValueError(
+                    f"API key number {index + 1}: expected name:key or name:key:admin, key of 16 or more characters"
+                )
+            keys[hashlib.sha256(key.encode()).digest()] = Identity(name, admin=role == "admin")
+        return cls(keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def identify(self, key: str) -> Identity | None:
+        """The identity behind a key, in time that does not depend on how much of it is right; None for an unknown one."""
+        digest = hashlib.sha256(key.encode()).digest()
+        found: Identity | None = None
+        for known, identity in self._keys.items():
+            if hmac.compare_digest(known, digest):
+                found = identity
+        return found
+
+    def __repr__(self) -> str:
+        return f"ApiKeys({[identity.name for identity in self._keys.values()]})"
+
+
+def _api_keys(value: Any) -> ApiKeys:
+    return value if isinstance(value, ApiKeys) else ApiKeys.parse(str(value or ""))
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost, a loopback address and a unix socket."""
+    if host == "localhost" or host.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class ServiceSettings(BaseSettings):
+    """What every service can be told. Subclasses set the prefix with `service_config` and add their own fields."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on; another than loopback needs MIRAGE_API_KEYS.")
+    port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of the Prometheus metrics; off where unset."
+    )
+    drain_s: float = Field(5.0, ge=0, le=300, description="Seconds that running calls get to end at shutdown.")
+    api_keys: Annotated[ApiKeys, NoDecode, BeforeValidator(_api_keys)] = Field(
+        default_factory=lambda: ApiKeys({}),
+        validation_alias=AliasChoices("MIRAGE_API_KEYS", "api_keys"),
+        description="name:key or name:key:admin, separated by commas. With keys set, every call needs one.",
+    )
+    service_key: str = Field(
+        "",
+        repr=False,
+        validation_alias=AliasChoices("MIRAGE_SERVICE_KEY", "service_key"),
+        description="The API key that this service sends to the others.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias=AliasChoices("MIRAGE_LOG_LEVEL", "log_level"), description="Least severe line logged."
+    )
+    log_format: Literal["json", "console"] = Field(
+        "json", validation_alias=AliasChoices("MIRAGE_LOG_FORMAT", "log_format"), description="Form of the log lines."
+    )
+
+    @model_validator(mode="after")
+    def _closed_unless_keyed(self) -> Self:
+        if not is_loopback(self.host) and not self.api_keys:
+            raise ValueError(f"refusing to listen on {self.host} without API keys: set MIRAGE_API_KEYS")
+        return self
+
+
+def service_config(prefix: str) -> SettingsConfigDict:
+    """The model_config of a service's settings class, for variables that begin with `prefix`."""
+    return SettingsConfigDict(
+        env_prefix=prefix, frozen=True, extra="ignore", arbitrary_types_allowed=True, populate_by_name=True
+    )
+
+
+def settings_table(settings: type[ServiceSettings]) -> str:
+    """The settings as a Markdown table: variable, default, meaning."""
+    prefix = str(settings.model_config.get("env_prefix", ""))
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in settings.model_fields.items():
+        alias = field.validation_alias
+        variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{prefix}{name.upper()}"
+        default = "" if field.default_factory or field.default is None else str(field.get_default())
+        lines.append(f"| `{variable}` | {f'`{default}`' if default else ''} | {field.description or ''} |")
+    return "\n".join(lines) + "\n"

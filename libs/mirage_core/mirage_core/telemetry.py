@@ -1,0 +1,77 @@
+"""Structured logs and Prometheus metrics. Neither ever holds a query, a caption, an image or a key."""
+
+import logging
+import sys
+from collections.abc import MutableMapping, Sequence
+from typing import Any, cast
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from mirage_core import context
+
+# From half a millisecond (a cached text) to half a minute (a large image on a slow machine).
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+def _add_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if request_id := context.request_id.get():
+        event.setdefault("request_id", request_id)
+    return event
+
+
+def configure_logging(service: str, *, level: str = "INFO", form: str = "json") -> None:
+    """Sends every log line of this process to standard error, as JSON or for a terminal, with service and request id."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_request,
+    ]
+    renderer: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    logging.basicConfig(
+        handlers=[handler], level=max(logging.getLevelNamesMapping()[level], logging.WARNING), force=True
+    )
+
+
+def get_logger() -> structlog.typing.FilteringBoundLogger:
+    """The logger: `log.info("event", key=value)`."""
+    return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
+
+
+def counter(name: str, doc: str, labels: Sequence[str] = ()) -> Counter:
+    """A counter named mirage_<name>."""
+    return Counter(f"mirage_{name}", doc, labels)
+
+
+def gauge(name: str, doc: str, labels: Sequence[str] = ()) -> Gauge:
+    """A gauge named mirage_<name>."""
+    return Gauge(f"mirage_{name}", doc, labels)
+
+
+def histogram(name: str, doc: str, labels: Sequence[str] = (), *, buckets: Sequence[float] = _BUCKETS) -> Histogram:
+    """A histogram named mirage_<name>; buckets in seconds unless given."""
+    return Histogram(f"mirage_{name}", doc, labels, buckets=buckets)
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Serves /metrics in a thread of its own."""
+    start_http_server(port, addr=host)

@@ -1,0 +1,53 @@
+import asyncio
+import threading
+
+import pytest
+
+from mirage_core.errors import Code, MirageError
+from mirage_core.executor import BoundedExecutor
+
+
+async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again() -> None:
+    executor = BoundedExecutor(workers=1, queue_limit=1, name="test")
+    release = threading.Event()
+    running = asyncio.create_task(executor.run(release.wait))
+    waiting = asyncio.create_task(executor.run(release.wait))
+    await asyncio.sleep(0)
+    with pytest.raises(MirageError) as caught:
+        await executor.run(release.wait)
+    release.set()
+    await asyncio.gather(running, waiting)
+    assert caught.value.code is Code.QUEUE_FULL
+    assert caught.value.retry_after_s is not None
+    executor.close()
+
+
+async def test_places_are_free_again_after_failures() -> None:
+    executor = BoundedExecutor(workers=1, queue_limit=0, name="test")
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no"):
+            await executor.run(fail)
+        async with asyncio.timeout(5):
+            while executor.pending:
+                await asyncio.sleep(0)
+    assert (await executor.run(lambda: 7)).value == 7
+    executor.close()
+
+
+async def test_a_cancelled_call_that_waits_never_starts() -> None:
+    executor = BoundedExecutor(workers=1, queue_limit=1, name="test")
+    release, started = threading.Event(), threading.Event()
+    running = asyncio.create_task(executor.run(release.wait))
+    waiting = asyncio.create_task(executor.run(started.set))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    release.set()
+    await running
+    await executor.run(int)
+    assert not started.is_set()
+    executor.close()
