@@ -1,0 +1,103 @@
+# MIRAGE: the commands. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+VENV_BUILD := .venv-build
+BIN := $(CURDIR)/$(VENV)/bin
+BIN_BUILD := $(CURDIR)/$(VENV_BUILD)/bin
+PARTS := libs/mirage libs/mirage_core services/encoder services/retriever services/gateway models atlas launcher
+PROJECTS := $(PARTS:%=%/pyproject.toml)
+EDITABLE := $(PARTS:%=-e %)
+PORT ?= 8080
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo down test check lint types protos protos-check lock lock-check docs docs-check bench setup-dev \
+	setup-build test-build test-qdrant test-durability mini-bundle clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: $(VENV)/.runtime ## Install what `make demo` needs into .venv (no torch)
+setup-dev: $(VENV)/.dev ## The same and what tests and checks need
+setup-build: $(VENV_BUILD)/.build ## Install what building and training models needs into .venv-build (torch)
+
+demo: setup ## Start everything on this machine with the mini models and the demo atlas
+	@$(BIN)/mirage up --port $(PORT)
+
+down: ## Stop what `make demo` or `mirage up --detach` started
+	@$(BIN)/mirage down
+
+test: setup-dev ## Run the tests (needs Chromium for the page's)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup-dev lint types protos-check docs-check lock-check ## Lint, types, contracts, generated files and locks
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	$(BIN)/mypy
+
+protos: setup-dev ## Generate the stubs of protos/ anew
+	tools/generate_stubs.sh
+
+protos-check:
+	cd protos && $(BIN)/buf lint && $(BIN)/buf format --diff --exit-code
+	tools/generate_stubs.sh --check
+	tools/check_breaking.sh
+
+docs: setup-dev ## Write the generated tables in docs and READMEs anew
+	$(BIN)/python tools/generate_docs.py
+
+docs-check:
+	$(BIN)/python tools/generate_docs.py --check
+
+lock: setup-dev ## Resolve requirements/*.txt anew
+	tools/lock.sh
+
+lock-check:
+	tools/lock.sh --check
+
+bench: setup-dev setup-build ## Measure against peers on this machine; writes reports/bench.md and .json
+	$(BIN_BUILD)/python -m bench --out reports
+
+test-build: setup-build ## Run the tests that need torch: builder, parity, training
+	$(BIN_BUILD)/python -m pytest -c tools/pytest-build.ini --rootdir=. models/tests_build $(ARGS)
+
+test-qdrant: setup-dev ## Run the engine contract on a real Qdrant: make test-qdrant URL=http://localhost:6333
+	@test -n "$(URL)" || { echo "URL=http://host:6333 is missing" >&2; exit 2; }
+	MIRAGE_TEST_QDRANT_URL=$(URL) $(BIN)/python -m pytest services/retriever/tests -k qdrant $(ARGS)
+
+test-durability: setup-dev ## Kill the retriever 20 times while 5,000 records are written
+	$(BIN)/python -m pytest tests/faults --full $(ARGS)
+
+mini-bundle: setup-build ## Build the mini CLIP's bundle from its checkpoint
+	$(BIN_BUILD)/python -m mirage_models.build --source models/mini/clip/checkpoint --out models/mini/clip/bundle \
+		--calibration atlas/mirage_atlas/demo/data --match models/mini/clip/match.json --replace
+
+clean: ## Remove environments and caches
+	rm -rf $(VENV) $(VENV_BUILD) .mypy_cache .ruff_cache .pytest_cache reports
+
+$(VENV)/.bootstrap: requirements/bootstrap.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MIRAGE needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.bootstrap requirements/runtime.txt $(PROJECTS)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/runtime.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# torch by pip, because a machine may keep its large files at hand for pip; all the rest by uv, which resolves it in seconds.
+$(VENV_BUILD)/.build: requirements/bootstrap.txt requirements/torch.txt requirements/build.txt $(PROJECTS)
+	$(PYTHON) -m venv $(VENV_BUILD)
+	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --require-hashes -r requirements/build.txt
+	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@

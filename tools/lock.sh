@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Resolves requirements/*.txt (hashed, no host named) from the parts' pyproject.toml files and requirements/*.in.
+# With --check: fails where a lock no longer fits its sources. Versions change only when a lock is deleted first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv=${VENV:-.venv}/bin/uv
+out=requirements
+if [[ ${1:-} == --check ]]; then
+  out=$(mktemp -d)
+  trap 'rm -rf "$out"' EXIT
+  cp requirements/*.txt requirements/*.in "$out"
+fi
+
+parts=(libs/mirage libs/mirage_core services/encoder services/retriever services/gateway models atlas launcher)
+own=(--no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-encoder
+  --no-emit-package mirage-retriever --no-emit-package mirage-gateway --no-emit-package mirage-models
+  --no-emit-package mirage-atlas --no-emit-package mirage-launcher)
+common=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "${own[@]}")
+
+compile() { # compile NAME ARGUMENT...
+  local name=$1; shift
+  "$uv" pip compile "${common[@]}" "$@" --output-file "$out/$name.txt" >/dev/null
+}
+
+compile bootstrap "$out/bootstrap.in"
+compile runtime "${parts[@]/%//pyproject.toml}"
+compile dev -c "$out/runtime.txt" "$out/dev.in"
+for service in encoder retriever gateway; do
+  compile "$service" -c "$out/runtime.txt" "services/$service/pyproject.toml"
+done
+compile torch "$out/torch.in"
+# torch and what it alone brings are in torch.txt.
+mapfile -t heavy < <(sed -nE 's/^([a-z0-9_.-]+)==.*/\1/p' "$out/torch.txt" | grep -E '^(torch|torchvision|triton|nvidia-|cuda-)')
+compile build "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" "$out/build.in" "${parts[@]/%//pyproject.toml}"
+
+if grep -nE '(https?|file)://' "$out"/*.txt; then
+  echo "a lock names a host or a path" >&2; exit 1
+fi
+if [[ $out != requirements ]]; then
+  for file in requirements/*.txt; do
+    diff -u "$file" "$out/$(basename "$file")" || { echo "$file is stale: run 'make lock'" >&2; exit 1; }
+  done
+fi
