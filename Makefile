@@ -97,7 +97,7 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 $(VENV_BUILD)/.build: requirements/bootstrap.txt requirements/torch.txt requirements/build.txt $(PROJECTS)
 	$(PYTHON) -m venv $(VENV_BUILD)
 	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
-	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/torch.txt
 	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --require-hashes -r requirements/build.txt
 	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@

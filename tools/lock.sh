@@ -3,11 +3,10 @@
 # With --check: fails where a lock no longer fits its sources. Versions change only when a lock is deleted first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-uv=${VENV:-.venv}/bin/uv
+uv=${UV:-${VENV:-.venv}/bin/uv}
 out=requirements
 if [[ ${1:-} == --check ]]; then
   out=$(mktemp -d)
-  trap 'rm -rf "$out"' EXIT
   cp requirements/*.txt requirements/*.in "$out"
 fi
 
@@ -22,16 +21,24 @@ compile() { # compile NAME ARGUMENT...
   "$uv" pip compile "${common[@]}" "$@" --output-file "$out/$name.txt" >/dev/null
 }
 
+# The parts by path: a package of the same name in a registry can never take their place.
+mine=$(mktemp)
+trap 'rm -rf "$mine"; [[ $out == requirements ]] || rm -rf "$out"' EXIT
+printf -- '-e %s\n' "${parts[@]}" >"$mine"
+only() { # only PART...: these parts and the libraries, as a requirements file on standard output
+  printf -- '-e %s\n' libs/mirage libs/mirage_core "$@"
+}
+
 compile bootstrap "$out/bootstrap.in"
-compile runtime "${parts[@]/%//pyproject.toml}"
+compile runtime "$mine"
 compile dev -c "$out/runtime.txt" "$out/dev.in"
 for service in encoder retriever gateway; do
-  compile "$service" -c "$out/runtime.txt" "services/$service/pyproject.toml"
+  compile "$service" -c "$out/runtime.txt" <(only "services/$service")
 done
 compile torch "$out/torch.in"
 # torch and what it alone brings are in torch.txt.
 mapfile -t heavy < <(sed -nE 's/^([a-z0-9_.-]+)==.*/\1/p' "$out/torch.txt" | grep -E '^(torch|torchvision|triton|nvidia-|cuda-)')
-compile build "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" "$out/build.in" "${parts[@]/%//pyproject.toml}"
+compile build "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" "$out/build.in" "$mine"
 
 if grep -nE '(https?|file)://' "$out"/*.txt; then
   echo "a lock names a host or a path" >&2; exit 1
