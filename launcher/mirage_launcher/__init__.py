@@ -1,0 +1,1 @@
+"""Runs all services of MIRAGE on one machine."""

@@ -1,0 +1,6 @@
+"""What callers of MIRAGE import: `mirage.client` over HTTP, `mirage.v1` over gRPC, and the `mirage` command.
+
+Nothing is imported here, so that the command starts at once.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,55 @@
+"""`mirage compare`: a query and its shifted form side by side."""
+
+import click
+
+from mirage.cli.options import open_client, parse_where, query_options, server_options
+from mirage.cli.output import labels_text, note, print_json, print_table
+from mirage.cli.results import MATCH_NOTES, show_query
+from mirage.queries import Query, VectorSpace
+from mirage.replies import Comparison
+
+
+@click.command("compare")
+@click.argument("text")
+@click.option("--minus", metavar="T", help="Phrase taken away.")
+@click.option("--plus", metavar="T", help="Phrase added.")
+@query_options
+@server_options
+def command(
+    text: str,
+    minus: str | None,
+    plus: str | None,
+    k: int,
+    where: tuple[str, ...],
+    min_score: float | None,
+    vectors: VectorSpace,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Show what TEXT finds beside what `TEXT - minus + plus` finds.
+
+    mirage compare "axial T1 of the ventricles" --minus axial --plus sagittal
+    """
+    if minus is None and plus is None:
+        raise click.UsageError("Give --minus T, --plus T or both.")
+    like = Query((), vectors=vectors, k=k, where=parse_where(where), min_score=min_score)
+    with open_client(url) as client:
+        comparison = client.compare(text, minus=minus, plus=plus, like=like)
+    if as_json:
+        print_json(comparison.raw)
+    else:
+        _show(comparison)
+
+
+def _show(comparison: Comparison) -> None:
+    show_query(comparison.shifted.query)
+    for side, reply in (("base", comparison.base), ("shifted", comparison.shifted)):
+        if remark := MATCH_NOTES.get(reply.match):
+            note(f"{side}: {remark}")
+    note(f"cosine of the two queries: {comparison.shift:.3f}")
+    rows = [
+        (side, f"{one.score:.4f}", one.id, one.caption, labels_text(one.labels))
+        for side, reply in (("base", comparison.base), ("shifted", comparison.shifted))
+        for one in reply.results
+    ]
+    print_table(("side", "score", "id", "caption", "labels"), rows)

@@ -1,0 +1,100 @@
+"""The command's entry: finds the verb, runs it, turns errors into messages and exit codes (0, 1 error, 2 usage)."""
+
+import os
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from mirage import __version__
+from mirage.cli.output import print_json
+from mirage.errors import ClientError
+
+VERBS = (
+    "up",
+    "down",
+    "status",
+    "search",
+    "compare",
+    "similar",
+    "record",
+    "image",
+    "facets",
+    "index",
+    "models",
+)
+INTERRUPTED = 130
+
+
+class Verbs(click.Group):
+    """The verbs, each the `command` of mirage.cli.<verb>."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order in which a newcomer meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command; None for an unknown one."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"mirage.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest verb named where there is none of that name."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], VERBS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " See `mirage --help`."
+            raise click.UsageError(f"No such verb: {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mirage")
+def mirage() -> None:
+    """MIRAGE finds, compares and explains medical images for teaching. For education, not for diagnosis.
+
+    Start it with `mirage up`, then ask: mirage search "axial T1 through the lateral ventricles"
+
+    The address is taken from MIRAGE_URL (default http://localhost:8080), the key, where the server asks for one, from
+    MIRAGE_API_KEY.
+    """
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line and gives its exit code. Never raises."""
+    as_json = "--json" in arguments
+    try:
+        outcome: Any = mirage.main(args=arguments, prog_name="mirage", standalone_mode=False)
+        sys.stdout.flush()
+        return outcome if isinstance(outcome, int) else 0
+    except click.UsageError as error:
+        error.show()
+        if as_json:
+            print_json({"code": "USAGE", "detail": error.format_message()})
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return 1
+    except ClientError as error:
+        click.echo(f"error: {error} [{error.code}]", err=True)
+        if as_json:
+            print_json(error.problem())
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`mirage search ... | head -1`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def main() -> NoReturn:
+    """Runs the command line of this process."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""`mirage image`: fetches an image file."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mirage.cli.options import open_client, server_options
+from mirage.cli.output import note, print_json
+from mirage.errors import InputError
+
+
+@click.command("image")
+@click.argument("record_id", metavar="ID")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="Where to; - for standard output.",
+)
+@click.option(
+    "--variant",
+    type=click.Choice(["display", "original", "thumbnail"]),
+    default="display",
+    show_default=True,
+    help="What a browser can show, the file as stored, or a small WebP.",
+)
+@server_options
+def command(
+    record_id: str,
+    output: Path,
+    variant: Literal["display", "original", "thumbnail"],
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Fetch the image of record ID into a file."""
+    to_stdout = str(output) == "-"
+    if to_stdout and (as_json or sys.stdout.isatty()):
+        raise click.UsageError("An image goes to standard output only into a pipe, and without --json.")
+    with open_client(url) as client:
+        image = client.image(record_id, variant=variant)
+    if to_stdout:
+        sys.stdout.buffer.write(image.data)
+        return
+    _write(output, image.data)
+    if as_json:
+        print_json({"id": record_id, "file": str(output), "media_type": image.media_type, "bytes": len(image.data)})
+    else:
+        note(f"{output}: {image.media_type}, {len(image.data):,} bytes")
+
+
+def _write(path: Path, data: bytes) -> None:
+    # Beside its place first: a full disk must not leave half a file under the name asked for.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}") from error

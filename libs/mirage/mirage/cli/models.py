@@ -1,0 +1,1 @@
+"""`mirage models`: the bundles on this machine."""

@@ -1,0 +1,75 @@
+"""The options that verbs share, and how their values are read."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mirage.errors import InputError
+
+if TYPE_CHECKING:
+    from mirage.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+IMAGE_BYTES = 20 * 2**20
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the gateway's JSON.")
+url_option = click.option("--url", envvar="MIRAGE_URL", metavar="URL", help="Gateway; default http://localhost:8080.")
+where_option = click.option(
+    "--where", "-w", multiple=True, metavar="FACET=VALUE", help="Keep records with this label; repeat for more."
+)
+image_path = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+def server_options(verb: F) -> F:
+    """Adds `--url` and `--json`."""
+    return url_option(json_option(verb))
+
+
+def query_options(verb: F) -> F:
+    """Adds `-k`, `--where`, `--min-score` and `--vectors`."""
+    for option in (
+        click.option(
+            "--vectors",
+            type=click.Choice(["image", "caption", "fused"]),
+            default="image",
+            show_default=True,
+            help="Compare with the images' vectors, the captions', or fuse both rankings.",
+        ),
+        click.option("--min-score", type=float, metavar="S", help="Leave out results with a cosine below S (-1 to 1)."),
+        where_option,
+        click.option("-k", type=int, default=10, show_default=True, metavar="K", help="How many results, 1 to 100."),
+    ):
+        verb = option(verb)
+    return verb
+
+
+def parse_where(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """`plane=axial` pairs as a filter: values of one facet are alternatives. Raises click.BadParameter."""
+    where: dict[str, tuple[str, ...]] = {}
+    for pair in pairs:
+        facet, equals, value = pair.partition("=")
+        if not (facet.strip() and equals and value.strip()):
+            raise click.BadParameter(f"{pair!r} is not FACET=VALUE, such as plane=axial", param_hint="--where")
+        where[facet.strip()] = (*where.get(facet.strip(), ()), value.strip())
+    return where
+
+
+def read_image(path: Path) -> bytes:
+    """An image file to send. Raises InputError where it is too large or cannot be read."""
+    try:
+        if path.stat().st_size > IMAGE_BYTES:
+            raise InputError(f"{path} has more than {IMAGE_BYTES // 2**20} MB, the most that the server takes")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read") from error
+
+
+def open_client(url: str | None) -> "Client":
+    """A client of the gateway that the options name."""
+    # Imported here: `mirage --help` must not wait for an HTTP library.
+    from mirage.client import Client
+
+    return Client(url)

@@ -1,0 +1,35 @@
+"""How search results are shown."""
+
+from mirage.cli.output import labels_text, note, plain, print_table
+from mirage.replies import QueryReport, SearchReply
+
+MATCH_NOTES = {
+    "weak": "match weak: look at these results with doubt",
+    "none": "match none: the atlas probably holds nothing about this; the nearest images follow",
+}
+
+
+def show_reply(reply: SearchReply) -> None:
+    """The results as a table, with remarks on the query where there is something to say."""
+    show_query(reply.query)
+    if not reply.results:
+        note("no results")
+        return
+    if remark := MATCH_NOTES.get(reply.match):
+        note(remark)
+    print_table(
+        ("score", "id", "caption", "labels"),
+        [(f"{one.score:.4f}", one.id, one.caption, labels_text(one.labels)) for one in reply.results],
+    )
+    if reply.next_page_token:
+        note(f"more: --page {reply.next_page_token}")
+
+
+def show_query(query: QueryReport) -> None:
+    """What the reader should know of how the query was taken."""
+    if query.truncated:
+        cut = ", ".join(repr(plain(term.label)[:40]) for term in query.terms if term.truncated)
+        note(f"longer than the model reads: the end of {cut or 'the text'} was not seen")
+    if len(query.terms) > 1:
+        shares = ", ".join(f"{plain(term.label)[:40]} {term.share:+.2f}" for term in query.terms)
+        note(f"shift {query.shift:.3f}; shares: {shares}")

@@ -1,0 +1,57 @@
+"""`mirage search`: by text, image, record and arithmetic."""
+
+from pathlib import Path
+
+import click
+
+from mirage.cli.options import image_path, open_client, parse_where, query_options, read_image, server_options
+from mirage.cli.output import print_json
+from mirage.cli.results import show_reply
+from mirage.queries import Query, VectorSpace, weighted_terms
+
+
+@click.command("search")
+@click.argument("text", required=False)
+@click.option(
+    "--image", "images", type=image_path, multiple=True, metavar="FILE", help="Add an image: PNG, JPEG, WebP or DICOM."
+)
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Add a record of the atlas.")
+@click.option("--minus", multiple=True, metavar="T", help="Take a phrase away.")
+@click.option("--plus", multiple=True, metavar="T", help="Add a phrase.")
+@query_options
+@click.option("--page", "page_token", metavar="TOKEN", help="Go on where an earlier answer ended.")
+@server_options
+def command(
+    text: str | None,
+    images: tuple[Path, ...],
+    ids: tuple[str, ...],
+    minus: tuple[str, ...],
+    plus: tuple[str, ...],
+    k: int,
+    where: tuple[str, ...],
+    min_score: float | None,
+    vectors: VectorSpace,
+    page_token: str | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Find the images closest to TEXT, to an image, to a record, or to a sum of them.
+
+    mirage search "axial T2 with a lesion" --minus axial --plus sagittal --where sequence=t2
+    """
+    if text is None and not (images or ids or plus):
+        raise click.UsageError("Give a TEXT, --image FILE, --id ID or --plus T.")
+    query = Query(
+        weighted_terms(text, images=map(read_image, images), ids=ids, minus=minus, plus=plus),
+        vectors=vectors,
+        k=k,
+        where=parse_where(where),
+        min_score=min_score,
+        page_token=page_token,
+    )
+    with open_client(url) as client:
+        reply = client.search(query)
+    if as_json:
+        print_json(reply.raw)
+    else:
+        show_reply(reply)

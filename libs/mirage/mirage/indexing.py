@@ -1,0 +1,261 @@
+"""Brings a dataset into the atlas: batches, a few of them at a time, each tried again while the server is busy."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol, TypeGuard, TypeVar
+
+from mirage.errors import ApiError, ClientError, TimedOutError, UnreachableError
+from mirage.replies import Record, UpsertOutcome
+from mirage.uploads import BATCH_BYTES, Upload
+
+# Refusals and failures that pass: the same batch again changes nothing that is stored already.
+PASSING_CODES = frozenset({"QUEUE_FULL", "DEPENDENCY_UNAVAILABLE", "MODEL_NOT_READY", "DEADLINE_EXCEEDED"})
+LONGEST_PAUSE_S = 10.0
+COMPLAINTS_KEPT = 1000
+
+T = TypeVar("T")
+
+
+class SourceRecord(Protocol):
+    """A dataset's record, as `mirage_atlas` reads it."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102 -- the fields of mirage.v1.Record
+    @property
+    def caption(self) -> str: ...  # noqa: D102
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]: ...  # noqa: D102
+    @property
+    def original_labels(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def licence(self) -> str: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
+    @property
+    def attribution(self) -> str: ...  # noqa: D102
+    @property
+    def sha256(self) -> str: ...  # noqa: D102
+
+    def read_image(self) -> bytes:
+        """The image file's bytes; raises OSError."""
+
+
+class Atlas(Protocol):
+    """What indexing needs of a client; `mirage.client.Client` is one."""
+
+    def upsert(self, uploads: Iterable[Upload]) -> tuple[UpsertOutcome, ...]:
+        """Stores records."""
+
+    def record(self, record_id: str) -> Record:
+        """One record; ApiError RECORD_NOT_FOUND where there is none."""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """A row or record that did not get in: where it stands (`line 7`, or the id), and why."""
+
+    where: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How far an index run is. `skipped` were found in the atlas already and not sent."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    bad_rows: int = 0
+    elapsed_s: float = 0.0
+    complaints: tuple[Complaint, ...] = field(default=(), repr=False)
+
+    @property
+    def seen(self) -> int:
+        """Rows dealt with."""
+        return self.stored + self.rejected + self.bad_rows
+
+    @property
+    def stored(self) -> int:
+        """Records that are in the atlas now."""
+        return self.created + self.updated + self.unchanged + self.skipped
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.seen / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How hard to push: records in a batch, batches at a time, and how long to try while the server is not there."""
+
+    batch: int = 32
+    parallel: int = 2
+    patience_s: float = 60.0
+
+
+class Indexer:
+    """One run over a dataset. Records are idempotent on the server, so a run can be repeated at any time."""
+
+    def __init__(
+        self,
+        atlas: Atlas,
+        *,
+        resume: bool = False,
+        pace: Pace | None = None,
+        report: Callable[[Tally], None] | None = None,
+    ) -> None:
+        self._atlas = atlas
+        self._resume = resume
+        self._pace = pace or Pace()
+        self._report = report or (lambda _tally: None)
+        self._tally = Tally()
+        self._started = 0.0
+
+    def run(self, rows: Iterable[object]) -> Tally:
+        """Sends every record of `rows`; rows without a `read_image` (bad ones: `line`, `reason`) are counted.
+
+        Raises ClientError where the server refuses as a whole or stays away; what was acknowledged is stored.
+        """
+        self._started = time.monotonic()
+        running: set[Future[Tally]] = set()
+        with ThreadPoolExecutor(self._pace.parallel, thread_name_prefix="index") as pool:
+            try:
+                for batch in self._batches(rows):
+                    while len(running) >= self._pace.parallel:
+                        running = self._collect(running)
+                    running.add(pool.submit(self._send, batch))
+                while running:
+                    running = self._collect(running)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return self._tally
+
+    def _collect(self, running: set[Future[Tally]]) -> set[Future[Tally]]:
+        done, rest = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            self._add(future.result())
+        return rest
+
+    def _add(self, more: Tally) -> None:
+        mine = self._tally
+        counts = ("created", "updated", "unchanged", "skipped", "rejected", "bad_rows")
+        self._tally = Tally(
+            **{name: getattr(mine, name) + getattr(more, name) for name in counts},
+            elapsed_s=time.monotonic() - self._started,
+            complaints=(mine.complaints + more.complaints)[:COMPLAINTS_KEPT],
+        )
+        self._report(self._tally)
+
+    def _batches(self, rows: Iterable[object]) -> Iterator[list[SourceRecord]]:
+        batch: list[SourceRecord] = []
+        for row in rows:
+            if _is_record(row):
+                batch.append(row)
+                if len(batch) == self._pace.batch:
+                    yield batch
+                    batch = []
+            else:
+                complaint = Complaint(f"line {getattr(row, 'line', '?')}", "BAD_ROW", str(getattr(row, "reason", row)))
+                self._add(Tally(bad_rows=1, complaints=(complaint,)))
+        if batch:
+            yield batch
+
+    def _send(self, records: list[SourceRecord]) -> Tally:
+        tally = Tally()
+        uploads: list[Upload] = []
+        size = 0
+        for record in records:
+            try:
+                image = record.read_image()
+            except OSError:
+                complaint = Complaint(record.id, "IMAGE_UNREADABLE", "the image file cannot be read")
+                tally = replace(tally, rejected=tally.rejected + 1, complaints=(*tally.complaints, complaint))
+                continue
+            upload = _upload(record, image)
+            if self._resume and self._persist(partial(self._is_stored, upload)):
+                tally = replace(tally, skipped=tally.skipped + 1)
+                continue
+            if uploads and size + len(image) > BATCH_BYTES:
+                tally = self._upsert(uploads, tally)
+                uploads, size = [], 0
+            uploads.append(upload)
+            size += len(image)
+        return self._upsert(uploads, tally) if uploads else tally
+
+    def _upsert(self, uploads: list[Upload], tally: Tally) -> Tally:
+        outcomes = self._persist(lambda: self._atlas.upsert(uploads))
+        counts = {
+            "created": tally.created,
+            "updated": tally.updated,
+            "unchanged": tally.unchanged,
+            "rejected": tally.rejected,
+        }
+        complaints = list(tally.complaints)
+        for outcome in outcomes:
+            counts[outcome.state] += 1
+            if outcome.state == "rejected":
+                complaints.append(Complaint(outcome.id, outcome.code, outcome.message))
+        return replace(tally, **counts, complaints=tuple(complaints))
+
+    def _is_stored(self, upload: Upload) -> bool:
+        try:
+            return is_same(self._atlas.record(upload.id), upload)
+        except ApiError as error:
+            if error.code in ("RECORD_NOT_FOUND", "ID_INVALID"):
+                return False
+            raise
+
+    def _persist(self, call: Callable[[], T]) -> T:
+        give_up = time.monotonic() + self._pace.patience_s
+        pause_s = 0.2
+        while True:
+            try:
+                return call()
+            except ClientError as error:
+                if not _passes(error) or time.monotonic() > give_up:
+                    raise
+                told = error.retry_after_s if isinstance(error, ApiError) else None
+                time.sleep(min(told or pause_s, LONGEST_PAUSE_S))
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+def is_same(stored: Record, upload: Upload) -> bool:
+    """True where the atlas holds exactly this record and this image."""
+    return (
+        stored.image_sha256 == hashlib.sha256(upload.image).hexdigest()
+        and stored.caption == upload.caption
+        and {facet: sorted(values) for facet, values in stored.labels.items()}
+        == {facet: sorted(values) for facet, values in upload.labels.items()}
+        and dict(stored.original_labels) == dict(upload.original_labels)
+        and (stored.licence, stored.source, stored.attribution) == (upload.licence, upload.source, upload.attribution)
+    )
+
+
+def _is_record(row: object) -> TypeGuard[SourceRecord]:
+    return hasattr(row, "read_image")
+
+
+def _upload(record: SourceRecord, image: bytes) -> Upload:
+    return Upload(
+        id=record.id,
+        caption=record.caption,
+        image=image,
+        labels=record.labels,
+        original_labels=record.original_labels,
+        licence=record.licence,
+        source=record.source,
+        attribution=record.attribution,
+    )
+
+
+def _passes(error: ClientError) -> bool:
+    return isinstance(error, UnreachableError | TimedOutError) or error.code in PASSING_CODES

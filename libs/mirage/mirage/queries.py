@@ -1,0 +1,86 @@
+"""What can be asked: a weighted sum of terms, and how its results are chosen."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+VectorSpace = Literal["image", "caption", "fused"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a query: exactly one of `text`, `image` (file bytes), `id` and `vector`, and a finite weight."""
+
+    text: str | None = None
+    image: bytes | None = field(default=None, repr=False)
+    id: str | None = None
+    vector: Sequence[float] | None = field(default=None, repr=False)
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.text, self.image, self.id, self.vector)) != 1:
+            raise ValueError("a term is exactly one of text, image, id and vector")
+
+    def to_json(self) -> dict[str, Any]:
+        """The term as the gateway reads it."""
+        body: dict[str, Any] = {}
+        if self.text is not None:
+            body["text"] = self.text
+        elif self.image is not None:
+            body["image"] = base64.b64encode(self.image).decode("ascii")
+        elif self.id is not None:
+            body["id"] = self.id
+        elif self.vector is not None:
+            body["vector"] = [float(value) for value in self.vector]
+        if self.weight != 1.0:
+            body["weight"] = self.weight
+        return body
+
+
+@dataclass(frozen=True)
+class Query:
+    """A search: the terms' weighted sum, compared with the vectors of one space. The server checks every limit."""
+
+    terms: tuple[Term, ...]
+    vectors: VectorSpace = "image"
+    k: int = 10
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    min_score: float | None = None
+    page_token: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The body of POST /v1/search."""
+        body: dict[str, Any] = {"terms": [term.to_json() for term in self.terms], **self.options_json()}
+        if self.page_token:
+            body["page_token"] = self.page_token
+        return body
+
+    def options_json(self) -> dict[str, Any]:
+        """Everything but the terms and the page, as search and compare share it."""
+        body: dict[str, Any] = {"k": self.k}
+        if self.vectors != "image":
+            body["vectors"] = self.vectors
+        if self.where:
+            body["where"] = {facet: list(values) for facet, values in self.where.items()}
+        if self.min_score is not None:
+            body["min_score"] = self.min_score
+        return body
+
+
+def weighted_terms(
+    text: str | None = None,
+    *,
+    images: Iterable[bytes] = (),
+    ids: Iterable[str] = (),
+    minus: Iterable[str] = (),
+    plus: Iterable[str] = (),
+) -> tuple[Term, ...]:
+    """The terms of `text + images + ids - minus + plus`, in that order."""
+    return (
+        *([Term(text=text)] if text is not None else []),
+        *(Term(image=image) for image in images),
+        *(Term(id=id_) for id_ in ids),
+        *(Term(text=phrase, weight=-1.0) for phrase in minus),
+        *(Term(text=phrase) for phrase in plus),
+    )

@@ -1,0 +1,273 @@
+"""What the gateway answers, as values that cannot be changed. `raw` is the JSON as it came."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from mirage.fields import Fields
+
+
+def _raw() -> Any:
+    return field(repr=False, compare=False, default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TermShare:
+    """What one term contributed: the shares of a query add up to 1."""
+
+    label: str
+    weight: float
+    share: float
+    tokens: int = 0
+    truncated: bool = False
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Self:
+        """From the gateway's JSON."""
+        return cls(
+            fields.text("label"),
+            fields.number_or("weight", 1.0),
+            fields.number_or("share"),
+            fields.integer_or("tokens"),
+            fields.truth("truncated"),
+        )
+
+
+@dataclass(frozen=True)
+class QueryReport:
+    """How the query was understood. `shift` is the cosine between the query and its first term."""
+
+    tokens: int
+    truncated: bool
+    shift: float
+    terms: tuple[TermShare, ...]
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Self:
+        """From the gateway's JSON."""
+        terms = tuple(map(TermShare.parse, fields.children("terms")))
+        return cls(fields.integer_or("tokens"), fields.truth("truncated"), fields.number_or("shift", 1.0), terms)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One atlas record, without its image."""
+
+    id: str
+    caption: str
+    labels: Mapping[str, tuple[str, ...]]
+    licence: str
+    source: str
+    attribution: str = ""
+    original_labels: Mapping[str, str] = field(default_factory=dict)
+    image_sha256: str = ""
+    image_url: str = ""
+    thumbnail_url: str = ""
+    flags: int = 0
+    raw: Mapping[str, Any] = _raw()
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        fields = Fields(value, "record")
+        return cls(
+            id=fields.text("id"),
+            caption=fields.text_or("caption"),
+            labels=fields.labels("labels"),
+            licence=fields.text_or("licence"),
+            source=fields.text_or("source"),
+            attribution=fields.text_or("attribution"),
+            original_labels=fields.texts("original_labels"),
+            image_sha256=fields.text_or("image_sha256"),
+            image_url=fields.text_or("image_url"),
+            thumbnail_url=fields.text_or("thumbnail_url"),
+            flags=fields.integer_or("flags"),
+            raw=value,
+        )
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """One record found. `score` is what results are ordered by; `cosine` stands beside it in the fused space."""
+
+    id: str
+    score: float
+    caption: str
+    labels: Mapping[str, tuple[str, ...]]
+    licence: str
+    source: str
+    image_url: str
+    thumbnail_url: str
+    cosine: float | None = None
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Self:
+        """From the gateway's JSON."""
+        return cls(
+            id=fields.text("id"),
+            score=fields.number("score"),
+            caption=fields.text_or("caption"),
+            labels=fields.labels("labels"),
+            licence=fields.text_or("licence"),
+            source=fields.text_or("source"),
+            image_url=fields.text_or("image_url"),
+            thumbnail_url=fields.text_or("thumbnail_url"),
+            cosine=fields.optional_number("cosine"),
+        )
+
+
+@dataclass(frozen=True)
+class SearchReply:
+    """Results, best first. `match` is "good", "weak" or "none", empty where no thresholds are known; timings in ms."""
+
+    results: tuple[SearchResult, ...]
+    match: str
+    query: QueryReport
+    timings: Mapping[str, float]
+    next_page_token: str = ""
+    raw: Mapping[str, Any] = _raw()
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        fields = Fields(value, "search reply")
+        return cls(
+            results=tuple(map(SearchResult.parse, fields.children("results"))),
+            match=fields.text_or("match"),
+            query=QueryReport.parse(fields.child("query")),
+            timings=fields.numbers("timings"),
+            next_page_token=fields.text_or("next_page_token"),
+            raw=value,
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A base query and a shifted one side by side; `shift` is the cosine of the two."""
+
+    base: SearchReply
+    shifted: SearchReply
+    shift: float
+    raw: Mapping[str, Any] = _raw()
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        fields = Fields(value, "comparison")
+        base, shifted = (SearchReply.parse(value.get(side) or {}) for side in ("base", "shifted"))
+        return cls(base, shifted, fields.number("shift"), value)
+
+
+@dataclass(frozen=True)
+class Facet:
+    """A facet and how many records carry each of its values, most frequent first."""
+
+    name: str
+    values: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Self:
+        """From the gateway's JSON."""
+        values = tuple((one.text("value"), one.integer_or("count")) for one in fields.children("values"))
+        return cls(fields.text("name"), values)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image file."""
+
+    media_type: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class UpsertOutcome:
+    """What became of one record: "created", "updated", "unchanged" or "rejected", the last with code and message."""
+
+    id: str
+    state: str
+    code: str = ""
+    message: str = ""
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Self:
+        """From the gateway's JSON."""
+        state = fields.text("state").lower()
+        if state != "rejected":
+            return cls(fields.text_or("id"), state)
+        error = fields.child("error")
+        return cls(fields.text_or("id"), state, error.text("code"), error.text_or("message"))
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A reader's mark on a record."""
+
+    id: str
+    record_id: str
+    reason: str
+    comment: str
+    create_time: str
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        fields = Fields(value, "flag")
+        return cls(
+            fields.text("id"),
+            fields.text("record_id"),
+            fields.text("reason"),
+            fields.text_or("comment"),
+            fields.text_or("create_time"),
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in use; `task` is "encode", "describe" or "generate"."""
+
+    name: str
+    task: str
+    fingerprint: str
+    engine: str
+    precision: str
+    dimension: int
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Self:
+        """From the gateway's JSON."""
+        return cls(
+            fields.text("name"),
+            fields.text_or("task"),
+            fields.text_or("fingerprint"),
+            fields.text_or("engine"),
+            fields.text_or("precision"),
+            fields.integer_or("dimension"),
+        )
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The collection in use. `revision` changes at every write."""
+
+    name: str
+    engine: str
+    records: int
+    indexed: int
+    dimension: int
+    fingerprint: str
+    revision: str
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        fields = Fields(value, "collection")
+        return cls(
+            fields.text_or("name"),
+            fields.text_or("engine"),
+            fields.integer_or("records"),
+            fields.integer_or("indexed"),
+            fields.integer_or("dimension"),
+            fields.text_or("fingerprint"),
+            fields.text_or("revision"),
+        )

@@ -1,0 +1,119 @@
+"""One HTTP exchange with the gateway: the key, the deadline, and its problems as errors."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from mirage import __version__
+from mirage.errors import ApiError, ReplyError, TimedOutError, UnreachableError
+
+DEFAULT_URL = "http://localhost:8080"
+# A reply is JSON of at most 100 records or an image of at most 20 MB; more than this is not MIRAGE's.
+REPLY_BYTES = 64 * 2**20
+
+
+def default_url() -> str:
+    """The gateway's address: MIRAGE_URL, or http://localhost:8080."""
+    return os.environ.get("MIRAGE_URL") or DEFAULT_URL
+
+
+def segment(value: str) -> str:
+    """One path segment, with everything escaped that could leave it."""
+    quoted = quote(value, safe="")
+    # A segment of dots alone is resolved by clients and proxies, whether escaped or not.
+    return quoted.replace(".", "%2E") if not value.strip(".") else quoted
+
+
+class Transport:
+    """Sends requests to one gateway and raises `mirage.errors` for everything but a good answer."""
+
+    def __init__(self, url: str, *, api_key: str | None, timeout_s: float, inner: httpx.BaseTransport | None) -> None:
+        self.url = url.rstrip("/")
+        headers = {"user-agent": f"mirage-client/{__version__}"}
+        if api_key:
+            headers["authorization"] = f"Bearer {api_key}"
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers=headers,
+                timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 3.0)),
+                # The gateway is a service of the caller's own network: a proxy for the outside is not asked.
+                trust_env=False,
+                transport=inner,
+            )
+        except httpx.InvalidURL as error:
+            raise UnreachableError(url, "not an address") from error
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def json(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
+        """The JSON object of the answer; {} of an empty one."""
+        response = self.send(method, path, **options)
+        if not response.content:
+            return {}
+        return _json_object(response)
+
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer, read whole. Raises ApiError for every status but 2xx and 304."""
+        try:
+            with self._http.stream(method, path, **options) as response:
+                content = bytearray()
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if len(content) > REPLY_BYTES:
+                        raise ReplyError(f"the answer of {self.url} exceeds {REPLY_BYTES} bytes")
+            answer = httpx.Response(response.status_code, headers=_plain(response.headers), content=bytes(content))
+        except httpx.ConnectTimeout as error:
+            raise UnreachableError(self.url, "no answer to the connection") from error
+        except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise UnreachableError(self.url, _reason(error)) from error
+        except httpx.TimeoutException as error:
+            raise TimedOutError(f"{self.url} did not answer in time") from error
+        except httpx.HTTPError as error:
+            raise ReplyError(f"the connection to {self.url} broke off") from error
+        if not answer.is_success:
+            raise _problem(answer, self.url)
+        return answer
+
+
+def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
+    # The content is decoded already.
+    return [(name, value) for name, value in headers.items() if name not in ("content-encoding", "content-length")]
+
+
+def _reason(error: Exception) -> str:
+    return "connection refused" if "refused" in str(error).lower() else "no connection"
+
+
+def _json_object(response: httpx.Response) -> Mapping[str, Any]:
+    try:
+        value = response.json()
+    except ValueError as error:
+        raise ReplyError("the answer is no JSON: is this address MIRAGE's?") from error
+    if not isinstance(value, dict):
+        raise ReplyError("the answer is no JSON object: is this address MIRAGE's?")
+    return value
+
+
+def _problem(response: httpx.Response, url: str) -> Exception:
+    try:
+        problem = _json_object(response)
+    except ReplyError:
+        problem = {}
+    if "code" not in problem:
+        return ReplyError(f"{url} answered with status {response.status_code} and no MIRAGE problem")
+    metadata = problem.get("metadata")
+    retry_after = problem.get("retry_after_s")
+    return ApiError(
+        str(problem["code"]),
+        str(problem.get("detail") or problem.get("title") or problem["code"]),
+        status=response.status_code,
+        metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else None,
+        retry_after_s=float(retry_after) if isinstance(retry_after, int | float) else None,
+        request_id=str(problem.get("request_id") or "") or None,
+    )

@@ -1,0 +1,51 @@
+"""Records on their way into the atlas."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mirage.errors import InputError
+
+# The gateway takes so many records at once, and so many bytes.
+BATCH_RECORDS = 64
+BATCH_BYTES = 24 * 2**20
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A record to store and its image file (PNG, JPEG, WebP or DICOM, at most 20 MB)."""
+
+    id: str
+    caption: str
+    image: bytes = field(repr=False)
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    original_labels: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
+    source: str = ""
+    attribution: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record's own fields, as the gateway reads them."""
+        return {
+            "id": self.id,
+            "caption": self.caption,
+            "labels": {facet: list(values) for facet, values in self.labels.items()},
+            "original_labels": dict(self.original_labels),
+            "licence": self.licence,
+            "source": self.source,
+            "attribution": self.attribution,
+        }
+
+
+def multipart(uploads: Iterable[Upload]) -> dict[str, Any]:
+    """The `files` argument of a request: a `record` part (JSON), then an `image` part, for each upload in turn."""
+    parts: list[tuple[str, tuple[str | None, bytes, str]]] = []
+    for upload in uploads:
+        document = json.dumps(upload.to_json(), ensure_ascii=False).encode()
+        parts.append(("record", (None, document, "application/json")))
+        # The name is a formality of the format: the gateway goes by the order.
+        parts.append(("image", ("image", upload.image, "application/octet-stream")))
+    if not 0 < len(parts) <= 2 * BATCH_RECORDS:
+        raise InputError(f"an upsert takes 1 to {BATCH_RECORDS} records")
+    return {"files": parts}
