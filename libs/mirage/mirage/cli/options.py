@@ -1,12 +1,13 @@
 """The options that verbs share, and how their values are read."""
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mirage.errors import InputError
+from mirage.errors import InputError, PartMissingError
 
 if TYPE_CHECKING:
     from mirage.client import Client
@@ -19,6 +20,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the ga
 url_option = click.option("--url", envvar="MIRAGE_URL", metavar="URL", help="Gateway; default http://localhost:8080.")
 where_option = click.option(
     "--where", "-w", multiple=True, metavar="FACET=VALUE", help="Keep records with this label; repeat for more."
+)
+data_option = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="MIRAGE_DATA",
+    metavar="DIR",
+    help="Where the atlas, logs and state are kept; default ~/.local/share/mirage.",
 )
 image_path = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -65,6 +73,14 @@ def read_image(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read") from error
+
+
+def launcher(module: str) -> Any:
+    """A module of the launcher, which a client's machine need not have. Raises PartMissingError."""
+    try:
+        return import_module(f"mirage_launcher.{module}")
+    except ModuleNotFoundError as error:
+        raise PartMissingError(str(error.name or "mirage-launcher").replace("_", "-"), "running MIRAGE here") from error
 
 
 def open_client(url: str | None) -> "Client":

@@ -1,0 +1,86 @@
+"""Builds the demonstration atlas at the first start, in a process of its own that ends with it."""
+
+import asyncio
+import json
+import os
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mirage_launcher import logs
+from mirage_launcher.folders import Folders
+from mirage_launcher.services import Plan, python_module
+from mirage_launcher.state import IndexState
+
+
+class DemoIndex:
+    """The demonstration atlas of one data directory. What an interrupted run has stored is not sent again."""
+
+    def __init__(self, folders: Folders, plan: Plan) -> None:
+        self._folders = folders
+        self._plan = plan
+
+    def is_due(self) -> bool:
+        """False once the atlas was completed here, or was not wanted as the directory held another one."""
+        return not read_mark(self._folders.demo_mark).get("finished", False)
+
+    async def build(self, report: Callable[[IndexState], None]) -> IndexState:
+        """Runs to the end and gives the last state, with `problem` set where it failed; the next start goes on from there."""
+        log = logs.open_log(self._folders.log("demo"))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *python_module("mirage_launcher.demo_job"),
+                str(self._folders.demo_mark),
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=log,
+                cwd=self._folders.root,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        state = IndexState()
+        try:
+            assert process.stdout is not None  # noqa: S101 -- PIPE was asked for
+            async for line in process.stdout:
+                state = _parse(line, state)
+                report(state)
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if code != 0 and not state.problem:
+            return IndexState(state.done, state.total, problem=f"ended with exit code {code}")
+        return state
+
+    def _environment(self) -> dict[str, str]:
+        services = {**os.environ, **self._plan.services[0].environment}
+        key = {"MIRAGE_API_KEY": self._plan.key} if self._plan.key else {}
+        port = self._plan.url.rpartition(":")[2]
+        return {**services, **key, "MIRAGE_URL": f"http://127.0.0.1:{port}"}
+
+
+def read_mark(path: Path) -> Mapping[str, Any]:
+    """What was noted down of the demonstration atlas; empty before the first start."""
+    try:
+        mark = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def write_mark(path: Path, mark: Mapping[str, Any]) -> None:
+    """Replaces the note."""
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(mark), encoding="utf-8")
+    partial.replace(path)
+
+
+def _parse(line: bytes, before: IndexState) -> IndexState:
+    try:
+        return IndexState(**json.loads(line))
+    except (ValueError, TypeError):
+        return before

@@ -1,0 +1,63 @@
+"""Where a MIRAGE on this machine keeps what it stores, logs and notes down."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from mirage_launcher.errors import LaunchError
+
+
+def default_root() -> Path:
+    """$XDG_DATA_HOME/mirage, or ~/.local/share/mirage."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share") / "mirage"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The data directory. It belongs to one launcher at a time: the one that holds `lock`."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: Path | None) -> Self:
+        """The folders below `root`, an absolute path without links; nothing is created."""
+        return cls((root or default_root()).expanduser().resolve())
+
+    @property
+    def atlas(self) -> Path:
+        """The retriever's records, vectors and images."""
+        return self.root / "atlas"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process."""
+        return self.root / "logs"
+
+    @property
+    def state(self) -> Path:
+        """What runs, as JSON."""
+        return self.root / "run" / "state.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the launcher while it lives."""
+        return self.root / "run" / "lock"
+
+    @property
+    def demo_mark(self) -> Path:
+        """Tells whether the demonstration atlas was begun and finished here."""
+        return self.root / "demo.json"
+
+    def log(self, name: str) -> Path:
+        """The log of one process."""
+        return self.logs / f"{name}.log"
+
+    def create(self) -> None:
+        """Makes the folders, readable by this user alone. Raises LaunchError where that cannot be."""
+        try:
+            for folder in (self.root, self.atlas, self.logs, self.state.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise LaunchError(f"cannot use {self.root} as the data directory: {error.strerror}") from error

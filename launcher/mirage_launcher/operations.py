@@ -1,0 +1,115 @@
+"""What `mirage up`, `down` and `status` do."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from mirage_launcher import lock, logs, processes, services
+from mirage_launcher.bundles import find_bundle
+from mirage_launcher.errors import AlreadyUpError, LaunchError
+from mirage_launcher.folders import Folders
+from mirage_launcher.launch import Launch, leftovers
+from mirage_launcher.state import State
+
+POLL_S = 0.05
+DOWN_S = 60.0
+FOLLOW_S = 900.0
+SETTLED = ("ready", "failed")
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What `up` was asked for. `models` is a directory or "mini"; `demo` says whether the demonstration atlas is wanted."""
+
+    data: Path | None = None
+    models: str = "mini"
+    port: int = 8080
+    grpc_port: int | None = None
+    demo: bool = True
+
+
+def up(options: UpOptions, report: Callable[[State], None]) -> None:
+    """Runs everything in the foreground until a signal comes."""
+    folders = Folders.at(options.data)
+    bundle = find_bundle(options.models)
+
+    def make_plan() -> services.Plan:
+        grpc_port = options.grpc_port if options.grpc_port is not None else options.port + 1
+        return services.plan(folders, bundle=bundle, port=options.port, grpc_port=grpc_port)
+
+    Launch(folders, make_plan, report, demo=options.demo).run()
+
+
+def up_detached(options: UpOptions, report: Callable[[State], None]) -> State:
+    """Starts a launcher that outlives this process, follows it until all is ready, and gives its state."""
+    folders = Folders.at(options.data)
+    find_bundle(options.models)
+    folders.create()
+    if lock.is_held(folders.lock):
+        raise AlreadyUpError(f"another launcher uses {folders.root}")
+    log = logs.open_log(folders.log("launcher"))
+    logs.bound(folders.log("launcher"))
+    with open(log, "ab") as output:
+        child = subprocess.Popen(
+            [*services.python_module("mirage_launcher"), *_arguments(options, folders)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=folders.root,
+            start_new_session=True,
+        )
+    return _follow(child, folders, report)
+
+
+def running_state(data: Path | None) -> State | None:
+    """The state of the launcher that runs in the data directory; None where none does."""
+    folders = Folders.at(data)
+    return State.read(folders.state) if lock.is_held(folders.lock) else None
+
+
+def down(data: Path | None) -> bool:
+    """Stops the launcher of the data directory and its services, a crashed launcher's too. False where nothing ran."""
+    folders = Folders.at(data)
+    state = State.read(folders.state)
+    launcher = processes.alive(state.launcher) if state and lock.is_held(folders.lock) else None
+    if launcher:
+        launcher.terminate()
+        if psutil.wait_procs([launcher], timeout=DOWN_S)[1]:
+            processes.kill([launcher])
+    left = leftovers(folders)
+    processes.stop(left)
+    if launcher or left:
+        folders.state.unlink(missing_ok=True)
+    return bool(launcher or left)
+
+
+def _arguments(options: UpOptions, folders: Folders) -> list[str]:
+    models = options.models if options.models == "mini" else str(Path(options.models).expanduser().resolve())
+    arguments = ["--data", str(folders.root), "--models", models, "--port", str(options.port)]
+    if options.grpc_port is not None:
+        arguments += ["--grpc-port", str(options.grpc_port)]
+    return arguments if options.demo else [*arguments, "--no-demo"]
+
+
+def _follow(child: subprocess.Popen[bytes], folders: Folders, report: Callable[[State], None]) -> State:
+    seen: State | None = None
+    give_up = time.monotonic() + FOLLOW_S
+    while time.monotonic() < give_up:
+        ended = child.poll() is not None
+        state = State.read(folders.state)
+        if state and state.launcher.pid == child.pid and state != seen:
+            seen = state
+            if state.phase == "failed":
+                raise LaunchError(state.problem)
+            report(state)
+            if state.phase in SETTLED:
+                return state
+        if ended:
+            lines = logs.tail(folders.log("launcher"), 1)
+            raise LaunchError(lines[0] if lines else f"the launcher ended with exit code {child.returncode}")
+        time.sleep(POLL_S)
+    raise LaunchError(f"not ready after {FOLLOW_S:.0f} s; logs in {folders.logs}")

@@ -1,0 +1,37 @@
+"""Ports of this machine."""
+
+import socket
+
+from mirage_launcher.errors import PortTakenError
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """True where nothing listens on the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: a port whose last connections are still winding down counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def require_free(port: int, *, option: str) -> int:
+    """The port. Raises PortTakenError, naming the option that chooses another."""
+    if not is_free(port):
+        raise PortTakenError(port, option=option)
+    return port
+
+
+def free_or_any(preferred: int, *, taken: frozenset[int] = frozenset()) -> int:
+    """The preferred port where it is free, else one that is, and that is not in `taken`."""
+    if preferred not in taken and is_free(preferred):
+        return preferred
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port

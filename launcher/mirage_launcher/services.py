@@ -1,0 +1,118 @@
+"""The services of one machine: what each is started with. Addresses are loopback TCP."""
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirage_launcher import ports
+from mirage_launcher.folders import Folders
+from mirage_launcher.processes import MARK
+
+HOST = "127.0.0.1"
+ENCODER_PORT = 50051
+RETRIEVER_PORT = 50052
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process to run. `address` is where it listens; `environment` is added to the launcher's own."""
+
+    name: str
+    command: tuple[str, ...]
+    address: str
+    log: Path
+    environment: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an `up` starts: services in the order of their dependencies (stopped in reverse), and where they are reached."""
+
+    services: tuple[Service, ...]
+    url: str
+    grpc: str
+    models: str
+    # For the launcher's own calls; empty where the server asks for no key.
+    key: str = field(default="", repr=False)
+    remarks: tuple[str, ...] = ()
+
+
+def plan(folders: Folders, *, bundle: Path, port: int, grpc_port: int) -> Plan:
+    """The services on free ports. Raises PortTakenError where the gateway's are not free."""
+    ports.require_free(port, option="--port")
+    ports.require_free(grpc_port, option="--grpc-port")
+    taken = {port, grpc_port}
+    remarks: list[str] = []
+    chosen: dict[str, int] = {}
+    for name, preferred in (("encoder", ENCODER_PORT), ("retriever", RETRIEVER_PORT)):
+        chosen[name] = ports.free_or_any(preferred, taken=frozenset(taken))
+        taken.add(chosen[name])
+        if chosen[name] != preferred:
+            remarks.append(f"port {preferred} is in use: the {name} listens on {chosen[name]}")
+    encoder, retriever = (f"{HOST}:{chosen[name]}" for name in ("encoder", "retriever"))
+    key, common = _common(folders.root)
+    own: dict[str, tuple[str, dict[str, str]]] = {
+        "encoder": (
+            encoder,
+            {
+                "MIRAGE_ENCODER_HOST": HOST,
+                "MIRAGE_ENCODER_PORT": str(chosen["encoder"]),
+                "MIRAGE_ENCODER_BUNDLE": str(bundle),
+            },
+        ),
+        "retriever": (
+            retriever,
+            {
+                "MIRAGE_RETRIEVER_HOST": HOST,
+                "MIRAGE_RETRIEVER_PORT": str(chosen["retriever"]),
+                "MIRAGE_RETRIEVER_ENGINE": "edge",
+                "MIRAGE_RETRIEVER_DATA_DIR": str(folders.atlas),
+                "MIRAGE_RETRIEVER_ENCODER": encoder,
+            },
+        ),
+        "gateway": (
+            f"{HOST}:{port}",
+            {
+                "MIRAGE_GATEWAY_HOST": HOST,
+                "MIRAGE_GATEWAY_HTTP_PORT": str(port),
+                "MIRAGE_GATEWAY_PORT": str(grpc_port),
+                "MIRAGE_GATEWAY_ENCODER": encoder,
+                "MIRAGE_GATEWAY_RETRIEVER": retriever,
+            },
+        ),
+    }
+    services = tuple(
+        Service(name, python_module(f"mirage_{name}"), address, folders.log(name), {**common, **environment})
+        for name, (address, environment) in own.items()
+    )
+    return Plan(
+        services,
+        url=f"http://localhost:{port}",
+        grpc=f"localhost:{grpc_port}",
+        models=str(bundle),
+        key=key,
+        remarks=tuple(remarks),
+    )
+
+
+def python_module(module: str) -> tuple[str, ...]:
+    """The command that runs a module in this interpreter, whatever lies in the working directory."""
+    return (sys.executable, "-P", "-m", module)
+
+
+def _common(root: Path) -> tuple[str, dict[str, str]]:
+    environment = {
+        MARK: str(root),
+        "PYTHONUNBUFFERED": "1",
+        # glibc keeps an arena a thread otherwise, which costs the services tens of megabytes each.
+        "MALLOC_ARENA_MAX": "2",
+    }
+    keys = os.environ.get("MIRAGE_API_KEYS", "").strip()
+    if not keys:
+        return "", environment
+    # With keys set every call needs one, those between the services too: they get one that lives as long as this run.
+    key = secrets.token_urlsafe(32)
+    return key, {**environment, "MIRAGE_API_KEYS": f"{keys},mirage-services:{key}:admin", "MIRAGE_SERVICE_KEY": key}

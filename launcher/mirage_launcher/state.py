@@ -1,0 +1,82 @@
+"""What runs in a data directory, as the launcher writes it down for `down`, `status` and the next launcher."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+Phase = Literal["starting", "indexing", "ready", "failed", "stopping"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process: its id and when it began, so that another one that got the same id later is not taken for it."""
+
+    pid: int
+    created: float
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """A service as the launcher knows it; `process` is None while it is down."""
+
+    name: str
+    address: str
+    log: str
+    process: Running | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
+class IndexState:
+    """How far the demonstration atlas is: rows dealt with, of `total`."""
+
+    done: int = 0
+    total: int = 0
+    finished: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """The whole. `url` is the page's address, `grpc` that of the gateway's gRPC port."""
+
+    launcher: Running
+    phase: Phase
+    url: str
+    grpc: str
+    models: str
+    services: tuple[ServiceState, ...] = ()
+    index: IndexState | None = None
+    waiting_for: tuple[str, ...] = ()
+    problem: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Replaces the state file; a reader sees the old one or the new one."""
+        partial = path.with_suffix(".part")
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file, indent=2)
+        partial.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """The state written last; None where there is none or it cannot be read."""
+        try:
+            return cls._parse(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    @classmethod
+    def _parse(cls, raw: dict[str, Any]) -> Self:
+        services = tuple(ServiceState(**{**one, "process": _running(one["process"])}) for one in raw["services"])
+        launcher = _running(raw["launcher"])
+        if launcher is None:
+            raise ValueError("a state without its launcher")
+        index = IndexState(**raw["index"]) if raw["index"] else None
+        lists = {name: tuple(raw[name]) for name in ("waiting_for", "remarks")}
+        return cls(**{**raw, **lists, "launcher": launcher, "services": services, "index": index})
+
+
+def _running(raw: dict[str, Any] | None) -> Running | None:
+    return Running(pid=int(raw["pid"]), created=float(raw["created"])) if raw else None

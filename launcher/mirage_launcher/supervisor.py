@@ -1,0 +1,137 @@
+"""Keeps the services running: starts them at once, starts one again that ends by itself, stops them in order."""
+
+import asyncio
+import os
+import time
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from mirage_launcher import logs, processes
+from mirage_launcher.services import Service
+from mirage_launcher.state import Running, ServiceState
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+# A service that ran for so long has recovered: the next crash starts with a short pause again.
+STEADY_S = 60.0
+# Ends before the system was ready for the first time: after so many the start has failed.
+EARLY_ENDS = 3
+
+
+class Worker:
+    """One service. `changed` is called whenever its state is another."""
+
+    def __init__(self, service: Service, cwd: Path, changed: Callable[[], None]) -> None:
+        self.service = service
+        self.ends = 0
+        self.last_code: int | None = None
+        self._cwd = cwd
+        self._changed = changed
+        self._process: Process | None = None
+        self._running: Running | None = None
+        self._restarts = 0
+
+    @property
+    def state(self) -> ServiceState:
+        """What is noted down of it."""
+        service = self.service
+        return ServiceState(service.name, service.address, str(service.log), self._running, self._restarts)
+
+    async def run(self) -> None:
+        """Runs the service until cancelled, and leaves it running then: `stop` ends it."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            started = time.monotonic()
+            process = await self._start()
+            self.last_code = await process.wait()
+            self._running = None
+            self.ends += 1
+            self._changed()
+            if time.monotonic() - started > STEADY_S:
+                pause_s = FIRST_PAUSE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            self._restarts += 1
+
+    async def stop(self, *, hurry: asyncio.Event) -> None:
+        """Asks the service to end; what is left of it and its children after TERM_S, or once `hurry` is set, is killed."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        family: list[psutil.Process] = []
+        with suppress(psutil.Error):
+            family = processes.with_children(psutil.Process(process.pid))
+        with suppress(ProcessLookupError):
+            process.terminate()
+        ways = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(hurry.wait())]
+        await asyncio.wait(ways, timeout=processes.TERM_S, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.to_thread(processes.kill, family)
+        await process.wait()
+        self._running = None
+        self._changed()
+
+    async def _start(self) -> Process:
+        log = logs.open_log(self.service.log)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.service.command,
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=STDOUT,
+                cwd=self._cwd,
+                env={**os.environ, **self.service.environment},
+                # Out of the terminal's group: Ctrl-C reaches the launcher alone, which stops the services in order.
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        self._running = processes.running(self._process.pid)
+        self._changed()
+        return self._process
+
+
+class Supervisor:
+    """All services of a plan."""
+
+    def __init__(self, services: tuple[Service, ...], cwd: Path, changed: Callable[[], None]) -> None:
+        self._workers = [Worker(service, cwd, changed) for service in services]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def states(self) -> tuple[ServiceState, ...]:
+        """What is noted down of each."""
+        return tuple(worker.state for worker in self._workers)
+
+    def start(self) -> None:
+        """Starts every service at once; each waits for what it depends on by itself."""
+        self._tasks = [asyncio.create_task(worker.run()) for worker in self._workers]
+
+    def hopeless(self) -> str | None:
+        """Why a start cannot succeed: a service that ended again and again, or could not be run at all."""
+        for worker, task in zip(self._workers, self._tasks, strict=True):
+            if task.done() and not task.cancelled() and task.exception():
+                return f"the {worker.service.name} cannot be run"
+            if worker.ends >= EARLY_ENDS:
+                code, log = worker.last_code, worker.service.log
+                lines = "\n".join(f"  {line}" for line in logs.tail(log))
+                return f"the {worker.service.name} ended {worker.ends} times (exit code {code}); from {log}:\n{lines}"
+        return None
+
+    def bound_logs(self) -> None:
+        """Keeps the logs small."""
+        for worker in self._workers:
+            logs.bound(worker.service.log)
+
+    async def stop(self, *, hurry: asyncio.Event) -> None:
+        """Stops the services, those that others depend on last."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in reversed(self._workers):
+            await worker.stop(hurry=hurry)

@@ -1,0 +1,133 @@
+"""`mirage up`: everything on this machine."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mirage.cli.options import data_option, json_option, launcher
+from mirage.cli.output import note, print_json
+
+if TYPE_CHECKING:
+    from mirage_launcher.state import State
+
+
+@click.command("up")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port of the page and of HTTP."
+)
+@click.option("--grpc-port", type=click.IntRange(1, 65535), help="Port of gRPC; default: the next one.")
+@data_option
+@click.option(
+    "--models", default="mini", show_default=True, metavar="DIR|mini", help="Directory of the encoder's bundle."
+)
+@click.option("--detach", is_flag=True, help="Return once all is ready; `mirage down` stops it.")
+@click.option("--no-demo", "demo", is_flag=True, flag_value=False, default=True, help="Begin with an empty atlas.")
+@json_option
+def command(
+    port: int, grpc_port: int | None, data: Path | None, models: str, detach: bool, demo: bool, as_json: bool
+) -> None:
+    """Start all services on this machine. The first start builds the demonstration atlas.
+
+    Runs until Ctrl-C, or in the background with --detach.
+    """
+    operations = launcher("operations")
+    options = operations.UpOptions(data=data, models=models, port=port, grpc_port=grpc_port, demo=demo)
+    running = operations.running_state(data)
+    if running is not None:
+        _say_where(running, as_json=as_json, already=True)
+        return
+    with _reporter(as_json=as_json, foreground=not detach) as report:
+        if detach:
+            state = operations.up_detached(options, report)
+        else:
+            operations.up(options, report)
+    if detach:
+        _say_where(state, as_json=as_json)
+
+
+def _say_where(state: "State", *, as_json: bool, already: bool = False) -> None:
+    if as_json:
+        print_json({"already_up": already, **dataclasses.asdict(state)})
+    elif already:
+        click.echo(f"already up at {state.url} ({state.phase})")
+    else:
+        click.echo(f"MIRAGE is at {state.url} (gRPC at {state.grpc}). `mirage down` stops it.")
+
+
+class _Narrator:
+    """Tells what changes from one state to the next, each thing once."""
+
+    def __init__(self, *, as_json: bool, foreground: bool, progress: Callable[[str], None]) -> None:
+        self._as_json = as_json
+        self._foreground = foreground
+        self._progress = progress
+        self._told: set[str] = set()
+        self._restarts: dict[str, int] = {}
+
+    def __call__(self, state: "State") -> None:
+        for remark in state.remarks:
+            self._once(remark)
+        for service in state.services:
+            if service.restarts > self._restarts.get(service.name, 0):
+                note(f"the {service.name} ended by itself and was started again; its log: {service.log}")
+            self._restarts[service.name] = service.restarts
+        if state.phase == "starting":
+            self._once("starting")
+            self._progress(f"waiting for {', '.join(state.waiting_for)}" if state.waiting_for else "starting")
+        elif state.phase == "indexing":
+            self._once(f"the page is up at {state.url}; building the demonstration atlas")
+            if state.index and state.index.total:
+                self._progress(f"demonstration atlas: {state.index.done:,} of {state.index.total:,} records")
+        elif state.phase == "ready":
+            self._progress("")
+            self._ready(state)
+        elif state.phase == "stopping":
+            self._progress("")
+            self._once("stopping")
+
+    def _ready(self, state: "State") -> None:
+        if state.index and state.index.problem:
+            self._once(f"the demonstration atlas is incomplete, the next start goes on: {state.index.problem}")
+        elif state.index and state.index.finished:
+            self._once(f"demonstration atlas: {state.index.done:,} records")
+        if self._foreground and "ready" not in self._told:
+            self._told.add("ready")
+            if self._as_json:
+                print_json(dataclasses.asdict(state))
+            else:
+                click.echo(f"MIRAGE is at {state.url} (gRPC at {state.grpc}). Ctrl-C stops it.")
+            sys.stdout.flush()
+
+    def _once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            note(text)
+
+
+@contextmanager
+def _reporter(*, as_json: bool, foreground: bool) -> Iterator[Callable[["State"], None]]:
+    """A narrator; on a terminal with a line that renews itself while there is something to wait for."""
+    if not sys.stderr.isatty():
+        yield _Narrator(as_json=as_json, foreground=foreground, progress=lambda _text: None)
+        return
+    from rich.console import Console
+    from rich.status import Status
+
+    status: Any = Status("starting", console=Console(stderr=True))
+
+    def progress(text: str) -> None:
+        if text:
+            status.update(text)
+            status.start()
+        else:
+            status.stop()
+
+    try:
+        yield _Narrator(as_json=as_json, foreground=foreground, progress=progress)
+    finally:
+        status.stop()
