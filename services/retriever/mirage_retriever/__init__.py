@@ -1,0 +1,1 @@
+"""The retriever service: records, vectors and images, and search in them."""

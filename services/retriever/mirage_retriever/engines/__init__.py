@@ -1,0 +1,1 @@
+"""Engines that keep vectors and find the nearest."""

@@ -1,0 +1,159 @@
+"""What the retriever asks of an engine; every engine passes tests/contract/test_retriever_engines.py."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+Facets = Mapping[str, tuple[str, ...]]
+
+
+class Space(StrEnum):
+    """A named vector of a point."""
+
+    IMAGE = "image"
+    CAPTION = "caption"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a collection is bound to. `fingerprint` is of the bundle that made its vectors, `dimension` their length."""
+
+    name: str
+    dimension: int
+    fingerprint: str
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Graph:
+    """How the HNSW graph is made and searched: edges a node, candidates at building and at searching.
+
+    `indexing_threshold_kb` is the size of one space's vectors from which there is a graph; below it search is exact.
+    """
+
+    m: int = 16
+    ef_construct: int = 100
+    ef: int = 64
+    indexing_threshold_kb: int = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One record as an engine stores it: unit vectors of shape (dimension,), float32.
+
+    `record` is the record as JSON, `facets` are the fields that can be filtered and counted, `image_sha256` names its
+    image file.
+    """
+
+    id: str
+    image: Array
+    caption: Array
+    record: str
+    facets: Facets
+    image_sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A point read back; the vectors are there only where they were asked for."""
+
+    id: str
+    record: str
+    image: Array | None = None
+    caption: Array | None = None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Points that carry one of the values of every facet in `where`, are in `only` (where given) and not in `exclude`."""
+
+    where: Facets = field(default_factory=dict)
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """A search for the `limit` points closest to a unit vector, by cosine; `exact` skips the HNSW graph."""
+
+    vector: Array
+    space: Space
+    limit: int
+    filter: Filter = field(default_factory=Filter)
+    min_score: float | None = None
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A point found, with its cosine and its record as JSON."""
+
+    id: str
+    score: float
+    record: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """How full an engine is: points, and how many of them the HNSW graph covers."""
+
+    records: int
+    indexed: int
+
+
+class Engine(Protocol):
+    """Keeps points and finds the nearest.
+
+    Each call raises MirageError: DEPENDENCY_UNAVAILABLE while the engine behind it is away, QUEUE_FULL when too much
+    waits. What `upsert` and `delete` return from is kept through the death of any process.
+    """
+
+    @property
+    def version(self) -> str:
+        """Its name and version, such as "edge 0.9.0"."""
+        ...
+
+    async def open(self) -> Collection | None:
+        """Opens what is there; None where there is no collection yet."""
+        ...
+
+    async def create(self, collection: Collection) -> None:
+        """Makes the collection, in place of an empty one if need be."""
+        ...
+
+    async def search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
+        """One list of hits a request, best first, a tie in order of ids."""
+        ...
+
+    async def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Stored]:
+        """The points that are there, by id."""
+        ...
+
+    async def upsert(self, points: Sequence[Point]) -> None:
+        """Stores points, each in place of the whole point of the same id. The ids of one call differ."""
+        ...
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Removes points; how many were there."""
+        ...
+
+    async def count(self, *, facet: str, value: str) -> int:
+        """Points that carry the value; also for the facet "image_sha256"."""
+        ...
+
+    async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
+        """Values of each facet with the number of points that carry them, most first, a tie in order of values."""
+        ...
+
+    async def status(self) -> Status:
+        """How full it is."""
+        ...
+
+    async def close(self) -> None:
+        """Writes out what is not yet and lets go."""
+        ...

@@ -1,0 +1,225 @@
+"""The embedded engine: shards of Qdrant Edge, each in a searcher process, behind one Engine."""
+
+import asyncio
+import fcntl
+import json
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from mirage_core.errors import Code, MirageError
+from mirage_retriever.engines.base import Collection, Filter, Graph, Hit, Nearest, Point, Status, Stored
+from mirage_retriever.engines.edge.shard import Shard, ShardPolicy
+from mirage_retriever.engines.edge.shard_shape import ShardShape
+from mirage_retriever.engines.identity import point_id
+from mirage_retriever.files import write_atomically
+
+# Far more values than a facet lists; each shard names its own most frequent ones.
+_FACET_VALUES = 1_000
+_GRAPH = Graph()
+
+
+class EdgeEngine:
+    """Points in `shards` shards below `path`; see engines/base.py for what each call does.
+
+    The number of shards is fixed when the collection is made. One process at a time: `open` raises OSError where
+    another has the path.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        facets: Sequence[str],
+        policy: ShardPolicy,
+        shards: int = 1,
+        graph: Graph = _GRAPH,
+        build_threads: int = 1,
+    ) -> None:
+        self._path = path
+        self._facet_names = tuple(facets)
+        self._policy = policy
+        self._shard_count = shards
+        self._graph = graph
+        self._build_threads = build_threads
+        self._shards: list[Shard] = []
+        self._lock: TextIO | None = None
+
+    @property
+    def version(self) -> str:
+        """Its name and the engine's version."""
+        return f"edge {version('qdrant-edge-py')}"
+
+    async def open(self) -> Collection | None:
+        """Takes the path and starts a searcher a shard."""
+        self._take()
+        try:
+            stored = json.loads((self._path / "collection.json").read_text())
+        except FileNotFoundError:
+            return None
+        collection = Collection(**stored["collection"])
+        self._shards = self._make_shards(stored["shards"], collection.dimension)
+        await asyncio.gather(*(shard.open() for shard in self._shards))
+        return collection
+
+    async def create(self, collection: Collection) -> None:
+        """Makes empty shards; the collection is there once collection.json is, which is written last."""
+        await self._close_shards()
+        (self._path / "collection.json").unlink(missing_ok=True)
+        shutil.rmtree(self._path / "shards", ignore_errors=True)
+        self._shards = self._make_shards(self._shard_count, collection.dimension)
+        await asyncio.gather(*(shard.create() for shard in self._shards))
+        stored = {"collection": asdict(collection), "shards": self._shard_count}
+        write_atomically(self._path / "collection.json", json.dumps(stored, indent=2).encode())
+        await asyncio.gather(*(shard.open() for shard in self._shards))
+
+    def _take(self) -> None:
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._path / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(f"{self._path} is in use by another retriever") from error
+
+    def _make_shards(self, count: int, dimension: int) -> list[Shard]:
+        shape = ShardShape(
+            dimension=dimension,
+            facets=self._facet_names,
+            hnsw_m=self._graph.m,
+            ef_construct=self._graph.ef_construct,
+            indexing_threshold_kb=self._graph.indexing_threshold_kb,
+            build_threads=self._build_threads,
+        )
+        return [Shard(self._path / "shards" / str(number), shape, self._policy) for number in range(count)]
+
+    def _route(self, ids: Iterable[str]) -> dict[Shard, list[str]]:
+        routes: dict[Shard, list[str]] = defaultdict(list)
+        for id_ in ids:
+            routes[self._shard_of(id_)].append(id_)
+        return routes
+
+    def _shard_of(self, id_: str) -> Shard:
+        if not self._shards:
+            raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service="collection")
+        return self._shards[point_id(id_).int % len(self._shards)]
+
+    async def _all(self, operation: str, *arguments: Any) -> list[Any]:
+        if len(self._shards) == 1:
+            return [await self._shards[0].call(operation, *arguments)]
+        return await asyncio.gather(*(shard.call(operation, *arguments) for shard in self._shards))
+
+    async def search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
+        """Asks every shard and merges."""
+        rows = [
+            (
+                request.vector.tobytes(),
+                str(request.space),
+                request.limit,
+                self._graph.ef,
+                request.exact,
+                request.min_score,
+                {name: list(values) for name, values in request.filter.where.items()},
+                list(request.filter.exclude),
+                None if request.filter.only is None else list(request.filter.only),
+            )
+            for request in requests
+        ]
+        answers = await self._all("search", rows)
+        merged: list[list[Hit]] = []
+        for index, request in enumerate(requests):
+            hits = [Hit(id_, score, record) for answer in answers for id_, score, record in answer[index]]
+            hits.sort(key=lambda hit: (-hit.score, hit.id))
+            merged.append(hits[: request.limit])
+        return merged
+
+    async def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Stored]:
+        """The points that are there."""
+        routes = self._route(ids)
+        answers = await asyncio.gather(*(shard.call("fetch", part, vectors) for shard, part in routes.items()))
+        return {
+            id_: Stored(
+                id_,
+                record,
+                None if image is None else np.frombuffer(image, np.float32),
+                None if caption is None else np.frombuffer(caption, np.float32),
+            )
+            for answer in answers
+            for id_, record, image, caption in answer
+        }
+
+    async def upsert(self, points: Sequence[Point]) -> None:
+        """Stores points, each in its shard."""
+        rows: dict[Shard, list[Any]] = defaultdict(list)
+        for point in points:
+            row = (
+                point.id,
+                _finite(point.image),
+                _finite(point.caption),
+                point.record,
+                {name: list(values) for name, values in point.facets.items()},
+                point.image_sha256,
+            )
+            rows[self._shard_of(point.id)].append(row)
+        await asyncio.gather(*(shard.upsert(part) for shard, part in rows.items()))
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Removes points; how many were there."""
+        routes = self._route(dict.fromkeys(ids))
+        return sum(await asyncio.gather(*(shard.delete(part) for shard, part in routes.items())))
+
+    async def count(self, *, facet: str, value: str) -> int:
+        """Points that carry the value."""
+        key = facet if facet == "image_sha256" else f"facets.{facet}"
+        return sum(await self._all("count", key, value))
+
+    async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
+        """Counts of all shards added up."""
+        where = {name: list(values) for name, values in among.where.items()}
+        answers = await self._all("facets", list(names), where, list(among.exclude), _FACET_VALUES)
+        result: dict[str, list[tuple[str, int]]] = {}
+        for name in names:
+            counts: Counter[str] = Counter()
+            for answer in answers:
+                counts.update(dict(answer[name]))
+            ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            result[name] = [item for item in ordered if item[1] > 0][:limit]
+        return result
+
+    async def status(self) -> Status:
+        """Points and indexed points of all shards."""
+        answers = await self._all("status")
+        return Status(sum(records for records, _ in answers), sum(indexed for _, indexed in answers))
+
+    async def rebuild(self) -> None:
+        """Builds every shard anew now, whatever the policy says; searches go on meanwhile."""
+        for shard in self._shards:
+            await shard.rebuild()
+
+    @property
+    def searcher_pids(self) -> list[int]:
+        """The process ids of the searchers that run."""
+        return [pid for shard in self._shards if (pid := shard.searcher_pid) is not None]
+
+    async def close(self) -> None:
+        """Flushes, ends the searchers and gives the path free."""
+        await self._close_shards()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    async def _close_shards(self) -> None:
+        shards, self._shards = self._shards, []
+        await asyncio.gather(*(shard.close() for shard in shards))
+
+
+def _finite(vector: Any) -> bytes:
+    # The engine takes NaN without a word and its graph is ruined from then on: the last gate before it.
+    if not np.isfinite(vector).all():
+        raise MirageError(Code.VECTOR_NOT_FINITE)
+    return np.ascontiguousarray(vector, dtype=np.float32).tobytes()

@@ -1,0 +1,81 @@
+"""The searcher process: owns one shard and answers the retriever over a socket pair, one message after the other.
+
+The engine holds the GIL through every call, which in the retriever's own process would stop its event loop; here it
+stops nobody. The process ends when the retriever does.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mirage_retriever.engines.edge.frames import pack, receive
+from mirage_retriever.engines.edge.shard_files import ShardFiles
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(parent: int) -> None:
+    """Asks Linux to kill this process when its parent dies; elsewhere the closed socket has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            raise SystemExit(0)
+
+
+def answer(operations: dict[str, Callable[..., Any]], message: list[Any]) -> bytes:
+    """The frame that answers [number, operation, *arguments]: [number, True, result] or [number, False, None]."""
+    number, operation, *arguments = message
+    try:
+        return pack([number, True, operations[operation](*arguments)])
+    except Exception:
+        # Only this process's own log gets the engine's words: they may quote a record.
+        traceback.print_exc()
+        return pack([number, False, None])
+
+
+def serve(shard: ShardFiles, sock: socket.socket) -> None:
+    """Answers until the retriever closes its end or says `stop` (flush first) or `leave` (do not)."""
+    operations: dict[str, Callable[..., Any]] = {
+        "search": shard.search,
+        "fetch": shard.fetch,
+        "rows": shard.rows,
+        "upsert": shard.upsert,
+        "delete": shard.delete,
+        "count": shard.count,
+        "facets": shard.facets,
+        "status": shard.status,
+        "sample": shard.sample,
+        "leave": lambda: None,
+        "stop": shard.close,
+    }
+    while (message := receive(sock)) is not None:
+        sock.sendall(answer(operations, message))
+        if message[1] in ("leave", "stop"):
+            return
+
+
+def main() -> None:
+    """Loads the shard, says [0, True, status] and serves."""
+    parser = argparse.ArgumentParser(description="Serves one shard to the retriever that started this process.")
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args()
+    # Ctrl-C reaches the whole process group; the retriever says when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(arguments.parent)
+    with socket.socket(fileno=arguments.fd) as sock:
+        shard = ShardFiles.load(arguments.path)
+        sock.sendall(pack([0, True, shard.status()]))
+        serve(shard, sock)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""One Qdrant Edge shard on disk: its configuration and the operations that the retriever needs of it.
+
+Runs in the searcher and builder processes only, for every call holds the GIL; imports no more than it must, since each
+process pays for it.
+"""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as qe
+
+from mirage_retriever.engines.edge.shard_shape import ShardShape
+from mirage_retriever.engines.identity import point_id
+
+SPACES = ("image", "caption")
+# A point as it travels: id, image vector, caption vector (float32 bytes), record, facets, image_sha256.
+PointRow = tuple[str, bytes, bytes, str, dict[str, list[str]], str]
+# A search as it travels: vector, space, limit, ef, exact, min_score, where, exclude, only.
+SearchRow = tuple[bytes, str, int, int, bool, float | None, dict[str, list[str]], list[str], list[str] | None]
+
+
+def _config(shape: ShardShape) -> "qe.EdgeConfig":
+    params = qe.EdgeVectorParams(size=shape.dimension, distance=qe.Distance.Cosine)
+    return qe.EdgeConfig(
+        vectors=dict.fromkeys(SPACES, params),
+        hnsw_config=qe.HnswIndexConfig(
+            m=shape.hnsw_m,
+            ef_construct=shape.ef_construct,
+            full_scan_threshold=shape.indexing_threshold_kb,
+            max_indexing_threads=shape.build_threads,
+        ),
+        optimizers=qe.EdgeOptimizersConfig(
+            default_segment_number=1,
+            indexing_threshold=shape.indexing_threshold_kb,
+            # One graph for all: a graph per segment costs a search each.
+            max_segment_size=1_000_000_000,
+        ),
+        wal_enabled=True,
+    )
+
+
+class ShardFiles:
+    """A shard opened for reading and writing; the engine allows one opener at a time."""
+
+    def __init__(self, shard: "qe.EdgeShard") -> None:
+        self._shard = shard
+
+    @classmethod
+    def create(cls, path: Path, shape: ShardShape) -> "ShardFiles":
+        """Makes an empty shard with an index on every facet."""
+        path.mkdir(parents=True)
+        shard = qe.EdgeShard.create(str(path), _config(shape))
+        for name in shape.facets:
+            shard.update(qe.UpdateOperation.create_field_index(f"facets.{name}", qe.KeywordIndexParams()))
+        # Nearly as many values as points: links for each in the graph would be waste.
+        shard.update(qe.UpdateOperation.create_field_index("image_sha256", qe.KeywordIndexParams(enable_hnsw=False)))
+        shard.flush()
+        return cls(shard)
+
+    @classmethod
+    def load(cls, path: Path) -> "ShardFiles":
+        """Opens a shard; what its write-ahead log holds beyond the segments is applied first."""
+        return cls(qe.EdgeShard.load(str(path)))
+
+    def search(self, rows: Sequence[SearchRow]) -> list[list[tuple[str, float, str]]]:
+        """For each search its hits: id, cosine, record."""
+        return [self._search(*row) for row in rows]
+
+    def _search(
+        self,
+        vector: bytes,
+        space: str,
+        limit: int,
+        ef: int,
+        exact: bool,
+        min_score: float | None,
+        where: dict[str, list[str]],
+        exclude: list[str],
+        only: list[str] | None,
+    ) -> list[tuple[str, float, str]]:
+        found = self._shard.query(
+            qe.QueryRequest(
+                limit=limit,
+                query=qe.Query.Nearest(array("f", vector).tolist(), using=space),
+                filter=_filter(where, exclude, only),
+                params=qe.SearchParams(hnsw_ef=max(ef, limit), exact=exact),
+                score_threshold=min_score,
+                with_payload=["id", "record"],
+            )
+        )
+        return [(payload["id"], point.score, payload["record"]) for point in found if (payload := point.payload)]
+
+    def fetch(self, ids: Sequence[str], vectors: bool) -> list[tuple[str, str, bytes | None, bytes | None]]:
+        """Of each point that is there: id, record and, where asked for, its two vectors."""
+        points = self._shard.retrieve(_keys(ids), ["id", "record"], vectors)
+        return [
+            (payload["id"], payload["record"], *(_vectors(point) if vectors else (None, None)))
+            for point in points
+            if (payload := point.payload)
+        ]
+
+    def upsert(self, rows: Sequence[PointRow]) -> None:
+        """Writes points to the log and the segments; survives the death of the process once it returns."""
+        points = [
+            qe.Point(
+                id=point_id(id_),
+                vector={"image": array("f", image).tolist(), "caption": array("f", caption).tolist()},
+                payload={
+                    "id": id_,
+                    "record": record,
+                    "facets": facets,
+                    "image_sha256": image_sha256,
+                },
+            )
+            for id_, image, caption, record, facets, image_sha256 in rows
+        ]
+        self._shard.update(qe.UpdateOperation.upsert_points(points))
+
+    def rows(self, ids: Sequence[str]) -> list[PointRow]:
+        """Whole points, as `upsert` takes them."""
+        points = self._shard.retrieve(_keys(ids), True, True)
+        return [
+            (
+                payload["id"],
+                *_vectors(point),
+                payload["record"],
+                payload["facets"],
+                payload["image_sha256"],
+            )
+            for point in points
+            if (payload := point.payload)
+        ]
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Removes points; how many were there."""
+        keys = _keys(ids)
+        there = len(self._shard.retrieve(keys, False, False))
+        if there:
+            self._shard.update(qe.UpdateOperation.delete_points(keys))
+        return there
+
+    def count(self, key: str, value: str) -> int:
+        """Points whose payload field holds the value."""
+        match = qe.FieldCondition(key=key, match=qe.MatchValue(value=value))
+        return int(self._shard.count(qe.CountRequest(exact=True, filter=qe.Filter(must=[match]))))
+
+    def facets(
+        self, names: Sequence[str], where: dict[str, list[str]], exclude: list[str], limit: int
+    ) -> dict[str, list[tuple[str, int]]]:
+        """Values of each facet with the number of points that carry them."""
+        condition = _filter(where, exclude, None)
+        return {
+            name: [
+                (str(hit.value), hit.count)
+                for hit in self._shard.facet(
+                    qe.FacetRequest(key=f"facets.{name}", limit=limit, exact=True, filter=condition)
+                )
+            ]
+            for name in names
+        }
+
+    def status(self) -> tuple[int, int]:
+        """Points, and how many of them the graph covers."""
+        info = self._shard.info()
+        # The engine counts vectors, of which a point has one in each space.
+        return info.points_count, min(info.points_count, info.indexed_vectors_count // len(SPACES))
+
+    def sample(self) -> str | None:
+        """The id of some point; None in an empty shard."""
+        points, _ = self._shard.scroll(qe.ScrollRequest(limit=1, with_payload=["id"]))
+        return points[0].payload["id"] if points and points[0].payload else None
+
+    def optimize(self) -> None:
+        """Merges the segments and builds the graph; takes minutes for a large shard."""
+        self._shard.optimize()
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self._shard.flush()
+        self._shard.close()
+
+
+def _keys(ids: Iterable[str]) -> list[Any]:
+    return [point_id(i) for i in ids]
+
+
+def _vectors(point: Any) -> tuple[bytes, bytes]:
+    return array("f", point.vector["image"]).tobytes(), array("f", point.vector["caption"]).tobytes()
+
+
+def _filter(where: dict[str, list[str]], exclude: Sequence[str], only: Sequence[str] | None) -> Any:
+    must: list[Any] = [
+        qe.FieldCondition(key=f"facets.{name}", match=qe.MatchAny(any=values)) for name, values in where.items()
+    ]
+    if only is not None:
+        must.append(qe.HasIdCondition({point_id(i) for i in only}))
+    must_not: list[Any] | None = [qe.HasIdCondition({point_id(i) for i in exclude})] if exclude else None
+    return qe.Filter(must=must or None, must_not=must_not) if must or must_not else None

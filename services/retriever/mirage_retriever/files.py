@@ -1,0 +1,34 @@
+"""Files that are there whole or not at all, also after a crash."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes, *, sync_data: bool = True, sync_name: bool = True) -> None:
+    """Writes a file by way of a temporary one beside it; on the disk, with its name, when this returns.
+
+    `sync_name=False` leaves the name to a later `sync_directory`, `sync_data=False` the bytes to the system.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            if sync_data:
+                os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if sync_name:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Forces the names in a directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

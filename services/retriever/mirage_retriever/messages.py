@@ -1,0 +1,157 @@
+"""Between protobuf messages and the retriever's own values."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
+
+from mirage.v1 import common_pb2, retriever_pb2
+from mirage_core import limits
+from mirage_core.errors import Code, MirageError
+from mirage_core.rpc_errors import to_problem
+from mirage_core.vectors import from_proto
+from mirage_retriever.flags import Flag, FlagStore
+from mirage_retriever.ingest import Head, Outcome
+from mirage_retriever.query import Given, Id, Image, Query, Term, Text, Value, Vectors
+from mirage_retriever.records import Record
+from mirage_retriever.search import Reply
+
+_VECTORS = {
+    common_pb2.VECTOR_SPACE_UNSPECIFIED: Vectors.IMAGE,
+    common_pb2.VECTOR_SPACE_IMAGE: Vectors.IMAGE,
+    common_pb2.VECTOR_SPACE_CAPTION: Vectors.CAPTION,
+    common_pb2.VECTOR_SPACE_FUSED: Vectors.FUSED,
+}
+
+
+def to_query(message: common_pb2.Query) -> Query:
+    """The query as it came, unchecked; raises REQUEST_MALFORMED for a vector space that this version does not know."""
+    vectors = _VECTORS.get(message.vectors)
+    if vectors is None:
+        raise MirageError(Code.REQUEST_MALFORMED, field="vectors")
+    return Query(
+        terms=to_terms(message.terms),
+        vectors=vectors,
+        k=message.k if message.HasField("k") else limits.K_DEFAULT,
+        where=to_facets(message.where),
+        min_score=message.min_score if message.HasField("min_score") else None,
+        page_token=message.page_token,
+        exclude_ids=tuple(message.exclude_ids),
+    )
+
+
+def to_terms(messages: Sequence[common_pb2.Term]) -> tuple[Term, ...]:
+    """The terms, unchecked."""
+    # Counted before they are unpacked: each may hold megabytes.
+    if len(messages) > limits.TERMS_MAX:
+        raise MirageError(Code.TOO_MANY_TERMS, max=limits.TERMS_MAX, given=len(messages))
+    return tuple(Term(_value(term), term.weight if term.HasField("weight") else 1.0) for term in messages)
+
+
+def _value(term: common_pb2.Term) -> Value | None:
+    match term.WhichOneof("value"):
+        case "text":
+            return Text(term.text)
+        case "image":
+            return Image(term.image)
+        case "id":
+            return Id(term.id)
+        case "vector":
+            return Given(from_proto(term.vector))
+        case _:
+            return None
+
+
+def to_facets(messages: Mapping[str, common_pb2.StringList]) -> dict[str, tuple[str, ...]]:
+    """Facet names to values, unchecked."""
+    return {name: tuple(values.values) for name, values in messages.items()}
+
+
+def from_reply(reply: Reply, flags: FlagStore) -> common_pb2.SearchReply:
+    """The answer to a search."""
+    terms = [
+        common_pb2.TermShare(
+            label=term.label, weight=term.weight, share=share, tokens=term.tokens, truncated=term.truncated
+        )
+        for term, share in zip(reply.terms, reply.query.shares, strict=True)
+    ]
+    message = common_pb2.SearchReply(
+        match=common_pb2.Match.ValueType(reply.match),
+        query=common_pb2.QueryReport(
+            tokens=sum(term.tokens for term in reply.terms),
+            truncated=any(term.truncated for term in reply.terms),
+            shift=reply.query.shift,
+            terms=terms,
+        ),
+        timings=common_pb2.Timings(
+            queue_ms=max((term.queue_ms for term in reply.terms), default=0.0),
+            inference_ms=max((term.inference_ms for term in reply.terms), default=0.0),
+            search_ms=reply.search_ms,
+            total_ms=reply.total_ms,
+        ),
+        next_page_token=reply.next_page_token,
+        fingerprint=reply.fingerprint,
+    )
+    for found in reply.results:
+        result = message.results.add(score=found.score, cosine=found.cosine)
+        fill_record(result.record, Record.from_json(found.record), flags)
+    return message
+
+
+def fill_record(message: common_pb2.Record, record: Record, flags: FlagStore) -> None:
+    """Writes the record into a message, with the number of its flags."""
+    message.id = record.id
+    message.caption = record.caption
+    for name, values in record.labels.items():
+        message.labels[name].values.extend(values)
+    message.original_labels.update(record.original_labels)
+    message.licence = record.licence
+    message.source = record.source
+    message.attribution = record.attribution
+    message.image_sha256 = record.image_sha256
+    message.image_type = record.image_type
+    message.width = record.width
+    message.height = record.height
+    message.flags = flags.count(record.id)
+
+
+async def to_parts(requests: AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]) -> AsyncIterator[Head | bytes]:
+    """The pieces of an upsert; raises REQUEST_MALFORMED for an empty one."""
+    async for request in requests:
+        match request.part.WhichOneof("part"):
+            case "record":
+                yield _head(request.part.record)
+            case "image_chunk":
+                yield request.part.image_chunk
+            case _:
+                raise MirageError(Code.REQUEST_MALFORMED, field="part")
+
+
+def _head(message: common_pb2.RecordHead) -> Head:
+    record = message.record
+    return Head(
+        Record(
+            id=record.id,
+            caption=record.caption,
+            labels=to_facets(record.labels),
+            original_labels=dict(record.original_labels),
+            licence=record.licence,
+            source=record.source,
+            attribution=record.attribution,
+        ),
+        image_vector=from_proto(message.image_vector) if message.HasField("image_vector") else None,
+        caption_vector=from_proto(message.caption_vector) if message.HasField("caption_vector") else None,
+        fingerprint=message.fingerprint,
+    )
+
+
+def from_outcome(outcome: Outcome) -> common_pb2.UpsertOutcome:
+    """What became of one record."""
+    return common_pb2.UpsertOutcome(
+        id=outcome.id,
+        state=common_pb2.UpsertState.ValueType(outcome.state),
+        error=None if outcome.error is None else to_problem(outcome.error),
+    )
+
+
+def from_flag(flag: Flag) -> common_pb2.Flag:
+    """A flag."""
+    return common_pb2.Flag(**asdict(flag))

@@ -1,0 +1,67 @@
+"""Page tokens: where a list of results went on, bound to the query that made it."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import math
+import struct
+from dataclasses import dataclass
+
+from mirage_core import limits
+from mirage_core.errors import Code, MirageError
+
+# No one reads further, and an approximate search further down is neither fast nor faithful.
+DEPTH_MAX = 1_000
+
+_FIXED = struct.Struct(">BHdB")
+_VERSION = 1
+_MAC_BYTES = 12
+
+
+@dataclass(frozen=True)
+class Position:
+    """After which result the next page begins: its score and id, how many came before, and the match of the first page.
+
+    By score and id rather than by count, so that records stored in between neither repeat nor push out others.
+    """
+
+    offset: int
+    score: float
+    id: str
+    match: int
+
+
+class PageTokens:
+    """Makes and reads tokens with a key of 1 to 64 bytes, the same in every retriever of a collection.
+
+    The key keeps a token from one collection out of another and catches a damaged one; it guards no secret.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = hashlib.blake2b(key).digest()
+
+    def write(self, position: Position, digest: bytes) -> str:
+        """A token for the query of that digest; at most 240 characters of URL-safe base64."""
+        body = _FIXED.pack(_VERSION, position.offset, position.score, position.match) + position.id.encode()
+        return base64.urlsafe_b64encode(self._mac(body, digest) + body).rstrip(b"=").decode()
+
+    def read(self, token: str, digest: bytes) -> Position:
+        """The position; raises PAGE_TOKEN_INVALID for a token that was not written for this query."""
+        if len(token) > 300:
+            raise MirageError(Code.PAGE_TOKEN_INVALID)
+        try:
+            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+            body = raw[_MAC_BYTES:]
+            if not hmac.compare_digest(raw[:_MAC_BYTES], self._mac(body, digest)):
+                raise MirageError(Code.PAGE_TOKEN_INVALID)
+            version, offset, score, match = _FIXED.unpack_from(body)
+            id_ = limits.check_id(body[_FIXED.size :].decode())
+        except (binascii.Error, struct.error, ValueError) as error:
+            raise MirageError(Code.PAGE_TOKEN_INVALID) from error
+        if version != _VERSION or not 0 < offset < DEPTH_MAX or not math.isfinite(score):
+            raise MirageError(Code.PAGE_TOKEN_INVALID)
+        return Position(offset, score, id_, match)
+
+    def _mac(self, body: bytes, digest: bytes) -> bytes:
+        return hashlib.blake2b(body + digest, key=self._key, digest_size=_MAC_BYTES).digest()

@@ -1,0 +1,159 @@
+"""A search as the domain sees it, and the checks that it must pass."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mirage_core import limits
+from mirage_core.errors import Code, MirageError
+from mirage_retriever.algebra import check_weights
+from mirage_retriever.facets import check_facets
+
+
+class Vectors(StrEnum):
+    """Which stored vectors a query is compared with."""
+
+    IMAGE = "image"
+    CAPTION = "caption"
+    FUSED = "fused"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A phrase."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """An encoded image file."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Id:
+    """A record of the collection."""
+
+    id: str
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A vector from the caller, float32, not yet checked."""
+
+    vector: npt.NDArray[np.float32]
+
+
+Value: TypeAlias = Text | Image | Id | Given
+
+
+@dataclass(frozen=True)
+class Term:
+    """One weighted term; None for a value that the caller left out."""
+
+    value: Value | None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Query:
+    """A search; fields as in protos/mirage/v1/common.proto."""
+
+    terms: tuple[Term, ...]
+    vectors: Vectors = Vectors.IMAGE
+    k: int = limits.K_DEFAULT
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    min_score: float | None = None
+    page_token: str = ""
+    exclude_ids: tuple[str, ...] = ()
+
+    def digest(self) -> bytes:
+        """16 bytes that differ for a query that differs in anything but its page token and k."""
+        state = hashlib.blake2b(digest_size=16)
+        for term in self.terms:
+            match term.value:
+                case Text(text):
+                    content = text.encode()
+                case Image(data):
+                    content = data
+                case Id(id_):
+                    content = id_.encode()
+                case Given(vector):
+                    content = vector.tobytes()
+                case None:
+                    content = b""
+            state.update(_framed(type(term.value).__name__.encode(), content, repr(term.weight).encode()))
+        state.update(_framed(self.vectors.encode(), repr(self.min_score).encode(), *map(str.encode, self.exclude_ids)))
+        for name, values in sorted(self.where.items()):
+            state.update(_framed(name.encode(), *(value.encode() for value in sorted(values))))
+        return state.digest()
+
+
+def _framed(*parts: bytes) -> bytes:
+    # Lengths in front, so that two lists of parts never run together into the same bytes.
+    lengths = (len(parts), *map(len, parts))
+    return b"".join((*(length.to_bytes(8, "big") for length in lengths), *parts))
+
+
+def check_query(query: Query) -> Query:
+    """The query with its filter in order; raises the catalogue error of the first thing that is wrong.
+
+    Vectors are checked where they are resolved, images by the encoder, which decodes them; here only their size.
+    """
+    check_terms(query.terms)
+    check_k(query.k, field="k", maximum=limits.K_MAX)
+    if query.min_score is not None and not -1 <= query.min_score <= 1:
+        raise MirageError(Code.MIN_SCORE_OUT_OF_RANGE)
+    if len(query.exclude_ids) > limits.EXCLUDE_MAX:
+        raise MirageError(
+            Code.TOO_MANY_ITEMS, field="exclude_ids", min=0, max=limits.EXCLUDE_MAX, given=len(query.exclude_ids)
+        )
+    for id_ in query.exclude_ids:
+        limits.check_id(id_)
+    return replace(query, where=check_facets(query.where))
+
+
+def check_k(value: int, *, field: str, maximum: int) -> int:
+    """The number; raises K_OUT_OF_RANGE unless it is between 1 and the maximum."""
+    if not 1 <= value <= maximum:
+        raise MirageError(Code.K_OUT_OF_RANGE, field=field, min=1, max=maximum, given=value)
+    return value
+
+
+def check_terms(terms: Sequence[Term]) -> None:
+    """Raises EMPTY_QUERY, TOO_MANY_TERMS, TERM_EMPTY, TEXT_TOO_LONG, IMAGE_*, ID_INVALID or WEIGHT*."""
+    if not terms:
+        raise MirageError(Code.EMPTY_QUERY)
+    if len(terms) > limits.TERMS_MAX:
+        raise MirageError(Code.TOO_MANY_TERMS, max=limits.TERMS_MAX, given=len(terms))
+    for term in terms:
+        _check_value(term.value)
+    check_weights([term.weight for term in terms])
+
+
+def _check_value(value: Value | None) -> None:
+    match value:
+        case None:
+            raise MirageError(Code.TERM_EMPTY)
+        case Text(text):
+            if not text.strip():
+                raise MirageError(Code.TERM_EMPTY)
+            if len(text) > limits.TEXT_CHARS:
+                raise MirageError(Code.TEXT_TOO_LONG, max=limits.TEXT_CHARS, given=len(text))
+        case Image(data):
+            if not data:
+                raise MirageError(Code.IMAGE_EMPTY)
+            if len(data) > limits.IMAGE_BYTES:
+                raise MirageError(Code.IMAGE_TOO_LARGE, max_bytes=limits.IMAGE_BYTES, given=len(data))
+        case Id(id_):
+            limits.check_id(id_)
+        case Given(vector):
+            if not vector.size:
+                raise MirageError(Code.TERM_EMPTY)

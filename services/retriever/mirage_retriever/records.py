@@ -1,0 +1,73 @@
+"""A record of the atlas: what it must hold, and the JSON that engines keep of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+from mirage_core import limits
+from mirage_core.errors import Code, MirageError
+from mirage_retriever.facets import check_facets
+
+_LABELS_MAX = 64
+_LABEL_CHARS = 1_000
+_LINE_CHARS = 2_000
+# Where `synthetic` says that a generator made the image; a template rendering is no such thing.
+_GENERATED = frozenset({"generated", "diffusion", "ai-generated"})
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record, without its image; fields as in protos/mirage/v1/common.proto. The last four are the retriever's."""
+
+    id: str
+    caption: str
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    original_labels: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
+    source: str = ""
+    attribution: str = ""
+    image_sha256: str = ""
+    image_type: str = ""
+    width: int = 0
+    height: int = 0
+
+    def to_json(self) -> str:
+        """The same record always gives the same text."""
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Record":
+        """The record behind `to_json`."""
+        fields = json.loads(text)
+        fields["labels"] = {name: tuple(values) for name, values in fields["labels"].items()}
+        return cls(**fields)
+
+    def facets(self) -> dict[str, tuple[str, ...]]:
+        """What can be filtered by: the labels, and the licence where no label names it."""
+        facets = dict(self.labels)
+        if self.licence and "licence" not in facets:
+            facets["licence"] = (self.licence.lower()[:64].strip(),)
+        return facets
+
+
+def check_record(record: Record) -> Record:
+    """The record with its facets in order; raises ID_INVALID, CAPTION_TOO_LONG, FACET_*, SYNTHETIC_REFUSED, RECORD_INVALID."""
+    limits.check_id(record.id)
+    if not record.caption.strip():
+        raise MirageError(Code.RECORD_INVALID, field="caption")
+    if len(record.caption) > limits.CAPTION_CHARS:
+        raise MirageError(Code.CAPTION_TOO_LONG, max=limits.CAPTION_CHARS, given=len(record.caption))
+    for name in ("licence", "source"):
+        if not getattr(record, name).strip():
+            raise MirageError(Code.RECORD_INVALID, field=name)
+    for name in ("licence", "source", "attribution"):
+        if len(getattr(record, name)) > _LINE_CHARS:
+            raise MirageError(Code.RECORD_INVALID, field=name)
+    if len(record.original_labels) > _LABELS_MAX or any(
+        len(name) > _LABEL_CHARS or len(value) > _LABEL_CHARS for name, value in record.original_labels.items()
+    ):
+        raise MirageError(Code.RECORD_INVALID, field="original_labels")
+    labels = check_facets(record.labels)
+    if _GENERATED.intersection(labels.get("synthetic", ())):
+        raise MirageError(Code.SYNTHETIC_REFUSED)
+    return replace(record, labels=labels)

@@ -1,0 +1,231 @@
+"""Search and compare: from a query to results, a report of how it was understood, and a word on how well they match."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mirage_core import limits
+from mirage_core.errors import Code, MirageError
+from mirage_retriever.algebra import Array, Combination, combine, cosine
+from mirage_retriever.atlas import Atlas
+from mirage_retriever.engines.base import Engine, Filter, Hit, Nearest, Space
+from mirage_retriever.fusion import reciprocal_rank
+from mirage_retriever.match import Match, judge, kind_of
+from mirage_retriever.pages import DEPTH_MAX, PageTokens, Position
+from mirage_retriever.query import Query, Term, Vectors, check_query, check_terms
+from mirage_retriever.terms import Resolved, TermEncoder, resolve
+
+# How far down each ranking takes part in a fusion, on every page, so that pages agree.
+_FUSION_DEPTH = 200
+# A tie that goes on longer than this is cut by the engine's own order.
+_TIE_LIMIT = 4 * DEPTH_MAX
+
+
+@dataclass(frozen=True)
+class Found:
+    """One result. `record` is JSON as records.Record makes it; `score` orders, `cosine` compares query and record."""
+
+    id: str
+    score: float
+    cosine: float
+    record: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """The answer to a search; times in milliseconds."""
+
+    results: tuple[Found, ...]
+    match: Match
+    terms: tuple[Resolved, ...]
+    query: Combination
+    next_page_token: str
+    fingerprint: str
+    search_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two replies and the cosine between their queries."""
+
+    base: Reply
+    shifted: Reply
+    shift: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """A query on its way: with its vector, and where its page starts."""
+
+    query: Query
+    terms: tuple[Resolved, ...]
+    combination: Combination
+    position: Position | None
+    digest: bytes
+
+    @property
+    def vector(self) -> Array:
+        return self.combination.vector
+
+    @property
+    def offset(self) -> int:
+        return self.position.offset if self.position else 0
+
+    @property
+    def filter(self) -> Filter:
+        where = {name: tuple(values) for name, values in self.query.where.items()}
+        return Filter(where=where, exclude=self.query.exclude_ids)
+
+
+class Search:
+    """Answers searches from one atlas."""
+
+    def __init__(self, atlas: Atlas, encoder: TermEncoder) -> None:
+        self._atlas = atlas
+        self._encoder = encoder
+
+    @property
+    def _engine(self) -> Engine:
+        return self._atlas.engine
+
+    async def search(self, query: Query) -> Reply:
+        """The answer to a query, which need not have been checked; raises MirageError."""
+        started = time.perf_counter()
+        query = check_query(query)
+        digest, tokens = query.digest(), self._tokens()
+        position = tokens.read(query.page_token, digest) if query.page_token else None
+        terms = await self._resolve(query.terms, query.vectors)
+        side = _Side(query, tuple(terms), _combine(terms), position, digest)
+        [reply] = await self._answer([side], tokens, started)
+        return reply
+
+    async def compare(self, base: Query, shift: Sequence[Term]) -> Comparison:
+        """The base query and the one with the shift's terms added; k, filters and vectors of the base hold for both.
+
+        Page tokens in the replies belong to `search` with the query of that side; one in `base` is refused.
+        """
+        started = time.perf_counter()
+        base = check_query(base)
+        if base.page_token:
+            raise MirageError(Code.PAGE_TOKEN_INVALID)
+        check_terms(shift)
+        shifted = check_query(replace(base, terms=(*base.terms, *shift)))
+        terms = await self._resolve(shifted.terms, base.vectors)
+        own = terms[: len(base.terms)]
+        sides = [
+            _Side(base, tuple(own), _combine(own), None, base.digest()),
+            _Side(shifted, tuple(terms), _combine(terms), None, shifted.digest()),
+        ]
+        replies = await self._answer(sides, self._tokens(), started)
+        return Comparison(replies[0], replies[1], cosine(sides[0].vector, sides[1].vector))
+
+    def _tokens(self) -> PageTokens:
+        collection = self._atlas.collection
+        return PageTokens(f"{collection.name}/{collection.fingerprint}".encode())
+
+    async def _resolve(self, terms: Sequence[Term], vectors: Vectors) -> list[Resolved]:
+        return await resolve(
+            terms,
+            encoder=self._encoder,
+            engine=self._engine,
+            collection=self._atlas.collection,
+            space=Space.CAPTION if vectors is Vectors.CAPTION else Space.IMAGE,
+        )
+
+    async def _answer(self, sides: Sequence[_Side], tokens: PageTokens, started: float) -> list[Reply]:
+        searching = time.perf_counter()
+        find = self._fused if sides[0].query.vectors is Vectors.FUSED else self._ranked
+        listed = await find(sides)
+        search_ms = (time.perf_counter() - searching) * 1000
+        return [
+            self._reply(side, found, tokens, search_ms=search_ms, started=started)
+            for side, found in zip(sides, listed, strict=True)
+        ]
+
+    def _reply(self, side: _Side, found: list[Found], tokens: PageTokens, *, search_ms: float, started: float) -> Reply:
+        results, more = tuple(found[: side.query.k]), len(found) > side.query.k
+        match = Match(side.position.match) if side.position else self._judge(side, results)
+        token = ""
+        if more and side.offset + side.query.k < DEPTH_MAX:
+            last = results[-1]
+            token = tokens.write(Position(side.offset + side.query.k, last.score, last.id, match), side.digest)
+        return Reply(
+            results,
+            match,
+            side.terms,
+            side.combination,
+            token,
+            self._atlas.collection.fingerprint,
+            search_ms,
+            (time.perf_counter() - started) * 1000,
+        )
+
+    def _judge(self, side: _Side, results: Sequence[Found]) -> Match:
+        # Calibrated on cosines between queries and images; to captions they are others.
+        kind = None if side.query.vectors is Vectors.CAPTION else kind_of(side.query.terms)
+        best = max((found.cosine for found in results), default=None)
+        return judge(best, self._atlas.thresholds.get(kind) if kind else None)
+
+    async def _ranked(self, sides: Sequence[_Side]) -> list[list[Found]]:
+        """For each side, what follows its position: up to k results and one more where there is one."""
+        space = Space(sides[0].query.vectors)
+        requests = [
+            Nearest(side.vector, space, side.offset + side.query.k + 1, side.filter, side.query.min_score)
+            for side in sides
+        ]
+        answers = await self._engine.search(requests)
+        listed = []
+        for side, request, hits in zip(sides, requests, answers, strict=True):
+            hits = await self._whole_tie(request, hits)
+            listed.append(
+                _after(side.position, [Found(hit.id, hit.score, hit.score, hit.record) for hit in hits], side)
+            )
+        return listed
+
+    async def _whole_tie(self, request: Nearest, hits: list[Hit]) -> list[Hit]:
+        """The hits; where the engine cut them amid a tie, with the rest of that tie, since it chose by no order of ours."""
+        limit = request.limit
+        while len(hits) == limit > 1 and hits[-1].score == hits[-2].score and limit < _TIE_LIMIT:
+            limit = min(_TIE_LIMIT, 4 * limit)
+            [hits] = await self._engine.search([replace(request, limit=limit)])
+        return hits
+
+    async def _fused(self, sides: Sequence[_Side]) -> list[list[Found]]:
+        requests = [Nearest(side.vector, space, _FUSION_DEPTH, side.filter) for side in sides for space in Space]
+        answers = await self._engine.search(requests)
+        return await asyncio.gather(
+            *(self._fuse(side, *answers[2 * number : 2 * number + 2]) for number, side in enumerate(sides))
+        )
+
+    async def _fuse(self, side: _Side, by_image: list[Hit], by_caption: list[Hit]) -> list[Found]:
+        ranked = reciprocal_rank([[hit.id for hit in by_image], [hit.id for hit in by_caption]])
+        records = {hit.id: hit.record for hit in (*by_image, *by_caption)}
+        cosines = {hit.id: hit.score for hit in by_image}
+        everything = [Found(id_, score, 0.0, records[id_]) for id_, score in ranked]
+        if side.query.min_score is None:
+            everything = _after(side.position, everything, side)
+        # Records that only their captions brought in: their images' cosines, exactly.
+        missing = tuple(found.id for found in everything if found.id not in cosines)
+        if missing:
+            request = Nearest(side.vector, Space.IMAGE, len(missing), Filter(only=missing), exact=True)
+            [hits] = await self._engine.search([request])
+            cosines.update((hit.id, hit.score) for hit in hits)
+        # One that was deleted in between has no cosine and is left out.
+        everything = [replace(found, cosine=cosines[found.id]) for found in everything if found.id in cosines]
+        if side.query.min_score is not None:
+            everything = [found for found in everything if found.cosine >= side.query.min_score]
+            everything = _after(side.position, everything, side)
+        return everything
+
+
+def _combine(terms: Sequence[Resolved]) -> Combination:
+    return combine([term.vector for term in terms], [term.weight for term in terms])
+
+
+def _after(position: Position | None, ranked: list[Found], side: _Side) -> list[Found]:
+    """What follows the position in the order of score and id, up to k and one more."""
+    if position is not None:
+        ranked = [found for found in ranked if (-found.score, found.id) > (-position.score, position.id)]
+    return ranked[: min(side.query.k, limits.K_MAX) + 1]

@@ -1,0 +1,120 @@
+"""Puts the retriever together from its settings."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from mirage.v1 import retriever_pb2_grpc
+from mirage_core import telemetry
+from mirage_core.cpus import available_cpus
+from mirage_core.errors import MirageError
+from mirage_core.executor import BoundedExecutor
+from mirage_core.server import GrpcServer
+from mirage_retriever.atlas import Atlas
+from mirage_retriever.encoder_client import EncoderClient
+from mirage_retriever.engines.base import Engine, Graph
+from mirage_retriever.facets import NAMES
+from mirage_retriever.flags import FlagStore
+from mirage_retriever.images import ImageStore
+from mirage_retriever.ingest import Ingest
+from mirage_retriever.search import Search
+from mirage_retriever.servicer import NAME, RetrieverServicer
+from mirage_retriever.settings import RetrieverSettings
+from mirage_retriever.terms import TermEncoder
+
+_log = telemetry.get_logger()
+
+# The encoder is asked again this often: first until it answers, then to notice another model.
+_ASK_SOON_S = 0.25
+_ASK_LATER_S = 30.0
+
+
+def make_engine(settings: RetrieverSettings) -> Engine:
+    """The engine that the settings name."""
+    graph = Graph(
+        m=settings.hnsw_m,
+        ef_construct=settings.hnsw_ef_construct,
+        ef=settings.hnsw_ef,
+        indexing_threshold_kb=settings.indexing_threshold_kb,
+    )
+    # Only the engine that runs is imported: each brings tens of megabytes.
+    if settings.engine == "qdrant":
+        from mirage_retriever.engines.qdrant import QdrantEngine
+
+        return QdrantEngine.connect(
+            settings.qdrant_url,
+            api_key=settings.qdrant_key.get_secret_value(),
+            grpc_port=settings.qdrant_grpc_port,
+            name=settings.collection,
+            facets=NAMES,
+            shards=settings.shards,
+            replicas=settings.qdrant_replicas,
+            graph=graph,
+        )
+    from mirage_retriever.engines.edge.engine import EdgeEngine
+    from mirage_retriever.engines.edge.shard import ShardPolicy
+
+    policy = ShardPolicy(
+        restart_wait_s=settings.searcher_wait_s,
+        queue_limit=settings.search_queue,
+        build_quiet_s=settings.build_quiet_s,
+        build_share=settings.build_share,
+        build_points=settings.build_points,
+    )
+    threads = settings.build_threads or max(1, available_cpus() - 1)
+    return EdgeEngine(
+        settings.data / "edge",
+        facets=NAMES,
+        policy=policy,
+        shards=settings.shards,
+        graph=graph,
+        build_threads=threads,
+    )
+
+
+async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncExitStack) -> None:
+    """Adds the servicer, listens, opens the collection and turns health to SERVING once there is one.
+
+    With a collection that exists the retriever serves without waiting for the encoder: searches by id and vector need
+    none. A first start waits for it, since the collection takes its model's fingerprint and dimension.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True)
+    threads = settings.decode_threads or available_cpus()
+    decoder = BoundedExecutor(workers=threads, queue_limit=64, name="decode")
+    stack.callback(decoder.close)
+    engine = make_engine(settings)
+    encoder = EncoderClient(settings.encoder, timeout_s=settings.encoder_timeout_s)
+    stack.push_async_callback(encoder.close)
+    atlas = Atlas(engine, name=settings.collection, overrides=settings.match_overrides())
+    images = ImageStore(settings.data)
+    servicer = RetrieverServicer(
+        atlas=atlas,
+        search=Search(atlas, encoder),
+        ingest=Ingest(atlas, encoder, images, decoder, settings.data),
+        images=images,
+        flags=FlagStore(settings.data / "flags.jsonl"),
+        decoder=decoder,
+    )
+    server.add(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, NAME)
+    await server.start()
+    stack.push_async_callback(engine.close)
+    if await atlas.open():
+        await server.set_serving(NAME, serving=True)
+    watching = asyncio.create_task(_follow_encoder(atlas, encoder, server))
+    stack.callback(watching.cancel)
+
+
+async def _follow_encoder(atlas: Atlas, encoder: TermEncoder, server: GrpcServer) -> None:
+    """Takes over the encoder's fingerprint and thresholds, now and whenever it comes back with others."""
+    known = ""
+    while True:
+        try:
+            model = await encoder.model()
+            if model.fingerprint != known:
+                await atlas.adopt(model)
+                known = model.fingerprint
+                await server.set_serving(NAME, serving=True)
+        except MirageError as error:
+            _log.debug("encoder not there", code=error.code)
+        except Exception:
+            _log.exception("cannot make the collection")
+        await asyncio.sleep(_ASK_LATER_S if known else _ASK_SOON_S)

@@ -1,0 +1,62 @@
+"""Settings of the retriever, from MIRAGE_RETRIEVER_* variables."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from mirage_core.settings import ServiceSettings, service_config
+from mirage_retriever.match import Thresholds
+
+
+class RetrieverSettings(ServiceSettings):
+    """What the retriever can be told."""
+
+    model_config = service_config("MIRAGE_RETRIEVER_")
+
+    port: int = Field(50052, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
+    data: Path = Field(
+        Path("data/retriever"), description="Directory of images, flags and, with the edge engine, of the vectors."
+    )
+    encoder: str = Field("127.0.0.1:50051", description="Address of the encoder.")
+    encoder_timeout_s: float = Field(30.0, gt=0, description="Seconds that one text or image may take to encode.")
+    collection: str = Field("atlas", pattern=r"[A-Za-z0-9_-]{1,64}", description="Name of the collection.")
+    engine: Literal["edge", "qdrant"] = Field("edge", description="edge: embedded; qdrant: a server.")
+    qdrant_url: str = Field("http://127.0.0.1:6333", description="HTTP address of the Qdrant server.")
+    qdrant_grpc_port: int = Field(6334, ge=1, le=65535, description="gRPC port of the Qdrant server.")
+    qdrant_key: SecretStr = Field(SecretStr(""), description="API key of the Qdrant server.")
+    qdrant_replicas: int = Field(1, ge=1, description="Replicas of each shard on a Qdrant cluster.")
+    shards: int = Field(
+        1, ge=1, le=64, description="Shards of a new collection; with the edge engine a searcher process each."
+    )
+    hnsw_m: int = Field(16, ge=4, le=128, description="Edges a node of the HNSW graph.")
+    hnsw_ef_construct: int = Field(100, ge=8, le=1024, description="Candidates looked at when the graph is built.")
+    hnsw_ef: int = Field(64, ge=8, le=2048, description="Candidates looked at in a search.")
+    indexing_threshold_kb: int = Field(
+        10_000, ge=100, description="Size of one space's vectors from which a graph is built; below, search is exact."
+    )
+    build_threads: int = Field(0, ge=0, description="Threads that build the graph; 0: all processors but one.")
+    build_quiet_s: float = Field(2.0, ge=0, description="Seconds without a write before a graph is built.")
+    build_share: float = Field(
+        0.1, gt=0, le=1, description="Share of records outside the graph that makes building it again worth while."
+    )
+    build_points: int = Field(50_000, ge=1_000, description="Writes after which a build starts, quiet or not.")
+    search_queue: int = Field(256, ge=1, description="Calls that may wait for a searcher before QUEUE_FULL.")
+    searcher_wait_s: float = Field(5.0, gt=0, description="Seconds that a call waits for a searcher that restarts.")
+    decode_threads: int = Field(0, ge=0, description="Threads that decode images; 0: one a processor.")
+    match_text: str = Field(
+        "", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="good,weak cosines instead of the model's."
+    )
+    match_image: str = Field("", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="The same for image queries.")
+    match_mixed: str = Field("", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="The same for texts and images together.")
+
+    def match_overrides(self) -> dict[str, Thresholds]:
+        """The thresholds that were set; raises ValueError where `weak` is above `good`."""
+        found: dict[str, Thresholds] = {}
+        for kind, text in (("text", self.match_text), ("image", self.match_image), ("mixed", self.match_mixed)):
+            if text:
+                good, weak = map(float, text.split(","))
+                if not -1 <= weak <= good <= 1:
+                    raise ValueError(f"match_{kind}: expected good,weak with 1 >= good >= weak >= -1")
+                found[kind] = Thresholds(good, weak)
+        return found

@@ -1,0 +1,210 @@
+"""What every engine of the retriever does, on each of them.
+
+`edge` is the embedded engine with its real searcher processes, with one shard and with three. `simulator` is the server
+engine on qdrant-client's in-memory imitation: it tests our use of the client, not a server. With
+MIRAGE_TEST_QDRANT_URL set, `server` runs the same on a real one (`make test-qdrant URL=...`).
+"""
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from qdrant_client import AsyncQdrantClient
+
+from mirage_core.errors import Code, MirageError
+from mirage_retriever.engines.base import Collection, Engine, Filter, Nearest, Point, Space
+from mirage_retriever.engines.edge.engine import EdgeEngine
+from mirage_retriever.engines.edge.shard import ShardPolicy
+from mirage_retriever.engines.qdrant import QdrantEngine
+
+DIMENSION = 8
+COLLECTION = Collection(name="contract", dimension=DIMENSION, fingerprint="f" * 64)
+FACETS = ("plane", "modality")
+# The simulator says that it has no indexes and searches exactly; nothing here depends on that.
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
+]
+SERVER = os.environ.get("MIRAGE_TEST_QDRANT_URL")
+KINDS = ["edge", "edge-3-shards", "simulator", *(["server"] if SERVER else [])]
+
+
+def edge(path: Path, shards: int) -> EdgeEngine:
+    policy = ShardPolicy(restart_wait_s=10, queue_limit=64, build_quiet_s=1, build_share=0.1, build_points=50_000)
+    return EdgeEngine(path, facets=FACETS, policy=policy, shards=shards)
+
+
+async def make(kind: str, path: Path) -> Engine:
+    match kind:
+        case "edge":
+            return edge(path, 1)
+        case "edge-3-shards":
+            return edge(path, 3)
+        case "simulator":
+            return QdrantEngine(AsyncQdrantClient(":memory:"), name="contract", facets=FACETS)
+        case _:
+            name = f"contract-{secrets.token_hex(4)}"
+            return QdrantEngine.connect(str(SERVER), api_key=None, name=name, facets=FACETS)
+
+
+@pytest_asyncio.fixture(params=KINDS, scope="module", loop_scope="module")
+async def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+    """One empty collection for all tests of an engine: starting the processes takes longer than most tests."""
+    engine = await make(request.param, tmp_path_factory.mktemp(request.param))
+    assert await engine.open() is None
+    await engine.create(COLLECTION)
+    yield engine
+    if request.param == "server":
+        await engine._client.delete_collection(engine._name)  # leave no trace on somebody's server
+    await engine.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def engine(collection: Engine) -> AsyncIterator[Engine]:
+    yield collection
+    if (await collection.status()).records:
+        [hits] = await collection.search([Nearest(unit(1), Space.IMAGE, 1000, exact=True)])
+        await collection.delete([hit.id for hit in hits])
+    assert (await collection.status()).records == 0
+
+
+def unit(*components: float) -> np.ndarray:
+    vector = np.zeros(DIMENSION, dtype=np.float32)
+    vector[: len(components)] = components
+    return vector / np.linalg.norm(vector)
+
+
+def point(id_: str, image: np.ndarray, *, plane: str = "axial", caption: np.ndarray | None = None) -> Point:
+    return Point(
+        id=id_,
+        image=image,
+        caption=image if caption is None else caption,
+        record=f'{{"id":"{id_}"}}',
+        facets={"plane": (plane,), "modality": ("mr",)},
+        image_sha256="a" * 64,
+    )
+
+
+async def found(engine: Engine, vector: np.ndarray, **options: object) -> list[str]:
+    options = {"space": Space.IMAGE, "limit": 10, **options}
+    [hits] = await engine.search([Nearest(vector, **options)])
+    return [hit.id for hit in hits]
+
+
+async def test_an_empty_collection_answers_with_nothing(engine: Engine) -> None:
+    assert await found(engine, unit(1)) == []
+    assert await engine.fetch(["a"]) == {}
+    assert (await engine.status()).records == 0
+    assert await engine.delete(["a"]) == 0
+
+
+async def test_hits_come_by_cosine_with_their_record(engine: Engine) -> None:
+    await engine.upsert([point("far", unit(0, 1)), point("near", unit(1, 0.1)), point("nearest", unit(1))])
+    [hits] = await engine.search([Nearest(unit(1), Space.IMAGE, 10)])
+    assert [hit.id for hit in hits] == ["nearest", "near", "far"]
+    assert hits[0].score == pytest.approx(1, abs=1e-6)
+    assert hits[1].score == pytest.approx(1 / np.sqrt(1.01), abs=1e-6)
+    assert hits[2].score == pytest.approx(0, abs=1e-6)
+    assert hits[0].record == '{"id":"nearest"}'
+
+
+async def test_a_tie_goes_by_id(engine: Engine) -> None:
+    await engine.upsert([point(id_, unit(1, 1)) for id_ in ("c", "a", "d", "b")])
+    assert await found(engine, unit(1, 1)) == ["a", "b", "c", "d"]
+
+
+async def test_each_space_has_vectors_of_its_own(engine: Engine) -> None:
+    await engine.upsert([point("a", unit(1), caption=unit(0, 1)), point("b", unit(0, 1), caption=unit(1))])
+    requests = [Nearest(unit(1), space, 1) for space in (Space.IMAGE, Space.CAPTION)]
+    assert [[hit.id for hit in hits] for hits in await engine.search(requests)] == [["a"], ["b"]]
+
+
+async def test_limit_and_min_score_cut(engine: Engine) -> None:
+    await engine.upsert([point("a", unit(1)), point("b", unit(1, 1)), point("c", unit(0, 1))])
+    assert await found(engine, unit(1), limit=2) == ["a", "b"]
+    assert await found(engine, unit(1), min_score=0.5) == ["a", "b"]
+
+
+async def test_filters_take_any_value_of_every_facet(engine: Engine) -> None:
+    await engine.upsert([point(plane, unit(1), plane=plane) for plane in ("axial", "coronal", "sagittal")])
+
+    def where(**facets: tuple[str, ...]) -> Filter:
+        return Filter(where=facets)
+
+    assert await found(engine, unit(1), filter=where(plane=("axial", "sagittal"))) == ["axial", "sagittal"]
+    assert await found(engine, unit(1), filter=where(plane=("axial",), modality=("mr",))) == ["axial"]
+    assert await found(engine, unit(1), filter=where(plane=("axial",), modality=("ct",))) == []
+    assert await found(engine, unit(1), filter=Filter(exclude=("axial", "unknown"))) == ["coronal", "sagittal"]
+    assert await found(engine, unit(1), filter=Filter(only=("axial", "unknown")), exact=True) == ["axial"]
+
+
+async def test_fetch_gives_what_was_stored(engine: Engine) -> None:
+    await engine.upsert([point("a", unit(1, 2, 3), caption=unit(3, 2, 1))])
+    stored = (await engine.fetch(["a", "b"], vectors=True)).pop("a")
+    assert stored.record == '{"id":"a"}'
+    np.testing.assert_allclose(stored.image, unit(1, 2, 3), atol=1e-6)
+    np.testing.assert_allclose(stored.caption, unit(3, 2, 1), atol=1e-6)
+    assert (await engine.fetch(["a"]))["a"].image is None
+
+
+async def test_an_upsert_replaces_the_whole_point(engine: Engine) -> None:
+    await engine.upsert([point("a", unit(1), plane="axial")])
+    await engine.upsert([point("a", unit(0, 1), plane="coronal")])
+    assert (await engine.status()).records == 1
+    [[hit]] = await engine.search([Nearest(unit(0, 1), Space.IMAGE, 10)])
+    assert hit.score == pytest.approx(1, abs=1e-6)
+    assert await engine.count(facet="plane", value="axial") == 0
+    assert await engine.count(facet="plane", value="coronal") == 1
+
+
+async def test_delete_counts_what_was_there(engine: Engine) -> None:
+    await engine.upsert([point("a", unit(1)), point("b", unit(1))])
+    assert await engine.delete(["a", "a", "c"]) == 1
+    assert await found(engine, unit(1)) == ["b"]
+    assert (await engine.status()).records == 1
+
+
+async def test_facets_count_under_a_filter(engine: Engine) -> None:
+    planes = ["sagittal", "axial", "axial", "coronal"]
+    await engine.upsert([point(f"p{n}", unit(1), plane=plane) for n, plane in enumerate(planes)])
+    facets = await engine.facets(["plane", "modality"], Filter(), 10)
+    assert facets == {"plane": [("axial", 2), ("coronal", 1), ("sagittal", 1)], "modality": [("mr", 4)]}
+    some = await engine.facets(["modality", "plane"], Filter(where={"plane": ("axial",)}), 10)
+    assert some == {"modality": [("mr", 2)], "plane": [("axial", 2)]}
+    assert len((await engine.facets(["plane"], Filter(), 2))["plane"]) == 2
+
+
+async def test_images_can_be_counted_by_their_digest(engine: Engine) -> None:
+    await engine.upsert([point("a", unit(1)), point("b", unit(1))])
+    assert await engine.count(facet="image_sha256", value="a" * 64) == 2
+    assert await engine.count(facet="image_sha256", value="b" * 64) == 0
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+async def test_a_vector_that_is_not_finite_never_gets_in(engine: Engine, number: float) -> None:
+    broken = unit(1)
+    broken[3] = number
+    with pytest.raises(MirageError) as caught:
+        await engine.upsert([point("a", broken)])
+    assert caught.value.code is Code.VECTOR_NOT_FINITE
+    assert (await engine.status()).records == 0
+
+
+async def test_more_points_than_one_write_takes_are_all_there(engine: Engine) -> None:
+    points = [point(f"p{n:03}", unit(1, n / 100)) for n in range(300)]
+    await engine.upsert(points)
+    assert (await engine.status()).records == 300
+    assert await found(engine, unit(1), limit=3) == ["p000", "p001", "p002"]
+
+
+async def test_creating_again_leaves_nothing_of_the_old(engine: Engine) -> None:
+    await engine.upsert([point("a", unit(1))])
+    await engine.create(Collection(name="contract", dimension=4, fingerprint="e" * 64))
+    assert (await engine.status()).records == 0
+    assert await engine.search([Nearest(np.ones(4, np.float32) / 2, Space.IMAGE, 1)]) == [[]]
+    await engine.create(COLLECTION)
