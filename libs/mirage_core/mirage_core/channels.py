@@ -116,3 +116,20 @@ async def invoke_upload(
         return await method(requests.__aiter__(), timeout=context.remaining_s(timeout_s), metadata=_metadata())
     except grpc.RpcError as error:
         raise from_rpc_error(error, service=_service_of(method)) from error
+
+
+async def invoke_exchange(
+    method: "grpc.aio.StreamStreamMultiCallable[Request, Response]",
+    requests: AsyncIterable[Request],
+    *,
+    timeout_s: float,
+) -> AsyncIterator[Response]:
+    """Sends the messages of a bidirectional call and yields its answers as they come; raises MirageError."""
+    call = method(requests.__aiter__(), timeout=context.remaining_s(timeout_s), metadata=_metadata())
+    try:
+        async for message in call:
+            yield message
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, service=_service_of(method)) from error
+    finally:
+        call.cancel()
