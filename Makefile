@@ -66,7 +66,7 @@ test-build: setup-build ## Run the tests that need torch: builder, parity, train
 
 test-qdrant: setup-dev ## Run the engine contract on a real Qdrant: make test-qdrant URL=http://localhost:6333
 	@test -n "$(URL)" || { echo "URL=http://host:6333 is missing" >&2; exit 2; }
-	MIRAGE_TEST_QDRANT_URL=$(URL) $(BIN)/python -m pytest services/retriever/tests -k qdrant $(ARGS)
+	MIRAGE_TEST_QDRANT_URL=$(URL) $(BIN)/python -m pytest tests/contract/test_retriever_engines.py -k server $(ARGS)
 
 test-durability: setup-dev ## Kill the retriever 20 times while 5,000 records are written
 	$(BIN)/python -m pytest tests/faults --full $(ARGS)
