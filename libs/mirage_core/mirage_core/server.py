@@ -95,15 +95,22 @@ class GrpcServer:
 Setup = Callable[[GrpcServer, AsyncExitStack], Awaitable[None]]
 
 
-def run_service(settings: ServiceSettings, service: str, setup: Setup) -> None:
-    """Runs one service until SIGTERM or SIGINT.
+def run_service(
+    settings: ServiceSettings,
+    service: str,
+    setup: Setup,
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Runs one service until SIGTERM or SIGINT, on asyncio's own event loop unless given another.
 
     `setup(server, stack)` adds the servicers, awaits `server.start()` (from then on health says NOT_SERVING), loads and
     warms up what they need, and calls `set_serving`. What must be closed goes on the stack. An error in it ends the process.
     """
     telemetry.configure_logging(service, level=settings.log_level, form=settings.log_format)
     channels.set_service_key(settings.service_key)
-    asyncio.run(_run(settings, setup))
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(_run(settings, setup))
 
 
 async def _run(settings: ServiceSettings, setup: Setup) -> None:
