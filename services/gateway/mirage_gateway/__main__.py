@@ -1,0 +1,44 @@
+"""Runs the gateway: settings, build, serve."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from mirage.v1 import gateway_pb2_grpc
+from mirage_core.server import GrpcServer, run_service
+from mirage_gateway import readiness, servicer
+from mirage_gateway.compose import Composer
+from mirage_gateway.dependencies import Dependencies
+from mirage_gateway.http_server import HttpServer
+from mirage_gateway.settings import GatewaySettings
+from mirage_gateway.web.app import build_app
+
+
+def main() -> None:
+    """Serves until SIGTERM or SIGINT."""
+    settings = GatewaySettings()
+
+    async def setup(server: GrpcServer, stack: AsyncExitStack) -> None:
+        dependencies = Dependencies(
+            retriever=settings.retriever, encoder=settings.encoder, patience_s=settings.patience_s
+        )
+        stack.push_async_callback(dependencies.close)
+        composer = Composer(dependencies, settings)
+        server.add(
+            gateway_pb2_grpc.add_MirageServiceServicer_to_server,
+            servicer.MirageServicer(composer, keyed=bool(settings.api_keys)),
+            servicer.NAME,
+        )
+        http = HttpServer(build_app(composer, settings), settings)
+        await server.start()
+        await http.start()
+        stack.push_async_callback(http.stop)
+        following = asyncio.create_task(readiness.follow(dependencies, server, servicer.NAME))
+        stack.callback(following.cancel)
+
+    run_service(settings, "gateway", setup, loop_factory=uvloop.new_event_loop)
+
+
+if __name__ == "__main__":
+    main()

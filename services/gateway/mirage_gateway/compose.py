@@ -1,0 +1,158 @@
+"""What the gateway offers, whichever way it is asked: HTTP routes and the gRPC servicer both end here.
+
+Its values are the messages of mirage.v1, because composing services is all that it does.
+"""
+
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import encoder_pb2, retriever_pb2
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.dependencies import Dependencies, Health
+from mirage_gateway.settings import GatewaySettings
+
+SIMILAR_K_MAX = 99
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image on its way out: media type, length in bytes, and its parts of at most 1 MiB."""
+
+    media_type: str
+    length: int
+    chunks: AsyncIterator[bytes]
+
+
+class Composer:
+    """One method per thing that a caller can ask for. All raise MirageError."""
+
+    def __init__(self, dependencies: Dependencies, settings: GatewaySettings) -> None:
+        self._parts = dependencies
+        self._settings = settings
+
+    async def search(self, query: pb.Query) -> pb.SearchReply:
+        """The records closest to the query; `timings.total_ms` is the time spent here and behind."""
+        started = time.perf_counter()
+        response = await self._parts.ask(
+            self._parts.retriever.Search,
+            retriever_pb2.RetrieverServiceSearchRequest(query=query),
+            timeout_s=self._settings.search_timeout_s,
+        )
+        response.reply.timings.total_ms = (time.perf_counter() - started) * 1000
+        return response.reply
+
+    async def compare(self, base: pb.Query, shift: Sequence[pb.Term]) -> retriever_pb2.RetrieverServiceCompareResponse:
+        """The base query, and the base query with the terms of `shift` added."""
+        return await self._parts.ask(
+            self._parts.retriever.Compare,
+            retriever_pb2.RetrieverServiceCompareRequest(base=base, shift=shift),
+            timeout_s=self._settings.search_timeout_s,
+        )
+
+    async def similar(
+        self, record_id: str, *, k: int | None, where: Mapping[str, Sequence[str]], page_token: str = ""
+    ) -> pb.SearchReply:
+        """The `k` (1 to 99, 10 where None) records nearest to one record's image, itself left out."""
+        if k is not None and not 1 <= k <= SIMILAR_K_MAX:
+            raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=SIMILAR_K_MAX, given=k)
+        query = pb.Query(
+            terms=[pb.Term(id=record_id)],
+            vectors=pb.VECTOR_SPACE_IMAGE,
+            k=k,
+            where=string_lists(where),
+            exclude_ids=[record_id],
+            page_token=page_token,
+        )
+        return await self.search(query)
+
+    async def record(self, record_id: str) -> pb.Record:
+        """One record; raises RECORD_NOT_FOUND."""
+        response = await self._parts.ask(
+            self._parts.retriever.GetRecord,
+            retriever_pb2.RetrieverServiceGetRecordRequest(id=record_id),
+            timeout_s=self._settings.read_timeout_s,
+        )
+        return response.record
+
+    async def image(self, record_id: str, variant: "pb.ImageVariant.ValueType") -> ImageFile:
+        """A record's image. Its first part is here when this returns, so that an error comes before any byte."""
+        messages = self._parts.read(
+            self._parts.retriever.GetImage,
+            retriever_pb2.RetrieverServiceGetImageRequest(id=record_id, variant=variant),
+            timeout_s=self._settings.read_timeout_s,
+        )
+        first = await anext(messages, None)
+        if first is None:
+            raise MirageError(Code.INTERNAL)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield first.part.chunk
+            async for message in messages:
+                yield message.part.chunk
+
+        return ImageFile(first.part.media_type, first.part.length, chunks())
+
+    async def facets(self, *, where: Mapping[str, Sequence[str]], limit: int | None) -> Sequence[pb.Facet]:
+        """The facets with counts, of records that pass `where`."""
+        response = await self._parts.ask(
+            self._parts.retriever.ListFacets,
+            retriever_pb2.RetrieverServiceListFacetsRequest(where=string_lists(where), limit=limit),
+            timeout_s=self._settings.read_timeout_s,
+        )
+        return response.facets
+
+    async def upsert(self, parts: AsyncIterable[pb.RecordPart]) -> Sequence[pb.UpsertOutcome]:
+        """Stores records, streaming them through: no more than one part is held here."""
+
+        async def requests() -> AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]:
+            async for part in parts:
+                yield retriever_pb2.RetrieverServiceUpsertRequest(part=part)
+
+        response = await self._parts.send(
+            self._parts.retriever.Upsert, requests(), timeout_s=self._settings.upsert_timeout_s
+        )
+        return response.outcomes
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Removes records and says how many there were."""
+        response = await self._parts.ask(
+            self._parts.retriever.Delete,
+            retriever_pb2.RetrieverServiceDeleteRequest(ids=ids),
+            timeout_s=self._settings.search_timeout_s,
+        )
+        return response.deleted
+
+    async def flag(self, record_id: str, *, reason: str, comment: str) -> pb.Flag:
+        """Marks a record as wrong in some way."""
+        response = await self._parts.ask(
+            self._parts.retriever.FlagRecord,
+            retriever_pb2.RetrieverServiceFlagRecordRequest(record_id=record_id, reason=reason, comment=comment),
+            timeout_s=self._settings.read_timeout_s,
+        )
+        return response.flag
+
+    async def models(self) -> Sequence[pb.Model]:
+        """The models in use."""
+        response = await self._parts.ask(
+            self._parts.encoder.GetModel, encoder_pb2.GetModelRequest(), timeout_s=self._settings.read_timeout_s
+        )
+        return [response.model]
+
+    async def collection(self) -> retriever_pb2.RetrieverServiceGetCollectionResponse:
+        """The collection in use."""
+        return await self._parts.ask(
+            self._parts.retriever.GetCollection,
+            retriever_pb2.RetrieverServiceGetCollectionRequest(),
+            timeout_s=self._settings.read_timeout_s,
+        )
+
+    async def health(self) -> dict[str, Health]:
+        """What each part says about itself, by name."""
+        return await self._parts.health()
+
+
+def string_lists(where: Mapping[str, Sequence[str]]) -> dict[str, pb.StringList]:
+    """A filter as messages."""
+    return {name: pb.StringList(values=values) for name, values in where.items()}

@@ -1,0 +1,114 @@
+"""MirageService: gRPC requests to the composer and back."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeAlias
+
+import grpc
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage_core import context
+from mirage_gateway.access import check_may_write
+from mirage_gateway.compose import Composer
+
+NAME = "mirage.v1.MirageService"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
+    """Translates; the composer works. `keyed` says whether the server asks for API keys."""
+
+    def __init__(self, composer: Composer, *, keyed: bool) -> None:
+        self._composer = composer
+        self._keyed = keyed
+
+    async def Search(self, request: gateway_pb2.SearchRequest, _context: Context) -> gateway_pb2.SearchResponse:
+        """Finds the records closest to a weighted sum of terms."""
+        return gateway_pb2.SearchResponse(reply=await self._composer.search(request.query))
+
+    async def Compare(self, request: gateway_pb2.CompareRequest, _context: Context) -> gateway_pb2.CompareResponse:
+        """Runs a base query and a shifted one side by side."""
+        both = await self._composer.compare(request.base, request.shift)
+        return gateway_pb2.CompareResponse(base=both.base, shifted=both.shifted, shift=both.shift)
+
+    async def GetRecord(
+        self, request: gateway_pb2.GetRecordRequest, _context: Context
+    ) -> gateway_pb2.GetRecordResponse:
+        """One record by id."""
+        return gateway_pb2.GetRecordResponse(record=await self._composer.record(request.id))
+
+    async def FindSimilar(
+        self, request: gateway_pb2.FindSimilarRequest, _context: Context
+    ) -> gateway_pb2.FindSimilarResponse:
+        """The records nearest to one record's image."""
+        k = request.k if request.HasField("k") else None
+        reply = await self._composer.similar(request.id, k=k, where=_filter(request.where))
+        return gateway_pb2.FindSimilarResponse(reply=reply)
+
+    async def GetImage(
+        self, request: gateway_pb2.GetImageRequest, _context: Context
+    ) -> AsyncIterator[gateway_pb2.GetImageResponse]:
+        """A record's image file, in parts."""
+        image = await self._composer.image(request.id, request.variant)
+        head = pb.ImagePart(media_type=image.media_type, length=image.length)
+        async for chunk in image.chunks:
+            head.chunk = chunk
+            yield gateway_pb2.GetImageResponse(part=head)
+            head = pb.ImagePart()
+
+    async def ListFacets(
+        self, request: gateway_pb2.ListFacetsRequest, _context: Context
+    ) -> gateway_pb2.ListFacetsResponse:
+        """Facets with counts, under a filter."""
+        limit = request.limit if request.HasField("limit") else None
+        facets = await self._composer.facets(where=_filter(request.where), limit=limit)
+        return gateway_pb2.ListFacetsResponse(facets=facets)
+
+    async def Upsert(
+        self, requests: AsyncIterator[gateway_pb2.UpsertRequest], _context: Context
+    ) -> gateway_pb2.UpsertResponse:
+        """Stores records."""
+        check_may_write(context.client.get(), keyed=self._keyed)
+
+        async def parts() -> AsyncIterator[pb.RecordPart]:
+            async for request in requests:
+                yield request.part
+
+        return gateway_pb2.UpsertResponse(outcomes=await self._composer.upsert(parts()))
+
+    async def Delete(self, request: gateway_pb2.DeleteRequest, _context: Context) -> gateway_pb2.DeleteResponse:
+        """Removes records."""
+        check_may_write(context.client.get(), keyed=self._keyed)
+        return gateway_pb2.DeleteResponse(deleted=await self._composer.delete(request.ids))
+
+    async def FlagRecord(
+        self, request: gateway_pb2.FlagRecordRequest, _context: Context
+    ) -> gateway_pb2.FlagRecordResponse:
+        """Marks a record as wrong in some way."""
+        flag = await self._composer.flag(request.record_id, reason=request.reason, comment=request.comment)
+        return gateway_pb2.FlagRecordResponse(flag=flag)
+
+    async def ListModels(
+        self, _request: gateway_pb2.ListModelsRequest, _context: Context
+    ) -> gateway_pb2.ListModelsResponse:
+        """The models in use."""
+        return gateway_pb2.ListModelsResponse(models=await self._composer.models())
+
+    async def GetCollection(
+        self, _request: gateway_pb2.GetCollectionRequest, _context: Context
+    ) -> gateway_pb2.GetCollectionResponse:
+        """The collection in use."""
+        found = await self._composer.collection()
+        return gateway_pb2.GetCollectionResponse(
+            name=found.name,
+            engine=found.engine,
+            records=found.records,
+            indexed=found.indexed,
+            dimension=found.dimension,
+            fingerprint=found.fingerprint,
+            revision=found.revision,
+        )
+
+
+def _filter(where: Mapping[str, pb.StringList]) -> dict[str, list[str]]:
+    return {name: list(values.values) for name, values in where.items()}

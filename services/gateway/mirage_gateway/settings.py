@@ -1,0 +1,55 @@
+"""What the gateway can be told."""
+
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode
+
+from mirage_core.settings import ServiceSettings, service_config
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, list | tuple):
+        return tuple(str(part) for part in value)
+    raise ValueError("expected names, separated by commas")
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+
+
+class GatewaySettings(ServiceSettings):
+    """The gateway's settings, from MIRAGE_GATEWAY_* variables."""
+
+    model_config = service_config("MIRAGE_GATEWAY_")
+
+    port: int = Field(8081, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
+    http_port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 picks a free one.")
+    retriever: str = Field(
+        "127.0.0.1:50052", description="The retriever: `host:port`, `unix:path` or `dns:///name:port`."
+    )
+    encoder: str = Field("127.0.0.1:50051", description="The encoder, asked for its model and health only.")
+    search_timeout_s: float = Field(10.0, gt=0, le=300, description="Deadline of a search, comparison or similar.")
+    read_timeout_s: float = Field(5.0, gt=0, le=300, description="Deadline of every other read.")
+    upsert_timeout_s: float = Field(300.0, gt=0, le=3600, description="Deadline of one upsert, upload included.")
+    patience_s: float = Field(
+        1.2, gt=0, le=60, description="After so long without an answer the parts are asked whether they live."
+    )
+    max_requests: int = Field(
+        128, ge=1, le=10_000, description="HTTP requests served at once; one more gets QUEUE_FULL."
+    )
+    max_large_bodies: int = Field(
+        4, ge=1, le=1000, description="Bodies over 1 MiB held in memory at once; others wait."
+    )
+    body_timeout_s: float = Field(30.0, gt=0, le=3600, description="Time in which a JSON body must have arrived.")
+    allowed_hosts: Names = Field(
+        (), description="Names beside localhost that the Host header may hold where no keys are set, or `*`."
+    )
+    cors_origins: Names = Field((), description="Origins whose pages may call this server; none where empty.")
+
+    @model_validator(mode="after")
+    def _an_internet_address(self) -> Self:
+        if self.host.startswith("unix:"):
+            raise ValueError("the gateway listens on an internet address, not on a unix socket")
+        return self

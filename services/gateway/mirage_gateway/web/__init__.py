@@ -1,0 +1,1 @@
+"""The gateway over HTTP: JSON, images and the page."""

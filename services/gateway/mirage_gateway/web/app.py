@@ -1,0 +1,71 @@
+"""The ASGI application: the operations, the page, and what is around them."""
+
+from importlib.metadata import version
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import ASGIApp
+
+from mirage_gateway.compose import Composer
+from mirage_gateway.settings import GatewaySettings
+from mirage_gateway.web.body import Intake
+from mirage_gateway.web.edge import Edge
+from mirage_gateway.web.image_routes import ImageRoutes
+from mirage_gateway.web.openapi import describe
+from mirage_gateway.web.operations import Handler, Operation
+from mirage_gateway.web.page import Page
+from mirage_gateway.web.record_routes import RecordRoutes
+from mirage_gateway.web.search_routes import SearchRoutes
+from mirage_gateway.web.system_routes import SystemRoutes
+
+
+def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
+    """The application for a composer."""
+    intake = Intake(large=settings.max_large_bodies, timeout_s=settings.body_timeout_s)
+    keyed = bool(settings.api_keys)
+    operations: list[Operation] = []
+
+    def describe_all() -> dict[str, Any]:
+        return describe(operations, version=version("mirage-gateway"))
+
+    operations += [
+        *SearchRoutes(composer, intake).operations(),
+        *RecordRoutes(composer, intake, keyed=keyed).operations(),
+        *ImageRoutes(composer, keyed=keyed).operations(),
+        *SystemRoutes(composer, describe_all).operations(),
+    ]
+    open_paths = frozenset({"/", *(each.path for each in operations if each.open)})
+    app: ASGIApp = Edge(Router(_routes(operations), redirect_slashes=False), settings, open_paths=open_paths)
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-request-id"],
+            expose_headers=["etag", "retry-after", "x-request-id"],
+        )
+    return app
+
+
+def _routes(operations: list[Operation]) -> list[BaseRoute]:
+    # One route a path, so that a wrong method is known as such and Allow names all that are right.
+    by_path: dict[str, dict[str, Handler]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, {})[operation.method] = operation.handler
+    routes = [Route(path, _dispatch(path, handlers), methods=[*handlers]) for path, handlers in by_path.items()]
+    return [*routes, *(_named(route) for route in Page().routes())]
+
+
+def _dispatch(path: str, handlers: dict[str, Handler]) -> Handler:
+    async def serve(request: Request) -> Response:
+        request.scope["mirage.route"] = path
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return serve
+
+
+def _named(route: Route) -> Route:
+    return Route(route.path, _dispatch(route.path, {"GET": route.endpoint}), methods=["GET"])

@@ -1,0 +1,382 @@
+"""What callers get as JSON, and how it is made of messages. The types are the schemas of /openapi.json."""
+
+from collections.abc import Sequence
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import retriever_pb2
+from mirage_core.errors import Code
+
+Labels = dict[str, list[str]]
+
+
+class TermDocument(TypedDict):
+    """What one term contributed; the shares of a query add up to 1."""
+
+    label: str
+    weight: float
+    share: float
+    tokens: int
+    truncated: bool
+
+
+class QueryDocument(TypedDict):
+    """How the query was understood; shift is the cosine between the query and its first term."""
+
+    tokens: int
+    truncated: bool
+    shift: float
+    terms: list[TermDocument]
+
+
+class TimingsDocument(TypedDict):
+    """Milliseconds: waiting, running the model, searching, and all of it as the gateway saw it."""
+
+    queue_ms: float
+    inference_ms: float
+    search_ms: float
+    total_ms: float
+    cached: bool
+
+
+class RecordDocument(TypedDict):
+    """One atlas record."""
+
+    id: str
+    caption: str
+    labels: Labels
+    original_labels: dict[str, str]
+    licence: str
+    source: str
+    attribution: str
+    image_url: str
+    thumbnail_url: str
+    image_sha256: str
+    image_type: str
+    width: int
+    height: int
+    flags: int
+
+
+class ResultDocument(TypedDict):
+    """One record found; score is the cosine, with fused vectors the reciprocal-rank score beside the cosine."""
+
+    id: str
+    score: float
+    cosine: float
+    caption: str
+    labels: Labels
+    licence: str
+    source: str
+    attribution: str
+    image_url: str
+    thumbnail_url: str
+    image_type: str
+    width: int
+    height: int
+    flags: int
+
+
+class SearchDocument(TypedDict):
+    """The answer to a search; match is null where no thresholds are known for the model and kind of query."""
+
+    results: list[ResultDocument]
+    match: Literal["good", "weak", "none"] | None
+    query: QueryDocument
+    timings: TimingsDocument
+    fingerprint: str
+    next_page_token: NotRequired[str]
+
+
+class CompareDocument(TypedDict):
+    """Two answers; shift is the cosine of the two queries."""
+
+    base: SearchDocument
+    shifted: SearchDocument
+    shift: float
+
+
+class FacetValueDocument(TypedDict):
+    """A value and how many records carry it."""
+
+    value: str
+    count: int
+
+
+class FacetDocument(TypedDict):
+    """A facet; its most frequent value first."""
+
+    name: str
+    values: list[FacetValueDocument]
+
+
+class FacetsDocument(TypedDict):
+    """The facets."""
+
+    facets: list[FacetDocument]
+
+
+class OutcomeErrorDocument(TypedDict):
+    """Why a record was not stored."""
+
+    code: Code
+    message: str
+    metadata: dict[str, str]
+
+
+class OutcomeDocument(TypedDict):
+    """What became of one record."""
+
+    id: str
+    state: Literal["created", "updated", "unchanged", "rejected"]
+    error: NotRequired[OutcomeErrorDocument]
+
+
+class UpsertDocument(TypedDict):
+    """One outcome a record, in the order sent."""
+
+    outcomes: list[OutcomeDocument]
+
+
+class DeleteDocument(TypedDict):
+    """How many records were there and are gone."""
+
+    deleted: int
+
+
+class FlagDocument(TypedDict):
+    """A reader's mark; create_time is RFC 3339 in UTC."""
+
+    id: str
+    record_id: str
+    reason: str
+    comment: str
+    create_time: str
+
+
+class ModelDocument(TypedDict):
+    """A model in use."""
+
+    name: str
+    task: str
+    fingerprint: str
+    source: str
+    licence: str
+    dimension: int
+    context_length: int
+    image_size: int
+    engine: str
+    precision: str
+
+
+class ModelsDocument(TypedDict):
+    """The models, one a task."""
+
+    models: list[ModelDocument]
+
+
+class CollectionDocument(TypedDict):
+    """The collection; revision changes at every write."""
+
+    name: str
+    engine: str
+    records: int
+    indexed: int
+    dimension: int
+    fingerprint: str
+    revision: str
+
+
+_MATCHES: dict[int, Literal["good", "weak", "none"]] = {
+    pb.MATCH_GOOD: "good",
+    pb.MATCH_WEAK: "weak",
+    pb.MATCH_NONE: "none",
+}
+_STATES: dict[int, Literal["created", "updated", "unchanged", "rejected"]] = {
+    pb.UPSERT_STATE_CREATED: "created",
+    pb.UPSERT_STATE_UPDATED: "updated",
+    pb.UPSERT_STATE_UNCHANGED: "unchanged",
+    pb.UPSERT_STATE_REJECTED: "rejected",
+}
+
+
+def search_document(reply: pb.SearchReply) -> SearchDocument:
+    """The answer to a search."""
+    report = reply.query
+    document: SearchDocument = {
+        "results": [_result(result) for result in reply.results],
+        "match": _MATCHES.get(reply.match),
+        "query": {
+            "tokens": report.tokens,
+            "truncated": report.truncated,
+            "shift": _rounded(report.shift),
+            "terms": [_term(term) for term in report.terms],
+        },
+        "timings": _timings(reply.timings),
+        "fingerprint": reply.fingerprint,
+    }
+    if reply.next_page_token:
+        document["next_page_token"] = reply.next_page_token
+    return document
+
+
+def compare_document(both: retriever_pb2.RetrieverServiceCompareResponse) -> CompareDocument:
+    """The answer to a comparison."""
+    return {
+        "base": search_document(both.base),
+        "shifted": search_document(both.shifted),
+        "shift": _rounded(both.shift),
+    }
+
+
+def record_document(record: pb.Record) -> RecordDocument:
+    """One record."""
+    image_url, thumbnail_url = image_urls(record)
+    return {
+        "id": record.id,
+        "caption": record.caption,
+        "labels": _labels(record),
+        "original_labels": dict(record.original_labels),
+        "licence": record.licence,
+        "source": record.source,
+        "attribution": record.attribution,
+        "image_url": image_url,
+        "thumbnail_url": thumbnail_url,
+        "image_sha256": record.image_sha256,
+        "image_type": record.image_type,
+        "width": record.width,
+        "height": record.height,
+        "flags": record.flags,
+    }
+
+
+def facets_document(facets: Sequence[pb.Facet]) -> FacetsDocument:
+    """The facets with their counts."""
+    return {
+        "facets": [
+            {"name": facet.name, "values": [{"value": each.value, "count": each.count} for each in facet.values]}
+            for facet in facets
+        ]
+    }
+
+
+def upsert_document(outcomes: Sequence[pb.UpsertOutcome]) -> UpsertDocument:
+    """What became of the records of one upsert."""
+    return {"outcomes": [_outcome(outcome) for outcome in outcomes]}
+
+
+def flag_document(flag: pb.Flag) -> FlagDocument:
+    """A mark."""
+    return {
+        "id": flag.id,
+        "record_id": flag.record_id,
+        "reason": flag.reason,
+        "comment": flag.comment,
+        "create_time": flag.create_time,
+    }
+
+
+def models_document(models: Sequence[pb.Model]) -> ModelsDocument:
+    """The models, without their manifests."""
+    return {
+        "models": [
+            {
+                "name": model.name,
+                "task": model.task,
+                "fingerprint": model.fingerprint,
+                "source": model.source,
+                "licence": model.licence,
+                "dimension": model.dimension,
+                "context_length": model.context_length,
+                "image_size": model.image_size,
+                "engine": model.engine,
+                "precision": model.precision,
+            }
+            for model in models
+        ]
+    }
+
+
+def collection_document(found: retriever_pb2.RetrieverServiceGetCollectionResponse) -> CollectionDocument:
+    """The collection."""
+    return {
+        "name": found.name,
+        "engine": found.engine,
+        "records": found.records,
+        "indexed": found.indexed,
+        "dimension": found.dimension,
+        "fingerprint": found.fingerprint,
+        "revision": found.revision,
+    }
+
+
+def image_version(record: pb.Record) -> str:
+    """Changes with the image: what makes its address one that may be cached for ever."""
+    return record.image_sha256[:16]
+
+
+def image_urls(record: pb.Record) -> tuple[str, str]:
+    """The addresses of a record's image and thumbnail. Ids hold no character that a path would need escaped."""
+    version = f"?v={image_version(record)}" if record.image_sha256 else ""
+    return f"/v1/images/{record.id}{version}", f"/v1/images/{record.id}/thumbnail{version}"
+
+
+def _result(result: pb.Result) -> ResultDocument:
+    record = result.record
+    image_url, thumbnail_url = image_urls(record)
+    return {
+        "id": record.id,
+        "score": _rounded(result.score),
+        "cosine": _rounded(result.cosine),
+        "caption": record.caption,
+        "labels": _labels(record),
+        "licence": record.licence,
+        "source": record.source,
+        "attribution": record.attribution,
+        "image_url": image_url,
+        "thumbnail_url": thumbnail_url,
+        "image_type": record.image_type,
+        "width": record.width,
+        "height": record.height,
+        "flags": record.flags,
+    }
+
+
+def _outcome(outcome: pb.UpsertOutcome) -> OutcomeDocument:
+    document: OutcomeDocument = {"id": outcome.id, "state": _STATES[outcome.state]}
+    if outcome.HasField("error"):
+        error = outcome.error
+        code = Code(error.code) if error.code in Code.__members__ else Code.INTERNAL
+        document["error"] = {"code": code, "message": error.message, "metadata": dict(error.metadata)}
+    return document
+
+
+def _term(term: pb.TermShare) -> TermDocument:
+    return {
+        "label": term.label,
+        "weight": _rounded(term.weight),
+        "share": _rounded(term.share),
+        "tokens": term.tokens,
+        "truncated": term.truncated,
+    }
+
+
+def _timings(timings: pb.Timings) -> TimingsDocument:
+    return {
+        "queue_ms": round(timings.queue_ms, 3),
+        "inference_ms": round(timings.inference_ms, 3),
+        "search_ms": round(timings.search_ms, 3),
+        "total_ms": round(timings.total_ms, 3),
+        "cached": timings.cached,
+    }
+
+
+def _labels(record: pb.Record) -> Labels:
+    return {name: list(values.values) for name, values in record.labels.items()}
+
+
+def _rounded(value: float) -> float:
+    # A float32 has about seven digits; the others that a double shows are noise.
+    return round(value, 6)

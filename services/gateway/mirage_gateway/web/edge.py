@@ -1,0 +1,160 @@
+"""What happens around every HTTP request: identity, request id, errors as problems, headers, access log, metrics."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mirage_core import context, telemetry
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.settings import GatewaySettings
+from mirage_gateway.web.problems import problem_response
+
+_log = telemetry.get_logger()
+_latency = telemetry.histogram("http_seconds", "Time to serve one HTTP request.", ("route", "method", "status"))
+_running = telemetry.gauge("http_running", "HTTP requests being served.")
+
+# A larger upload that was refused is not worth reading to its end.
+_DRAIN_BYTES = 64 * 2**20
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+
+
+class Edge:
+    """Wraps the router. `open_paths` (and the page's files) need no API key.
+
+    Without keys only requests for a name of this machine are served (`allowed_hosts` adds others): a page of another
+    site that gets its own name to point here (DNS rebinding) is refused.
+    """
+
+    def __init__(self, app: ASGIApp, settings: GatewaySettings, *, open_paths: frozenset[str]) -> None:
+        self._app = app
+        self._keys = settings.api_keys
+        self._hosts = _LOCAL_NAMES | {name.lower() for name in settings.allowed_hosts}
+        self._limit = settings.max_requests
+        self._open_paths = open_paths
+        self._count = 0
+        resource_policy = "cross-origin" if settings.cors_origins else "same-origin"
+        self._headers = {**_HEADERS, "cross-origin-resource-policy": resource_policy}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request; its outcome is an answer, never an exception."""
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        request_id = context.accept_request_id(headers.get("x-request-id"))
+        context.request_id.set(request_id)
+        scope["app"] = self._app  # makes the router raise for an unknown path, rather than answer in plain text
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._complete(MutableHeaders(scope=message), request_id)
+            await send(message)
+
+        self._count += 1
+        _running.inc()
+        try:
+            if self._count > self._limit:
+                raise MirageError(Code.QUEUE_FULL, retry_after_s=1.0)
+            self._admit(scope, headers)
+            await self._app(scope, receive, answer)
+        except MirageError as error:
+            await _answer_problem(error, scope, receive, answer, started=bool(status))
+        except HTTPException as error:
+            code = Code.METHOD_NOT_ALLOWED if error.status_code == 405 else Code.ROUTE_NOT_FOUND
+            await _answer_problem(
+                MirageError(code), scope, receive, answer, started=bool(status), headers=error.headers
+            )
+        except Exception:
+            _log.exception("request failed", route=_route(scope))
+            await _answer_problem(MirageError(Code.INTERNAL), scope, receive, answer, started=bool(status))
+        finally:
+            self._count -= 1
+            _running.dec()
+            seconds = time.perf_counter() - started
+            route, method = _route(scope), _method(scope)
+            _latency.labels(route, method, str(status)).observe(seconds)
+            _log.info(
+                "http",
+                route=route,
+                method=method,
+                status=status,
+                ms=round(seconds * 1000, 2),
+                client=context.client.get(),
+            )
+
+    def _admit(self, scope: Scope, headers: Headers) -> None:
+        host, port = scope.get("client") or ("", 0)
+        context.client.set(f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}")
+        if not self._keys:
+            if "*" not in self._hosts and _name(headers.get("host", "")) not in self._hosts:
+                raise MirageError(Code.REQUEST_MALFORMED, field="host")
+            return
+        path = scope["path"]
+        if path in self._open_paths or path.startswith("/page/"):
+            return
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise MirageError(Code.API_KEY_MISSING)
+        identity = self._keys.identify(key)
+        if identity is None:
+            raise MirageError(Code.API_KEY_INVALID)
+        context.client.set(identity.name)
+
+    def _complete(self, headers: MutableHeaders, request_id: str) -> None:
+        for name, value in self._headers.items():
+            headers[name] = value
+        headers.setdefault("content-security-policy", _POLICY)
+        headers["x-request-id"] = request_id
+
+
+async def _answer_problem(
+    error: MirageError,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    started: bool,
+    headers: Mapping[str, Any] | None = None,
+) -> None:
+    if started:
+        # Half an answer is out: breaking the connection is the only way left to say that it is not whole.
+        raise _BrokenAnswerError from error
+    sent = dict(headers or {})
+    length = Headers(scope=scope).get("content-length", "0")
+    if not length.isdigit() or int(length[:18]) > _DRAIN_BYTES or "transfer-encoding" in Headers(scope=scope):
+        sent["connection"] = "close"
+    await problem_response(error, headers=sent)(scope, receive, send)
+
+
+class _BrokenAnswerError(Exception):
+    """Ends a connection whose answer cannot be completed."""
+
+
+def _name(host: str) -> str:
+    # The name of a Host header, without its port; a bracketed IPv6 address keeps its brackets.
+    return (host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]).lower()
+
+
+def _route(scope: Scope) -> str:
+    # The template: a path holds ids, and every new label value costs memory.
+    return str(scope.get("mirage.route", "unknown"))
+
+
+def _method(scope: Scope) -> str:
+    method = str(scope["method"])
+    return method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"

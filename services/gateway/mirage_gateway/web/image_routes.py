@@ -1,0 +1,84 @@
+"""Images: what a browser can show, thumbnails, and the file as it was stored."""
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from mirage.v1 import common_pb2 as pb
+from mirage_core.errors import Code
+from mirage_gateway.compose import Composer
+from mirage_gateway.web.documents import image_version
+from mirage_gateway.web.operations import ID, Operation, Parameter, check_parameters
+
+_DICOM = "application/dicom"
+_VERSION = Parameter("v", "As in image_url: with it the answer may be cached for ever.")
+_CACHED = Parameter("if-none-match", "The ETag of an answer that the caller holds.", within="header")
+
+
+class ImageRoutes:
+    """Image files. `keyed` says whether the server asks for API keys: then no shared cache may keep them."""
+
+    def __init__(self, composer: Composer, *, keyed: bool) -> None:
+        self._composer = composer
+        self._scope = "private" if keyed else "public"
+
+    def operations(self) -> tuple[Operation, ...]:
+        """What is served."""
+        errors = (Code.ID_INVALID, Code.RECORD_NOT_FOUND)
+        original = Parameter(
+            "original",
+            "1 for the file as it was stored; otherwise DICOM comes as a PNG.",
+            {"type": "string", "enum": ["0", "1"]},
+        )
+        return (
+            Operation(
+                "GET",
+                "/v1/images/{id}",
+                "Read a record's image",
+                self._image,
+                media_types=("image/png", "image/jpeg", "image/webp", _DICOM),
+                parameters=(ID, original, _VERSION, _CACHED),
+                errors=errors,
+            ),
+            Operation(
+                "GET",
+                "/v1/images/{id}/thumbnail",
+                "Read a WebP of at most 256 pixels a side",
+                self._thumbnail,
+                media_types=("image/webp",),
+                parameters=(ID, _VERSION, _CACHED),
+                errors=errors,
+            ),
+        )
+
+    async def _image(self, request: Request) -> Response:
+        check_parameters(request, "original", "v")
+        original = request.query_params.get("original") == "1"
+        return await self._serve(request, pb.IMAGE_VARIANT_ORIGINAL if original else pb.IMAGE_VARIANT_DISPLAY)
+
+    async def _thumbnail(self, request: Request) -> Response:
+        check_parameters(request, "v")
+        return await self._serve(request, pb.IMAGE_VARIANT_THUMBNAIL)
+
+    async def _serve(self, request: Request, variant: "pb.ImageVariant.ValueType") -> Response:
+        record = await self._composer.record(request.path_params["id"])
+        if variant == pb.IMAGE_VARIANT_DISPLAY and record.image_type != _DICOM:
+            variant = pb.IMAGE_VARIANT_ORIGINAL  # a browser shows it as it is
+        etag = f'"{record.image_sha256}-{variant}"'
+        named = request.query_params.get("v") == image_version(record)
+        headers = {
+            "etag": etag,
+            "cache-control": f"{self._scope}, max-age=31536000, immutable" if named else f"{self._scope}, no-cache",
+        }
+        if etag in _tags(request.headers.get("if-none-match", "")):
+            return Response(status_code=304, headers=headers)
+        image = await self._composer.image(record.id, variant)
+        headers["content-length"] = str(image.length)
+        if image.media_type == _DICOM:
+            headers["content-disposition"] = f'attachment; filename="{record.id}.dcm"'
+        if request.method == "HEAD":
+            return Response(headers=headers, media_type=image.media_type)
+        return StreamingResponse(image.chunks, headers=headers, media_type=image.media_type)
+
+
+def _tags(header: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in header.split(",")}

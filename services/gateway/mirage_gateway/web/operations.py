@@ -1,0 +1,89 @@
+"""One HTTP operation: what is served, checked and documented from the same lines."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mirage_core.errors import Code, MirageError
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the path or the query, with its JSON schema."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    within: str = "query"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method at a path. `open` needs no API key even where the server has keys.
+
+    `body` is the model of a JSON body; `content` the OpenAPI content of another kind of body. `reply` is the type of a JSON
+    answer; `media_types` are those of another answer. `errors` are the codes that it can end with beside the common ones.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handler: Handler
+    body: type[BaseModel] | None = None
+    content: Mapping[str, Any] | None = None
+    reply: Any = None
+    media_types: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    errors: tuple[Code, ...] = ()
+    open: bool = False
+
+
+ID = Parameter(
+    "id", "The id of a record.", {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"}, "path"
+)
+WHERE = Parameter(
+    "where",
+    "facet=value; repeat it for several values of a facet (or) and for several facets (and).",
+    {"type": "array", "items": {"type": "string", "pattern": "^[^=]+=.+$"}},
+)
+
+
+def json_response(document: object) -> Response:
+    """A JSON answer, which nobody may cache."""
+    return Response(to_json(document), 200, {"cache-control": "no-store"}, "application/json")
+
+
+def check_parameters(request: Request, *known: str) -> None:
+    """Raises REQUEST_MALFORMED for a query parameter that is not known, and for one given twice (`where` aside)."""
+    for name in request.query_params:
+        if name not in known or (name != "where" and len(request.query_params.getlist(name)) > 1):
+            raise MirageError(Code.REQUEST_MALFORMED, field=name[:100])
+
+
+def integer(request: Request, name: str) -> int | None:
+    """A whole number of the query, None where absent; raises REQUEST_MALFORMED."""
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    digits = given.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+        raise MirageError(Code.REQUEST_MALFORMED, field=name)
+    return int(given)
+
+
+def where(request: Request) -> dict[str, list[str]]:
+    """The filter of the query, `where=facet=value`; raises REQUEST_MALFORMED."""
+    found: dict[str, list[str]] = {}
+    for given in request.query_params.getlist("where"):
+        name, equals, value = given.partition("=")
+        if not equals or not name:
+            raise MirageError(Code.REQUEST_MALFORMED, field="where")
+        found.setdefault(name, []).append(value)
+    return found

@@ -1,0 +1,76 @@
+"""Catalogue errors over HTTP: RFC 9457 problem details."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from mirage_core import context
+from mirage_core.errors import Code, MirageError, Status
+
+MEDIA_TYPE = "application/problem+json"
+_FIELD_CHARS = 100
+
+
+class ProblemDocument(TypedDict):
+    """An error: `code` is one of docs/errors.md, metadata names the field and limit concerned."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: Code
+    metadata: dict[str, str]
+    request_id: str
+    retry_after_s: NotRequired[float]
+    dependencies: NotRequired[dict[str, Literal["serving", "not serving", "unreachable"]]]
+
+
+def problem_response(error: MirageError, *, headers: Mapping[str, str] | None = None, **extension: Any) -> Response:
+    """The error as application/problem+json, with Retry-After where trying again makes sense."""
+    entry = error.entry
+    document: dict[str, Any] = {
+        "type": f"urn:mirage:error:{error.code}",
+        "title": entry.title,
+        "status": entry.http,
+        "detail": error.message,
+        "code": error.code,
+        "metadata": error.metadata,
+        "request_id": context.request_id.get(),
+        **extension,
+    }
+    sent = dict(headers or {})
+    retry_after_s = error.retry_after_s
+    if retry_after_s is None and entry.status in (Status.UNAVAILABLE, Status.RESOURCE_EXHAUSTED) and entry.http != 413:
+        retry_after_s = 1.0
+    if retry_after_s is not None:
+        document["retry_after_s"] = retry_after_s
+        sent["retry-after"] = str(max(1, math.ceil(retry_after_s)))
+    if entry.http == 401:
+        sent["www-authenticate"] = "Bearer"
+    sent.setdefault("cache-control", "no-store")
+    return Response(to_json(document), entry.http, sent, MEDIA_TYPE)
+
+
+def malformed(error: ValidationError) -> MirageError:
+    """The catalogue error of the first thing that is wrong with a body; never pydantic's own text."""
+    first = error.errors(include_url=False, include_context=True, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"])[:_FIELD_CHARS] or "body"
+    if first["type"] == "too_long":
+        bounds = first.get("ctx", {})
+        return MirageError(
+            Code.TOO_MANY_ITEMS, field=field, min=0, max=bounds.get("max_length"), given=bounds.get("actual_length")
+        )
+    return MirageError(Code.REQUEST_MALFORMED, field=field, reason=_REASONS.get(first["type"], "wrong type or form"))
+
+
+_REASONS = {
+    "extra_forbidden": "unknown field",
+    "missing": "missing",
+    "json_invalid": "no JSON",
+    "model_type": "no JSON object",
+}

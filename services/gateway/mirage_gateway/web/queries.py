@@ -1,0 +1,214 @@
+"""What callers send as JSON, and the messages made of it.
+
+Only the form is checked here; limits and meaning are the retriever's, so that HTTP and gRPC callers meet the same rules.
+"""
+
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mirage.v1 import common_pb2 as pb
+from mirage_core import limits
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.compose import string_lists
+
+# Vectors are never longer; this bounds what one list can cost before the retriever sees its dimension.
+_COMPONENTS_MAX = 16_384
+_INT32 = range(-(2**31), 2**31)
+
+Text = Annotated[str, Field(description=f"A phrase, at most {limits.TEXT_CHARS} characters.")]
+Base64 = Annotated[
+    str,
+    Field(
+        description=f"A PNG, JPEG, WebP or DICOM file in base64, at most {limits.IMAGE_BYTES} bytes decoded.",
+        json_schema_extra={"contentEncoding": "base64"},
+    ),
+]
+Id = Annotated[str, Field(description="The id of a record.")]
+Components = Annotated[list[float], Field(max_length=_COMPONENTS_MAX, description="Of the collection's dimension.")]
+Where = Annotated[
+    dict[str, str | list[str]],
+    Field(description="Facet to a value or several: a record must carry one of the values of every facet named."),
+]
+Vectors: TypeAlias = Literal["image", "caption", "fused"]
+Phrases = Annotated[str | list[str], Field(description="One phrase or several.")]
+
+_SPACES: Mapping[str, "pb.VectorSpace.ValueType"] = {
+    "image": pb.VECTOR_SPACE_IMAGE,
+    "caption": pb.VECTOR_SPACE_CAPTION,
+    "fused": pb.VECTOR_SPACE_FUSED,
+}
+
+
+class Body(BaseModel):
+    """A JSON object whose unknown fields and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TermBody(Body):
+    """One weighted term: exactly one of text, image, id and vector."""
+
+    text: Text | None = None
+    image: Base64 | None = None
+    id: Id | None = None
+    vector: Components | None = None
+    weight: float = Field(1.0, description="Finite; negative for what is taken away.")
+
+    def to_term(self, field: str) -> pb.Term:
+        """The message; raises REQUEST_MALFORMED where it is more than one thing, named after `field`."""
+        if sum(value is not None for value in (self.text, self.image, self.id, self.vector)) > 1:
+            raise MirageError(Code.REQUEST_MALFORMED, field=field)
+        term = pb.Term(weight=self.weight)
+        if self.text is not None:
+            term.text = self.text
+        elif self.image is not None:
+            term.image = image_bytes(self.image, f"{field}.image" if field != "image" else field)
+        elif self.id is not None:
+            term.id = self.id
+        elif self.vector is not None:
+            # Set even when empty, so that the retriever sees a vector without components and not no term at all.
+            term.vector.SetInParent()
+            term.vector.values.extend(self.vector)
+        return term
+
+
+class _Options(Body):
+    vectors: Vectors = Field("image", description="Which stored vectors to compare with.")
+    k: int = Field(
+        limits.K_DEFAULT,
+        description="How many results, 1 to 100.",
+        json_schema_extra={"minimum": 1, "maximum": limits.K_MAX},
+    )
+    where: Where = Field(default_factory=dict)
+    min_score: float | None = Field(
+        None,
+        description="Results whose cosine is lower are left out.",
+        json_schema_extra={"minimum": -1, "maximum": 1},
+    )
+
+    def _options(self) -> pb.Query:
+        return pb.Query(
+            vectors=_SPACES[self.vectors],
+            k=int32(self.k, field="k", maximum=limits.K_MAX),
+            where=string_lists(values_of(self.where)),
+            min_score=self.min_score,
+        )
+
+
+class _Asked(_Options):
+    text: Text | None = None
+    image: Base64 | None = None
+    id: Id | None = None
+
+    def _asked(self) -> list[pb.Term]:
+        terms = []
+        if self.text is not None:
+            terms.append(pb.Term(text=self.text))
+        if self.image is not None:
+            terms.append(pb.Term(image=image_bytes(self.image, "image")))
+        if self.id is not None:
+            terms.append(pb.Term(id=self.id))
+        return terms
+
+
+class SearchBody(_Asked):
+    """A search: the sum of text, image, id and terms, each with weight 1 unless a term says otherwise."""
+
+    terms: list[TermBody] = Field(default_factory=list, description="Weighted terms, at most 16 in all.")
+    page_token: str = Field("", description="next_page_token of the reply before, with all else unchanged.")
+
+    def to_query(self) -> pb.Query:
+        """The message."""
+        query = self._options()
+        query.terms.extend(self._asked())
+        query.terms.extend(term.to_term(f"terms.{index}") for index, term in enumerate(self.terms))
+        query.page_token = self.page_token
+        return query
+
+
+class CompareBody(_Asked):
+    """A comparison of `q` with `q - minus + plus`; q is the sum of text, image and id."""
+
+    minus: Phrases | None = None
+    plus: Phrases | None = None
+
+    def to_queries(self) -> tuple[pb.Query, list[pb.Term]]:
+        """The base query and the terms added to it; raises REQUEST_MALFORMED where there is nothing to add."""
+        base = self._options()
+        base.terms.extend(self._asked())
+        shift = [pb.Term(text=phrase, weight=-1.0) for phrase in _phrases(self.minus)]
+        shift += [pb.Term(text=phrase, weight=1.0) for phrase in _phrases(self.plus)]
+        if not shift:
+            raise MirageError(Code.REQUEST_MALFORMED, field="minus, plus")
+        return base, shift
+
+
+class FlagBody(Body):
+    """A reader's mark that something is wrong with a record."""
+
+    reason: str = Field(description="wrong-caption, wrong-image, licence, privacy or other.")
+    comment: str = Field("", description=f"Free text, at most {limits.COMMENT_CHARS} characters.")
+
+
+class RecordBody(Body):
+    """A record to store; its image file follows in the next part."""
+
+    id: str = Field(description="Unique: 1 to 128 characters of A-Z a-z 0-9 . _ : -, the first a letter or digit.")
+    caption: str = Field(description=f"What the image shows, 1 to {limits.CAPTION_CHARS} characters.")
+    labels: dict[str, str | list[str]] = Field(default_factory=dict, description="Facet to a value or several.")
+    original_labels: dict[str, str] = Field(default_factory=dict, description="The dataset's own labels.")
+    licence: str = Field("", description="SPDX identifier or a plain name.")
+    source: str = Field("", description="Where the image comes from, shown to users.")
+    attribution: str = Field("", description="Whom the licence asks to name.")
+    image_vector: Components | None = Field(None, description="Encoded from the image where absent.")
+    caption_vector: Components | None = Field(None, description="Encoded from the caption where absent.")
+    fingerprint: str = Field("", description="Of the bundle that the given vectors come from.")
+
+    def to_head(self) -> pb.RecordHead:
+        """The message."""
+        record = pb.Record(
+            id=self.id,
+            caption=self.caption,
+            labels=string_lists(values_of(self.labels)),
+            original_labels=self.original_labels,
+            licence=self.licence,
+            source=self.source,
+            attribution=self.attribution,
+        )
+        head = pb.RecordHead(record=record, fingerprint=self.fingerprint)
+        if self.image_vector is not None:
+            head.image_vector.values.extend(self.image_vector)
+        if self.caption_vector is not None:
+            head.caption_vector.values.extend(self.caption_vector)
+        return head
+
+
+def image_bytes(text: str, field: str) -> bytes:
+    """The file in a base64 string; raises REQUEST_MALFORMED (no base64) or IMAGE_TOO_LARGE."""
+    if len(text) > limits.IMAGE_BYTES * 4 / 3 + 4:
+        raise MirageError(Code.IMAGE_TOO_LARGE, max_bytes=limits.IMAGE_BYTES)
+    try:
+        return binascii.a2b_base64(text, strict_mode=True) if text else b""
+    except ValueError as error:
+        raise MirageError(Code.REQUEST_MALFORMED, field=field) from error
+
+
+def int32(value: int, *, field: str, maximum: int) -> int:
+    """The number, where a message can hold it; otherwise raises K_OUT_OF_RANGE as the retriever would."""
+    if value not in _INT32:
+        raise MirageError(Code.K_OUT_OF_RANGE, field=field, min=1, max=maximum, given=value)
+    return value
+
+
+def values_of(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
+    """A filter or labels with a list for every name."""
+    return {name: [given] if isinstance(given, str) else list(given) for name, given in where.items()}
+
+
+def _phrases(given: str | list[str] | None) -> list[str]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) else given

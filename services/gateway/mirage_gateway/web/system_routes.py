@@ -1,0 +1,106 @@
+"""What is in use and how it is: models, collection, health, metrics, and the description of all of this."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.compose import Composer
+from mirage_gateway.dependencies import Health
+from mirage_gateway.web.documents import (
+    CollectionDocument,
+    ModelsDocument,
+    collection_document,
+    models_document,
+)
+from mirage_gateway.web.operations import Operation, check_parameters, json_response
+from mirage_gateway.web.problems import problem_response
+
+
+class AliveDocument(TypedDict):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class ReadyDocument(TypedDict):
+    """Everything that the gateway depends on serves."""
+
+    status: Literal["ready"]
+    dependencies: dict[str, Literal["serving"]]
+
+
+class SystemRoutes:
+    """The server itself. `describe` gives the OpenAPI document."""
+
+    def __init__(self, composer: Composer, describe: Callable[[], Mapping[str, Any]]) -> None:
+        self._composer = composer
+        self._describe = describe
+        self._description: bytes | None = None
+
+    def operations(self) -> tuple[Operation, ...]:
+        """What is served."""
+        return (
+            Operation(
+                "GET",
+                "/v1/models",
+                "List the models in use",
+                self._models,
+                reply=ModelsDocument,
+                errors=(Code.MODEL_NOT_READY,),
+            ),
+            Operation(
+                "GET", "/v1/collection", "Describe the collection in use", self._collection, reply=CollectionDocument
+            ),
+            Operation(
+                "GET", "/healthz", "Say that the process is alive", self._healthz, reply=AliveDocument, open=True
+            ),
+            Operation(
+                "GET",
+                "/readyz",
+                "Say whether everything that this depends on serves, each part named",
+                self._readyz,
+                reply=ReadyDocument,
+                errors=(Code.DEPENDENCY_UNAVAILABLE,),
+                open=True,
+            ),
+            Operation(
+                "GET", "/metrics", "Prometheus metrics", self._metrics, media_types=(CONTENT_TYPE_LATEST.split(";")[0],)
+            ),
+            Operation(
+                "GET", "/openapi.json", "This description", self._openapi, media_types=("application/json",), open=True
+            ),
+        )
+
+    async def _models(self, request: Request) -> Response:
+        check_parameters(request)
+        return json_response(models_document(await self._composer.models()))
+
+    async def _collection(self, request: Request) -> Response:
+        check_parameters(request)
+        return json_response(collection_document(await self._composer.collection()))
+
+    async def _healthz(self, _: Request) -> Response:
+        document: AliveDocument = {"status": "ok"}
+        return json_response(document)
+
+    async def _readyz(self, _: Request) -> Response:
+        found = await self._composer.health()
+        waiting = [name for name, state in found.items() if state is not Health.SERVING]
+        if waiting:
+            error = MirageError(Code.DEPENDENCY_UNAVAILABLE, service=", ".join(waiting), retry_after_s=1.0)
+            return problem_response(error, dependencies=found)
+        return json_response({"status": "ready", "dependencies": found})
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def _openapi(self, _: Request) -> Response:
+        if self._description is None:
+            self._description = to_json(self._describe())
+        return Response(self._description, media_type="application/json")

@@ -1,0 +1,120 @@
+"""Records on their way in: a multipart form read as it comes, so that no image is held whole."""
+
+from collections.abc import AsyncIterator
+
+from pydantic import ValidationError
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from mirage.v1 import common_pb2 as pb
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.web.body import UPLOAD_BYTES, bounded, check_length, check_media_type
+from mirage_gateway.web.problems import malformed
+from mirage_gateway.web.queries import RecordBody
+
+MEDIA_TYPE = "multipart/form-data"
+RECORDS_MAX = 64
+# A caption of 20,000 characters and two vectors, with room.
+_RECORD_BYTES = 2**20
+
+
+class Upload:
+    """The records of one form: a part named `record` (JSON), then one named `image` (the file), 1 to 64 times.
+
+    `failure` is the error that ended `parts` early: gRPC cancels a call whose sender fails and keeps no reason.
+    """
+
+    def __init__(self, request: Request) -> None:
+        check_length(request, UPLOAD_BYTES)
+        _, options = parse_options_header(check_media_type(request, MEDIA_TYPE))
+        boundary = options.get(b"boundary", b"")
+        if not 0 < len(boundary) <= 200:
+            raise MirageError(Code.REQUEST_MALFORMED, field="boundary")
+        self.failure: MirageError | None = None
+        self._request = request
+        self._ready: list[pb.RecordPart] = []
+        self._records = 0
+        self._name = ""
+        self._document = bytearray()
+        self._header, self._value = bytearray(), bytearray()
+        self._ended = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._data,
+                "on_part_end": self._end,
+                "on_end": self._finish,
+            },
+        )
+
+    async def parts(self) -> AsyncIterator[pb.RecordPart]:
+        """The records as messages. Raises REQUEST_MALFORMED, REQUEST_TOO_LARGE or TOO_MANY_ITEMS."""
+        try:
+            async for chunk in bounded(self._request, UPLOAD_BYTES):
+                if chunk:
+                    self._parser.write(chunk)
+                while self._ready:
+                    yield self._ready.pop(0)
+            if not self._ended:
+                raise MirageError(Code.REQUEST_MALFORMED, field="body")
+            if not self._records:
+                self._refuse_count(0)
+        except MultipartParseError as error:
+            self.failure = MirageError(Code.REQUEST_MALFORMED, field="body")
+            raise self.failure from error
+        except MirageError as error:
+            self.failure = error
+            raise
+
+    def _begin(self) -> None:
+        self._name = ""
+        self._document.clear()
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if bytes(self._header).lower() == b"content-disposition":
+            _, options = parse_options_header(bytes(self._value))
+            self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        self._header.clear()
+        self._value.clear()
+
+    def _headers_finished(self) -> None:
+        if self._name not in ("record", "image") or (self._name == "image" and not self._records):
+            raise MirageError(Code.REQUEST_MALFORMED, field=self._name[:100] or "content-disposition")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == "image":
+            self._ready.append(pb.RecordPart(image_chunk=data[start:end]))
+            return
+        self._document += data[start:end]
+        if len(self._document) > _RECORD_BYTES:
+            raise MirageError(Code.REQUEST_TOO_LARGE, max_bytes=_RECORD_BYTES)
+
+    def _end(self) -> None:
+        if self._name != "record":
+            return
+        self._records += 1
+        if self._records > RECORDS_MAX:
+            self._refuse_count(self._records)
+        try:
+            head = RecordBody.model_validate_json(bytes(self._document)).to_head()
+        except ValidationError as error:
+            raise malformed(error) from error
+        self._ready.append(pb.RecordPart(record=head))
+
+    def _finish(self) -> None:
+        self._ended = True
+
+    def _refuse_count(self, given: int) -> None:
+        raise MirageError(Code.TOO_MANY_ITEMS, field="record", min=1, max=RECORDS_MAX, given=given)
