@@ -1,6 +1,7 @@
 """`python -m mirage_launcher`: the launcher that `mirage up --detach` leaves behind. Its output is a log."""
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -29,7 +30,8 @@ def main() -> int:
     try:
         up(options, note)
     except ClientError as error:
-        print(f"{error} [{error.code}]", file=sys.stderr, flush=True)
+        # Read by the `mirage up --detach` that waits for this process.
+        print(json.dumps(error.problem()), flush=True)
         return 1
     return 0
 

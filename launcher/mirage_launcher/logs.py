@@ -28,12 +28,20 @@ def bound(path: Path, limit: int = LOG_BYTES) -> bool:
     return True
 
 
-def tail(path: Path, lines: int = 5) -> list[str]:
-    """The last lines of a log, at most 4 KiB."""
+def size(path: Path) -> int:
+    """Length of a log in bytes; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def tail(path: Path, lines: int = 5, *, since: int = 0) -> list[str]:
+    """The last lines of what a log holds from byte `since` on, at most 4 KiB."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
+            file.seek(max(min(since, file.tell()), file.tell() - TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []

@@ -1,5 +1,6 @@
 """What `mirage up`, `down` and `status` do."""
 
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,7 +19,6 @@ from mirage_launcher.state import State
 POLL_S = 0.05
 DOWN_S = 60.0
 FOLLOW_S = 900.0
-SETTLED = ("ready", "failed")
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,22 @@ def _follow(child: subprocess.Popen[bytes], folders: Folders, report: Callable[[
         state = State.read(folders.state)
         if state and state.launcher.pid == child.pid and state != seen:
             seen = state
-            if state.phase == "failed":
-                raise LaunchError(state.problem)
             report(state)
-            if state.phase in SETTLED:
+            if state.phase == "ready":
                 return state
         if ended:
-            lines = logs.tail(folders.log("launcher"), 1)
-            raise LaunchError(lines[0] if lines else f"the launcher ended with exit code {child.returncode}")
+            raise _reason(child.returncode, folders)
         time.sleep(POLL_S)
     raise LaunchError(f"not ready after {FOLLOW_S:.0f} s; logs in {folders.logs}")
+
+
+def _reason(code: int, folders: Folders) -> LaunchError:
+    # The launcher's last line is its problem, as JSON.
+    log = folders.log("launcher")
+    try:
+        problem = json.loads(logs.tail(log, 1)[0])
+        error = LaunchError(str(problem["detail"]))
+        error.code = str(problem["code"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return LaunchError(f"the launcher ended with exit code {code}; its log: {log}")
+    return error

@@ -48,6 +48,16 @@ def marked(root: Path) -> Iterator[psutil.Process]:
                 yield process
 
 
+def of_session(root: Path, session: int) -> list[psutil.Process]:
+    """The marked processes of one session: what a service that ended has left behind."""
+    found: list[psutil.Process] = []
+    for process in marked(root):
+        with suppress(OSError):
+            if os.getsid(process.pid) == session:
+                found.append(process)
+    return found
+
+
 def with_children(process: psutil.Process) -> list[psutil.Process]:
     """A process and all below it."""
     try:

@@ -69,7 +69,7 @@ def plan(folders: Folders, *, bundle: Path, port: int, grpc_port: int) -> Plan:
                 "MIRAGE_RETRIEVER_HOST": HOST,
                 "MIRAGE_RETRIEVER_PORT": str(chosen["retriever"]),
                 "MIRAGE_RETRIEVER_ENGINE": "edge",
-                "MIRAGE_RETRIEVER_DATA_DIR": str(folders.atlas),
+                "MIRAGE_RETRIEVER_DATA": str(folders.atlas),
                 "MIRAGE_RETRIEVER_ENCODER": encoder,
             },
         ),

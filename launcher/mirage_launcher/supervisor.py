@@ -23,23 +23,28 @@ EARLY_ENDS = 3
 
 
 class Worker:
-    """One service. `changed` is called whenever its state is another."""
+    """One service of the data directory `root`. `changed` is called whenever its state is another."""
 
-    def __init__(self, service: Service, cwd: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, service: Service, root: Path, changed: Callable[[], None]) -> None:
         self.service = service
         self.ends = 0
         self.last_code: int | None = None
-        self._cwd = cwd
+        self._root = root
         self._changed = changed
         self._process: Process | None = None
         self._running: Running | None = None
         self._restarts = 0
+        self._log_start = logs.size(service.log)
 
     @property
     def state(self) -> ServiceState:
         """What is noted down of it."""
         service = self.service
         return ServiceState(service.name, service.address, str(service.log), self._running, self._restarts)
+
+    def last_words(self) -> list[str]:
+        """The end of its log, of this run alone."""
+        return logs.tail(self.service.log, since=self._log_start)
 
     async def run(self) -> None:
         """Runs the service until cancelled, and leaves it running then: `stop` ends it."""
@@ -51,6 +56,7 @@ class Worker:
             self._running = None
             self.ends += 1
             self._changed()
+            await asyncio.to_thread(self._sweep, process.pid)
             if time.monotonic() - started > STEADY_S:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s)
@@ -62,19 +68,26 @@ class Worker:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        family: list[psutil.Process] = []
+        children: list[psutil.Process] = []
         with suppress(psutil.Error):
-            family = processes.with_children(psutil.Process(process.pid))
+            children = psutil.Process(process.pid).children(recursive=True)
         with suppress(ProcessLookupError):
             process.terminate()
         ways = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(hurry.wait())]
         await asyncio.wait(ways, timeout=processes.TERM_S, return_when=asyncio.FIRST_COMPLETED)
         for way in ways:
             way.cancel()
-        await asyncio.to_thread(processes.kill, family)
+        with suppress(ProcessLookupError):
+            process.kill()
+        # The child itself is waited for here alone: asyncio must be the one to learn of its end.
         await process.wait()
+        await asyncio.to_thread(processes.kill, children)
         self._running = None
         self._changed()
+
+    def _sweep(self, session: int) -> None:
+        # A service that crashed may leave children that hold its files or its port.
+        processes.kill(processes.of_session(self._root, session))
 
     async def _start(self) -> Process:
         log = logs.open_log(self.service.log)
@@ -84,7 +97,7 @@ class Worker:
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=STDOUT,
-                cwd=self._cwd,
+                cwd=self._root,
                 env={**os.environ, **self.service.environment},
                 # Out of the terminal's group: Ctrl-C reaches the launcher alone, which stops the services in order.
                 start_new_session=True,
@@ -99,8 +112,8 @@ class Worker:
 class Supervisor:
     """All services of a plan."""
 
-    def __init__(self, services: tuple[Service, ...], cwd: Path, changed: Callable[[], None]) -> None:
-        self._workers = [Worker(service, cwd, changed) for service in services]
+    def __init__(self, services: tuple[Service, ...], root: Path, changed: Callable[[], None]) -> None:
+        self._workers = [Worker(service, root, changed) for service in services]
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -119,7 +132,7 @@ class Supervisor:
                 return f"the {worker.service.name} cannot be run"
             if worker.ends >= EARLY_ENDS:
                 code, log = worker.last_code, worker.service.log
-                lines = "\n".join(f"  {line}" for line in logs.tail(log))
+                lines = "\n".join(f"  {line}" for line in worker.last_words())
                 return f"the {worker.service.name} ended {worker.ends} times (exit code {code}); from {log}:\n{lines}"
         return None
 

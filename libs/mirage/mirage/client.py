@@ -30,6 +30,7 @@ from mirage.transport import Transport, default_url, segment
 from mirage.uploads import Upload, multipart
 
 Where = Mapping[str, Sequence[str]]
+Phrases = str | Sequence[str]
 
 
 class Client:
@@ -74,11 +75,14 @@ class Client:
         return SearchReply.parse(self._transport.json("POST", "/v1/search", json=query.to_json()))
 
     def compare(
-        self, text: str, *, minus: str | None = None, plus: str | None = None, k: int = 10, like: Query | None = None
+        self, text: str, *, minus: Phrases = (), plus: Phrases = (), k: int | None = None, like: Query | None = None
     ) -> Comparison:
-        """`text` and `text - minus + plus` side by side; `like` gives filter, space and threshold (and k) for both."""
-        body: dict[str, Any] = {"text": text, **(like or Query((), k=k)).options_json()}
-        body |= {name: phrase for name, phrase in (("minus", minus), ("plus", plus)) if phrase is not None}
+        """`text` and `text - minus + plus` side by side; filter, space and threshold of both are those of `like`."""
+        options = like or Query(())
+        body: dict[str, Any] = {"text": text, **replace(options, k=options.k if k is None else k).options_json()}
+        for name, given in (("minus", minus), ("plus", plus)):
+            if phrases := [given] if isinstance(given, str) else list(given):
+                body[name] = phrases
         return Comparison.parse(self._transport.json("POST", "/v1/compare", json=body))
 
     def similar(self, record_id: str, *, k: int = 10, where: Where | None = None) -> SearchReply:

@@ -11,14 +11,14 @@ from mirage.replies import Comparison
 
 @click.command("compare")
 @click.argument("text")
-@click.option("--minus", metavar="T", help="Phrase taken away.")
-@click.option("--plus", metavar="T", help="Phrase added.")
+@click.option("--minus", multiple=True, metavar="T", help="Phrase taken away; repeat for more.")
+@click.option("--plus", multiple=True, metavar="T", help="Phrase added; repeat for more.")
 @query_options
 @server_options
 def command(
     text: str,
-    minus: str | None,
-    plus: str | None,
+    minus: tuple[str, ...],
+    plus: tuple[str, ...],
     k: int,
     where: tuple[str, ...],
     min_score: float | None,
@@ -30,7 +30,7 @@ def command(
 
     mirage compare "axial T1 of the ventricles" --minus axial --plus sagittal
     """
-    if minus is None and plus is None:
+    if not (minus or plus):
         raise click.UsageError("Give --minus T, --plus T or both.")
     like = Query((), vectors=vectors, k=k, where=parse_where(where), min_score=min_score)
     with open_client(url) as client:
