@@ -1,0 +1,125 @@
+"""The command line: what can be wrong with it, without a server."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mirage.cli.entry import VERBS, run
+from mirage.cli.output import plain
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+def test_the_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for verb in VERBS:
+        assert f"\n  {verb} " in shown
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["list", "show", "verify"] if verb == "models" else [""]
+    for name in names:
+        assert run([*filter(None, (verb, name)), "--help"]) == 0
+        assert "--json" in capsys.readouterr().out
+
+
+def test_the_help_needs_no_http_library() -> None:
+    heavy = "{'httpx', 'rich', 'grpc', 'numpy'}"
+    code = f"import sys; from mirage.cli.entry import run; run(['--help']); print(sorted({heavy} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serch", "x"],
+        ["search"],
+        ["search", "x", "--where", "plane"],
+        ["search", "x", "--where", "=axial"],
+        ["search", "x", "-k", "many"],
+        ["search", "x", "--vectors", "other"],
+        ["search", "--image", "no-such-file.png"],
+        ["search", "--image", "."],
+        ["compare", "x"],
+        ["compare", "--minus", "x"],
+        ["similar"],
+        ["record"],
+        ["image", "x"],
+        ["index", "no-such-folder"],
+        ["index", ".", "--batch", "65"],
+        ["up", "--port", "0"],
+        ["up", "--port", "65536"],
+        ["models", "grow"],
+        ["facets", "--colour"],
+    ],
+)
+def test_a_command_line_that_says_nothing_sensible_is_a_usage_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    output = capsys.readouterr()
+    assert "Error: " in output.err
+    assert output.out == ""
+
+
+def test_a_usage_error_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["code"] == "USAGE"
+
+
+def test_a_misspelt_verb_is_told_its_neighbour(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serch"]) == 2
+    assert "Did you mean 'search'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "x"],
+        ["compare", "x", "--plus", "y"],
+        ["similar", "x"],
+        ["record", "x"],
+        ["facets"],
+        ["image", "x", "-o", "unused.png"],
+    ],
+)
+def test_a_server_that_is_down_is_said_clearly(
+    arguments: list[str], nobody: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*arguments, "--url", nobody, "--json"]) == 1
+    output = capsys.readouterr()
+    assert f"no MIRAGE at {nobody}" in output.err
+    assert "`mirage up`" in output.err
+    assert json.loads(output.out)["code"] == "UNREACHABLE"
+
+
+def test_an_image_that_the_server_would_refuse_is_not_read(
+    tmp_path: Path, nobody: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(21 * 2**20)
+    assert run(["search", "--image", str(path), "--url", nobody]) == 1
+    assert "20 MB" in capsys.readouterr().err
+
+
+def test_a_folder_without_captions_is_refused(tmp_path: Path, nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["index", str(tmp_path), "--url", nobody]) == 1
+    assert "captions.jsonl" in capsys.readouterr().err
+
+
+def test_nothing_in_a_caption_reaches_the_terminal_as_a_command() -> None:
+    assert plain("a\x1b[2Jb\r\nc\u202ed\x07\u0085 [red]e[/red]") == "a[2Jb cd [red]e[/red]"
