@@ -1,0 +1,24 @@
+"""The demonstration atlas as a reader: the packaged renderings, then the clinical samples of the installed packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mirage_atlas.demo.samples import read_samples
+from mirage_atlas.jsonl import CaptionsReader
+from mirage_atlas.records import AtlasRecord, BadRow
+
+DATA = Path(__file__).parent / "data"
+
+
+class DemoReader:
+    """Renderings of one averaged brain and a few samples; needs neither torch nor nilearn, downloads nothing."""
+
+    def __init__(self, data: Path = DATA) -> None:
+        self._data = data
+
+    def read(self) -> Iterator[AtlasRecord | BadRow]:
+        """All records; bad rows where a sample's package is missing."""
+        yield from CaptionsReader(self._data).read()
+        yield from read_samples()
