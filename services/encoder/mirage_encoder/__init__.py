@@ -1,0 +1,1 @@
+"""The encoder service: texts and images to unit vectors of one space."""

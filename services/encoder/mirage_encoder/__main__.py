@@ -1,0 +1,45 @@
+"""`python -m mirage_encoder`: the encoder service."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from mirage.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
+from mirage_core.cpus import available_cpus
+from mirage_core.server import GrpcServer, run_service
+from mirage_encoder.embedder import Embedder, EmbedderOptions
+from mirage_encoder.engines.base import EngineOptions
+from mirage_encoder.model import load_model
+from mirage_encoder.servicer import EncoderServicer
+from mirage_encoder.settings import EncoderSettings
+
+SERVICE = "mirage.v1.EncoderService"
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = EncoderSettings()
+
+    async def set_up(server: GrpcServer, stack: AsyncExitStack) -> None:
+        servicer = EncoderServicer()
+        server.add(add_EncoderServiceServicer_to_server, servicer, SERVICE)
+        await server.start()
+        engine = EngineOptions(
+            threads=settings.threads or available_cpus(), reduced_precision=settings.precision == "native"
+        )
+        model = await asyncio.to_thread(
+            load_model, settings.bundle, variant=settings.variant, engine=settings.engine, options=engine
+        )
+        embedder = Embedder(model, EmbedderOptions(**{name: getattr(settings, name) for name in _EMBEDDER_SETTINGS}))
+        stack.push_async_callback(embedder.close)
+        await embedder.warm_up()
+        servicer.use(embedder)
+        await server.set_serving(SERVICE, serving=True)
+
+    run_service(settings, "encoder", set_up)
+
+
+_EMBEDDER_SETTINGS = ("text_batch", "image_batch", "batch_wait_ms", "text_queue", "image_queue", "cache_entries")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The encoder's job: checked texts and image files to unit vectors, with their timings."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mirage_core import limits, telemetry
+from mirage_core.errors import Code, MirageError
+from mirage_core.executor import BoundedExecutor
+from mirage_core.imaging import decode_image
+from mirage_encoder.batching import Batcher
+from mirage_encoder.cache import VectorCache
+from mirage_encoder.engines.base import FloatArray
+from mirage_encoder.model import EncoderModel
+from mirage_encoder.preprocessing import PixelArray, preprocess
+from mirage_encoder.tokenizer import Tokens
+
+_cache_lookups = telemetry.counter("encoder_text_cache_total", "Texts looked up in the cache.", ("outcome",))
+_batch_items = telemetry.histogram(
+    "encoder_batch_items", "Items that shared an inference.", ("kind",), buckets=(1, 2, 4, 8, 16, 32, 64)
+)
+
+# More characters than this are cleaned and tokenised off the event loop.
+_INLINE_CHARS = 400
+
+
+@dataclass(frozen=True)
+class EmbedderOptions:
+    """Bounds of the queues and batches; see the settings of the same names."""
+
+    text_batch: int = 32
+    image_batch: int = 8
+    batch_wait_ms: float = 1.0
+    text_queue: int = 256
+    image_queue: int = 32
+    cache_entries: int = 2048
+    decoders: int = 2
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Time spent on one request, in milliseconds."""
+
+    queue_ms: float
+    inference_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True)
+class TextVector:
+    """A text's unit vector (float32, dimension), its tokens before any cut, and whether it was cut or cached."""
+
+    vector: FloatArray
+    tokens: int
+    truncated: bool
+    cached: bool
+
+
+class Embedder:
+    """Encodes texts and images for many callers at once: one queue for texts, one for images, each with a bound."""
+
+    def __init__(self, model: EncoderModel, options: EmbedderOptions) -> None:
+        self.model = model
+        self._cache = VectorCache(options.cache_entries)
+        self._texts: Batcher[Tokens, FloatArray] = Batcher(
+            self._run_texts,
+            name="encoder-text",
+            max_batch=1 if model.mixes_batch("text") else options.text_batch,
+            queue_limit=options.text_queue,
+            wait_ms=options.batch_wait_ms,
+            # Lengths of one power of two together: a short text is not padded to a long one.
+            group=lambda tokens: len(tokens.ids).bit_length(),
+        )
+        self._images: Batcher[PixelArray, FloatArray] = Batcher(
+            self._run_images,
+            name="encoder-image",
+            max_batch=1 if model.mixes_batch("image") else options.image_batch,
+            queue_limit=options.image_queue,
+            wait_ms=options.batch_wait_ms,
+        )
+        self._decoding = BoundedExecutor(
+            workers=options.decoders, queue_limit=options.image_queue + options.text_queue, name="encoder-decode"
+        )
+
+    async def warm_up(self) -> None:
+        """Runs both towers once; raises MODEL_FAILED where one cannot."""
+        size = self.model.manifest.image.size
+        await self._texts.run([self.model.tokenizer.tokenize("warm up")])
+        await self._images.run([np.zeros((3, size, size), dtype=np.float32)])
+
+    async def encode_texts(self, texts: Sequence[str]) -> tuple[list[TextVector], Spent]:
+        """Vectors of 1 to 64 texts, in order.
+
+        Raises TOO_MANY_ITEMS, TERM_EMPTY, TEXT_TOO_LONG, QUEUE_FULL, MODEL_FAILED; one bad text refuses the request.
+        """
+        started = time.perf_counter()
+        if not 1 <= len(texts) <= limits.TEXTS_MAX:
+            raise MirageError(Code.TOO_MANY_ITEMS, field="texts", min=1, max=limits.TEXTS_MAX, given=len(texts))
+        for text in texts:
+            if len(text) > limits.TEXT_CHARS:
+                raise MirageError(Code.TEXT_TOO_LONG, max=limits.TEXT_CHARS, given=len(text))
+        if sum(map(len, texts)) <= _INLINE_CHARS:
+            tokens = self._tokenize(texts)
+        else:
+            self._texts.check_room(len(texts))
+            tokens = (await self._decoding.run(self._tokenize, texts)).value
+        known = {each.ids: vector for each in tokens if (vector := self._cache.get(each.ids)) is not None}
+        _cache_lookups.labels("hit").inc(sum(each.ids in known for each in tokens))
+        missing = list({each.ids: each for each in tokens if each.ids not in known}.values())
+        _cache_lookups.labels("miss").inc(len(missing))
+        results = await self._texts.run(missing) if missing else []
+        fresh = {each.ids: result.value for each, result in zip(missing, results, strict=True)}
+        for ids, vector in fresh.items():
+            self._cache.put(ids, vector)
+        vectors = [
+            TextVector(
+                vector=known[each.ids] if each.ids in known else fresh[each.ids],
+                tokens=each.count,
+                truncated=each.truncated,
+                cached=each.ids in known,
+            )
+            for each in tokens
+        ]
+        spent = Spent(
+            queue_ms=max((result.queue_ms for result in results), default=0.0),
+            inference_ms=max((result.run_ms for result in results), default=0.0),
+            total_ms=(time.perf_counter() - started) * 1000,
+        )
+        return vectors, spent
+
+    async def encode_image(self, data: bytes) -> tuple[FloatArray, Spent]:
+        """The vector of one image file; raises the IMAGE_* errors, QUEUE_FULL, MODEL_FAILED."""
+        started = time.perf_counter()
+        # Before the work of decoding, not only after it.
+        self._images.check_room()
+        decoded = await self._decoding.run(self._prepare, data)
+        (result,) = await self._images.run([decoded.value])
+        spent = Spent(
+            queue_ms=decoded.queue_ms + result.queue_ms,
+            inference_ms=result.run_ms,
+            total_ms=(time.perf_counter() - started) * 1000,
+        )
+        return result.value, spent
+
+    async def close(self) -> None:
+        """Ends the threads; what waits fails with CANCELLED."""
+        self._decoding.close()
+        await self._texts.close()
+        await self._images.close()
+        self.model.close()
+
+    def _tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        return [self.model.tokenizer.tokenize(text) for text in texts]
+
+    def _prepare(self, data: bytes) -> PixelArray:
+        return preprocess(decode_image(data).image, self.model.manifest.image)
+
+    def _run_texts(self, tokens: Sequence[Tokens]) -> list[FloatArray]:
+        _batch_items.labels("text").observe(len(tokens))
+        return list(self.model.embed_texts(tokens))
+
+    def _run_images(self, pixels: Sequence[PixelArray]) -> list[FloatArray]:
+        _batch_items.labels("image").observe(len(pixels))
+        return list(self.model.embed_pixels(pixels))

@@ -1,0 +1,36 @@
+"""Which engine runs a tower."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from mirage_core.errors import Code, MirageError
+from mirage_encoder.engines.base import Engine, EngineOptions
+from mirage_encoder.engines.onnxruntime import OnnxRuntimeEngine
+
+EngineChoice: TypeAlias = Literal["auto", "onnxruntime", "openvino"]
+EngineKind: TypeAlias = Literal["onnxruntime", "openvino"]
+
+# Below this a tower answers in a few milliseconds anywhere, and OpenVINO's own memory would be the larger part.
+_LARGE_BYTES = 100 * 2**20
+
+
+def resolve(choice: EngineChoice, path: Path) -> EngineKind:
+    """The engine for a tower's file: as chosen; with "auto", OpenVINO for large towers where it is installed."""
+    if choice != "auto":
+        return choice
+    if path.stat().st_size >= _LARGE_BYTES and find_spec("openvino") is not None:
+        return "openvino"
+    return "onnxruntime"
+
+
+def make_engine(kind: EngineKind, options: EngineOptions) -> Engine:
+    """An engine; raises BUNDLE_INVALID where it is not installed."""
+    if kind == "onnxruntime":
+        return OnnxRuntimeEngine(options)
+    try:
+        # Imported here: it costs memory and start time that a small model does not repay.
+        from mirage_encoder.engines.openvino import OpenVinoEngine
+    except ImportError as error:
+        raise MirageError(Code.BUNDLE_INVALID, reason="the engine openvino is not installed") from error
+    return OpenVinoEngine(options)

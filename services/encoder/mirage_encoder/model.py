@@ -1,0 +1,80 @@
+"""A bundle, loaded: tokens and pixels to unit vectors, one batch at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mirage_core.bundles import EncoderManifest, load_manifest, verify_files
+from mirage_core.errors import Code, MirageError
+from mirage_encoder.engines.base import Engine, EngineOptions, FloatArray, Session
+from mirage_encoder.engines.selection import EngineChoice, make_engine, resolve
+from mirage_encoder.preprocessing import PixelArray
+from mirage_encoder.tokenizer import TextTokenizer, Tokens, pad_batch
+
+Role = Literal["text", "image"]
+
+
+@dataclass(frozen=True)
+class EncoderModel:
+    """Both towers of a bundle at one precision. Thread-safe; `close` it."""
+
+    manifest: EncoderManifest
+    variant: str
+    tokenizer: TextTokenizer
+    text: Session
+    image: Session
+    description: str
+
+    def embed_texts(self, texts: Sequence[Tokens]) -> FloatArray:
+        """float32 array of shape (texts, dimension), rows of length 1; raises MODEL_FAILED."""
+        return self._unit(self.text.run(pad_batch([tokens.ids for tokens in texts], self.manifest.text.pad_id)))
+
+    def embed_pixels(self, pixels: Sequence[PixelArray]) -> FloatArray:
+        """float32 array of shape (images, dimension), rows of length 1; raises MODEL_FAILED."""
+        return self._unit(self.image.run(np.stack(pixels)))
+
+    def mixes_batch(self, role: Role) -> bool:
+        """True where the items of a batch change each other's vectors, so that each has to run alone."""
+        return self.manifest.variants[self.variant].mixes_batch[role]
+
+    def close(self) -> None:
+        """Frees both towers."""
+        self.text.close()
+        self.image.close()
+
+    def _unit(self, rows: FloatArray) -> FloatArray:
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        if rows.shape[1:] != (self.manifest.dimension,) or not np.isfinite(rows).all() or not (lengths > 0).all():
+            raise MirageError(Code.MODEL_FAILED)
+        return np.asarray(rows / lengths, dtype=np.float32)
+
+
+def load_model(
+    directory: Path, *, variant: str = "", engine: EngineChoice = "auto", options: EngineOptions
+) -> EncoderModel:
+    """Load a bundle at one of its precisions (the bundle's default where `variant` is empty).
+
+    Raises BUNDLE_MISSING or BUNDLE_INVALID: the files that are loaded are checked against the manifest first.
+    """
+    manifest = load_manifest(directory)
+    name = variant or manifest.default_variant
+    if name not in manifest.variants:
+        raise MirageError(Code.BUNDLE_INVALID, reason=f"there is no variant {name[:40]}")
+    files = manifest.variants[name].files
+    verify_files(directory, manifest, only={*files.values(), manifest.text.tokenizer})
+    tokenizer = TextTokenizer(directory / manifest.text.tokenizer, manifest.text)
+    engines: dict[str, Engine] = {}
+    sessions: dict[str, Session] = {}
+    used: dict[str, str] = {}
+    for role, input_name in (("text", manifest.text.input_name), ("image", manifest.image.input_name)):
+        path = directory / files[role]
+        kind = resolve(engine, path)
+        if kind not in engines:
+            engines[kind] = make_engine(kind, options)
+        sessions[role] = engines[kind].load(path, input_name=input_name, output_name=manifest.output_name)
+        used[role] = engines[kind].description
+    described = used["text"] if used["text"] == used["image"] else f"text {used['text']}, image {used['image']}"
+    return EncoderModel(manifest, name, tokenizer, sessions["text"], sessions["image"], described)

@@ -1,0 +1,88 @@
+"""Texts to token ids, exactly as open_clip's tokenizers give them."""
+
+import html
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import ftfy
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from mirage_core.bundles import TextInput
+from mirage_core.errors import Code, MirageError
+
+TokenArray: TypeAlias = npt.NDArray[np.int64]
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def clean_text(text: str, mode: Literal["lower", "whitespace", "canonicalize"]) -> str:
+    """The text as open_clip cleans it before tokenising: Unicode repaired, HTML entities read, whitespace collapsed.
+
+    "lower" also lower-cases, "canonicalize" also removes punctuation. Source: open_clip/tokenizer.py, `get_clean_fn`.
+    """
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    if mode == "canonicalize":
+        text = text.replace("_", " ").translate(_PUNCTUATION)
+    text = " ".join(text.split())
+    return text if mode == "whitespace" else text.lower()
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text as the tower takes it: `ids` with start and end; `count` of them before any cut."""
+
+    ids: tuple[int, ...]
+    count: int
+
+    @property
+    def truncated(self) -> bool:
+        """True where the end of the text was cut off."""
+        return self.count > len(self.ids)
+
+
+class TextTokenizer:
+    """The tokenizer of a bundle. Thread-safe: it holds no state that a call changes."""
+
+    def __init__(self, path: Path, text: TextInput) -> None:
+        """Read a Hugging Face `tokenizer.json`; raises BUNDLE_INVALID where it is none."""
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more precise
+            raise MirageError(Code.BUNDLE_INVALID, reason="tokenizer.json cannot be read") from error
+        self._text = text
+        # CLIP's own tokenizer takes its two markers for one token each also where a text spells them out.
+        names = {token: self._tokenizer.id_to_token(token) for token in (text.start_id, text.end_id)}
+        self._markers = {name: token for token, name in names.items() if name and text.cleaning == "lower"}
+
+    def tokenize(self, text: str) -> Tokens:
+        """The tokens of one text; raises TERM_EMPTY where nothing is left of it after cleaning."""
+        cleaned = clean_text(text, self._text.cleaning)
+        content = self._content(cleaned)
+        if not content:
+            raise MirageError(Code.TERM_EMPTY)
+        room = self._text.context_length - 2
+        return Tokens((self._text.start_id, *content[:room], self._text.end_id), len(content) + 2)
+
+    def _content(self, cleaned: str) -> list[int]:
+        if not any(marker in cleaned for marker in self._markers):
+            ids: list[int] = self._tokenizer.encode(cleaned, add_special_tokens=False).ids
+            return ids
+        ids = []
+        for piece, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(cleaned):
+            if piece in self._markers:
+                ids.append(self._markers[piece])
+            else:
+                ids.extend(token.id for token in self._tokenizer.model.tokenize(piece))
+        return ids
+
+
+def pad_batch(batch: list[tuple[int, ...]], pad_id: int) -> TokenArray:
+    """int64 array of shape (texts, longest text): shorter ones are filled up behind their end."""
+    out = np.full((len(batch), max(map(len, batch))), pad_id, dtype=np.int64)
+    for row, ids in zip(out, batch, strict=True):
+        row[: len(ids)] = ids
+    return out
