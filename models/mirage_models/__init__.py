@@ -1,0 +1,1 @@
+"""Models of MIRAGE: presets, builders from checkpoints to bundles, and the bundles that come along."""

@@ -1,0 +1,105 @@
+"""ONNX towers to int8: several recipes, of which the builder keeps the one closest to the original."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    Batches = Iterable[npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to quantise. `mixes_batch` as in the manifest's Variant; `apply(source, target, input name, batches)`."""
+
+    name: str
+    description: str
+    mixes_batch: bool
+    apply: Callable[[Path, Path, str, Batches], None]
+
+
+class _Batches(CalibrationDataReader):  # type: ignore[misc] # the library has no types
+    def __init__(self, name: str, batches: Batches) -> None:
+        self._items: Iterator[dict[str, npt.NDArray[np.generic]]] = iter([{name: batch} for batch in batches])
+
+    def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
+        return next(self._items, None)
+
+
+def _dynamic(source: Path, target: Path, _input: str, _batches: Batches) -> None:
+    quantize_dynamic(
+        source,
+        target,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+def _static(source: Path, target: Path, input_name: str, batches: Batches) -> None:
+    options: dict[str, Any] = {"MatMulConstBOnly": True, "ActivationSymmetric": False, "WeightSymmetric": True}
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        # Folds constants and infers shapes; without the optimiser, whose fusions other engines do not know.
+        quant_pre_process(source, prepared, skip_optimization=True, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            _Batches(input_name, batches),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul", "Gemm", "Conv", "Gather"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options=options,
+        )
+
+
+DYNAMIC = Recipe(
+    "dynamic",
+    "int8 weights per channel, uint8 activations with the range of each inference",
+    mixes_batch=True,
+    apply=_dynamic,
+)
+STATIC = Recipe(
+    "static",
+    "int8 weights per channel, uint8 activations with ranges from calibration (QDQ)",
+    mixes_batch=False,
+    apply=_static,
+)
+RECIPES = {recipe.name: recipe for recipe in (DYNAMIC, STATIC)}
+
+
+def quantise(source: Path, target: Path, recipe: Recipe, *, input_name: str, batches: Batches) -> None:
+    """Write the tower in `source` as int8 to `target`; the same bytes for the same input."""
+    logging.getLogger().setLevel(logging.ERROR)  # the library warns through the root logger about its own defaults
+    recipe.apply(source, target, input_name, batches)
+    model = onnx.load(target)
+    model.producer_name = model.producer_version = ""
+    for node in model.graph.node:
+        node.doc_string = ""
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    target.write_bytes(model.SerializeToString(deterministic=True))
