@@ -30,6 +30,6 @@ def ask(port: int, *, timeout_s: float = 2.0) -> Readiness:
 def _missing(body: bytes) -> tuple[str, ...]:
     try:
         dependencies = json.loads(body)["dependencies"]
-        return tuple(name for name, state in dependencies.items() if state not in (True, "ready", "ok"))
+        return tuple(name for name, state in dependencies.items() if state != "serving")
     except (ValueError, KeyError, TypeError, AttributeError):
         return ("gateway",)

@@ -85,9 +85,11 @@ class Client:
                 body[name] = phrases
         return Comparison.parse(self._transport.json("POST", "/v1/compare", json=body))
 
-    def similar(self, record_id: str, *, k: int = 10, where: Where | None = None) -> SearchReply:
+    def similar(
+        self, record_id: str, *, k: int = 10, where: Where | None = None, page_token: str | None = None
+    ) -> SearchReply:
         """The records nearest to one record's image, itself left out."""
-        params = [("k", str(k)), *_where_params(where)]
+        params = [("k", str(k)), *_where_params(where), *([("page_token", page_token)] if page_token else [])]
         return SearchReply.parse(
             self._transport.json("GET", f"/v1/records/{segment(record_id)}/similar", params=params)
         )

@@ -21,6 +21,9 @@ url_option = click.option("--url", envvar="MIRAGE_URL", metavar="URL", help="Gat
 where_option = click.option(
     "--where", "-w", multiple=True, metavar="FACET=VALUE", help="Keep records with this label; repeat for more."
 )
+page_option = click.option(
+    "--page", "page_token", metavar="TOKEN", help="Go on where an earlier answer ended, with all else unchanged."
+)
 data_option = click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),

@@ -31,5 +31,7 @@ def show_query(query: QueryReport) -> None:
         cut = ", ".join(repr(plain(term.label)[:40]) for term in query.terms if term.truncated)
         note(f"longer than the model reads: the end of {cut or 'the text'} was not seen")
     if len(query.terms) > 1:
-        shares = ", ".join(f"{plain(term.label)[:40]} {term.share:+.2f}" for term in query.terms)
+        shares = ", ".join(
+            f"{'minus ' if term.weight < 0 else ''}{plain(term.label)[:40]} {term.share:+.2f}" for term in query.terms
+        )
         note(f"shift {query.shift:.3f}; shares: {shares}")

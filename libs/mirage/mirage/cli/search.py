@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from mirage.cli.options import image_path, open_client, parse_where, query_options, read_image, server_options
+from mirage.cli.options import (
+    image_path,
+    open_client,
+    page_option,
+    parse_where,
+    query_options,
+    read_image,
+    server_options,
+)
 from mirage.cli.output import print_json
 from mirage.cli.results import show_reply
 from mirage.queries import Query, VectorSpace, weighted_terms
@@ -19,7 +27,7 @@ from mirage.queries import Query, VectorSpace, weighted_terms
 @click.option("--minus", multiple=True, metavar="T", help="Take a phrase away.")
 @click.option("--plus", multiple=True, metavar="T", help="Add a phrase.")
 @query_options
-@click.option("--page", "page_token", metavar="TOKEN", help="Go on where an earlier answer ended.")
+@page_option
 @server_options
 def command(
     text: str | None,

@@ -2,7 +2,7 @@
 
 import click
 
-from mirage.cli.options import open_client, parse_where, server_options, where_option
+from mirage.cli.options import open_client, page_option, parse_where, server_options, where_option
 from mirage.cli.output import print_json
 from mirage.cli.results import show_reply
 
@@ -11,11 +11,14 @@ from mirage.cli.results import show_reply
 @click.argument("record_id", metavar="ID")
 @click.option("-k", type=int, default=10, show_default=True, metavar="K", help="How many, 1 to 99.")
 @where_option
+@page_option
 @server_options
-def command(record_id: str, k: int, where: tuple[str, ...], url: str | None, as_json: bool) -> None:
+def command(
+    record_id: str, k: int, where: tuple[str, ...], page_token: str | None, url: str | None, as_json: bool
+) -> None:
     """Find the images nearest to the image of record ID, itself left out."""
     with open_client(url) as client:
-        reply = client.similar(record_id, k=k, where=parse_where(where))
+        reply = client.similar(record_id, k=k, where=parse_where(where), page_token=page_token)
     if as_json:
         print_json(reply.raw)
     else:
