@@ -10,7 +10,7 @@ import onnx
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mirage_models.towers import CausalTextTower, ImageTower
 
@@ -45,7 +45,7 @@ def export_image_tower(tower: ImageTower, *, image_size: int) -> onnx.ModelProto
     return _export(tower, example, "pixels", {"pixels": {0: torch.export.Dim("batch", max=4096)}})
 
 
-def _export(tower: torch.nn.Module, example: torch.Tensor, name: str, shapes: dict[str, object]) -> onnx.ModelProto:
+def _export(tower: torch.nn.Module, example: torch.Tensor, name: str, shapes: Mapping[str, object]) -> onnx.ModelProto:
     with _exportable():
         program = torch.onnx.export(
             tower,

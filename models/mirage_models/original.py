@@ -37,7 +37,9 @@ class Original:
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
         """float32 array of shape (images, dimension)."""
         return self._batched(
-            lambda part: self._model.encode_image(torch.stack([self._transform(each) for each in part]), normalize=True),
+            lambda part: self._model.encode_image(
+                torch.stack([self._transform(each) for each in part]), normalize=True
+            ),
             images,
         )
 

@@ -38,7 +38,7 @@ class Recipe:
     apply: Callable[[Path, Path, str, Batches], None]
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc] # the library has no types
+class _Batches(CalibrationDataReader):
     def __init__(self, name: str, batches: Batches) -> None:
         self._items: Iterator[dict[str, npt.NDArray[np.generic]]] = iter([{name: batch} for batch in batches])
 

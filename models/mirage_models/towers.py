@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 class ExportedAttention(torch.nn.Module):
@@ -27,7 +27,7 @@ class ExportedAttention(torch.nn.Module):
 
     def forward(self, query: torch.Tensor, *_: torch.Tensor, **__: object) -> tuple[torch.Tensor, None]:
         """Attend: float32[B, T, D] -> (float32[B, T, D], None), as the module it stands for."""
-        packed = F.linear(query, self.in_weight, self.in_bias)
+        packed = functional.linear(query, self.in_weight, self.in_bias)
         first, second, third = packed.chunk(3, dim=-1)
         mixed, *_rest = torch.onnx.ops.attention(
             first, second, third, is_causal=self.causal, q_num_heads=self.heads, kv_num_heads=self.heads
@@ -54,7 +54,7 @@ class ImageTower(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode."""
-        return F.normalize(self.visual(pixels), dim=-1)
+        return functional.normalize(self.visual(pixels), dim=-1)
 
 
 class CausalTextTower(torch.nn.Module):
@@ -88,4 +88,4 @@ class CausalTextTower(torch.nn.Module):
             pooled = self.projection(pooled)
         elif self.projection is not None:
             pooled = pooled @ self.projection
-        return F.normalize(pooled, dim=-1)
+        return functional.normalize(pooled, dim=-1)

@@ -35,7 +35,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
         return self._loaded
 
-    async def EncodeText(  # noqa: N802 -- the name in the contract
+    async def EncodeText(
         self, request: encoder_pb2.EncodeTextRequest, context: Context
     ) -> encoder_pb2.EncodeTextResponse:
         """See protos/mirage/v1/encoder.proto."""
@@ -51,7 +51,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             timings=_timings(spent, cached=all(each.cached for each in vectors)),
         )
 
-    async def EncodeImage(  # noqa: N802 -- as above
+    async def EncodeImage(
         self, request: encoder_pb2.EncodeImageRequest, context: Context
     ) -> encoder_pb2.EncodeImageResponse:
         """See protos/mirage/v1/encoder.proto."""
@@ -60,7 +60,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             vector=to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
         )
 
-    async def EncodeImages(  # noqa: N802 -- as above
+    async def EncodeImages(
         self, request_iterator: AsyncIterator[encoder_pb2.EncodeImagesRequest], context: Context
     ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
         """See protos/mirage/v1/encoder.proto."""
@@ -88,9 +88,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             key=request.key, vector=to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
         )
 
-    async def GetModel(  # noqa: N802 -- as above
-        self, request: encoder_pb2.GetModelRequest, context: Context
-    ) -> encoder_pb2.GetModelResponse:
+    async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Context) -> encoder_pb2.GetModelResponse:
         """See protos/mirage/v1/encoder.proto."""
         model = self._embedder.model
         manifest = model.manifest

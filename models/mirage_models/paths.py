@@ -1,0 +1,15 @@
+"""Where the models that come with this package lie."""
+
+from pathlib import Path
+
+
+def bundles_folder() -> Path:
+    """The folder of the models that come along: beside the package in a source tree, inside it where it was installed."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_mini"
+    return installed if installed.is_dir() else package.parent / "mini"
+
+
+def mini_clip_bundle() -> Path:
+    """The mini CLIP's bundle, whether or not it is there (loading it says so)."""
+    return bundles_folder() / "clip" / "bundle"
