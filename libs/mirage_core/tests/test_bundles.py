@@ -1,0 +1,234 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirage_core.bundles import MANIFEST_FILE, describe_file, load_manifest, verify_files
+from mirage_core.errors import Code, MirageError
+
+FILES = {"text.onnx": b"text tower", "image.onnx": b"image tower", "tokenizer.json": b"{}", "reference.npz": b"npz"}
+PARITY = {"items": 8, "cosine_min": 0.999, "cosine_mean": 0.9995}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle whose manifest is sound; what its files hold does not matter here."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    write(folder, manifest(folder))
+    return folder
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "name": "tiny",
+        "task": "encode",
+        "source": "a test",
+        "licence": "Apache-2.0",
+        "opset": 23,
+        "variants": {
+            "int8": {
+                "files": {"text": "text.onnx", "image": "image.onnx"},
+                "quantisation": {"text": "int8", "image": "int8"},
+                "mixes_batch": {"text": True, "image": False},
+                "parity": {"text": PARITY, "image": PARITY},
+            }
+        },
+        "default_variant": "int8",
+        "reference": "reference.npz",
+        "files": [describe_file(folder, name).model_dump() for name in FILES],
+        "dimension": 128,
+        "text": {
+            "tokenizer": "tokenizer.json",
+            "cleaning": "lower",
+            "context_length": 77,
+            "start_id": 49406,
+            "end_id": 49407,
+            "pad_id": 0,
+        },
+        "image": {
+            "size": 96,
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.25, 0.25, 0.25],
+            "resize_mode": "shortest",
+            "interpolation": "bicubic",
+        },
+        "match": {"text": {"good": 0.5, "weak": 0.3}},
+    }
+
+
+def write(folder: Path, content: object) -> None:
+    (folder / MANIFEST_FILE).write_text(json.dumps(content))
+
+
+def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = manifest(folder)
+    change(content)
+    write(folder, content)
+
+
+def reason(error: pytest.ExceptionInfo[MirageError]) -> str:
+    assert error.value.code is Code.BUNDLE_INVALID
+    return error.value.metadata["reason"]
+
+
+def test_a_manifest_survives_being_written_and_read(bundle: Path) -> None:
+    first = load_manifest(bundle)
+    (bundle / MANIFEST_FILE).write_text(first.to_json())
+    assert load_manifest(bundle) == first
+
+
+def test_sound_files_are_accepted(bundle: Path) -> None:
+    verify_files(bundle, load_manifest(bundle))
+
+
+def test_a_folder_without_a_manifest_is_a_missing_bundle(tmp_path: Path) -> None:
+    with pytest.raises(MirageError) as error:
+        load_manifest(tmp_path)
+    assert error.value.code is Code.BUNDLE_MISSING
+
+
+def test_a_changed_byte_is_found(bundle: Path) -> None:
+    (bundle / "text.onnx").write_bytes(b"text towel")
+    with pytest.raises(MirageError) as error:
+        verify_files(bundle, load_manifest(bundle))
+    assert "text.onnx is not the file" in reason(error)
+
+
+def test_only_the_files_asked_for_are_read(bundle: Path) -> None:
+    (bundle / "image.onnx").unlink()
+    verify_files(bundle, load_manifest(bundle), only=["text.onnx"])
+
+
+def test_an_absent_file_is_named(bundle: Path) -> None:
+    (bundle / "image.onnx").unlink()
+    with pytest.raises(MirageError) as error:
+        verify_files(bundle, load_manifest(bundle))
+    assert reason(error) == "image.onnx is missing"
+
+
+def test_a_link_out_of_the_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.onnx"
+    outside.write_bytes(FILES["text.onnx"])
+    (bundle / "text.onnx").unlink()
+    (bundle / "text.onnx").symlink_to(outside)
+    with pytest.raises(MirageError) as error:
+        verify_files(bundle, load_manifest(bundle))
+    assert "leads out" in reason(error)
+
+
+@pytest.mark.parametrize("path", ["../text.onnx", "/etc/passwd", "a/../../b", "", ".hidden", "a//b", "a\\b", "x" * 300])
+def test_a_path_that_could_leave_the_bundle_is_refused(bundle: Path, path: str) -> None:
+    changed(bundle, lambda content: content["variants"]["int8"]["files"].update(text=path))
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert "variants.int8.files.text" in reason(error)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("schema_version", 2),
+        ("task", "sing"),
+        ("name", "Has Spaces"),
+        ("dimension", 0),
+        ("dimension", 10**9),
+        ("opset", 3),
+        ("default_variant", "fp64"),
+        ("variants", {}),
+        ("reference", "elsewhere.npz"),
+        ("files", []),
+        ("match", {"text": {"good": 0.2, "weak": 0.4}}),
+        ("surprise", 1),
+    ],
+)
+def test_what_the_schema_does_not_allow_is_refused(bundle: Path, place: str, value: object) -> None:
+    changed(bundle, lambda content: content.update({place: value}))
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert reason(error)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("text", "context_length", 10**7),
+        ("text", "cleaning", "none"),
+        ("image", "size", 100_000),
+        ("image", "std", [0.2, 0.2, 0.0]),
+        ("image", "mean", [0.5, 0.5]),
+        ("image", "resize_mode", "stretch"),
+    ],
+)
+def test_absurd_inputs_are_refused_with_their_place(bundle: Path, section: str, field: str, value: object) -> None:
+    changed(bundle, lambda content: content[section].update({field: value}))
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert f"{section}.{field}" in reason(error)
+
+
+def test_a_variant_without_both_towers_is_refused(bundle: Path) -> None:
+    changed(bundle, lambda content: content["variants"]["int8"]["files"].pop("image"))
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert "variant int8" in reason(error)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"schema_version": 1}'])
+def test_a_manifest_that_is_no_manifest_is_refused(bundle: Path, text: str) -> None:
+    (bundle / MANIFEST_FILE).write_text(text)
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert reason(error)
+
+
+def test_a_huge_manifest_is_not_read(bundle: Path) -> None:
+    (bundle / MANIFEST_FILE).write_text(" " * (2**20 + 1))
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert "larger" in reason(error)
+
+
+def test_a_refusal_does_not_repeat_what_the_manifest_holds(bundle: Path) -> None:
+    changed(bundle, lambda content: content.update(dimension="TOP SECRET"))
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert "TOP SECRET" not in reason(error)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.update(dimension=64),
+        lambda content: content["image"].update(size=112),
+        lambda content: content["image"].update(interpolation="bilinear"),
+        lambda content: content["text"].update(context_length=64),
+        lambda content: content["files"][0].update(sha256="0" * 64),
+        lambda content: content["files"][2].update(sha256="0" * 64),
+    ],
+)
+def test_what_changes_the_numbers_changes_the_fingerprint(bundle: Path, change: Callable[[Any], object]) -> None:
+    before = load_manifest(bundle).fingerprint
+    changed(bundle, change)
+    assert load_manifest(bundle).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.update(name="another"),
+        lambda content: content.update(match=None),
+        lambda content: content["files"].reverse(),
+        lambda content: content["files"][3].update(sha256="0" * 64),
+        lambda content: content["variants"]["int8"]["parity"]["text"].update(items=9),
+    ],
+)
+def test_names_order_and_measurements_leave_the_fingerprint(bundle: Path, change: Callable[[Any], object]) -> None:
+    before = load_manifest(bundle).fingerprint
+    changed(bundle, change)
+    assert load_manifest(bundle).fingerprint == before
