@@ -1,0 +1,131 @@
+"""Thresholds of `match`: `python -m mirage_models.mini_clip.calibrate --checkpoint DIR --work DIR --samples DIR --out FILE`.
+
+The top-1 cosine of a query tells how well the atlas answers it. Both thresholds are set on one half of the held-out queries:
+`good` where about 1 in 100 off-atlas queries passes, `weak` where about 1 in 20 does. Precision and recall are measured on the
+other half. Off-atlas texts use words that training never saw; off-atlas pictures are computed ones and, with `--pictures`, real
+pictures of other body regions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mirage_atlas.demo.render import Renderer
+from mirage_models.mini_clip.batches import negative
+from mirage_models.mini_clip.encoders import CheckpointEncoder, Encoder, Vectors
+from mirage_models.mini_clip.heldout import atlas_gallery, held_out_gallery, pictures, text_queries
+from mirage_models.mini_clip.offatlas import phrase
+from mirage_models.mini_clip.queries import attribute_query
+from mirage_models.mini_clip.samples import sample_query
+from mirage_models.mini_clip.workfolder import cached_template
+
+GOOD_FALSE_SHARE = 0.01
+WEAK_FALSE_SHARE = 0.05
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Two thresholds and what they gave on queries that did not set them."""
+
+    good: float
+    weak: float
+    measured: dict[str, float]
+
+
+def calibrated(inside: Scores, outside: Scores, seed: int = 5) -> Calibration:
+    """Thresholds from one half of the top-1 cosines of in-atlas and off-atlas queries, measured on the other half."""
+    rng = np.random.default_rng(seed)
+    inside, outside = rng.permutation(inside), rng.permutation(outside)
+    half_in, half_out = len(inside) // 2, len(outside) // 2
+    good = float(np.quantile(outside[:half_out], 1 - GOOD_FALSE_SHARE))
+    weak = float(np.quantile(outside[:half_out], 1 - WEAK_FALSE_SHARE))
+    # A threshold need not be lower than nearly all in-atlas queries reach: the gap between is given to off-atlas ones.
+    good = max(good, float(np.quantile(inside[:half_in], 0.05)) - 0.05)
+    weak = min(max(weak, float(np.quantile(inside[:half_in], 0.01)) - 0.10), good - 0.02)
+    test_in, test_out = inside[half_in:], outside[half_out:]
+    measured = {
+        "in_atlas_queries": len(test_in),
+        "off_atlas_queries": len(test_out),
+        "in_atlas_good": float((test_in >= good).mean()),
+        "in_atlas_weak_or_good": float((test_in >= weak).mean()),
+        "off_atlas_good": float((test_out >= good).mean()),
+        "off_atlas_weak_or_good": float((test_out >= weak).mean()),
+        "good_precision_at_equal_shares": _precision(test_in, test_out, good),
+        "weak_precision_at_equal_shares": _precision(test_in, test_out, weak),
+        "in_atlas_median_cosine": float(np.median(test_in)),
+        "off_atlas_median_cosine": float(np.median(test_out)),
+        "auroc": _auroc(test_in, test_out),
+    }
+    return Calibration(round(good, 4), round(weak, 4), {name: round(value, 4) for name, value in measured.items()})
+
+
+def _precision(inside: Scores, outside: Scores, threshold: float) -> float:
+    true, false = float((inside >= threshold).mean()), float((outside >= threshold).mean())
+    return true / max(true + false, 1e-9)
+
+
+def _auroc(inside: Scores, outside: Scores) -> float:
+    order = np.concatenate([outside, inside]).argsort().argsort() + 1.0
+    ranks = float(order[len(outside) :].sum())
+    return (ranks - len(inside) * (len(inside) + 1) / 2) / (len(inside) * len(outside))
+
+
+def top_cosines(queries: Vectors, gallery: Vectors) -> Scores:
+    """Cosine of each query's closest picture: float32 [N]."""
+    best: Scores = (queries @ gallery.T).max(axis=1)
+    return best
+
+
+def sample_pictures(folder: Path) -> list[Image.Image]:
+    """The clinical samples, as PNG files in a folder."""
+    return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]
+
+
+def main() -> int:
+    """Calibrate one checkpoint against the demonstration atlas with its samples."""
+    parser = argparse.ArgumentParser(description="Calibrate the match thresholds of the mini CLIP.")
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--samples", type=Path, required=True, help="clinical samples as PNG")
+    parser.add_argument(
+        "--pictures", type=Path, nargs="*", default=[], help="folders of real pictures of other body regions"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    encoder: Encoder = CheckpointEncoder(arguments.checkpoint, threads=arguments.threads)
+    template = cached_template(arguments.work)
+    renderer = Renderer(template)
+    rng = np.random.default_rng(4711)
+    atlas = [entry.spec for entry in atlas_gallery(template)]
+    gallery = encoder.images(pictures(renderer, atlas) + sample_pictures(arguments.samples))
+    asked = [a.query.text for a in text_queries(atlas, 1200, rng)]
+    asked += [attribute_query(rng).text for _ in range(250)] + [sample_query(rng).text for _ in range(250)]
+    outside = sorted({phrase(rng, held_out=True) for _ in range(2400)})
+    text = calibrated(top_cosines(encoder.texts(asked), gallery), top_cosines(encoder.texts(outside), gallery))
+    others = held_out_gallery(template, 400)
+    inside_images = encoder.images(pictures(renderer, others))
+    computed = [Image.fromarray((negative(rng) * 255).astype(np.uint8)).convert("RGB") for _ in range(300)]
+    real = [
+        Image.open(path).convert("RGB") for folder in arguments.pictures for path in sorted(folder.glob("*.webp"))[:150]
+    ]
+    image = calibrated(top_cosines(inside_images, gallery), top_cosines(encoder.images(computed + real), gallery))
+    report = {name: {"good": c.good, "weak": c.weak} for name, c in (("text", text), ("image", image))} | {
+        "measured": {"text": text.measured, "image": image.measured}
+    }
+    arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What the evaluation needs of a model: unit vectors of texts and pictures, from a checkpoint or from a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Vectors = NDArray[np.float32]
+BATCH = 64
+
+
+class Encoder(Protocol):
+    """Texts and RGB pictures to float32 unit vectors [N, dim]."""
+
+    def texts(self, texts: list[str]) -> Vectors:
+        """Unit vectors of texts."""
+        ...
+
+    def images(self, images: list[Image.Image]) -> Vectors:
+        """Unit vectors of pictures, each preprocessed as the model wants it."""
+        ...
+
+
+class CheckpointEncoder:
+    """The checkpoint as open_clip itself loads it, with its own tokenizer and preprocessing."""
+
+    def __init__(self, folder: Path, *, threads: int = 2) -> None:
+        import open_clip
+        import torch
+
+        torch.set_num_threads(threads)
+        location = f"local-dir:{folder}"
+        self._model, self._preprocess = open_clip.create_model_from_pretrained(location)
+        self._model = self._model.float().eval()
+        self._tokenizer = open_clip.get_tokenizer(location)
+
+    def texts(self, texts: list[str]) -> Vectors:
+        """Unit vectors of texts."""
+        import torch
+
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), BATCH * 4):
+                ids = self._tokenizer(texts[start : start + BATCH * 4])
+                parts.append(self._model.encode_text(ids, normalize=True).numpy())
+        return np.concatenate(parts)
+
+    def images(self, images: list[Image.Image]) -> Vectors:
+        """Unit vectors of pictures."""
+        import torch
+
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(images), BATCH):
+                pixels = torch.stack([self._preprocess(image) for image in images[start : start + BATCH]])
+                parts.append(self._model.encode_image(pixels, normalize=True).numpy())
+        return np.concatenate(parts)
+
+
+class BundleEncoder:
+    """A bundle as the encoder service runs it: its tokenizer, preprocessing and engine, without torch."""
+
+    def __init__(self, folder: Path, *, variant: str = "", threads: int = 2) -> None:
+        from mirage_encoder.engines.base import EngineOptions
+        from mirage_encoder.model import load_model
+
+        self._model = load_model(folder, variant=variant, engine="onnxruntime", options=EngineOptions(threads=threads))
+        self._one_by_one = {role: self._model.mixes_batch(role) for role in ("text", "image")}
+
+    def texts(self, texts: list[str]) -> Vectors:
+        """Unit vectors of texts."""
+        tokens = [self._model.tokenizer.tokenize(text) for text in texts]
+        size = 1 if self._one_by_one["text"] else BATCH
+        return np.concatenate([self._model.embed_texts(tokens[i : i + size]) for i in range(0, len(tokens), size)])
+
+    def images(self, images: list[Image.Image]) -> Vectors:
+        """Unit vectors of pictures."""
+        from mirage_encoder.preprocessing import preprocess
+
+        size = 1 if self._one_by_one["image"] else BATCH
+        spec = self._model.manifest.image
+        batches = [images[start : start + size] for start in range(0, len(images), size)]
+        return np.concatenate([self._model.embed_pixels([preprocess(i, spec) for i in batch]) for batch in batches])
