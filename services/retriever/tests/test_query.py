@@ -1,0 +1,135 @@
+"""Checks and digests of queries."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mirage_core.errors import Code, MirageError
+from mirage_retriever.facets import check_facets
+from mirage_retriever.fusion import reciprocal_rank
+from mirage_retriever.match import Match, Thresholds, judge, kind_of, read_thresholds
+from mirage_retriever.query import Given, Id, Image, Query, Term, Text, Vectors, check_query
+
+QUERY = Query((Term(Text("lesion")),), where={"plane": ("axial",)}, min_score=0.1, exclude_ids=("a",))
+
+
+def code_of(query: Query) -> Code:
+    with pytest.raises(MirageError) as caught:
+        check_query(query)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"terms": ()}, Code.EMPTY_QUERY),
+        ({"terms": (Term(None),)}, Code.TERM_EMPTY),
+        ({"terms": (Term(Text(" \n")),)}, Code.TERM_EMPTY),
+        ({"terms": (Term(Text("a" * 2_001)),)}, Code.TEXT_TOO_LONG),
+        ({"terms": (Term(Image(b"")),)}, Code.IMAGE_EMPTY),
+        ({"terms": (Term(Image(bytes(20 * 2**20 + 1))),)}, Code.IMAGE_TOO_LARGE),
+        ({"terms": (Term(Id("../x")),)}, Code.ID_INVALID),
+        ({"terms": (Term(Given(np.zeros(0, np.float32))),)}, Code.TERM_EMPTY),
+        ({"terms": tuple(Term(Text("a")) for _ in range(17))}, Code.TOO_MANY_TERMS),
+        ({"terms": (Term(Text("a"), float("nan")),)}, Code.WEIGHT_NOT_FINITE),
+        ({"terms": (Term(Text("a"), 0.0),)}, Code.WEIGHTS_ALL_ZERO),
+        ({"k": 0}, Code.K_OUT_OF_RANGE),
+        ({"k": -5}, Code.K_OUT_OF_RANGE),
+        ({"k": 101}, Code.K_OUT_OF_RANGE),
+        ({"min_score": 1.01}, Code.MIN_SCORE_OUT_OF_RANGE),
+        ({"min_score": float("nan")}, Code.MIN_SCORE_OUT_OF_RANGE),
+        ({"where": {"colour": ("red",)}}, Code.FACET_UNKNOWN),
+        ({"where": {"plane": ()}}, Code.FACET_VALUE_INVALID),
+        ({"where": {"plane": ("diagonal",)}}, Code.FACET_VALUE_INVALID),
+        ({"where": {"finding": ("",)}}, Code.FACET_VALUE_INVALID),
+        ({"where": {"finding": ("Tumour",)}}, Code.FACET_VALUE_INVALID),
+        ({"where": {"finding": ("a\nb",)}}, Code.FACET_VALUE_INVALID),
+        ({"exclude_ids": ("a/b",)}, Code.ID_INVALID),
+        ({"exclude_ids": tuple(f"i{n}" for n in range(101))}, Code.TOO_MANY_ITEMS),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_named(change: dict[str, object], code: Code) -> None:
+    assert code_of(replace(QUERY, **change)) is code
+
+
+def test_a_query_at_the_limits_passes() -> None:
+    terms = tuple(Term(Text("a" * 2_000)) for _ in range(16))
+    check_query(replace(QUERY, terms=terms, k=100, min_score=-1.0, exclude_ids=tuple(f"i{n}" for n in range(100))))
+
+
+def test_facet_values_are_sorted_and_each_there_once() -> None:
+    assert check_facets({"finding": ("b", "a", "b")}) == {"finding": ("a", "b")}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"terms": (Term(Text("lesions")),)},
+        {"terms": (Term(Id("lesion")),)},
+        {"terms": (Term(Text("lesion"), 2.0),)},
+        {"terms": (Term(Text("lesion")), Term(Text("")))},
+        {"vectors": Vectors.CAPTION},
+        {"where": {"plane": ("coronal",)}},
+        {"where": {}},
+        {"min_score": None},
+        {"exclude_ids": ()},
+        {"exclude_ids": ("a", "b")},
+    ],
+)
+def test_a_digest_tells_queries_apart(change: dict[str, object]) -> None:
+    assert replace(QUERY, **change).digest() != QUERY.digest()
+
+
+def test_a_digest_overlooks_the_page() -> None:
+    assert replace(QUERY, page_token="x", k=50).digest() == QUERY.digest()
+
+
+def test_reciprocal_rank_adds_over_the_rankings() -> None:
+    fused = reciprocal_rank([["a", "b"], ["b", "c"]])
+    assert [id_ for id_, _ in fused] == ["b", "a", "c"]
+    assert dict(fused) == pytest.approx({"b": 1 / 62 + 1 / 61, "a": 1 / 61, "c": 1 / 62})
+
+
+def test_reciprocal_rank_breaks_ties_by_id() -> None:
+    assert [id_ for id_, _ in reciprocal_rank([["b", "c"], ["a", "d"]])] == ["a", "b", "c", "d"]
+
+
+TEXT, PICTURE, RECORD, VECTOR = (Term(v) for v in (Text("a"), Image(b"a"), Id("a"), Given(np.ones(1, np.float32))))
+
+
+@pytest.mark.parametrize(
+    ("terms", "kind"),
+    [
+        ([TEXT, TEXT], "text"),
+        ([PICTURE], "image"),
+        ([PICTURE, RECORD], "image"),
+        ([TEXT, RECORD], "mixed"),
+        ([VECTOR], None),
+        ([TEXT, VECTOR], None),
+    ],
+)
+def test_the_kind_of_a_query_is_that_of_its_terms(terms: list[Term], kind: str | None) -> None:
+    assert kind_of(terms) == kind
+
+
+@pytest.mark.parametrize(
+    ("best", "match"), [(0.9, Match.GOOD), (0.5, Match.GOOD), (0.4, Match.WEAK), (0.1, Match.NONE), (None, Match.NONE)]
+)
+def test_a_match_is_judged_by_the_best_cosine(best: float | None, match: Match) -> None:
+    assert judge(best, Thresholds(good=0.5, weak=0.3)) is match
+
+
+def test_without_thresholds_there_is_no_judgement() -> None:
+    assert judge(0.9, None) is Match.UNSPECIFIED
+
+
+def test_thresholds_come_from_the_manifest_and_settings_go_first() -> None:
+    manifest = '{"match": {"text": {"good": 0.5, "weak": 0.3}, "image": {"good": 0.2, "weak": 0.4}, "measured": {}}}'
+    assert read_thresholds(manifest) == {"text": Thresholds(0.5, 0.3)}
+    own = {"text": Thresholds(0.6, 0.1)}
+    assert read_thresholds(manifest, overrides=own) == own
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "{", "{}", '{"match": null}', '{"match": {"text": {"good": "x"}}}'])
+def test_a_manifest_without_thresholds_gives_none(manifest: str) -> None:
+    assert read_thresholds(manifest) == {}
