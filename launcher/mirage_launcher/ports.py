@@ -27,8 +27,11 @@ def require_free(port: int, *, option: str) -> int:
 
 def free_or_any(preferred: int, *, taken: frozenset[int] = frozenset()) -> int:
     """The preferred port where it is free, else one that is, and that is not in `taken`."""
-    if preferred not in taken and is_free(preferred):
-        return preferred
+    return preferred if preferred not in taken and is_free(preferred) else any_free(taken=taken)
+
+
+def any_free(*, taken: frozenset[int] = frozenset()) -> int:
+    """A port on which nothing listens, not in `taken`. Another program may take it before it is used."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind(("127.0.0.1", 0))

@@ -78,7 +78,7 @@ def http(system: Any) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-async def stub(system: Any) -> AsyncIterator[gateway_pb2_grpc.MirageServiceAsyncStub]:
+async def stub(system: Any) -> "AsyncIterator[gateway_pb2_grpc.MirageServiceAsyncStub]":
     options = [("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(system.grpc_address, options=options) as channel:
         stub = gateway_pb2_grpc.MirageServiceStub(channel)

@@ -72,7 +72,7 @@ class Client:
         if isinstance(query, str):
             query = Query((Term(text=query),))
         query = replace(query, k=query.k if k is None else k, where=query.where if where is None else where)
-        return SearchReply.parse(self._transport.json("POST", "/v1/search", json=query.to_json()))
+        return SearchReply.parse(self._transport.json("POST", "/v1/search", body=query.to_json()))
 
     def compare(
         self, text: str, *, minus: Phrases = (), plus: Phrases = (), k: int | None = None, like: Query | None = None
@@ -83,7 +83,7 @@ class Client:
         for name, given in (("minus", minus), ("plus", plus)):
             if phrases := [given] if isinstance(given, str) else list(given):
                 body[name] = phrases
-        return Comparison.parse(self._transport.json("POST", "/v1/compare", json=body))
+        return Comparison.parse(self._transport.json("POST", "/v1/compare", body=body))
 
     def similar(
         self, record_id: str, *, k: int = 10, where: Where | None = None, page_token: str | None = None
@@ -123,7 +123,7 @@ class Client:
     def flag(self, record_id: str, reason: str, *, comment: str = "") -> Flag:
         """Marks a record: "wrong-caption", "wrong-image", "licence", "privacy" or "other"."""
         body = {"reason": reason, "comment": comment}
-        return Flag.parse(self._transport.json("POST", f"/v1/records/{segment(record_id)}/flags", json=body))
+        return Flag.parse(self._transport.json("POST", f"/v1/records/{segment(record_id)}/flags", body=body))
 
     def models(self) -> tuple[Model, ...]:
         """The models in use."""

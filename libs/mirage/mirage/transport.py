@@ -1,5 +1,6 @@
 """One HTTP exchange with the gateway: the key, the deadline, and its problems as errors."""
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from mirage import __version__
-from mirage.errors import ApiError, ReplyError, TimedOutError, UnreachableError
+from mirage.errors import ApiError, InputError, ReplyError, TimedOutError, UnreachableError
 
 DEFAULT_URL = "http://localhost:8080"
 # A reply is JSON of at most 100 records or an image of at most 20 MB; more than this is not MIRAGE's.
@@ -51,8 +52,10 @@ class Transport:
         """Closes the connections."""
         self._http.close()
 
-    def json(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
-        """The JSON object of the answer; {} of an empty one."""
+    def json(self, method: str, path: str, *, body: object = None, **options: Any) -> Mapping[str, Any]:
+        """The JSON object of the answer, {} of an empty one; `body` is sent as JSON. Raises InputError where it cannot be."""
+        if body is not None:
+            options |= {"content": _encode(body), "headers": {"content-type": "application/json"}}
         response = self.send(method, path, **options)
         if not response.content:
             return {}
@@ -79,6 +82,15 @@ class Transport:
         if not answer.is_success:
             raise _problem(answer, self.url)
         return answer
+
+
+def _encode(body: object) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeError as error:
+        raise InputError("a text holds bytes that are no UTF-8") from error
+    except ValueError as error:
+        raise InputError("a number is infinite or not a number") from error
 
 
 def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:

@@ -209,6 +209,14 @@ def test_a_failed_exchange_is_an_error_of_this_package(error: Exception, kind: t
         client(failing(error)).search("q")
 
 
+@pytest.mark.parametrize("query", [Query((Term(text="a"),), min_score=float("nan")), Query((Term(text="\udcff"),))])
+def test_what_json_cannot_say_is_not_sent(query: Query) -> None:
+    gateway = answering(SEARCH)
+    with pytest.raises(InputError):
+        client(gateway).search(query)
+    assert gateway.requests == []
+
+
 def test_a_server_that_is_down_is_named_with_the_way_to_start_it() -> None:
     with pytest.raises(UnreachableError, match=r"no MIRAGE at http://mirage.test .*start it with `mirage up`"):
         client(failing(httpx.ConnectError("Connection refused"))).collection()
