@@ -37,7 +37,7 @@ class Health(StrEnum):
 class _Service:
     name: str
     full_name: str
-    health: health_pb2_grpc.HealthStub
+    health: Any  # grpcio-health-checking has no types for its stub
 
 
 class Dependencies:

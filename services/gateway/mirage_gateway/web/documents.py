@@ -238,7 +238,7 @@ def record_document(record: pb.Record) -> RecordDocument:
         "id": record.id,
         "caption": record.caption,
         "labels": _labels(record),
-        "original_labels": dict(record.original_labels),
+        "original_labels": dict(sorted(record.original_labels.items())),
         "licence": record.licence,
         "source": record.source,
         "attribution": record.attribution,
@@ -374,7 +374,8 @@ def _timings(timings: pb.Timings) -> TimingsDocument:
 
 
 def _labels(record: pb.Record) -> Labels:
-    return {name: list(values.values) for name, values in record.labels.items()}
+    # A map of a message has no order; the same record always reads the same.
+    return {name: list(record.labels[name].values) for name in sorted(record.labels)}
 
 
 def _rounded(value: float) -> float:

@@ -1,0 +1,88 @@
+// The gateway's JSON. A failure is a Problem: the catalogue's code and text, as the server gave them.
+
+const KEY = "mirage-key";
+export const PAGE_SIZE = 12;
+
+export class Problem extends Error {
+  constructor(document) {
+    super(document.detail || document.title || "Something failed.");
+    this.code = document.code || "INTERNAL";
+    this.title = document.title || "Error";
+    this.status = document.status || 0;
+    this.metadata = document.metadata || {};
+    this.requestId = document.request_id || "";
+    this.retryAfter = document.retry_after_s;
+  }
+}
+
+export const key = {
+  get: () => sessionStorage.getItem(KEY) || "",
+  set: (value) => sessionStorage.setItem(KEY, value),
+};
+
+export async function request(path, { method = "GET", body, signal } = {}) {
+  const headers = {};
+  if (key.get()) headers.authorization = `Bearer ${key.get()}`;
+  if (body) headers["content-type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({
+      code: "UNREACHABLE",
+      title: "No connection",
+      detail: "The server does not answer. Is it running?",
+    });
+  }
+  if (!response.ok) throw new Problem(await response.json().catch(() => ({ status: response.status })));
+  return response;
+}
+
+async function json(path, options) {
+  return (await request(path, options)).json();
+}
+
+// A query of the page is { q, minus, plus, picture (base64), vectors, where }.
+
+function options(query) {
+  const where = Object.fromEntries(Object.entries(query.where).filter(([, value]) => value));
+  return { k: PAGE_SIZE, vectors: query.vectors, ...(Object.keys(where).length ? { where } : {}) };
+}
+
+export function search(query, { token, signal }) {
+  const terms = [];
+  if (query.q) terms.push({ text: query.q });
+  if (query.picture) terms.push({ image: query.picture });
+  if (query.minus) terms.push({ text: query.minus, weight: -1 });
+  if (query.plus) terms.push({ text: query.plus, weight: 1 });
+  const body = { terms, ...options(query), ...(token ? { page_token: token } : {}) };
+  return json("/v1/search", { method: "POST", body, signal });
+}
+
+export function compare(query, { signal }) {
+  const body = options(query);
+  if (query.q) body.text = query.q;
+  if (query.picture) body.image = query.picture;
+  if (query.minus) body.minus = query.minus;
+  if (query.plus) body.plus = query.plus;
+  return json("/v1/compare", { method: "POST", body, signal });
+}
+
+export function similar(id, query, { token, signal }) {
+  const parameters = filter(query.where);
+  parameters.set("k", PAGE_SIZE);
+  if (token) parameters.set("page_token", token);
+  return json(`/v1/records/${encodeURIComponent(id)}/similar?${parameters}`, { signal });
+}
+
+export const record = (id, { signal } = {}) => json(`/v1/records/${encodeURIComponent(id)}`, { signal });
+export const models = () => json("/v1/models");
+export const collection = () => json("/v1/collection");
+export const facets = (where = {}) => json(`/v1/facets?${filter(where)}`);
+
+function filter(where) {
+  const parameters = new URLSearchParams();
+  for (const [facet, value] of Object.entries(where)) if (value) parameters.append("where", `${facet}=${value}`);
+  return parameters;
+}

@@ -1,0 +1,72 @@
+// One result.
+
+import { element } from "./elements.js";
+import * as images from "./images.js";
+import { originMark, shownLabels } from "./vocabulary.js";
+
+// `actions` is { open(index), similar(id) }; `compact` leaves out what does not fit beside another column.
+export function card(result, index, actions, { compact = false } = {}) {
+  const picture = element("img", { alt: "", loading: index < 6 ? "eager" : "lazy", decoding: "async", width: 256, height: 256 });
+  const frame = element(
+    "button",
+    { type: "button", class: "frame", "aria-label": `Enlarge: ${result.caption}`, onclick: () => actions.open(index) },
+    picture,
+    mark(result),
+  );
+  images.show(picture, result.thumbnail_url);
+  return element(
+    "li",
+    { class: compact ? "card compact" : "card", "data-id": result.id },
+    frame,
+    element(
+      "div",
+      { class: "text" },
+      score(result),
+      element("p", { class: "caption" }, result.caption),
+      !compact && labels(result.labels),
+      !compact && origin(result),
+      element(
+        "button",
+        { type: "button", class: "link", onclick: () => actions.similar(result.id), "aria-label": `Find similar to: ${result.caption}` },
+        "Find similar",
+      ),
+    ),
+  );
+}
+
+export function skeleton() {
+  return element("li", { class: "card skeleton", "aria-hidden": "true" }, element("div", { class: "frame" }), element("div", { class: "text" }));
+}
+
+export function labels(values) {
+  const shown = shownLabels(values);
+  return (
+    shown.length > 0 &&
+    element("ul", { class: "labels", "aria-label": "Labels" }, shown.map(({ value }) => element("li", {}, value)))
+  );
+}
+
+export function mark(result) {
+  const text = originMark(result.labels);
+  return text && element("span", { class: "mark" }, text);
+}
+
+function score(result) {
+  const bar = element("span", { class: "bar", "aria-hidden": "true" });
+  bar.style.setProperty("--share", Math.max(0, Math.min(1, result.cosine)));
+  return element(
+    "p",
+    { class: "score", title: "Cosine similarity between the query and this record" },
+    bar,
+    element("span", {}, element("span", { class: "visually-hidden" }, "Similarity "), result.cosine.toFixed(2)),
+  );
+}
+
+function origin(result) {
+  return element(
+    "p",
+    { class: "origin", title: result.source },
+    element("span", { class: "source" }, result.source || "source not stated"),
+    result.licence && element("span", { class: "licence" }, result.licence),
+  );
+}

@@ -1,0 +1,52 @@
+// Two answers side by side: the query, and the query after the arithmetic.
+
+import { element } from "./elements.js";
+import { card } from "./cards.js";
+import { matchNotice, shares, timing, truncationNotice } from "./report.js";
+
+export function comparison(reply, query, actions) {
+  const base = query.q || "your image";
+  const shifted = [base, query.minus && `− ${query.minus}`, query.plus && `+ ${query.plus}`].filter(Boolean).join(" ");
+  const common = new Set(reply.base.results.map((result) => result.id));
+  const kept = reply.shifted.results.filter((result) => common.has(result.id)).length;
+  return [
+    element(
+      "div",
+      { class: "head" },
+      element("h2", {}, "Side by side"),
+      element(
+        "p",
+        { class: "facts" },
+        element("span", {}, `Queries’ cosine ${reply.shift.toFixed(2)}`),
+        element("span", {}, `${kept} of ${reply.shifted.results.length} in both`),
+        timing(reply.shifted),
+      ),
+    ),
+    shares(reply.shifted.query),
+    element(
+      "div",
+      { class: "columns" },
+      column("base", base, reply.base, actions),
+      column("shifted", shifted, reply.shifted, actions),
+    ),
+  ].filter(Boolean);
+}
+
+function column(name, title, reply, actions) {
+  const heading = `${name}-title`;
+  return element(
+    "section",
+    { class: `column ${name}`, "aria-labelledby": heading },
+    element("h3", { id: heading }, title),
+    element("div", { class: "notices" }, matchNotice(reply), truncationNotice(reply)),
+    reply.results.length
+      ? element(
+          "ol",
+          { class: "cards" },
+          reply.results.map((result, index) =>
+            card(result, index, { ...actions, open: (at) => actions.open(reply.results, at) }, { compact: true }),
+          ),
+        )
+      : element("p", { class: "empty" }, "No image passes the filters."),
+  );
+}

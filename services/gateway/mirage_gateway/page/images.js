@@ -1,0 +1,19 @@
+// Shows an image of the gateway. With an API key it is fetched with the key and shown from memory.
+
+import { key, request } from "./api.js";
+
+export function show(image, url) {
+  image.addEventListener("error", () => image.closest(".frame")?.classList.add("broken"), { once: true });
+  if (!key.get()) {
+    image.src = url;
+    return;
+  }
+  request(url)
+    .then((response) => response.blob())
+    .then((blob) => {
+      const address = URL.createObjectURL(blob);
+      image.addEventListener("load", () => URL.revokeObjectURL(address), { once: true });
+      image.src = address;
+    })
+    .catch(() => image.closest(".frame")?.classList.add("broken"));
+}

@@ -1,0 +1,138 @@
+// The page: from a query to an answer, and from the address to a query.
+
+import * as address from "./address.js";
+import * as api from "./api.js";
+import { comparison } from "./comparison.js";
+import { announce, byId } from "./elements.js";
+import * as filters from "./filters.js";
+import * as form from "./form.js";
+import * as picture from "./picture.js";
+import { results } from "./results.js";
+import * as states from "./states.js";
+import * as viewer from "./viewer.js";
+
+let current = address.read();
+let running = null;
+let records = 0;
+
+const actions = {
+  open: (found, index) => viewer.open(found, index, actions),
+  similar: (id) => {
+    picture.clear();
+    go({ ...address.read(""), similar: id, where: current.where });
+    byId("answer").focus({ preventScroll: true });
+    scrollTo({ top: 0, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  },
+};
+
+// Shows a query: form, address and answer.
+function go(query, { replace = false } = {}) {
+  current = { ...address.read(""), ...query };
+  form.put(current);
+  filters.recount(current.where);
+  const link = address.write(current);
+  if (replace || link === location.pathname + location.search) history.replaceState(null, "", link);
+  else history.pushState(null, "", link);
+  return answer();
+}
+
+async function answer() {
+  running?.abort();
+  const query = current;
+  document.title = [query.q || (query.similar && `similar to ${query.similar}`), "MIRAGE"].filter(Boolean).join(" · ");
+  if (address.isEmpty(query)) {
+    states.put(states.welcome((given) => go(given), records));
+    // Not on a touch screen, where it would bring up the keyboard.
+    if (matchMedia("(hover: hover)").matches) form.focus();
+    return;
+  }
+  const own = new AbortController();
+  running = own;
+  // A fast answer comes before anything moves.
+  const wait = setTimeout(() => states.put(states.loading(), { busy: true }), 120);
+  try {
+    const shown = await ask(query, own.signal);
+    if (running === own) states.put(shown);
+  } catch (error) {
+    if (running === own && error.name !== "AbortError") fail(error);
+  } finally {
+    clearTimeout(wait);
+  }
+}
+
+async function ask(query, signal) {
+  const shifts = query.minus || query.plus;
+  if (query.view === "compare" && shifts && (query.q || query.picture)) {
+    const reply = await api.compare(query, { signal });
+    announce(`Comparison: ${reply.base.results.length} and ${reply.shifted.results.length} images`);
+    return comparison(reply, query, actions);
+  }
+  const find = query.similar
+    ? (token) => api.similar(query.similar, query, { token, signal })
+    : (token) => api.search(query, { token, signal });
+  const reply = await find();
+  if (!reply.results.length) {
+    announce("Nothing found");
+    return states.nothing(query, () => go({ ...query, where: {} }));
+  }
+  announce(`${reply.results.length} images, match ${reply.match || "not judged"}`);
+  const more = (token) => find(token).catch((error) => fail(error));
+  return results(reply, { title: title(query), actions, more });
+}
+
+function title(query) {
+  if (query.similar) return `Similar to ${query.similar}`;
+  const base = query.q || (query.picture ? "Your image" : "");
+  return [base, query.minus && `− ${query.minus}`, query.plus && `+ ${query.plus}`].filter(Boolean).join(" ");
+}
+
+function fail(error) {
+  const problem = error instanceof api.Problem ? error : new api.Problem({ title: "This page failed", detail: "Reload it." });
+  if (!(error instanceof api.Problem)) console.error(error);
+  states.put(states.failure(problem, start));
+}
+
+function submitted({ quiet = false } = {}) {
+  const query = form.read();
+  if (current.similar && quiet && !query.q && !query.picture) query.similar = current.similar;
+  if (address.isEmpty(query) && !quiet) {
+    announce("Type a concept or add an image first.");
+    form.focus();
+  }
+  const compares = query.view === "compare" && (query.minus || query.plus);
+  if (query.view === "compare" && !compares && !address.isEmpty(query)) announce("Fill in what to take away or to add to compare.");
+  go(query);
+}
+
+async function describe() {
+  try {
+    const [{ models }, collection] = await Promise.all([api.models(), api.collection()]);
+    records = collection.records;
+    const cards = models.map((model) => `${model.name} (${model.precision}, ${model.engine}, ${model.licence})`);
+    byId("models").textContent = `${records.toLocaleString("en")} images · ${cards.join(" · ")}`;
+    byId("models").title = models.map((model) => `${model.source} ${model.fingerprint}`).join("\n");
+  } catch {
+    byId("models").textContent = "";
+  }
+}
+
+async function start() {
+  await Promise.all([filters.load(current.where), describe()]);
+  byId("filters").open = Object.keys(current.where).length > 0 || matchMedia("(min-width: 60rem)").matches;
+  form.put(current);
+  await answer();
+}
+
+form.listen(submitted);
+picture.listen(
+  () => submitted({ quiet: true }),
+  (text) => states.put(states.failure(new api.Problem({ code: "IMAGE_TOO_LARGE", title: "Image too large", detail: text, status: 413 }))),
+);
+addEventListener("popstate", () => {
+  picture.clear();
+  current = address.read();
+  form.put(current);
+  filters.recount(current.where);
+  answer();
+});
+start();

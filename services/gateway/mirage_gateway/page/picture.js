@@ -1,0 +1,77 @@
+// The image of the query: chosen, dropped or pasted; read in the browser and sent with the query only.
+
+import { byId, element } from "./elements.js";
+
+const BYTES_MAX = 20 * 2 ** 20;
+let base64 = null;
+
+export const value = () => base64;
+
+export function clear() {
+  base64 = null;
+  byId("picture").value = "";
+  byId("chosen").replaceChildren();
+  byId("chosen").hidden = true;
+}
+
+// Calls `changed` when an image is there or gone, `refused` with a text where a file cannot be one.
+export function listen(changed, refused) {
+  const take = async (file) => {
+    if (!file) return;
+    if (file.size > BYTES_MAX) {
+      refused("An image file may have at most 20 MB.");
+      return;
+    }
+    base64 = await read(file);
+    draw(file, changed);
+    changed();
+  };
+  byId("picture").addEventListener("change", (event) => take(event.target.files[0]));
+  const drop = document.body;
+  drop.addEventListener("dragover", (event) => {
+    if (![...event.dataTransfer.types].includes("Files")) return;
+    event.preventDefault();
+    drop.classList.add("dropping");
+  });
+  drop.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) drop.classList.remove("dropping");
+  });
+  drop.addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("dropping");
+    take(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", (event) => {
+    const file = [...event.clipboardData.files][0];
+    if (file) take(file);
+  });
+}
+
+function draw(file, changed) {
+  const preview = element("img", { alt: "", width: 44, height: 44 });
+  const address = URL.createObjectURL(file);
+  preview.addEventListener("load", () => URL.revokeObjectURL(address), { once: true });
+  preview.addEventListener("error", () => preview.remove(), { once: true }); // DICOM: browsers do not show it
+  preview.src = address;
+  const remove = () => {
+    clear();
+    changed();
+    byId("text").focus();
+  };
+  byId("chosen").replaceChildren(
+    preview,
+    element("span", { class: "file" }, file.name || "pasted image"),
+    element("button", { type: "button", class: "link", onclick: remove }, "Remove"),
+    element("span", { class: "aside" }, "A link to this search does not hold the image."),
+  );
+  byId("chosen").hidden = false;
+}
+
+function read(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result.slice(reader.result.indexOf(",") + 1)));
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
+}
