@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.algebra import combine, cosine
 

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import encode_png
 from mirage_retriever.flags import FlagStore
 from mirage_retriever.images import ImageStore, sha256_of
-from PIL import Image
 
 PNG = encode_png(Image.radial_gradient("L").convert("RGB"))
 SHA256 = sha256_of(PNG)
@@ -85,9 +86,7 @@ def test_a_line_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reason", "comment", "field"), [("", "", "reason"), ("spam", "", "reason"), ("other", "a" * 1_001, "comment")]
 )
-def test_a_flag_needs_a_known_reason_and_a_short_comment(
-    tmp_path: Path, reason: str, comment: str, field: str
-) -> None:
+def test_a_flag_needs_a_known_reason_and_a_short_comment(tmp_path: Path, reason: str, comment: str, field: str) -> None:
     with pytest.raises(MirageError) as caught:
         FlagStore(tmp_path / "flags.jsonl").add("a", reason=reason, comment=comment)
     assert caught.value.code is Code.FLAG_INVALID

@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.pages import PageTokens, Position
 

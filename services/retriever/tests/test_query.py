@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.facets import check_facets
 from mirage_retriever.fusion import reciprocal_rank

@@ -81,11 +81,13 @@ class EdgeEngine:
 
     def _take(self) -> None:
         self._path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._path / "lock").open("w")
+        lock = (self._path / "lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            lock.close()
             raise OSError(f"{self._path} is in use by another retriever") from error
+        self._lock = lock
 
     def _make_shards(self, count: int, dimension: int) -> list[Shard]:
         shape = ShardShape(
@@ -111,8 +113,8 @@ class EdgeEngine:
 
     async def _all(self, operation: str, *arguments: Any) -> list[Any]:
         if len(self._shards) == 1:
-            return [await self._shards[0].call(operation, *arguments)]
-        return await asyncio.gather(*(shard.call(operation, *arguments) for shard in self._shards))
+            return [await self._shards[0].read(operation, *arguments)]
+        return await asyncio.gather(*(shard.read(operation, *arguments) for shard in self._shards))
 
     async def search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
         """Asks every shard and merges."""
@@ -141,7 +143,7 @@ class EdgeEngine:
     async def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Stored]:
         """The points that are there."""
         routes = self._route(ids)
-        answers = await asyncio.gather(*(shard.call("fetch", part, vectors) for shard, part in routes.items()))
+        answers = await asyncio.gather(*(shard.read("fetch", part, vectors) for shard, part in routes.items()))
         return {
             id_: Stored(
                 id_,

@@ -71,6 +71,8 @@ class SearcherProcess(asyncio.Protocol):
         except BaseException:
             self.kill()
             raise
+        finally:
+            del self._waiting[0]
         return self
 
     @property

@@ -93,16 +93,21 @@ class Shard:
         """The searcher's process id; None while there is none."""
         return self._searcher.pid if self._searcher else None
 
-    async def call(self, operation: str, *arguments: Any) -> Any:
+    async def read(self, operation: str, *arguments: Any) -> Any:
+        """One operation that writes nothing; raises as `_ask`, and QUEUE_FULL where too many wait."""
+        if self._searcher is not None and self._searcher.pending >= self._policy.queue_limit:
+            raise MirageError(Code.QUEUE_FULL, retry_after_s=0.5)
+        return await self._ask(operation, *arguments)
+
+    async def _ask(self, operation: str, *arguments: Any) -> Any:
         """One operation of the searcher; after its death once again on the next one, for all of them are idempotent.
 
-        Raises DEPENDENCY_UNAVAILABLE where no searcher comes up in time, QUEUE_FULL where too many calls wait.
+        Raises DEPENDENCY_UNAVAILABLE where no searcher comes up in time. Writes and builds ask without the queue's
+        limit: there is one of each at a time, and searches must not make them fail.
         """
         end = time.monotonic() + context.remaining_s(self._policy.restart_wait_s)
         for _ in range(2):
             searcher = await self._wait_for_searcher(end)
-            if searcher.pending >= self._policy.queue_limit:
-                raise MirageError(Code.QUEUE_FULL, retry_after_s=0.5)
             try:
                 return await searcher.call(operation, *arguments)
             except ProcessLostError:
@@ -134,7 +139,7 @@ class Shard:
         async with self._writing:
             self._note(ids)
             try:
-                return await self.call(operation, argument)
+                return await self._ask(operation, argument)
             finally:
                 # Again, for a replay may have read these points between the first note and the write. Also when the
                 # caller was cancelled: the searcher has the message all the same.
@@ -200,7 +205,7 @@ class Shard:
             await asyncio.sleep(rest)
 
     async def _build_is_due(self) -> bool:
-        records, indexed = await self.call("status")
+        records, indexed = await self._ask("status")
         bare = records - indexed
         return self._written >= self._policy.build_points or (
             bare > self._shape.indexing_threshold * 1.05 and bare >= self._policy.build_share * indexed
@@ -215,7 +220,7 @@ class Shard:
         try:
             async with self._writing:
                 # Answered after every write sent before, so that the files hold still while they are copied.
-                records, _ = await self.call("status")
+                records, _ = await self._ask("status")
                 written_before = self._written
                 self._touched = set()
                 builder = await BuilderProcess.start(target, self._shape, source=source)
@@ -253,7 +258,7 @@ class Shard:
         assert self._touched is not None  # noqa: S101 -- only called while a build records
         ids = [self._touched.pop() for _ in range(min(_REPLAY_CHUNK, len(self._touched)))]
         try:
-            rows = await self.call("rows", ids)
+            rows = await self._ask("rows", ids)
             if rows:
                 await successor.call("upsert", rows)
             gone = set(ids).difference(row[0] for row in rows)
