@@ -1,0 +1,259 @@
+"""Vector search over gRPC at the size of ROCO, beside numpy, hnswlib and qdrant-client's local mode, in one run."""
+
+import argparse
+import asyncio
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import psutil
+from PIL import Image
+
+from bench.report import Figure, Report
+from bench.search_peers import Array, Timed, clustered, hnswlib_graph, nearest, numpy_exact, qdrant_local
+from mirage.v1 import common_pb2, encoder_pb2, retriever_pb2, retriever_pb2_grpc
+from mirage_core.channels import invoke, invoke_upload, open_channel
+from mirage_core.errors import MirageError
+
+K = 10
+DIMENSION = 768
+FINGERPRINT = "b" * 64
+PLANES = ("axial", "coronal", "sagittal")
+CALL_RECORDS = 250
+
+
+def model_only() -> grpc.GenericRpcHandler:
+    """An encoder that only names the model of the given vectors; nothing is encoded here."""
+
+    async def get_model(_: object, __: object) -> encoder_pb2.GetModelResponse:
+        model = common_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
+        return encoder_pb2.GetModelResponse(model=model)
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        get_model,
+        request_deserializer=encoder_pb2.GetModelRequest.FromString,
+        response_serializer=encoder_pb2.GetModelResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler("mirage.v1.EncoderService", {"GetModel": handler})
+
+
+class Retriever:
+    """The retriever in a process of its own, asked over gRPC."""
+
+    def __init__(self, folder: Path, encoder: str) -> None:
+        address = f"unix:{folder}/socket"
+        environment = {
+            **os.environ,
+            "MIRAGE_RETRIEVER_HOST": address,
+            "MIRAGE_RETRIEVER_DATA": str(folder / "data"),
+            "MIRAGE_RETRIEVER_ENCODER": encoder,
+        }
+        with (folder / "log").open("wb") as log:
+            self._process = subprocess.Popen([sys.executable, "-m", "mirage_retriever"], env=environment, stderr=log)
+        self._channel = open_channel(address, idempotent={})
+        self._stub = retriever_pb2_grpc.RetrieverServiceStub(self._channel)
+
+    async def collection(self) -> retriever_pb2.RetrieverServiceGetCollectionResponse:
+        """What it holds, as soon as it answers; raises TimeoutError after a minute."""
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    request = retriever_pb2.RetrieverServiceGetCollectionRequest()
+                    return await invoke(self._stub.GetCollection, request, timeout_s=10)
+                except MirageError:
+                    await asyncio.sleep(0.1)
+
+    async def write(self, vectors: Array, captions: Array, *, first: int) -> None:
+        """Stores a record a vector, with ids from `first` on."""
+        for start in range(0, len(vectors), CALL_RECORDS):
+            numbers = range(first + start, first + min(len(vectors), start + CALL_RECORDS))
+            part = slice(start, start + CALL_RECORDS)
+            stream = _stream(numbers, vectors[part], captions[part])
+            reply = await invoke_upload(self._stub.Upsert, stream, timeout_s=120)
+            if any(outcome.state == common_pb2.UPSERT_STATE_REJECTED for outcome in reply.outcomes):
+                raise RuntimeError("a record was rejected")
+
+    async def indexed(self) -> None:
+        """Returns once the graph covers all but what is searched beside it; raises TimeoutError after an hour."""
+        async with asyncio.timeout(3600):
+            while True:
+                collection = await self.collection()
+                if collection.records - collection.indexed < 0.1 * collection.records:
+                    return
+                await asyncio.sleep(0.5)
+
+    async def ask(self, query: Array, *, plane: str = "") -> tuple[float, list[int]]:
+        """Milliseconds from the vector to the parsed answer, and the numbers of the records found."""
+        started = time.perf_counter()
+        message = common_pb2.Query(terms=[common_pb2.Term(vector=common_pb2.Vector(values=query.tolist()))], k=K)
+        if plane:
+            message.where["plane"].values.append(plane)
+        request = retriever_pb2.RetrieverServiceSearchRequest(query=message)
+        reply = await invoke(self._stub.Search, request, timeout_s=30)
+        found = [int(result.record.id.removeprefix("record-")) for result in reply.reply.results]
+        return (time.perf_counter() - started) * 1000, found
+
+    async def ask_all(self, queries: Array, *, plane: str = "") -> Timed:
+        """One query after the other."""
+        answers = [await self.ask(query, plane=plane) for query in queries]
+        return Timed(np.asarray([ms for ms, _ in answers]), [found for _, found in answers], self.memory_mb())
+
+    def memory_mb(self) -> float:
+        """Memory of the retriever and its searcher, shared pages split between their users (PSS)."""
+        process = psutil.Process(self._process.pid)
+        parts = [process, *process.children(recursive=True)]
+        return float(sum(part.memory_full_info().pss for part in parts)) / 2**20
+
+    async def close(self) -> None:
+        """Ends it."""
+        await self._channel.close()
+        self._process.terminate()
+        self._process.wait(60)
+
+
+async def _stream(
+    numbers: range, vectors: Array, captions: Array
+) -> AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "PNG")
+    for number, vector, caption in zip(numbers, vectors, captions, strict=True):
+        record = common_pb2.Record(
+            id=f"record-{number}",
+            caption=f"Section {number}: T1-weighted MRI of the brain at the level of the lateral ventricles, with a "
+            "well-defined lesion of the left frontal lobe and mild surrounding oedema.",
+            licence="CC-BY-4.0",
+            source="benchmark",
+            original_labels={"modality": "MRI", "organ": "brain"},
+        )
+        for name, value in (("plane", PLANES[number % 3]), ("modality", "mr"), ("body_part", "brain")):
+            record.labels[name].values.append(value)
+        head = common_pb2.RecordHead(
+            record=record,
+            image_vector=common_pb2.Vector(values=vector.tolist()),
+            caption_vector=common_pb2.Vector(values=caption.tolist()),
+            fingerprint=FINGERPRINT,
+        )
+        for part in (common_pb2.RecordPart(record=head), common_pb2.RecordPart(image_chunk=buffer.getvalue())):
+            yield retriever_pb2.RetrieverServiceUpsertRequest(part=part)
+
+
+async def _measure(folder: Path, *, records: int, queries: int) -> list[Figure]:
+    clusters = max(10, records // 100)
+    vectors = clustered(records, DIMENSION, clusters=clusters, seed=1)
+    captions = clustered(records, DIMENSION, clusters=clusters, seed=2)
+    asked = clustered(queries, DIMENSION, clusters=clusters, seed=3)
+    truth = nearest(vectors, asked, K)
+
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((model_only(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    retriever = Retriever(folder, f"127.0.0.1:{port}")
+    try:
+        await retriever.collection()
+        started = time.perf_counter()
+        await retriever.write(vectors, captions, first=0)
+        write_s = time.perf_counter() - started
+        await retriever.indexed()
+        build_s = time.perf_counter() - started - write_s
+        await retriever.ask_all(asked[:50])
+        ours = await retriever.ask_all(asked)
+        axial = np.arange(records) % 3 == 0
+        filtered = await retriever.ask_all(asked[:300], plane="axial")
+        filtered_truth = np.flatnonzero(axial)[nearest(vectors[axial], asked[:300], K)]
+        worst_ms, swapped = await _while_rebuilding(retriever, asked, clusters=clusters, records=records)
+    finally:
+        await retriever.close()
+        await server.stop(None)
+    peers = {
+        "numpy exact": numpy_exact(vectors, asked[:200], K),
+        "hnswlib": hnswlib_graph(vectors, asked, K),
+        "qdrant-client local mode": qdrant_local(vectors, asked[:30], K),
+    }
+    figures = [
+        Figure("retriever over gRPC, p50", ours.percentile(50), "ms", bar=4, goal=2.5, better="lower"),
+        Figure("retriever over gRPC, p99", ours.percentile(99), "ms", bar=12, goal=6, better="lower"),
+        Figure("retriever, recall@10", ours.recall(truth), "", bar=0.99),
+        Figure("retriever and searcher, memory", ours.memory_mb, "MB", note="PSS, both spaces, mapped files included"),
+        Figure(
+            "with a facet filter, p50", filtered.percentile(50), "ms", better="lower", note="a third of the records"
+        ),
+        Figure("with a facet filter, recall@10", filtered.recall(filtered_truth), ""),
+        Figure(
+            "worst query while writing and building anew",
+            worst_ms,
+            "ms",
+            better="lower",
+            note="to the end of the swap" if swapped else "the swap was not reached",
+        ),
+        Figure("records written", records / write_s, "1/s", note="durable, vectors given, over gRPC"),
+        Figure("first graph built after the last write", build_s, "s", better="lower"),
+    ]
+    for name, timed in peers.items():
+        figures += [
+            Figure(f"{name}, p50", timed.percentile(50), "ms", better="lower", note="in process, one space"),
+            Figure(f"{name}, p99", timed.percentile(99), "ms", better="lower"),
+            Figure(f"{name}, recall@10", timed.recall(truth), ""),
+            Figure(f"{name}, memory", timed.memory_mb, "MB", note="added by it"),
+        ]
+    return figures
+
+
+async def _while_rebuilding(retriever: Retriever, asked: Array, *, clusters: int, records: int) -> tuple[float, bool]:
+    """The slowest of steady queries while more records come in and the graph is built over all of them."""
+    # Enough that a build is due: more than a tenth, and more than are searched without a graph.
+    more = max(records // 8, 4_500)
+    indexed_before = (await retriever.collection()).indexed
+    writing = asyncio.create_task(
+        retriever.write(
+            clustered(more, DIMENSION, clusters=clusters, seed=4),
+            clustered(more, DIMENSION, clusters=clusters, seed=5),
+            first=records,
+        )
+    )
+    worst_ms, number, end = 0.0, 0, time.monotonic() + 1800
+    swapped = False
+    while not swapped and time.monotonic() < end:
+        elapsed_ms, _ = await retriever.ask(asked[number % len(asked)])
+        worst_ms = max(worst_ms, elapsed_ms)
+        number += 1
+        if number % 200 == 0 and writing.done():
+            swapped = (await retriever.collection()).indexed > indexed_before
+        await asyncio.sleep(0.005)
+    await writing
+    for query in asked[:100]:
+        worst_ms = max(worst_ms, (await retriever.ask(query))[0])
+    return worst_ms, swapped
+
+
+def main() -> None:
+    """Measures and writes the report."""
+    parser = argparse.ArgumentParser(prog="bench.search", description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("reports/search.json"), help="where the figures go")
+    parser.add_argument("--quick", action="store_true", help="6,000 records: shows that it runs")
+    parser.add_argument("--records", type=int, default=81_000)
+    arguments = parser.parse_args()
+    records, queries = (6_000, 200) if arguments.quick else (arguments.records, 2_000)
+    with tempfile.TemporaryDirectory(prefix="mirage-bench-") as folder:
+        figures = asyncio.run(_measure(Path(folder), records=records, queries=queries))
+    report = Report(
+        title="Vector search",
+        how=f"{records:,} records with two vectors of {DIMENSION} components (clustered, 100 a cluster), {queries:,} "
+        f"vector queries one after the other, k = {K}, records with captions and labels in the answer. The retriever "
+        "(edge engine, m 16, ef_construct 100, ef 64) runs as processes of its own and is asked over gRPC; the peers "
+        "run in the asking process and give ids only (local mode: a small payload).",
+        figures=figures,
+    )
+    report.save(arguments.json)
+    print(report.markdown())
+
+
+if __name__ == "__main__":
+    main()
