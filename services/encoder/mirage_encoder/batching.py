@@ -102,9 +102,7 @@ class Batcher(Generic[Item, Result]):
         if self._runner is not None:
             self._runner.cancel()
         while self._queue:
-            future = self._queue.popleft().future
-            if not future.done():
-                future.set_exception(MirageError(Code.CANCELLED))
+            _fail(self._queue.popleft().future, MirageError(Code.CANCELLED))
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _run_forever(self) -> None:
@@ -144,15 +142,17 @@ class Batcher(Generic[Item, Result]):
         self._running = len(batch)
         try:
             outcomes, run_ms, started = await asyncio.wrap_future(self._thread.submit(self._call, batch))
+        except asyncio.CancelledError:
+            for each in batch:
+                _fail(each.future, MirageError(Code.CANCELLED))
+            raise
         finally:
             self._running = 0
         self._item_ms += 0.2 * (run_ms / len(batch) - self._item_ms)
         for each, outcome in zip(batch, outcomes, strict=True):
-            if each.future.done():
-                continue
             if isinstance(outcome, Exception):
-                each.future.set_exception(outcome)
-            else:
+                _fail(each.future, outcome)
+            elif not each.future.done():
                 each.future.set_result(Batched(outcome, (started - each.arrived) * 1000, run_ms))
 
     def _call(self, batch: list[_Waiting[Item, Result]]) -> tuple[list[Result | Exception], float, float]:
@@ -160,6 +160,8 @@ class Batcher(Generic[Item, Result]):
         outcomes: list[Result | Exception]
         try:
             outcomes = list(self._function([each.item for each in batch]))
+            if len(outcomes) != len(batch):
+                raise RuntimeError("a batch gave another number of results than it had items")
         except Exception as error:  # whatever a model raises is that item's outcome
             outcomes = [error] if len(batch) == 1 else [self._alone(each.item) for each in batch]
         return outcomes, (time.perf_counter() - started) * 1000, started
@@ -169,3 +171,8 @@ class Batcher(Generic[Item, Result]):
             return self._function([item])[0]
         except Exception as error:  # as above
             return error
+
+
+def _fail(future: "asyncio.Future[Batched[Result]]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

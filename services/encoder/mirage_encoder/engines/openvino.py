@@ -16,6 +16,7 @@ class OpenVinoSession:
 
     def __init__(self, compiled: Any, *, output_name: str) -> None:
         self._compiled = compiled
+        self._shape = compiled.inputs[0].partial_shape
         self._output = output_name
 
     def run(self, batch: npt.NDArray[Any]) -> FloatArray:
@@ -23,6 +24,9 @@ class OpenVinoSession:
         if self._compiled is None:
             raise MirageError(Code.MODEL_NOT_READY)
         try:
+            # It would take an array of another shape and compute something else.
+            if not self._shape.compatible(openvino.PartialShape(list(batch.shape))):
+                raise ValueError(batch.shape)
             request = self._compiled.create_infer_request()
             request.infer([batch])
             # A copy: the tensor's memory is the request's.

@@ -1,0 +1,25 @@
+"""The mini bundle that every test of the encoder runs on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirage_encoder.engines.base import EngineOptions
+from mirage_encoder.model import EncoderModel, load_model
+
+MINI = Path(__file__).resolve().parents[3] / "models" / "mini" / "clip" / "bundle"
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path:
+    """The folder of the mini CLIP's bundle."""
+    return MINI
+
+
+@pytest.fixture(scope="session")
+def model(bundle: Path) -> Iterator[EncoderModel]:
+    """The mini CLIP in ONNX Runtime."""
+    loaded = load_model(bundle, engine="onnxruntime", options=EngineOptions(threads=1))
+    yield loaded
+    loaded.close()

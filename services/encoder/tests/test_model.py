@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mirage_core.errors import Code, MirageError
+from mirage_encoder.engines.base import EngineOptions
+from mirage_encoder.model import EncoderModel, load_model
+from mirage_encoder.preprocessing import preprocess
+
+
+def test_texts_become_unit_vectors_of_the_dimension(model: EncoderModel) -> None:
+    rows = model.embed_texts([model.tokenizer.tokenize("axial T1")])
+    assert rows.shape == (1, model.manifest.dimension)
+    assert np.linalg.norm(rows[0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_images_become_unit_vectors_of_the_dimension(model: EncoderModel) -> None:
+    pixels = preprocess(Image.new("RGB", (200, 100), (90, 90, 90)), model.manifest.image)
+    rows = model.embed_pixels([pixels, pixels])
+    assert rows.shape == (2, model.manifest.dimension)
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+
+
+def test_texts_of_another_meaning_get_other_vectors(model: EncoderModel) -> None:
+    first, second = (model.embed_texts([model.tokenizer.tokenize(text)])[0] for text in ("axial T1", "sagittal FLAIR"))
+    assert float(first @ second) < 0.95
+
+
+def test_a_variant_that_is_not_there_is_refused(bundle: Path) -> None:
+    with pytest.raises(MirageError) as error:
+        load_model(bundle, variant="fp64", options=EngineOptions(threads=1))
+    assert error.value.code is Code.BUNDLE_INVALID
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MirageError) as error:
+        load_model(tmp_path, options=EngineOptions(threads=1))
+    assert error.value.code is Code.BUNDLE_MISSING

@@ -1,0 +1,252 @@
+"""The service over real gRPC: what it answers, what it refuses, and that the next good request works."""
+
+import asyncio
+import io
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from PIL import Image
+
+from mirage.v1 import encoder_pb2, encoder_pb2_grpc
+
+Stub: TypeAlias = "encoder_pb2_grpc.EncoderServiceAsyncStub"  # exists for type checkers only
+
+SERVICE = "mirage.v1.EncoderService"
+DEADLINE_S = 60
+
+
+@contextmanager
+def encoder(bundle: Path, **settings: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The service in a process of its own, as soon as health says SERVING."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variables = {"BUNDLE": str(bundle), "PORT": str(port), "ENGINE": "onnxruntime", **settings}
+    environment = {f"MIRAGE_ENCODER_{name}": value for name, value in variables.items()}
+    environment |= {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(path for path in sys.path if path)}
+    process = subprocess.Popen([sys.executable, "-m", "mirage_encoder"], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        yield f"127.0.0.1:{port}", process
+    finally:
+        process.terminate()
+        try:
+            process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_serving(address: str, process: "subprocess.Popen[bytes]") -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            assert process.poll() is None, "the service ended"
+            try:
+                request = health_pb2.HealthCheckRequest(service=SERVICE)
+                for reply in stub.Watch(request, timeout=deadline - time.monotonic(), wait_for_ready=True):
+                    if reply.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+            except grpc.RpcError:
+                continue
+        raise TimeoutError
+
+
+@pytest.fixture(scope="module")
+def address(bundle: Path) -> Iterator[str]:
+    with encoder(bundle) as (address, process):
+        wait_until_serving(address, process)
+        yield address
+
+
+@pytest.fixture
+async def stub(address: str) -> AsyncIterator[Stub]:
+    options = [("grpc.max_send_message_length", 64 * 2**20)]
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        yield encoder_pb2_grpc.EncoderServiceStub(channel)  # type: ignore[misc]
+
+
+def picture(form: str = "PNG", size: tuple[int, int] = (80, 60)) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, form)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of a few kilobytes that says it has 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    data = zlib.compress(bytes(1_000_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+BAD_IMAGES = {
+    "no bytes": (b"", "IMAGE_EMPTY"),
+    "one pixel": (picture(size=(1, 1)), "IMAGE_TOO_SMALL"),
+    "a truncated JPEG": (picture("JPEG", (400, 300))[:3000], "IMAGE_UNREADABLE"),
+    "a decompression bomb": (bomb(), "IMAGE_TOO_MANY_PIXELS"),
+    "a PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n" * 20, "IMAGE_FORMAT_UNSUPPORTED"),
+    "21 MB": (b"\x89PNG\r\n\x1a\n" + bytes(21 * 2**20), "IMAGE_TOO_LARGE"),
+}
+
+BAD_TEXTS = {
+    "nothing": ([""], "TERM_EMPTY"),
+    "blanks": ([" \n "], "TERM_EMPTY"),
+    "10,000 characters": (["x" * 10_000], "TEXT_TOO_LONG"),
+    "65 texts": (["brain"] * 65, "TOO_MANY_ITEMS"),
+    "no texts": ([], "TOO_MANY_ITEMS"),
+}
+
+
+def reason(error: grpc.RpcError) -> str:
+    """The catalogue's code in the error's details."""
+    trailers = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.domain == "mirage"
+    return info.reason
+
+
+async def test_texts_come_back_as_unit_vectors(stub: Stub) -> None:
+    reply = await stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=["axial T1", "sagittal FLAIR"]))
+    rows = np.array([each.vector.values for each in reply.embeddings])
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    assert [each.tokens for each in reply.embeddings] == [5, 5]
+    assert reply.timings.total_ms >= reply.timings.inference_ms > 0
+    assert len(reply.fingerprint) == 64
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+async def test_an_image_of_each_format_comes_back_as_a_unit_vector(stub: Stub, form: str) -> None:
+    reply = await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=picture(form)))
+    assert np.linalg.norm(reply.vector.values) == pytest.approx(1, abs=1e-5)
+
+
+async def test_a_stream_answers_every_key_and_survives_a_bad_image(
+    stub: Stub,
+) -> None:
+    async def requests() -> AsyncIterator[encoder_pb2.EncodeImagesRequest]:
+        for number in range(20):
+            image = b"no image" if number == 7 else picture(size=(64 + number, 64))
+            yield encoder_pb2.EncodeImagesRequest(key=str(number), image=image)
+
+    outcomes = {reply.key: reply async for reply in stub.EncodeImages(requests())}
+    assert set(outcomes) == {str(number) for number in range(20)}
+    assert outcomes["7"].error.code == "IMAGE_FORMAT_UNSUPPORTED"
+    assert all(reply.WhichOneof("outcome") == "vector" for key, reply in outcomes.items() if key != "7")
+
+
+@pytest.mark.parametrize("case", BAD_IMAGES)
+async def test_a_bad_image_is_refused_and_the_next_works(stub: Stub, case: str) -> None:
+    image, code = BAD_IMAGES[case]
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=image))
+    assert reason(error.value) == code
+    assert (await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=picture()))).vector.values
+
+
+@pytest.mark.parametrize("case", BAD_TEXTS)
+async def test_a_bad_text_is_refused_and_the_next_works(stub: Stub, case: str) -> None:
+    texts, code = BAD_TEXTS[case]
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=texts))
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason(error.value) == code
+    assert (await stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=["brain"]))).embeddings
+
+
+async def test_a_message_beyond_25_mib_is_refused_and_the_next_works(
+    stub: Stub,
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=bytes(26 * 2**20)))
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=["brain"]))).embeddings
+
+
+async def test_an_abandoned_request_harms_nobody(stub: Stub) -> None:
+    calls = [stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=[f"left {number}"])) for number in range(30)]
+    for call in calls[::2]:
+        call.cancel()
+    replies = await asyncio.gather(*calls[1::2])
+    assert all(reply.embeddings for reply in replies)
+
+
+async def test_the_model_says_what_it_is(stub: Stub) -> None:
+    model = (await stub.GetModel(encoder_pb2.GetModelRequest())).model
+    reply = await stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=["brain"]))
+    assert model.task == "encode"
+    assert model.dimension == len(reply.embeddings[0].vector.values)
+    assert model.fingerprint == reply.fingerprint
+    assert model.context_length == 77
+    assert model.engine.startswith("onnxruntime ")
+    assert '"files"' in model.manifest_json
+
+
+def test_a_client_that_knows_only_reflection_can_encode(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+
+        def ask(request: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionResponse:
+            return next(reflection.ServerReflectionInfo(iter([request])))
+
+        listed = ask(reflection_pb2.ServerReflectionRequest(list_services="")).list_services_response
+        assert SERVICE in {service.name for service in listed.service}
+        pool = descriptor_pool.DescriptorPool()
+        reply = ask(reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE))
+        files = [FileDescriptorProto.FromString(data) for data in reply.file_descriptor_response.file_descriptor_proto]
+        missing = {name for file in files for name in file.dependency} - {file.name for file in files}
+        for name in missing:
+            more = ask(reflection_pb2.ServerReflectionRequest(file_by_filename=name)).file_descriptor_response
+            files = [*(FileDescriptorProto.FromString(data) for data in more.file_descriptor_proto), *files]
+        for file in sorted(files, key=lambda each: len(each.dependency)):
+            pool.Add(file)  # type: ignore[no-untyped-call]
+        method = pool.FindServiceByName(SERVICE).FindMethodByName("EncodeText")
+        request_type = message_factory.GetMessageClass(method.input_type)
+        reply_type = message_factory.GetMessageClass(method.output_type)
+        call = channel.unary_unary(
+            f"/{SERVICE}/EncodeText",
+            request_serializer=request_type.SerializeToString,
+            response_deserializer=reply_type.FromString,
+        )
+        answer = call(request_type(texts=["brain"]))
+        assert len(answer.embeddings[0].vector.values) > 0
+
+
+def test_it_ends_at_sigterm(bundle: Path) -> None:
+    with encoder(bundle) as (address, process):
+        wait_until_serving(address, process)
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 0
+
+
+def test_it_does_not_start_without_a_bundle(tmp_path: Path) -> None:
+    with encoder(tmp_path) as (_, process):
+        assert process.wait(DEADLINE_S) != 0
+
+
+@pytest.mark.parametrize("setting", [{"THREADS": "-1"}, {"ENGINE": "abacus"}, {"HOST": "0.0.0.0"}])
+def test_it_does_not_start_with_settings_that_make_no_sense(bundle: Path, setting: dict[str, str]) -> None:
+    with encoder(bundle, **setting) as (_, process):
+        assert process.wait(DEADLINE_S) != 0

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from mirage_core.errors import Code, MirageError
+from mirage_encoder.model import EncoderModel
+from mirage_encoder.tokenizer import TextTokenizer, Tokens, clean_text, pad_batch
+
+START, END = 49406, 49407
+
+
+@pytest.fixture
+def tokenizer(model: EncoderModel) -> TextTokenizer:
+    return model.tokenizer
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        # As open_clip 3.3 gives them; models/tests_build compares many more with open_clip itself.
+        ("a photo of a cat", (START, 320, 1125, 539, 320, 2368, END)),
+        ("A PHOTO  of\na cat ", (START, 320, 1125, 539, 320, 2368, END)),
+        ("it's", (START, 585, 568, END)),
+        ("3.5 mm", (START, 274, 269, 276, 2848, END)),
+    ],
+)
+def test_ids_are_those_of_clip(tokenizer: TextTokenizer, text: str, ids: tuple[int, ...]) -> None:
+    assert tokenizer.tokenize(text) == Tokens(ids, len(ids))
+
+
+def test_a_long_text_is_cut_before_its_end_token_and_says_so(tokenizer: TextTokenizer) -> None:
+    tokens = tokenizer.tokenize("cat " * 200)
+    assert len(tokens.ids) == 77
+    assert tokens.ids[-1] == END
+    assert tokens.count == 202
+    assert tokens.truncated
+
+
+def test_a_text_that_just_fits_is_not_truncated(tokenizer: TextTokenizer) -> None:
+    tokens = tokenizer.tokenize("cat " * 75)
+    assert tokens.count == len(tokens.ids) == 77
+    assert not tokens.truncated
+
+
+def test_a_marker_spelled_out_is_one_token(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.tokenize("cat <end_of_text> cat").ids == (START, 2368, END, 2368, END)
+    assert tokenizer.tokenize("<START_OF_TEXT>").ids == (START, START, END)
+
+
+@pytest.mark.parametrize("text", ["", " \t\n", "\u2003", "&nbsp;"])
+def test_a_text_of_nothing_is_refused(tokenizer: TextTokenizer, text: str) -> None:
+    with pytest.raises(MirageError) as error:
+        tokenizer.tokenize(text)
+    assert error.value.code is Code.TERM_EMPTY
+
+
+def test_cleaning_repairs_what_a_web_page_broke() -> None:
+    assert clean_text("na\u00c3\u00afve &amp;amp; “T2”\u2003 Brain", "lower") == 'naïve & "t2" brain'
+    assert clean_text("T2_flair, (left)", "canonicalize") == "t2 flair left"
+    assert clean_text("  Keep  Case ", "whitespace") == "Keep Case"
+
+
+def test_a_batch_is_filled_up_behind_the_end() -> None:
+    assert np.array_equal(pad_batch([(5, 6, 7), (8,)], 0), [[5, 6, 7], [8, 0, 0]])
