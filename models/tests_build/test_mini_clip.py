@@ -1,4 +1,4 @@
-"""The mini CLIP's training: what texts claim, what is held out, a step that learns, a run that resumes, a checkpoint that loads."""
+"""The mini CLIP: what texts claim, what is held out, a step that learns, a run that resumes, a checkpoint that loads."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mirage_atlas.demo.plan import LEVEL_STEP_MM
 from mirage_atlas.demo.sections import Lesion, SectionSpec
 from mirage_atlas.demo.template import Template, load_template
 from mirage_models.mini_clip.batches import SectionSource, augmented, mirrored
-from mirage_models.mini_clip.claims import Claim, Shown, full_claim, image_table, truth
+from mirage_models.mini_clip.claims import Claim, Shown, image_table, truth
 from mirage_models.mini_clip.model import MODEL_CONFIG, build_model, encode_images, encode_texts, save_checkpoint
 from mirage_models.mini_clip.offatlas import (
     BODY_PARTS,
@@ -115,7 +115,7 @@ def test_training_never_draws_a_held_out_level_or_lesion(source: SectionSource) 
 
 
 def test_held_out_words_are_never_trained_on() -> None:
-    everyday = {"how", "to", "in", "on", "is", "my", "my", "broken", "torn", "cord", "machine"}
+    everyday = {"how", "to", "in", "on", "is", "my", "broken", "torn", "cord", "machine"}
     trained = " ".join([*BODY_PARTS, *FINDINGS, *EVERYDAY, *(word for topic in TOPICS for word in topic.words)]).split()
     kept = " ".join([*HELD_OUT_BODY_PARTS, *HELD_OUT_EVERYDAY, *HELD_OUT_FINDINGS]).split()
 

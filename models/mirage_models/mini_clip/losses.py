@@ -14,7 +14,7 @@ from mirage_atlas.demo.contrast import SEQUENCES
 from mirage_atlas.demo.landmarks import PLANES
 from mirage_atlas.demo.lesions import LOBES, SIGNALS
 from mirage_models.mini_clip.claims import SIDES, Claim, ImageTable
-from mirage_models.mini_clip.model import GROUPS, Heads
+from mirage_models.mini_clip.model import GROUPS, SPOT, Heads
 
 IGNORED = -100
 LEVEL_UNIT_MM = 50.0
@@ -72,7 +72,7 @@ def text_targets(claims: list[Claim]) -> Targets:
     return Targets({name: torch.tensor(values) for name, values in columns.items()}, torch.from_numpy(level))
 
 
-WEIGHTS = {"lesion": 2.0, "side": 2.0}
+WEIGHTS = {"lesion": 2.0, "side": 4.0, "lobe": 2.0}
 """Attributes that are learnt late count more; the others 1."""
 
 
@@ -114,6 +114,20 @@ def patch_loss(heads: Heads, tokens: Tensor, shares: Tensor) -> Tensor:
     logits = heads.patches(tokens)[..., 0]
     each = functional.binary_cross_entropy_with_logits(logits, shares.clamp(0, 1), reduction="none")
     return (each * (1.0 + 9.0 * (shares > 0.1))).mean()
+
+
+def spot_loss(heads: Heads, tokens: Tensor, shares: Tensor, targets: Targets) -> Tensor:
+    """Cross entropy of side, lobe and signal read from the patches that the lesion covers, so that they carry where they lie."""
+    rows = (shares.sum(dim=1) > 0.2) & (targets.groups["lesion"] == 1)
+    if not bool(rows.any()):
+        return tokens.new_zeros(())
+    weights = shares[rows] / shares[rows].sum(dim=1, keepdim=True)
+    covered = functional.layer_norm((tokens[rows] * weights[..., None]).sum(dim=1), tokens.shape[-1:])
+    logits = torch.split(heads.spot(covered), list(SPOT.values()), dim=1)
+    total = tokens.new_zeros(())
+    for name, read in zip(SPOT, logits, strict=True):
+        total = total + functional.cross_entropy(read, targets.groups[name][rows])
+    return total
 
 
 def truth_matrix(rows: list[NDArray[np.float32]]) -> Tensor:

@@ -43,6 +43,10 @@ GROUPS: dict[str, int] = {
 """Attributes that the auxiliary heads read from a unit vector, with their number of classes."""
 
 
+SPOT: dict[str, int] = {"side": 2, "lobe": len(LOBES), "signal": len(SIGNALS)}
+"""Attributes of a lesion that a head reads from the mean of the patches it covers."""
+
+
 def build_model() -> CLIP:
     """The untrained model."""
     return CLIP(**MODEL_CONFIG)
@@ -58,6 +62,7 @@ class Heads(nn.Module):
         self.patches = nn.Linear(width, 1)
         self.scale = nn.Parameter(torch.tensor(10.0))
         self.sigmoid = nn.Parameter(torch.tensor([10.0, -5.0]))
+        self.spot = nn.Linear(width, sum(SPOT.values()))
 
     def forward(self, unit: Tensor) -> dict[str, Tensor]:
         """Logits of every attribute [N, classes] and `level` [N, planes] in units of 50 mm, from unit vectors [N, dim]."""

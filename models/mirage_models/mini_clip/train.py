@@ -163,11 +163,13 @@ class Trainer:
         scale = self.model.logit_scale.exp().clamp(max=100.0)
         rows = torch.cat([texts, composed])
         cosines = rows @ images.T
+        image_targets = losses.image_targets(table)
         parts = {
             "text": losses.contrast_loss(cosines, truths, scale),
             "image": 0.5 * losses.contrast_loss(cosines[: len(claims)].T, truths[: len(claims)].T, scale),
             "sigmoid": 2.0 * losses.sigmoid_loss(cosines, truths, self.heads),
-            "image_heads": 0.5 * losses.attribute_loss(self.heads, images, losses.image_targets(table)),
+            "image_heads": 0.5 * losses.attribute_loss(self.heads, images, image_targets),
+            "spot": 0.5 * losses.spot_loss(self.heads, tokens.float(), shares, image_targets),
             "text_heads": 0.3 * losses.attribute_loss(self.heads, texts, losses.text_targets(claims)),
             "patches": 4.0 * losses.patch_loss(self.heads, tokens.float(), shares),
             "arithmetic": 1.0 * (1.0 - (composed * wanted).sum(dim=-1)).mean(),
