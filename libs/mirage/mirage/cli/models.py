@@ -1,1 +1,157 @@
-"""`mirage models`: the bundles on this machine."""
+"""`mirage models`: the bundles on this machine, whether MIRAGE runs or not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mirage.cli.options import json_option
+from mirage.cli.output import note, print_fields, print_json, print_table
+from mirage.errors import ClientError, PartMissingError
+
+BUNDLE = click.argument("bundle", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+
+class BundleError(ClientError):
+    """A bundle that cannot be used; the code is the catalogue's."""
+
+
+class ParityError(ClientError):
+    """A bundle whose numbers are not those that were measured when it was built."""
+
+    code = "PARITY_MISSED"
+
+
+@click.group("models", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """List, show and verify the bundles on this machine.
+
+    A bundle is a directory that holds a model with all that a service needs to run it. Where none is named, the mini CLIP's
+    is meant.
+    """
+
+
+@command.command("list")
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@json_option
+def list_(folder: Path | None, as_json: bool) -> None:
+    """List the bundles in FOLDER; without one, those that come with MIRAGE."""
+    with _models() as (paths, registry):
+        entries = registry.list_bundles(folder or paths.bundles_folder())
+    rows = [
+        {
+            "directory": str(entry.directory),
+            "name": entry.manifest.name if entry.manifest else None,
+            "task": entry.manifest.task if entry.manifest else None,
+            "fingerprint": entry.manifest.fingerprint if entry.manifest else None,
+            "variants": list(entry.manifest.variants) if entry.manifest else [],
+            "bytes": sum(file.size for file in entry.manifest.files) if entry.manifest else None,
+            "problem": entry.problem or None,
+        }
+        for entry in entries
+    ]
+    if as_json:
+        print_json({"bundles": rows})
+    elif rows:
+        print_table(("name", "task", "variants", "size", "fingerprint", "directory", "problem"), map(_cells, rows))
+    else:
+        note(f"no bundles in {folder or 'the folder that comes with MIRAGE'}")
+
+
+@command.command("show")
+@BUNDLE
+@json_option
+def show(bundle: Path | None, as_json: bool) -> None:
+    """Show what BUNDLE says of itself: source, licence, dimensions, precision, parity."""
+    with _models() as (paths, registry):
+        manifest = registry.show(bundle or paths.mini_clip_bundle())
+    if as_json:
+        print_json({**manifest.model_dump(mode="json"), "fingerprint": manifest.fingerprint})
+        return
+    fields = {
+        "name": manifest.name,
+        "task": manifest.task,
+        "source": manifest.source,
+        "licence": manifest.licence,
+        "fingerprint": manifest.fingerprint,
+        "dimension": str(manifest.dimension),
+        "context": f"{manifest.text.context_length} tokens",
+        "image": f"{manifest.image.size} px",
+    }
+    for name, variant in manifest.variants.items():
+        usual = " (default)" if name == manifest.default_variant else ""
+        towers = "; ".join(
+            f"{role}: {variant.quantisation[role]}, cosine to the original at least {parity.cosine_min:.4f}"
+            for role, parity in variant.parity.items()
+        )
+        fields[f"{name}{usual}"] = towers
+    print_fields(fields)
+
+
+@command.command("verify")
+@BUNDLE
+@json_option
+def verify(bundle: Path | None, as_json: bool) -> None:
+    """Check BUNDLE's files against their hashes, and its numbers against those of the original model."""
+    with _models() as (paths, registry):
+        report = registry.verify(bundle or paths.mini_clip_bundle())
+    checks = [
+        {
+            "variant": check.variant,
+            "tower": check.role,
+            "inputs": check.items,
+            "cosine_min": check.cosine_min,
+            "bar": check.bar,
+            "passed": check.passed,
+        }
+        for check in report.checks
+    ]
+    if as_json and report.passed:
+        print_json({"directory": str(report.directory), "engine": report.engine, "checks": checks, "passed": True})
+    elif not as_json:
+        note(f"{report.directory}: files as sealed, run with {report.engine}")
+        print_table(
+            ("variant", "tower", "inputs", "least cosine", "bar", ""),
+            [
+                (
+                    str(one["variant"]),
+                    str(one["tower"]),
+                    str(one["inputs"]),
+                    f"{one['cosine_min']:.6f}",
+                    f"{one['bar']:.6f}",
+                    "passed" if one["passed"] else "missed",
+                )
+                for one in checks
+            ],
+        )
+    if not report.passed:
+        missed = ", ".join(
+            f"{one['variant']} {one['tower']} {one['cosine_min']}" for one in checks if not one["passed"]
+        )
+        raise ParityError(f"{report.directory} gives other numbers than when it was built: {missed}")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    size = f"{row['bytes'] / 2**20:.1f} MiB" if row["bytes"] is not None else ""
+    fingerprint = (row["fingerprint"] or "")[:12]
+    names = (row["name"] or "", row["task"] or "", ",".join(row["variants"]))
+    return (*names, size, fingerprint, row["directory"], row["problem"] or "")
+
+
+@contextmanager
+def _models() -> Iterator[tuple[Any, Any]]:
+    """The modules `paths` and `registry` of the models; their errors become those of this package."""
+    try:
+        paths, registry = (import_module(f"mirage_models.{name}") for name in ("paths", "registry"))
+        from mirage_core.errors import MirageError
+    except ModuleNotFoundError as error:
+        raise PartMissingError(str(error.name or "mirage-models").replace("_", "-"), "mirage models") from error
+    try:
+        yield paths, registry
+    except MirageError as error:
+        problem = BundleError(error.message)
+        problem.code = str(error.code)
+        raise problem from error

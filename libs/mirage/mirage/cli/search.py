@@ -43,7 +43,7 @@ def command(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Find the images closest to TEXT, to an image, to a record, or to a sum of them.
+    """Find images by text, image, record and arithmetic.
 
     mirage search "axial T2 with a lesion" --minus axial --plus sagittal --where sequence=t2
     """

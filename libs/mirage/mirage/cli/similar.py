@@ -16,7 +16,7 @@ from mirage.cli.results import show_reply
 def command(
     record_id: str, k: int, where: tuple[str, ...], page_token: str | None, url: str | None, as_json: bool
 ) -> None:
-    """Find the images nearest to the image of record ID, itself left out."""
+    """Find the images nearest to that of record ID."""
     with open_client(url) as client:
         reply = client.similar(record_id, k=k, where=parse_where(where), page_token=page_token)
     if as_json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, data: Path | None, as_json: bool) -> None:
-    """Show each service: process, health, memory and address; the atlas and the model.
+    """Show how each service is, and what the atlas holds.
 
     The exit code is 0 where all services are healthy, else 1.
     """
