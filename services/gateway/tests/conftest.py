@@ -1,0 +1,191 @@
+"""A retriever and an encoder that answer what a test tells them to, over real gRPC: these tests are about translation."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import encoder_pb2, encoder_pb2_grpc, retriever_pb2, retriever_pb2_grpc
+from mirage_core.errors import MirageError
+from mirage_core.rpc_errors import grpc_status, to_trailers
+from mirage_gateway.compose import Composer
+from mirage_gateway.dependencies import ENCODER, RETRIEVER, Dependencies
+from mirage_gateway.settings import GatewaySettings
+from mirage_gateway.web.app import build_app
+
+
+def record(record_id: str = "r1", **fields: Any) -> pb.Record:
+    """A record as the retriever gives it."""
+    made = pb.Record(
+        id=record_id,
+        caption="Axial T1 <b>brain</b>",
+        licence="CC0-1.0",
+        source="a source",
+        image_sha256="ab" * 32,
+        image_type="image/png",
+        width=32,
+        height=24,
+    )
+    made.labels["plane"].values.append("axial")
+    made.labels["modality"].values.append("mr")
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def reply(*ids: str) -> pb.SearchReply:
+    """An answer with one result an id."""
+    return pb.SearchReply(
+        results=[pb.Result(record=record(each), score=0.1 + 0.2, cosine=0.1 + 0.2) for each in ids],
+        match=pb.MATCH_GOOD,
+        query=pb.QueryReport(tokens=5, shift=1.0, terms=[pb.TermShare(label="x", weight=1, share=1, tokens=5)]),
+        timings=pb.Timings(inference_ms=1.5, search_ms=0.5, total_ms=2.0),
+        next_page_token="next",
+        fingerprint="f" * 64,
+    )
+
+
+@dataclass
+class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.EncoderServiceServicer):
+    """Keeps what it was asked; answers with `error` where one is set, and waits for `gate` where that is set."""
+
+    asked: list[Any] = field(default_factory=list)
+    error: MirageError | None = None
+    gate: asyncio.Event | None = None
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    image_type: str = "image/png"
+
+    async def _take(self, request: Any, context: Any) -> None:
+        self.asked.append(request)
+        self.arrived.set()
+        if self.gate:
+            await self.gate.wait()
+        if self.error:
+            await context.abort(grpc_status(self.error), self.error.message, to_trailers(self.error))
+
+    async def Search(self, request: Any, context: Any) -> Any:  # noqa: N802 -- the contract names the methods
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceSearchResponse(reply=reply("r1", "r2"))
+
+    async def Compare(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceCompareResponse(base=reply("r1"), shifted=reply("r2"), shift=0.25)
+
+    async def GetRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceGetRecordResponse(record=record(request.id, image_type=self.image_type))
+
+    async def GetImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        names = {
+            pb.IMAGE_VARIANT_ORIGINAL: self.image_type,
+            pb.IMAGE_VARIANT_THUMBNAIL: "image/webp",
+            pb.IMAGE_VARIANT_DISPLAY: "image/png",
+        }
+        head = pb.ImagePart(media_type=names[request.variant], length=6, chunk=b"abc")
+        yield retriever_pb2.RetrieverServiceGetImageResponse(part=head)
+        yield retriever_pb2.RetrieverServiceGetImageResponse(part=pb.ImagePart(chunk=b"def"))
+
+    async def ListFacets(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        facet = pb.Facet(name="plane", values=[pb.FacetValue(value="axial", count=3)])
+        return retriever_pb2.RetrieverServiceListFacetsResponse(facets=[facet])
+
+    async def Upsert(self, requests: Any, context: Any) -> Any:  # noqa: N802
+        parts = [request.part async for request in requests]
+        # A stream that its sender broke off ends here as well, and then the call is cancelled.
+        await context.send_initial_metadata(())
+        await self._take(parts, context)
+        ids = [part.record.record.id for part in parts if part.WhichOneof("part") == "record"]
+        outcomes = [pb.UpsertOutcome(id=each, state=pb.UPSERT_STATE_CREATED) for each in ids]
+        problem = pb.Problem(code="IMAGE_EMPTY", message="The image has no bytes.")
+        outcomes[-1].MergeFrom(pb.UpsertOutcome(state=pb.UPSERT_STATE_REJECTED, error=problem))
+        return retriever_pb2.RetrieverServiceUpsertResponse(outcomes=outcomes)
+
+    async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceDeleteResponse(deleted=len(request.ids))
+
+    async def GetCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceGetCollectionResponse(name="atlas", engine="edge", records=7, dimension=4)
+
+    async def FlagRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        flag = pb.Flag(id="f1", record_id=request.record_id, reason=request.reason, comment=request.comment)
+        return retriever_pb2.RetrieverServiceFlagRecordResponse(flag=flag)
+
+    async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return encoder_pb2.GetModelResponse(model=pb.Model(name="mini-clip", task="encode", dimension=4))
+
+    # What the gateway never calls.
+    async def ListFlags(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
+
+    EncodeText = EncodeImage = EncodeImages = ListFlags
+
+
+@dataclass
+class Peer:
+    """A running server with both services, their health, and its address."""
+
+    script: Script
+    health: health.aio.HealthServicer
+    address: str
+    server: grpc.aio.Server
+
+    async def set_health(self, name: str, *, serving: bool) -> None:
+        """Sets the health of one service."""
+        state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self.health.set(name, state)
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    server, script, healths = grpc.aio.server(), Script(), health.aio.HealthServicer()
+    retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(script, server)
+    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(script, server)
+    health_pb2_grpc.add_HealthServicer_to_server(healths, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    made = Peer(script, healths, f"127.0.0.1:{port}", server)
+    for name in (RETRIEVER, ENCODER):
+        await made.set_health(name, serving=True)
+    yield made
+    await server.stop(None)
+
+
+Gateway = Callable[..., Awaitable[httpx.AsyncClient]]
+
+
+@pytest.fixture
+async def gateway(peer: Peer) -> AsyncIterator[Gateway]:
+    """Builds the application with the given settings, in front of the peer; returns a client of it."""
+    open_now: list[Any] = []
+
+    async def build(
+        *, retriever: str = "", headers: dict[str, str] | None = None, **settings: Any
+    ) -> httpx.AsyncClient:
+        chosen = GatewaySettings(retriever=retriever or peer.address, encoder=peer.address, **settings)
+        parts = Dependencies(retriever=chosen.retriever, encoder=chosen.encoder, patience_s=chosen.patience_s)
+        transport = httpx.ASGITransport(build_app(Composer(parts, chosen), chosen))
+        client = httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
+        open_now.extend((client.aclose, parts.close))
+        return client
+
+    yield build
+    for close in open_now:
+        await close()
+
+
+@pytest.fixture
+async def http(gateway: Gateway) -> httpx.AsyncClient:
+    """A client of a gateway with the settings as they come."""
+    return await gateway()

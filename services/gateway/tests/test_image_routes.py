@@ -1,0 +1,68 @@
+import httpx
+import pytest
+
+from mirage.v1 import common_pb2 as pb
+from mirage_core.errors import Code, MirageError
+
+from .conftest import Gateway, Peer
+
+NAMED = "?v=abababababababab"
+
+
+async def test_an_image_comes_whole_with_its_type_and_length(http: httpx.AsyncClient) -> None:
+    response = await http.get("/v1/images/r1")
+    assert response.content == b"abcdef"
+    assert (response.headers["content-type"], response.headers["content-length"]) == ("image/png", "6")
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("path", "image_type", "variant", "sent"),
+    [
+        ("", "image/jpeg", pb.IMAGE_VARIANT_ORIGINAL, "image/jpeg"),
+        ("", "application/dicom", pb.IMAGE_VARIANT_DISPLAY, "image/png"),
+        ("?original=1", "application/dicom", pb.IMAGE_VARIANT_ORIGINAL, "application/dicom"),
+        ("/thumbnail", "application/dicom", pb.IMAGE_VARIANT_THUMBNAIL, "image/webp"),
+    ],
+)
+async def test_a_browser_gets_what_it_can_show(
+    http: httpx.AsyncClient, peer: Peer, path: str, image_type: str, variant: int, sent: str
+) -> None:
+    peer.script.image_type = image_type
+    response = await http.get(f"/v1/images/r1{path}")
+    assert (peer.script.asked[-1].variant, response.headers["content-type"]) == (variant, sent)
+
+
+async def test_a_copy_that_is_current_is_not_sent_again(http: httpx.AsyncClient, peer: Peer) -> None:
+    etag = (await http.get("/v1/images/r1")).headers["etag"]
+    peer.script.asked.clear()
+    response = await http.get("/v1/images/r1", headers={"if-none-match": f'"other", W/{etag}'})
+    assert (response.status_code, response.content) == (304, b"")
+    assert len(peer.script.asked) == 1  # the record alone, not the image
+
+
+async def test_thumbnail_and_image_have_tags_of_their_own(http: httpx.AsyncClient) -> None:
+    tags = {(await http.get(f"/v1/images/r1{path}")).headers["etag"] for path in ("", "/thumbnail")}
+    assert len(tags) == 2
+
+
+async def test_only_an_address_that_names_its_content_is_cached_for_ever(http: httpx.AsyncClient) -> None:
+    assert "immutable" in (await http.get(f"/v1/images/r1{NAMED}")).headers["cache-control"]
+    for path in ("", "?v=0000000000000000"):
+        assert "no-cache" in (await http.get(f"/v1/images/r1{path}")).headers["cache-control"]
+
+
+async def test_behind_a_key_no_shared_cache_may_keep_an_image(gateway: Gateway) -> None:
+    http = await gateway(api_keys="class:0123456789abcdef", headers={"authorization": "Bearer 0123456789abcdef"})
+    assert (await http.get(f"/v1/images/r1{NAMED}")).headers["cache-control"].startswith("private")
+
+
+async def test_an_unknown_record_has_no_image(http: httpx.AsyncClient, peer: Peer) -> None:
+    peer.script.error = MirageError(Code.RECORD_NOT_FOUND, id="r9")
+    response = await http.get("/v1/images/r9/thumbnail")
+    assert (response.status_code, response.json()["code"]) == (404, "RECORD_NOT_FOUND")
+
+
+async def test_head_tells_without_sending(http: httpx.AsyncClient) -> None:
+    response = await http.head("/v1/images/r1")
+    assert (response.headers["content-length"], response.content) == ("6", b"")

@@ -1,0 +1,96 @@
+import json
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import TypeAdapter
+
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.web.documents import FlagDocument, RecordDocument, UpsertDocument
+
+from .conftest import Peer
+
+Parts = list[tuple[str, tuple[str | None, bytes, str]]]
+
+
+def form(*names: str, **fields: Any) -> Parts:
+    parts: Parts = []
+    for index, name in enumerate(names):
+        document = json.dumps({"id": f"n{index}", "caption": "c", **fields}).encode()
+        content = document if name == "record" else b"png" * 1000
+        parts.append((name, (None, content, "application/octet-stream")))
+    return parts
+
+
+async def test_a_record_is_read(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/v1/records/r1")).json()
+    TypeAdapter(RecordDocument).validate_python(document, strict=True)
+    assert document["caption"] == "Axial T1 <b>brain</b>"
+
+
+async def test_uploads_are_streamed_in_their_order(http: httpx.AsyncClient, peer: Peer) -> None:
+    response = await http.post("/v1/records", files=form("record", "image", "record", "image"))
+    assert response.status_code == 200, response.text
+    TypeAdapter(UpsertDocument).validate_python(response.json())
+    assert [outcome["state"] for outcome in response.json()["outcomes"]] == ["created", "rejected"]
+    parts = peer.script.asked[0]
+    kinds = [part.WhichOneof("part") for part in parts]
+    first, second = (index for index, kind in enumerate(kinds) if kind == "record")
+    assert first == 0
+    assert b"".join(part.image_chunk for part in parts[first:second]) == b"png" * 1000
+    assert parts[second].record.record.id == "n2"
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        (form("image"), "REQUEST_MALFORMED"),
+        (form("colour"), "REQUEST_MALFORMED"),
+        (form("record", colour=1), "REQUEST_MALFORMED"),
+        (form("record", caption=7), "REQUEST_MALFORMED"),
+        (form(*["record", "image"] * 65), "TOO_MANY_ITEMS"),
+    ],
+)
+async def test_a_form_that_is_wrong_stores_nothing(
+    http: httpx.AsyncClient, peer: Peer, parts: Parts, code: str
+) -> None:
+    response = await http.post("/v1/records", files=parts)
+    assert response.json()["code"] == code
+    assert not peer.script.asked
+
+
+async def test_a_form_that_breaks_off_stores_nothing(http: httpx.AsyncClient, peer: Peer) -> None:
+    whole = httpx.Request("POST", "http://localhost/", files=form("record", "image"))
+    headers = {"content-type": whole.headers["content-type"]}
+    response = await http.post("/v1/records", content=whole.read()[:-200], headers=headers)
+    assert (response.status_code, response.json()["code"]) == (400, "REQUEST_MALFORMED")
+    assert not peer.script.asked
+
+
+async def test_json_is_no_upload(http: httpx.AsyncClient) -> None:
+    response = await http.post("/v1/records", json={})
+    assert (response.status_code, response.json()["code"]) == (415, "MEDIA_TYPE_UNSUPPORTED")
+
+
+async def test_an_upload_over_the_limit_is_refused_by_its_length(http: httpx.AsyncClient, peer: Peer) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=x", "content-length": str(2**40)}
+    response = await http.post("/v1/records", content=b"", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (413, "REQUEST_TOO_LARGE")
+    assert not peer.script.asked
+
+
+async def test_an_error_of_the_retriever_ends_an_upload(http: httpx.AsyncClient, peer: Peer) -> None:
+    peer.script.error = MirageError(Code.STORAGE_FULL)
+    response = await http.post("/v1/records", files=form("record", "image"))
+    assert (response.status_code, response.json()["code"]) == (507, "STORAGE_FULL")
+
+
+async def test_a_record_is_removed(http: httpx.AsyncClient, peer: Peer) -> None:
+    assert (await http.delete("/v1/records/r1")).json() == {"deleted": 1}
+    assert list(peer.script.asked[0].ids) == ["r1"]
+
+
+async def test_a_flag_is_raised(http: httpx.AsyncClient) -> None:
+    document = (await http.post("/v1/records/r1/flags", json={"reason": "licence", "comment": "whose?"})).json()
+    TypeAdapter(FlagDocument).validate_python(document, strict=True)
+    assert (document["record_id"], document["reason"], document["comment"]) == ("r1", "licence", "whose?")

@@ -1,0 +1,120 @@
+import asyncio
+import time
+
+import httpx
+import pytest
+from pydantic import TypeAdapter
+
+from mirage.v1 import common_pb2 as pb
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.web.documents import CompareDocument, FacetsDocument, SearchDocument
+
+from .conftest import Gateway, Peer
+
+
+async def test_a_search_is_passed_on_and_answered(http: httpx.AsyncClient, peer: Peer) -> None:
+    response = await http.post("/v1/search", json={"text": "axial brain", "k": 2, "vectors": "fused"})
+    assert response.status_code == 200
+    document = response.json()
+    TypeAdapter(SearchDocument).validate_python(document, strict=True)
+    query = peer.script.asked[0].query
+    assert (query.terms[0].text, query.k, query.vectors) == ("axial brain", 2, pb.VECTOR_SPACE_FUSED)
+    assert document["results"][0]["score"] == 0.3
+    assert document["results"][0]["image_url"] == "/v1/images/r1?v=abababababababab"
+    assert document["results"][0]["labels"] == {"modality": ["mr"], "plane": ["axial"]}
+    assert (document["match"], document["next_page_token"]) == ("good", "next")
+
+
+async def test_a_comparison_has_both_sides(http: httpx.AsyncClient, peer: Peer) -> None:
+    response = await http.post("/v1/compare", json={"text": "q", "minus": "axial", "plus": "sagittal"})
+    document = response.json()
+    TypeAdapter(CompareDocument).validate_python(document, strict=True)
+    assert [document[side]["results"][0]["id"] for side in ("base", "shifted")] == ["r1", "r2"]
+    assert [term.weight for term in peer.script.asked[0].shift] == [-1.0, 1.0]
+
+
+async def test_similar_leaves_the_record_itself_out(http: httpx.AsyncClient, peer: Peer) -> None:
+    response = await http.get("/v1/records/r7/similar", params={"k": 5, "where": ["plane=axial", "plane=coronal"]})
+    assert response.status_code == 200
+    query = peer.script.asked[0].query
+    assert (query.terms[0].id, list(query.exclude_ids), query.k) == ("r7", ["r7"], 5)
+    assert list(query.where["plane"].values) == ["axial", "coronal"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ("k=100", "K_OUT_OF_RANGE"),
+        ("k=0", "K_OUT_OF_RANGE"),
+        ("k=ten", "REQUEST_MALFORMED"),
+        ("k=1&k=2", "REQUEST_MALFORMED"),
+        ("where=axial", "REQUEST_MALFORMED"),
+        ("limit=3", "REQUEST_MALFORMED"),
+    ],
+)
+async def test_a_bad_parameter_is_refused(http: httpx.AsyncClient, peer: Peer, parameters: str, code: str) -> None:
+    response = await http.get(f"/v1/records/r1/similar?{parameters}")
+    assert response.json()["code"] == code
+    assert not peer.script.asked
+
+
+async def test_facets_come_with_counts(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/v1/facets?where=plane=axial&limit=5")).json()
+    TypeAdapter(FacetsDocument).validate_python(document, strict=True)
+    assert document["facets"][0] == {"name": "plane", "values": [{"value": "axial", "count": 3}]}
+
+
+async def test_an_error_of_the_retriever_keeps_code_metadata_and_retry(http: httpx.AsyncClient, peer: Peer) -> None:
+    peer.script.error = MirageError(Code.QUEUE_FULL, retry_after_s=2.5)
+    response = await http.post("/v1/search", json={"text": "x"})
+    assert (response.status_code, response.json()["code"]) == (429, "QUEUE_FULL")
+    assert response.headers["retry-after"] == "3"
+    peer.script.error = MirageError(Code.FACET_UNKNOWN, field="colour", known="plane")
+    response = await http.post("/v1/search", json={"text": "x"})
+    assert response.json()["metadata"] == {"field": "colour", "known": "plane"}
+
+
+async def test_a_retriever_that_is_gone_gives_503_within_two_seconds(gateway: Gateway) -> None:
+    http = await gateway(retriever="127.0.0.1:9")
+    started = time.monotonic()
+    response = await http.post("/v1/search", json={"text": "x"})
+    assert time.monotonic() - started < 2
+    assert (response.status_code, response.json()["code"]) == (503, "DEPENDENCY_UNAVAILABLE")
+    assert response.json()["metadata"]["service"] == "retriever"
+    assert "retry-after" in response.headers
+
+
+async def test_a_retriever_that_hangs_gives_503_within_two_seconds(gateway: Gateway) -> None:
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await gone.wait()
+        writer.close()
+
+    gone = asyncio.Event()
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    http = await gateway(retriever=f"{host}:{port}")
+    started = time.monotonic()
+    response = await http.post("/v1/search", json={"text": "x"})
+    assert time.monotonic() - started < 2.5
+    assert (response.status_code, response.json()["code"]) == (503, "DEPENDENCY_UNAVAILABLE")
+    gone.set()
+    server.close()
+
+
+async def test_a_slow_answer_of_a_living_retriever_is_waited_for(gateway: Gateway, peer: Peer) -> None:
+    http = await gateway(patience_s=0.05)
+    peer.script.gate = asyncio.Event()
+    search = asyncio.create_task(http.post("/v1/search", json={"text": "x"}))
+    await asyncio.wait_for(peer.script.arrived.wait(), timeout=5)
+    done, _ = await asyncio.wait((search,), timeout=0.3)
+    assert not done
+    peer.script.gate.set()
+    assert (await search).status_code == 200
+
+
+async def test_an_answer_that_takes_too_long_ends_at_the_deadline(gateway: Gateway, peer: Peer) -> None:
+    http = await gateway(search_timeout_s=0.2)
+    peer.script.gate = asyncio.Event()
+    response = await http.post("/v1/search", json={"text": "x"})
+    assert (response.status_code, response.json()["code"]) == (504, "DEADLINE_EXCEEDED")
+    peer.script.gate.set()

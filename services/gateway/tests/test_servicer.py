@@ -1,0 +1,95 @@
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage_core.errors import Code, MirageError
+from mirage_core.server import GrpcServer
+from mirage_gateway import servicer
+from mirage_gateway.compose import Composer
+from mirage_gateway.dependencies import Dependencies
+from mirage_gateway.settings import GatewaySettings
+
+from .conftest import Peer
+
+
+@pytest.fixture
+async def stub(peer: Peer) -> AsyncIterator[Any]:
+    settings = GatewaySettings(port=0, retriever=peer.address, encoder=peer.address)
+    parts = Dependencies(retriever=peer.address, encoder=peer.address, patience_s=settings.patience_s)
+    server = GrpcServer(settings)
+    implementation = servicer.MirageServicer(Composer(parts, settings), keyed=False)
+    server.add(gateway_pb2_grpc.add_MirageServiceServicer_to_server, implementation, servicer.NAME)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        yield gateway_pb2_grpc.MirageServiceStub(channel)
+    await server.stop()
+    await parts.close()
+
+
+async def test_search_and_compare_come_back_whole(stub: Any) -> None:
+    query = pb.Query(terms=[pb.Term(text="x")])
+    found = await stub.Search(gateway_pb2.SearchRequest(query=query))
+    assert [result.record.id for result in found.reply.results] == ["r1", "r2"]
+    assert found.reply.timings.total_ms > 0
+    both = await stub.Compare(gateway_pb2.CompareRequest(base=query, shift=[pb.Term(text="y", weight=-1)]))
+    assert (both.base.results[0].record.id, both.shifted.results[0].record.id, both.shift) == ("r1", "r2", 0.25)
+
+
+async def test_similar_leaves_the_record_itself_out(stub: Any, peer: Peer) -> None:
+    where = {"plane": pb.StringList(values=["axial"])}
+    await stub.FindSimilar(gateway_pb2.FindSimilarRequest(id="r7", where=where))
+    query = peer.script.asked[0].query
+    assert (list(query.exclude_ids), query.HasField("k"), list(query.where["plane"].values)) == (
+        ["r7"],
+        False,
+        ["axial"],
+    )
+
+
+async def test_an_image_comes_in_its_parts(stub: Any) -> None:
+    request = gateway_pb2.GetImageRequest(id="r1", variant=pb.IMAGE_VARIANT_THUMBNAIL)
+    parts = [reply.part async for reply in stub.GetImage(request)]
+    assert [(part.media_type, part.length, part.chunk) for part in parts] == [
+        ("image/webp", 6, b"abc"),
+        ("", 0, b"def"),
+    ]
+
+
+async def test_an_upsert_is_streamed_through(stub: Any, peer: Peer) -> None:
+    async def requests() -> AsyncIterator[gateway_pb2.UpsertRequest]:
+        record = pb.RecordHead(record=pb.Record(id="n1", caption="c"))
+        yield gateway_pb2.UpsertRequest(part=pb.RecordPart(record=record))
+        yield gateway_pb2.UpsertRequest(part=pb.RecordPart(image_chunk=b"png"))
+
+    reply = await stub.Upsert(requests())
+    assert [outcome.id for outcome in reply.outcomes] == ["n1"]
+    assert [part.WhichOneof("part") for part in peer.script.asked[0]] == ["record", "image_chunk"]
+
+
+async def test_the_other_calls_are_passed_on(stub: Any) -> None:
+    assert (await stub.GetRecord(gateway_pb2.GetRecordRequest(id="r3"))).record.id == "r3"
+    assert (await stub.ListFacets(gateway_pb2.ListFacetsRequest(limit=3))).facets[0].name == "plane"
+    assert (await stub.Delete(gateway_pb2.DeleteRequest(ids=["a", "b"]))).deleted == 2
+    flag = await stub.FlagRecord(gateway_pb2.FlagRecordRequest(record_id="r1", reason="other"))
+    assert flag.flag.record_id == "r1"
+    assert (await stub.ListModels(gateway_pb2.ListModelsRequest())).models[0].name == "mini-clip"
+    assert (await stub.GetCollection(gateway_pb2.GetCollectionRequest())).records == 7
+
+
+async def test_an_error_keeps_its_details_on_the_way(stub: Any, peer: Peer) -> None:
+    peer.script.error = MirageError(Code.QUEUE_FULL, retry_after_s=2.0)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Search(gateway_pb2.SearchRequest(query=pb.Query(terms=[pb.Term(text="x")])))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    details = dict(caught.value.trailing_metadata() or ())["grpc-status-details-bin"]
+    assert isinstance(details, bytes)
+    status = status_pb2.Status.FromString(details)
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(retry)
+    assert (info.reason, retry.retry_delay.seconds) == ("QUEUE_FULL", 2)

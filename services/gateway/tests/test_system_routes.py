@@ -1,0 +1,48 @@
+import grpc
+import httpx
+from grpc_health.v1 import health, health_pb2_grpc
+from pydantic import TypeAdapter
+
+from mirage_gateway.dependencies import ENCODER
+from mirage_gateway.web.documents import CollectionDocument, ModelsDocument
+
+from .conftest import Gateway, Peer
+
+
+async def test_ready_means_that_every_part_serves(http: httpx.AsyncClient, peer: Peer) -> None:
+    response = await http.get("/readyz")
+    assert response.json() == {"status": "ready", "dependencies": {"retriever": "serving", "encoder": "serving"}}
+    await peer.set_health(ENCODER, serving=False)
+    response = await http.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["dependencies"] == {"retriever": "serving", "encoder": "not serving"}
+    await peer.set_health(ENCODER, serving=True)
+    assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_a_part_that_is_gone_is_named_and_the_process_stays_alive(gateway: Gateway) -> None:
+    http = await gateway(retriever="127.0.0.1:9")
+    response = await http.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["dependencies"]["retriever"] == "unreachable"
+    assert response.json()["metadata"]["service"] == "retriever"
+    assert (await http.get("/healthz")).status_code == 200
+
+
+async def test_a_part_that_has_not_registered_yet_is_not_serving(gateway: Gateway) -> None:
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    http = await gateway(retriever=f"127.0.0.1:{port}")
+    assert (await http.get("/readyz")).json()["dependencies"]["retriever"] == "not serving"
+    await server.stop(None)
+
+
+async def test_models_and_collection_are_described(http: httpx.AsyncClient) -> None:
+    models = (await http.get("/v1/models")).json()
+    TypeAdapter(ModelsDocument).validate_python(models, strict=True)
+    assert models["models"][0]["name"] == "mini-clip"
+    collection = (await http.get("/v1/collection")).json()
+    TypeAdapter(CollectionDocument).validate_python(collection, strict=True)
+    assert collection["records"] == 7
