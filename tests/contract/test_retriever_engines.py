@@ -127,7 +127,9 @@ async def test_each_space_has_vectors_of_its_own(engine: Engine) -> None:
 async def test_limit_and_min_score_cut(engine: Engine) -> None:
     await engine.upsert([point("a", unit(1)), point("b", unit(1, 1)), point("c", unit(0, 1))])
     assert await found(engine, unit(1), limit=2) == ["a", "b"]
-    assert await found(engine, unit(1), min_score=0.5) == ["a", "b"]
+    [hits] = await engine.search([Nearest(unit(1), Space.IMAGE, 3)])
+    for number, hit in enumerate(hits):
+        assert await found(engine, unit(1), min_score=hit.score) == ["a", "b", "c"][: number + 1]
 
 
 async def test_filters_take_any_value_of_every_facet(engine: Engine) -> None:

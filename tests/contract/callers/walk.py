@@ -1,0 +1,65 @@
+"""Does everything that another service can ask of MIRAGE, through whatever stubs its caller has, and prints what came back.
+
+Knows the names of the contract and nothing of this repository's code.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+RECORD_ID = "contract-disc"
+
+
+class Caller(Protocol):
+    """A client of one kind."""
+
+    def call(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
+        """A unary call; request and reply as protobuf's JSON."""
+
+    def stream(self, method: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """A call with a stream of replies."""
+
+    def upload(self, method: str, requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """A call with a stream of requests."""
+
+    def healthy(self) -> bool:
+        """What grpc.health.v1 says of the service."""
+
+    def refusal(self, method: str, request: dict[str, Any]) -> str:
+        """The ErrorInfo.reason of a call that fails."""
+
+
+def walk(caller: Caller, image: str) -> None:
+    """Makes every call once. `image` is a PNG in base64, as protobuf's JSON writes bytes."""
+    text = {"terms": [{"text": "axial T1 brain MRI"}], "k": 3}
+    head = {"record": {"id": RECORD_ID, "caption": "a disc", "licence": "CC0-1.0", "source": "drawn by a test"}}
+    found: dict[str, Any] = {"healthy": caller.healthy()}
+    found["search"] = caller.call("Search", {"query": text})
+    shift = [{"text": "axial", "weight": -1}, {"text": "sagittal"}]
+    found["compare"] = caller.call("Compare", {"base": text, "shift": shift})
+    best = found["search"]["reply"]["results"][0]["record"]["id"]
+    found["record"] = caller.call("GetRecord", {"id": best})
+    found["similar"] = caller.call("FindSimilar", {"id": best, "k": 4})
+    found["image"] = list(caller.stream("GetImage", {"id": best, "variant": "IMAGE_VARIANT_THUMBNAIL"}))
+    where = {"plane": {"values": ["sagittal"]}}
+    found["facets"] = caller.call("ListFacets", {"where": where})
+    found["models"] = caller.call("ListModels", {})
+    found["before"] = caller.call("GetCollection", {})
+    parts = [{"part": {"record": head}}, {"part": {"imageChunk": image}}]
+    try:
+        found["upsert"] = caller.upload("Upsert", parts)
+        found["after"] = caller.call("GetCollection", {})
+        by_image = {"terms": [{"image": image}], "k": 1}
+        found["by_image"] = caller.call("Search", {"query": by_image})
+        found["flag"] = caller.call("FlagRecord", {"recordId": RECORD_ID, "reason": "other", "comment": "only a disc"})
+    finally:
+        found["delete"] = caller.call("Delete", {"ids": [RECORD_ID, "never-was"]})
+    found["refusals"] = {
+        "unknown record": caller.refusal("GetRecord", {"id": RECORD_ID}),
+        "no terms": caller.refusal("Search", {"query": {}}),
+        "k": caller.refusal("Search", {"query": {**text, "k": -5}}),
+        "cancels out": caller.refusal(
+            "Compare", {"base": text, "shift": [{"text": "axial T1 brain MRI", "weight": -1}]}
+        ),
+    }
+    print(json.dumps(found))

@@ -1,0 +1,135 @@
+"""Other teams' clients, each in a process of its own: one that has only the protos, one that has only an address."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc_tools import protoc
+from PIL import Image
+
+CALLERS = Path(__file__).parent / "callers"
+PROTOS = Path(__file__).parents[2] / "protos"
+
+
+def picture() -> str:
+    """A PNG in base64 that no record of the atlas looks like."""
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").rotate(30).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def generate_stubs(folder: Path) -> None:
+    """Stubs as a team would make them that has the protos and nothing else."""
+    include = Path(protoc.__file__).parent / "_proto"
+    files = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.rglob("*.proto"))]
+    options = [
+        f"--proto_path={PROTOS}",
+        f"--proto_path={include}",
+        f"--python_out={folder}",
+        f"--grpc_python_out={folder}",
+    ]
+    assert protoc.main(["protoc", *options, *files]) == 0
+    for package in (folder / "mirage", folder / "mirage" / "v1"):
+        (package / "__init__.py").touch()
+
+
+def run_caller(name: str, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(CALLERS / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module", params=["protos_only", "reflection_only"])
+def found(request: pytest.FixtureRequest, system: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a client of each kind got for every call."""
+    arguments = [system.grpc_address, picture()]
+    if request.param == "protos_only":
+        stubs = tmp_path_factory.mktemp("stubs")
+        generate_stubs(stubs)
+        arguments.append(str(stubs))
+    return run_caller(request.param, *arguments)
+
+
+def ids(reply: dict[str, Any]) -> list[str]:
+    return [result["record"]["id"] for result in reply["results"]]
+
+
+def test_the_service_is_healthy(found: dict[str, Any]) -> None:
+    assert found["healthy"] is True
+
+
+def test_search_gives_records_with_source_and_licence(found: dict[str, Any]) -> None:
+    reply = found["search"]["reply"]
+    scores = [result["score"] for result in reply["results"]]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert all(result["record"]["licence"] and result["record"]["source"] for result in reply["results"])
+    assert reply["fingerprint"] == found["before"]["fingerprint"]
+
+
+def test_compare_gives_both_sides_and_their_distance(found: dict[str, Any]) -> None:
+    both = found["compare"]
+    assert ids(both["base"]) == ids(found["search"]["reply"])
+    assert len(ids(both["shifted"])) == 3
+    assert -1 <= both["shift"] < 1
+    assert sum(term["share"] for term in both["shifted"]["query"]["terms"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_record_is_read_by_its_id(found: dict[str, Any]) -> None:
+    assert found["record"]["record"] == found["search"]["reply"]["results"][0]["record"]
+
+
+def test_similar_leaves_the_record_out(found: dict[str, Any]) -> None:
+    neighbours = ids(found["similar"]["reply"])
+    assert len(neighbours) == 4
+    assert found["record"]["record"]["id"] not in neighbours
+
+
+def test_an_image_comes_in_parts(found: dict[str, Any]) -> None:
+    parts = [part["part"] for part in found["image"]]
+    data = b"".join(base64.b64decode(part["chunk"]) for part in parts)
+    assert parts[0]["mediaType"] == "image/webp"
+    assert int(parts[0]["length"]) == len(data)
+    with Image.open(io.BytesIO(data)) as image:
+        assert max(image.size) <= 256
+
+
+def test_facets_are_counted_under_the_filter(found: dict[str, Any]) -> None:
+    planes = next(facet for facet in found["facets"]["facets"] if facet["name"] == "plane")
+    assert [value["value"] for value in planes["values"]] == ["sagittal"]
+
+
+def test_the_model_is_the_collections(found: dict[str, Any]) -> None:
+    [model] = found["models"]["models"]
+    assert model["task"] == "encode"
+    assert (model["fingerprint"], model["dimension"]) == (found["before"]["fingerprint"], found["before"]["dimension"])
+
+
+def test_a_record_is_stored_found_flagged_and_removed(found: dict[str, Any]) -> None:
+    assert [outcome["state"] for outcome in found["upsert"]["outcomes"]] == ["UPSERT_STATE_CREATED"]
+    assert int(found["after"]["records"]) == int(found["before"]["records"]) + 1
+    assert found["after"]["revision"] != found["before"]["revision"]
+    assert ids(found["by_image"]["reply"]) == ["contract-disc"]
+    assert found["flag"]["flag"]["recordId"] == "contract-disc"
+    assert found["delete"]["deleted"] == 1
+
+
+def test_refusals_carry_the_catalogues_code(found: dict[str, Any]) -> None:
+    assert found["refusals"] == {
+        "unknown record": "RECORD_NOT_FOUND",
+        "no terms": "EMPTY_QUERY",
+        "k": "K_OUT_OF_RANGE",
+        "cancels out": "QUERY_CANCELS_OUT",
+    }
