@@ -94,7 +94,12 @@ def qdrant_local(vectors: Array, queries: Array, k: int) -> Timed:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this many points are more than local mode is meant for
         client.create_collection("bench", vectors_config=params)
-        client.upload_collection("bench", vectors=vectors, payload=({"n": n} for n in range(len(vectors))))
+        client.upload_collection(
+            "bench",
+            vectors=vectors,
+            ids=range(len(vectors)),
+            payload=({"n": n} for n in range(len(vectors))),
+        )
 
         def ask(query: Array) -> list[int]:
             points = client.query_points("bench", query=query, limit=k, with_payload=True).points

@@ -16,6 +16,7 @@ from mirage_core.executor import BoundedExecutor
 from mirage_core.imaging import decode_image, encode_thumbnail
 from mirage_core.vectors import check_unit
 from mirage_retriever.atlas import Atlas
+from mirage_retriever.concurrency import together
 from mirage_retriever.engines.base import Point, Stored
 from mirage_retriever.images import ImageStore, sha256_of
 from mirage_retriever.records import Record, check_record
@@ -222,11 +223,12 @@ class Ingest:
                     item.caption = stored.caption
         captions = [item for item in items if item.caption is None]
         images = [item for item in items if item.image is None]
-        async with asyncio.TaskGroup() as group:
-            if captions:
-                group.create_task(self._encode_captions(captions))
-            if images:
-                group.create_task(self._encode_images(images))
+        work = []
+        if captions:
+            work.append(self._encode_captions(captions))
+        if images:
+            work.append(self._encode_images(images))
+        await together(work)
 
     async def _encode_captions(self, items: Sequence[_Incoming]) -> None:
         # The start of a caption says what the image shows; the model's context ends long before this anyway.

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from mirage_retriever.query import Id, Image, Term, Text
+from mirage_retriever.query import Given, Term, Text
+
+KINDS = ("text", "image", "arithmetic")
 
 
 class Match(IntEnum):
@@ -27,17 +29,16 @@ class Thresholds:
 
 
 def kind_of(terms: Sequence[Term]) -> str | None:
-    """`text` where all terms are texts, `image` where all are images or records, `mixed` for both; None with a bare vector."""
-    kinds = set()
-    for term in terms:
-        match term.value:
-            case Text():
-                kinds.add("text")
-            case Image() | Id():
-                kinds.add("image")
-            case _:
-                return None
-    return kinds.pop() if len(kinds) == 1 else "mixed"
+    """`text` for one text, `image` for one image or record, `arithmetic` for a sum of them; None where a bare vector takes part.
+
+    A sum lies further from every image than its terms do, so it has thresholds of its own. Terms of weight zero do not count.
+    """
+    values = [term.value for term in terms if term.weight]
+    if any(isinstance(value, Given) for value in values):
+        return None
+    if len(values) != 1:
+        return "arithmetic"
+    return "text" if isinstance(values[0], Text) else "image"
 
 
 def read_thresholds(manifest_json: str, *, overrides: Mapping[str, Thresholds] | None = None) -> dict[str, Thresholds]:
@@ -50,7 +51,7 @@ def read_thresholds(manifest_json: str, *, overrides: Mapping[str, Thresholds] |
         block = json.loads(manifest_json).get("match") or {}
     except (ValueError, AttributeError):
         block = {}
-    for kind in ("text", "image", "mixed"):
+    for kind in KINDS:
         try:
             thresholds = Thresholds(float(block[kind]["good"]), float(block[kind]["weak"]))
         except (KeyError, TypeError, ValueError, AttributeError):

@@ -48,12 +48,16 @@ class RetrieverSettings(ServiceSettings):
         "", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="good,weak cosines instead of the model's."
     )
     match_image: str = Field("", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="The same for image queries.")
-    match_mixed: str = Field("", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="The same for texts and images together.")
+    match_arithmetic: str = Field("", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="The same for sums of terms.")
 
     def match_overrides(self) -> dict[str, Thresholds]:
         """The thresholds that were set; raises ValueError where `weak` is above `good`."""
         found: dict[str, Thresholds] = {}
-        for kind, text in (("text", self.match_text), ("image", self.match_image), ("mixed", self.match_mixed)):
+        for kind, text in (
+            ("text", self.match_text),
+            ("image", self.match_image),
+            ("arithmetic", self.match_arithmetic),
+        ):
             if text:
                 good, weak = map(float, text.split(","))
                 if not -1 <= weak <= good <= 1:

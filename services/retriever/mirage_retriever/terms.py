@@ -1,15 +1,15 @@
 """Terms to unit vectors: texts and images by the encoder, ids by the engine, given vectors by a check."""
 
-import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mirage_core.errors import Code, MirageError
 from mirage_core.vectors import check_unit
+from mirage_retriever.concurrency import together
 from mirage_retriever.engines.base import Collection, Engine, Space
 from mirage_retriever.query import Given, Id, Image, Term, Text
 
@@ -110,28 +110,8 @@ async def resolve(
         lookups.append(encode_texts())
     if ids:
         lookups.append(look_up())
-    await _together(lookups)
+    await together(lookups)
     return [_resolved(term, vectors[number], collection) for number, term in enumerate(terms)]
-
-
-async def _together(lookups: Sequence[Coroutine[Any, Any, None]]) -> None:
-    if len(lookups) == 1:
-        await lookups[0]
-    elif lookups:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for lookup in lookups:
-                    group.create_task(lookup)
-        except* MirageError as errors:
-            raise _first(errors) from errors
-
-
-def _first(errors: BaseExceptionGroup[MirageError]) -> MirageError:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, MirageError)  # noqa: S101 -- except* gave a group of these
-    return error
 
 
 def _resolved(term: Term, found: Encoded | Array, collection: Collection) -> Resolved:

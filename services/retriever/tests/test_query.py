@@ -101,15 +101,17 @@ TEXT, PICTURE, RECORD, VECTOR = (Term(v) for v in (Text("a"), Image(b"a"), Id("a
 @pytest.mark.parametrize(
     ("terms", "kind"),
     [
-        ([TEXT, TEXT], "text"),
+        ([TEXT], "text"),
         ([PICTURE], "image"),
-        ([PICTURE, RECORD], "image"),
-        ([TEXT, RECORD], "mixed"),
+        ([RECORD], "image"),
+        ([TEXT, TEXT], "arithmetic"),
+        ([PICTURE, TEXT], "arithmetic"),
+        ([TEXT, replace(PICTURE, weight=0.0)], "text"),
         ([VECTOR], None),
         ([TEXT, VECTOR], None),
     ],
 )
-def test_the_kind_of_a_query_is_that_of_its_terms(terms: list[Term], kind: str | None) -> None:
+def test_a_query_is_of_its_only_term_s_kind_or_arithmetic(terms: list[Term], kind: str | None) -> None:
     assert kind_of(terms) == kind
 
 

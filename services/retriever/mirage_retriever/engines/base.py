@@ -79,7 +79,10 @@ class Filter:
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """A search for the `limit` points closest to a unit vector, by cosine; `exact` skips the HNSW graph."""
+    """A search for the `limit` points closest to a unit vector, by cosine; `exact` skips the HNSW graph.
+
+    `min_score` is the least cosine that counts.
+    """
 
     vector: Array
     space: Space
@@ -87,6 +90,13 @@ class Nearest:
     filter: Filter = field(default_factory=Filter)
     min_score: float | None = None
     exact: bool = False
+
+    @property
+    def threshold(self) -> float | None:
+        """What Qdrant is told: it leaves out a score equal to its threshold, so the float32 before `min_score`."""
+        if self.min_score is None:
+            return None
+        return float(np.nextafter(np.float32(self.min_score), np.float32(-np.inf)))
 
 
 @dataclass(frozen=True)

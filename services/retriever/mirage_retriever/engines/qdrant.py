@@ -119,7 +119,7 @@ class QdrantEngine:
                     limit=request.limit,
                     filter=_filter(request.filter),
                     params=models.SearchParams(hnsw_ef=max(self._graph.ef, request.limit), exact=request.exact),
-                    score_threshold=request.min_score,
+                    score_threshold=request.threshold,
                     with_payload=models.PayloadSelectorInclude(include=["id", "record"]),
                 )
                 for request in requests

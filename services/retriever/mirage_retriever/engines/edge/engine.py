@@ -125,7 +125,7 @@ class EdgeEngine:
                 request.limit,
                 self._graph.ef,
                 request.exact,
-                request.min_score,
+                request.threshold,
                 {name: list(values) for name, values in request.filter.where.items()},
                 list(request.filter.exclude),
                 None if request.filter.only is None else list(request.filter.only),

@@ -1,0 +1,71 @@
+"""A real retriever with a real encoder (the mini CLIP), each a process of its own, for the tests that ask over gRPC."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mirage.v1 import retriever_pb2_grpc
+from mirage_core.channels import open_channel
+from mirage_models.paths import mini_clip_bundle
+
+START_S = 60.0
+
+
+def start(module: str, folder: Path, **settings: object) -> tuple[str, subprocess.Popen[bytes]]:
+    """Starts a service on a unix socket; settings are variables of the service without their prefix."""
+    address = f"unix:{folder}/{module}.sock"
+    prefix = f"{module.upper()}_"
+    environment = {**os.environ, f"{prefix}HOST": address}
+    environment |= {f"{prefix}{name.upper()}": str(value) for name, value in settings.items()}
+    with (folder / f"{module}.log").open("wb") as log:
+        return address, subprocess.Popen([sys.executable, "-m", module], env=environment, stderr=log)
+
+
+def wait_until_serving(address: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_S
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < end:
+            assert process.poll() is None, "the service ended"
+            try:
+                reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+            except grpc.RpcError:
+                continue
+            if reply.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+            time.sleep(0.05)
+    raise AssertionError(f"{address} does not serve")
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("encoder")
+    bundle = os.environ.get("MIRAGE_TEST_BUNDLE") or mini_clip_bundle()
+    address, process = start("mirage_encoder", folder, bundle=bundle)
+    wait_until_serving(address, process)
+    yield address
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def retriever(encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("retriever")
+    address, process = start("mirage_retriever", folder, encoder=encoder, data=folder / "data")
+    wait_until_serving(address, process)
+    yield address
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture
+async def stub(retriever: str) -> AsyncIterator[retriever_pb2_grpc.RetrieverServiceStub]:
+    async with open_channel(retriever, idempotent={}) as channel:
+        yield retriever_pb2_grpc.RetrieverServiceStub(channel)

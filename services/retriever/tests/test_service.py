@@ -1,0 +1,438 @@
+"""The retriever over real gRPC, with the real encoder behind it."""
+
+import hashlib
+import io
+import math
+import secrets
+import struct
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import retriever_pb2 as rpb
+from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_core.channels import invoke, invoke_stream, invoke_upload
+from mirage_core.errors import MirageError
+
+Part: TypeAlias = rpb.RetrieverServiceUpsertRequest
+CREATED, UPDATED, UNCHANGED, REJECTED = (
+    pb.UPSERT_STATE_CREATED,
+    pb.UPSERT_STATE_UPDATED,
+    pb.UPSERT_STATE_UNCHANGED,
+    pb.UPSERT_STATE_REJECTED,
+)
+
+
+def picture(number: int, form: str = "PNG", side: int = 96) -> bytes:
+    """Another picture for each number."""
+    image = Image.new("RGB", (side, side), (10, 10, 10))
+    draw = ImageDraw.Draw(image)
+    chance = np.random.default_rng(number)
+    for _ in range(4):
+        x, y, r = chance.integers(5, side - 5, 3)
+        draw.ellipse((x - r // 4, y - r // 4, x + r // 4, y + r // 4), fill=tuple(chance.integers(60, 255, 3).tolist()))
+    buffer = io.BytesIO()
+    image.save(buffer, form)
+    return buffer.getvalue()
+
+
+def record(id_: str, caption: str = "An axial section.", **labels: str) -> pb.Record:
+    message = pb.Record(id=id_, caption=caption, licence="CC0-1.0", source="test", original_labels={"Plane": "TRA"})
+    for name, value in labels.items():
+        message.labels[name].values.append(value)
+    return message
+
+
+def parts(message: pb.Record, image: bytes = b"", **head: object) -> list[Part]:
+    chunks = [image[start : start + 2**20] for start in range(0, len(image), 2**20)]
+    return [
+        Part(part=pb.RecordPart(record=pb.RecordHead(record=message, **head))),
+        *(Part(part=pb.RecordPart(image_chunk=chunk)) for chunk in chunks),
+    ]
+
+
+async def upsert(stub: Stub, *records: Sequence[Part]) -> list[pb.UpsertOutcome]:
+    async def stream() -> AsyncIterator[Part]:
+        for requests in records:
+            for request in requests:
+                yield request
+
+    return list((await invoke_upload(stub.Upsert, stream(), timeout_s=60)).outcomes)
+
+
+async def search(stub: Stub, *terms: pb.Term, **fields: object) -> pb.SearchReply:
+    query = pb.Query(terms=terms, **fields)
+    return (await invoke(stub.Search, rpb.RetrieverServiceSearchRequest(query=query), timeout_s=30)).reply
+
+
+async def collection(stub: Stub) -> rpb.RetrieverServiceGetCollectionResponse:
+    return await invoke(stub.GetCollection, rpb.RetrieverServiceGetCollectionRequest(), timeout_s=10)
+
+
+async def image_of(stub: Stub, id_: str, variant: pb.ImageVariant.ValueType) -> tuple[str, bytes]:
+    request = rpb.RetrieverServiceGetImageRequest(id=id_, variant=variant)
+    received = [reply.part async for reply in invoke_stream(stub.GetImage, request, timeout_s=30)]
+    data = b"".join(part.chunk for part in received)
+    assert received[0].length == len(data)
+    return received[0].media_type, data
+
+
+@pytest.fixture
+async def atlas(stub: Stub) -> AsyncIterator[str]:
+    """Twelve records whose ids begin with what this yields; gone again afterwards."""
+    prefix = f"t{secrets.token_hex(4)}"
+    planes = ("axial", "coronal", "sagittal")
+    outcomes = await upsert(
+        stub,
+        *(
+            parts(record(f"{prefix}-{n:02}", f"Section number {n}, {planes[n % 3]}.", plane=planes[n % 3]), picture(n))
+            for n in range(12)
+        ),
+    )
+    assert {outcome.state for outcome in outcomes} == {CREATED}
+    yield prefix
+    request = rpb.RetrieverServiceDeleteRequest(ids=[f"{prefix}-{n:02}" for n in range(12)])
+    await invoke(stub.Delete, request, timeout_s=10)
+    assert (await collection(stub)).records == 0
+
+
+def ids(reply: pb.SearchReply) -> list[str]:
+    return [result.record.id for result in reply.results]
+
+
+async def test_an_image_finds_itself_and_its_record_comes_with_it(stub: Stub, atlas: str) -> None:
+    reply = await search(stub, pb.Term(image=picture(5)), k=3)
+    first = reply.results[0]
+    assert first.record.id == f"{atlas}-05"
+    assert first.cosine == first.score == pytest.approx(1, abs=0.01)
+    assert first.record.caption == "Section number 5, sagittal."
+    assert list(first.record.labels["plane"].values) == ["sagittal"]
+    assert dict(first.record.original_labels) == {"Plane": "TRA"}
+    assert first.record.image_sha256 == hashlib.sha256(picture(5)).hexdigest()
+    assert (first.record.image_type, first.record.width, first.record.height) == ("image/png", 96, 96)
+    assert reply.fingerprint == (await collection(stub)).fingerprint
+    assert reply.timings.total_ms >= reply.timings.search_ms > 0
+
+
+async def test_a_text_is_reported_with_its_tokens(stub: Stub, atlas: str) -> None:
+    reply = await search(stub, pb.Term(text="axial section"))
+    assert len(reply.results) == 10
+    assert reply.query.tokens == 4
+    assert not reply.query.truncated
+    assert reply.query.shift == pytest.approx(1)
+    assert [(term.label, term.weight, term.share) for term in reply.query.terms] == [("axial section", 1, 1)]
+    assert (await search(stub, pb.Term(text="section " * 100))).query.truncated
+
+
+async def test_a_caption_is_found_among_captions(stub: Stub, atlas: str) -> None:
+    reply = await search(stub, pb.Term(text="Section number 7, coronal."), vectors=pb.VECTOR_SPACE_CAPTION, k=1)
+    assert ids(reply) == [f"{atlas}-07"]
+    assert reply.results[0].score == pytest.approx(1, abs=1e-3)
+    assert reply.match == pb.MATCH_UNSPECIFIED  # thresholds are of image vectors
+
+
+async def test_fused_results_carry_both_scores(stub: Stub, atlas: str) -> None:
+    reply = await search(stub, pb.Term(text="Section number 7, coronal."), vectors=pb.VECTOR_SPACE_FUSED, k=12)
+    assert sorted(ids(reply)) == [f"{atlas}-{n:02}" for n in range(12)]
+    scores = [result.score for result in reply.results]
+    assert scores == sorted(scores, reverse=True)
+    assert all(2 / 72 - 1e-6 <= score <= 2 / 61 + 1e-6 for score in scores)
+    by_image = await search(stub, pb.Term(text="Section number 7, coronal."), k=12)
+    cosines = {result.record.id: result.cosine for result in by_image.results}
+    assert {result.record.id: result.cosine for result in reply.results} == pytest.approx(cosines, abs=1e-5)
+    floor = sorted(cosines.values())[6]
+    bounded = await search(
+        stub, pb.Term(text="Section number 7, coronal."), vectors=pb.VECTOR_SPACE_FUSED, k=12, min_score=floor
+    )
+    assert set(ids(bounded)) == {id_ for id_, cosine in cosines.items() if cosine >= floor}
+
+
+async def test_pages_give_everything_once_and_in_order(stub: Stub, atlas: str) -> None:
+    for space in (pb.VECTOR_SPACE_IMAGE, pb.VECTOR_SPACE_CAPTION, pb.VECTOR_SPACE_FUSED):
+        whole = ids(await search(stub, pb.Term(text="axial"), vectors=space, k=12))
+        token, paged, matches = "", [], set()
+        while True:
+            reply = await search(stub, pb.Term(text="axial"), vectors=space, k=5, page_token=token)
+            paged += ids(reply)
+            matches.add(reply.match)
+            token = reply.next_page_token
+            if not token:
+                break
+        assert paged == whole
+        assert len(matches) == 1
+
+
+async def test_equal_images_are_paged_in_order_of_their_ids(stub: Stub) -> None:
+    names = [f"twin-{n:02}" for n in range(30)]
+    await upsert(stub, *(parts(record(name), picture(1)) for name in reversed(names)))
+    first = await search(stub, pb.Term(image=picture(1)), k=7)
+    second = await search(stub, pb.Term(image=picture(1)), k=7, page_token=first.next_page_token)
+    assert ids(first) + ids(second) == names[:14]
+    await invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=names), timeout_s=10)
+
+
+async def test_filters_exclusions_and_scores_narrow(stub: Stub, atlas: str) -> None:
+    where = {"plane": pb.StringList(values=["axial", "coronal"])}
+    reply = await search(stub, pb.Term(id=f"{atlas}-00"), where=where, exclude_ids=[f"{atlas}-00"], k=12)
+    assert {result.record.labels["plane"].values[0] for result in reply.results} == {"axial", "coronal"}
+    assert len(reply.results) == 7
+    floor = reply.results[3].score
+    bounded = await search(
+        stub, pb.Term(id=f"{atlas}-00"), where=where, exclude_ids=[f"{atlas}-00"], k=12, min_score=floor
+    )
+    assert ids(bounded) == ids(reply)[:4]
+    nothing = await search(stub, pb.Term(text="axial"), where={"modality": pb.StringList(values=["nm"])})
+    assert not nothing.results
+
+
+async def test_compare_gives_both_sides_and_their_distance(stub: Stub, atlas: str) -> None:
+    request = rpb.RetrieverServiceCompareRequest(
+        base=pb.Query(terms=[pb.Term(id=f"{atlas}-03")], k=2),
+        shift=[pb.Term(id=f"{atlas}-03", weight=-1), pb.Term(id=f"{atlas}-04", weight=1)],
+    )
+    reply = await invoke(stub.Compare, request, timeout_s=10)
+    assert ids(reply.base)[0] == f"{atlas}-03"
+    assert ids(reply.shifted)[0] == f"{atlas}-04"
+    assert reply.shift == pytest.approx(reply.shifted.query.shift, abs=1e-5)
+    assert sum(term.share for term in reply.shifted.query.terms) == pytest.approx(1, abs=1e-5)
+    assert [term.label for term in reply.shifted.query.terms] == [f"{atlas}-03", f"{atlas}-03", f"{atlas}-04"]
+    rest = await search(stub, *request.base.terms, *request.shift, k=2, page_token=reply.shifted.next_page_token)
+    assert not set(ids(rest)) & set(ids(reply.shifted))
+
+
+async def test_the_same_record_again_changes_nothing(stub: Stub, atlas: str) -> None:
+    revision = (await collection(stub)).revision
+    same = parts(record(f"{atlas}-04", "Section number 4, coronal.", plane="coronal"), picture(4))
+    [outcome] = await upsert(stub, same)
+    assert outcome.state == UNCHANGED
+    assert (await collection(stub)).revision == revision
+    [outcome] = await upsert(stub, same[:1])  # without its image, which is there already
+    assert outcome.state == UNCHANGED
+
+
+async def test_a_record_can_be_changed_without_its_image(stub: Stub, atlas: str) -> None:
+    revision = (await collection(stub)).revision
+    [outcome] = await upsert(stub, parts(record(f"{atlas}-04", "A lesion of the left frontal lobe.", plane="axial")))
+    assert outcome.state == UPDATED
+    assert (await collection(stub)).revision != revision
+    assert (await collection(stub)).records == 12
+    reply = await search(stub, pb.Term(image=picture(4)), k=1)
+    assert reply.results[0].record.caption == "A lesion of the left frontal lobe."
+    found = await search(stub, pb.Term(text="A lesion of the left frontal lobe."), vectors=pb.VECTOR_SPACE_CAPTION, k=1)
+    assert ids(found) == [f"{atlas}-04"]
+
+
+async def test_given_vectors_are_kept_and_need_the_fingerprint(stub: Stub, atlas: str) -> None:
+    about = await collection(stub)
+    direction = np.eye(about.dimension, dtype=np.float32)[0]
+    given = pb.Vector(values=(7 * direction).tolist())
+    fine = {"image_vector": given, "caption_vector": given, "fingerprint": about.fingerprint}
+    broken = pb.Vector(values=[math.nan] * about.dimension)
+    outcomes = await upsert(
+        stub,
+        parts(record(f"{atlas}-11"), picture(11), **fine),
+        parts(record(f"{atlas}-10"), picture(10), image_vector=given),
+        parts(record(f"{atlas}-09"), picture(9), image_vector=given, fingerprint="0" * 64),
+        parts(record(f"{atlas}-08"), picture(8), image_vector=broken, fingerprint=about.fingerprint),
+        parts(record(f"{atlas}-07"), picture(7), image_vector=pb.Vector(values=[1]), fingerprint=about.fingerprint),
+    )
+    assert [(outcome.state, outcome.error.code) for outcome in outcomes] == [
+        (UPDATED, ""),
+        (REJECTED, "FINGERPRINT_REQUIRED"),
+        (REJECTED, "FINGERPRINT_MISMATCH"),
+        (REJECTED, "VECTOR_NOT_FINITE"),
+        (REJECTED, "VECTOR_WRONG_DIMENSION"),
+    ]
+    reply = await search(stub, pb.Term(vector=given), k=1)
+    assert ids(reply) == [f"{atlas}-11"]
+    assert reply.results[0].score == pytest.approx(1, abs=1e-5)
+
+
+async def test_images_come_in_three_forms(stub: Stub, atlas: str) -> None:
+    jpeg = picture(40, "JPEG", 300)
+    await upsert(stub, parts(record(f"{atlas}-01"), jpeg))
+    assert await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_ORIGINAL) == ("image/jpeg", jpeg)
+    media_type, thumbnail = await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_THUMBNAIL)
+    assert media_type == "image/webp"
+    assert max(Image.open(io.BytesIO(thumbnail)).size) == 256
+    media_type, shown = await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_DISPLAY)
+    assert media_type == "image/png"
+    assert Image.open(io.BytesIO(shown)).size == (300, 300)
+
+
+async def test_a_large_image_travels_in_pieces(stub: Stub, atlas: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (900, 900, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    assert len(buffer.getvalue()) > 2 * 2**20
+    [outcome] = await upsert(stub, parts(record(f"{atlas}-02"), buffer.getvalue()))
+    assert outcome.state == UPDATED
+    assert await image_of(stub, f"{atlas}-02", pb.IMAGE_VARIANT_ORIGINAL) == ("image/png", buffer.getvalue())
+
+
+async def test_facets_are_counted_under_a_filter(stub: Stub, atlas: str) -> None:
+    where = {"plane": pb.StringList(values=["axial", "coronal"])}
+    reply = await invoke(stub.ListFacets, rpb.RetrieverServiceListFacetsRequest(where=where), timeout_s=10)
+    counts = {facet.name: {value.value: value.count for value in facet.values} for facet in reply.facets}
+    assert counts == {"plane": {"axial": 4, "coronal": 4}, "licence": {"cc0-1.0": 8}}
+
+
+async def test_flags_count_on_the_record(stub: Stub, atlas: str) -> None:
+    request = rpb.RetrieverServiceFlagRecordRequest(record_id=f"{atlas}-06", reason="wrong-caption", comment="left?")
+    flag = (await invoke(stub.FlagRecord, request, timeout_s=10)).flag
+    got = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=f"{atlas}-06"), timeout_s=10)
+    assert got.record.flags == 1
+    listed = await invoke(stub.ListFlags, rpb.RetrieverServiceListFlagsRequest(record_id=f"{atlas}-06"), timeout_s=10)
+    assert list(listed.flags) == [flag]
+
+
+async def test_deleting_removes_an_image_that_nobody_else_shows(stub: Stub) -> None:
+    await upsert(stub, parts(record("one"), picture(77)), parts(record("two"), picture(77)))
+
+    async def delete(id_: str) -> int:
+        return (await invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=[id_, "none"]), timeout_s=10)).deleted
+
+    assert await delete("one") == 1
+    assert (await image_of(stub, "two", pb.IMAGE_VARIANT_ORIGINAL))[1] == picture(77)
+    assert await delete("two") == 1
+    assert await delete("two") == 0
+    [outcome] = await upsert(stub, parts(record("two")))
+    assert outcome.error.code == "IMAGE_EMPTY"
+
+
+def bomb(width: int, height: int) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    body = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+TEXT = pb.Term(text="axial section")
+BAD_IMAGES = {
+    "IMAGE_EMPTY": b"",
+    "IMAGE_TOO_SMALL": bomb(1, 1),
+    "IMAGE_UNREADABLE": picture(1, "JPEG", 300)[:1000],
+    "IMAGE_TOO_MANY_PIXELS": bomb(60_000, 60_000),
+    "IMAGE_FORMAT_UNSUPPORTED": b"%PDF-1.7\n" + bytes(500),
+    "IMAGE_TOO_LARGE": b"\x89PNG\r\n\x1a\n" + bytes(20 * 2**20),
+}
+BAD_QUERIES: list[tuple[str, Callable[[str, int], pb.Query]]] = [
+    ("EMPTY_QUERY", lambda *_: pb.Query()),
+    ("TERM_EMPTY", lambda *_: pb.Query(terms=[pb.Term()])),
+    ("TERM_EMPTY", lambda *_: pb.Query(terms=[pb.Term(text=" ")])),
+    ("TEXT_TOO_LONG", lambda *_: pb.Query(terms=[pb.Term(text="a" * 10_000)])),
+    ("K_OUT_OF_RANGE", lambda *_: pb.Query(terms=[TEXT], k=0)),
+    ("K_OUT_OF_RANGE", lambda *_: pb.Query(terms=[TEXT], k=-5)),
+    ("K_OUT_OF_RANGE", lambda *_: pb.Query(terms=[TEXT], k=10**9)),
+    ("TOO_MANY_TERMS", lambda *_: pb.Query(terms=[TEXT] * 17)),
+    ("QUERY_CANCELS_OUT", lambda *_: pb.Query(terms=[TEXT, pb.Term(text="axial section", weight=-1)])),
+    ("WEIGHT_NOT_FINITE", lambda *_: pb.Query(terms=[pb.Term(text="a", weight=math.nan)])),
+    ("WEIGHT_NOT_FINITE", lambda *_: pb.Query(terms=[pb.Term(text="a", weight=math.inf)])),
+    ("WEIGHTS_ALL_ZERO", lambda *_: pb.Query(terms=[pb.Term(text="a", weight=0)])),
+    ("VECTOR_WRONG_DIMENSION", lambda *_: pb.Query(terms=[pb.Term(vector=pb.Vector(values=[1, 2]))])),
+    ("VECTOR_NOT_FINITE", lambda _, d: pb.Query(terms=[pb.Term(vector=pb.Vector(values=[math.nan] * d))])),
+    ("VECTOR_NOT_FINITE", lambda _, d: pb.Query(terms=[pb.Term(vector=pb.Vector(values=[math.inf] * d))])),
+    ("VECTOR_ZERO", lambda _, d: pb.Query(terms=[pb.Term(vector=pb.Vector(values=[0.0] * d))])),
+    ("MIN_SCORE_OUT_OF_RANGE", lambda *_: pb.Query(terms=[TEXT], min_score=math.nan)),
+    ("PAGE_TOKEN_INVALID", lambda *_: pb.Query(terms=[TEXT], page_token="AAAA")),
+    ("FACET_UNKNOWN", lambda *_: pb.Query(terms=[TEXT], where={"colour": pb.StringList(values=["red"])})),
+    ("FACET_VALUE_INVALID", lambda *_: pb.Query(terms=[TEXT], where={"plane": pb.StringList()})),
+    ("ID_INVALID", lambda *_: pb.Query(terms=[pb.Term(id="../../etc/passwd")])),
+    ("ID_INVALID", lambda *_: pb.Query(terms=[TEXT], exclude_ids=["../x"])),
+    ("RECORD_NOT_FOUND", lambda *_: pb.Query(terms=[pb.Term(id="no-such-record")])),
+    ("REQUEST_MALFORMED", lambda *_: pb.Query(terms=[TEXT], vectors=9)),
+    *((code, lambda *_, data=data: pb.Query(terms=[pb.Term(image=data)])) for code, data in BAD_IMAGES.items()),
+]
+
+
+async def code_of(call: Awaitable[object]) -> str:
+    with pytest.raises(MirageError) as caught:
+        await call
+    return caught.value.code
+
+
+@pytest.mark.parametrize(("code", "make"), BAD_QUERIES, ids=[f"{n}-{code}" for n, (code, _) in enumerate(BAD_QUERIES)])
+async def test_a_bad_query_gets_its_error_and_the_next_good_one_an_answer(
+    stub: Stub, atlas: str, code: str, make: Callable[[str, int], pb.Query]
+) -> None:
+    query = make(atlas, (await collection(stub)).dimension)
+    request = rpb.RetrieverServiceSearchRequest(query=query)
+    assert await code_of(invoke(stub.Search, request, timeout_s=30)) == code
+    assert len(ids(await search(stub, TEXT, k=3))) == 3
+
+
+async def test_a_page_token_of_another_query_is_refused(stub: Stub, atlas: str) -> None:
+    token = (await search(stub, TEXT, k=3)).next_page_token
+    assert await code_of(search(stub, pb.Term(text="coronal section"), k=3, page_token=token)) == "PAGE_TOKEN_INVALID"
+    assert await code_of(search(stub, TEXT, k=3, min_score=0, page_token=token)) == "PAGE_TOKEN_INVALID"
+
+
+BAD_RECORDS: list[tuple[str, Callable[[], list[Part]]]] = [
+    ("ID_INVALID", lambda: parts(record("../x"), picture(1))),
+    ("ID_INVALID", lambda: parts(record(""), picture(1))),
+    ("RECORD_INVALID", lambda: parts(record("bad", ""), picture(1))),
+    ("CAPTION_TOO_LONG", lambda: parts(record("bad", "a" * 20_001), picture(1))),
+    ("FACET_UNKNOWN", lambda: parts(record("bad", colour="red"), picture(1))),
+    ("FACET_VALUE_INVALID", lambda: parts(record("bad", plane="Axial"), picture(1))),
+    ("SYNTHETIC_REFUSED", lambda: parts(record("bad", synthetic="generated"), picture(1))),
+    *((code, lambda data=data: parts(record("bad"), data)) for code, data in BAD_IMAGES.items()),
+]
+
+
+@pytest.mark.parametrize(("code", "make"), BAD_RECORDS, ids=[f"{n}-{code}" for n, (code, _) in enumerate(BAD_RECORDS)])
+async def test_a_bad_record_is_rejected_and_its_neighbours_are_kept(
+    stub: Stub, code: str, make: Callable[[], list[Part]]
+) -> None:
+    outcomes = await upsert(stub, parts(record("before"), picture(1)), make(), parts(record("after"), picture(2)))
+    assert [outcome.state for outcome in outcomes] == [CREATED, REJECTED, CREATED]
+    assert outcomes[1].error.code == code
+    request = rpb.RetrieverServiceDeleteRequest(ids=["before", "after"])
+    assert (await invoke(stub.Delete, request, timeout_s=10)).deleted == 2
+    assert (await collection(stub)).records == 0
+
+
+async def test_a_stream_that_is_no_upsert_is_refused(stub: Stub) -> None:
+    chunk = Part(part=pb.RecordPart(image_chunk=b"x"))
+    assert await code_of(upsert(stub, [chunk])) == "UPSERT_OUT_OF_ORDER"
+    assert await code_of(upsert(stub, [Part()])) == "REQUEST_MALFORMED"
+    large = Part(part=pb.RecordPart(image_chunk=bytes(2**20 + 1)))
+    assert await code_of(upsert(stub, parts(record("a")), [large])) == "REQUEST_MALFORMED"
+    assert await upsert(stub) == []
+
+
+@pytest.mark.parametrize("id_", ["../x", "..", "a/../b", "%2e%2e", "", "a" * 129, "-a"])
+async def test_an_id_is_an_id_everywhere(stub: Stub, id_: str) -> None:
+    calls: list[Awaitable[object]] = [
+        invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=id_), timeout_s=10),
+        image_of(stub, id_, pb.IMAGE_VARIANT_ORIGINAL),
+        invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=[id_]), timeout_s=10),
+        invoke(stub.FlagRecord, rpb.RetrieverServiceFlagRecordRequest(record_id=id_, reason="other"), timeout_s=10),
+    ]
+    for call in calls:
+        assert await code_of(call) == "ID_INVALID"
+
+
+async def test_an_unknown_id_is_not_found_everywhere(stub: Stub) -> None:
+    calls: list[Awaitable[object]] = [
+        invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id="none"), timeout_s=10),
+        image_of(stub, "none", pb.IMAGE_VARIANT_THUMBNAIL),
+        invoke(stub.FlagRecord, rpb.RetrieverServiceFlagRecordRequest(record_id="none", reason="other"), timeout_s=10),
+    ]
+    for call in calls:
+        assert await code_of(call) == "RECORD_NOT_FOUND"
+
+
+async def test_counts_have_limits(stub: Stub) -> None:
+    many = rpb.RetrieverServiceDeleteRequest(ids=[f"i{n}" for n in range(1_001)])
+    assert await code_of(invoke(stub.Delete, many, timeout_s=10)) == "TOO_MANY_ITEMS"
+    none = rpb.RetrieverServiceDeleteRequest()
+    assert await code_of(invoke(stub.Delete, none, timeout_s=10)) == "TOO_MANY_ITEMS"
+    facets = rpb.RetrieverServiceListFacetsRequest(limit=0)
+    assert await code_of(invoke(stub.ListFacets, facets, timeout_s=10)) == "K_OUT_OF_RANGE"
+    flags = rpb.RetrieverServiceListFlagsRequest(limit=1_001)
+    assert await code_of(invoke(stub.ListFlags, flags, timeout_s=10)) == "K_OUT_OF_RANGE"
