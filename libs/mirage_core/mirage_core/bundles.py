@@ -93,10 +93,11 @@ class Thresholds(_Frozen):
 
 
 class MatchThresholds(_Frozen):
-    """Thresholds by kind of query, and what was measured when they were set."""
+    """Thresholds by kind of query (one text, one image, a sum of terms), and what was measured when they were set."""
 
     text: Thresholds | None = None
     image: Thresholds | None = None
+    arithmetic: Thresholds | None = None
     measured: Mapping[str, Any] = Field(default_factory=dict)
 
 

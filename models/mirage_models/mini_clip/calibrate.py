@@ -23,7 +23,7 @@ from mirage_atlas.demo.render import Renderer
 from mirage_atlas.demo.sections import SectionSpec
 from mirage_models.mini_clip.batches import negative
 from mirage_models.mini_clip.encoders import CheckpointEncoder, Encoder, Vectors
-from mirage_models.mini_clip.heldout import atlas_gallery, held_out_gallery, pictures, text_queries
+from mirage_models.mini_clip.heldout import atlas_gallery, held_out_gallery, pictures, shift_queries, text_queries
 from mirage_models.mini_clip.offatlas import phrase
 from mirage_models.mini_clip.queries import attribute_query
 from mirage_models.mini_clip.samples import sample_query
@@ -108,6 +108,18 @@ def sample_pictures(folder: Path) -> list[Image.Image]:
     return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]
 
 
+def arithmetic_queries(
+    encoder: Encoder, specs: list[SectionSpec], outside: list[str], rng: np.random.Generator
+) -> tuple[Vectors, Vectors]:
+    """`q - minus + plus` of the atlas and off it: the same shifts applied to queries that belong and to ones that do not."""
+    shifts = [shift for _, shift in shift_queries(specs, len(outside), rng)]
+    terms = encoder.texts([text for shift in shifts for text in (shift.base.text, shift.minus, shift.plus)])
+    base, minus, plus = terms.reshape(len(shifts), 3, -1).transpose(1, 0, 2)
+    sums = (base - minus + plus, encoder.texts(outside) - minus + plus)
+    inside_unit, outside_unit = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in sums)
+    return inside_unit, outside_unit
+
+
 def main() -> int:
     """Calibrate one checkpoint against the demonstration atlas with its samples."""
     parser = argparse.ArgumentParser(description="Calibrate the match thresholds of the mini CLIP.")
@@ -130,6 +142,8 @@ def main() -> int:
     asked += [attribute_query(rng).text for _ in range(250)] + [sample_query(rng).text for _ in range(250)]
     outside = sorted({phrase(rng, held_out=True) for _ in range(2400)})
     text = calibrated(top_cosines(encoder.texts(asked), gallery), top_cosines(encoder.texts(outside), gallery))
+    sums = arithmetic_queries(encoder, atlas, outside, rng)
+    arithmetic = calibrated(*(top_cosines(each, gallery) for each in sums))
     others = [between_levels(spec, rng) for spec in held_out_gallery(template, 400)]
     inside_images = encoder.images([varied(picture, rng) for picture in pictures(renderer, others)])
     computed = [Image.fromarray((negative(rng) * 255).astype(np.uint8)).convert("RGB") for _ in range(300)]
@@ -137,8 +151,9 @@ def main() -> int:
         Image.open(path).convert("RGB") for folder in arguments.pictures for path in sorted(folder.glob("*.webp"))[:400]
     ]
     image = calibrated(top_cosines(inside_images, gallery), top_cosines(encoder.images(computed + real), gallery))
-    report = {name: {"good": c.good, "weak": c.weak} for name, c in (("text", text), ("image", image))} | {
-        "measured": {"text": text.measured, "image": image.measured}
+    kinds = {"text": text, "image": image, "arithmetic": arithmetic}
+    report = {name: {"good": c.good, "weak": c.weak} for name, c in kinds.items()} | {
+        "measured": {name: c.measured for name, c in kinds.items()}
     }
     arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
