@@ -74,7 +74,7 @@ def make_engine(settings: RetrieverSettings) -> Engine:
 async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncExitStack) -> None:
     """Adds the servicer, listens, opens the collection and turns health to SERVING once there is one.
 
-    With a collection that exists the retriever serves without waiting for the encoder: searches by id and vector need
+    With records in the collection the retriever serves without waiting for the encoder: searches by id and vector need
     none. A first start waits for it, since the collection takes its model's fingerprint and dimension.
     """
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,8 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
     server.add(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, NAME)
     await server.start()
     stack.push_async_callback(engine.close)
-    if await atlas.open():
+    # An empty collection may still be made anew for the encoder's model.
+    if await atlas.open() and (await engine.status()).records:
         await server.set_serving(NAME, serving=True)
     watching = asyncio.create_task(_follow_encoder(atlas, encoder, server))
     stack.callback(watching.cancel)

@@ -4,15 +4,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from PIL import Image
 
 from mirage.v1 import retriever_pb2_grpc
 from mirage_core.channels import open_channel
+from mirage_core.imaging import encode_png
 from mirage_models.paths import mini_clip_bundle
 
 START_S = 60.0
@@ -69,3 +71,26 @@ def retriever(encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 async def stub(retriever: str) -> AsyncIterator[retriever_pb2_grpc.RetrieverServiceStub]:
     async with open_channel(retriever, idempotent={}) as channel:
         yield retriever_pb2_grpc.RetrieverServiceStub(channel)
+
+
+@pytest.fixture
+def services() -> Iterator[Callable[..., str]]:
+    """Starts services for one test and ends them after it; each call gives an address that serves."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def serve(module: str, folder: Path, **settings: object) -> str:
+        address, process = start(module, folder, **settings)
+        processes.append(process)
+        wait_until_serving(address, process)
+        return address
+
+    yield serve
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait(30)
+
+
+@pytest.fixture
+def png() -> bytes:
+    return encode_png(Image.radial_gradient("L").convert("RGB"))
