@@ -24,7 +24,7 @@ HELD_OUT_STEP_MM = 4
 
 SIDE_PX = 120
 PATCH_PX = 12
-LESION_SHARE = 0.58
+LESION_SHARE = 0.68
 NEGATIVE_SHARE = 0.08
 SAMPLE_SHARE = 0.08
 
@@ -72,6 +72,8 @@ class SectionSource:
         """The same section but for one attribute: contrast, side, signal, lesion or plane."""
         kind = int(rng.integers(5))
         lesion = spec.lesion
+        if lesion and spec.plane != "sagittal" and rng.random() < 0.4:
+            return mirrored(spec)
         if kind == 0 or (lesion is None and kind in (2, 3)):
             others: list[Sequence] = [s for s in SEQUENCES if s != spec.sequence]
             return replace(spec, sequence=others[int(rng.integers(2))])

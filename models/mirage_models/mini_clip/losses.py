@@ -116,6 +116,14 @@ def patch_loss(heads: Heads, tokens: Tensor, shares: Tensor) -> Tensor:
     return (each * (1.0 + 9.0 * (shares > 0.1))).mean()
 
 
+def lesion_side_loss(heads: Heads, unit: Tensor, table: ImageTable) -> Tensor:
+    """Cross entropy of left against right from images with a lesion off the sagittal plane, where nothing else shows a side."""
+    rows = torch.from_numpy((table.lesion == 1) & (table.plane >= 0) & (table.plane != PLANES.index("sagittal")))
+    if not bool(rows.any()):
+        return unit.new_zeros(())
+    return functional.cross_entropy(heads(unit[rows])["side"][:, :2], torch.from_numpy(table.side)[rows])
+
+
 def spot_loss(heads: Heads, tokens: Tensor, shares: Tensor, targets: Targets) -> Tensor:
     """Cross entropy of side, lobe and signal read from the patches that the lesion covers, so that they carry where they lie."""
     rows = (shares.sum(dim=1) > 0.2) & (targets.groups["lesion"] == 1)

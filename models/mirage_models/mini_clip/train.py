@@ -169,6 +169,7 @@ class Trainer:
             "image": 0.5 * losses.contrast_loss(cosines[: len(claims)].T, truths[: len(claims)].T, scale),
             "sigmoid": 2.0 * losses.sigmoid_loss(cosines, truths, self.heads),
             "image_heads": 0.5 * losses.attribute_loss(self.heads, images, image_targets),
+            "lesion_side": 3.0 * losses.lesion_side_loss(self.heads, images, table),
             "spot": 0.5 * losses.spot_loss(self.heads, tokens.float(), shares, image_targets),
             "text_heads": 0.3 * losses.attribute_loss(self.heads, texts, losses.text_targets(claims)),
             "patches": 4.0 * losses.patch_loss(self.heads, tokens.float(), shares),
