@@ -129,7 +129,11 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     async def ListFlags(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError
 
-    EncodeText = EncodeImage = EncodeImages = ListFlags
+    EncodeText = EncodeImage = ListFlags
+
+    async def EncodeImages(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        raise NotImplementedError
+        yield
 
 
 @dataclass
