@@ -122,5 +122,6 @@ def settings_table(settings: type[ServiceSettings]) -> str:
         alias = field.validation_alias
         variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{prefix}{name.upper()}"
         default = "" if field.default_factory or field.default is None else str(field.get_default())
-        lines.append(f"| `{variable}` | {f'`{default}`' if default else ''} | {field.description or ''} |")
+        shown = "required" if field.is_required() else f"`{default}`" if default else ""
+        lines.append(f"| `{variable}` | {shown} | {field.description or ''} |")
     return "\n".join(lines) + "\n"
