@@ -52,7 +52,7 @@ def save_references(path: Path, references: References) -> None:
 def load_references(path: Path) -> References:
     """Read what `save_references` wrote; raises BUNDLE_INVALID where it is something else."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = sorted(name for name in archive.files if name.startswith("image_") and name != "image_vectors")
             if len(names) > _ITEMS:
                 raise ValueError(len(names))
