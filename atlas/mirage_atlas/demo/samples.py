@@ -179,7 +179,7 @@ def sample_picture(sample: Sample, data: bytes) -> bytes:
     image = image.crop(box)
     image.thumbnail((LONGEST_PX, LONGEST_PX))
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
