@@ -20,6 +20,10 @@ from mirage_launcher.supervisor import Supervisor
 START_S = 180.0
 POLL_S = 0.05
 LOG_CHECK_S = 20.0
+OTHER_MODEL = (
+    "the atlas was indexed with another model than the one that runs: searches by text and image are refused. "
+    "Start that model with --models, or index the atlas again in another --data directory"
+)
 
 
 class Launch:
@@ -89,6 +93,9 @@ class Launch:
             self._note(waiting_for=answer.missing)
             await asyncio.sleep(POLL_S)
         self._note(waiting_for=())
+        if not await asyncio.to_thread(readiness.model_fits, port, key=plan.key):
+            self._note(phase="ready", remarks=(*plan.remarks, OTHER_MODEL))
+            return
         demo = DemoIndex(self._folders, plan)
         if self._demo and demo.is_due():
             self._note(phase="indexing", index=IndexState())

@@ -1,8 +1,11 @@
-"""Asks the gateway whether all that it depends on is ready."""
+"""Asks the gateway whether all that it depends on is ready, and fits together."""
 
 import http.client
 import json
 from dataclasses import dataclass
+from typing import Any
+
+_REPLY_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -15,21 +18,37 @@ class Readiness:
 
 def ask(port: int, *, timeout_s: float = 2.0) -> Readiness:
     """GET /readyz on this machine. A gateway that does not answer is itself what is missing."""
+    status, document = _get(port, "/readyz", timeout_s=timeout_s)
+    if status == 200:
+        return Readiness(True)
+    dependencies = document.get("dependencies")
+    if not isinstance(dependencies, dict):
+        return Readiness(False, ("gateway",))
+    return Readiness(False, tuple(name for name, state in dependencies.items() if state != "serving"))
+
+
+def model_fits(port: int, *, key: str = "", timeout_s: float = 5.0) -> bool:
+    """False where the atlas was indexed with another model than the one that runs; True also where nobody can tell."""
+    _, collection = _get(port, "/v1/collection", key=key, timeout_s=timeout_s)
+    _, models = _get(port, "/v1/models", key=key, timeout_s=timeout_s)
+    running = [model for model in models.get("models", []) if model.get("task") == "encode"]
+    if not (running and collection.get("records")):
+        return True
+    return bool(collection.get("fingerprint") == running[0].get("fingerprint"))
+
+
+def _get(port: int, path: str, *, key: str = "", timeout_s: float) -> tuple[int, dict[str, Any]]:
+    """Status and JSON object of an answer; 0 where there is none, {} where it is no JSON object."""
+    # The standard library's client: the launcher stays in memory for as long as the services run.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
         response = connection.getresponse()
-        body = response.read(64 * 1024)
+        document = json.loads(response.read(_REPLY_BYTES))
     except (OSError, http.client.HTTPException):
-        return Readiness(False, ("gateway",))
+        return 0, {}
+    except ValueError:
+        return response.status, {}
     finally:
         connection.close()
-    return Readiness(True) if response.status == 200 else Readiness(False, _missing(body))
-
-
-def _missing(body: bytes) -> tuple[str, ...]:
-    try:
-        dependencies = json.loads(body)["dependencies"]
-        return tuple(name for name, state in dependencies.items() if state != "serving")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return ("gateway",)
+    return response.status, document if isinstance(document, dict) else {}

@@ -9,6 +9,7 @@ from mirage.replies import Collection, Model
 from mirage_launcher import lock, processes
 from mirage_launcher.folders import Folders
 from mirage_launcher.health import health
+from mirage_launcher.launch import OTHER_MODEL
 from mirage_launcher.state import Running, ServiceState, State
 
 
@@ -64,6 +65,8 @@ def read_status(data: Path | None) -> Status:
     collection, model, remarks = _ask(state.url)
     if not supervised:
         remarks = (*remarks, "the launcher is gone: `mirage up` takes over, `mirage down` stops the services")
+    if collection and model and collection.records and collection.fingerprint != model.fingerprint:
+        remarks = (*remarks, OTHER_MODEL)
     if state.index and state.index.problem:
         remarks = (*remarks, f"the demonstration atlas is incomplete: {state.index.problem}")
     return Status(

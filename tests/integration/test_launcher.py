@@ -1,0 +1,280 @@
+"""`mirage up`, `down` and `status` with the real services: crashes, takeovers, refusals, an interrupted first start."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mirage.client import Client
+from mirage.errors import ApiError, ClientError
+from mirage.indexing import Indexer
+from mirage_atlas.readers import open_reader
+from mirage_launcher import ports, processes
+from mirage_launcher.bundles import find_bundle
+from mirage_launcher.demo import read_mark
+from mirage_launcher.folders import Folders
+from mirage_launcher.services import ENCODER_PORT
+from mirage_launcher.state import State
+
+START_S = 400.0
+RECORDS = 3
+
+
+@dataclass
+class Machine:
+    """One data directory, and the command line on it."""
+
+    data: Path
+    port: int
+    grpc_port: int
+    models: str
+    foreground: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def folders(self) -> Folders:
+        return Folders.at(self.data)
+
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "mirage.cli", verb, "--data", str(self.data), *arguments]
+
+    def run(self, verb: str, *arguments: str) -> tuple[int, Any]:
+        """Exit code and JSON of a verb."""
+        done = subprocess.run(
+            self.command(verb, "--json", *arguments), capture_output=True, text=True, timeout=START_S, check=False
+        )
+        return done.returncode, json.loads(done.stdout)
+
+    @property
+    def up_options(self) -> list[str]:
+        return ["--models", self.models, "--port", str(self.port), "--grpc-port", str(self.grpc_port)]
+
+    def up(self, *more: str) -> tuple[int, Any]:
+        return self.run("up", "--detach", *self.up_options, *more)
+
+    def up_here(self, *more: str) -> "subprocess.Popen[bytes]":
+        """Starts `mirage up` in the foreground and does not wait for it."""
+        child = subprocess.Popen(self.command("up", *self.up_options, *more), stdout=subprocess.DEVNULL)
+        self.foreground.append(child)
+        return child
+
+    def state(self) -> State:
+        state = State.read(self.folders.state)
+        assert state is not None
+        return state
+
+    def pid(self, service: str) -> int | None:
+        """The process of a service, None while it is down."""
+        process = next(one.process for one in self.state().services if one.name == service)
+        return process.pid if process else None
+
+    def searches(self) -> bool:
+        try:
+            with Client(f"http://127.0.0.1:{self.port}", timeout_s=10) as client:
+                return client.search("axial T1 brain MRI", k=1).query.tokens > 0
+        except ClientError:
+            return False
+
+    def left(self) -> list[int]:
+        """Processes of this data directory that still run."""
+        return [process.pid for process in processes.marked(self.folders.root)]
+
+
+def make_machine(data: Path, models: str) -> Machine:
+    port = ports.any_free()
+    return Machine(data, port, ports.any_free(taken=frozenset({port})), models)
+
+
+def clear(machine: Machine) -> None:
+    """Ends what a test has left, and checks that nothing of it stays."""
+    for child in machine.foreground:
+        child.terminate()
+        child.wait(timeout=60)
+    subprocess.run(machine.command("down"), check=True, timeout=120, stdout=subprocess.DEVNULL)
+    assert machine.left() == []
+
+
+@pytest.fixture
+def machine(tmp_path: Path, models: str) -> Iterator[Machine]:
+    """A data directory of the test's own in which nothing runs yet."""
+    made = make_machine(tmp_path / "data", models)
+    yield made
+    clear(made)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, models: str) -> Iterator[Machine]:
+    """An empty atlas that is up, started while another program had the encoder's usual port."""
+    made = make_machine(tmp_path_factory.mktemp("running"), models)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Where the port is taken already, that program is the other one.
+        with suppress(OSError):
+            other.bind(("127.0.0.1", ENCODER_PORT))
+            other.listen()
+        assert made.up("--no-demo")[0] == 0
+    yield made
+    clear(made)
+
+
+def fill(machine: Machine) -> None:
+    """Stores a few records."""
+    with Client(f"http://127.0.0.1:{machine.port}", timeout_s=60) as client:
+        assert Indexer(client).run(islice(open_reader("demo").read(), RECORDS)).created == RECORDS
+
+
+def until(condition: Callable[[], bool], *, within_s: float = START_S) -> None:
+    """Waits for a condition that another process brings about."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_a_machine_is_started_asked_and_stopped(machine: Machine) -> None:
+    code, started = machine.up("--no-demo")
+    assert (code, started["phase"]) == (0, "ready")
+    assert machine.searches()
+    code, status = machine.run("status")
+    assert (code, status["healthy"], status["records"]) == (0, True, 0)
+    assert machine.run("down") == (0, {"stopped": True})
+    assert machine.left() == []
+    code, status = machine.run("status")
+    assert (code, status["phase"]) == (1, "down")
+    assert machine.run("down") == (0, {"stopped": False})
+
+
+def test_a_port_that_is_not_the_gateways_is_gone_around(running: Machine) -> None:
+    assert running.searches()
+    assert any(str(ENCODER_PORT) in remark for remark in running.state().remarks)
+    assert all(one.address != f"127.0.0.1:{ENCODER_PORT}" for one in running.state().services)
+
+
+@pytest.mark.parametrize("service", ["encoder", "retriever", "gateway"])
+def test_a_service_that_is_killed_comes_back(running: Machine, service: str) -> None:
+    until(running.searches)
+    before = running.pid(service)
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    until(lambda: running.pid(service) not in (None, before))
+    until(running.searches)
+    assert [one.restarts for one in running.state().services if one.name == service] == [1]
+
+
+def test_what_a_killed_launcher_leaves_is_taken_over_by_the_next(machine: Machine) -> None:
+    machine.up("--no-demo")
+    fill(machine)
+    before = machine.left()
+    os.kill(machine.state().launcher.pid, signal.SIGKILL)
+    until(lambda: machine.run("status")[1]["phase"] == "abandoned")
+    assert psutil.pid_exists(before[0]), "the services outlive their launcher"
+    code, started = machine.up("--no-demo")
+    assert (code, started["phase"]) == (0, "ready")
+    assert not set(before) & set(machine.left())
+    assert machine.run("status")[1]["records"] == RECORDS
+
+
+def test_down_stops_what_a_killed_launcher_leaves(machine: Machine) -> None:
+    machine.up("--no-demo")
+    os.kill(machine.state().launcher.pid, signal.SIGKILL)
+    assert machine.run("down") == (0, {"stopped": True})
+    assert machine.left() == []
+
+
+def test_ctrl_c_during_the_start_leaves_nothing(machine: Machine) -> None:
+    child = machine.up_here("--no-demo")
+    until(lambda: machine.folders.state.exists() and bool(machine.left()))
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=60) == 0
+    assert machine.left() == []
+
+
+@pytest.mark.parametrize(("option", "given"), [("--port", "port"), ("--grpc-port", "grpc_port")])
+def test_a_taken_port_is_said_with_the_option_that_changes_it(machine: Machine, option: str, given: str) -> None:
+    with socket.create_server(("127.0.0.1", getattr(machine, given))):
+        code, problem = machine.up()
+    assert (code, problem["code"]) == (1, "PORT_TAKEN")
+    assert option in problem["detail"]
+    assert machine.left() == []
+
+
+def test_a_broken_bundle_is_told_with_the_encoders_own_words(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "manifest.json").write_text("{}")
+    machine.models = str(tmp_path / "models")
+    code, problem = machine.up("--no-demo")
+    assert (code, problem["code"]) == (1, "LAUNCH_FAILED")
+    assert "the encoder ended" in problem["detail"]
+    assert "BUNDLE_INVALID" in problem["detail"]
+    assert machine.left() == []
+
+
+def test_directories_that_cannot_be_used_are_refused(machine: Machine, tmp_path: Path) -> None:
+    machine.models = str(tmp_path / "nowhere")
+    code, problem = machine.up()
+    assert (code, problem["code"]) == (1, "LAUNCH_FAILED")
+    (tmp_path / "empty").mkdir()
+    machine.models = str(tmp_path / "empty")
+    assert "no bundle" in machine.up()[1]["detail"]
+
+
+def test_an_atlas_of_another_model_is_said_at_the_start_and_by_status(machine: Machine, tmp_path: Path) -> None:
+    machine.up("--no-demo")
+    fill(machine)
+    machine.run("down")
+    # The same towers behind another preprocessing are another model.
+    shutil.copytree(find_bundle(machine.models), tmp_path / "other")
+    manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
+    manifest["image"]["mean"][0] += 0.1
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps(manifest))
+    machine.models = str(tmp_path / "other")
+    code, started = machine.up()
+    assert code == 0
+    assert any("another model" in remark for remark in started["remarks"])
+    assert any("another model" in remark for remark in machine.run("status")[1]["remarks"])
+    with Client(f"http://127.0.0.1:{machine.port}") as client, pytest.raises(ApiError) as caught:
+        client.search("axial T1 brain MRI")
+    assert caught.value.code == "FINGERPRINT_MISMATCH"
+
+
+def test_with_keys_set_every_call_needs_one_and_the_services_have_theirs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIRAGE_API_KEYS", "teacher:a-key-of-some-length")
+    assert machine.up("--no-demo")[0] == 0
+    assert not machine.searches()
+    monkeypatch.setenv("MIRAGE_API_KEY", "a-key-of-some-length")
+    assert machine.searches()
+    assert "a-key-of-some-length" not in machine.folders.state.read_text()
+    for log in machine.folders.logs.iterdir():
+        assert "a-key-of-some-length" not in log.read_text()
+
+
+def test_an_interrupted_first_start_goes_on_where_it_was(machine: Machine) -> None:
+    child = machine.up_here()
+    until(lambda: machine.folders.state.exists() and (index := machine.state().index) is not None and index.done > 0)
+    assert machine.searches(), "the page answers while the atlas is being built"
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=60) == 0
+    assert machine.left() == []
+    assert read_mark(machine.folders.demo_mark)["finished"] is False
+    code, started = machine.up()
+    assert code == 0
+    assert started["index"]["finished"]
+    assert read_mark(machine.folders.demo_mark)["finished"] is True
+    with Client(f"http://127.0.0.1:{machine.port}") as client:
+        assert client.collection().records == started["index"]["total"] > 1000
+    machine.run("down")
+    assert machine.up()[1]["index"] is None, "the atlas is not built twice"
