@@ -44,9 +44,12 @@ class GatewaySettings(ServiceSettings):
     )
     body_timeout_s: float = Field(30.0, gt=0, le=3600, description="Time in which a JSON body must have arrived.")
     allowed_hosts: Names = Field(
-        (), description="Names beside localhost that the Host header may hold where no keys are set, or `*`."
+        default_factory=tuple,
+        description="Names beside localhost that the Host header may hold where no keys are set, or `*`.",
     )
-    cors_origins: Names = Field((), description="Origins whose pages may call this server; none where empty.")
+    cors_origins: Names = Field(
+        default_factory=tuple, description="Origins whose pages may call this server; none where empty."
+    )
 
     @model_validator(mode="after")
     def _an_internet_address(self) -> Self:

@@ -17,3 +17,17 @@ export function show(image, url) {
     })
     .catch(() => image.closest(".frame")?.classList.add("broken"));
 }
+
+// Saves a file of the gateway. A plain link does it, but cannot carry a key.
+export async function save(event, url, name) {
+  if (!key.get()) return;
+  event.preventDefault();
+  const response = await request(url).catch(() => null);
+  if (!response) return;
+  const address = URL.createObjectURL(await response.blob());
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(address);
+}

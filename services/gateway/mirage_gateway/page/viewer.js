@@ -42,7 +42,7 @@ function draw() {
         "p",
         { class: "buttons" },
         element("button", { type: "button", class: "button", onclick: similar }, "Find similar"),
-        element("a", { class: "button quiet", href: `${result.image_url.split("?")[0]}?original=1`, download: result.id }, "Original file"),
+        original(result),
       ),
     ),
     element(
@@ -54,6 +54,12 @@ function draw() {
       element("button", { type: "button", class: "button quiet close", onclick: close }, "Close"),
     ),
   );
+}
+
+function original({ id, image_url }) {
+  const href = `${image_url.split("?")[0]}?original=1`;
+  const onclick = (event) => images.save(event, href, id);
+  return element("a", { class: "button quiet", href, download: id, onclick }, "Original file");
 }
 
 function fact(name, value) {
