@@ -29,6 +29,7 @@ def main() -> None:
         model = await asyncio.to_thread(
             load_model, settings.bundle, variant=settings.variant, engine=settings.engine, options=engine
         )
+        stack.callback(model.close)
         embedder = Embedder(model, EmbedderOptions(**{name: getattr(settings, name) for name in _EMBEDDER_SETTINGS}))
         stack.push_async_callback(embedder.close)
         await embedder.warm_up()

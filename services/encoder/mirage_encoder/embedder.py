@@ -80,8 +80,10 @@ class Embedder:
             queue_limit=options.image_queue,
             wait_ms=options.batch_wait_ms,
         )
+        # Apart, so that neither kind of request waits for, or is refused because of, the other.
+        self._tokenizing = BoundedExecutor(workers=1, queue_limit=options.text_queue, name="encoder-tokenize")
         self._decoding = BoundedExecutor(
-            workers=options.decoders, queue_limit=options.image_queue + options.text_queue, name="encoder-decode"
+            workers=options.decoders, queue_limit=options.image_queue, name="encoder-decode"
         )
 
     async def warm_up(self) -> None:
@@ -105,7 +107,7 @@ class Embedder:
             tokens = self._tokenize(texts)
         else:
             self._texts.check_room(len(texts))
-            tokens = (await self._decoding.run(self._tokenize, texts)).value
+            tokens = (await self._tokenizing.run(self._tokenize, texts)).value
         known = {each.ids: vector for each in tokens if (vector := self._cache.get(each.ids)) is not None}
         _cache_lookups.labels("hit").inc(sum(each.ids in known for each in tokens))
         missing = list({each.ids: each for each in tokens if each.ids not in known}.values())
@@ -145,11 +147,11 @@ class Embedder:
         return result.value, spent
 
     async def close(self) -> None:
-        """Ends the threads; what waits fails with CANCELLED."""
+        """Ends the threads; what waits fails with CANCELLED. The model stays open: it is the caller's."""
+        self._tokenizing.close()
         self._decoding.close()
         await self._texts.close()
         await self._images.close()
-        self.model.close()
 
     def _tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         return [self.model.tokenizer.tokenize(text) for text in texts]

@@ -1,6 +1,7 @@
 """EncoderService: protobuf to the embedder and back, nothing else."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
@@ -10,11 +11,15 @@ from mirage.v1 import common_pb2, encoder_pb2, encoder_pb2_grpc
 from mirage_core.errors import Code, MirageError
 from mirage_core.vectors import to_proto
 from mirage_encoder.embedder import Embedder, Spent
+from mirage_encoder.engines.base import FloatArray
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 # Images of one stream that are worked on at once; the stream is not read further until one of them is done.
 _STREAM_WINDOW = 8
+_KEY_CHARS = 256
+# A stream waits its turn where a single call would be told to come again, though not for ever.
+_STREAM_PATIENCE_S = 60.0
 
 
 class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
@@ -67,6 +72,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         running: set[asyncio.Task[encoder_pb2.EncodeImagesResponse]] = set()
         try:
             async for request in request_iterator:
+                if len(request.key) > _KEY_CHARS:
+                    raise MirageError(Code.REQUEST_MALFORMED, field="key")
                 running.add(asyncio.create_task(self._encode_one(request)))
                 if len(running) >= _STREAM_WINDOW:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -80,13 +87,23 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def _encode_one(self, request: encoder_pb2.EncodeImagesRequest) -> encoder_pb2.EncodeImagesResponse:
         try:
-            vector, spent = await self._embedder.encode_image(request.image)
+            vector, spent = await self._encode_in_turn(request.image)
         except MirageError as error:
             problem = common_pb2.Problem(code=error.code, message=error.message, metadata=error.metadata)
             return encoder_pb2.EncodeImagesResponse(key=request.key, error=problem, fingerprint=self._fingerprint)
         return encoder_pb2.EncodeImagesResponse(
             key=request.key, vector=to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
         )
+
+    async def _encode_in_turn(self, image: bytes) -> tuple[FloatArray, Spent]:
+        until = time.monotonic() + _STREAM_PATIENCE_S
+        while True:
+            try:
+                return await self._embedder.encode_image(image)
+            except MirageError as error:
+                if error.code is not Code.QUEUE_FULL or time.monotonic() > until:
+                    raise
+                await asyncio.sleep(min(error.retry_after_s or 0.1, 1.0))
 
     async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Context) -> encoder_pb2.GetModelResponse:
         """See protos/mirage/v1/encoder.proto."""

@@ -11,18 +11,9 @@ from mirage_encoder.embedder import Embedder, EmbedderOptions
 from mirage_encoder.model import EncoderModel
 
 
-class _Kept(Embedder):
-    """Leaves the model, which the tests share, open."""
-
-    async def close(self) -> None:
-        self._decoding.close()
-        await self._texts.close()
-        await self._images.close()
-
-
 @pytest.fixture
 async def embedder(model: EncoderModel) -> AsyncIterator[Embedder]:
-    embedder = _Kept(model, EmbedderOptions(text_queue=80, image_queue=4))
+    embedder = Embedder(model, EmbedderOptions(text_queue=80, image_queue=4))
     yield embedder
     await embedder.close()
 
@@ -67,7 +58,7 @@ async def test_tokens_and_truncation_are_told(embedder: Embedder) -> None:
 async def test_vectors_do_not_depend_on_who_else_asks(embedder: Embedder) -> None:
     texts = [f"axial section at level {number} with a lesion" for number in range(24)]
     together = await asyncio.gather(*(embedder.encode_texts([text]) for text in texts))
-    fresh = _Kept(embedder.model, EmbedderOptions())
+    fresh = Embedder(embedder.model, EmbedderOptions())
     try:
         for text, ((crowded,), _) in zip(texts, together, strict=True):
             (alone,), _ = await fresh.encode_texts([text])
