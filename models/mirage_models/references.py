@@ -62,7 +62,7 @@ def load_references(path: Path) -> References:
                 text_vectors=np.asarray(archive["text_vectors"], dtype=np.float32),
                 image_vectors=np.asarray(archive["image_vectors"], dtype=np.float32),
             )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise MirageError(Code.BUNDLE_INVALID, reason="the reference file cannot be read") from error
     if len(references.texts) != len(references.text_vectors) or len(references.images) != len(references.image_vectors):
         raise MirageError(Code.BUNDLE_INVALID, reason="the reference file is not complete")
