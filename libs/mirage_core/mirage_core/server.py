@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mirage_core import channels, limits, telemetry
+from mirage_core.errors import MirageError
 from mirage_core.interceptors import CallInterceptor
 from mirage_core.settings import ServiceSettings
 
@@ -109,8 +110,13 @@ def run_service(
     """
     telemetry.configure_logging(service, level=settings.log_level, form=settings.log_format)
     channels.set_service_key(settings.service_key)
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(_run(settings, setup))
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_run(settings, setup))
+    except MirageError as error:
+        # Something that a person can mend, such as a broken bundle: the log ends with it, not with a traceback.
+        _log.error("cannot start", code=error.code, problem=error.message)
+        raise SystemExit(1) from None
 
 
 async def _run(settings: ServiceSettings, setup: Setup) -> None:
@@ -118,14 +124,16 @@ async def _run(settings: ServiceSettings, setup: Setup) -> None:
         server = GrpcServer(settings)
         stop = asyncio.create_task(server.wait_for_signal())
         ready = asyncio.create_task(_set_up(server, stack, setup))
-        await asyncio.wait((stop, ready), return_when=asyncio.FIRST_COMPLETED)
-        if ready.done():
-            ready.result()
-            await stop
-        else:
-            ready.cancel()
-        _log.info("stopping")
-        await server.stop()
+        try:
+            await asyncio.wait((stop, ready), return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                ready.result()
+                await stop
+            else:
+                ready.cancel()
+        finally:
+            _log.info("stopping")
+            await server.stop()
 
 
 async def _set_up(server: GrpcServer, stack: AsyncExitStack, setup: Setup) -> None:
