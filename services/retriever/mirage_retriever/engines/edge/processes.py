@@ -56,20 +56,21 @@ class SearcherProcess(asyncio.Protocol):
         """Starts a searcher on a shard and waits until it has loaded; raises ProcessLostError where it does not."""
         ours, theirs = socket.socketpair()
         self = cls(path)
-        with ours, theirs:
-            self._process = await _spawn(
-                "searcher", str(path), "--fd", str(theirs.fileno()), pass_fds=(theirs.fileno(),)
-            )
-            ready = self._waiting[0] = asyncio.get_running_loop().create_future()
-            ours.setblocking(False)
-            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours.dup())
+        loop = asyncio.get_running_loop()
+        ready = self._waiting[0] = loop.create_future()
         try:
+            with ours, theirs:
+                self._process = await _spawn(
+                    "searcher", str(path), "--fd", str(theirs.fileno()), pass_fds=(theirs.fileno(),)
+                )
+                ours.setblocking(False)
+                await loop.create_unix_connection(lambda: self, sock=ours.dup())
             await asyncio.wait_for(ready, timeout_s)
         except TimeoutError as error:
-            self.kill()
+            await self.end()
             raise ProcessLostError from error
         except BaseException:
-            self.kill()
+            await self.end()
             raise
         finally:
             del self._waiting[0]
@@ -106,21 +107,25 @@ class SearcherProcess(asyncio.Protocol):
 
     async def leave(self) -> None:
         """Lets it answer what it was asked and then end without writing anything more."""
-        await self._end("leave", timeout_s=30.0)
+        await self._say("leave", timeout_s=30.0)
 
     async def stop(self, *, timeout_s: float) -> None:
         """Flushes and ends it; kills it where that takes longer (its write-ahead log has everything)."""
-        await self._end("stop", timeout_s=timeout_s)
+        await self._say("stop", timeout_s=timeout_s)
 
-    async def _end(self, operation: str, *, timeout_s: float) -> None:
+    async def _say(self, operation: str, *, timeout_s: float) -> None:
         with contextlib.suppress(ProcessLostError, OperationFailedError):
             await self.call(operation, timeout_s=timeout_s)
+        await self.end()
+
+    async def end(self) -> None:
+        """Kills it, where it still runs, and returns when it is gone."""
         self.kill()
         if self._process is not None:
             await self._process.wait()
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Ends it without waiting."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

@@ -168,7 +168,7 @@ class Shard:
                     continue
                 if path != self._generations.current:
                     # A new generation was published while the old one was loading.
-                    searcher.kill()
+                    await searcher.end()
                     continue
                 self._searcher = searcher
                 self._available.set()
@@ -243,7 +243,7 @@ class Shard:
             if builder is not None:
                 await builder.kill()
             if successor is not None:
-                successor.kill()
+                await successor.end()
             if self._generations.current != target:
                 self._generations.clean()
         if predecessor is not None:
