@@ -1,11 +1,15 @@
 """Generations of a shard: directories of which the file CURRENT names the one that holds the truth."""
 
+import contextlib
+import errno
 import re
 import shutil
 from pathlib import Path
 
 from mirage_retriever.files import write_atomically
 
+# What stays free for writes while a generation is built.
+_FREE_BYTES = 512 * 2**20
 _NAME = re.compile(r"g(\d{8})")
 
 
@@ -36,6 +40,17 @@ class Generations:
         """Where the next generation is to be made; nothing is there."""
         taken = [int(match[1]) for entry in self._path.iterdir() if (match := _NAME.fullmatch(entry.name))]
         return self._path / f"g{max(taken, default=0) + 1:08d}"
+
+    def check_room(self) -> None:
+        """Raises OSError where a copy of the current generation, and a graph in it, could fill the disk."""
+        if self._current is None:
+            return
+        size = 0
+        for file in self._current.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # a live shard drops parts of its log
+                size += file.lstat().st_blocks * 512
+        if shutil.disk_usage(self._path).free < 2 * size + _FREE_BYTES:
+            raise OSError(errno.ENOSPC, "no room to build")
 
     def publish(self, generation: Path) -> None:
         """Makes the generation the current one, on the disk when this returns."""

@@ -114,9 +114,11 @@ class SearcherProcess(asyncio.Protocol):
         await self._say("stop", timeout_s=timeout_s)
 
     async def _say(self, operation: str, *, timeout_s: float) -> None:
-        with contextlib.suppress(ProcessLostError, OperationFailedError):
-            await self.call(operation, timeout_s=timeout_s)
-        await self.end()
+        try:
+            with contextlib.suppress(ProcessLostError, OperationFailedError):
+                await self.call(operation, timeout_s=timeout_s)
+        finally:
+            await self.end()
 
     async def end(self) -> None:
         """Kills it, where it still runs, and returns when it is gone."""

@@ -213,6 +213,7 @@ class Shard:
 
     async def rebuild(self) -> None:
         """Builds an optimised generation elsewhere, brings it up to date and puts it in place of the current one."""
+        await asyncio.to_thread(self._generations.check_room)
         started = time.monotonic()
         source, target = self._generations.current, self._generations.prepare()
         builder: BuilderProcess | None = None
