@@ -27,7 +27,7 @@ from mirage_models.mini_clip.heldout import atlas_gallery, held_out_gallery, pic
 from mirage_models.mini_clip.offatlas import phrase
 from mirage_models.mini_clip.queries import attribute_query
 from mirage_models.mini_clip.samples import sample_query
-from mirage_models.mini_clip.workfolder import cached_template
+from mirage_models.mini_clip.workfolder import cached_template, write_samples
 
 GOOD_FALSE_SHARE = 0.02
 WEAK_FALSE_SHARE = 0.10
@@ -125,7 +125,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Calibrate the match thresholds of the mini CLIP.")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--samples", type=Path, required=True, help="clinical samples as PNG")
+    parser.add_argument(
+        "--samples", type=Path, required=True, help="folder of clinical samples as PNG, made where missing"
+    )
     parser.add_argument(
         "--pictures", type=Path, nargs="*", default=[], help="folders of real pictures of other body regions"
     )
@@ -134,6 +136,8 @@ def main() -> int:
     arguments = parser.parse_args()
     encoder: Encoder = CheckpointEncoder(arguments.checkpoint, threads=arguments.threads)
     template = cached_template(arguments.work)
+    if not arguments.samples.exists():
+        write_samples(arguments.samples)
     renderer = Renderer(template)
     rng = np.random.default_rng(4711)
     atlas = [entry.spec for entry in atlas_gallery(template)]

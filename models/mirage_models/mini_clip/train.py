@@ -26,7 +26,7 @@ from mirage_models.mini_clip.model import Heads, build_model, encode_images, enc
 from mirage_models.mini_clip.offatlas import NOWHERE, off_atlas_query, opening, random_tokens
 from mirage_models.mini_clip.queries import Query, attribute_query, caption_query, shift_query, short_query
 from mirage_models.mini_clip.samples import sample_query
-from mirage_models.mini_clip.workfolder import cached_template, read_samples
+from mirage_models.mini_clip.workfolder import cached_template, read_samples, write_samples
 
 AVERAGE_EVERY = 4
 START, END = 49406, 49407
@@ -221,12 +221,14 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--samples", type=Path, help="folder of clinical samples as PNG, named like their DICOM files")
+    parser.add_argument("--samples", type=Path, help="folder of clinical samples as PNG, made where missing")
     parser.add_argument("--save-every-s", type=float, default=120.0)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.samples and not arguments.samples.exists():
+        write_samples(arguments.samples)
     source = SectionSource(cached_template(arguments.work), read_samples(arguments.samples))
     trainer = Trainer(source, seed=arguments.seed, batch=arguments.batch, rate=arguments.rate)
     if arguments.resume and (arguments.work / "state.pt").exists():
