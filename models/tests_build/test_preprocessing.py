@@ -8,12 +8,13 @@ from PIL import Image
 from mirage_core.bundles import ImageInput
 from mirage_encoder.preprocessing import preprocess
 
-# Both are Pillow's resize and float32 arithmetic in another order: half a thousandth of one grey level of 255.
-TOLERANCE = 2e-6 / 0.25
-STRIP_TOLERANCE = 2 / 255 / 0.25
+# Both are Pillow's resize; float32 arithmetic in another order leaves two thousandths of one grey level of 255.
+TOLERANCE = 8e-6
 
 
-def both(mode: str, interpolation: str, size: tuple[int, int], *, side: int, fill: int) -> tuple[np.ndarray, np.ndarray]:
+def both(
+    mode: str, interpolation: str, size: tuple[int, int], *, side: int, fill: int
+) -> tuple[np.ndarray, np.ndarray]:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     image = Image.fromarray(noise)
     cfg = PreprocessCfg(size=side, resize_mode=mode, interpolation=interpolation, fill_color=fill)
@@ -33,15 +34,11 @@ def both(mode: str, interpolation: str, size: tuple[int, int], *, side: int, fil
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize(
-    "size", [(16, 16), (97, 233), (233, 97), (224, 224), (225, 223), (448, 449), (641, 480), (1001, 333), (17, 100)]
+    "size",
+    [(16, 16), (97, 233), (233, 97), (224, 224), (225, 223), (448, 449), (641, 480), (1001, 333), (17, 100), (40, 900)],
 )
 @pytest.mark.parametrize("side", [120, 225])
 def test_pixels_are_those_of_open_clip(mode: str, interpolation: str, size: tuple[int, int], side: int) -> None:
     ours, theirs = both(mode, interpolation, size, side=side, fill=7)
     assert ours.shape == theirs.shape == (3, side, side)
     assert np.abs(ours - theirs).max() <= TOLERANCE
-
-
-def test_a_very_long_strip_differs_by_rounding_only() -> None:
-    ours, theirs = both("shortest", "bicubic", (40, 900), side=120, fill=0)
-    assert np.abs(ours - theirs).max() <= STRIP_TOLERANCE
