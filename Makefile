@@ -62,7 +62,7 @@ bench: setup-dev setup-build ## Measure against peers on this machine; writes re
 	$(BIN_BUILD)/python -m bench --out reports
 
 test-build: setup-build ## Run the tests that need torch: builder, parity, training
-	$(BIN_BUILD)/python -m pytest -c tools/pytest-build.ini --rootdir=. models/tests_build $(ARGS)
+	$(BIN_BUILD)/python -m pytest -c tools/pytest-build.ini --rootdir=. models/tests_build atlas/tests_build $(ARGS)
 
 test-qdrant: setup-dev ## Run the engine contract on a real Qdrant: make test-qdrant URL=http://localhost:6333
 	@test -n "$(URL)" || { echo "URL=http://host:6333 is missing" >&2; exit 2; }

@@ -181,12 +181,14 @@ def negative(rng: np.random.Generator) -> NDArray[np.float32]:
         picture = cloud[0, 0].numpy()
         if kind == 5:
             picture = (picture > 0.5) * rng.random() + 0.2 * picture
-        return np.clip(picture, 0, 1).astype(np.float32)
+        clipped: NDArray[np.float32] = np.clip(picture, 0, 1).astype(np.float32)
+        return clipped
     rows, columns = np.mgrid[0:side, 0:side].astype(np.float32)
     if kind == 3:
         angle, period = rng.random() * np.pi, rng.uniform(4, 60)
         wave = np.sin((rows * np.sin(angle) + columns * np.cos(angle)) * 2 * np.pi / period)
-        return (0.5 + 0.5 * wave * rng.random()).astype(np.float32)
+        waves: NDArray[np.float32] = (0.5 + 0.5 * wave * rng.random()).astype(np.float32)
+        return waves
     picture = np.full((side, side), rng.random() * 0.4, dtype=np.float32)
     for _ in range(int(rng.integers(1, 8))):
         y, x = rng.integers(0, side, 2)

@@ -147,7 +147,7 @@ def main() -> int:
     outside = sorted({phrase(rng, held_out=True) for _ in range(2400)})
     text = calibrated(top_cosines(encoder.texts(asked), gallery), top_cosines(encoder.texts(outside), gallery))
     sums = arithmetic_queries(encoder, atlas, outside, rng)
-    arithmetic = calibrated(*(top_cosines(each, gallery) for each in sums))
+    arithmetic = calibrated(top_cosines(sums[0], gallery), top_cosines(sums[1], gallery))
     others = [between_levels(spec, rng) for spec in held_out_gallery(template, 400)]
     inside_images = encoder.images([varied(picture, rng) for picture in pictures(renderer, others)])
     computed = [Image.fromarray((negative(rng) * 255).astype(np.uint8)).convert("RGB") for _ in range(300)]

@@ -119,9 +119,14 @@ def image_table(images: list[Shown]) -> ImageTable:
             )
         )
     table = np.array(rows, dtype=np.float64)
-    whole = [table[:, i].astype(np.int64) for i in range(6)]
+    plane, sequence, side, lobe, signal, lesion_present = table[:, :6].T.astype(np.int64)
     return ImageTable(
-        *whole,
+        plane=plane,
+        sequence=sequence,
+        side=side,
+        lobe=lobe,
+        signal=signal,
+        lesion=lesion_present,
         level=table[:, 6].astype(np.float32),
         size=table[:, 7].astype(np.float32),
         sample=tuple(image.sample for image in images),
@@ -141,7 +146,7 @@ def truth(claim: Claim, images: ImageTable) -> NDArray[np.float32]:
         (claim.signal, SIGNALS, images.signal),
     ):
         if value is not None:
-            weight *= column == options.index(value)  # type: ignore[arg-type]  # the tuples differ only in literal type
+            weight *= column == options.index(value)
     if claim.lesion is not None:
         weight *= images.lesion == int(claim.lesion)
     elif claim.lobe is None and claim.signal is None:

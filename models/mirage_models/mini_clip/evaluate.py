@@ -72,7 +72,7 @@ def satisfied(claim: Claim, table: ImageTable) -> np.ndarray:
         (claim.side, SIDES, table.side),
     ):
         if value is not None:
-            true &= column == options.index(value)  # type: ignore[arg-type]  # the tuples differ only in literal type
+            true &= column == options.index(value)
     if claim.lesion is not None:
         true &= table.lesion == int(claim.lesion)
     for value, column in ((claim.lobe, table.lobe), (claim.signal, table.signal)):

@@ -61,7 +61,7 @@ def text_targets(claims: list[Claim]) -> Targets:
             ("lobe", LOBES, claim.lobe),
             ("signal", SIGNALS, claim.signal),
         ):
-            known = IGNORED if value is None else options.index(value)  # type: ignore[arg-type]  # literal tuples
+            known = IGNORED if value is None else options.index(value)
             if not claim.brain and name in ("plane", "sequence"):
                 known = GROUPS[name] - 1
             columns[name].append(known)

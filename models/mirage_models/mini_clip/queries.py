@@ -296,10 +296,10 @@ def _shift_slots(spec: SectionSpec, kind: str, rng: np.random.Generator) -> tupl
     if lesion and (kind in ("side", "signal") or rng.random() < 0.6):
         slots["rest"] = "lesion"
         claim = claim.but(lesion=True)
-        for name, value in (("side", lesion.side), ("lobe", lesion.lobe), ("signal", lesion.signal)):
+        for name, word in (("side", lesion.side), ("lobe", lesion.lobe), ("signal", lesion.signal)):
             if name != kind and rng.random() < (0.35 if name == "signal" else 0.7):
-                slots[name] = value
-                claim = claim.but(**{name: value})
+                slots[name] = word
+                claim = claim.but(**{name: word})
     elif kind != "plane" and rng.random() < 0.8:
         text, claim = level_part(spec, claim, rng)
         slots["rest"] = text
