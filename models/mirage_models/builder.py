@@ -246,7 +246,7 @@ def build(source: Path, out: Path, options: BuildOptions) -> EncoderManifest:
     if out.exists() and not options.replace:
         raise FileExistsError(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.building-", dir=out.parent) as temporary:
         folder = Path(temporary) / out.name
         folder.mkdir()
         manifest = _build_in(folder, load_checkpoint(source), options)
