@@ -88,7 +88,10 @@ def test_other_weights_give_another_fingerprint(bundle: Path, checkpoint_folder:
     weights["text_projection"] = weights["text_projection"] + 0.01 * torch.eye(*weights["text_projection"].shape)
     save_file(weights, tmp_path / "open_clip_model.safetensors")
     other = build(tmp_path, tmp_path / "out", replace(OPTIONS, variants=("fp32",)))
-    assert other.fingerprint != build(checkpoint_folder, tmp_path / "same", replace(OPTIONS, variants=("fp32",))).fingerprint
+    assert (
+        other.fingerprint
+        != build(checkpoint_folder, tmp_path / "same", replace(OPTIONS, variants=("fp32",))).fingerprint
+    )
 
 
 def test_below_the_bar_nothing_is_written(checkpoint_folder: Path, tmp_path: Path) -> None:
