@@ -118,7 +118,11 @@ class QdrantEngine:
                     using=str(request.space),
                     limit=request.limit,
                     filter=_filter(request.filter),
-                    params=models.SearchParams(hnsw_ef=max(self._graph.ef, request.limit), exact=request.exact),
+                    params=models.SearchParams(
+                        hnsw_ef=max(self._graph.ef, request.limit),
+                        exact=request.exact,
+                        acorn=models.AcornSearchParams(enable=bool(request.filter.where)),
+                    ),
                     score_threshold=request.threshold,
                     with_payload=models.PayloadSelectorInclude(include=["id", "record"]),
                 )

@@ -85,7 +85,13 @@ class ShardFiles:
                 limit=limit,
                 query=qe.Query.Nearest(array("f", vector).tolist(), using=space),
                 filter=_filter(where, exclude, only),
-                params=qe.SearchParams(hnsw_ef=max(ef, limit), exact=exact),
+                params=qe.SearchParams(
+                    hnsw_ef=max(ef, limit),
+                    exact=exact,
+                    # Without it a filter that passes a third of the points finds 95 % of the nearest, with it 99.9 %;
+                    # the engine itself leaves it out where a filter passes nearly everything.
+                    acorn=qe.AcornSearchParams(enable=bool(where)),
+                ),
                 score_threshold=min_score,
                 with_payload=["id", "record"],
             )
