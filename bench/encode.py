@@ -68,6 +68,8 @@ def prepared(work: Path, preset: str) -> tuple[Path, Path]:
             source="random weights, seed 0",
             licence="Apache-2.0",
             variants=("int8", "fp32"),
+            text_recipes=("dynamic",),
+            image_recipes=("static",),
             int8_cosine=0.9,
         )
         build(checkpoint, bundle, options)

@@ -27,7 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--origin", default="trained by the MIRAGE project", help="repository@revision of the weights")
     parser.add_argument("--licence", default="Apache-2.0", help="SPDX identifier of the weights' licence")
     parser.add_argument("--variants", nargs="+", choices=("int8", "fp32"), default=["int8"], help="the first: default")
-    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=list(RECIPES), help="ways to int8")
+    for role in ("text", "image"):
+        parser.add_argument(
+            f"--{role}-recipes", nargs="+", choices=tuple(RECIPES), default=list(RECIPES), help="ways to int8 to try"
+        )
     parser.add_argument("--calibration", type=Path, help="folder with captions.jsonl and images")
     parser.add_argument("--calibration-items", type=int, default=1024, help="how many of them, evenly spaced")
     parser.add_argument("--match", type=Path, help="JSON file with the match thresholds")
@@ -41,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         source=parsed.origin,
         licence=parsed.licence,
         variants=tuple(parsed.variants),
-        recipes=tuple(parsed.recipes),
+        text_recipes=tuple(parsed.text_recipes),
+        image_recipes=tuple(parsed.image_recipes),
         calibration=parsed.calibration,
         calibration_items=parsed.calibration_items,
         match=parsed.match,

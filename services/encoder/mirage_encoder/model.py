@@ -63,7 +63,8 @@ def load_model(
     name = variant or manifest.default_variant
     if name not in manifest.variants:
         raise MirageError(Code.BUNDLE_INVALID, reason=f"there is no variant {name[:40]}")
-    files = manifest.variants[name].files
+    chosen = manifest.variants[name]
+    files = chosen.files
     verify_files(directory, manifest, only={*files.values(), manifest.text.tokenizer})
     tokenizer = TextTokenizer(directory / manifest.text.tokenizer, manifest.text)
     engines: dict[str, Engine] = {}
@@ -71,7 +72,7 @@ def load_model(
     used: dict[str, str] = {}
     for role, input_name in (("text", manifest.text.input_name), ("image", manifest.image.input_name)):
         path = directory / files[role]
-        kind = resolve(engine, path)
+        kind = resolve(engine, path, mixes_batch=chosen.mixes_batch[role])
         if kind not in engines:
             engines[kind] = make_engine(kind, options)
         sessions[role] = engines[kind].load(path, input_name=input_name, output_name=manifest.output_name)

@@ -11,7 +11,7 @@ import pytest
 from mirage_core.bundles import EncoderManifest, load_manifest
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.engines.base import Engine, EngineOptions, Session
-from mirage_encoder.engines.selection import EngineKind, make_engine, resolve
+from mirage_encoder.engines.selection import EngineChoice, EngineKind, make_engine, resolve
 
 KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]  # type: ignore[list-item]
 
@@ -130,8 +130,20 @@ def test_engines_agree(bundle: Path, manifest: EncoderManifest) -> None:
     assert all(float(rows[0] @ row) > 0.999 for row in rows)
 
 
-def test_a_small_tower_stays_with_onnxruntime(tmp_path: Path) -> None:
-    path = tmp_path / "small.onnx"
-    path.write_bytes(b"x")
-    assert resolve("auto", path) == "onnxruntime"
-    assert resolve("openvino", path) == "openvino"
+@pytest.mark.parametrize(
+    ("choice", "size", "mixes_batch", "expected"),
+    [
+        ("auto", 1000, False, "onnxruntime"),
+        ("auto", 200 * 2**20, False, "openvino" if "openvino" in KINDS else "onnxruntime"),
+        ("auto", 200 * 2**20, True, "onnxruntime"),
+        ("openvino", 1000, True, "openvino"),
+        ("onnxruntime", 200 * 2**20, False, "onnxruntime"),
+    ],
+)
+def test_each_tower_gets_the_engine_that_suits_it(
+    tmp_path: Path, choice: EngineChoice, size: int, mixes_batch: bool, expected: EngineKind
+) -> None:
+    path = tmp_path / "tower.onnx"
+    with path.open("wb") as file:
+        file.truncate(size)  # a hole: takes no space
+    assert resolve(choice, path, mixes_batch=mixes_batch) == expected

@@ -15,11 +15,14 @@ EngineKind: TypeAlias = Literal["onnxruntime", "openvino"]
 _LARGE_BYTES = 100 * 2**20
 
 
-def resolve(choice: EngineChoice, path: Path) -> EngineKind:
-    """The engine for a tower's file: as chosen; with "auto", OpenVINO for large towers where it is installed."""
+def resolve(choice: EngineChoice, path: Path, *, mixes_batch: bool) -> EngineKind:
+    """The engine for a tower's file: as chosen; with "auto", OpenVINO for large towers where it is installed.
+
+    But for those whose activations are quantised as they come (`mixes_batch`): ONNX Runtime has kernels for that.
+    """
     if choice != "auto":
         return choice
-    if path.stat().st_size >= _LARGE_BYTES and find_spec("openvino") is not None:
+    if not mixes_batch and path.stat().st_size >= _LARGE_BYTES and find_spec("openvino") is not None:
         return "openvino"
     return "onnxruntime"
 
