@@ -93,11 +93,12 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
-# torch by pip, because a machine may keep its large files at hand for pip; all the rest by uv, which resolves it in seconds.
+# torch by pip, because a machine may keep its large files at hand for pip; all the rest by uv. --no-deps: the lock is whole, and
+# the hash check would ask for torch again.
 $(VENV_BUILD)/.build: requirements/bootstrap.txt requirements/torch.txt requirements/build.txt $(PROJECTS)
 	$(PYTHON) -m venv $(VENV_BUILD)
 	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/torch.txt
-	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --require-hashes -r requirements/build.txt
+	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --no-deps --require-hashes -r requirements/build.txt
 	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
