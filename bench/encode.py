@@ -79,16 +79,14 @@ def prepared(work: Path, preset: str) -> tuple[Path, Path]:
 def settings() -> list[Setting]:
     """The service as it comes first, then each engine at each precision."""
     ways = [
-        Setting("as served by default", "", "auto", reduced_precision=False),
+        Setting("as served by default", "", "auto", reduced_precision=True),
         Setting("ONNX Runtime, int8", "int8", "onnxruntime", reduced_precision=False),
         Setting("ONNX Runtime, fp32", "fp32", "onnxruntime", reduced_precision=False),
     ]
     if find_spec("openvino"):
         ways += [
-            Setting("OpenVINO, int8", "int8", "openvino", reduced_precision=False),
-            Setting("OpenVINO, int8, native precision", "int8", "openvino", reduced_precision=True),
-            Setting("OpenVINO, fp32", "fp32", "openvino", reduced_precision=False),
-            Setting("OpenVINO, fp32, native precision", "fp32", "openvino", reduced_precision=True),
+            Setting("OpenVINO, int8, no bfloat16", "int8", "openvino", reduced_precision=False),
+            Setting("OpenVINO, fp32 in bfloat16", "fp32", "openvino", reduced_precision=True),
         ]
     return ways
 

@@ -19,8 +19,8 @@ class EncoderSettings(ServiceSettings):
     engine: Literal["auto", "onnxruntime", "openvino"] = Field(
         "auto", description="What runs the towers; `auto` takes OpenVINO for large ones where it is installed."
     )
-    precision: Literal["float32", "native"] = Field(
-        "float32", description="`native` lets OpenVINO compute in bfloat16 on processors that have it."
+    precision: Literal["native", "float32"] = Field(
+        "native", description="`native` lets OpenVINO compute in bfloat16 on processors that have it."
     )
     threads: int = Field(0, ge=0, le=512, description="Threads for one inference; 0: the processors it may use.")
     text_batch: int = Field(32, ge=1, le=256, description="Texts that share an inference at the most.")

@@ -28,7 +28,7 @@ class EngineOptions:
     """How towers are run: `threads` for one inference; `reduced_precision` lets an engine compute in bfloat16."""
 
     threads: int
-    reduced_precision: bool = False
+    reduced_precision: bool = True
 
 
 class Engine(Protocol):
