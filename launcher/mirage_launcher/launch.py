@@ -130,7 +130,7 @@ class Launch:
 
     def _note(self, **changes: object) -> None:
         assert self._state is not None  # noqa: S101 -- set before anything runs
-        state = replace(self._state, **changes)  # type: ignore[arg-type]
+        state = replace(self._state, **changes)  # type: ignore[arg-type] # the callers name fields of State
         if state == self._state and self._folders.state.exists():
             return
         self._state = state

@@ -13,7 +13,7 @@ from mirage_core.errors import Code, MirageError
 from mirage_encoder.engines.base import Engine, EngineOptions, Session
 from mirage_encoder.engines.selection import EngineChoice, EngineKind, make_engine, resolve
 
-KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]  # type: ignore[list-item]
+KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
 
 
 @pytest.fixture(scope="module", params=KINDS)

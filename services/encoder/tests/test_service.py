@@ -79,7 +79,7 @@ def address(bundle: Path) -> Iterator[str]:
 async def stub(address: str) -> AsyncIterator[Stub]:
     options = [("grpc.max_send_message_length", 64 * 2**20)]
     async with grpc.aio.insecure_channel(address, options=options) as channel:
-        yield encoder_pb2_grpc.EncoderServiceStub(channel)  # type: ignore[misc]
+        yield encoder_pb2_grpc.EncoderServiceStub(channel)
 
 
 def picture(form: str = "PNG", size: tuple[int, int] = (80, 60)) -> bytes:
@@ -120,7 +120,7 @@ BAD_TEXTS = {
 
 def reason(error: grpc.RpcError) -> str:
     """The catalogue's code in the error's details."""
-    trailers = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
+    trailers = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
@@ -221,7 +221,7 @@ def test_a_client_that_knows_only_reflection_can_encode(address: str) -> None:
             more = ask(reflection_pb2.ServerReflectionRequest(file_by_filename=name)).file_descriptor_response
             files = [*(FileDescriptorProto.FromString(data) for data in more.file_descriptor_proto), *files]
         for file in sorted(files, key=lambda each: len(each.dependency)):
-            pool.Add(file)  # type: ignore[no-untyped-call]
+            pool.Add(file)
         method = pool.FindServiceByName(SERVICE).FindMethodByName("EncodeText")
         request_type = message_factory.GetMessageClass(method.input_type)
         reply_type = message_factory.GetMessageClass(method.output_type)

@@ -323,7 +323,9 @@ class Query(_message.Message):
     VECTOR_SPACE_FUSED it is compared with the cosine.
     """
     page_token: _builtins.str
-    """The next_page_token of the reply before, with all else unchanged."""
+    """The next_page_token of the reply before, with all else unchanged. Pages
+    end at the 1,000th result.
+    """
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Term]:
         """1 to 16 terms."""
@@ -758,7 +760,8 @@ Global___FacetValue: _TypeAlias = FacetValue  # noqa: Y015
 @_typing.final
 class RecordPart(_message.Message):
     """One piece of a record that is streamed in. A `record` starts a new record,
-    the `image_chunk`s after it are its image file, in order.
+    the `image_chunk`s after it are its image file, in order. A record without
+    any is refused unless its id is known and has an image.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -807,11 +810,15 @@ class RecordHead(_message.Message):
 
     @_builtins.property
     def image_vector(self) -> Global___Vector:
-        """Embedding of the image; encoded from the image where absent."""
+        """Embedding of the image. Where absent: the stored one if the id is known
+        and the image unchanged, else encoded from the image.
+        """
 
     @_builtins.property
     def caption_vector(self) -> Global___Vector:
-        """Embedding of the caption; encoded from the caption where absent."""
+        """Embedding of the caption. Where absent: the stored one if the id is known
+        and the caption unchanged, else encoded from the caption.
+        """
 
     def __init__(
         self,

@@ -130,7 +130,8 @@ class RetrieverServiceServicer:
 
     def Upsert(self, request_iterator, context):
         """Stores records. What the reply names as created, updated or unchanged
-        survives a crash. Idempotent: the same record again changes nothing.
+        survives the death of any process (a power cut may take the last moments).
+        Idempotent: the same record again changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,8 @@ class RetrieverServiceStub:
     """Facets with counts, under a filter."""
     Upsert: _grpc.StreamUnaryMultiCallable[_retriever_pb2.RetrieverServiceUpsertRequest, _retriever_pb2.RetrieverServiceUpsertResponse]
     """Stores records. What the reply names as created, updated or unchanged
-    survives a crash. Idempotent: the same record again changes nothing.
+    survives the death of any process (a power cut may take the last moments).
+    Idempotent: the same record again changes nothing.
     """
     Delete: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceDeleteRequest, _retriever_pb2.RetrieverServiceDeleteResponse]
     """Removes records. Unknown ids are not an error."""
@@ -77,7 +78,8 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """Facets with counts, under a filter."""
     Upsert: _aio.StreamUnaryMultiCallable[_retriever_pb2.RetrieverServiceUpsertRequest, _retriever_pb2.RetrieverServiceUpsertResponse]  # type: ignore[assignment]
     """Stores records. What the reply names as created, updated or unchanged
-    survives a crash. Idempotent: the same record again changes nothing.
+    survives the death of any process (a power cut may take the last moments).
+    Idempotent: the same record again changes nothing.
     """
     Delete: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceDeleteRequest, _retriever_pb2.RetrieverServiceDeleteResponse]  # type: ignore[assignment]
     """Removes records. Unknown ids are not an error."""
@@ -140,7 +142,8 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.RetrieverServiceUpsertResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceUpsertResponse]]:
         """Stores records. What the reply names as created, updated or unchanged
-        survives a crash. Idempotent: the same record again changes nothing.
+        survives the death of any process (a power cut may take the last moments).
+        Idempotent: the same record again changes nothing.
         """
 
     @_abc_1.abstractmethod
