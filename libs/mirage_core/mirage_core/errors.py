@@ -60,6 +60,11 @@ class Code(StrEnum):
     FINGERPRINT_REQUIRED = "FINGERPRINT_REQUIRED"
     SYNTHETIC_REFUSED = "SYNTHETIC_REFUSED"
     FLAG_INVALID = "FLAG_INVALID"
+    IMAGE_NOT_MEDICAL = "IMAGE_NOT_MEDICAL"
+    COLLECTION_NAME_INVALID = "COLLECTION_NAME_INVALID"
+    COLLECTION_NOT_FOUND = "COLLECTION_NOT_FOUND"
+    COLLECTION_EXISTS = "COLLECTION_EXISTS"
+    COLLECTION_ACTIVE = "COLLECTION_ACTIVE"
     MODEL_NOT_READY = "MODEL_NOT_READY"
     MODEL_FAILED = "MODEL_FAILED"
     QUEUE_FULL = "QUEUE_FULL"
@@ -146,6 +151,31 @@ CATALOGUE: dict[Code, Entry] = {
         "A record id has 1 to 128 characters of A-Z a-z 0-9 . _ : - and starts with a letter or digit.",
     ),
     Code.RECORD_INVALID: Entry(_BAD, 422, "Record invalid", "The record's {field} is missing or has a wrong form."),
+    Code.IMAGE_NOT_MEDICAL: Entry(
+        _BAD,
+        422,
+        "Not a medical image",
+        "This does not seem to be a medical image (probability {score}), so the atlas has nothing like it. To search with it "
+        "all the same, set accept_any_image.",
+    ),
+    Code.COLLECTION_NAME_INVALID: Entry(
+        _BAD,
+        422,
+        "Bad collection name",
+        "A collection's name has 1 to 64 characters of a-z 0-9 _ - and starts with a letter or digit.",
+    ),
+    Code.COLLECTION_NOT_FOUND: Entry(
+        Status.NOT_FOUND, 404, "Collection not found", "There is no collection named {name}."
+    ),
+    Code.COLLECTION_EXISTS: Entry(
+        Status.ALREADY_EXISTS, 409, "Collection exists", "There is a collection named {name} already."
+    ),
+    Code.COLLECTION_ACTIVE: Entry(
+        Status.FAILED_PRECONDITION,
+        409,
+        "Collection in use",
+        "{name} is the collection that searches run on: activate another one first.",
+    ),
     Code.RECORD_NOT_FOUND: Entry(Status.NOT_FOUND, 404, "Record not found", "There is no record with the id {id}."),
     Code.CAPTION_TOO_LONG: Entry(
         _BAD, 422, "Caption too long", "A caption may have at most {max} characters; this one has {given}."

@@ -143,6 +143,34 @@ IMAGE_VARIANT_DISPLAY: ImageVariant.ValueType  # 3
 """A PNG that a browser can show, also where the original is DICOM."""
 Global___ImageVariant: _TypeAlias = ImageVariant  # noqa: Y015
 
+class _ImageKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ImageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IMAGE_KIND_UNSPECIFIED: _ImageKind.ValueType  # 0
+    """The model has no calibration to tell."""
+    IMAGE_KIND_MEDICAL: _ImageKind.ValueType  # 1
+    """It does."""
+    IMAGE_KIND_UNSURE: _ImageKind.ValueType  # 2
+    """It may be one or not."""
+    IMAGE_KIND_NOT_MEDICAL: _ImageKind.ValueType  # 3
+    """It does not."""
+
+class ImageKind(_ImageKind, metaclass=_ImageKindEnumTypeWrapper):
+    """Whether an image seems to be a medical one."""
+
+IMAGE_KIND_UNSPECIFIED: ImageKind.ValueType  # 0
+"""The model has no calibration to tell."""
+IMAGE_KIND_MEDICAL: ImageKind.ValueType  # 1
+"""It does."""
+IMAGE_KIND_UNSURE: ImageKind.ValueType  # 2
+"""It may be one or not."""
+IMAGE_KIND_NOT_MEDICAL: ImageKind.ValueType  # 3
+"""It does not."""
+Global___ImageKind: _TypeAlias = ImageKind  # noqa: Y015
+
 @_typing.final
 class Timings(_message.Message):
     """Time spent on one request inside one service, in milliseconds."""
@@ -314,6 +342,7 @@ class Query(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     EXCLUDE_IDS_FIELD_NUMBER: _builtins.int
+    ACCEPT_ANY_IMAGE_FIELD_NUMBER: _builtins.int
     vectors: Global___VectorSpace.ValueType
     """Which vectors to compare with."""
     k: _builtins.int
@@ -325,6 +354,10 @@ class Query(_message.Message):
     page_token: _builtins.str
     """The next_page_token of the reply before, with all else unchanged. Pages
     end at the 1,000th result.
+    """
+    accept_any_image: _builtins.bool
+    """The gateway refuses an image term that seems to be no medical image
+    (IMAGE_NOT_MEDICAL) unless this is set.
     """
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Term]:
@@ -350,10 +383,11 @@ class Query(_message.Message):
         min_score: _builtins.float | None = ...,
         page_token: _builtins.str = ...,
         exclude_ids: _abc.Iterable[_builtins.str] | None = ...,
+        accept_any_image: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "_min_score", b"_min_score", "k", b"k", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "_min_score", b"_min_score", "exclude_ids", b"exclude_ids", "k", b"k", "min_score", b"min_score", "page_token", b"page_token", "terms", b"terms", "vectors", b"vectors", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "_min_score", b"_min_score", "accept_any_image", b"accept_any_image", "exclude_ids", b"exclude_ids", "k", b"k", "min_score", b"min_score", "page_token", b"page_token", "terms", b"terms", "vectors", b"vectors", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
     _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
@@ -565,6 +599,7 @@ class QueryReport(_message.Message):
     TRUNCATED_FIELD_NUMBER: _builtins.int
     SHIFT_FIELD_NUMBER: _builtins.int
     TERMS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
     """Tokens of all text terms, start and end tokens included."""
     truncated: _builtins.bool
@@ -575,6 +610,10 @@ class QueryReport(_message.Message):
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___TermShare]:
         """One entry a term, in the order given."""
 
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageGuess]:
+        """What the image terms seem to be, in their order; set by the gateway."""
+
     def __init__(
         self,
         *,
@@ -582,10 +621,11 @@ class QueryReport(_message.Message):
         truncated: _builtins.bool = ...,
         shift: _builtins.float = ...,
         terms: _abc.Iterable[Global___TermShare] | None = ...,
+        images: _abc.Iterable[Global___ImageGuess] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["shift", b"shift", "terms", b"terms", "tokens", b"tokens", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "shift", b"shift", "terms", b"terms", "tokens", b"tokens", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -987,3 +1027,235 @@ class Flag(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Flag: _TypeAlias = Flag  # noqa: Y015
+
+@_typing.final
+class ImageGuess(_message.Message):
+    """What an image seems to show, told by the model alone (zero-shot)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    MEDICAL_SCORE_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    kind: Global___ImageKind.ValueType
+    """Whether it is a medical image."""
+    medical_score: _builtins.float
+    """Calibrated probability that it is one, 0 to 1."""
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetGuess]:
+        """Guesses for "modality" and "body_part"; empty where the kind is
+        IMAGE_KIND_NOT_MEDICAL or the model has no calibration.
+        """
+
+    def __init__(
+        self,
+        *,
+        kind: Global___ImageKind.ValueType = ...,
+        medical_score: _builtins.float = ...,
+        facets: _abc.Iterable[Global___FacetGuess] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facets", b"facets", "kind", b"kind", "medical_score", b"medical_score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageGuess: _TypeAlias = ImageGuess  # noqa: Y015
+
+@_typing.final
+class FacetGuess(_message.Message):
+    """Guesses for one facet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACET_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    SURE_FIELD_NUMBER: _builtins.int
+    facet: _builtins.str
+    """Facet name."""
+    sure: _builtins.bool
+    """True where the best is likely enough, by the model's calibration, to
+    narrow a search with.
+    """
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValueGuess]:
+        """Best first, at most five."""
+
+    def __init__(
+        self,
+        *,
+        facet: _builtins.str = ...,
+        values: _abc.Iterable[Global___ValueGuess] | None = ...,
+        sure: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facet", b"facet", "sure", b"sure", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetGuess: _TypeAlias = FacetGuess  # noqa: Y015
+
+@_typing.final
+class ValueGuess(_message.Message):
+    """One value that an image may carry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    """The value, in the facet's vocabulary."""
+    score: _builtins.float
+    """Calibrated probability, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.str = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueGuess: _TypeAlias = ValueGuess  # noqa: Y015
+
+@_typing.final
+class RecordKey(_message.Message):
+    """A record to look up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    IMAGE_SHA256_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    image_sha256: _builtins.str
+    """Lower-case hex SHA-256 of its image file; may be empty."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        image_sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "image_sha256", b"image_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordKey: _TypeAlias = RecordKey  # noqa: Y015
+
+@_typing.final
+class RecordPresence(_message.Message):
+    """What is stored under a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    SAME_IMAGE_IDS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id asked for."""
+    @_builtins.property
+    def record(self) -> Global___Record:
+        """The record of that id; absent where there is none."""
+
+    @_builtins.property
+    def same_image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other records whose image file has the SHA-256 asked for, at most ten."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        record: Global___Record | None = ...,
+        same_image_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "record", b"record", "same_image_ids", b"same_image_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordPresence: _TypeAlias = RecordPresence  # noqa: Y015
+
+@_typing.final
+class StoredRecord(_message.Message):
+    """A record with its vectors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    IMAGE_VECTOR_FIELD_NUMBER: _builtins.int
+    CAPTION_VECTOR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def record(self) -> Global___Record:
+        """The record."""
+
+    @_builtins.property
+    def image_vector(self) -> Global___Vector:
+        """Embedding of the image, where vectors were asked for."""
+
+    @_builtins.property
+    def caption_vector(self) -> Global___Vector:
+        """Embedding of the caption, where vectors were asked for."""
+
+    def __init__(
+        self,
+        *,
+        record: Global___Record | None = ...,
+        image_vector: Global___Vector | None = ...,
+        caption_vector: Global___Vector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "image_vector", b"image_vector", "record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "image_vector", b"image_vector", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredRecord: _TypeAlias = StoredRecord  # noqa: Y015
+
+@_typing.final
+class CollectionInfo(_message.Message):
+    """One set of records and vectors. Searches run on the active one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    INDEXED_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1 to 64 characters of [a-z0-9_-], the first a letter or digit."""
+    active: _builtins.bool
+    """True for the one that searches run on."""
+    records: _builtins.int
+    """Records stored."""
+    indexed: _builtins.int
+    """Of these, how many the vector index covers already."""
+    dimension: _builtins.int
+    """Length of the vectors."""
+    fingerprint: _builtins.str
+    """Fingerprint of the bundle that the vectors come from."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        active: _builtins.bool = ...,
+        records: _builtins.int = ...,
+        indexed: _builtins.int = ...,
+        dimension: _builtins.int = ...,
+        fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "dimension", b"dimension", "fingerprint", b"fingerprint", "indexed", b"indexed", "name", b"name", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionInfo: _TypeAlias = CollectionInfo  # noqa: Y015

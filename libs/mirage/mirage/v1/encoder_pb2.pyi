@@ -283,3 +283,59 @@ class GetModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
+
+@_typing.final
+class EncoderServiceClassifyImageRequest(_message.Message):
+    """An image to guess about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    image: _builtins.bytes
+    """As in EncodeImageRequest."""
+    def __init__(
+        self,
+        *,
+        image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncoderServiceClassifyImageRequest: _TypeAlias = EncoderServiceClassifyImageRequest  # noqa: Y015
+
+@_typing.final
+class EncoderServiceClassifyImageResponse(_message.Message):
+    """The guess."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUESS_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    """Fingerprint of the bundle."""
+    @_builtins.property
+    def guess(self) -> _common_pb2.ImageGuess:
+        """The guess."""
+
+    @_builtins.property
+    def timings(self) -> _common_pb2.Timings:
+        """Time spent."""
+
+    def __init__(
+        self,
+        *,
+        guess: _common_pb2.ImageGuess | None = ...,
+        fingerprint: _builtins.str = ...,
+        timings: _common_pb2.Timings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guess", b"guess", "timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "guess", b"guess", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncoderServiceClassifyImageResponse: _TypeAlias = EncoderServiceClassifyImageResponse  # noqa: Y015

@@ -51,6 +51,11 @@ class EncoderServiceStub:
                 request_serializer=mirage_dot_v1_dot_encoder__pb2.EncodeImagesRequest.SerializeToString,
                 response_deserializer=mirage_dot_v1_dot_encoder__pb2.EncodeImagesResponse.FromString,
                 _registered_method=True)
+        self.ClassifyImage = channel.unary_unary(
+                '/mirage.v1.EncoderService/ClassifyImage',
+                request_serializer=mirage_dot_v1_dot_encoder__pb2.EncoderServiceClassifyImageRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_encoder__pb2.EncoderServiceClassifyImageResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/mirage.v1.EncoderService/GetModel',
                 request_serializer=mirage_dot_v1_dot_encoder__pb2.GetModelRequest.SerializeToString,
@@ -85,6 +90,15 @@ class EncoderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClassifyImage(self, request, context):
+        """Guesses what an image is: a medical one or not, its modality and the part
+        of the body. The image's vector is kept, so that EncodeImage of the same
+        bytes right after costs nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetModel(self, request, context):
         """The bundle that is loaded.
         """
@@ -109,6 +123,11 @@ def add_EncoderServiceServicer_to_server(servicer, server):
                     servicer.EncodeImages,
                     request_deserializer=mirage_dot_v1_dot_encoder__pb2.EncodeImagesRequest.FromString,
                     response_serializer=mirage_dot_v1_dot_encoder__pb2.EncodeImagesResponse.SerializeToString,
+            ),
+            'ClassifyImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClassifyImage,
+                    request_deserializer=mirage_dot_v1_dot_encoder__pb2.EncoderServiceClassifyImageRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_encoder__pb2.EncoderServiceClassifyImageResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -199,6 +218,33 @@ class EncoderService:
             '/mirage.v1.EncoderService/EncodeImages',
             mirage_dot_v1_dot_encoder__pb2.EncodeImagesRequest.SerializeToString,
             mirage_dot_v1_dot_encoder__pb2.EncodeImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClassifyImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.EncoderService/ClassifyImage',
+            mirage_dot_v1_dot_encoder__pb2.EncoderServiceClassifyImageRequest.SerializeToString,
+            mirage_dot_v1_dot_encoder__pb2.EncoderServiceClassifyImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

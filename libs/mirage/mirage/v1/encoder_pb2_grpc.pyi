@@ -43,6 +43,11 @@ class EncoderServiceStub:
     """Encodes images as they come; answers in any order, by `key`. One image
     that fails gives a reply with `error` and does not end the stream.
     """
+    ClassifyImage: _grpc.UnaryUnaryMultiCallable[_encoder_pb2.EncoderServiceClassifyImageRequest, _encoder_pb2.EncoderServiceClassifyImageResponse]
+    """Guesses what an image is: a medical one or not, its modality and the part
+    of the body. The image's vector is kept, so that EncodeImage of the same
+    bytes right after costs nothing.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_encoder_pb2.GetModelRequest, _encoder_pb2.GetModelResponse]
     """The bundle that is loaded."""
 
@@ -60,6 +65,11 @@ class EncoderServiceAsyncStub(EncoderServiceStub):
     EncodeImages: _aio.StreamStreamMultiCallable[_encoder_pb2.EncodeImagesRequest, _encoder_pb2.EncodeImagesResponse]  # type: ignore[assignment]
     """Encodes images as they come; answers in any order, by `key`. One image
     that fails gives a reply with `error` and does not end the stream.
+    """
+    ClassifyImage: _aio.UnaryUnaryMultiCallable[_encoder_pb2.EncoderServiceClassifyImageRequest, _encoder_pb2.EncoderServiceClassifyImageResponse]  # type: ignore[assignment]
+    """Guesses what an image is: a medical one or not, its modality and the part
+    of the body. The image's vector is kept, so that EncodeImage of the same
+    bytes right after costs nothing.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_encoder_pb2.GetModelRequest, _encoder_pb2.GetModelResponse]  # type: ignore[assignment]
     """The bundle that is loaded."""
@@ -93,6 +103,17 @@ class EncoderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_encoder_pb2.EncodeImagesResponse], _abc.AsyncIterator[_encoder_pb2.EncodeImagesResponse]]:
         """Encodes images as they come; answers in any order, by `key`. One image
         that fails gives a reply with `error` and does not end the stream.
+        """
+
+    @_abc_1.abstractmethod
+    def ClassifyImage(
+        self,
+        request: _encoder_pb2.EncoderServiceClassifyImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_encoder_pb2.EncoderServiceClassifyImageResponse, _abc.Awaitable[_encoder_pb2.EncoderServiceClassifyImageResponse]]:
+        """Guesses what an image is: a medical one or not, its modality and the part
+        of the body. The image's vector is kept, so that EncodeImage of the same
+        bytes right after costs nothing.
         """
 
     @_abc_1.abstractmethod

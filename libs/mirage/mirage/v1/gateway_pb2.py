@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mirage.v1 import common_pb2 as mirage_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mirage/v1/gateway.proto\x12\tmirage.v1\x1a\x16mirage/v1/common.proto\"0\n\rSearchRequest\x12\x1f\n\x05query\x18\x01 \x01(\x0b\x32\x10.mirage.v1.Query\"7\n\x0eSearchResponse\x12%\n\x05reply\x18\x01 \x01(\x0b\x32\x16.mirage.v1.SearchReply\"P\n\x0e\x43ompareRequest\x12\x1e\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32\x10.mirage.v1.Query\x12\x1e\n\x05shift\x18\x02 \x03(\x0b\x32\x0f.mirage.v1.Term\"o\n\x0f\x43ompareResponse\x12$\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32\x16.mirage.v1.SearchReply\x12\'\n\x07shifted\x18\x02 \x01(\x0b\x32\x16.mirage.v1.SearchReply\x12\r\n\x05shift\x18\x03 \x01(\x02\"\x1e\n\x10GetRecordRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x11GetRecordResponse\x12!\n\x06record\x18\x01 \x01(\x0b\x32\x11.mirage.v1.Record\"\xb4\x01\n\x12\x46indSimilarRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x01k\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x37\n\x05where\x18\x03 \x03(\x0b\x32(.mirage.v1.FindSimilarRequest.WhereEntry\x1a\x43\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.mirage.v1.StringList:\x02\x38\x01\x42\x04\n\x02_k\"<\n\x13\x46indSimilarResponse\x12%\n\x05reply\x18\x01 \x01(\x0b\x32\x16.mirage.v1.SearchReply\"G\n\x0fGetImageRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x07variant\x18\x02 \x01(\x0e\x32\x17.mirage.v1.ImageVariant\"6\n\x10GetImageResponse\x12\"\n\x04part\x18\x01 \x01(\x0b\x32\x14.mirage.v1.ImagePart\"\xae\x01\n\x11ListFacetsRequest\x12\x36\n\x05where\x18\x01 \x03(\x0b\x32\'.mirage.v1.ListFacetsRequest.WhereEntry\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x1a\x43\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.mirage.v1.StringList:\x02\x38\x01\x42\x08\n\x06_limit\"6\n\x12ListFacetsResponse\x12 \n\x06\x66\x61\x63\x65ts\x18\x01 \x03(\x0b\x32\x10.mirage.v1.Facet\"4\n\rUpsertRequest\x12#\n\x04part\x18\x01 \x01(\x0b\x32\x15.mirage.v1.RecordPart\"<\n\x0eUpsertResponse\x12*\n\x08outcomes\x18\x01 \x03(\x0b\x32\x18.mirage.v1.UpsertOutcome\"\x1c\n\rDeleteRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"!\n\x0e\x44\x65leteResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x05\"G\n\x11\x46lagRecordRequest\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"3\n\x12\x46lagRecordResponse\x12\x1d\n\x04\x66lag\x18\x01 \x01(\x0b\x32\x0f.mirage.v1.Flag\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.mirage.v1.Model\"\x16\n\x14GetCollectionRequest\"\x91\x01\n\x15GetCollectionResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x0f\n\x07records\x18\x03 \x01(\x03\x12\x0f\n\x07indexed\x18\x04 \x01(\x03\x12\x11\n\tdimension\x18\x05 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x10\n\x08revision\x18\x07 \x01(\t2\xa2\x06\n\rMirageService\x12=\n\x06Search\x12\x18.mirage.v1.SearchRequest\x1a\x19.mirage.v1.SearchResponse\x12@\n\x07\x43ompare\x12\x19.mirage.v1.CompareRequest\x1a\x1a.mirage.v1.CompareResponse\x12\x46\n\tGetRecord\x12\x1b.mirage.v1.GetRecordRequest\x1a\x1c.mirage.v1.GetRecordResponse\x12L\n\x0b\x46indSimilar\x12\x1d.mirage.v1.FindSimilarRequest\x1a\x1e.mirage.v1.FindSimilarResponse\x12\x45\n\x08GetImage\x12\x1a.mirage.v1.GetImageRequest\x1a\x1b.mirage.v1.GetImageResponse0\x01\x12I\n\nListFacets\x12\x1c.mirage.v1.ListFacetsRequest\x1a\x1d.mirage.v1.ListFacetsResponse\x12?\n\x06Upsert\x12\x18.mirage.v1.UpsertRequest\x1a\x19.mirage.v1.UpsertResponse(\x01\x12=\n\x06\x44\x65lete\x12\x18.mirage.v1.DeleteRequest\x1a\x19.mirage.v1.DeleteResponse\x12I\n\nFlagRecord\x12\x1c.mirage.v1.FlagRecordRequest\x1a\x1d.mirage.v1.FlagRecordResponse\x12I\n\nListModels\x12\x1c.mirage.v1.ListModelsRequest\x1a\x1d.mirage.v1.ListModelsResponse\x12R\n\rGetCollection\x12\x1f.mirage.v1.GetCollectionRequest\x1a .mirage.v1.GetCollectionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mirage/v1/gateway.proto\x12\tmirage.v1\x1a\x16mirage/v1/common.proto\"0\n\rSearchRequest\x12\x1f\n\x05query\x18\x01 \x01(\x0b\x32\x10.mirage.v1.Query\"7\n\x0eSearchResponse\x12%\n\x05reply\x18\x01 \x01(\x0b\x32\x16.mirage.v1.SearchReply\"P\n\x0e\x43ompareRequest\x12\x1e\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32\x10.mirage.v1.Query\x12\x1e\n\x05shift\x18\x02 \x03(\x0b\x32\x0f.mirage.v1.Term\"o\n\x0f\x43ompareResponse\x12$\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32\x16.mirage.v1.SearchReply\x12\'\n\x07shifted\x18\x02 \x01(\x0b\x32\x16.mirage.v1.SearchReply\x12\r\n\x05shift\x18\x03 \x01(\x02\"\x1e\n\x10GetRecordRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x11GetRecordResponse\x12!\n\x06record\x18\x01 \x01(\x0b\x32\x11.mirage.v1.Record\"\xb4\x01\n\x12\x46indSimilarRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x01k\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x37\n\x05where\x18\x03 \x03(\x0b\x32(.mirage.v1.FindSimilarRequest.WhereEntry\x1a\x43\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.mirage.v1.StringList:\x02\x38\x01\x42\x04\n\x02_k\"<\n\x13\x46indSimilarResponse\x12%\n\x05reply\x18\x01 \x01(\x0b\x32\x16.mirage.v1.SearchReply\"G\n\x0fGetImageRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x07variant\x18\x02 \x01(\x0e\x32\x17.mirage.v1.ImageVariant\"6\n\x10GetImageResponse\x12\"\n\x04part\x18\x01 \x01(\x0b\x32\x14.mirage.v1.ImagePart\"\xae\x01\n\x11ListFacetsRequest\x12\x36\n\x05where\x18\x01 \x03(\x0b\x32\'.mirage.v1.ListFacetsRequest.WhereEntry\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x1a\x43\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.mirage.v1.StringList:\x02\x38\x01\x42\x08\n\x06_limit\"6\n\x12ListFacetsResponse\x12 \n\x06\x66\x61\x63\x65ts\x18\x01 \x03(\x0b\x32\x10.mirage.v1.Facet\"H\n\rUpsertRequest\x12#\n\x04part\x18\x01 \x01(\x0b\x32\x15.mirage.v1.RecordPart\x12\x12\n\ncollection\x18\x02 \x01(\t\"<\n\x0eUpsertResponse\x12*\n\x08outcomes\x18\x01 \x03(\x0b\x32\x18.mirage.v1.UpsertOutcome\"\x1c\n\rDeleteRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"!\n\x0e\x44\x65leteResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x05\"G\n\x11\x46lagRecordRequest\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"3\n\x12\x46lagRecordResponse\x12\x1d\n\x04\x66lag\x18\x01 \x01(\x0b\x32\x0f.mirage.v1.Flag\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.mirage.v1.Model\"\x16\n\x14GetCollectionRequest\"\x91\x01\n\x15GetCollectionResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x0f\n\x07records\x18\x03 \x01(\x03\x12\x0f\n\x07indexed\x18\x04 \x01(\x03\x12\x11\n\tdimension\x18\x05 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x10\n\x08revision\x18\x07 \x01(\t\"%\n\x14\x43lassifyImageRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\"b\n\x15\x43lassifyImageResponse\x12$\n\x05guess\x18\x01 \x01(\x0b\x32\x15.mirage.v1.ImageGuess\x12#\n\x07timings\x18\x02 \x01(\x0b\x32\x12.mirage.v1.Timings\"C\n\x10ListFlagsRequest\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_limit\"3\n\x11ListFlagsResponse\x12\x1e\n\x05\x66lags\x18\x01 \x03(\x0b\x32\x0f.mirage.v1.Flag\"N\n\x14LookupRecordsRequest\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.mirage.v1.RecordKey\x12\x12\n\ncollection\x18\x02 \x01(\t\"C\n\x15LookupRecordsResponse\x12*\n\x07records\x18\x01 \x03(\x0b\x32\x19.mirage.v1.RecordPresence\"k\n\x12ListRecordsRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07vectors\x18\x03 \x01(\x08\x12\x12\n\ncollection\x18\x04 \x01(\tB\x08\n\x06_limit\"m\n\x13ListRecordsResponse\x12(\n\x07records\x18\x01 \x03(\x0b\x32\x17.mirage.v1.StoredRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\"\x18\n\x16ListCollectionsRequest\"I\n\x17ListCollectionsResponse\x12.\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x19.mirage.v1.CollectionInfo\"O\n\x17\x43reateCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdimension\x18\x02 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\"I\n\x18\x43reateCollectionResponse\x12-\n\ncollection\x18\x01 \x01(\x0b\x32\x19.mirage.v1.CollectionInfo\")\n\x19\x41\x63tivateCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"]\n\x1a\x41\x63tivateCollectionResponse\x12-\n\ncollection\x18\x01 \x01(\x0b\x32\x19.mirage.v1.CollectionInfo\x12\x10\n\x08previous\x18\x02 \x01(\t\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"+\n\x18\x44\x65leteCollectionResponse\x12\x0f\n\x07records\x18\x01 \x01(\x03\"\x1a\n\x18ListCommonQueriesRequest\"*\n\x19ListCommonQueriesResponse\x12\r\n\x05texts\x18\x01 \x03(\t2\xb7\x0c\n\rMirageService\x12=\n\x06Search\x12\x18.mirage.v1.SearchRequest\x1a\x19.mirage.v1.SearchResponse\x12@\n\x07\x43ompare\x12\x19.mirage.v1.CompareRequest\x1a\x1a.mirage.v1.CompareResponse\x12\x46\n\tGetRecord\x12\x1b.mirage.v1.GetRecordRequest\x1a\x1c.mirage.v1.GetRecordResponse\x12L\n\x0b\x46indSimilar\x12\x1d.mirage.v1.FindSimilarRequest\x1a\x1e.mirage.v1.FindSimilarResponse\x12\x45\n\x08GetImage\x12\x1a.mirage.v1.GetImageRequest\x1a\x1b.mirage.v1.GetImageResponse0\x01\x12I\n\nListFacets\x12\x1c.mirage.v1.ListFacetsRequest\x1a\x1d.mirage.v1.ListFacetsResponse\x12?\n\x06Upsert\x12\x18.mirage.v1.UpsertRequest\x1a\x19.mirage.v1.UpsertResponse(\x01\x12=\n\x06\x44\x65lete\x12\x18.mirage.v1.DeleteRequest\x1a\x19.mirage.v1.DeleteResponse\x12I\n\nFlagRecord\x12\x1c.mirage.v1.FlagRecordRequest\x1a\x1d.mirage.v1.FlagRecordResponse\x12I\n\nListModels\x12\x1c.mirage.v1.ListModelsRequest\x1a\x1d.mirage.v1.ListModelsResponse\x12R\n\rGetCollection\x12\x1f.mirage.v1.GetCollectionRequest\x1a .mirage.v1.GetCollectionResponse\x12R\n\rClassifyImage\x12\x1f.mirage.v1.ClassifyImageRequest\x1a .mirage.v1.ClassifyImageResponse\x12\x46\n\tListFlags\x12\x1b.mirage.v1.ListFlagsRequest\x1a\x1c.mirage.v1.ListFlagsResponse\x12R\n\rLookupRecords\x12\x1f.mirage.v1.LookupRecordsRequest\x1a .mirage.v1.LookupRecordsResponse\x12L\n\x0bListRecords\x12\x1d.mirage.v1.ListRecordsRequest\x1a\x1e.mirage.v1.ListRecordsResponse\x12X\n\x0fListCollections\x12!.mirage.v1.ListCollectionsRequest\x1a\".mirage.v1.ListCollectionsResponse\x12[\n\x10\x43reateCollection\x12\".mirage.v1.CreateCollectionRequest\x1a#.mirage.v1.CreateCollectionResponse\x12\x61\n\x12\x41\x63tivateCollection\x12$.mirage.v1.ActivateCollectionRequest\x1a%.mirage.v1.ActivateCollectionResponse\x12[\n\x10\x44\x65leteCollection\x12\".mirage.v1.DeleteCollectionRequest\x1a#.mirage.v1.DeleteCollectionResponse\x12^\n\x11ListCommonQueries\x12#.mirage.v1.ListCommonQueriesRequest\x1a$.mirage.v1.ListCommonQueriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,25 +65,61 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFACETSRESPONSE']._serialized_start=1003
   _globals['_LISTFACETSRESPONSE']._serialized_end=1057
   _globals['_UPSERTREQUEST']._serialized_start=1059
-  _globals['_UPSERTREQUEST']._serialized_end=1111
-  _globals['_UPSERTRESPONSE']._serialized_start=1113
-  _globals['_UPSERTRESPONSE']._serialized_end=1173
-  _globals['_DELETEREQUEST']._serialized_start=1175
-  _globals['_DELETEREQUEST']._serialized_end=1203
-  _globals['_DELETERESPONSE']._serialized_start=1205
-  _globals['_DELETERESPONSE']._serialized_end=1238
-  _globals['_FLAGRECORDREQUEST']._serialized_start=1240
-  _globals['_FLAGRECORDREQUEST']._serialized_end=1311
-  _globals['_FLAGRECORDRESPONSE']._serialized_start=1313
-  _globals['_FLAGRECORDRESPONSE']._serialized_end=1364
-  _globals['_LISTMODELSREQUEST']._serialized_start=1366
-  _globals['_LISTMODELSREQUEST']._serialized_end=1385
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1387
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1441
-  _globals['_GETCOLLECTIONREQUEST']._serialized_start=1443
-  _globals['_GETCOLLECTIONREQUEST']._serialized_end=1465
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=1468
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=1613
-  _globals['_MIRAGESERVICE']._serialized_start=1616
-  _globals['_MIRAGESERVICE']._serialized_end=2418
+  _globals['_UPSERTREQUEST']._serialized_end=1131
+  _globals['_UPSERTRESPONSE']._serialized_start=1133
+  _globals['_UPSERTRESPONSE']._serialized_end=1193
+  _globals['_DELETEREQUEST']._serialized_start=1195
+  _globals['_DELETEREQUEST']._serialized_end=1223
+  _globals['_DELETERESPONSE']._serialized_start=1225
+  _globals['_DELETERESPONSE']._serialized_end=1258
+  _globals['_FLAGRECORDREQUEST']._serialized_start=1260
+  _globals['_FLAGRECORDREQUEST']._serialized_end=1331
+  _globals['_FLAGRECORDRESPONSE']._serialized_start=1333
+  _globals['_FLAGRECORDRESPONSE']._serialized_end=1384
+  _globals['_LISTMODELSREQUEST']._serialized_start=1386
+  _globals['_LISTMODELSREQUEST']._serialized_end=1405
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1407
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1461
+  _globals['_GETCOLLECTIONREQUEST']._serialized_start=1463
+  _globals['_GETCOLLECTIONREQUEST']._serialized_end=1485
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=1488
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=1633
+  _globals['_CLASSIFYIMAGEREQUEST']._serialized_start=1635
+  _globals['_CLASSIFYIMAGEREQUEST']._serialized_end=1672
+  _globals['_CLASSIFYIMAGERESPONSE']._serialized_start=1674
+  _globals['_CLASSIFYIMAGERESPONSE']._serialized_end=1772
+  _globals['_LISTFLAGSREQUEST']._serialized_start=1774
+  _globals['_LISTFLAGSREQUEST']._serialized_end=1841
+  _globals['_LISTFLAGSRESPONSE']._serialized_start=1843
+  _globals['_LISTFLAGSRESPONSE']._serialized_end=1894
+  _globals['_LOOKUPRECORDSREQUEST']._serialized_start=1896
+  _globals['_LOOKUPRECORDSREQUEST']._serialized_end=1974
+  _globals['_LOOKUPRECORDSRESPONSE']._serialized_start=1976
+  _globals['_LOOKUPRECORDSRESPONSE']._serialized_end=2043
+  _globals['_LISTRECORDSREQUEST']._serialized_start=2045
+  _globals['_LISTRECORDSREQUEST']._serialized_end=2152
+  _globals['_LISTRECORDSRESPONSE']._serialized_start=2154
+  _globals['_LISTRECORDSRESPONSE']._serialized_end=2263
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=2265
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=2289
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=2291
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=2364
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=2366
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=2445
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=2447
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=2520
+  _globals['_ACTIVATECOLLECTIONREQUEST']._serialized_start=2522
+  _globals['_ACTIVATECOLLECTIONREQUEST']._serialized_end=2563
+  _globals['_ACTIVATECOLLECTIONRESPONSE']._serialized_start=2565
+  _globals['_ACTIVATECOLLECTIONRESPONSE']._serialized_end=2658
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=2660
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=2699
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=2701
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=2744
+  _globals['_LISTCOMMONQUERIESREQUEST']._serialized_start=2746
+  _globals['_LISTCOMMONQUERIESREQUEST']._serialized_end=2772
+  _globals['_LISTCOMMONQUERIESRESPONSE']._serialized_start=2774
+  _globals['_LISTCOMMONQUERIESRESPONSE']._serialized_end=2816
+  _globals['_MIRAGESERVICE']._serialized_start=2819
+  _globals['_MIRAGESERVICE']._serialized_end=4410
 # @@protoc_insertion_point(module_scope)

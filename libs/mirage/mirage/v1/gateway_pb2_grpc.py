@@ -91,6 +91,51 @@ class MirageServiceStub:
                 request_serializer=mirage_dot_v1_dot_gateway__pb2.GetCollectionRequest.SerializeToString,
                 response_deserializer=mirage_dot_v1_dot_gateway__pb2.GetCollectionResponse.FromString,
                 _registered_method=True)
+        self.ClassifyImage = channel.unary_unary(
+                '/mirage.v1.MirageService/ClassifyImage',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.ClassifyImageRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.ClassifyImageResponse.FromString,
+                _registered_method=True)
+        self.ListFlags = channel.unary_unary(
+                '/mirage.v1.MirageService/ListFlags',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.ListFlagsRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.ListFlagsResponse.FromString,
+                _registered_method=True)
+        self.LookupRecords = channel.unary_unary(
+                '/mirage.v1.MirageService/LookupRecords',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.LookupRecordsRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.LookupRecordsResponse.FromString,
+                _registered_method=True)
+        self.ListRecords = channel.unary_unary(
+                '/mirage.v1.MirageService/ListRecords',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.ListRecordsRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.ListRecordsResponse.FromString,
+                _registered_method=True)
+        self.ListCollections = channel.unary_unary(
+                '/mirage.v1.MirageService/ListCollections',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.ListCollectionsRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.ListCollectionsResponse.FromString,
+                _registered_method=True)
+        self.CreateCollection = channel.unary_unary(
+                '/mirage.v1.MirageService/CreateCollection',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.CreateCollectionRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.CreateCollectionResponse.FromString,
+                _registered_method=True)
+        self.ActivateCollection = channel.unary_unary(
+                '/mirage.v1.MirageService/ActivateCollection',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.ActivateCollectionRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.ActivateCollectionResponse.FromString,
+                _registered_method=True)
+        self.DeleteCollection = channel.unary_unary(
+                '/mirage.v1.MirageService/DeleteCollection',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.DeleteCollectionRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.DeleteCollectionResponse.FromString,
+                _registered_method=True)
+        self.ListCommonQueries = channel.unary_unary(
+                '/mirage.v1.MirageService/ListCommonQueries',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.ListCommonQueriesRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.ListCommonQueriesResponse.FromString,
+                _registered_method=True)
 
 
 class MirageServiceServicer:
@@ -175,6 +220,74 @@ class MirageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClassifyImage(self, request, context):
+        """Guesses what an image is: a medical one or not, its modality and the part
+        of the body.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFlags(self, request, context):
+        """The marks that readers made. Needs an API key where the server has any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookupRecords(self, request, context):
+        """Tells which of up to 1,000 records are stored, and which others show the
+        same image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRecords(self, request, context):
+        """Walks over all records in a stable order, with their vectors if wanted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCollections(self, request, context):
+        """The collections there are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateCollection(self, request, context):
+        """Makes an empty collection beside the active one. Needs an API key where
+        the server has any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivateCollection(self, request, context):
+        """Turns all searches to another collection, between two of them. Needs an
+        API key where the server has any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCollection(self, request, context):
+        """Removes a collection that is not the active one. Needs an
+        API key where the server has any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCommonQueries(self, request, context):
+        """The operator's list of queries that are answered from a cache.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MirageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -232,6 +345,51 @@ def add_MirageServiceServicer_to_server(servicer, server):
                     servicer.GetCollection,
                     request_deserializer=mirage_dot_v1_dot_gateway__pb2.GetCollectionRequest.FromString,
                     response_serializer=mirage_dot_v1_dot_gateway__pb2.GetCollectionResponse.SerializeToString,
+            ),
+            'ClassifyImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClassifyImage,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.ClassifyImageRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.ClassifyImageResponse.SerializeToString,
+            ),
+            'ListFlags': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFlags,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.ListFlagsRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.ListFlagsResponse.SerializeToString,
+            ),
+            'LookupRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookupRecords,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.LookupRecordsRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.LookupRecordsResponse.SerializeToString,
+            ),
+            'ListRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecords,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.ListRecordsRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.ListRecordsResponse.SerializeToString,
+            ),
+            'ListCollections': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCollections,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.ListCollectionsRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.ListCollectionsResponse.SerializeToString,
+            ),
+            'CreateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCollection,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.CreateCollectionRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.CreateCollectionResponse.SerializeToString,
+            ),
+            'ActivateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateCollection,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.ActivateCollectionRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.ActivateCollectionResponse.SerializeToString,
+            ),
+            'DeleteCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCollection,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.DeleteCollectionRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.DeleteCollectionResponse.SerializeToString,
+            ),
+            'ListCommonQueries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCommonQueries,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.ListCommonQueriesRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.ListCommonQueriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -533,6 +691,249 @@ class MirageService:
             '/mirage.v1.MirageService/GetCollection',
             mirage_dot_v1_dot_gateway__pb2.GetCollectionRequest.SerializeToString,
             mirage_dot_v1_dot_gateway__pb2.GetCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClassifyImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/ClassifyImage',
+            mirage_dot_v1_dot_gateway__pb2.ClassifyImageRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.ClassifyImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFlags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/ListFlags',
+            mirage_dot_v1_dot_gateway__pb2.ListFlagsRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.ListFlagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/LookupRecords',
+            mirage_dot_v1_dot_gateway__pb2.LookupRecordsRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.LookupRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/ListRecords',
+            mirage_dot_v1_dot_gateway__pb2.ListRecordsRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.ListRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCollections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/ListCollections',
+            mirage_dot_v1_dot_gateway__pb2.ListCollectionsRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.ListCollectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/CreateCollection',
+            mirage_dot_v1_dot_gateway__pb2.CreateCollectionRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.CreateCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/ActivateCollection',
+            mirage_dot_v1_dot_gateway__pb2.ActivateCollectionRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.ActivateCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/DeleteCollection',
+            mirage_dot_v1_dot_gateway__pb2.DeleteCollectionRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.DeleteCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCommonQueries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/ListCommonQueries',
+            mirage_dot_v1_dot_gateway__pb2.ListCommonQueriesRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.ListCommonQueriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,34 @@ class MirageServiceStub:
     """The models in use."""
     GetCollection: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetCollectionRequest, _gateway_pb2.GetCollectionResponse]
     """The collection in use."""
+    ClassifyImage: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ClassifyImageRequest, _gateway_pb2.ClassifyImageResponse]
+    """Guesses what an image is: a medical one or not, its modality and the part
+    of the body.
+    """
+    ListFlags: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListFlagsRequest, _gateway_pb2.ListFlagsResponse]
+    """The marks that readers made. Needs an API key where the server has any."""
+    LookupRecords: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.LookupRecordsRequest, _gateway_pb2.LookupRecordsResponse]
+    """Tells which of up to 1,000 records are stored, and which others show the
+    same image.
+    """
+    ListRecords: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListRecordsRequest, _gateway_pb2.ListRecordsResponse]
+    """Walks over all records in a stable order, with their vectors if wanted."""
+    ListCollections: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListCollectionsRequest, _gateway_pb2.ListCollectionsResponse]
+    """The collections there are."""
+    CreateCollection: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CreateCollectionRequest, _gateway_pb2.CreateCollectionResponse]
+    """Makes an empty collection beside the active one. Needs an API key where
+    the server has any.
+    """
+    ActivateCollection: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ActivateCollectionRequest, _gateway_pb2.ActivateCollectionResponse]
+    """Turns all searches to another collection, between two of them. Needs an
+    API key where the server has any.
+    """
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.DeleteCollectionRequest, _gateway_pb2.DeleteCollectionResponse]
+    """Removes a collection that is not the active one. Needs an
+    API key where the server has any.
+    """
+    ListCommonQueries: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListCommonQueriesRequest, _gateway_pb2.ListCommonQueriesResponse]
+    """The operator's list of queries that are answered from a cache."""
 
 @_typing.type_check_only
 class MirageServiceAsyncStub(MirageServiceStub):
@@ -89,6 +117,34 @@ class MirageServiceAsyncStub(MirageServiceStub):
     """The models in use."""
     GetCollection: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetCollectionRequest, _gateway_pb2.GetCollectionResponse]  # type: ignore[assignment]
     """The collection in use."""
+    ClassifyImage: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ClassifyImageRequest, _gateway_pb2.ClassifyImageResponse]  # type: ignore[assignment]
+    """Guesses what an image is: a medical one or not, its modality and the part
+    of the body.
+    """
+    ListFlags: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListFlagsRequest, _gateway_pb2.ListFlagsResponse]  # type: ignore[assignment]
+    """The marks that readers made. Needs an API key where the server has any."""
+    LookupRecords: _aio.UnaryUnaryMultiCallable[_gateway_pb2.LookupRecordsRequest, _gateway_pb2.LookupRecordsResponse]  # type: ignore[assignment]
+    """Tells which of up to 1,000 records are stored, and which others show the
+    same image.
+    """
+    ListRecords: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListRecordsRequest, _gateway_pb2.ListRecordsResponse]  # type: ignore[assignment]
+    """Walks over all records in a stable order, with their vectors if wanted."""
+    ListCollections: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListCollectionsRequest, _gateway_pb2.ListCollectionsResponse]  # type: ignore[assignment]
+    """The collections there are."""
+    CreateCollection: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CreateCollectionRequest, _gateway_pb2.CreateCollectionResponse]  # type: ignore[assignment]
+    """Makes an empty collection beside the active one. Needs an API key where
+    the server has any.
+    """
+    ActivateCollection: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ActivateCollectionRequest, _gateway_pb2.ActivateCollectionResponse]  # type: ignore[assignment]
+    """Turns all searches to another collection, between two of them. Needs an
+    API key where the server has any.
+    """
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_gateway_pb2.DeleteCollectionRequest, _gateway_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
+    """Removes a collection that is not the active one. Needs an
+    API key where the server has any.
+    """
+    ListCommonQueries: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListCommonQueriesRequest, _gateway_pb2.ListCommonQueriesResponse]  # type: ignore[assignment]
+    """The operator's list of queries that are answered from a cache."""
 
 class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
     """The gateway. It composes the other services and keeps no state. Where the
@@ -182,5 +238,87 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetCollectionResponse, _abc.Awaitable[_gateway_pb2.GetCollectionResponse]]:
         """The collection in use."""
+
+    @_abc_1.abstractmethod
+    def ClassifyImage(
+        self,
+        request: _gateway_pb2.ClassifyImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ClassifyImageResponse, _abc.Awaitable[_gateway_pb2.ClassifyImageResponse]]:
+        """Guesses what an image is: a medical one or not, its modality and the part
+        of the body.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFlags(
+        self,
+        request: _gateway_pb2.ListFlagsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ListFlagsResponse, _abc.Awaitable[_gateway_pb2.ListFlagsResponse]]:
+        """The marks that readers made. Needs an API key where the server has any."""
+
+    @_abc_1.abstractmethod
+    def LookupRecords(
+        self,
+        request: _gateway_pb2.LookupRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.LookupRecordsResponse, _abc.Awaitable[_gateway_pb2.LookupRecordsResponse]]:
+        """Tells which of up to 1,000 records are stored, and which others show the
+        same image.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRecords(
+        self,
+        request: _gateway_pb2.ListRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ListRecordsResponse, _abc.Awaitable[_gateway_pb2.ListRecordsResponse]]:
+        """Walks over all records in a stable order, with their vectors if wanted."""
+
+    @_abc_1.abstractmethod
+    def ListCollections(
+        self,
+        request: _gateway_pb2.ListCollectionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ListCollectionsResponse, _abc.Awaitable[_gateway_pb2.ListCollectionsResponse]]:
+        """The collections there are."""
+
+    @_abc_1.abstractmethod
+    def CreateCollection(
+        self,
+        request: _gateway_pb2.CreateCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.CreateCollectionResponse, _abc.Awaitable[_gateway_pb2.CreateCollectionResponse]]:
+        """Makes an empty collection beside the active one. Needs an API key where
+        the server has any.
+        """
+
+    @_abc_1.abstractmethod
+    def ActivateCollection(
+        self,
+        request: _gateway_pb2.ActivateCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ActivateCollectionResponse, _abc.Awaitable[_gateway_pb2.ActivateCollectionResponse]]:
+        """Turns all searches to another collection, between two of them. Needs an
+        API key where the server has any.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _gateway_pb2.DeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.DeleteCollectionResponse, _abc.Awaitable[_gateway_pb2.DeleteCollectionResponse]]:
+        """Removes a collection that is not the active one. Needs an
+        API key where the server has any.
+        """
+
+    @_abc_1.abstractmethod
+    def ListCommonQueries(
+        self,
+        request: _gateway_pb2.ListCommonQueriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ListCommonQueriesResponse, _abc.Awaitable[_gateway_pb2.ListCommonQueriesResponse]]:
+        """The operator's list of queries that are answered from a cache."""
 
 def add_MirageServiceServicer_to_server(servicer: MirageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -86,6 +86,41 @@ class RetrieverServiceStub:
                 request_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListFlagsRequest.SerializeToString,
                 response_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListFlagsResponse.FromString,
                 _registered_method=True)
+        self.LookupRecords = channel.unary_unary(
+                '/mirage.v1.RetrieverService/LookupRecords',
+                request_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceLookupRecordsRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceLookupRecordsResponse.FromString,
+                _registered_method=True)
+        self.ListRecords = channel.unary_unary(
+                '/mirage.v1.RetrieverService/ListRecords',
+                request_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListRecordsRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListRecordsResponse.FromString,
+                _registered_method=True)
+        self.ListCollections = channel.unary_unary(
+                '/mirage.v1.RetrieverService/ListCollections',
+                request_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCollectionsRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCollectionsResponse.FromString,
+                _registered_method=True)
+        self.CreateCollection = channel.unary_unary(
+                '/mirage.v1.RetrieverService/CreateCollection',
+                request_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceCreateCollectionRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceCreateCollectionResponse.FromString,
+                _registered_method=True)
+        self.ActivateCollection = channel.unary_unary(
+                '/mirage.v1.RetrieverService/ActivateCollection',
+                request_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceActivateCollectionRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceActivateCollectionResponse.FromString,
+                _registered_method=True)
+        self.DeleteCollection = channel.unary_unary(
+                '/mirage.v1.RetrieverService/DeleteCollection',
+                request_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceDeleteCollectionRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceDeleteCollectionResponse.FromString,
+                _registered_method=True)
+        self.ListCommonQueries = channel.unary_unary(
+                '/mirage.v1.RetrieverService/ListCommonQueries',
+                request_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCommonQueriesRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCommonQueriesResponse.FromString,
+                _registered_method=True)
 
 
 class RetrieverServiceServicer:
@@ -165,6 +200,56 @@ class RetrieverServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LookupRecords(self, request, context):
+        """Tells which of up to 1,000 records are stored, and which others show the
+        same image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRecords(self, request, context):
+        """Walks over all records in a stable order, with their vectors if wanted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCollections(self, request, context):
+        """The collections there are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateCollection(self, request, context):
+        """Makes an empty collection beside the active one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivateCollection(self, request, context):
+        """Turns all searches to another collection, between two of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCollection(self, request, context):
+        """Removes a collection that is not the active one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCommonQueries(self, request, context):
+        """The operator's list of queries that are answered from a cache.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrieverServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -217,6 +302,41 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     servicer.ListFlags,
                     request_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListFlagsRequest.FromString,
                     response_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListFlagsResponse.SerializeToString,
+            ),
+            'LookupRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookupRecords,
+                    request_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceLookupRecordsRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceLookupRecordsResponse.SerializeToString,
+            ),
+            'ListRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecords,
+                    request_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListRecordsRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListRecordsResponse.SerializeToString,
+            ),
+            'ListCollections': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCollections,
+                    request_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCollectionsRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCollectionsResponse.SerializeToString,
+            ),
+            'CreateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCollection,
+                    request_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceCreateCollectionRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceCreateCollectionResponse.SerializeToString,
+            ),
+            'ActivateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateCollection,
+                    request_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceActivateCollectionRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceActivateCollectionResponse.SerializeToString,
+            ),
+            'DeleteCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCollection,
+                    request_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceDeleteCollectionRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceDeleteCollectionResponse.SerializeToString,
+            ),
+            'ListCommonQueries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCommonQueries,
+                    request_deserializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCommonQueriesRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCommonQueriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -491,6 +611,195 @@ class RetrieverService:
             '/mirage.v1.RetrieverService/ListFlags',
             mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListFlagsRequest.SerializeToString,
             mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListFlagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.RetrieverService/LookupRecords',
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceLookupRecordsRequest.SerializeToString,
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceLookupRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.RetrieverService/ListRecords',
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListRecordsRequest.SerializeToString,
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCollections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.RetrieverService/ListCollections',
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCollectionsRequest.SerializeToString,
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCollectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.RetrieverService/CreateCollection',
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceCreateCollectionRequest.SerializeToString,
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceCreateCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.RetrieverService/ActivateCollection',
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceActivateCollectionRequest.SerializeToString,
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceActivateCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.RetrieverService/DeleteCollection',
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceDeleteCollectionRequest.SerializeToString,
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceDeleteCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCommonQueries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.RetrieverService/ListCommonQueries',
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCommonQueriesRequest.SerializeToString,
+            mirage_dot_v1_dot_retriever__pb2.RetrieverServiceListCommonQueriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

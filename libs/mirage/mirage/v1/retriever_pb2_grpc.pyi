@@ -58,6 +58,22 @@ class RetrieverServiceStub:
     """Marks a record as wrong in some way."""
     ListFlags: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListFlagsRequest, _retriever_pb2.RetrieverServiceListFlagsResponse]
     """The flags raised, newest first."""
+    LookupRecords: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceLookupRecordsRequest, _retriever_pb2.RetrieverServiceLookupRecordsResponse]
+    """Tells which of up to 1,000 records are stored, and which others show the
+    same image.
+    """
+    ListRecords: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListRecordsRequest, _retriever_pb2.RetrieverServiceListRecordsResponse]
+    """Walks over all records in a stable order, with their vectors if wanted."""
+    ListCollections: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListCollectionsRequest, _retriever_pb2.RetrieverServiceListCollectionsResponse]
+    """The collections there are."""
+    CreateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceCreateCollectionRequest, _retriever_pb2.RetrieverServiceCreateCollectionResponse]
+    """Makes an empty collection beside the active one."""
+    ActivateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceActivateCollectionRequest, _retriever_pb2.RetrieverServiceActivateCollectionResponse]
+    """Turns all searches to another collection, between two of them."""
+    DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceDeleteCollectionRequest, _retriever_pb2.RetrieverServiceDeleteCollectionResponse]
+    """Removes a collection that is not the active one."""
+    ListCommonQueries: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListCommonQueriesRequest, _retriever_pb2.RetrieverServiceListCommonQueriesResponse]
+    """The operator's list of queries that are answered from a cache."""
 
 @_typing.type_check_only
 class RetrieverServiceAsyncStub(RetrieverServiceStub):
@@ -89,6 +105,22 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """Marks a record as wrong in some way."""
     ListFlags: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListFlagsRequest, _retriever_pb2.RetrieverServiceListFlagsResponse]  # type: ignore[assignment]
     """The flags raised, newest first."""
+    LookupRecords: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceLookupRecordsRequest, _retriever_pb2.RetrieverServiceLookupRecordsResponse]  # type: ignore[assignment]
+    """Tells which of up to 1,000 records are stored, and which others show the
+    same image.
+    """
+    ListRecords: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListRecordsRequest, _retriever_pb2.RetrieverServiceListRecordsResponse]  # type: ignore[assignment]
+    """Walks over all records in a stable order, with their vectors if wanted."""
+    ListCollections: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListCollectionsRequest, _retriever_pb2.RetrieverServiceListCollectionsResponse]  # type: ignore[assignment]
+    """The collections there are."""
+    CreateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceCreateCollectionRequest, _retriever_pb2.RetrieverServiceCreateCollectionResponse]  # type: ignore[assignment]
+    """Makes an empty collection beside the active one."""
+    ActivateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceActivateCollectionRequest, _retriever_pb2.RetrieverServiceActivateCollectionResponse]  # type: ignore[assignment]
+    """Turns all searches to another collection, between two of them."""
+    DeleteCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceDeleteCollectionRequest, _retriever_pb2.RetrieverServiceDeleteCollectionResponse]  # type: ignore[assignment]
+    """Removes a collection that is not the active one."""
+    ListCommonQueries: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListCommonQueriesRequest, _retriever_pb2.RetrieverServiceListCommonQueriesResponse]  # type: ignore[assignment]
+    """The operator's list of queries that are answered from a cache."""
 
 class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     """The retriever: the only service that talks to Qdrant. It resolves text and
@@ -177,5 +209,63 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.RetrieverServiceListFlagsResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceListFlagsResponse]]:
         """The flags raised, newest first."""
+
+    @_abc_1.abstractmethod
+    def LookupRecords(
+        self,
+        request: _retriever_pb2.RetrieverServiceLookupRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.RetrieverServiceLookupRecordsResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceLookupRecordsResponse]]:
+        """Tells which of up to 1,000 records are stored, and which others show the
+        same image.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRecords(
+        self,
+        request: _retriever_pb2.RetrieverServiceListRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.RetrieverServiceListRecordsResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceListRecordsResponse]]:
+        """Walks over all records in a stable order, with their vectors if wanted."""
+
+    @_abc_1.abstractmethod
+    def ListCollections(
+        self,
+        request: _retriever_pb2.RetrieverServiceListCollectionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.RetrieverServiceListCollectionsResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceListCollectionsResponse]]:
+        """The collections there are."""
+
+    @_abc_1.abstractmethod
+    def CreateCollection(
+        self,
+        request: _retriever_pb2.RetrieverServiceCreateCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.RetrieverServiceCreateCollectionResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceCreateCollectionResponse]]:
+        """Makes an empty collection beside the active one."""
+
+    @_abc_1.abstractmethod
+    def ActivateCollection(
+        self,
+        request: _retriever_pb2.RetrieverServiceActivateCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.RetrieverServiceActivateCollectionResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceActivateCollectionResponse]]:
+        """Turns all searches to another collection, between two of them."""
+
+    @_abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: _retriever_pb2.RetrieverServiceDeleteCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.RetrieverServiceDeleteCollectionResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceDeleteCollectionResponse]]:
+        """Removes a collection that is not the active one."""
+
+    @_abc_1.abstractmethod
+    def ListCommonQueries(
+        self,
+        request: _retriever_pb2.RetrieverServiceListCommonQueriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.RetrieverServiceListCommonQueriesResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceListCommonQueriesResponse]]:
+        """The operator's list of queries that are answered from a cache."""
 
 def add_RetrieverServiceServicer_to_server(servicer: RetrieverServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
