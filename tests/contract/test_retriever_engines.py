@@ -124,6 +124,45 @@ async def test_each_space_has_vectors_of_its_own(engine: Engine) -> None:
     assert [[hit.id for hit in hits] for hits in await engine.search(requests)] == [["a"], ["b"]]
 
 
+async def test_a_walk_meets_every_point_once_and_ends(engine: Engine) -> None:
+    names = {f"p{number:02}" for number in range(25)}
+    await engine.upsert([point(name, unit(1, number)) for number, name in enumerate(sorted(names))])
+    met: list[str] = []
+    position, steps = "", 0
+    while True:
+        walked = await engine.walk(position, 4, vectors=True)
+        assert len(walked.points) == len(walked.positions) <= 4
+        met += [each.id for each in walked.points]
+        assert all(each.image is not None and each.image.shape == (DIMENSION,) for each in walked.points)
+        steps += 1
+        position = walked.position
+        if not position:
+            break
+    assert sorted(met) == sorted(names)
+    assert steps < 15
+
+
+async def test_a_walk_goes_on_from_the_position_of_a_point(engine: Engine) -> None:
+    await engine.upsert([point(f"p{number}", unit(1, number)) for number in range(6)])
+    walked = await engine.walk("", 6)
+    for each, position in zip(walked.points, walked.positions, strict=True):
+        assert (await engine.walk(position, 1)).points[0].id == each.id
+    assert (await engine.walk("", 1)).points[0].image is None
+
+
+@pytest.mark.parametrize("position", ["x", "9/", "0/zz", "-1/", "../x"])
+async def test_a_walk_from_nowhere_is_refused(engine: Engine, position: str) -> None:
+    with pytest.raises(MirageError) as caught:
+        await engine.walk(position, 1)
+    assert caught.value.code == Code.PAGE_TOKEN_INVALID
+
+
+async def test_points_are_found_by_their_image(engine: Engine) -> None:
+    await engine.upsert([point(name, unit(1)) for name in ("c", "a", "b")])
+    assert await engine.showing(["a" * 64, "b" * 64], 10) == {"a" * 64: ["a", "b", "c"]}
+    assert len((await engine.showing(["a" * 64], 2))["a" * 64]) == 2
+
+
 async def test_limit_and_min_score_cut(engine: Engine) -> None:
     await engine.upsert([point("a", unit(1)), point("b", unit(1, 1)), point("c", unit(0, 1))])
     assert await found(engine, unit(1), limit=2) == ["a", "b"]

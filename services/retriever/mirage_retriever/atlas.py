@@ -32,6 +32,11 @@ class Atlas:
         return self._collection
 
     @property
+    def is_made(self) -> bool:
+        """True where there is a collection, empty or not."""
+        return self._collection is not None
+
+    @property
     def revision(self) -> str:
         """Another after every write through this process and after every start."""
         return f"{self._boot}-{self._writes}"
@@ -64,10 +69,18 @@ class Atlas:
                 self.thresholds = dict(self._overrides or {})
                 return
         if stored is None or stored.fingerprint != model.fingerprint:
-            self._collection = None
-            made = Collection(name=self.name, dimension=model.dimension, fingerprint=model.fingerprint)
-            await self.engine.create(made)
-            self._collection = made
-            self.changed()
+            await self.make(Collection(name=self.name, dimension=model.dimension, fingerprint=model.fingerprint))
             _log.info("collection made", name=self.name, dimension=model.dimension, fingerprint=model.fingerprint)
-        self.thresholds = read_thresholds(model.manifest_json, overrides=self._overrides)
+        self.learn(model)
+
+    async def make(self, collection: Collection) -> None:
+        """Makes the collection, in place of an empty one if need be."""
+        self._collection = None
+        await self.engine.create(collection)
+        self._collection = collection
+        self.changed()
+
+    def learn(self, model: EncoderModel) -> None:
+        """Takes over the match thresholds of a model, where the collection was made with it."""
+        if self._collection is not None and self._collection.fingerprint == model.fingerprint:
+            self.thresholds = read_thresholds(model.manifest_json, overrides=self._overrides)

@@ -1,8 +1,10 @@
 """Files that are there whole or not at all, also after a crash."""
 
+import fcntl
 import os
 import secrets
 from pathlib import Path
+from typing import TextIO
 
 
 def write_atomically(path: Path, data: bytes, *, sync_data: bool = True, sync_name: bool = True) -> None:
@@ -32,3 +34,14 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def take(directory: Path) -> TextIO:
+    """Locks a directory for this process until the answer is closed; raises OSError where another process has it."""
+    lock = (directory / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise OSError(f"{directory} is in use by another retriever") from error
+    return lock

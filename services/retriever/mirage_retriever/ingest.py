@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
@@ -90,19 +90,28 @@ class _Incoming:
 
 
 class Ingest:
-    """Writes to one atlas. Several streams may run at once; what they commit is one batch after the other."""
+    """Writes to collections. Several streams may run at once; what they commit is one batch after the other.
+
+    `is_shown` tells whether any record of any collection shows an image.
+    """
 
     def __init__(
-        self, atlas: Atlas, encoder: TermEncoder, images: ImageStore, decoder: BoundedExecutor, data: Path
+        self,
+        encoder: TermEncoder,
+        images: ImageStore,
+        decoder: BoundedExecutor,
+        data: Path,
+        *,
+        is_shown: Callable[[str], Awaitable[bool]],
     ) -> None:
-        self._atlas = atlas
+        self._is_shown = is_shown
         self._encoder = encoder
         self._images = images
         self._decoder = decoder
         self._data = data
         self._committing = asyncio.Lock()
 
-    async def upsert(self, parts: AsyncIterator[Head | bytes]) -> list[Outcome]:
+    async def upsert(self, atlas: Atlas, parts: AsyncIterator[Head | bytes]) -> list[Outcome]:
         """Stores the records of a stream of heads, each followed by pieces of its image; outcomes in their order.
 
         A record that is wrong in itself is rejected in its outcome. Raises for a stream that is no such stream, for a
@@ -115,7 +124,7 @@ class Ingest:
                 if running is not None:
                     outcomes += await running
                 # The next batch is read while this one is encoded.
-                running = asyncio.create_task(self._store(batch))
+                running = asyncio.create_task(self._store(atlas, batch))
             if running is not None:
                 outcomes += await running
         finally:
@@ -124,21 +133,21 @@ class Ingest:
                 await asyncio.gather(running, return_exceptions=True)
         return outcomes
 
-    async def delete(self, ids: Sequence[str]) -> int:
+    async def delete(self, atlas: Atlas, ids: Sequence[str]) -> int:
         """Removes records, and images that no other record shows; how many records were there."""
         if not 1 <= len(ids) <= limits.IDS_MAX:
             raise MirageError(Code.TOO_MANY_ITEMS, field="ids", min=1, max=limits.IDS_MAX, given=len(ids))
         for id_ in ids:
             limits.check_id(id_)
-        engine = self._atlas.engine
+        engine = atlas.engine
         async with self._committing:
             stored = await engine.fetch(list(dict.fromkeys(ids)))
             if not stored:
                 return 0
             deleted = await engine.delete(list(stored))
-            self._atlas.changed()
+            atlas.changed()
             for sha256 in {Record.from_json(point.record).image_sha256 for point in stored.values()}:
-                if sha256 and not await engine.count(facet="image_sha256", value=sha256):
+                if sha256 and not await self._is_shown(sha256):
                     await asyncio.to_thread(self._images.remove, sha256)
         return deleted
 
@@ -170,16 +179,16 @@ class Ingest:
         if batch:
             yield batch
 
-    async def _store(self, batch: list[_Incoming]) -> list[Outcome]:
+    async def _store(self, atlas: Atlas, batch: list[_Incoming]) -> list[Outcome]:
         for item in batch:
-            _check(item, self._atlas)
-        stored = await self._atlas.engine.fetch([item.record.id for item in _fine(batch)], vectors=True)
+            _check(item, atlas)
+        stored = await atlas.engine.fetch([item.record.id for item in _fine(batch)], vectors=True)
         for item in _fine(batch):
             item.stored = stored.get(item.record.id)
         await asyncio.gather(*(self._look_at(item) for item in _fine(batch)))
         changed = [item for item in _fine(batch) if item.changed]
-        await self._encode(changed)
-        await self._commit([item for item in changed if item.error is None])
+        await self._encode(atlas, changed)
+        await self._commit(atlas, [item for item in changed if item.error is None])
         return [_outcome(item, changed=item in changed) for item in batch]
 
     async def _look_at(self, item: _Incoming) -> None:
@@ -211,7 +220,7 @@ class Ingest:
         media_type, width, height, item.thumbnail = ran.value
         item.record = replace(item.record, image_sha256=item.sha256, image_type=media_type, width=width, height=height)
 
-    async def _encode(self, items: Sequence[_Incoming]) -> None:
+    async def _encode(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
         """Gives every item its two vectors: the caller's, the stored one where nothing changed, or the encoder's."""
         for item in items:
             before, stored = item.before, item.stored
@@ -225,30 +234,26 @@ class Ingest:
         images = [item for item in items if item.image is None]
         work = []
         if captions:
-            work.append(self._encode_captions(captions))
+            work.append(self._encode_captions(atlas, captions))
         if images:
-            work.append(self._encode_images(images))
+            work.append(self._encode_images(atlas, images))
         await together(work)
 
-    async def _encode_captions(self, items: Sequence[_Incoming]) -> None:
+    async def _encode_captions(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
         # The start of a caption says what the image shows; the model's context ends long before this anyway.
         answers = await self._encoder.texts([item.record.caption[: limits.TEXT_CHARS] for item in items])
         for item, answer in zip(items, answers, strict=True):
-            item.caption = self._checked(answer)
+            item.caption = _checked(atlas, answer)
 
-    async def _encode_images(self, items: Sequence[_Incoming]) -> None:
+    async def _encode_images(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
         files = [bytes(item.data) or await asyncio.to_thread(self._images.original, item.sha256) for item in items]
         for item, answer in zip(items, await self._encoder.images(files), strict=True):
             if isinstance(answer, MirageError):
                 item.error = answer
             else:
-                item.image = self._checked(answer)
+                item.image = _checked(atlas, answer)
 
-    def _checked(self, answer: Encoded) -> Array:
-        check_fingerprint(answer.fingerprint, self._atlas.collection)
-        return check_unit(answer.vector, dimension=self._atlas.collection.dimension)
-
-    async def _commit(self, items: Sequence[_Incoming]) -> None:
+    async def _commit(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
         """Images first, then the points that name them: no record ever shows an image that is not there."""
         points = [
             Point(
@@ -270,9 +275,14 @@ class Ingest:
         async with self._committing:
             await asyncio.to_thread(self._images.store, files)
             try:
-                await self._atlas.engine.upsert(points)
+                await atlas.engine.upsert(points)
             finally:
-                self._atlas.changed()
+                atlas.changed()
+
+
+def _checked(atlas: Atlas, answer: Encoded) -> Array:
+    check_fingerprint(answer.fingerprint, atlas.collection)
+    return check_unit(answer.vector, dimension=atlas.collection.dimension)
 
 
 def _append(item: _Incoming, piece: bytes) -> int:

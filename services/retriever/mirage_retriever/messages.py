@@ -8,6 +8,7 @@ from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import to_problem
 from mirage_core.vectors import from_proto
+from mirage_retriever.collections import CollectionState
 from mirage_retriever.flags import Flag, FlagStore
 from mirage_retriever.ingest import Head, Outcome
 from mirage_retriever.query import Given, Id, Image, Query, Term, Text, Value, Vectors
@@ -86,6 +87,7 @@ def from_reply(reply: Reply, flags: FlagStore) -> common_pb2.SearchReply:
             inference_ms=max((term.inference_ms for term in reply.terms), default=0.0),
             search_ms=reply.search_ms,
             total_ms=reply.total_ms,
+            cached=reply.cached,
         ),
         next_page_token=reply.next_page_token,
         fingerprint=reply.fingerprint,
@@ -113,9 +115,12 @@ def fill_record(message: common_pb2.Record, record: Record, flags: FlagStore) ->
     message.flags = flags.count(record.id)
 
 
-async def to_parts(requests: AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]) -> AsyncIterator[Head | bytes]:
+async def to_parts(
+    first: retriever_pb2.RetrieverServiceUpsertRequest,
+    rest: AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest],
+) -> AsyncIterator[Head | bytes]:
     """The pieces of an upsert; raises REQUEST_MALFORMED for an empty one."""
-    async for request in requests:
+    async for request in _chain(first, rest):
         match request.part.WhichOneof("part"):
             case "record":
                 yield _head(request.part.record)
@@ -123,6 +128,15 @@ async def to_parts(requests: AsyncIterator[retriever_pb2.RetrieverServiceUpsertR
                 yield request.part.image_chunk
             case _:
                 raise MirageError(Code.REQUEST_MALFORMED, field="part")
+
+
+async def _chain(
+    first: retriever_pb2.RetrieverServiceUpsertRequest,
+    rest: AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest],
+) -> AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]:
+    yield first
+    async for request in rest:
+        yield request
 
 
 def _head(message: common_pb2.RecordHead) -> Head:
@@ -155,3 +169,15 @@ def from_outcome(outcome: Outcome) -> common_pb2.UpsertOutcome:
 def from_flag(flag: Flag) -> common_pb2.Flag:
     """A flag."""
     return common_pb2.Flag(**asdict(flag))
+
+
+def from_state(state: CollectionState) -> common_pb2.CollectionInfo:
+    """A collection."""
+    return common_pb2.CollectionInfo(
+        name=state.collection.name,
+        active=state.active,
+        records=state.records,
+        indexed=state.indexed,
+        dimension=state.collection.dimension,
+        fingerprint=state.collection.fingerprint,
+    )

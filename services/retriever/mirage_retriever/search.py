@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
@@ -44,6 +45,28 @@ class Reply:
     fingerprint: str
     search_ms: float
     total_ms: float
+    cached: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """A query of one text, answered ahead: the term with its vector, and the best records, more than any page shows."""
+
+    term: Resolved
+    combination: Combination
+    found: tuple[Found, ...]
+
+    def as_asked(self, text: str) -> "Answered":
+        """The same under the words that are asked now, at no cost of the encoder's."""
+        return replace(self, term=replace(self.term, label=text, queue_ms=0.0, inference_ms=0.0))
+
+
+class Common(Protocol):
+    """Answers that are there already."""
+
+    def answer(self, query: Query, atlas: Atlas) -> Answered | None:
+        """The answer, or None where the query must be searched."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,11 +103,12 @@ class _Side:
 
 
 class Search:
-    """Answers searches from one atlas."""
+    """Answers searches from one atlas, and from `common` what is there already."""
 
-    def __init__(self, atlas: Atlas, encoder: TermEncoder) -> None:
+    def __init__(self, atlas: Atlas, encoder: TermEncoder, common: Common | None = None) -> None:
         self._atlas = atlas
         self._encoder = encoder
+        self._common = common
 
     @property
     def _engine(self) -> Engine:
@@ -95,11 +119,22 @@ class Search:
         started = time.perf_counter()
         query = check_query(query)
         digest, tokens = query.digest(), self._tokens()
+        if self._common is not None and (known := self._common.answer(query, self._atlas)) is not None:
+            side = _Side(query, (known.term,), known.combination, None, digest)
+            return self._reply(side, list(known.found), tokens, search_ms=0.0, started=started, cached=True)
         position = tokens.read(query.page_token, digest) if query.page_token else None
         terms = await self._resolve(query.terms, query.vectors)
         side = _Side(query, tuple(terms), _combine(terms), position, digest)
         [reply] = await self._answer([side], tokens, started)
         return reply
+
+    async def ahead(self, query: Query) -> Answered:
+        """The answer to a query of one text and as many results as a page may have, to be kept."""
+        query = check_query(query)
+        [term] = await self._resolve(query.terms, query.vectors)
+        side = _Side(query, (term,), _combine([term]), None, query.digest())
+        [found] = await self._ranked([side])
+        return Answered(term, side.combination, tuple(found))
 
     async def compare(self, base: Query, shift: Sequence[Term]) -> Comparison:
         """The base query and the one with the shift's terms added; k, filters and vectors of the base hold for both.
@@ -144,7 +179,16 @@ class Search:
             for side, found in zip(sides, listed, strict=True)
         ]
 
-    def _reply(self, side: _Side, found: list[Found], tokens: PageTokens, *, search_ms: float, started: float) -> Reply:
+    def _reply(
+        self,
+        side: _Side,
+        found: list[Found],
+        tokens: PageTokens,
+        *,
+        search_ms: float,
+        started: float,
+        cached: bool = False,
+    ) -> Reply:
         results, more = tuple(found[: side.query.k]), len(found) > side.query.k
         match = Match(side.position.match) if side.position else self._judge(side, results)
         token = ""
@@ -160,6 +204,7 @@ class Search:
             self._atlas.collection.fingerprint,
             search_ms,
             (time.perf_counter() - started) * 1000,
+            cached,
         )
 
     def _judge(self, side: _Side, results: Sequence[Found]) -> Match:

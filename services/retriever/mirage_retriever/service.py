@@ -9,9 +9,10 @@ from mirage_core.cpus import available_cpus
 from mirage_core.errors import MirageError
 from mirage_core.executor import BoundedExecutor
 from mirage_core.server import GrpcServer
-from mirage_retriever.atlas import Atlas
+from mirage_retriever.collections import Collections
+from mirage_retriever.common_queries import CommonQueries, read_list
 from mirage_retriever.encoder_client import EncoderClient
-from mirage_retriever.engines.base import Engine, Graph
+from mirage_retriever.engines.base import Graph, Shelf
 from mirage_retriever.facets import NAMES
 from mirage_retriever.flags import FlagStore
 from mirage_retriever.images import ImageStore
@@ -26,10 +27,12 @@ _log = telemetry.get_logger()
 # The encoder is asked again this often: first until it answers, then to notice another model.
 _ASK_SOON_S = 0.25
 _ASK_LATER_S = 30.0
+# Other retrievers may switch the collection of a server.
+_ALIAS_S = 5.0
 
 
-def make_engine(settings: RetrieverSettings) -> Engine:
-    """The engine that the settings name."""
+def make_shelf(settings: RetrieverSettings) -> Shelf:
+    """The collections of the engine that the settings name."""
     graph = Graph(
         m=settings.hnsw_m,
         ef_construct=settings.hnsw_ef_construct,
@@ -38,20 +41,29 @@ def make_engine(settings: RetrieverSettings) -> Engine:
     )
     # Only the engine that runs is imported: each brings tens of megabytes.
     if settings.engine == "qdrant":
-        from mirage_retriever.engines.qdrant import QdrantEngine
+        from mirage_retriever.engines.qdrant import QdrantEngine, connect
+        from mirage_retriever.engines.qdrant_shelf import QdrantShelf
 
-        return QdrantEngine.connect(
-            settings.qdrant_url,
-            api_key=settings.qdrant_key.get_secret_value(),
-            grpc_port=settings.qdrant_grpc_port,
-            name=settings.collection,
-            facets=NAMES,
-            shards=settings.shards,
-            replicas=settings.qdrant_replicas,
-            graph=graph,
+        return QdrantShelf(
+            connect(
+                settings.qdrant_url,
+                api_key=settings.qdrant_key.get_secret_value(),
+                grpc_port=settings.qdrant_grpc_port,
+            ),
+            default=settings.collection,
+            make=lambda client, name: QdrantEngine(
+                client,
+                name=name,
+                facets=NAMES,
+                shards=settings.shards,
+                replicas=settings.qdrant_replicas,
+                graph=graph,
+                shared=True,
+            ),
         )
     from mirage_retriever.engines.edge.engine import EdgeEngine
     from mirage_retriever.engines.edge.shard import ShardPolicy
+    from mirage_retriever.engines.edge.shelf import EdgeShelf
 
     policy = ShardPolicy(
         restart_wait_s=settings.searcher_wait_s,
@@ -61,13 +73,12 @@ def make_engine(settings: RetrieverSettings) -> Engine:
         build_points=settings.build_points,
     )
     threads = settings.build_threads or max(1, available_cpus() - 1)
-    return EdgeEngine(
-        settings.data / "edge",
-        facets=NAMES,
-        policy=policy,
-        shards=settings.shards,
-        graph=graph,
-        build_threads=threads,
+    return EdgeShelf(
+        settings.data,
+        default=settings.collection,
+        make=lambda path: EdgeEngine(
+            path, facets=NAMES, policy=policy, shards=settings.shards, graph=graph, build_threads=threads
+        ),
     )
 
 
@@ -81,37 +92,54 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
     threads = settings.decode_threads or available_cpus()
     decoder = BoundedExecutor(workers=threads, queue_limit=64, name="decode")
     stack.callback(decoder.close)
-    engine = make_engine(settings)
+    collections = Collections(make_shelf(settings), overrides=settings.match_overrides())
     encoder = EncoderClient(settings.encoder, timeout_s=settings.encoder_timeout_s)
     stack.push_async_callback(encoder.close)
-    atlas = Atlas(engine, name=settings.collection, overrides=settings.match_overrides())
     images = ImageStore(settings.data)
+    # A server may have other writers, which this process does not see.
+    ttl_s = settings.common_queries_ttl_s if settings.engine == "qdrant" else None
+    common = CommonQueries(read_list(settings.common_queries), ttl_s=ttl_s)
     servicer = RetrieverServicer(
-        atlas=atlas,
-        search=Search(atlas, encoder),
-        ingest=Ingest(atlas, encoder, images, decoder, settings.data),
+        collections=collections,
+        encoder=encoder,
+        common=common,
+        ingest=Ingest(encoder, images, decoder, settings.data, is_shown=collections.shows),
         images=images,
         flags=FlagStore(settings.data / "flags.jsonl"),
         decoder=decoder,
     )
     server.add(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, NAME)
     await server.start()
-    stack.push_async_callback(engine.close)
+    stack.push_async_callback(collections.close)
     # An empty collection may still be made anew for the encoder's model.
-    if await atlas.open() and (await engine.status()).records:
+    if await collections.open() and (await collections.active.engine.status()).records:
         await server.set_serving(NAME, serving=True)
-    watching = asyncio.create_task(_follow_encoder(atlas, encoder, server))
-    stack.callback(watching.cancel)
+    watching = [asyncio.create_task(_follow_encoder(collections, encoder, server))]
+    watching.append(asyncio.create_task(common.fill(lambda: collections.active, lambda atlas: Search(atlas, encoder))))
+    if settings.engine == "qdrant":
+        watching.append(asyncio.create_task(_follow_alias(collections)))
+    for task in watching:
+        stack.callback(task.cancel)
 
 
-async def _follow_encoder(atlas: Atlas, encoder: TermEncoder, server: GrpcServer) -> None:
+async def _follow_alias(collections: Collections) -> None:
+    """Turns to another collection where another retriever on the same server did."""
+    while True:
+        await asyncio.sleep(_ALIAS_S)
+        try:
+            await collections.follow()
+        except MirageError as error:
+            _log.debug("active collection not known", code=error.code)
+
+
+async def _follow_encoder(collections: Collections, encoder: TermEncoder, server: GrpcServer) -> None:
     """Takes over the encoder's fingerprint and thresholds, now and whenever it comes back with others."""
     known = ""
     while True:
         try:
             model = await encoder.model()
             if model.fingerprint != known:
-                await atlas.adopt(model)
+                await collections.adopt(model)
                 known = model.fingerprint
                 await server.set_serving(NAME, serving=True)
         except MirageError as error:

@@ -10,8 +10,10 @@ from mirage.v1 import common_pb2, retriever_pb2, retriever_pb2_grpc
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
-from mirage_retriever import messages
-from mirage_retriever.atlas import Atlas
+from mirage_core.vectors import to_proto
+from mirage_retriever import browse, messages
+from mirage_retriever.collections import Collections
+from mirage_retriever.common_queries import CommonQueries
 from mirage_retriever.engines.base import Filter
 from mirage_retriever.facets import NAMES, check_facets
 from mirage_retriever.flags import FlagStore
@@ -20,6 +22,7 @@ from mirage_retriever.ingest import Ingest
 from mirage_retriever.query import check_k
 from mirage_retriever.records import Record
 from mirage_retriever.search import Search
+from mirage_retriever.terms import TermEncoder
 
 NAME = "mirage.v1.RetrieverService"
 _FACET_VALUES = 50
@@ -30,20 +33,22 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
-    """Serves one atlas; see protos/mirage/v1/retriever.proto."""
+    """Serves the collections of one retriever; see protos/mirage/v1/retriever.proto."""
 
     def __init__(
         self,
         *,
-        atlas: Atlas,
-        search: Search,
+        collections: Collections,
+        encoder: TermEncoder,
+        common: CommonQueries,
         ingest: Ingest,
         images: ImageStore,
         flags: FlagStore,
         decoder: BoundedExecutor,
     ) -> None:
-        self._atlas = atlas
-        self._search = search
+        self._collections = collections
+        self._encoder = encoder
+        self._common = common
         self._ingest = ingest
         self._images = images
         self._flags = flags
@@ -53,14 +58,18 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self, request: retriever_pb2.RetrieverServiceSearchRequest, _: Context
     ) -> retriever_pb2.RetrieverServiceSearchResponse:
         """Finds the closest records."""
-        reply = await self._search.search(messages.to_query(request.query))
+        async with self._collections.use() as atlas:
+            search = Search(atlas, self._encoder, self._common)
+            reply = await search.search(messages.to_query(request.query))
         return retriever_pb2.RetrieverServiceSearchResponse(reply=messages.from_reply(reply, self._flags))
 
     async def Compare(
         self, request: retriever_pb2.RetrieverServiceCompareRequest, _: Context
     ) -> retriever_pb2.RetrieverServiceCompareResponse:
         """Both sides by one call of the engine."""
-        comparison = await self._search.compare(messages.to_query(request.base), messages.to_terms(request.shift))
+        async with self._collections.use() as atlas:
+            search = Search(atlas, self._encoder)
+            comparison = await search.compare(messages.to_query(request.base), messages.to_terms(request.shift))
         return retriever_pb2.RetrieverServiceCompareResponse(
             base=messages.from_reply(comparison.base, self._flags),
             shifted=messages.from_reply(comparison.shifted, self._flags),
@@ -102,7 +111,8 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
 
     async def _record(self, id_: str) -> Record:
         limits.check_id(id_)
-        stored = await self._atlas.engine.fetch([id_])
+        async with self._collections.use() as atlas:
+            stored = await atlas.engine.fetch([id_])
         if id_ not in stored:
             raise MirageError(Code.RECORD_NOT_FOUND, id=id_)
         return Record.from_json(stored[id_].record)
@@ -115,7 +125,8 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             request.limit if request.HasField("limit") else _FACET_VALUES, field="limit", maximum=limits.K_MAX
         )
         where = check_facets(messages.to_facets(request.where))
-        found = await self._atlas.engine.facets(NAMES, Filter(where=where), limit)
+        async with self._collections.use() as atlas:
+            found = await atlas.engine.facets(NAMES, Filter(where=where), limit)
         return retriever_pb2.RetrieverServiceListFacetsResponse(
             facets=[
                 common_pb2.Facet(
@@ -131,28 +142,36 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self, request_iterator: AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest], _: Context
     ) -> retriever_pb2.RetrieverServiceUpsertResponse:
         """Stores the records of a stream."""
-        outcomes = await self._ingest.upsert(messages.to_parts(request_iterator))
+        requests = aiter(request_iterator)
+        first = await anext(requests, None)
+        if first is None:
+            return retriever_pb2.RetrieverServiceUpsertResponse()
+        async with self._collections.use(first.collection) as atlas:
+            outcomes = await self._ingest.upsert(atlas, messages.to_parts(first, requests))
         return retriever_pb2.RetrieverServiceUpsertResponse(outcomes=map(messages.from_outcome, outcomes))
 
     async def Delete(
         self, request: retriever_pb2.RetrieverServiceDeleteRequest, _: Context
     ) -> retriever_pb2.RetrieverServiceDeleteResponse:
         """Removes records."""
-        return retriever_pb2.RetrieverServiceDeleteResponse(deleted=await self._ingest.delete(request.ids))
+        async with self._collections.use() as atlas:
+            deleted = await self._ingest.delete(atlas, request.ids)
+        return retriever_pb2.RetrieverServiceDeleteResponse(deleted=deleted)
 
     async def GetCollection(
         self, _: retriever_pb2.RetrieverServiceGetCollectionRequest, __: Context
     ) -> retriever_pb2.RetrieverServiceGetCollectionResponse:
         """What the collection is."""
-        collection, status = self._atlas.collection, await self._atlas.engine.status()
+        async with self._collections.use() as atlas:
+            collection, status = atlas.collection, await atlas.engine.status()
         return retriever_pb2.RetrieverServiceGetCollectionResponse(
             name=collection.name,
-            engine=self._atlas.engine.version,
+            engine=atlas.engine.version,
             records=status.records,
             indexed=status.indexed,
             dimension=collection.dimension,
             fingerprint=collection.fingerprint,
-            revision=self._atlas.revision,
+            revision=atlas.revision,
         )
 
     async def FlagRecord(
@@ -172,3 +191,76 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             limits.check_id(request.record_id)
         flags = self._flags.listed(record_id=request.record_id, limit=limit)
         return retriever_pb2.RetrieverServiceListFlagsResponse(flags=map(messages.from_flag, flags))
+
+    async def LookupRecords(
+        self, request: retriever_pb2.RetrieverServiceLookupRecordsRequest, _: Context
+    ) -> retriever_pb2.RetrieverServiceLookupRecordsResponse:
+        """What is stored of some records."""
+        keys = [browse.Key(key.id, key.image_sha256) for key in request.keys]
+        async with self._collections.use(request.collection) as atlas:
+            found = await browse.look_up(atlas, keys)
+        response = retriever_pb2.RetrieverServiceLookupRecordsResponse()
+        for presence in found:
+            message = response.records.add(id=presence.id, same_image_ids=presence.same_image_ids)
+            if presence.record is not None:
+                messages.fill_record(message.record, Record.from_json(presence.record), self._flags)
+        return response
+
+    async def ListRecords(
+        self, request: retriever_pb2.RetrieverServiceListRecordsRequest, _: Context
+    ) -> retriever_pb2.RetrieverServiceListRecordsResponse:
+        """A page of all records."""
+        limit = request.limit if request.HasField("limit") else None
+        async with self._collections.use(request.collection) as atlas:
+            points, token = await browse.walk(
+                atlas, limit=limit, page_token=request.page_token, vectors=request.vectors
+            )
+            response = retriever_pb2.RetrieverServiceListRecordsResponse(
+                next_page_token=token, fingerprint=atlas.collection.fingerprint
+            )
+        for point in points:
+            message = response.records.add()
+            messages.fill_record(message.record, Record.from_json(point.record), self._flags)
+            if point.image is not None and point.caption is not None:
+                message.image_vector.CopyFrom(to_proto(point.image))
+                message.caption_vector.CopyFrom(to_proto(point.caption))
+        return response
+
+    async def ListCollections(
+        self, _: retriever_pb2.RetrieverServiceListCollectionsRequest, __: Context
+    ) -> retriever_pb2.RetrieverServiceListCollectionsResponse:
+        """All collections."""
+        return retriever_pb2.RetrieverServiceListCollectionsResponse(
+            collections=map(messages.from_state, await self._collections.listed())
+        )
+
+    async def CreateCollection(
+        self, request: retriever_pb2.RetrieverServiceCreateCollectionRequest, _: Context
+    ) -> retriever_pb2.RetrieverServiceCreateCollectionResponse:
+        """A new, empty one."""
+        state = await self._collections.create(
+            request.name, dimension=request.dimension, fingerprint=request.fingerprint
+        )
+        return retriever_pb2.RetrieverServiceCreateCollectionResponse(collection=messages.from_state(state))
+
+    async def ActivateCollection(
+        self, request: retriever_pb2.RetrieverServiceActivateCollectionRequest, _: Context
+    ) -> retriever_pb2.RetrieverServiceActivateCollectionResponse:
+        """Searches turn to it."""
+        state, previous = await self._collections.activate(request.name)
+        return retriever_pb2.RetrieverServiceActivateCollectionResponse(
+            collection=messages.from_state(state), previous=previous
+        )
+
+    async def DeleteCollection(
+        self, request: retriever_pb2.RetrieverServiceDeleteCollectionRequest, _: Context
+    ) -> retriever_pb2.RetrieverServiceDeleteCollectionResponse:
+        """It goes, unless it is the active one."""
+        records = await self._collections.remove(request.name)
+        return retriever_pb2.RetrieverServiceDeleteCollectionResponse(records=records)
+
+    async def ListCommonQueries(
+        self, _: retriever_pb2.RetrieverServiceListCommonQueriesRequest, __: Context
+    ) -> retriever_pb2.RetrieverServiceListCommonQueriesResponse:
+        """The operator's list."""
+        return retriever_pb2.RetrieverServiceListCommonQueriesResponse(texts=self._common.texts)

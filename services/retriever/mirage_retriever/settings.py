@@ -43,6 +43,15 @@ class RetrieverSettings(ServiceSettings):
     build_points: int = Field(50_000, ge=1_000, description="Writes after which a build starts, quiet or not.")
     search_queue: int = Field(256, ge=1, description="Calls that may wait for a searcher before QUEUE_FULL.")
     searcher_wait_s: float = Field(5.0, gt=0, description="Seconds that a call waits for a searcher that restarts.")
+    common_queries: Path | None = Field(
+        None,
+        description="File of queries, one a line, that are answered from a cache; without one a list of 50 of ours.",
+    )
+    common_queries_ttl_s: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds that such an answer is kept where the engine is a server, which others write to.",
+    )
     decode_threads: int = Field(0, ge=0, description="Threads that decode images; 0: one a processor.")
     match_text: str = Field(
         "", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="good,weak cosines instead of the model's."

@@ -68,6 +68,18 @@ class Stored:
     caption: Array | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """A stretch of a walk over all points: with each point its own position, from which a walk meets it first.
+
+    `position` is where the next stretch begins, "" at the end.
+    """
+
+    points: tuple[Stored, ...]
+    positions: tuple[str, ...]
+    position: str
+
+
 @dataclass(frozen=True)
 class Filter:
     """Points that carry one of the values of every facet in `where`, are in `only` (where given) and not in `exclude`."""
@@ -160,10 +172,50 @@ class Engine(Protocol):
         """Values of each facet with the number of points that carry them, most first, a tie in order of values."""
         ...
 
+    async def walk(self, position: str, limit: int, *, vectors: bool = False) -> "Walked":
+        """Up to `limit` points in a stable order from a position on ("" is the start), and where to go on.
+
+        Points that come or go meanwhile may be missed; every other is met once. Raises PAGE_TOKEN_INVALID for a position
+        that no walk gave.
+        """
+        ...
+
+    async def showing(self, images: Sequence[str], limit: int) -> dict[str, list[str]]:
+        """Ids of the points whose image has one of these SHA-256, by SHA-256, at most `limit` each."""
+        ...
+
     async def status(self) -> Status:
         """How full it is."""
         ...
 
     async def close(self) -> None:
         """Writes out what is not yet and lets go."""
+        ...
+
+
+class Shelf(Protocol):
+    """Where an engine's collections stand side by side, and the name of the active one."""
+
+    async def names(self) -> list[str]:
+        """The collections there are, in order."""
+        ...
+
+    async def active(self) -> str:
+        """The name that was marked active last, whether or not it is there."""
+        ...
+
+    async def mark_active(self, name: str) -> None:
+        """Marks a collection active; lasts through the death of any process once it returns."""
+        ...
+
+    def engine(self, name: str) -> Engine:
+        """An engine for the collection of that name, not opened yet; it need not be there."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Removes a collection that is not open; one that is not there is no error."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go."""
         ...

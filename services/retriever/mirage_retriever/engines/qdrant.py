@@ -1,6 +1,7 @@
 """The server engine: a Qdrant server (or cluster) over gRPC."""
 
 import asyncio
+import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,7 +15,19 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from mirage_core import context
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.engines.base import Array, Collection, Filter, Graph, Hit, Nearest, Point, Space, Status, Stored
+from mirage_retriever.engines.base import (
+    Array,
+    Collection,
+    Filter,
+    Graph,
+    Hit,
+    Nearest,
+    Point,
+    Space,
+    Status,
+    Stored,
+    Walked,
+)
 from mirage_retriever.engines.identity import point_id
 
 T = TypeVar("T")
@@ -41,8 +54,10 @@ class QdrantEngine:
         shards: int = 1,
         replicas: int = 1,
         graph: Graph = _GRAPH,
+        shared: bool = False,
     ) -> None:
         self._client = client
+        self._shared = shared
         self._name = name
         self._facet_names = tuple(facets)
         self._timeout_s = timeout_s
@@ -53,10 +68,7 @@ class QdrantEngine:
     @classmethod
     def connect(cls, url: str, *, api_key: str | None, grpc_port: int = 6334, **options: Any) -> "QdrantEngine":
         """An engine on the server at `url` (its HTTP address); calls go over gRPC."""
-        client = AsyncQdrantClient(
-            url=url, api_key=api_key or None, grpc_port=grpc_port, prefer_grpc=True, check_compatibility=False
-        )
-        return cls(client, **options)
+        return cls(connect(url, api_key=api_key, grpc_port=grpc_port), **options)
 
     @property
     def version(self) -> str:
@@ -142,12 +154,8 @@ class QdrantEngine:
         points = await self._call(
             self._client.retrieve, ids=_keys(ids), with_payload=["id", "record"], with_vectors=vectors
         )
-        found = {}
-        for point in points:
-            payload: dict[str, Any] = point.payload or {}
-            image, caption = (_array(point.vector, space) if vectors else None for space in Space)
-            found[payload["id"]] = Stored(payload["id"], payload["record"], image, caption)
-        return found
+        found = [_stored(point, vectors=vectors) for point in points]
+        return {point.id: point for point in found}
 
     async def upsert(self, points: Sequence[Point]) -> None:
         """Stores points, and returns when the server has."""
@@ -194,6 +202,35 @@ class QdrantEngine:
             for name, answer in zip(names, answers, strict=True)
         }
 
+    async def walk(self, position: str, limit: int, *, vectors: bool = False) -> Walked:
+        """In the order of the server's keys; a position is a key."""
+        try:
+            offset = str(uuid.UUID(position)) if position else None
+        except ValueError as error:
+            raise MirageError(Code.PAGE_TOKEN_INVALID) from error
+        points, following = await self._call(
+            self._client.scroll, limit=limit, offset=offset, with_payload=["id", "record"], with_vectors=vectors
+        )
+        return Walked(
+            tuple(_stored(point, vectors=vectors) for point in points),
+            tuple(str(point.id) for point in points),
+            "" if following is None else str(following),
+        )
+
+    async def showing(self, images: Sequence[str], limit: int) -> dict[str, list[str]]:
+        """One request an image, all at the same time."""
+
+        async def ids(image: str) -> list[str]:
+            match = models.FieldCondition(key="image_sha256", match=models.MatchValue(value=image))
+            points, _ = await self._call(
+                self._client.scroll, scroll_filter=models.Filter(must=[match]), limit=limit, with_payload=["id"]
+            )
+            return sorted(str((point.payload or {})["id"]) for point in points)
+
+        images = list(dict.fromkeys(images))
+        found = await asyncio.gather(*map(ids, images))
+        return {image: there for image, there in zip(images, found, strict=True) if there}
+
     async def status(self) -> Status:
         """Points and indexed points."""
         info = await self._call(self._client.get_collection)
@@ -201,13 +238,27 @@ class QdrantEngine:
         return Status(records, min(records, (info.indexed_vectors_count or 0) // len(Space)))
 
     async def close(self) -> None:
-        """Closes the connection."""
-        await self._client.close()
+        """Closes the connection, where it is not shared with others."""
+        if not self._shared:
+            await self._client.close()
+
+
+def connect(url: str, *, api_key: str | None, grpc_port: int) -> AsyncQdrantClient:
+    """A client of the server at `url` (its HTTP address) that calls over gRPC; nothing is sent yet."""
+    return AsyncQdrantClient(
+        url=url, api_key=api_key or None, grpc_port=grpc_port, prefer_grpc=True, check_compatibility=False
+    )
 
 
 def _hit(point: models.ScoredPoint) -> Hit:
     payload: dict[str, Any] = point.payload or {}
     return Hit(payload["id"], point.score, payload["record"])
+
+
+def _stored(point: models.Record, *, vectors: bool) -> Stored:
+    payload: dict[str, Any] = point.payload or {}
+    image, caption = (_array(point.vector, space) if vectors else None for space in Space)
+    return Stored(payload["id"], payload["record"], image, caption)
 
 
 def _keys(ids: Iterable[str]) -> list[Any]:

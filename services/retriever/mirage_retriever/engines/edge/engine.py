@@ -1,9 +1,9 @@
 """The embedded engine: shards of Qdrant Edge, each in a searcher process, behind one Engine."""
 
 import asyncio
-import fcntl
 import json
 import shutil
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -14,11 +14,12 @@ from typing import Any, TextIO
 import numpy as np
 
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.engines.base import Collection, Filter, Graph, Hit, Nearest, Point, Status, Stored
+from mirage_retriever.engines.base import Collection, Filter, Graph, Hit, Nearest, Point, Status, Stored, Walked
 from mirage_retriever.engines.edge.shard import Shard, ShardPolicy
 from mirage_retriever.engines.edge.shard_shape import ShardShape
+from mirage_retriever.engines.edge.stored import FILE, read_stored
 from mirage_retriever.engines.identity import point_id
-from mirage_retriever.files import write_atomically
+from mirage_retriever.files import take, write_atomically
 
 # Far more values than a facet lists; each shard names its own most frequent ones.
 _FACET_VALUES = 1_000
@@ -58,10 +59,10 @@ class EdgeEngine:
 
     async def open(self) -> Collection | None:
         """Takes the path and starts a searcher a shard."""
-        self._take()
-        try:
-            stored = json.loads((self._path / "collection.json").read_text())
-        except FileNotFoundError:
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._lock = take(self._path)
+        stored = read_stored(self._path)
+        if stored is None:
             return None
         collection = Collection(**stored["collection"])
         self._shards = self._make_shards(stored["shards"], collection.dimension)
@@ -71,23 +72,13 @@ class EdgeEngine:
     async def create(self, collection: Collection) -> None:
         """Makes empty shards; the collection is there once collection.json is, which is written last."""
         await self._close_shards()
-        (self._path / "collection.json").unlink(missing_ok=True)
+        (self._path / FILE).unlink(missing_ok=True)
         shutil.rmtree(self._path / "shards", ignore_errors=True)
         self._shards = self._make_shards(self._shard_count, collection.dimension)
         await asyncio.gather(*(shard.create() for shard in self._shards))
         stored = {"collection": asdict(collection), "shards": self._shard_count}
-        write_atomically(self._path / "collection.json", json.dumps(stored, indent=2).encode())
+        write_atomically(self._path / FILE, json.dumps(stored, indent=2).encode())
         await asyncio.gather(*(shard.open() for shard in self._shards))
-
-    def _take(self) -> None:
-        self._path.mkdir(parents=True, exist_ok=True)
-        lock = (self._path / "lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise OSError(f"{self._path} is in use by another retriever") from error
-        self._lock = lock
 
     def _make_shards(self, count: int, dimension: int) -> list[Shard]:
         shape = ShardShape(
@@ -108,7 +99,7 @@ class EdgeEngine:
 
     def _shard_of(self, id_: str) -> Shard:
         if not self._shards:
-            raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service="collection")
+            raise _absent()
         return self._shards[point_id(id_).int % len(self._shards)]
 
     async def _all(self, operation: str, *arguments: Any) -> list[Any]:
@@ -193,6 +184,35 @@ class EdgeEngine:
             result[name] = [item for item in ordered if item[1] > 0][:limit]
         return result
 
+    async def walk(self, position: str, limit: int, *, vectors: bool = False) -> Walked:
+        """Shard after shard, in each in the order of the engine's keys; a position is `shard/key`."""
+        number, start = _read_position(position, len(self._shards))
+        if not self._shards:
+            raise _absent()
+        rows, following = await self._shards[number].read("walk", start, limit, vectors)
+        after = number if following else number + 1
+        return Walked(
+            tuple(
+                Stored(
+                    id_,
+                    record,
+                    None if image is None else np.frombuffer(image, np.float32),
+                    None if caption is None else np.frombuffer(caption, np.float32),
+                )
+                for _, id_, record, image, caption in rows
+            ),
+            tuple(f"{number}/{key}" for key, *_ in rows),
+            f"{after}/{following or ''}" if after < len(self._shards) else "",
+        )
+
+    async def showing(self, images: Sequence[str], limit: int) -> dict[str, list[str]]:
+        """Asks every shard."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for answer in await self._all("showing", list(images), limit):
+            for image, id_ in answer:
+                found[image].append(id_)
+        return {image: sorted(ids)[:limit] for image, ids in found.items()}
+
     async def status(self) -> Status:
         """Points and indexed points of all shards."""
         answers = await self._all("status")
@@ -218,6 +238,22 @@ class EdgeEngine:
     async def _close_shards(self) -> None:
         shards, self._shards = self._shards, []
         await asyncio.gather(*(shard.close() for shard in shards))
+
+
+def _absent() -> MirageError:
+    return MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service="collection")
+
+
+def _read_position(position: str, shards: int) -> tuple[int, str | None]:
+    if not position:
+        return 0, None
+    number, _, key = position.partition("/")
+    if not (number.isascii() and number.isdigit() and len(number) < 4 and int(number) < shards):
+        raise MirageError(Code.PAGE_TOKEN_INVALID)
+    try:
+        return int(number), str(uuid.UUID(key)) if key else None
+    except ValueError as error:
+        raise MirageError(Code.PAGE_TOKEN_INVALID) from error
 
 
 def _finite(vector: Any) -> bytes:

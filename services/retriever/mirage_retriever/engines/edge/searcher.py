@@ -50,6 +50,8 @@ def serve(shard: ShardFiles, sock: socket.socket) -> None:
         "delete": shard.delete,
         "count": shard.count,
         "facets": shard.facets,
+        "walk": shard.walk,
+        "showing": shard.showing,
         "status": shard.status,
         "sample": shard.sample,
         "leave": lambda: None,

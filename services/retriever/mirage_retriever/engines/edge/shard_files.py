@@ -4,6 +4,7 @@ Runs in the searcher and builder processes only, for every call holds the GIL; i
 process pays for it.
 """
 
+import uuid
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -172,6 +173,32 @@ class ShardFiles:
         info = self._shard.info()
         # The engine counts vectors, of which a point has one in each space.
         return info.points_count, min(info.points_count, info.indexed_vectors_count // len(SPACES))
+
+    def walk(self, start: str | None, limit: int, vectors: bool) -> tuple[list[Any], str | None]:
+        """Points in the order of their keys from `start` (a UUID, None for the first), as `fetch` gives them, each with its
+        key in front; and the key that follows.
+        """
+        offset = uuid.UUID(start) if start else None
+        points, following = self._shard.scroll(
+            qe.ScrollRequest(limit=limit, offset=offset, with_payload=["id", "record"], with_vector=vectors)
+        )
+        rows = [
+            (str(point.id), payload["id"], payload["record"], *(_vectors(point) if vectors else (None, None)))
+            for point in points
+            if (payload := point.payload)
+        ]
+        return sorted(rows), None if following is None else str(following)
+
+    def showing(self, images: Sequence[str], limit: int) -> list[tuple[str, str]]:
+        """SHA-256 and id of points whose image has one of these SHA-256, at most `limit` an image."""
+        found = []
+        for image in dict.fromkeys(images):
+            match = qe.FieldCondition(key="image_sha256", match=qe.MatchValue(value=image))
+            points, _ = self._shard.scroll(
+                qe.ScrollRequest(limit=limit, filter=qe.Filter(must=[match]), with_payload=["id"])
+            )
+            found += [(image, payload["id"]) for point in points if (payload := point.payload)]
+        return found
 
     def sample(self) -> str | None:
         """The id of some point; None in an empty shard."""

@@ -1,0 +1,245 @@
+"""Several collections side by side, one of them active: searches run on it, and turn to another between two of them."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from mirage_core import telemetry
+from mirage_core.errors import Code, MirageError
+from mirage_retriever.atlas import Atlas
+from mirage_retriever.engines.base import Collection, Shelf
+from mirage_retriever.match import Thresholds
+from mirage_retriever.terms import EncoderModel
+
+_log = telemetry.get_logger()
+
+COLLECTIONS_MAX = 8
+DIMENSION_MAX = 8192
+# A collection that is not searched costs a searcher process: it is let go after this.
+_IDLE_S = 60.0
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class CollectionState:
+    """A collection as a caller sees it; fields as in mirage.v1.CollectionInfo."""
+
+    collection: Collection
+    active: bool
+    records: int
+    indexed: int
+
+
+@dataclass(eq=False)
+class _Opened:
+    atlas: Atlas
+    users: int = 0
+    used_at: float = field(default_factory=time.monotonic)
+
+
+class Collections:
+    """The collections of one shelf. `open` before use, `close` at the end.
+
+    The active one is always open; another is opened when it is asked for and let go when nothing has used it for a while.
+    """
+
+    def __init__(
+        self, shelf: Shelf, *, overrides: Mapping[str, Thresholds] | None = None, idle_s: float = _IDLE_S
+    ) -> None:
+        self._shelf = shelf
+        self._overrides = overrides
+        self._idle_s = idle_s
+        self._opened: dict[str, _Opened] = {}
+        self._active = ""
+        self._model: EncoderModel | None = None
+        self._changing = asyncio.Lock()
+        self._opening = asyncio.Lock()
+        self._tidying: asyncio.Task[None] | None = None
+
+    @property
+    def active(self) -> Atlas:
+        """The collection that searches run on; raises MODEL_NOT_READY before `open`."""
+        if self._active not in self._opened:
+            raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
+        return self._opened[self._active].atlas
+
+    async def open(self) -> bool:
+        """Opens the active collection; False where there is none yet."""
+        self._active = await self._shelf.active()
+        atlas = (await self._open(self._active)).atlas
+        self._tidying = asyncio.create_task(self._tidy())
+        return atlas.is_made
+
+    async def adopt(self, model: EncoderModel) -> None:
+        """Takes over the encoder's model: the active collection is made where there is none, the others learn of it."""
+        self._model = model
+        async with self._changing:
+            await self.active.adopt(model)
+            for opened in self._opened.values():
+                opened.atlas.learn(model)
+
+    @contextlib.asynccontextmanager
+    async def use(self, name: str = "") -> AsyncIterator[Atlas]:
+        """A collection by name, the active one where empty, kept open meanwhile; raises COLLECTION_NOT_FOUND."""
+        opened = self._opened.get(name or self._active)
+        if opened is None:
+            opened = await self._find(name) if name else None
+        if opened is None:
+            raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
+        opened.users += 1
+        try:
+            yield opened.atlas
+        finally:
+            opened.users -= 1
+            opened.used_at = time.monotonic()
+
+    async def listed(self) -> list[CollectionState]:
+        """All of them, by name."""
+        return [await self._state(name) for name in await self._shelf.names()]
+
+    async def create(self, name: str, *, dimension: int = 0, fingerprint: str = "") -> CollectionState:
+        """Makes an empty collection for the encoder's model, or for the one named.
+
+        Raises COLLECTION_NAME_INVALID, COLLECTION_EXISTS, TOO_MANY_ITEMS, REQUEST_MALFORMED for half a model, and
+        MODEL_NOT_READY where the encoder's is not known yet.
+        """
+        if not _NAME.fullmatch(name):
+            raise MirageError(Code.COLLECTION_NAME_INVALID)
+        if bool(dimension) != bool(fingerprint):
+            raise MirageError(Code.REQUEST_MALFORMED, field="dimension and fingerprint: both or neither")
+        if fingerprint and not (_FINGERPRINT.fullmatch(fingerprint) and 1 <= dimension <= DIMENSION_MAX):
+            raise MirageError(Code.REQUEST_MALFORMED, field="dimension or fingerprint")
+        async with self._changing:
+            names = await self._shelf.names()
+            if name in names or name == self._active:
+                raise MirageError(Code.COLLECTION_EXISTS, name=name)
+            if len(names) >= COLLECTIONS_MAX:
+                raise MirageError(
+                    Code.TOO_MANY_ITEMS, field="collections", min=1, max=COLLECTIONS_MAX, given=len(names) + 1
+                )
+            if not fingerprint:
+                if self._model is None:
+                    raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
+                dimension, fingerprint = self._model.dimension, self._model.fingerprint
+            opened = await self._open(name)
+            try:
+                await opened.atlas.make(Collection(name=name, dimension=dimension, fingerprint=fingerprint))
+            except OSError as error:
+                await self._let_go(name)
+                await self._shelf.remove(name)
+                raise MirageError(Code.STORAGE_FULL) from error
+            except BaseException:
+                await self._let_go(name)
+                await self._shelf.remove(name)
+                raise
+            if self._model is not None:
+                opened.atlas.learn(self._model)
+        _log.info("collection made", name=name, dimension=dimension, fingerprint=fingerprint)
+        return await self._state(name)
+
+    async def activate(self, name: str) -> tuple[CollectionState, str]:
+        """Turns searches to a collection, for good once it returns; its state, and the name of the one before.
+
+        It is open and answers before the first search comes. Searches under way end on the one before.
+        """
+        async with self._changing:
+            previous = self._active
+            if name != previous:
+                opened = await self._find(name)
+                await opened.atlas.engine.status()
+                try:
+                    await self._shelf.mark_active(name)
+                except OSError as error:
+                    raise MirageError(Code.STORAGE_FULL) from error
+                self._turn_to(name)
+        return await self._state(name), previous
+
+    async def follow(self) -> None:
+        """Turns to what the shelf says is active, where another retriever on the same server switched."""
+        async with self._changing:
+            name = await self._shelf.active()
+            if name != self._active:
+                await self._find(name)
+                self._turn_to(name)
+
+    def _turn_to(self, name: str) -> None:
+        before = self._opened.get(self._active)
+        if before is not None:
+            before.used_at = time.monotonic()
+        self._active = name
+        _log.info("collection activated", name=name)
+
+    async def remove(self, name: str) -> int:
+        """Removes a collection; how many records were in it. Raises COLLECTION_NOT_FOUND and COLLECTION_ACTIVE.
+
+        Image files that only it showed stay until a record with them is deleted from another collection.
+        """
+        async with self._changing:
+            if name == self._active:
+                raise MirageError(Code.COLLECTION_ACTIVE, name=name)
+            opened = await self._find(name)
+            records = (await opened.atlas.engine.status()).records
+            await self._let_go(name)
+            await self._shelf.remove(name)
+        _log.info("collection removed", name=name, records=records)
+        return records
+
+    async def shows(self, sha256: str) -> bool:
+        """Whether any record of any collection shows the image."""
+        for name in await self._shelf.names():
+            async with self.use(name) as atlas:
+                if await atlas.engine.count(facet="image_sha256", value=sha256):
+                    return True
+        return False
+
+    async def close(self) -> None:
+        """Closes all of them."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
+        for name in list(self._opened):
+            await self._let_go(name)
+        await self._shelf.close()
+
+    async def _state(self, name: str) -> CollectionState:
+        async with self.use(name) as atlas:
+            status = await atlas.engine.status()
+            return CollectionState(atlas.collection, name == self._active, status.records, status.indexed)
+
+    async def _find(self, name: str) -> _Opened:
+        if name not in self._opened and name not in await self._shelf.names():
+            raise MirageError(Code.COLLECTION_NOT_FOUND, name=name[:64])
+        return await self._open(name)
+
+    async def _open(self, name: str) -> _Opened:
+        async with self._opening:
+            opened = self._opened.get(name)
+            if opened is None:
+                atlas = Atlas(self._shelf.engine(name), name=name, overrides=self._overrides)
+                await atlas.open()
+                if self._model is not None:
+                    atlas.learn(self._model)
+                opened = self._opened[name] = _Opened(atlas)
+            return opened
+
+    async def _let_go(self, name: str) -> None:
+        async with self._opening:
+            await self._close(name)
+
+    async def _close(self, name: str) -> None:
+        opened = self._opened.pop(name, None)
+        if opened is not None:
+            await opened.atlas.engine.close()
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(self._idle_s / 4)
+            async with self._opening:
+                now = time.monotonic()
+                for name, opened in list(self._opened.items()):
+                    if name != self._active and not opened.users and now - opened.used_at > self._idle_s:
+                        await self._close(name)

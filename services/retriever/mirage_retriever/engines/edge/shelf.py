@@ -1,0 +1,80 @@
+"""The embedded collections: one directory each, and a file that names the active one."""
+
+import asyncio
+import contextlib
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from mirage_retriever.engines.base import Engine
+from mirage_retriever.engines.edge.engine import EdgeEngine
+from mirage_retriever.engines.edge.stored import stored_collection
+from mirage_retriever.files import take, write_atomically
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# The first collection of a data directory has always stood here.
+_FIRST = "edge"
+_OTHERS = "collections"
+_LEFT = ".removed-"
+
+
+class EdgeShelf:
+    """Collections below `data`: the first in `edge/`, the others in `collections/NAME/`; `ACTIVE` names the active one.
+
+    `make` makes an engine on a directory. What a crash left of a collection that was being made or removed goes at the
+    start. One process at a time: raises OSError where another has the data.
+    """
+
+    def __init__(self, data: Path, *, default: str, make: Callable[[Path], EdgeEngine]) -> None:
+        self._data = data
+        self._default = default
+        self._make = make
+        (data / _OTHERS).mkdir(parents=True, exist_ok=True)
+        self._lock = take(data / _OTHERS)
+        for entry in (*data.glob(f"{_LEFT}*"), *(data / _OTHERS).iterdir()):
+            if entry.is_dir() and (entry.name.startswith(_LEFT) or stored_collection(entry) is None):
+                shutil.rmtree(entry, ignore_errors=True)
+
+    async def names(self) -> list[str]:
+        """By the directories that hold a whole collection."""
+        first = stored_collection(self._data / _FIRST)
+        others = (entry.name for entry in (self._data / _OTHERS).iterdir() if stored_collection(entry) is not None)
+        return sorted({*others, *([first.name] if first else [])})
+
+    async def active(self) -> str:
+        """What ACTIVE says; without it, or where that is gone, the first collection or the default."""
+        first = stored_collection(self._data / _FIRST)
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            name = (self._data / "ACTIVE").read_text("utf-8").strip()
+            if _NAME.fullmatch(name) and stored_collection(self._directory(name)) is not None:
+                return name
+        return first.name if first else self._default
+
+    async def mark_active(self, name: str) -> None:
+        """Writes ACTIVE anew; raises OSError where there is no space."""
+        await asyncio.to_thread(write_atomically, self._data / "ACTIVE", f"{name}\n".encode())
+
+    def engine(self, name: str) -> Engine:
+        """An engine on the collection's directory."""
+        return self._make(self._directory(name))
+
+    async def remove(self, name: str) -> None:
+        """Renames the directory, which is one step, and then clears it away."""
+        directory = self._directory(name)
+        left = self._data / f"{_LEFT}{name}"
+        with contextlib.suppress(FileNotFoundError):
+            directory.rename(left)
+        await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+
+    async def close(self) -> None:
+        """Gives the directory free."""
+        self._lock.close()
+
+    def _directory(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise ValueError("not a collection's name")
+        first = stored_collection(self._data / _FIRST)
+        if first.name == name if first else name == self._default and not (self._data / _OTHERS / name).exists():
+            return self._data / _FIRST
+        return self._data / _OTHERS / name

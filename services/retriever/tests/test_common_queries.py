@@ -1,0 +1,152 @@
+"""Common queries: answered from memory exactly as they would be searched, and never after a write that changed them."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import retriever_pb2 as rpb
+from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_core.channels import invoke, invoke_upload, open_channel
+from mirage_retriever.common_queries import CommonQueries, normalise, plain_text, read_list
+from mirage_retriever.query import Query, Term, Text, Vectors
+
+
+def test_our_list_has_fifty_queries_and_no_double() -> None:
+    texts = read_list(None)
+    assert len(texts) == 50
+    assert len({normalise(text) for text in texts}) == 50
+
+
+def test_a_list_has_comments_blanks_and_doubles(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text("# ours\n\n  Axial   brain \naxial brain\nT2\n")
+    assert read_list(file) == ("Axial brain", "T2")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("ok\n" + "x" * 2001, "line 2"), ("\n".join(map(str, range(1001))), "1000 entries"), ("x" * 2**21, "bytes")],
+)
+def test_a_list_out_of_bounds_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=said):
+        read_list(file)
+
+
+def test_only_a_bare_text_can_be_common() -> None:
+    term = Term(Text("a"))
+    assert plain_text(Query((term,))) == "a"
+    for query in (
+        Query((term, term)),
+        Query((Term(Text("a"), 2.0),)),
+        Query((term,), vectors=Vectors.FUSED),
+        Query((term,), where={"plane": ("axial",)}),
+        Query((term,), min_score=0.1),
+        Query((term,), page_token="x"),
+        Query((term,), exclude_ids=("a",)),
+    ):
+        assert plain_text(query) is None
+    assert CommonQueries(["b"]).answer(Query((term,)), None) is None  # type: ignore[arg-type]  # not looked at
+
+
+@pytest.fixture
+async def own(encoder: str, tmp_path: Path, services) -> AsyncIterator[Stub]:
+    (tmp_path / "list.txt").write_text("Bright Section\ndark section\n")
+    address = services(
+        "mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data", common_queries=tmp_path / "list.txt"
+    )
+    async with open_channel(address, idempotent={}) as channel:
+        yield Stub(channel)
+
+
+async def store(stub: Stub, *numbers: int) -> None:
+    async def stream() -> AsyncIterator[rpb.RetrieverServiceUpsertRequest]:
+        for number in numbers:
+            buffer = io.BytesIO()
+            pixels = np.random.default_rng(number).integers(0, 255, (24, 24), dtype=np.uint8)
+            Image.fromarray(pixels).resize((96, 96)).save(buffer, "PNG")
+            record = pb.Record(id=f"r{number:03}", caption=f"Section {number}.", licence="CC0-1.0", source="test")
+            yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(record=pb.RecordHead(record=record)))
+            yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(image_chunk=buffer.getvalue()))
+
+    await invoke_upload(stub.Upsert, stream(), timeout_s=60)
+
+
+async def search(stub: Stub, text: str, **fields: object) -> pb.SearchReply:
+    request = rpb.RetrieverServiceSearchRequest(query=pb.Query(terms=[pb.Term(text=text)], **fields))
+    return (await invoke(stub.Search, request, timeout_s=20)).reply
+
+
+async def until_cached(stub: Stub, text: str) -> pb.SearchReply:
+    end = asyncio.get_running_loop().time() + 30
+    while not (reply := await search(stub, text)).timings.cached:
+        assert asyncio.get_running_loop().time() < end, "never cached"
+        await asyncio.sleep(0.05)
+    return reply
+
+
+def plain(reply: pb.SearchReply) -> pb.SearchReply:
+    copy = pb.SearchReply()
+    copy.CopyFrom(reply)
+    copy.ClearField("timings")
+    return copy
+
+
+async def test_a_cached_answer_is_the_searched_one(own: Stub) -> None:
+    await store(own, *range(30))
+    searched = {k: await search(own, "bright  SECTION", k=k) for k in (1, 7, 30)}
+    if any(reply.timings.cached for reply in searched.values()):
+        pytest.fail("answered from the cache before it could be filled")
+    await until_cached(own, "Bright Section")
+    for k, before in searched.items():
+        reply = await search(own, "bright  SECTION", k=k)
+        assert reply.timings.cached
+        assert plain(reply) == plain(before)
+    assert (await search(own, "bright section", k=7)).query.terms[0].label == "bright section"
+
+
+async def test_pages_go_on_from_a_cached_one(own: Stub) -> None:
+    await store(own, *range(12))
+    first = await until_cached(own, "dark section")
+    first = await search(own, "dark section", k=5)
+    second = await search(own, "dark section", k=5, page_token=first.next_page_token)
+    assert first.timings.cached
+    assert not second.timings.cached
+    ids = [result.record.id for reply in (first, second) for result in reply.results]
+    whole = await search(own, "dark section", k=10)
+    assert ids == [result.record.id for result in whole.results]
+
+
+async def test_no_cached_answer_outlives_a_write(own: Stub) -> None:
+    await store(own, *range(5))
+    await until_cached(own, "bright section")
+    for number in range(20, 30):
+        await store(own, number)
+        assert len((await search(own, "bright section", k=50)).results) == 5 + number - 19
+        if number % 4 == 0:
+            await until_cached(own, "bright section")
+    await until_cached(own, "bright section")
+    await invoke(own.Delete, rpb.RetrieverServiceDeleteRequest(ids=["r000"]), timeout_s=20)
+    assert "r000" not in {result.record.id for result in (await search(own, "bright section", k=50)).results}
+
+
+async def test_a_switch_of_collections_answers_from_the_new_one(own: Stub) -> None:
+    await store(own, *range(5))
+    await until_cached(own, "bright section")
+    await invoke(own.CreateCollection, rpb.RetrieverServiceCreateCollectionRequest(name="next"), timeout_s=20)
+    await invoke(own.ActivateCollection, rpb.RetrieverServiceActivateCollectionRequest(name="next"), timeout_s=20)
+    reply = await search(own, "bright section")
+    assert not reply.results
+    assert (await until_cached(own, "bright section")).results == reply.results
+
+
+async def test_the_list_is_told(own: Stub) -> None:
+    reply = await invoke(own.ListCommonQueries, rpb.RetrieverServiceListCommonQueriesRequest(), timeout_s=10)
+    assert list(reply.texts) == ["Bright Section", "dark section"]
