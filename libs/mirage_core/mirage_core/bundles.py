@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mirage_core.errors import Code, MirageError
+from mirage_core.image_gate import ImageGate
 
 MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
@@ -189,6 +190,7 @@ class EncoderManifest(Manifest):
     image: ImageInput
     output_name: ShortText = "unit_vector"
     match: MatchThresholds | None = None
+    gate: ImageGate | None = None
 
     @model_validator(mode="after")
     def _both_towers(self) -> Self:

@@ -39,7 +39,15 @@ def main() -> None:
     run_service(settings, "encoder", set_up)
 
 
-_EMBEDDER_SETTINGS = ("text_batch", "image_batch", "batch_wait_ms", "text_queue", "image_queue", "cache_entries")
+_EMBEDDER_SETTINGS = (
+    "text_batch",
+    "image_batch",
+    "batch_wait_ms",
+    "text_queue",
+    "image_queue",
+    "cache_entries",
+    "image_cache_entries",
+)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
-"""Text vectors kept for texts that come again."""
+"""Vectors kept for texts and images that come again."""
 
 from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
 
 from mirage_encoder.engines.base import FloatArray
 
-Key = tuple[int, ...]
+Key = TypeVar("Key", bound=Hashable)
 
 
-class VectorCache:
-    """At most `entries` vectors by token ids, the least recently used dropped first. For one event loop only."""
+class VectorCache(Generic[Key]):
+    """At most `entries` vectors by what they are of (token ids, a file's digest), the least recently used dropped first.
+
+    For one event loop only.
+    """
 
     def __init__(self, entries: int) -> None:
         self._entries = entries

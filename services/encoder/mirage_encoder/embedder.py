@@ -1,5 +1,7 @@
 """The encoder's job: checked texts and image files to unit vectors, with their timings."""
 
+import asyncio
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +15,9 @@ from mirage_core.imaging import decode_image
 from mirage_encoder.batching import Batcher
 from mirage_encoder.cache import VectorCache
 from mirage_encoder.engines.base import FloatArray
+from mirage_encoder.gate import Gate, Guess
 from mirage_encoder.model import EncoderModel
+from mirage_encoder.picture_statistics import picture_statistics
 from mirage_encoder.preprocessing import PixelArray, preprocess
 from mirage_encoder.tokenizer import Tokens
 
@@ -36,16 +40,18 @@ class EmbedderOptions:
     text_queue: int = 256
     image_queue: int = 32
     cache_entries: int = 2048
+    image_cache_entries: int = 64
     decoders: int = 2
 
 
 @dataclass(frozen=True)
 class Spent:
-    """Time spent on one request, in milliseconds."""
+    """Time spent on one request, in milliseconds; `cached` where nothing ran."""
 
     queue_ms: float
     inference_ms: float
     total_ms: float
+    cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,10 @@ class Embedder:
 
     def __init__(self, model: EncoderModel, options: EmbedderOptions) -> None:
         self.model = model
-        self._cache = VectorCache(options.cache_entries)
+        self._cache: VectorCache[tuple[int, ...]] = VectorCache(options.cache_entries)
+        # By the SHA-256 of the file: an image is looked at, then searched with, often more than once.
+        self._image_cache: VectorCache[bytes] = VectorCache(options.image_cache_entries)
+        self._gate: Gate | None = None
         self._texts: Batcher[Tokens, FloatArray] = Batcher(
             self._run_texts,
             name="encoder-text",
@@ -87,10 +96,15 @@ class Embedder:
         )
 
     async def warm_up(self) -> None:
-        """Runs both towers once; raises MODEL_FAILED where one cannot."""
+        """Runs both towers once, the texts of the gate too; raises MODEL_FAILED where one cannot."""
         size = self.model.manifest.image.size
         await self._texts.run([self.model.tokenizer.tokenize("warm up")])
         await self._images.run([np.zeros((3, size, size), dtype=np.float32)])
+        self._gate = await asyncio.to_thread(Gate, self.model.manifest.gate, self._embed_alone)
+
+    def _embed_alone(self, texts: Sequence[str]) -> FloatArray:
+        # One at a time, as queries are.
+        return np.concatenate([self.model.embed_texts([self.model.tokenizer.tokenize(text)]) for text in texts])
 
     async def encode_texts(self, texts: Sequence[str]) -> tuple[list[TextVector], Spent]:
         """Vectors of 1 to 64 texts, in order.
@@ -135,16 +149,40 @@ class Embedder:
     async def encode_image(self, data: bytes) -> tuple[FloatArray, Spent]:
         """The vector of one image file; raises the IMAGE_* errors, QUEUE_FULL, MODEL_FAILED."""
         started = time.perf_counter()
+        key = _digest(data)
+        known = self._image_cache.get(key)
+        if known is not None:
+            return known, Spent(0.0, 0.0, (time.perf_counter() - started) * 1000, cached=True)
         # Before the work of decoding, not only after it.
         self._images.check_room()
         decoded = await self._decoding.run(self._prepare, data)
         (result,) = await self._images.run([decoded.value])
+        self._image_cache.put(key, result.value)
         spent = Spent(
             queue_ms=decoded.queue_ms + result.queue_ms,
             inference_ms=result.run_ms,
             total_ms=(time.perf_counter() - started) * 1000,
         )
         return result.value, spent
+
+    async def classify_image(self, data: bytes) -> tuple[Guess, Spent]:
+        """What one image file seems to be; raises as `encode_image`, whose answer for the same file is then at hand."""
+        started = time.perf_counter()
+        if self._gate is None:
+            raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
+        key = _digest(data)
+        self._images.check_room()
+        looked = await self._decoding.run(self._look, data)
+        pixels, statistics = looked.value
+        vector = self._image_cache.get(key)
+        queue_ms, inference_ms = looked.queue_ms, 0.0
+        if vector is None:
+            (result,) = await self._images.run([pixels])
+            vector = result.value
+            queue_ms, inference_ms = queue_ms + result.queue_ms, result.run_ms
+            self._image_cache.put(key, vector)
+        guess = self._gate.guess(statistics, vector)
+        return guess, Spent(queue_ms, inference_ms, (time.perf_counter() - started) * 1000)
 
     async def close(self) -> None:
         """Ends the threads; what waits fails with CANCELLED. The model stays open: it is the caller's."""
@@ -159,6 +197,10 @@ class Embedder:
     def _prepare(self, data: bytes) -> PixelArray:
         return preprocess(decode_image(data).image, self.model.manifest.image)
 
+    def _look(self, data: bytes) -> tuple[PixelArray, FloatArray]:
+        image = decode_image(data).image
+        return preprocess(image, self.model.manifest.image), picture_statistics(image)
+
     def _run_texts(self, tokens: Sequence[Tokens]) -> list[FloatArray]:
         _batch_items.labels("text").observe(len(tokens))
         return list(self.model.embed_texts(tokens))
@@ -166,3 +208,7 @@ class Embedder:
     def _run_images(self, pixels: Sequence[PixelArray]) -> list[FloatArray]:
         _batch_items.labels("image").observe(len(pixels))
         return list(self.model.embed_pixels(pixels))
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

@@ -105,6 +105,28 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                     raise
                 await asyncio.sleep(min(error.retry_after_s or 0.1, 1.0))
 
+    async def ClassifyImage(
+        self, request: encoder_pb2.EncoderServiceClassifyImageRequest, context: Context
+    ) -> encoder_pb2.EncoderServiceClassifyImageResponse:
+        """See protos/mirage/v1/encoder.proto."""
+        guess, spent = await self._embedder.classify_image(request.image)
+        return encoder_pb2.EncoderServiceClassifyImageResponse(
+            guess=common_pb2.ImageGuess(
+                kind=common_pb2.ImageKind.ValueType(guess.kind),
+                medical_score=guess.medical,
+                facets=[
+                    common_pb2.FacetGuess(
+                        facet=facet.facet,
+                        values=[common_pb2.ValueGuess(value=value, score=score) for value, score in facet.values],
+                        sure=facet.sure,
+                    )
+                    for facet in guess.facets
+                ],
+            ),
+            fingerprint=self._fingerprint,
+            timings=_timings(spent),
+        )
+
     async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Context) -> encoder_pb2.GetModelResponse:
         """See protos/mirage/v1/encoder.proto."""
         model = self._embedder.model
@@ -128,5 +150,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
 def _timings(spent: Spent, *, cached: bool = False) -> common_pb2.Timings:
     return common_pb2.Timings(
-        queue_ms=spent.queue_ms, inference_ms=spent.inference_ms, total_ms=spent.total_ms, cached=cached
+        queue_ms=spent.queue_ms,
+        inference_ms=spent.inference_ms,
+        total_ms=spent.total_ms,
+        cached=cached or spent.cached,
     )

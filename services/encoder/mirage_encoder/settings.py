@@ -31,3 +31,4 @@ class EncoderSettings(ServiceSettings):
     text_queue: int = Field(256, ge=1, le=100_000, description="Texts that may wait; more are refused.")
     image_queue: int = Field(32, ge=1, le=10_000, description="Images that may wait; more are refused.")
     cache_entries: int = Field(2048, ge=0, le=1_000_000, description="Text vectors kept for repeated texts.")
+    image_cache_entries: int = Field(64, ge=0, le=100_000, description="Image vectors kept for repeated images.")

@@ -143,6 +143,17 @@ async def test_an_image_of_each_format_comes_back_as_a_unit_vector(stub: Stub, f
     assert np.linalg.norm(reply.vector.values) == pytest.approx(1, abs=1e-5)
 
 
+async def test_an_image_is_guessed_about_and_a_bad_one_refused(stub: Stub) -> None:
+    request = encoder_pb2.EncoderServiceClassifyImageRequest(image=picture("PNG"))
+    reply = await stub.ClassifyImage(request)
+    assert reply.guess.kind != 0
+    assert len(reply.fingerprint) == 64
+    assert (await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=picture("PNG")))).timings.cached
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ClassifyImage(encoder_pb2.EncoderServiceClassifyImageRequest(image=b"no image"))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_a_stream_answers_every_key_and_survives_a_bad_image(
     stub: Stub,
 ) -> None:

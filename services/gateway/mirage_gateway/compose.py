@@ -12,6 +12,7 @@ from mirage.v1 import encoder_pb2, retriever_pb2
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.dependencies import Dependencies, Health
 from mirage_gateway.settings import GatewaySettings
+from mirage_gateway.upload_gate import UploadGate
 
 SIMILAR_K_MAX = 99
 
@@ -31,25 +32,40 @@ class Composer:
     def __init__(self, dependencies: Dependencies, settings: GatewaySettings) -> None:
         self._parts = dependencies
         self._settings = settings
+        self._gate = UploadGate(dependencies, settings)
 
     async def search(self, query: pb.Query) -> pb.SearchReply:
-        """The records closest to the query; `timings.total_ms` is the time spent here and behind."""
+        """The records closest to the query; `timings.total_ms` is the time spent here and behind.
+
+        Raises IMAGE_NOT_MEDICAL for an image that seems to be none, unless the query accepts any.
+        """
         started = time.perf_counter()
+        images = await self._gate.look_at(query.terms, accept_any=query.accept_any_image)
         response = await self._parts.ask(
             self._parts.retriever.Search,
             retriever_pb2.RetrieverServiceSearchRequest(query=query),
             timeout_s=self._settings.search_timeout_s,
         )
         response.reply.timings.total_ms = (time.perf_counter() - started) * 1000
+        response.reply.query.images.extend(images)
         return response.reply
 
     async def compare(self, base: pb.Query, shift: Sequence[pb.Term]) -> retriever_pb2.RetrieverServiceCompareResponse:
-        """The base query, and the base query with the terms of `shift` added."""
-        return await self._parts.ask(
+        """The base query, and the base query with the terms of `shift` added; raises IMAGE_NOT_MEDICAL as `search` does."""
+        of_base = await self._gate.look_at(base.terms, accept_any=base.accept_any_image)
+        of_shift = await self._gate.look_at(shift, accept_any=base.accept_any_image)
+        both = await self._parts.ask(
             self._parts.retriever.Compare,
             retriever_pb2.RetrieverServiceCompareRequest(base=base, shift=shift),
             timeout_s=self._settings.search_timeout_s,
         )
+        both.base.query.images.extend(of_base)
+        both.shifted.query.images.extend([*of_base, *of_shift])
+        return both
+
+    async def classify(self, image: bytes) -> encoder_pb2.EncoderServiceClassifyImageResponse:
+        """What an image seems to be."""
+        return await self._gate.classify(image)
 
     async def similar(
         self, record_id: str, *, k: int | None, where: Mapping[str, Sequence[str]], page_token: str = ""
@@ -103,12 +119,12 @@ class Composer:
         )
         return response.facets
 
-    async def upsert(self, parts: AsyncIterable[pb.RecordPart]) -> Sequence[pb.UpsertOutcome]:
+    async def upsert(self, parts: AsyncIterable[pb.RecordPart], *, collection: str = "") -> Sequence[pb.UpsertOutcome]:
         """Stores records, streaming them through: no more than one part is held here."""
 
         async def requests() -> AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]:
             async for part in parts:
-                yield retriever_pb2.RetrieverServiceUpsertRequest(part=part)
+                yield retriever_pb2.RetrieverServiceUpsertRequest(part=part, collection=collection)
 
         response = await self._parts.send(
             self._parts.retriever.Upsert, requests(), timeout_s=self._settings.upsert_timeout_s
@@ -132,6 +148,82 @@ class Composer:
             timeout_s=self._settings.read_timeout_s,
         )
         return response.flag
+
+    async def flags(self, *, record_id: str, limit: int | None) -> Sequence[pb.Flag]:
+        """The marks that readers made, newest first."""
+        response = await self._parts.ask(
+            self._parts.retriever.ListFlags,
+            retriever_pb2.RetrieverServiceListFlagsRequest(record_id=record_id, limit=limit),
+            timeout_s=self._settings.read_timeout_s,
+        )
+        return response.flags
+
+    async def look_up(self, keys: Sequence[pb.RecordKey], *, collection: str) -> Sequence[pb.RecordPresence]:
+        """Which of some records are stored, and which others show the same images."""
+        response = await self._parts.ask(
+            self._parts.retriever.LookupRecords,
+            retriever_pb2.RetrieverServiceLookupRecordsRequest(keys=keys, collection=collection),
+            timeout_s=self._settings.search_timeout_s,
+        )
+        return response.records
+
+    async def records(
+        self, *, limit: int | None, page_token: str, vectors: bool, collection: str
+    ) -> retriever_pb2.RetrieverServiceListRecordsResponse:
+        """A page of all records."""
+        return await self._parts.ask(
+            self._parts.retriever.ListRecords,
+            retriever_pb2.RetrieverServiceListRecordsRequest(
+                limit=limit, page_token=page_token, vectors=vectors, collection=collection
+            ),
+            timeout_s=self._settings.search_timeout_s,
+        )
+
+    async def collections(self) -> Sequence[pb.CollectionInfo]:
+        """The collections, by name."""
+        response = await self._parts.ask(
+            self._parts.retriever.ListCollections,
+            retriever_pb2.RetrieverServiceListCollectionsRequest(),
+            timeout_s=self._settings.search_timeout_s,
+        )
+        return response.collections
+
+    async def create_collection(self, name: str, *, dimension: int, fingerprint: str) -> pb.CollectionInfo:
+        """Makes an empty collection beside the active one."""
+        response = await self._parts.ask(
+            self._parts.retriever.CreateCollection,
+            retriever_pb2.RetrieverServiceCreateCollectionRequest(
+                name=name, dimension=dimension, fingerprint=fingerprint
+            ),
+            timeout_s=self._settings.collection_timeout_s,
+        )
+        return response.collection
+
+    async def activate_collection(self, name: str) -> retriever_pb2.RetrieverServiceActivateCollectionResponse:
+        """Turns searches to another collection."""
+        return await self._parts.ask(
+            self._parts.retriever.ActivateCollection,
+            retriever_pb2.RetrieverServiceActivateCollectionRequest(name=name),
+            timeout_s=self._settings.collection_timeout_s,
+        )
+
+    async def delete_collection(self, name: str) -> int:
+        """Removes a collection that is not active; how many records were in it."""
+        response = await self._parts.ask(
+            self._parts.retriever.DeleteCollection,
+            retriever_pb2.RetrieverServiceDeleteCollectionRequest(name=name),
+            timeout_s=self._settings.collection_timeout_s,
+        )
+        return response.records
+
+    async def common_queries(self) -> Sequence[str]:
+        """The operator's list of queries that are answered from a cache."""
+        response = await self._parts.ask(
+            self._parts.retriever.ListCommonQueries,
+            retriever_pb2.RetrieverServiceListCommonQueriesRequest(),
+            timeout_s=self._settings.read_timeout_s,
+        )
+        return response.texts
 
     async def models(self) -> Sequence[pb.Model]:
         """The models in use."""

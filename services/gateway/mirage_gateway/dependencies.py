@@ -19,8 +19,21 @@ Response = TypeVar("Response")
 RETRIEVER = "mirage.v1.RetrieverService"
 ENCODER = "mirage.v1.EncoderService"
 _IDEMPOTENT: Mapping[str, Sequence[str]] = {
-    RETRIEVER: ("Search", "Compare", "GetRecord", "GetImage", "ListFacets", "Delete", "GetCollection", "ListFlags"),
-    ENCODER: ("GetModel",),
+    RETRIEVER: (
+        "Search",
+        "Compare",
+        "GetRecord",
+        "GetImage",
+        "ListFacets",
+        "Delete",
+        "GetCollection",
+        "ListFlags",
+        "LookupRecords",
+        "ListRecords",
+        "ListCollections",
+        "ListCommonQueries",
+    ),
+    ENCODER: ("GetModel", "ClassifyImage"),
 }
 _HEALTH_TIMEOUT_S = 0.6
 

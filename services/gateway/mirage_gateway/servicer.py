@@ -70,11 +70,18 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
         """Stores records."""
         check_may_write(context.client.get(), keyed=self._keyed)
 
+        stream = aiter(requests)
+        first = await anext(stream, None)
+        if first is None:
+            return gateway_pb2.UpsertResponse()
+
         async def parts() -> AsyncIterator[pb.RecordPart]:
-            async for request in requests:
+            yield first.part
+            async for request in stream:
                 yield request.part
 
-        return gateway_pb2.UpsertResponse(outcomes=await self._composer.upsert(parts()))
+        outcomes = await self._composer.upsert(parts(), collection=first.collection)
+        return gateway_pb2.UpsertResponse(outcomes=outcomes)
 
     async def Delete(self, request: gateway_pb2.DeleteRequest, _context: Context) -> gateway_pb2.DeleteResponse:
         """Removes records."""
@@ -108,6 +115,79 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
             fingerprint=found.fingerprint,
             revision=found.revision,
         )
+
+    async def ClassifyImage(
+        self, request: gateway_pb2.ClassifyImageRequest, _context: Context
+    ) -> gateway_pb2.ClassifyImageResponse:
+        """What an image seems to be."""
+        found = await self._composer.classify(request.image)
+        return gateway_pb2.ClassifyImageResponse(guess=found.guess, timings=found.timings)
+
+    async def ListFlags(
+        self, request: gateway_pb2.ListFlagsRequest, _context: Context
+    ) -> gateway_pb2.ListFlagsResponse:
+        """The marks that readers made."""
+        check_may_write(context.client.get(), keyed=self._keyed)
+        limit = request.limit if request.HasField("limit") else None
+        return gateway_pb2.ListFlagsResponse(flags=await self._composer.flags(record_id=request.record_id, limit=limit))
+
+    async def LookupRecords(
+        self, request: gateway_pb2.LookupRecordsRequest, _context: Context
+    ) -> gateway_pb2.LookupRecordsResponse:
+        """What is stored of some records."""
+        found = await self._composer.look_up(request.keys, collection=request.collection)
+        return gateway_pb2.LookupRecordsResponse(records=found)
+
+    async def ListRecords(
+        self, request: gateway_pb2.ListRecordsRequest, _context: Context
+    ) -> gateway_pb2.ListRecordsResponse:
+        """A page of all records."""
+        found = await self._composer.records(
+            limit=request.limit if request.HasField("limit") else None,
+            page_token=request.page_token,
+            vectors=request.vectors,
+            collection=request.collection,
+        )
+        return gateway_pb2.ListRecordsResponse(
+            records=found.records, next_page_token=found.next_page_token, fingerprint=found.fingerprint
+        )
+
+    async def ListCollections(
+        self, _request: gateway_pb2.ListCollectionsRequest, _context: Context
+    ) -> gateway_pb2.ListCollectionsResponse:
+        """The collections."""
+        return gateway_pb2.ListCollectionsResponse(collections=await self._composer.collections())
+
+    async def CreateCollection(
+        self, request: gateway_pb2.CreateCollectionRequest, _context: Context
+    ) -> gateway_pb2.CreateCollectionResponse:
+        """A new, empty one."""
+        check_may_write(context.client.get(), keyed=self._keyed)
+        made = await self._composer.create_collection(
+            request.name, dimension=request.dimension, fingerprint=request.fingerprint
+        )
+        return gateway_pb2.CreateCollectionResponse(collection=made)
+
+    async def ActivateCollection(
+        self, request: gateway_pb2.ActivateCollectionRequest, _context: Context
+    ) -> gateway_pb2.ActivateCollectionResponse:
+        """Searches turn to it."""
+        check_may_write(context.client.get(), keyed=self._keyed)
+        found = await self._composer.activate_collection(request.name)
+        return gateway_pb2.ActivateCollectionResponse(collection=found.collection, previous=found.previous)
+
+    async def DeleteCollection(
+        self, request: gateway_pb2.DeleteCollectionRequest, _context: Context
+    ) -> gateway_pb2.DeleteCollectionResponse:
+        """It goes, unless it is the active one."""
+        check_may_write(context.client.get(), keyed=self._keyed)
+        return gateway_pb2.DeleteCollectionResponse(records=await self._composer.delete_collection(request.name))
+
+    async def ListCommonQueries(
+        self, _request: gateway_pb2.ListCommonQueriesRequest, _context: Context
+    ) -> gateway_pb2.ListCommonQueriesResponse:
+        """The operator's list."""
+        return gateway_pb2.ListCommonQueriesResponse(texts=await self._composer.common_queries())
 
 
 def _filter(where: Mapping[str, pb.StringList]) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """What the gateway can be told."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
@@ -29,10 +29,20 @@ class GatewaySettings(ServiceSettings):
     retriever: str = Field(
         "127.0.0.1:50052", description="The retriever: `host:port`, `unix:path` or `dns:///name:port`."
     )
-    encoder: str = Field("127.0.0.1:50051", description="The encoder, asked for its model and health only.")
+    encoder: str = Field(
+        "127.0.0.1:50051", description="The encoder, asked for its model, its health, and what an image seems to be."
+    )
     search_timeout_s: float = Field(10.0, gt=0, le=300, description="Deadline of a search, comparison or similar.")
     read_timeout_s: float = Field(5.0, gt=0, le=300, description="Deadline of every other read.")
+    collection_timeout_s: float = Field(
+        60.0, gt=0, le=600, description="Deadline of making, activating or removing a collection."
+    )
     upsert_timeout_s: float = Field(300.0, gt=0, le=3600, description="Deadline of one upsert, upload included.")
+    upload_gate: Literal["decline", "report", "off"] = Field(
+        "decline",
+        description="Image queries that seem to be no medical image: declined unless the caller insists, reported only, or "
+        "not looked at.",
+    )
     patience_s: float = Field(
         1.2, gt=0, le=60, description="After so long without an answer the parts are asked whether they live."
     )

@@ -51,6 +51,10 @@ def reply(*ids: str) -> pb.SearchReply:
     )
 
 
+def _info(name: str, *, active: bool = False) -> pb.CollectionInfo:
+    return pb.CollectionInfo(name=name, active=active, records=3, dimension=4, fingerprint="f" * 64)
+
+
 @dataclass
 class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.EncoderServiceServicer):
     """Keeps what it was asked; answers with `error` where one is set, and waits for `gate` where that is set."""
@@ -60,6 +64,9 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     gate: asyncio.Event | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     image_type: str = "image/png"
+    image_kind: int = pb.IMAGE_KIND_MEDICAL
+    classify_error: MirageError | None = None
+    collections: list[str] = field(default_factory=list)
 
     async def _take(self, request: Any, context: Any) -> None:
         self.asked.append(request)
@@ -98,7 +105,9 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         return retriever_pb2.RetrieverServiceListFacetsResponse(facets=[facet])
 
     async def Upsert(self, requests: Any, context: Any) -> Any:  # noqa: N802
-        parts = [request.part async for request in requests]
+        messages = [request async for request in requests]
+        self.collections += [message.collection for message in messages[:1]]
+        parts = [message.part for message in messages]
         # A stream that its sender broke off ends here as well, and then the call is cancelled.
         await context.send_initial_metadata(())
         await self._take(parts, context)
@@ -125,11 +134,60 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         await self._take(request, context)
         return encoder_pb2.GetModelResponse(model=pb.Model(name="mini-clip", task="encode", dimension=4))
 
-    # What the gateway never calls.
+    async def ClassifyImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self.classify_error:
+            error = self.classify_error
+            await context.abort(grpc_status(error), error.message, to_trailers(error))
+        guess = pb.ImageGuess(kind=self.image_kind, medical_score=0.125)
+        guess.facets.add(facet="modality", sure=True).values.add(value="mr", score=0.75)
+        return encoder_pb2.EncoderServiceClassifyImageResponse(guess=guess, timings=pb.Timings(total_ms=1.0))
+
     async def ListFlags(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceListFlagsResponse(flags=[pb.Flag(id="f1", record_id="r1", reason="other")])
+
+    async def LookupRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        known = pb.RecordPresence(id="r1", record=record("r1"), same_image_ids=["r2"])
+        return retriever_pb2.RetrieverServiceLookupRecordsResponse(records=[known, pb.RecordPresence(id="new")])
+
+    async def ListRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        stored = pb.StoredRecord(record=record("r1"))
+        if request.vectors:
+            stored.image_vector.values.extend([1.0, 0.0])
+            stored.caption_vector.values.extend([0.0, 1.0])
+        return retriever_pb2.RetrieverServiceListRecordsResponse(
+            records=[stored], next_page_token="more", fingerprint="f" * 64
+        )
+
+    async def ListCollections(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceListCollectionsResponse(collections=[_info("atlas", active=True)])
+
+    async def CreateCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceCreateCollectionResponse(collection=_info(request.name))
+
+    async def ActivateCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceActivateCollectionResponse(
+            collection=_info(request.name, active=True), previous="atlas"
+        )
+
+    async def DeleteCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceDeleteCollectionResponse(records=7)
+
+    async def ListCommonQueries(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.RetrieverServiceListCommonQueriesResponse(texts=["brain MRI"])
+
+    # What the gateway never calls.
+    async def EncodeText(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError
 
-    EncodeText = EncodeImage = ListFlags
+    EncodeImage = EncodeText
 
     async def EncodeImages(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         raise NotImplementedError

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from mirage_gateway.compose import Composer
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.body import Intake
+from mirage_gateway.web.collection_routes import CollectionRoutes
 from mirage_gateway.web.edge import Edge
 from mirage_gateway.web.image_routes import ImageRoutes
 from mirage_gateway.web.openapi import describe
@@ -34,7 +35,8 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     operations += [
         *SearchRoutes(composer, intake).operations(),
         *RecordRoutes(composer, intake, keyed=keyed).operations(),
-        *ImageRoutes(composer, keyed=keyed).operations(),
+        *CollectionRoutes(composer, intake, keyed=keyed).operations(),
+        *ImageRoutes(composer, intake, keyed=keyed).operations(),
         *SystemRoutes(composer, describe_all).operations(),
     ]
     open_paths = frozenset({"/", *(each.path for each in operations if each.open)})

@@ -1,12 +1,16 @@
 """What callers get as JSON, and how it is made of messages. The types are the schemas of /openapi.json."""
 
+import binascii
+import json
+import sys
+from array import array
 from collections.abc import Sequence
-from typing import Literal, NotRequired
+from typing import Any, Literal, NotRequired, cast
 
 from typing_extensions import TypedDict
 
 from mirage.v1 import common_pb2 as pb
-from mirage.v1 import retriever_pb2
+from mirage.v1 import encoder_pb2, retriever_pb2
 from mirage_core.errors import Code
 
 Labels = dict[str, list[str]]
@@ -22,8 +26,33 @@ class TermDocument(TypedDict):
     truncated: bool
 
 
+class ValueGuessDocument(TypedDict):
+    """A value that an image may carry, with its calibrated probability."""
+
+    value: str
+    score: float
+
+
+class FacetGuessDocument(TypedDict):
+    """Guesses for one facet, best first; sure where the best is likely enough to narrow a search with."""
+
+    facet: str
+    values: list[ValueGuessDocument]
+    sure: bool
+
+
+class GuessDocument(TypedDict):
+    """What an image seems to be; medical_score is the calibrated probability that it is a medical image."""
+
+    kind: Literal["medical", "unsure", "not_medical", "unknown"]
+    medical_score: float
+    facets: list[FacetGuessDocument]
+
+
 class QueryDocument(TypedDict):
     """How the query was understood; shift is the cosine between the query and its first term."""
+
+    images: NotRequired[list[GuessDocument]]
 
     tokens: int
     truncated: bool
@@ -156,8 +185,86 @@ class FlagDocument(TypedDict):
     create_time: str
 
 
+class ClassifyDocument(TypedDict):
+    """What an image seems to be."""
+
+    guess: GuessDocument
+    timings: TimingsDocument
+
+
+class FlagsDocument(TypedDict):
+    """Marks, newest first."""
+
+    flags: list[FlagDocument]
+
+
+class StoredRecordDocument(RecordDocument):
+    """A record, with its vectors as little-endian float32 in base64 where they were asked for."""
+
+    image_vector: NotRequired[str]
+    caption_vector: NotRequired[str]
+
+
+class RecordsDocument(TypedDict):
+    """A page of all records."""
+
+    records: list[StoredRecordDocument]
+    fingerprint: str
+    next_page_token: NotRequired[str]
+
+
+class PresenceDocument(TypedDict):
+    """What is stored under a key: the record, null where there is none, and ids of others with the same image."""
+
+    id: str
+    record: RecordDocument | None
+    same_image_ids: list[str]
+
+
+class LookupDocument(TypedDict):
+    """In the order of the keys."""
+
+    records: list[PresenceDocument]
+
+
+class CollectionInfoDocument(TypedDict):
+    """One collection; searches run on the active one."""
+
+    name: str
+    active: bool
+    records: int
+    indexed: int
+    dimension: int
+    fingerprint: str
+
+
+class CollectionsDocument(TypedDict):
+    """The collections, by name."""
+
+    collections: list[CollectionInfoDocument]
+
+
+class ActivatedDocument(TypedDict):
+    """The collection that is searched now, and the name of the one before."""
+
+    collection: CollectionInfoDocument
+    previous: str
+
+
+class RemovedCollectionDocument(TypedDict):
+    """How many records were in the collection that is gone."""
+
+    records: int
+
+
+class CommonQueriesDocument(TypedDict):
+    """The operator's list of queries that are answered from a cache."""
+
+    queries: list[str]
+
+
 class ModelDocument(TypedDict):
-    """A model in use."""
+    """A model in use; manifest is its bundle's, whole."""
 
     name: str
     task: str
@@ -169,6 +276,7 @@ class ModelDocument(TypedDict):
     image_size: int
     engine: str
     precision: str
+    manifest: dict[str, Any]
 
 
 class ModelsDocument(TypedDict):
@@ -194,6 +302,11 @@ _MATCHES: dict[int, Literal["good", "weak", "none"]] = {
     pb.MATCH_WEAK: "weak",
     pb.MATCH_NONE: "none",
 }
+_KINDS: dict[int, Literal["medical", "unsure", "not_medical"]] = {
+    pb.IMAGE_KIND_MEDICAL: "medical",
+    pb.IMAGE_KIND_UNSURE: "unsure",
+    pb.IMAGE_KIND_NOT_MEDICAL: "not_medical",
+}
 _STATES: dict[int, Literal["created", "updated", "unchanged", "rejected"]] = {
     pb.UPSERT_STATE_CREATED: "created",
     pb.UPSERT_STATE_UPDATED: "updated",
@@ -217,6 +330,8 @@ def search_document(reply: pb.SearchReply) -> SearchDocument:
         "timings": _timings(reply.timings),
         "fingerprint": reply.fingerprint,
     }
+    if report.images:
+        document["query"]["images"] = [guess_document(guess) for guess in report.images]
     if reply.next_page_token:
         document["next_page_token"] = reply.next_page_token
     return document
@@ -279,7 +394,7 @@ def flag_document(flag: pb.Flag) -> FlagDocument:
 
 
 def models_document(models: Sequence[pb.Model]) -> ModelsDocument:
-    """The models, without their manifests."""
+    """The models, with their manifests."""
     return {
         "models": [
             {
@@ -293,6 +408,7 @@ def models_document(models: Sequence[pb.Model]) -> ModelsDocument:
                 "image_size": model.image_size,
                 "engine": model.engine,
                 "precision": model.precision,
+                "manifest": _manifest(model.manifest_json),
             }
             for model in models
         ]
@@ -310,6 +426,93 @@ def collection_document(found: retriever_pb2.RetrieverServiceGetCollectionRespon
         "fingerprint": found.fingerprint,
         "revision": found.revision,
     }
+
+
+def classify_document(found: encoder_pb2.EncoderServiceClassifyImageResponse) -> ClassifyDocument:
+    """What an image seems to be."""
+    return {"guess": guess_document(found.guess), "timings": _timings(found.timings)}
+
+
+def guess_document(guess: pb.ImageGuess) -> GuessDocument:
+    """What an image seems to be."""
+    return {
+        "kind": _KINDS.get(guess.kind, "unknown"),
+        "medical_score": _rounded(guess.medical_score),
+        "facets": [
+            {
+                "facet": facet.facet,
+                "values": [{"value": each.value, "score": _rounded(each.score)} for each in facet.values],
+                "sure": facet.sure,
+            }
+            for facet in guess.facets
+        ],
+    }
+
+
+def flags_document(flags: Sequence[pb.Flag]) -> FlagsDocument:
+    """Marks."""
+    return {"flags": [flag_document(flag) for flag in flags]}
+
+
+def records_document(found: retriever_pb2.RetrieverServiceListRecordsResponse) -> RecordsDocument:
+    """A page of records."""
+    document: RecordsDocument = {
+        "records": [_stored(each) for each in found.records],
+        "fingerprint": found.fingerprint,
+    }
+    if found.next_page_token:
+        document["next_page_token"] = found.next_page_token
+    return document
+
+
+def _stored(stored: pb.StoredRecord) -> StoredRecordDocument:
+    document = cast("StoredRecordDocument", record_document(stored.record))
+    if stored.HasField("image_vector"):
+        document["image_vector"] = _packed(stored.image_vector)
+    if stored.HasField("caption_vector"):
+        document["caption_vector"] = _packed(stored.caption_vector)
+    return document
+
+
+def _packed(vector: pb.Vector) -> str:
+    values = array("f", vector.values)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return binascii.b2a_base64(values.tobytes(), newline=False).decode()
+
+
+def lookup_document(found: Sequence[pb.RecordPresence]) -> LookupDocument:
+    """What is stored under some keys."""
+    return {
+        "records": [
+            {
+                "id": each.id,
+                "record": record_document(each.record) if each.HasField("record") else None,
+                "same_image_ids": list(each.same_image_ids),
+            }
+            for each in found
+        ]
+    }
+
+
+def collection_info_document(found: pb.CollectionInfo) -> CollectionInfoDocument:
+    """One collection."""
+    return {
+        "name": found.name,
+        "active": found.active,
+        "records": found.records,
+        "indexed": found.indexed,
+        "dimension": found.dimension,
+        "fingerprint": found.fingerprint,
+    }
+
+
+def _manifest(text: str) -> dict[str, Any]:
+    try:
+        manifest = json.loads(text)
+    except ValueError:
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def image_version(record: pb.Record) -> str:

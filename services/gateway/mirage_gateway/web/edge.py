@@ -40,6 +40,7 @@ class Edge:
     def __init__(self, app: ASGIApp, settings: GatewaySettings, *, open_paths: frozenset[str]) -> None:
         self._app = app
         self._keys = settings.api_keys
+        self._origins = frozenset(settings.cors_origins)
         self._hosts = _LOCAL_NAMES | {name.lower() for name in settings.allowed_hosts}
         self._limit = settings.max_requests
         self._open_paths = open_paths
@@ -103,6 +104,7 @@ class Edge:
         if not self._keys:
             if "*" not in self._hosts and _name(headers.get("host", "")) not in self._hosts:
                 raise MirageError(Code.REQUEST_MALFORMED, field="host")
+            self._check_origin(scope, headers)
             return
         path = scope["path"]
         if path in self._open_paths or path.startswith("/page/"):
@@ -114,6 +116,14 @@ class Edge:
         if identity is None:
             raise MirageError(Code.API_KEY_INVALID)
         context.client.set(identity.name)
+
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+        """Without keys a page of another site must change nothing: a browser names the site in Origin, nothing else sends it."""
+        origin = headers.get("origin")
+        if origin is None or scope["method"] in ("GET", "HEAD", "OPTIONS") or self._origins & {origin, "*"}:
+            return
+        if origin.partition("://")[2].lower() != headers.get("host", "").lower():
+            raise MirageError(Code.REQUEST_MALFORMED, field="origin")
 
     def _complete(self, headers: MutableHeaders, request_id: str) -> None:
         for name, value in self._headers.items():

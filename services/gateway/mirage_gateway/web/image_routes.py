@@ -6,19 +6,32 @@ from starlette.responses import Response, StreamingResponse
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code
 from mirage_gateway.compose import Composer
-from mirage_gateway.web.documents import image_version
-from mirage_gateway.web.operations import ID, Operation, Parameter, check_parameters
+from mirage_gateway.web.body import Intake
+from mirage_gateway.web.documents import ClassifyDocument, classify_document, image_version
+from mirage_gateway.web.operations import ID, Operation, Parameter, check_parameters, json_response
+from mirage_gateway.web.queries import ClassifyBody, image_bytes
 
 _DICOM = "application/dicom"
 _VERSION = Parameter("v", "As in image_url: with it the answer may be cached for ever.")
 _CACHED = Parameter("if-none-match", "The ETag of an answer that the caller holds.", within="header")
+_IMAGE_ERRORS = (
+    Code.IMAGE_EMPTY,
+    Code.IMAGE_TOO_LARGE,
+    Code.IMAGE_TOO_MANY_PIXELS,
+    Code.IMAGE_TOO_SMALL,
+    Code.IMAGE_UNREADABLE,
+    Code.IMAGE_FORMAT_UNSUPPORTED,
+    Code.MODEL_NOT_READY,
+    Code.MODEL_FAILED,
+)
 
 
 class ImageRoutes:
     """Image files. `keyed` says whether the server asks for API keys: then no shared cache may keep them."""
 
-    def __init__(self, composer: Composer, *, keyed: bool) -> None:
+    def __init__(self, composer: Composer, intake: Intake, *, keyed: bool) -> None:
         self._composer = composer
+        self._intake = intake
         self._scope = "private" if keyed else "public"
 
     def operations(self) -> tuple[Operation, ...]:
@@ -30,6 +43,15 @@ class ImageRoutes:
             {"type": "string", "enum": ["0", "1"]},
         )
         return (
+            Operation(
+                "POST",
+                "/v1/images/classify",
+                "Guess what an image is: a medical one or not, its modality and the part of the body",
+                self._classify,
+                body=ClassifyBody,
+                reply=ClassifyDocument,
+                errors=_IMAGE_ERRORS,
+            ),
             Operation(
                 "GET",
                 "/v1/images/{id}",
@@ -49,6 +71,11 @@ class ImageRoutes:
                 errors=errors,
             ),
         )
+
+    async def _classify(self, request: Request) -> Response:
+        body = await self._intake.json(request, ClassifyBody)
+        found = await self._composer.classify(image_bytes(body.image, "image"))
+        return json_response(classify_document(found))
 
     async def _image(self, request: Request) -> Response:
         check_parameters(request, "original", "v")

@@ -53,6 +53,7 @@ WHERE = Parameter(
     "facet=value; repeat it for several values of a facet (or) and for several facets (and).",
     {"type": "array", "items": {"type": "string", "pattern": "^[^=]+=.+$"}},
 )
+COLLECTION = Parameter("collection", "The name of a collection; the active one where absent.")
 
 
 def json_response(document: object) -> Response:
@@ -76,6 +77,14 @@ def integer(request: Request, name: str) -> int | None:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
         raise MirageError(Code.REQUEST_MALFORMED, field=name)
     return int(given)
+
+
+def boolean(request: Request, name: str) -> bool:
+    """A yes or no of the query, no where absent; raises REQUEST_MALFORMED."""
+    given = request.query_params.get(name, "false")
+    if given not in ("true", "false"):
+        raise MirageError(Code.REQUEST_MALFORMED, field=name)
+    return given == "true"
 
 
 def where(request: Request) -> dict[str, list[str]]:

@@ -4,6 +4,8 @@ Only the form is checked here; limits and meaning are the retriever's, so that H
 """
 
 import binascii
+import sys
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
@@ -28,6 +30,14 @@ Base64 = Annotated[
 ]
 Id = Annotated[str, Field(description="The id of a record.")]
 Components = Annotated[list[float], Field(max_length=_COMPONENTS_MAX, description="Of the collection's dimension.")]
+Packed = Annotated[
+    str,
+    Field(
+        max_length=_COMPONENTS_MAX * 6,
+        description="The same as little-endian float32 in base64.",
+        json_schema_extra={"contentEncoding": "base64"},
+    ),
+]
 Where = Annotated[
     dict[str, str | list[str]],
     Field(description="Facet to a value or several: a record must carry one of the values of every facet named."),
@@ -89,8 +99,11 @@ class _Options(Body):
         json_schema_extra={"minimum": -1, "maximum": 1},
     )
 
+    accept_any_image: bool = Field(False, description="Search also with what seems to be no medical image.")
+
     def _options(self) -> pb.Query:
         return pb.Query(
+            accept_any_image=self.accept_any_image,
             vectors=_SPACES[self.vectors],
             k=int32(self.k, field="k", maximum=limits.K_MAX),
             where=string_lists(values_of(self.where)),
@@ -163,8 +176,8 @@ class RecordBody(Body):
     licence: str = Field("", description="SPDX identifier or a plain name.")
     source: str = Field("", description="Where the image comes from, shown to users.")
     attribution: str = Field("", description="Whom the licence asks to name.")
-    image_vector: Components | None = Field(None, description="Encoded from the image where absent.")
-    caption_vector: Components | None = Field(None, description="Encoded from the caption where absent.")
+    image_vector: Components | Packed | None = Field(None, description="Encoded from the image where absent.")
+    caption_vector: Components | Packed | None = Field(None, description="Encoded from the caption where absent.")
     fingerprint: str = Field("", description="Of the bundle that the given vectors come from.")
 
     def to_head(self) -> pb.RecordHead:
@@ -180,10 +193,46 @@ class RecordBody(Body):
         )
         head = pb.RecordHead(record=record, fingerprint=self.fingerprint)
         if self.image_vector is not None:
-            head.image_vector.values.extend(self.image_vector)
+            head.image_vector.SetInParent()
+            head.image_vector.values.extend(_components(self.image_vector, "image_vector"))
         if self.caption_vector is not None:
-            head.caption_vector.values.extend(self.caption_vector)
+            head.caption_vector.SetInParent()
+            head.caption_vector.values.extend(_components(self.caption_vector, "caption_vector"))
         return head
+
+
+class ClassifyBody(Body):
+    """An image to guess about."""
+
+    image: Base64
+
+
+class KeyBody(Body):
+    """A record to look up."""
+
+    id: Id
+    image_sha256: str = Field("", description="Lower-case hex SHA-256 of its image file.")
+
+
+class LookupBody(Body):
+    """Records to look up."""
+
+    keys: list[KeyBody] = Field(description="1 to 1,000 of them.", max_length=1000)
+    collection: str = Field("", description="The active one where empty.")
+
+    def to_keys(self) -> list[pb.RecordKey]:
+        """The messages."""
+        return [pb.RecordKey(id=key.id, image_sha256=key.image_sha256) for key in self.keys]
+
+
+class CollectionBody(Body):
+    """A collection to make."""
+
+    name: str = Field(description="1 to 64 characters of a-z 0-9 _ -, the first a letter or digit.")
+    dimension: int = Field(0, description="Length of the vectors; the encoder's where 0.", ge=0, le=2**31 - 1)
+    fingerprint: str = Field(
+        "", description="Of the bundle that its vectors will come from; the encoder's where empty."
+    )
 
 
 def image_bytes(text: str, field: str) -> bytes:
@@ -194,6 +243,19 @@ def image_bytes(text: str, field: str) -> bytes:
         return binascii.a2b_base64(text, strict_mode=True) if text else b""
     except ValueError as error:
         raise MirageError(Code.REQUEST_MALFORMED, field=field) from error
+
+
+def _components(given: list[float] | str, field: str) -> Sequence[float]:
+    """A vector's components; raises REQUEST_MALFORMED for base64 that holds no whole float32."""
+    if not isinstance(given, str):
+        return given
+    try:
+        values = array("f", binascii.a2b_base64(given, strict_mode=True))
+    except ValueError as error:
+        raise MirageError(Code.REQUEST_MALFORMED, field=field) from error
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
 
 
 def int32(value: int, *, field: str, maximum: int) -> int:

@@ -13,14 +13,29 @@ from mirage_gateway.web.body import Intake
 from mirage_gateway.web.documents import (
     DeleteDocument,
     FlagDocument,
+    FlagsDocument,
+    LookupDocument,
     RecordDocument,
+    RecordsDocument,
     UpsertDocument,
     flag_document,
+    flags_document,
+    lookup_document,
     record_document,
+    records_document,
     upsert_document,
 )
-from mirage_gateway.web.operations import ID, Operation, check_parameters, json_response
-from mirage_gateway.web.queries import FlagBody, RecordBody
+from mirage_gateway.web.operations import (
+    COLLECTION,
+    ID,
+    Operation,
+    Parameter,
+    boolean,
+    check_parameters,
+    integer,
+    json_response,
+)
+from mirage_gateway.web.queries import FlagBody, LookupBody, RecordBody, int32
 from mirage_gateway.web.uploads import MEDIA_TYPE, RECORDS_MAX, Upload
 
 _UPLOAD = {
@@ -68,11 +83,49 @@ class RecordRoutes:
                 errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND),
             ),
             Operation(
+                "GET",
+                "/v1/records",
+                "Walk over all records, with their vectors if wanted",
+                self._list,
+                reply=RecordsDocument,
+                parameters=(
+                    Parameter(
+                        "limit", "Records a page.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
+                    ),
+                    Parameter("page_token", "next_page_token of the reply before."),
+                    Parameter("vectors", "true for the vectors too.", {"type": "boolean", "default": False}),
+                    COLLECTION,
+                ),
+                errors=(Code.K_OUT_OF_RANGE, Code.PAGE_TOKEN_INVALID, Code.COLLECTION_NOT_FOUND),
+            ),
+            Operation(
+                "POST",
+                "/v1/records/lookup",
+                "Tell which of up to 1,000 records are stored, and which others show the same image",
+                self._look_up,
+                body=LookupBody,
+                reply=LookupDocument,
+                errors=(Code.TOO_MANY_ITEMS, Code.ID_INVALID, Code.COLLECTION_NOT_FOUND),
+            ),
+            Operation(
+                "GET",
+                "/v1/flags",
+                "List the marks that readers made, newest first",
+                self._flags,
+                reply=FlagsDocument,
+                parameters=(
+                    Parameter("record_id", "Of this record only."),
+                    Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+                ),
+                errors=(Code.API_KEY_REQUIRED, Code.K_OUT_OF_RANGE, Code.ID_INVALID),
+            ),
+            Operation(
                 "POST",
                 "/v1/records",
                 "Store 1 to 64 records; one that is refused does not keep the others out. Idempotent",
                 self._upsert,
                 content=_UPLOAD,
+                parameters=(COLLECTION,),
                 reply=UpsertDocument,
                 errors=(
                     Code.API_KEY_REQUIRED,
@@ -80,6 +133,7 @@ class RecordRoutes:
                     Code.MODEL_NOT_READY,
                     Code.FINGERPRINT_MISMATCH,
                     Code.STORAGE_FULL,
+                    Code.COLLECTION_NOT_FOUND,
                 ),
             ),
             Operation(
@@ -109,9 +163,12 @@ class RecordRoutes:
 
     async def _upsert(self, request: Request) -> Response:
         check_may_write(context.client.get(), keyed=self._keyed)
+        check_parameters(request, "collection")
         upload = Upload(request)
         try:
-            outcomes = await self._composer.upsert(upload.parts())
+            outcomes = await self._composer.upsert(
+                upload.parts(), collection=request.query_params.get("collection", "")
+            )
         except asyncio.CancelledError:
             if upload.failure:
                 raise upload.failure from None
@@ -128,3 +185,29 @@ class RecordRoutes:
         body = await self._intake.json(request, FlagBody)
         flag = await self._composer.flag(request.path_params["id"], reason=body.reason, comment=body.comment)
         return json_response(flag_document(flag))
+
+    async def _list(self, request: Request) -> Response:
+        check_parameters(request, "limit", "page_token", "vectors", "collection")
+        limit = integer(request, "limit")
+        found = await self._composer.records(
+            limit=None if limit is None else int32(limit, field="limit", maximum=1000),
+            page_token=request.query_params.get("page_token", ""),
+            vectors=boolean(request, "vectors"),
+            collection=request.query_params.get("collection", ""),
+        )
+        return json_response(records_document(found))
+
+    async def _look_up(self, request: Request) -> Response:
+        body = await self._intake.json(request, LookupBody)
+        found = await self._composer.look_up(body.to_keys(), collection=body.collection)
+        return json_response(lookup_document(found))
+
+    async def _flags(self, request: Request) -> Response:
+        check_may_write(context.client.get(), keyed=self._keyed)
+        check_parameters(request, "record_id", "limit")
+        limit = integer(request, "limit")
+        flags = await self._composer.flags(
+            record_id=request.query_params.get("record_id", ""),
+            limit=None if limit is None else int32(limit, field="limit", maximum=1000),
+        )
+        return json_response(flags_document(flags))

@@ -1,0 +1,109 @@
+"""What an image seems to be: a medical image or not by its pixels, modality and body part by the model, zero-shot."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib import resources
+
+import numpy as np
+import numpy.typing as npt
+
+from mirage_core.image_gate import GateFacet, ImageGate
+from mirage_encoder.picture_statistics import NAMES
+
+Array = npt.NDArray[np.float32]
+_SHOWN = 5
+
+
+class Kind(IntEnum):
+    """As mirage.v1.ImageKind."""
+
+    UNSPECIFIED = 0
+    MEDICAL = 1
+    UNSURE = 2
+    NOT_MEDICAL = 3
+
+
+@dataclass(frozen=True)
+class FacetGuess:
+    """Values of one facet with their probabilities, best first, at most five; `sure` where the best is to be relied on."""
+
+    facet: str
+    values: tuple[tuple[str, float], ...]
+    sure: bool
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What an image seems to be; `medical` is the calibrated probability that it is a medical image."""
+
+    kind: Kind
+    medical: float
+    facets: tuple[FacetGuess, ...]
+
+
+class PictureGate:
+    """Logistic regression on picture statistics and their squares: `picture_gate.json`, made by `mirage_models.picture_gate`."""
+
+    def __init__(self, content: Mapping[str, object]) -> None:
+        if tuple(content["statistics"]) != NAMES:  # type: ignore[arg-type]  # our own file; anything else fails right here
+            raise ValueError("the picture gate was made for other statistics")
+        self._mean, self._scale, self._weights = (
+            np.asarray(content[name], dtype=np.float64) for name in ("mean", "scale", "weights")
+        )
+        self._bias, self._decline_below, self._medical_from = (
+            float(content[name])  # type: ignore[arg-type]  # as above
+            for name in ("bias", "decline_below", "medical_from")
+        )
+
+    @classmethod
+    def load(cls) -> "PictureGate":
+        """The one that comes with the encoder."""
+        return cls(json.loads(resources.files("mirage_encoder").joinpath("picture_gate.json").read_text("utf-8")))
+
+    def judge(self, statistics: Array) -> tuple[Kind, float]:
+        """The kind and the probability of a medical image, for statistics as `picture_statistics` gives them."""
+        values = np.concatenate([statistics, statistics * statistics]).astype(np.float64)
+        logit = float(((values - self._mean) / self._scale) @ self._weights + self._bias)
+        medical = float(1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30))))
+        if medical < self._decline_below:
+            return Kind.NOT_MEDICAL, medical
+        return (Kind.MEDICAL if medical >= self._medical_from else Kind.UNSURE), medical
+
+
+class Gate:
+    """The guesses of one bundle. `embed` gives unit vectors [N, dimension] of texts; it is called once, here."""
+
+    def __init__(self, gate: ImageGate | None, embed: Callable[[Sequence[str]], Array]) -> None:
+        self._pictures = PictureGate.load()
+        self._facets = {name: (facet, _prototypes(facet, embed)) for name, facet in gate.facets.items()} if gate else {}
+
+    def guess(self, statistics: Array, vector: Array) -> Guess:
+        """The guess for an image of these statistics and this unit vector."""
+        kind, medical = self._pictures.judge(statistics)
+        if kind is Kind.NOT_MEDICAL:
+            return Guess(kind, medical, ())
+        return Guess(
+            kind, medical, tuple(_guess(name, facet, rows @ vector) for name, (facet, rows) in self._facets.items())
+        )
+
+
+def _prototypes(facet: GateFacet, embed: Callable[[Sequence[str]], Array]) -> Array:
+    """The mean embedding of each value's prompts, normalised: float32 [values, dimension]."""
+    means = np.stack([embed(value.prompts).mean(axis=0) for value in facet.values.values()])
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _guess(name: str, facet: GateFacet, cosines: Array) -> FacetGuess:
+    scaled = facet.temperature * (cosines - cosines.max())
+    shares = np.exp(scaled) / np.exp(scaled).sum()
+    names = list(facet.values)
+    order = np.argsort(-shares, kind="stable")[:_SHOWN]
+    best = int(order[0])
+    bar = facet.values[names[best]].sure_from
+    return FacetGuess(
+        name,
+        tuple((names[i], float(shares[i])) for i in order),
+        bar is not None and float(cosines[best]) >= bar,
+    )

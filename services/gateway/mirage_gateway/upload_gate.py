@@ -1,0 +1,67 @@
+"""Looks at image queries before they are searched: what is no medical image is declined, politely and reversibly."""
+
+from collections.abc import Sequence
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import encoder_pb2
+from mirage_core import telemetry
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.dependencies import Dependencies
+from mirage_gateway.settings import GatewaySettings
+
+_log = telemetry.get_logger()
+_looks = telemetry.counter("gateway_upload_gate_total", "Image terms looked at, by what they seem to be.", ("kind",))
+
+# Of the image itself: the search behind would say the same.
+_OF_THE_IMAGE = frozenset(
+    {
+        Code.IMAGE_EMPTY,
+        Code.IMAGE_TOO_LARGE,
+        Code.IMAGE_TOO_MANY_PIXELS,
+        Code.IMAGE_TOO_SMALL,
+        Code.IMAGE_UNREADABLE,
+        Code.IMAGE_FORMAT_UNSUPPORTED,
+    }
+)
+
+
+class UploadGate:
+    """Asks the encoder about each image of a query. Where it cannot tell, nothing is declined."""
+
+    def __init__(self, dependencies: Dependencies, settings: GatewaySettings) -> None:
+        self._parts = dependencies
+        self._settings = settings
+
+    async def classify(self, image: bytes) -> encoder_pb2.EncoderServiceClassifyImageResponse:
+        """What an image seems to be; raises IMAGE_* for what is no image, and what the encoder raises."""
+        return await self._parts.ask(
+            self._parts.encoder.ClassifyImage,
+            encoder_pb2.EncoderServiceClassifyImageRequest(image=image),
+            timeout_s=self._settings.search_timeout_s,
+        )
+
+    async def look_at(self, terms: Sequence[pb.Term], *, accept_any: bool) -> list[pb.ImageGuess]:
+        """A guess for each image term, in order; raises IMAGE_NOT_MEDICAL where one is none and that matters."""
+        if self._settings.upload_gate == "off":
+            return []
+        guesses = []
+        for term in terms:
+            if term.WhichOneof("value") != "image":
+                continue
+            guess = await self._guess(term.image)
+            _looks.labels(pb.ImageKind.Name(guess.kind).removeprefix("IMAGE_KIND_").lower()).inc()
+            declining = self._settings.upload_gate == "decline" and not accept_any
+            if declining and guess.kind == pb.IMAGE_KIND_NOT_MEDICAL:
+                raise MirageError(Code.IMAGE_NOT_MEDICAL, score=f"{guess.medical_score:.2f}")
+            guesses.append(guess)
+        return guesses
+
+    async def _guess(self, image: bytes) -> pb.ImageGuess:
+        try:
+            return (await self.classify(image)).guess
+        except MirageError as error:
+            if error.code in _OF_THE_IMAGE:
+                raise
+            # A guess is a courtesy: without it the search goes on, and says itself what is wrong.
+            _log.warning("image not classified", code=error.code)
+            return pb.ImageGuess()
