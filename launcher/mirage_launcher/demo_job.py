@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mirage.client import Client
 from mirage.errors import ClientError
-from mirage.indexing import Indexer, Pace, Tally
+from mirage.indexing import Indexer, Pace, Plan, Tally
 from mirage_atlas.readers import open_reader
 from mirage_launcher.demo import read_mark, write_mark
 from mirage_launcher.state import IndexState
@@ -30,10 +30,8 @@ def main(mark: Path) -> int:
             write_mark(mark, {"finished": False})
             total = sum(1 for _ in reader.read())
             _say(IndexState(0, total))
-            # Asking first costs a round trip a record: worth it only where much of it is there.
-            indexer = Indexer(
-                client, resume=begun, pace=Pace(), report=lambda tally: _say(IndexState(tally.seen, total))
-            )
+            plan = Plan(resume=begun, skip_duplicates=False)
+            indexer = Indexer(client, plan=plan, pace=Pace(), report=lambda tally: _say(IndexState(tally.seen, total)))
             tally = indexer.run(reader.read())
             state = _outcome(tally, total)
     except ClientError as error:

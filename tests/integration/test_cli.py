@@ -288,6 +288,8 @@ def test_indexing_again_changes_nothing_and_resuming_sends_only_what_is_new(
 ) -> None:
     mirage("index", str(dataset))
     _, output, _ = mirage("index", str(dataset), "--json")
+    assert (json.loads(output)["skipped"], json.loads(output)["created"]) == (3, 0)
+    _, output, _ = mirage("index", str(dataset), "--no-resume", "--json")
     assert (json.loads(output)["unchanged"], json.loads(output)["created"]) == (3, 0)
     with (dataset / "captions.jsonl").open("a") as file:
         file.write(json.dumps(row("disc-90", picture("90.png", 90))) + "\n")

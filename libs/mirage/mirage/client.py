@@ -5,6 +5,7 @@ with Client() as mirage:
         print(result.score, result.caption)
 """
 
+import base64
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,12 +18,16 @@ from mirage.fields import Fields
 from mirage.queries import Query, Term
 from mirage.replies import (
     Collection,
+    CollectionInfo,
     Comparison,
     Facet,
     Flag,
     Image,
+    ImageGuess,
     Model,
+    Presence,
     Record,
+    RecordPage,
     SearchReply,
     UpsertOutcome,
 )
@@ -110,9 +115,10 @@ class Client:
         reply = Fields(self._transport.json("GET", "/v1/facets", params=_where_params(where)), "facets")
         return tuple(map(Facet.parse, reply.children("facets")))
 
-    def upsert(self, uploads: Iterable[Upload]) -> tuple[UpsertOutcome, ...]:
+    def upsert(self, uploads: Iterable[Upload], *, collection: str = "") -> tuple[UpsertOutcome, ...]:
         """Stores 1 to 64 records; one that is refused does not keep the others out. Idempotent."""
-        reply = self._transport.json("POST", "/v1/records", **multipart(uploads))
+        params = {"collection": collection} if collection else None
+        reply = self._transport.json("POST", "/v1/records", params=params, **multipart(uploads))
         return tuple(map(UpsertOutcome.parse, Fields(reply, "outcomes").children("outcomes")))
 
     def delete(self, record_id: str) -> bool:
@@ -124,6 +130,59 @@ class Client:
         """Marks a record: "wrong-caption", "wrong-image", "licence", "privacy" or "other"."""
         body = {"reason": reason, "comment": comment}
         return Flag.parse(self._transport.json("POST", f"/v1/records/{segment(record_id)}/flags", body=body))
+
+    def flags(self, *, record_id: str = "", limit: int = 100) -> tuple[Flag, ...]:
+        """The marks that readers made, newest first."""
+        params = {"limit": str(limit), **({"record_id": record_id} if record_id else {})}
+        reply = Fields(self._transport.json("GET", "/v1/flags", params=params), "flags")
+        return tuple(Flag.parse(each.raw) for each in reply.children("flags"))
+
+    def classify(self, image: bytes) -> ImageGuess:
+        """What an image file seems to be: a medical image or not, its modality and the part of the body."""
+        body = {"image": base64.b64encode(image).decode("ascii")}
+        reply = Fields(self._transport.json("POST", "/v1/images/classify", body=body), "reply")
+        return ImageGuess.parse(reply.child("guess").raw)
+
+    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+        """What is stored of up to 1,000 records, given as (id, SHA-256 of the image file or "")."""
+        body: dict[str, Any] = {
+            "keys": [{"id": id_, **({"image_sha256": sha256} if sha256 else {})} for id_, sha256 in keys]
+        }
+        if collection:
+            body["collection"] = collection
+        reply = Fields(self._transport.json("POST", "/v1/records/lookup", body=body), "reply")
+        return tuple(Presence.parse(each.raw) for each in reply.children("records"))
+
+    def records(
+        self, *, limit: int = 100, page_token: str = "", vectors: bool = False, collection: str = ""
+    ) -> RecordPage:
+        """A page of all records, with their vectors if wanted."""
+        params = {"limit": str(limit), "vectors": "true" if vectors else "false"}
+        params |= {name: value for name, value in (("page_token", page_token), ("collection", collection)) if value}
+        return RecordPage.parse(self._transport.json("GET", "/v1/records", params=params))
+
+    def collections(self) -> tuple[CollectionInfo, ...]:
+        """The collections, by name."""
+        reply = Fields(self._transport.json("GET", "/v1/collections"), "reply")
+        return tuple(CollectionInfo.parse(each.raw) for each in reply.children("collections"))
+
+    def create_collection(self, name: str, *, dimension: int = 0, fingerprint: str = "") -> CollectionInfo:
+        """Makes an empty collection for the encoder's model, or for the one named."""
+        body = {"name": name, "dimension": dimension, "fingerprint": fingerprint}
+        return CollectionInfo.parse(self._transport.json("POST", "/v1/collections", body=body))
+
+    def activate_collection(self, name: str) -> str:
+        """Turns all searches to a collection; the name of the one before."""
+        reply = self._transport.json("POST", f"/v1/collections/{segment(name)}/activate")
+        return Fields(reply, "reply").text_or("previous")
+
+    def delete_collection(self, name: str) -> int:
+        """Removes a collection that is not active; how many records were in it."""
+        return Fields(self._transport.json("DELETE", f"/v1/collections/{segment(name)}"), "reply").integer_or("records")
+
+    def common_queries(self) -> tuple[str, ...]:
+        """The operator's list of queries that are answered from a cache."""
+        return Fields(self._transport.json("GET", "/v1/common-queries"), "reply").strings("queries")
 
     def models(self) -> tuple[Model, ...]:
         """The models in use."""

@@ -62,6 +62,15 @@ class Fields:
         for index, item in enumerate(self._list(key)):
             yield Fields(item, f"{self._name}.{key}[{index}]")
 
+    def strings(self, key: str) -> tuple[str, ...]:
+        """The strings of a list."""
+        return tuple(self._typed(key, str, item) for item in self._list(key))
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The JSON object itself."""
+        return self._values
+
     def texts(self, key: str) -> dict[str, str]:
         """An object whose values are strings."""
         inner = self._values.get(key)

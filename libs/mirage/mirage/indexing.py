@@ -1,15 +1,18 @@
-"""Brings a dataset into the atlas: batches, a few of them at a time, each tried again while the server is busy."""
+"""Brings a dataset into the atlas: batches, a few of them at a time, each tried again while the server is busy.
+
+The atlas is asked about each batch before it is sent, so that a run that was killed goes on without doing work twice.
+"""
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Protocol, TypeGuard, TypeVar
 
 from mirage.errors import ApiError, ClientError, TimedOutError, UnreachableError
-from mirage.replies import Record, UpsertOutcome
+from mirage.replies import Presence, Record, UpsertOutcome
 from mirage.uploads import BATCH_BYTES, Upload
 
 # Refusals and failures that pass: the same batch again changes nothing that is stored already.
@@ -47,11 +50,23 @@ class SourceRecord(Protocol):
 class Atlas(Protocol):
     """What indexing needs of a client; `mirage.client.Client` is one."""
 
-    def upsert(self, uploads: Iterable[Upload]) -> tuple[UpsertOutcome, ...]:
+    def upsert(self, uploads: Iterable[Upload], *, collection: str = "") -> tuple[UpsertOutcome, ...]:
         """Stores records."""
 
-    def record(self, record_id: str) -> Record:
-        """One record; ApiError RECORD_NOT_FOUND where there is none."""
+    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+        """What is stored of some records, given as (id, SHA-256)."""
+
+
+class Vectors(Protocol):
+    """Embeddings that the caller has already; `mirage.embeddings.Embeddings` is one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model that made them."""
+        ...
+
+    def of(self, record_id: str) -> "tuple[bytes, bytes | None] | None":
+        """Image vector and, where there is one, caption vector of a record, little-endian float32; None for an unknown id."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +80,15 @@ class Complaint:
 
 @dataclass(frozen=True)
 class Tally:
-    """How far an index run is. `skipped` were found in the atlas already and not sent."""
+    """How far an index run is. `skipped` were found in the atlas already and not sent, `duplicates` show an image that
+    another record shows.
+    """
 
     created: int = 0
     updated: int = 0
     unchanged: int = 0
     skipped: int = 0
+    duplicates: int = 0
     rejected: int = 0
     bad_rows: int = 0
     elapsed_s: float = 0.0
@@ -79,7 +97,7 @@ class Tally:
     @property
     def seen(self) -> int:
         """Rows dealt with."""
-        return self.stored + self.rejected + self.bad_rows
+        return self.stored + self.duplicates + self.rejected + self.bad_rows
 
     @property
     def stored(self) -> int:
@@ -90,6 +108,21 @@ class Tally:
     def rate(self) -> float:
         """Rows a second."""
         return self.seen / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do: the collection to fill ("" for the active one), and the vectors that need not be computed.
+
+    With `resume` what the atlas holds already is not sent. With `skip_duplicates` an image that another record of the run or
+    of the atlas shows is not sent, but named. With `strict` a record without a given vector is refused rather than encoded.
+    """
+
+    collection: str = ""
+    resume: bool = True
+    skip_duplicates: bool = True
+    vectors: Vectors | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,21 +141,27 @@ class Indexer:
         self,
         atlas: Atlas,
         *,
-        resume: bool = False,
+        plan: Plan | None = None,
         pace: Pace | None = None,
         report: Callable[[Tally], None] | None = None,
+        complain: Callable[[Complaint], None] | None = None,
     ) -> None:
         self._atlas = atlas
-        self._resume = resume
+        self._plan = plan or Plan()
         self._pace = pace or Pace()
         self._report = report or (lambda _tally: None)
+        self._complain = complain or (lambda _complaint: None)
+        # SHA-256 of the images of this run, to the id that came first.
+        self._images: dict[bytes, str] = {}
+        self._images_lock = threading.Lock()
         self._tally = Tally()
         self._started = 0.0
 
     def run(self, rows: Iterable[object]) -> Tally:
         """Sends every record of `rows`; rows without a `read_image` (bad ones: `line`, `reason`) are counted.
 
-        Raises ClientError where the server refuses as a whole or stays away; what was acknowledged is stored.
+        Raises ClientError where the server refuses as a whole or stays away; what was acknowledged is stored. `tally` tells
+        how far it came.
         """
         self._started = time.monotonic()
         running: set[Future[Tally]] = set()
@@ -139,6 +178,11 @@ class Indexer:
                 raise
         return self._tally
 
+    @property
+    def tally(self) -> Tally:
+        """How far the run is."""
+        return self._tally
+
     def _collect(self, running: set[Future[Tally]]) -> set[Future[Tally]]:
         done, rest = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
@@ -147,7 +191,9 @@ class Indexer:
 
     def _add(self, more: Tally) -> None:
         mine = self._tally
-        counts = ("created", "updated", "unchanged", "skipped", "rejected", "bad_rows")
+        counts = ("created", "updated", "unchanged", "skipped", "duplicates", "rejected", "bad_rows")
+        for complaint in more.complaints:
+            self._complain(complaint)
         self._tally = Tally(
             **{name: getattr(mine, name) + getattr(more, name) for name in counts},
             elapsed_s=time.monotonic() - self._started,
@@ -172,27 +218,76 @@ class Indexer:
     def _send(self, records: list[SourceRecord]) -> Tally:
         tally = Tally()
         uploads: list[Upload] = []
-        size = 0
         for record in records:
-            try:
-                image = record.read_image()
-            except OSError:
-                complaint = Complaint(record.id, "IMAGE_UNREADABLE", "the image file cannot be read")
-                tally = replace(tally, rejected=tally.rejected + 1, complaints=(*tally.complaints, complaint))
-                continue
-            upload = _upload(record, image)
-            if self._resume and self._persist(partial(self._is_stored, upload)):
+            made = self._made(record)
+            if isinstance(made, Complaint):
+                tally = replace(tally, rejected=tally.rejected + 1, complaints=(*tally.complaints, made))
+            else:
+                uploads.append(made)
+        uploads, tally = self._sift(uploads, tally)
+        part: list[Upload] = []
+        size = 0
+        for upload in uploads:
+            if part and size + len(upload.image) > BATCH_BYTES:
+                tally = self._upsert(part, tally)
+                part, size = [], 0
+            part.append(upload)
+            size += len(upload.image)
+        return self._upsert(part, tally) if part else tally
+
+    def _made(self, record: SourceRecord) -> "Upload | Complaint":
+        try:
+            image = record.read_image()
+        except OSError:
+            return Complaint(record.id, "IMAGE_UNREADABLE", "the image file cannot be read")
+        upload = _upload(record, image)
+        vectors = self._plan.vectors
+        if vectors is None:
+            return upload
+        found = vectors.of(record.id)
+        if found is None:
+            missing = Complaint(record.id, "EMBEDDING_MISSING", "the file of embeddings has none of this id")
+            return missing if self._plan.strict else upload
+        return replace(upload, image_vector=found[0], caption_vector=found[1], fingerprint=vectors.fingerprint)
+
+    def _sift(self, uploads: list[Upload], tally: Tally) -> tuple[list[Upload], Tally]:
+        """What is left to send, by what the run has met and what the atlas says it holds."""
+        if not uploads:
+            return uploads, tally
+        digests = [hashlib.sha256(upload.image) for upload in uploads]
+        keys = [(upload.id, digest.hexdigest()) for upload, digest in zip(uploads, digests, strict=True)]
+        there = self._look_up(keys) if self._plan.resume or self._plan.skip_duplicates else {}
+        left: list[Upload] = []
+        for upload, digest in zip(uploads, digests, strict=True):
+            with self._images_lock:
+                first = self._images.setdefault(digest.digest(), upload.id)
+            known = there.get(upload.id)
+            stored = known.record if known else None
+            if self._plan.resume and stored is not None and is_same(stored, upload, sha256=digest.hexdigest()):
                 tally = replace(tally, skipped=tally.skipped + 1)
                 continue
-            if uploads and size + len(image) > BATCH_BYTES:
-                tally = self._upsert(uploads, tally)
-                uploads, size = [], 0
-            uploads.append(upload)
-            size += len(image)
-        return self._upsert(uploads, tally) if uploads else tally
+            others = (*([first] if first != upload.id else []), *(known.same_image_ids if known else ()))
+            if self._plan.skip_duplicates and stored is None and others:
+                complaint = Complaint(upload.id, "DUPLICATE_IMAGE", f"shows the same image as {others[0]}")
+                tally = replace(tally, duplicates=tally.duplicates + 1, complaints=(*tally.complaints, complaint))
+                continue
+            left.append(upload)
+        return left, tally
+
+    def _look_up(self, keys: list[tuple[str, str]]) -> dict[str, Presence]:
+        def ask() -> tuple[Presence, ...]:
+            return self._atlas.look_up(keys, collection=self._plan.collection)
+
+        try:
+            return {presence.id: presence for presence in self._persist(ask)}
+        except ApiError as error:
+            if error.code != "ID_INVALID":
+                raise
+            # One id that no record may have spoils the look-up of all: the upsert names it.
+            return {}
 
     def _upsert(self, uploads: list[Upload], tally: Tally) -> Tally:
-        outcomes = self._persist(lambda: self._atlas.upsert(uploads))
+        outcomes = self._persist(lambda: self._atlas.upsert(uploads, collection=self._plan.collection))
         counts = {
             "created": tally.created,
             "updated": tally.updated,
@@ -205,14 +300,6 @@ class Indexer:
             if outcome.state == "rejected":
                 complaints.append(Complaint(outcome.id, outcome.code, outcome.message))
         return replace(tally, **counts, complaints=tuple(complaints))
-
-    def _is_stored(self, upload: Upload) -> bool:
-        try:
-            return is_same(self._atlas.record(upload.id), upload)
-        except ApiError as error:
-            if error.code in ("RECORD_NOT_FOUND", "ID_INVALID"):
-                return False
-            raise
 
     def _persist(self, call: Callable[[], T]) -> T:
         give_up = time.monotonic() + self._pace.patience_s
@@ -228,10 +315,10 @@ class Indexer:
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
 
-def is_same(stored: Record, upload: Upload) -> bool:
-    """True where the atlas holds exactly this record and this image."""
+def is_same(stored: Record, upload: Upload, *, sha256: str) -> bool:
+    """True where the atlas holds exactly this record and this image, whose SHA-256 is given."""
     return (
-        stored.image_sha256 == hashlib.sha256(upload.image).hexdigest()
+        stored.image_sha256 == sha256
         and stored.caption == upload.caption
         and {facet: sorted(values) for facet, values in stored.labels.items()}
         == {facet: sorted(values) for facet, values in upload.labels.items()}

@@ -40,7 +40,10 @@ class Term:
 
 @dataclass(frozen=True)
 class Query:
-    """A search: the terms' weighted sum, compared with the vectors of one space. The server checks every limit."""
+    """A search: the terms' weighted sum, compared with the vectors of one space. The server checks every limit.
+
+    An image that seems to be no medical one is declined unless `accept_any_image`.
+    """
 
     terms: tuple[Term, ...]
     vectors: VectorSpace = "image"
@@ -48,6 +51,7 @@ class Query:
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     min_score: float | None = None
     page_token: str | None = None
+    accept_any_image: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The body of POST /v1/search."""
@@ -65,6 +69,8 @@ class Query:
             body["where"] = {facet: list(values) for facet, values in self.where.items()}
         if self.min_score is not None:
             body["min_score"] = self.min_score
+        if self.accept_any_image:
+            body["accept_any_image"] = True
         return body
 
 

@@ -1,5 +1,6 @@
 """What the gateway answers, as values that cannot be changed. `raw` is the JSON as it came."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -271,3 +272,116 @@ class Collection:
             fields.text_or("fingerprint"),
             fields.text_or("revision"),
         )
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What is stored under an id, None where nothing is, and ids of other records with the image asked for."""
+
+    id: str
+    record: Record | None
+    same_image_ids: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        fields = Fields(value, "presence")
+        record = value.get("record")
+        return cls(
+            fields.text("id"), None if record is None else Record.parse(record), fields.strings("same_image_ids")
+        )
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record with its vectors (little-endian float32), where they were asked for."""
+
+    record: Record
+    image_vector: bytes | None = field(default=None, repr=False)
+    caption_vector: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        image, caption = (
+            None if value.get(name) is None else base64.b64decode(Fields(value, "record").text(name))
+            for name in ("image_vector", "caption_vector")
+        )
+        return cls(Record.parse(value), image, caption)
+
+
+@dataclass(frozen=True)
+class RecordPage:
+    """A page of all records; `next_page_token` is empty at the end."""
+
+    records: tuple[StoredRecord, ...]
+    fingerprint: str
+    next_page_token: str
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        fields = Fields(value, "records")
+        return cls(
+            tuple(StoredRecord.parse(each.raw) for each in fields.children("records")),
+            fields.text_or("fingerprint"),
+            fields.text_or("next_page_token"),
+        )
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """One of the collections; searches run on the active one."""
+
+    name: str
+    active: bool
+    records: int
+    indexed: int
+    dimension: int
+    fingerprint: str
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        fields = Fields(value, "collection")
+        return cls(
+            fields.text("name"),
+            fields.truth("active"),
+            fields.integer_or("records"),
+            fields.integer_or("indexed"),
+            fields.integer_or("dimension"),
+            fields.text_or("fingerprint"),
+        )
+
+
+@dataclass(frozen=True)
+class FacetGuess:
+    """Values that an image may carry with their probabilities, best first; `sure` where the best is to be relied on."""
+
+    facet: str
+    values: tuple[tuple[str, float], ...]
+    sure: bool
+
+
+@dataclass(frozen=True)
+class ImageGuess:
+    """What an image seems to be: "medical", "unsure", "not_medical" or "unknown", with its probability."""
+
+    kind: str
+    medical_score: float
+    facets: tuple[FacetGuess, ...]
+    raw: Mapping[str, Any] = _raw()
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> Self:
+        """From the gateway's JSON."""
+        fields = Fields(value, "guess")
+        facets = tuple(
+            FacetGuess(
+                each.text("facet"),
+                tuple((one.text("value"), one.number("score")) for one in each.children("values")),
+                each.truth("sure"),
+            )
+            for each in fields.children("facets")
+        )
+        return cls(fields.text("kind"), fields.number_or("medical_score"), facets, value)

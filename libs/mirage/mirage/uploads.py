@@ -1,5 +1,6 @@
 """Records on their way into the atlas."""
 
+import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,10 @@ BATCH_BYTES = 24 * 2**20
 
 @dataclass(frozen=True)
 class Upload:
-    """A record to store and its image file (PNG, JPEG, WebP or DICOM, at most 20 MB)."""
+    """A record to store and its image file (PNG, JPEG, WebP or DICOM, at most 20 MB).
+
+    Vectors that the caller has (little-endian float32) need the fingerprint of the model that made them.
+    """
 
     id: str
     caption: str
@@ -24,10 +28,20 @@ class Upload:
     licence: str = ""
     source: str = ""
     attribution: str = ""
+    image_vector: bytes | None = field(default=None, repr=False)
+    caption_vector: bytes | None = field(default=None, repr=False)
+    fingerprint: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record's own fields, as the gateway reads them."""
+        vectors = {
+            name: base64.b64encode(vector).decode("ascii")
+            for name, vector in (("image_vector", self.image_vector), ("caption_vector", self.caption_vector))
+            if vector is not None
+        }
         return {
+            **vectors,
+            **({"fingerprint": self.fingerprint} if vectors else {}),
             "id": self.id,
             "caption": self.caption,
             "labels": {facet: list(values) for facet, values in self.labels.items()},

@@ -29,7 +29,13 @@ def test_the_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["list", "show", "verify"] if verb == "models" else [""]
+    groups = {
+        "models": ["list", "show", "verify"],
+        "flags": ["list", "add"],
+        "embeddings": ["export", "import"],
+        "collections": ["list", "create", "activate", "delete"],
+    }
+    names = groups.get(verb, [""])
     for name in names:
         assert run([*filter(None, (verb, name)), "--help"]) == 0
         assert "--json" in capsys.readouterr().out
@@ -116,9 +122,13 @@ def test_an_image_that_the_server_would_refuse_is_not_read(
     assert "20 MB" in capsys.readouterr().err
 
 
-def test_a_folder_without_captions_is_refused(tmp_path: Path, nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_no_reader_knows_is_refused(
+    tmp_path: Path, nobody: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["index", str(tmp_path), "--url", nobody]) == 1
-    assert "captions.jsonl" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "no dataset that a reader knows" in shown
+    assert "roco" in shown
 
 
 def test_nothing_in_a_caption_reaches_the_terminal_as_a_command() -> None:

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import pytest
 
 from mirage.errors import ApiError, UnreachableError
-from mirage.indexing import Indexer, Pace, Tally
-from mirage.replies import Record, UpsertOutcome
+from mirage.indexing import Complaint, Indexer, Pace, Plan, Tally
+from mirage.replies import Presence, Record, UpsertOutcome
 from mirage.uploads import BATCH_BYTES, Upload
 
 
 @dataclass(frozen=True)
 class Row:
     id: str
-    image: bytes | None = b"pixels"
+    image: bytes | None = b"own"
     caption: str = "a caption"
     labels: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"plane": ("axial",)})
     original_labels: dict[str, str] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Row:
     def read_image(self) -> bytes:
         if self.image is None:
             raise OSError("gone")
-        return self.image
+        return f"pixels of {self.id}".encode() if self.image == b"own" else self.image
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,17 @@ class MemoryAtlas:
         self._troubles = list(troubles)
         self._lock = threading.Lock()
 
-    def upsert(self, uploads: Iterable[Upload]) -> tuple[UpsertOutcome, ...]:
+    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+        with self._lock:
+            found = []
+            for id_, sha256 in keys:
+                same = tuple(
+                    other for other, kept in self.stored.items() if other != id_ and _sha256(kept.image) == sha256
+                )
+                found.append(Presence(id_, self.record(id_) if id_ in self.stored else None, same))
+            return tuple(found)
+
+    def upsert(self, uploads: Iterable[Upload], *, collection: str = "") -> tuple[UpsertOutcome, ...]:
         with self._lock:
             if self._troubles:
                 raise self._troubles.pop(0)
@@ -66,8 +76,12 @@ class MemoryAtlas:
             raise ApiError("RECORD_NOT_FOUND", "no such record", status=404)
         kept = self.stored[record_id]
         labels = {facet: tuple(values) for facet, values in kept.labels.items()}
-        sha256 = hashlib.sha256(kept.image).hexdigest()
+        sha256 = _sha256(kept.image)
         return Record(kept.id, kept.caption, labels, kept.licence, kept.source, image_sha256=sha256)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def busy() -> ApiError:
@@ -100,7 +114,9 @@ def test_a_second_run_changes_nothing() -> None:
     atlas = MemoryAtlas()
     rows = [Row("a"), Row("b")]
     Indexer(atlas).run(rows)
-    assert Indexer(atlas).run(rows).unchanged == 2
+    tally = Indexer(atlas).run(rows)
+    assert (tally.skipped, tally.stored) == (2, 2)
+    assert Indexer(atlas, plan=Plan(resume=False)).run(rows).unchanged == 2
 
 
 def test_resuming_sends_only_what_is_not_there_or_differs() -> None:
@@ -108,7 +124,7 @@ def test_resuming_sends_only_what_is_not_there_or_differs() -> None:
     Indexer(atlas).run([Row("a"), Row("b"), Row("c")])
     atlas.batches.clear()
     rows = [Row("a"), Row("b", caption="another caption"), Row("c", image=b"other pixels"), Row("d")]
-    tally = Indexer(atlas, resume=True).run(rows)
+    tally = Indexer(atlas).run(rows)
     assert (tally.skipped, tally.updated, tally.created) == (1, 2, 1)
     assert sum(atlas.batches) == 3
 
@@ -134,7 +150,7 @@ def test_a_refusal_of_the_whole_is_not_repeated() -> None:
 
 def test_large_images_make_smaller_batches() -> None:
     atlas = MemoryAtlas()
-    Indexer(atlas).run([Row(f"r{i}", image=bytes(BATCH_BYTES // 2)) for i in range(5)])
+    Indexer(atlas).run([Row(f"r{i}", image=bytes([i]) + bytes(BATCH_BYTES // 2 - 1)) for i in range(5)])
     assert sorted(atlas.batches) == [1, 2, 2]
 
 
@@ -144,3 +160,42 @@ def test_progress_only_grows() -> None:
     counts = [tally.seen for tally in seen]
     assert counts == sorted(counts)
     assert counts[-1] == 64
+
+
+def test_an_image_that_another_record_shows_is_named_and_not_sent() -> None:
+    atlas = MemoryAtlas()
+    Indexer(atlas).run([Row("first", image=b"same")])
+    complaints: list[Complaint] = []
+    rows = [Row("second", image=b"same"), Row("a", image=b"new"), Row("b", image=b"new"), Row("first", image=b"same")]
+    tally = Indexer(atlas, pace=Pace(parallel=1), complain=complaints.append).run(rows)
+    assert (tally.duplicates, tally.created, tally.skipped) == (2, 1, 1)
+    assert {(one.where, one.code, one.reason) for one in complaints} == {
+        ("second", "DUPLICATE_IMAGE", "shows the same image as first"),
+        ("b", "DUPLICATE_IMAGE", "shows the same image as a"),
+    }
+    assert Indexer(atlas, plan=Plan(skip_duplicates=False)).run(rows).created == 2
+
+
+class TwoVectors:
+    fingerprint = "f" * 64
+
+    def of(self, record_id: str) -> tuple[bytes, bytes | None] | None:
+        return {"a": (b"image", b"caption"), "b": (b"image", None)}.get(record_id)
+
+
+def test_given_vectors_go_with_their_records() -> None:
+    atlas = MemoryAtlas()
+    rows = [Row("a"), Row("b"), Row("c")]
+    assert Indexer(atlas, plan=Plan(vectors=TwoVectors())).run(rows).created == 3
+    sent = {id_: (each.image_vector, each.caption_vector, each.fingerprint) for id_, each in atlas.stored.items()}
+    assert sent == {"a": (b"image", b"caption", "f" * 64), "b": (b"image", None, "f" * 64), "c": (None, None, "")}
+    strict = Indexer(MemoryAtlas(), plan=Plan(vectors=TwoVectors(), strict=True)).run(rows)
+    assert [(one.where, one.code) for one in strict.complaints] == [("c", "EMBEDDING_MISSING")]
+
+
+def test_an_id_that_no_record_may_have_does_not_spoil_the_others() -> None:
+    class Strict(MemoryAtlas):
+        def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+            raise ApiError("ID_INVALID", "no", status=422)
+
+    assert Indexer(Strict()).run([Row("a"), Row("../b")]).created == 2

@@ -21,7 +21,11 @@ VERBS = (
     "record",
     "image",
     "facets",
+    "classify",
+    "flags",
     "index",
+    "embeddings",
+    "collections",
     "models",
 )
 INTERRUPTED = 130

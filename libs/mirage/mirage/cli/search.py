@@ -26,6 +26,7 @@ from mirage.queries import Query, VectorSpace, weighted_terms
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Add a record of the atlas.")
 @click.option("--minus", multiple=True, metavar="T", help="Take a phrase away.")
 @click.option("--plus", multiple=True, metavar="T", help="Add a phrase.")
+@click.option("--any-image", is_flag=True, help="Search also with an image that seems to be no medical one.")
 @query_options
 @page_option
 @server_options
@@ -35,6 +36,7 @@ def command(
     ids: tuple[str, ...],
     minus: tuple[str, ...],
     plus: tuple[str, ...],
+    any_image: bool,
     k: int,
     where: tuple[str, ...],
     min_score: float | None,
@@ -56,6 +58,7 @@ def command(
         where=parse_where(where),
         min_score=min_score,
         page_token=page_token,
+        accept_any_image=any_image,
     )
     with open_client(url) as client:
         reply = client.search(query)
