@@ -16,6 +16,7 @@ from typing import Any
 
 from mirage_atlas.facets import map_labels
 from mirage_atlas.folder import Folder, Ids, RowError, caption_text, line_text
+from mirage_atlas.licences import UNKNOWN
 from mirage_atlas.records import AtlasRecord, BadRow
 
 LINE_BYTES = 256 * 1024
@@ -74,7 +75,7 @@ class CaptionsReader:
             raise RowError("the sha256 is not a hex digest")
         if self._verify and sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise RowError("the image differs from its sha256")
-        licence = line_text(row.get("licence"))
+        licence = line_text(row.get("licence")) or UNKNOWN
         labels, original = map_labels(row.get("labels"), row.get("original_labels"))
         # Last: a row that gives no record does not use up its id.
         identity, own_id = ids.take(row.get("id"))
@@ -86,7 +87,7 @@ class CaptionsReader:
             labels=labels,
             original_labels={**original, **own_id},
             licence=licence,
-            source=line_text(row.get("source")),
+            source=line_text(row.get("source")) or f"{self._folder.path.name} (source not stated)",
             attribution=line_text(row.get("attribution")),
             sha256=sha256,
             image_path=path,

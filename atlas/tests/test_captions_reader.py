@@ -63,7 +63,7 @@ def test_labels_about_a_person_are_dropped(folder: Path) -> None:
     )
 
     assert isinstance(record, AtlasRecord)
-    assert record.labels == {"plane": ("coronal",)}
+    assert record.labels == {"plane": ("coronal",), "licence": ("not stated",)}
     assert set(record.original_labels) == {"plane"}
 
 

@@ -90,7 +90,7 @@ def index(
             note(f"stopped: {tally_text(indexer.tally)}; run it again to go on from here")
             raise
     _say(tally, as_json=as_json, collection=plan.collection)
-    if tally.seen and not tally.stored and not tally.duplicates:
+    if tally.seen > tally.duplicates and not tally.stored:
         raise NothingStoredError(f"no row of {dataset.path} could be stored")
 
 

@@ -29,6 +29,8 @@ export async function request(path, { method = "GET", body, signal } = {}) {
     response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    if (!navigator.onLine)
+      throw new Problem({ code: "OFFLINE", title: "You are offline", detail: "This device has no connection at the moment." });
     throw new Problem({
       code: "UNREACHABLE",
       title: "No connection",
@@ -47,7 +49,7 @@ async function json(path, options) {
 
 function options(query) {
   const where = Object.fromEntries(Object.entries(query.where).filter(([, value]) => value));
-  return { k: PAGE_SIZE, vectors: query.vectors, ...(Object.keys(where).length ? { where } : {}) };
+  return { k: PAGE_SIZE, vectors: query.vectors, ...(query.acceptAny ? { accept_any_image: true } : {}), ...(Object.keys(where).length ? { where } : {}) };
 }
 
 export function search(query, { token, signal }) {
@@ -56,6 +58,7 @@ export function search(query, { token, signal }) {
   if (query.picture) terms.push({ image: query.picture });
   if (query.minus) terms.push({ text: query.minus, weight: -1 });
   if (query.plus) terms.push({ text: query.plus, weight: 1 });
+  terms.push(...further(query));
   const body = { terms, ...options(query), ...(token ? { page_token: token } : {}) };
   return json("/v1/search", { method: "POST", body, signal });
 }
@@ -66,8 +69,11 @@ export function compare(query, { signal }) {
   if (query.picture) body.image = query.picture;
   if (query.minus) body.minus = query.minus;
   if (query.plus) body.plus = query.plus;
+  if (query.terms.length) body.terms = further(query);
   return json("/v1/compare", { method: "POST", body, signal });
 }
+
+const further = (query) => query.terms.map(({ kind, value, weight }) => ({ [kind]: value, weight }));
 
 export function similar(id, query, { token, signal }) {
   const parameters = filter(query.where);
@@ -77,6 +83,10 @@ export function similar(id, query, { token, signal }) {
 }
 
 export const record = (id, { signal } = {}) => json(`/v1/records/${encodeURIComponent(id)}`, { signal });
+export const classify = (picture, { signal } = {}) =>
+  json("/v1/images/classify", { method: "POST", body: { image: picture }, signal });
+export const flag = (id, body) => json(`/v1/records/${encodeURIComponent(id)}/flags`, { method: "POST", body });
+export const commonQueries = () => json("/v1/common-queries");
 export const models = () => json("/v1/models");
 export const collection = () => json("/v1/collection");
 export const facets = (where = {}) => json(`/v1/facets?${filter(where)}`);

@@ -22,7 +22,7 @@ export function card(result, index, actions, { compact = false } = {}) {
       "div",
       { class: "text" },
       score(result),
-      element("p", { class: "caption" }, result.caption),
+      ...caption(result.caption),
       !compact && labels(result.labels),
       !compact && origin(result),
       element(
@@ -51,6 +51,20 @@ export function mark(result) {
   return text && element("span", { class: "mark" }, text);
 }
 
+const LONG_CAPTION = 200;
+
+function caption(text) {
+  const paragraph = element("p", { class: "caption" }, text);
+  if (text.length <= LONG_CAPTION) return [paragraph];
+  const button = element("button", { type: "button", class: "link", "aria-expanded": "false" }, "Whole caption");
+  button.addEventListener("click", () => {
+    const whole = paragraph.classList.toggle("whole");
+    button.setAttribute("aria-expanded", String(whole));
+    button.textContent = whole ? "Shorter" : "Whole caption";
+  });
+  return [paragraph, button];
+}
+
 function score(result) {
   const bar = element("span", { class: "bar", "aria-hidden": "true" });
   bar.style.setProperty("--share", Math.max(0, Math.min(1, result.cosine)));
@@ -65,7 +79,7 @@ function score(result) {
 function origin(result) {
   return element(
     "p",
-    { class: "origin", title: result.source },
+    { class: "origin", title: [result.source, result.attribution].filter(Boolean).join(" · ") },
     element("span", { class: "source" }, result.source || "source not stated"),
     result.licence && element("span", { class: "licence" }, result.licence),
   );

@@ -2,11 +2,13 @@
 
 import { element } from "./elements.js";
 import { card } from "./cards.js";
+import { changes } from "./changes.js";
 import { matchNotice, shares, timing, truncationNotice } from "./report.js";
 
 export function comparison(reply, query, actions) {
   const base = query.q || "your image";
-  const shifted = [base, query.minus && `− ${query.minus}`, query.plus && `+ ${query.plus}`].filter(Boolean).join(" ");
+  const further = query.terms.map(({ weight, value }) => `${weight < 0 ? "−" : "+"} ${Math.abs(weight) === 1 ? "" : `${Math.abs(weight)} × `}${value}`);
+  const shifted = [base, query.minus && `− ${query.minus}`, query.plus && `+ ${query.plus}`, ...further].filter(Boolean).join(" ");
   const common = new Set(reply.base.results.map((result) => result.id));
   const kept = reply.shifted.results.filter((result) => common.has(result.id)).length;
   return [
@@ -23,6 +25,7 @@ export function comparison(reply, query, actions) {
       ),
     ),
     shares(reply.shifted.query),
+    changes(reply.base.results, reply.shifted.results),
     element(
       "div",
       { class: "columns" },

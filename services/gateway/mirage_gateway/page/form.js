@@ -3,6 +3,7 @@
 import { byId } from "./elements.js";
 import * as filters from "./filters.js";
 import * as picture from "./picture.js";
+import * as terms from "./terms.js";
 
 const form = byId("query");
 
@@ -11,6 +12,9 @@ export function read() {
     q: form.elements.q.value.trim(),
     minus: form.elements.minus.value.trim(),
     plus: form.elements.plus.value.trim(),
+    terms: terms.read(),
+    show: "",
+    acceptAny: picture.insists(),
     similar: "",
     view: form.elements.view.value,
     vectors: form.elements.vectors.value,
@@ -23,6 +27,7 @@ export function put(query) {
   form.elements.q.value = query.q;
   form.elements.minus.value = query.minus;
   form.elements.plus.value = query.plus;
+  terms.put(query.terms);
   form.elements.view.value = query.view;
   form.elements.vectors.value = query.vectors;
   filters.put(query.where);
@@ -35,6 +40,7 @@ export function listen(submitted) {
     submitted();
   });
   form.addEventListener("change", (event) => {
+    if (event.target.closest("#terms")) return;
     if (event.target.matches("select, input[type=radio]")) submitted({ quiet: true });
   });
   document.addEventListener("keydown", (event) => {

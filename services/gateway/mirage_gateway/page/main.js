@@ -3,12 +3,16 @@
 import * as address from "./address.js";
 import * as api from "./api.js";
 import { comparison } from "./comparison.js";
-import { announce, byId } from "./elements.js";
+import { announce, byId, element } from "./elements.js";
 import * as filters from "./filters.js";
 import * as form from "./form.js";
+import * as gate from "./gate.js";
+import * as history_ from "./history.js";
+import { models as modelsPage } from "./models.js";
 import * as picture from "./picture.js";
 import { results } from "./results.js";
 import * as states from "./states.js";
+import * as terms from "./terms.js";
 import * as viewer from "./viewer.js";
 
 let current = address.read();
@@ -16,6 +20,10 @@ let running = null;
 let records = 0;
 
 const actions = {
+  use: (id) => {
+    terms.add({ kind: "id", value: id, weight: 1 });
+    announce("The record is a term of the query now. Set its weight and search.");
+  },
   open: (found, index) => viewer.open(found, index, actions),
   similar: (id) => {
     picture.clear();
@@ -39,8 +47,8 @@ function go(query, { replace = false } = {}) {
 async function answer() {
   running?.abort();
   const query = current;
-  document.title = [query.q || (query.similar && `similar to ${query.similar}`), "MIRAGE"].filter(Boolean).join(" · ");
-  if (address.isEmpty(query)) {
+  document.title = [query.show === "models" ? "Models" : query.q || (query.similar && `similar to ${query.similar}`), "MIRAGE"].filter(Boolean).join(" · ");
+  if (address.isEmpty(query) && !query.show) {
     states.put(states.welcome((given) => go(given), records));
     // Not on a touch screen, where it would bring up the keyboard.
     if (matchMedia("(hover: hover)").matches) form.focus();
@@ -48,8 +56,16 @@ async function answer() {
   }
   const own = new AbortController();
   running = own;
+  const stop = () => {
+    own.abort();
+    states.put(states.stopped(answer));
+  };
+  let loading = null;
   // A fast answer comes before anything moves.
-  const wait = setTimeout(() => states.put(states.loading(), { busy: true }), 120);
+  const wait = setTimeout(() => {
+    loading = states.loading(stop);
+    states.put(loading.nodes, { busy: true });
+  }, 120);
   try {
     const shown = await ask(query, own.signal);
     if (running === own) states.put(shown);
@@ -57,13 +73,16 @@ async function answer() {
     if (running === own && error.name !== "AbortError") fail(error);
   } finally {
     clearTimeout(wait);
+    loading?.end();
   }
 }
 
 async function ask(query, signal) {
-  const shifts = query.minus || query.plus;
+  if (query.show === "models") return modelsPage(signal);
+  const shifts = query.minus || query.plus || query.terms.length;
   if (query.view === "compare" && shifts && (query.q || query.picture)) {
     const reply = await api.compare(query, { signal });
+    if (!query.picture) history_.remember(address.write(query), title(query));
     announce(`Comparison: ${reply.base.results.length} and ${reply.shifted.results.length} images`);
     return comparison(reply, query, actions);
   }
@@ -71,6 +90,7 @@ async function ask(query, signal) {
     ? (token) => api.similar(query.similar, query, { token, signal })
     : (token) => api.search(query, { token, signal });
   const reply = await find();
+  if (!query.picture) history_.remember(address.write(query), title(query));
   if (!reply.results.length) {
     announce("Nothing found");
     return states.nothing(query, () => go({ ...query, where: {} }));
@@ -83,13 +103,43 @@ async function ask(query, signal) {
 function title(query) {
   if (query.similar) return `Similar to ${query.similar}`;
   const base = query.q || (query.picture ? "Your image" : "");
-  return [base, query.minus && `− ${query.minus}`, query.plus && `+ ${query.plus}`].filter(Boolean).join(" ");
+  const further = query.terms.map(({ weight, value }) => `${weight < 0 ? "−" : "+"} ${Math.abs(weight) === 1 ? "" : `${Math.abs(weight)} × `}${value}`);
+  const parts = [base, query.minus && `− ${query.minus}`, query.plus && `+ ${query.plus}`, ...further];
+  return parts.filter(Boolean).join(" ").replace(/^\+ /, "");
 }
 
 function fail(error) {
   const problem = error instanceof api.Problem ? error : new api.Problem({ title: "This page failed", detail: "Reload it." });
   if (!(error instanceof api.Problem)) console.error(error);
+  if (problem.code === "IMAGE_NOT_MEDICAL" && picture.value()) {
+    states.put(gate.declined(Number(problem.metadata.score) || 0, insist, removePicture));
+    return;
+  }
   states.put(states.failure(problem, start));
+}
+
+function insist() {
+  picture.insist();
+  submitted({ quiet: true });
+}
+
+function removePicture() {
+  picture.clear();
+  submitted({ quiet: true });
+}
+
+// An image is looked at before it is searched.
+async function pictureChanged() {
+  const image = picture.value();
+  const guess = image && (await gate.look(image));
+  if (image !== picture.value()) return; // another one came meanwhile
+  gate.show(guess, (facet, value) => go({ ...form.read(), where: { ...current.where, [facet]: value } }));
+  if (guess?.kind === "not_medical") {
+    running?.abort();
+    states.put(gate.declined(guess.medical_score, insist, removePicture));
+    return;
+  }
+  submitted({ quiet: true });
 }
 
 function submitted({ quiet = false } = {}) {
@@ -99,7 +149,7 @@ function submitted({ quiet = false } = {}) {
     announce("Type a concept or add an image first.");
     form.focus();
   }
-  const compares = query.view === "compare" && (query.minus || query.plus);
+  const compares = query.view === "compare" && (query.minus || query.plus || query.terms.length);
   if (query.view === "compare" && !compares && !address.isEmpty(query)) announce("Fill in what to take away or to add to compare.");
   go(query);
 }
@@ -116,7 +166,14 @@ async function describe() {
   }
 }
 
+async function suggest() {
+  const common = await api.commonQueries().catch(() => ({ queries: [] }));
+  const texts = new Set([...history_.list().map(({ title: text }) => text), ...common.queries]);
+  byId("suggestions").replaceChildren(...[...texts].slice(0, 60).map((value) => element("option", { value })));
+}
+
 async function start() {
+  suggest();
   await Promise.all([filters.load(current.where), describe()]);
   byId("filters").open = Object.keys(current.where).length > 0 || matchMedia("(min-width: 60rem)").matches;
   form.put(current);
@@ -125,9 +182,10 @@ async function start() {
 
 form.listen(submitted);
 picture.listen(
-  () => submitted({ quiet: true }),
+  pictureChanged,
   (text) => states.put(states.failure(new api.Problem({ code: "IMAGE_TOO_LARGE", title: "Image too large", detail: text, status: 413 }))),
 );
+addEventListener("online", () => byId("answer").querySelector(".problem") && answer());
 addEventListener("popstate", () => {
   picture.clear();
   current = address.read();

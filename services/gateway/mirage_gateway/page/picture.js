@@ -4,11 +4,19 @@ import { byId, element } from "./elements.js";
 
 const BYTES_MAX = 20 * 2 ** 20;
 let base64 = null;
+let insisting = false;
 
 export const value = () => base64;
 
+// Whether the reader wants to search with what seems to be no medical image.
+export const insists = () => insisting;
+export const insist = () => (insisting = true);
+
 export function clear() {
   base64 = null;
+  insisting = false;
+  byId("guess").replaceChildren();
+  byId("guess").hidden = true;
   byId("picture").value = "";
   byId("chosen").replaceChildren();
   byId("chosen").hidden = true;
@@ -23,6 +31,7 @@ export function listen(changed, refused) {
       return;
     }
     base64 = await read(file);
+    insisting = false;
     draw(file, changed);
     changed();
   };

@@ -50,5 +50,5 @@ export function shares(report) {
 }
 
 export function timing(reply) {
-  return element("span", { class: "timing" }, `${reply.timings.total_ms.toFixed(0)} ms`);
+  return element("span", { class: "timing" }, `${reply.timings.total_ms.toFixed(0)} ms${reply.timings.cached ? ", from cache" : ""}`);
 }

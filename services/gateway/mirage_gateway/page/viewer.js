@@ -1,12 +1,17 @@
-// One image, large, with everything that is known about it. Arrow keys go to its neighbours, Escape closes.
+// One image, large, with everything that is known about it. Arrow keys go to its neighbours (or move a zoomed image), + and -
+// zoom, b and c change brightness and contrast, 0 resets, Escape closes.
 
+import * as api from "./api.js";
 import { byId, element } from "./elements.js";
+import { flagForm } from "./flag.js";
+import { loupe } from "./loupe.js";
 import { labels, mark } from "./cards.js";
 import * as images from "./images.js";
 
 let found = [];
 let position = 0;
 let actions = {};
+let view = null;
 
 export function open(results, index, given) {
   [found, position, actions] = [results, index, given];
@@ -21,8 +26,10 @@ function draw() {
   const frame = element("div", { class: "frame" }, picture, mark(result));
   images.show(picture, result.image_url);
   const dialog = byId("viewer");
+  view = loupe(picture, frame);
+  const own = element("dl", { class: "own" });
   dialog.replaceChildren(
-    frame,
+    element("div", { class: "stage" }, frame, view.tools),
     element(
       "div",
       { class: "text" },
@@ -37,13 +44,17 @@ function draw() {
         fact("Licence", result.licence),
         fact("Size", result.width && `${result.width} × ${result.height} pixels`),
         fact("Record", result.id),
+        fact("Marked by readers", result.flags && `${result.flags} times`),
       ),
+      own,
       element(
         "p",
         { class: "buttons" },
         element("button", { type: "button", class: "button", onclick: similar }, "Find similar"),
+        element("button", { type: "button", class: "button quiet", onclick: use }, "Use in arithmetic"),
         original(result),
       ),
+      flagForm(result.id),
     ),
     element(
       "div",
@@ -54,6 +65,15 @@ function draw() {
       element("button", { type: "button", class: "button quiet close", onclick: close }, "Close"),
     ),
   );
+  ownWords(result.id, own);
+}
+
+// The dataset's own labels; they are not among the results.
+async function ownWords(id, place) {
+  const record = await api.record(id).catch(() => null);
+  if (found[position]?.id !== id || !record) return;
+  const labels = Object.entries(record.original_labels).filter(([, value]) => value);
+  if (labels.length) place.replaceChildren(element("dt", { class: "title" }, "In the dataset’s own words"), element("dd"), ...labels.flatMap(([name, value]) => fact(name, value)));
 }
 
 function original({ id, image_url }) {
@@ -79,6 +99,12 @@ function close() {
   byId("viewer").close();
 }
 
+function use() {
+  const { id } = found[position];
+  close();
+  actions.use(id);
+}
+
 function similar() {
   const { id } = found[position];
   close();
@@ -86,6 +112,11 @@ function similar() {
 }
 
 byId("viewer").addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select, textarea")) return;
+  if (view?.press(event)) {
+    event.preventDefault();
+    return;
+  }
   if (event.key === "ArrowRight") step(1);
   if (event.key === "ArrowLeft") step(-1);
 });

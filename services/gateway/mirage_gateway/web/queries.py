@@ -143,10 +143,11 @@ class SearchBody(_Asked):
 
 
 class CompareBody(_Asked):
-    """A comparison of `q` with `q - minus + plus`; q is the sum of text, image and id."""
+    """A comparison of `q` with `q - minus + plus + terms`; q is the sum of text, image and id."""
 
     minus: Phrases | None = None
     plus: Phrases | None = None
+    terms: list[TermBody] = Field(default_factory=list, description="Further terms of the shift, with their weights.")
 
     def to_queries(self) -> tuple[pb.Query, list[pb.Term]]:
         """The base query and the terms added to it; raises REQUEST_MALFORMED where there is nothing to add."""
@@ -154,6 +155,7 @@ class CompareBody(_Asked):
         base.terms.extend(self._asked())
         shift = [pb.Term(text=phrase, weight=-1.0) for phrase in _phrases(self.minus)]
         shift += [pb.Term(text=phrase, weight=1.0) for phrase in _phrases(self.plus)]
+        shift += [term.to_term(f"terms.{index}") for index, term in enumerate(self.terms)]
         if not shift:
             raise MirageError(Code.REQUEST_MALFORMED, field="minus, plus")
         return base, shift
