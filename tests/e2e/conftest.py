@@ -23,7 +23,8 @@ ARGUMENTS = [
 PATIENCE_MS = 20_000
 
 
-@pytest.fixture(scope="session")
+# Per module: while it runs, Playwright's event loop keeps asynchronous tests in this process from theirs.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
