@@ -16,7 +16,7 @@ def cards(page: Page) -> Any:
 def test_a_slow_search_says_so_and_can_be_stopped(page: Page) -> None:
     page.clock.install()
     held: list[Route] = []
-    page.route("**/v1/search", held.append)
+    page.route("**/v1/search", lambda route: held.append(route))
     page.goto(SEARCH)
     expect(page.locator(".skeleton").first).to_be_visible()
     page.clock.run_for(2_500)
@@ -128,7 +128,7 @@ def test_results_do_not_jump_and_the_first_paint_is_early(browser: Browser, syst
     page.goto(SEARCH, timeout=60_000)
     expect(cards(page)).to_have_count(12)
     page.wait_for_load_state("networkidle")
-    assert page.evaluate("window.shift") < 0.1
+    assert page.evaluate("window.shift") < 0.01
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     # The bar of half a second is measured in bench/page.py; a shared machine gets three times that here.
     assert paint < 1500

@@ -173,10 +173,11 @@ async function suggest() {
 }
 
 async function start() {
+  // At once: what a reader types while the rest loads must stay.
+  form.put(current);
+  byId("filters").open = Object.keys(current.where).length > 0 || matchMedia("(min-width: 60rem)").matches;
   suggest();
   await Promise.all([filters.load(current.where), describe()]);
-  byId("filters").open = Object.keys(current.where).length > 0 || matchMedia("(min-width: 60rem)").matches;
-  form.put(current);
   await answer();
 }
 

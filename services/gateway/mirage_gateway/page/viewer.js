@@ -22,7 +22,7 @@ export function open(results, index, given) {
 
 function draw() {
   const result = found[position];
-  const picture = element("img", { alt: result.caption });
+  const picture = element("img", { alt: result.caption, draggable: "false" });
   const frame = element("div", { class: "frame" }, picture, mark(result));
   images.show(picture, result.image_url);
   const dialog = byId("viewer");
