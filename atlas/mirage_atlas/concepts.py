@@ -38,7 +38,7 @@ _WORDS: dict[str, tuple[tuple[str, str], ...]] = {
         (r"\bpet\b|\bspect\b|scintigra|positron|radionuclide|\bbone scan|gallium|technetium|\bfdg\b", "nm"),
         (r"\bmrcp\b|\bmr[ia]?\b|\bmr imag|magnetic resonance|\bt[12]-?\s?weight|\bt[12]w?i?\b|\bflair\b|"
          r"\bdwi\b|gadolinium", "mr"),
-        (r"\b(?:cb|ce)?ct\b|\bmdct\b|\bhrct\b|\bcta\b|computed tomogra|computerized tomogra|computerised tomogra|\bcat scan", "ct"),
+        (r"\b(?:cb|ce)?ct\b|\bmdct\b|\bhrct\b|\bcta\b|computed tomogra|computeri[sz]ed tomogra|\bcat scan", "ct"),
         (r"ultraso|sonogra|echocardio|\becho\b|doppler|\bus\b(?= (?:of|image|scan|show))|\bivus\b|\beus\b|"
          r"apical (?:four|4)|parasternal", "us"),
         (r"x-?\s?rays?\b|radiogra|roentgen|angiogra|fluorosc|mammogra|orthopantomo|\bopg\b|\bopt\b|panoramic|urogra|cystogra|barium|"

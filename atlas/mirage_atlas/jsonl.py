@@ -77,6 +77,9 @@ class CaptionsReader:
             raise RowError("the image differs from its sha256")
         licence = line_text(row.get("licence")) or UNKNOWN
         labels, original = map_labels(row.get("labels"), row.get("original_labels"))
+        for name in ("case_id", "split"):
+            if word := line_text(row.get(name)):
+                original.setdefault(name, word)
         # Last: a row that gives no record does not use up its id.
         identity, own_id = ids.take(row.get("id"))
         if licence and "licence" not in labels:

@@ -38,7 +38,7 @@ def test_a_section_is_guessed_and_narrows_the_facets(page: Page, choose: Choose,
     narrow = guess.get_by_role("button", name="Modality: MR")
     if narrow.count():
         narrow.click()
-        expect(page.get_by_label("Modality", exact=True)).to_have_value("mr")
+        expect(page.get_by_role("combobox", name="Modality", exact=True)).to_have_value("mr")
         expect(cards(page)).to_have_count(12)
 
 

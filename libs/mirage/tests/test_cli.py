@@ -32,6 +32,7 @@ def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[s
     groups = {
         "models": ["list", "show", "verify"],
         "flags": ["list", "add"],
+        "eval": ["retrieval"],
         "embeddings": ["export", "import"],
         "collections": ["list", "create", "activate", "delete"],
     }

@@ -32,7 +32,7 @@ class ImageStore:
         return self._path / part / sha256[:2] / sha256
 
     def store(self, files: Iterable[tuple[bytes, str, bytes]]) -> None:
-        """Keeps images, given as (bytes, digest, thumbnail); all of them are on the disk when it returns.
+        """Keeps images, given as (bytes, digest, thumbnail or b""); all of them are on the disk when it returns.
 
         Raises STORAGE_FULL where there is no space.
         """
@@ -47,7 +47,7 @@ class ImageStore:
                     write_atomically(file, data, sync_name=False)
                     folders.add(file.parent)
                 small = self._file("thumbnails", sha256)
-                if not small.exists():
+                if thumbnail and not small.exists():
                     self._keep_thumbnail(small, thumbnail)
             # Names once a folder rather than once a file.
             for folder in folders:

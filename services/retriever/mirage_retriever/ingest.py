@@ -28,6 +28,8 @@ Array = npt.NDArray[np.float32]
 _BATCH_RECORDS = 32
 _BATCH_BYTES = 32 * 2**20
 _STREAM_RECORDS = 10_000
+# Images that all streams together have with the decoder at a time; readers of thumbnails use it too.
+_LOOKING = 16
 # The last of the space is for logs and the engine's own needs.
 _FREE_BYTES = 256 * 2**20
 # Two vectors count as the same: given again they differ by rounding only.
@@ -72,9 +74,16 @@ class _Incoming:
     error: MirageError | None = None
     stored: Stored | None = None
     sha256: str = ""
+    # True once the image was decoded: it may not be stored yet.
+    decoded: bool = False
     thumbnail: bytes = b""
     image: Array | None = None
     caption: Array | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """True where the caller has both vectors: a bulk, whose thumbnails are made when somebody looks."""
+        return self.head.image_vector is not None and self.head.caption_vector is not None
 
     @property
     def before(self) -> Record | None:
@@ -110,6 +119,7 @@ class Ingest:
         self._decoder = decoder
         self._data = data
         self._committing = asyncio.Lock()
+        self._looking = asyncio.Semaphore(_LOOKING)
 
     async def upsert(self, atlas: Atlas, parts: AsyncIterator[Head | bytes]) -> list[Outcome]:
         """Stores the records of a stream of heads, each followed by pieces of its image; outcomes in their order.
@@ -211,13 +221,16 @@ class Ingest:
             )
             return
         try:
-            ran = await self._decoder.run(_decode, bytes(item.data))
+            # Records wait their turn here: a bulk must not be refused for being one.
+            async with self._looking:
+                ran = await self._decoder.run(_decode, bytes(item.data), thumbnail=not item.is_given)
         except MirageError as error:
             if error.code is Code.QUEUE_FULL:
                 raise
             item.error = error
             return
         media_type, width, height, item.thumbnail = ran.value
+        item.decoded = True
         item.record = replace(item.record, image_sha256=item.sha256, image_type=media_type, width=width, height=height)
 
     async def _encode(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
@@ -271,7 +284,7 @@ class Ingest:
             return
         if (await asyncio.to_thread(shutil.disk_usage, self._data)).free < _FREE_BYTES:
             raise MirageError(Code.STORAGE_FULL)
-        files = [(bytes(item.data), item.sha256, item.thumbnail) for item in items if item.thumbnail]
+        files = [(bytes(item.data), item.sha256, item.thumbnail) for item in items if item.decoded]
         async with self._committing:
             await asyncio.to_thread(self._images.store, files)
             try:
@@ -340,6 +353,7 @@ def _same(first: Array, second: Array | None) -> bool:
     return second is not None and bool(np.abs(first - second).max() < _SAME_VECTOR)
 
 
-def _decode(data: bytes) -> tuple[str, int, int, bytes]:
+def _decode(data: bytes, *, thumbnail: bool) -> tuple[str, int, int, bytes]:
     decoded = decode_image(data)
-    return decoded.media_type, decoded.width, decoded.height, encode_thumbnail(decoded.image)
+    small = encode_thumbnail(decoded.image) if thumbnail else b""
+    return decoded.media_type, decoded.width, decoded.height, small

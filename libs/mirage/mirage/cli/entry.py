@@ -26,6 +26,7 @@ VERBS = (
     "index",
     "embeddings",
     "collections",
+    "eval",
     "models",
 )
 INTERRUPTED = 130

@@ -1,0 +1,69 @@
+"""`mirage eval`: how well the atlas answers, measured beside chance."""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from mirage.cli.indexing import open_dataset
+from mirage.cli.options import open_client, parse_where, server_options, where_option
+from mirage.cli.output import note, print_json, print_table
+from mirage.errors import InputError
+
+
+@click.group("eval", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Measure how well a dataset's captions find its images."""
+
+
+@command.command("retrieval")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--reader", metavar="NAME", help="Format of the dataset; found by what lies at PATH where not given.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="Ask for N captions, drawn at random (always the same)."
+)
+@where_option
+@server_options
+def retrieval(
+    path: Path, reader: str | None, limit: int | None, where: tuple[str, ...], url: str | None, as_json: bool
+) -> None:
+    """Ask for every caption of the dataset at PATH, which must be indexed, and look where its images come.
+
+    An image counts as found for its own caption and for those of the same case. Each figure stands beside chance.
+    """
+    from mirage.evaluation import evaluate, item_of
+
+    dataset = open_dataset(path, reader)
+    with open_client(url) as client:
+        records = [row for row in dataset.rows if hasattr(row, "read_image")]
+        items = [item_of(row.id, row.caption, row.original_labels) for row in records]  # type: ignore[attr-defined]  # the readers' record
+        facets = parse_where(where)
+        if facets:
+            items = [
+                item
+                for item, row in zip(items, records, strict=True)
+                if all(set(values) & set(row.labels.get(facet, ())) for facet, values in facets.items())  # type: ignore[attr-defined]  # as above
+            ]
+        if not items:
+            raise InputError(f"{path} holds no record to ask for")
+        present = sum(
+            presence.record is not None
+            for start in range(0, len(items), 1000)
+            for presence in client.look_up([(item.id, "") for item in items[start : start + 1000]])
+        )
+        if present < len(items):
+            note(f"{len(items) - present:,} of {len(items):,} records are not in the atlas; they cannot be found")
+        gallery = len(items) if facets else client.collection().records
+        result = evaluate(client, items, gallery=gallery, limit=limit, where=facets)
+    if as_json:
+        print_json({**dataclasses.asdict(result), "indexed": present})
+        return
+    rows = [
+        (f"recall@{k}", f"{each.value:.3f}", f"{each.low:.3f} to {each.high:.3f}", f"{each.chance:.3f}")
+        for k, each in result.recall.items()
+    ]
+    mrr = result.mrr
+    rows.append(("mean reciprocal rank", f"{mrr.value:.3f}", f"{mrr.low:.3f} to {mrr.high:.3f}", f"{mrr.chance:.3f}"))
+    print_table(("measure", "value", "95 % interval", "chance"), rows)
+    median = str(result.median_rank) if result.median_rank else f"beyond {result.depth}"
+    note(f"{result.queries:,} captions, {result.gallery:,} images, median rank {median}")

@@ -1,0 +1,38 @@
+"""The prompt, in the instruction format that Dolly was trained with (model card of databricks/dolly-v2-3b).
+
+Captions and the query are data: whatever in them looks like a part of the format is taken apart before it gets in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+END = "### End"
+RESPONSE = "### Response:\n"
+PREFIX = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\nExplain to a medical student in a few short sentences what the captions below show. "
+    "Say only what they support. The student asks about: "
+)
+"""The fixed part: the same for every request, so that its key-value cache can be computed once and reused."""
+
+_HEADING = re.compile(r"#{2,}")
+_SPACE = re.compile(r"\s+")
+
+
+def quoted(text: str) -> str:
+    """Text as one line without anything that the format could take for its own headings or special tokens."""
+    line = _SPACE.sub(" ", "".join(c if c.isprintable() or c.isspace() else " " for c in text)).strip()
+    return _HEADING.sub("#", line).replace("<|", "< |").replace("|>", "| >")
+
+
+def caption_line(number: int, caption: str) -> str:
+    """The line that brings the `number`-th caption, counted from 1, into the context."""
+    return f"Caption {number}: {quoted(caption)}"
+
+
+def prompt(query: str, captions: Sequence[str]) -> str:
+    """The whole prompt: fixed part, query, captions (best first), and the heading that the response follows."""
+    context = "\n".join(caption_line(number, caption) for number, caption in enumerate(captions, start=1))
+    return f"{PREFIX}{quoted(query)}\n\nInput:\n{context}\n\n{RESPONSE}"

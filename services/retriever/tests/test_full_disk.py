@@ -1,0 +1,66 @@
+"""A disk that takes no more: what does not fit is refused, what is there stays, and it goes on once there is space.
+
+The kernel plays the disk: a limit on the size of files that the retriever's process may write.
+"""
+
+import io
+import resource
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import retriever_pb2 as rpb
+from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_core.channels import invoke, invoke_upload, open_channel
+from mirage_core.errors import Code, MirageError
+
+
+def picture(side: int) -> bytes:
+    pixels = np.random.default_rng(side).integers(0, 255, (side, side), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def store(stub: Stub, id_: str, image: bytes) -> "pb.UpsertState.ValueType":
+    async def stream() -> AsyncIterator[rpb.RetrieverServiceUpsertRequest]:
+        record = pb.Record(id=id_, caption=id_, licence="CC0-1.0", source="test")
+        yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(record=pb.RecordHead(record=record)))
+        yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(image_chunk=image))
+
+    [outcome] = (await invoke_upload(stub.Upsert, stream(), timeout_s=60)).outcomes
+    return outcome.state
+
+
+def limit_files(address: str, size: int) -> None:
+    """Lets the retriever behind a socket write files of at most that many bytes from now on; its searcher is let be."""
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        is_one = "mirage_retriever" in (process.info["cmdline"] or [])
+        if is_one and (process.info["environ"] or {}).get("MIRAGE_RETRIEVER_HOST") == address:
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            return
+    raise AssertionError("no such retriever")
+
+
+async def test_what_does_not_fit_is_refused_and_nothing_is_lost(encoder: str, tmp_path: Path, services) -> None:
+    address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
+    async with open_channel(address, idempotent={}) as channel:
+        stub = Stub(channel)
+        assert await store(stub, "small", picture(64)) == pb.UPSERT_STATE_CREATED
+        limit_files(address, 20_000)
+        with pytest.raises(MirageError) as caught:
+            await store(stub, "large", picture(256))
+        assert caught.value.code == Code.STORAGE_FULL
+        query = rpb.RetrieverServiceSearchRequest(query=pb.Query(terms=[pb.Term(id="small")]))
+        reply = (await invoke(stub.Search, query, timeout_s=10)).reply
+        assert [result.record.id for result in reply.results] == ["small"]
+        assert not list((tmp_path / "data").rglob("*.new"))
+        limit_files(address, resource.RLIM_INFINITY)
+        assert await store(stub, "large", picture(256)) == pb.UPSERT_STATE_CREATED
+        status = await invoke(stub.GetCollection, rpb.RetrieverServiceGetCollectionRequest(), timeout_s=10)
+        assert status.records == 2

@@ -1,0 +1,259 @@
+"""`mirage index` on a running MIRAGE: killed and run again, into another collection, with embeddings, on hostile datasets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mirage.client import Client
+from mirage.errors import ApiError, ClientError
+
+COUNT = 96
+
+
+def write_dataset(folder: Path, prefix: str, count: int = COUNT) -> Path:
+    """Noise, another for each record; brain-like enough for nobody to mind."""
+    (folder / "images").mkdir(parents=True)
+    with (folder / "captions.jsonl").open("w") as lines:
+        for number in range(count):
+            pixels = np.random.default_rng([number, *prefix.encode()]).integers(0, 255, (24, 24), dtype=np.uint8)
+            Image.fromarray(pixels).resize((120, 120)).save(folder / "images" / f"{number}.png")
+            row = {
+                "id": f"{prefix}-{number:03}",
+                "file": f"images/{number}.png",
+                "caption": f"Axial CT number {number}.",
+                "labels": {"plane": "axial"},
+                "licence": "CC0-1.0",
+                "source": "test",
+            }
+            lines.write(json.dumps(row) + "\n")
+    return folder
+
+
+@pytest.fixture
+def client(system: Any) -> Iterator[Client]:
+    with Client(system.http_url, timeout_s=60) as client:
+        yield client
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest, client: Client) -> Iterator[str]:
+    """Ids of this test; what is left of them afterwards is removed."""
+    name = f"x{abs(hash(request.node.name)) % 10**8}"
+    yield name
+    for number in range(COUNT):
+        client.delete(f"{name}-{number:03}")
+
+
+@pytest.fixture
+def spare(client: Client) -> Iterator[str]:
+    """The name of a collection that is gone again afterwards, with the one before active."""
+    active = next(each.name for each in client.collections() if each.active)
+    yield "spare"
+    client.activate_collection(active)
+    if "spare" in {each.name for each in client.collections()}:
+        client.delete_collection("spare")
+
+
+def index(system: Any, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "mirage.cli", *arguments, "--json", "--url", system.http_url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    output, remarks = process.communicate(timeout=120)
+    assert process.returncode == 0, remarks
+    return dict(json.loads(output))
+
+
+def stored(client: Client, prefix: str) -> int:
+    keys = [(f"{prefix}-{number:03}", "") for number in range(COUNT)]
+    return sum(presence.record is not None for presence in client.look_up(keys))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_a_run_that_is_killed_twice_does_nothing_twice(
+    system: Any, client: Client, tmp_path: Path, prefix: str
+) -> None:
+    folder = write_dataset(tmp_path / "set", prefix)
+    for least in (8, 24):
+        process = index(system, "index", str(folder), "--batch", "4", "--parallel", "1")
+        until(lambda: stored(client, prefix) >= least)  # noqa: B023 -- called before the next turn
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    there = stored(client, prefix)
+    assert 24 <= there < COUNT
+    tally = finish(index(system, "index", str(folder)))
+    # What was on its way when the last one died may have come in after it was counted.
+    assert there <= tally["skipped"] <= there + 4
+    assert tally["skipped"] + tally["created"] == COUNT
+    assert tally["updated"] == tally["unchanged"] == tally["rejected"] == 0
+    assert stored(client, prefix) == COUNT
+
+
+def test_an_atlas_is_indexed_again_beside_the_one_that_is_searched(
+    system: Any, client: Client, tmp_path: Path, prefix: str, spare: str
+) -> None:
+    folder = write_dataset(tmp_path / "set", prefix)
+    failed: list[str] = []
+    seen: set[bool] = set()
+    stop = threading.Event()
+
+    def hammer() -> None:
+        with Client(system.http_url) as mine:
+            while not stop.is_set():
+                try:
+                    ids = [result.id for result in mine.search("axial CT", k=5).results]
+                    seen.add(all(id_.startswith(prefix) for id_ in ids))
+                except ClientError as error:
+                    failed.append(error.code)
+
+    threads = [threading.Thread(target=hammer) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    tally = finish(index(system, "index", str(folder), "--into", spare, "--activate"))
+    until(lambda: True in seen)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert seen == {True, False}
+    assert (tally["created"], tally["collection"]) == (COUNT, spare)
+    assert stored(client, prefix) == COUNT
+
+
+def test_embeddings_go_out_into_a_file_and_back_in(
+    system: Any, client: Client, tmp_path: Path, prefix: str, spare: str
+) -> None:
+    folder = write_dataset(tmp_path / "set", prefix, 40)
+    finish(index(system, "index", str(folder), "--into", spare, "--activate"))
+    before = client.search("axial CT", k=40).raw["results"]
+    out = finish(index(system, "embeddings", "export", str(tmp_path / "e.npz"), "--collection", spare))
+    assert out["records"] == 40
+    again = "spare-again"
+    try:
+        tally = finish(
+            index(
+                system,
+                "embeddings",
+                "import",
+                str(tmp_path / "e.npz"),
+                str(folder),
+                "--into",
+                again,
+                "--strict",
+                "--activate",
+            )
+        )
+        assert tally["created"] == 40
+        after = client.search("axial CT", k=40).raw["results"]
+        assert [each["id"] for each in after] == [each["id"] for each in before]
+        assert [each["cosine"] for each in after] == pytest.approx([each["cosine"] for each in before], abs=1e-5)
+        thumbnail = client.image(after[0]["id"], variant="thumbnail")
+        assert thumbnail.media_type == "image/webp"
+    finally:
+        client.activate_collection(spare)
+        client.delete_collection(again)
+
+
+def test_embeddings_of_another_model_are_refused_before_anything_is_sent(
+    system: Any, client: Client, tmp_path: Path, prefix: str
+) -> None:
+    folder = write_dataset(tmp_path / "set", prefix, 4)
+    ids = np.array([f"{prefix}-{n:03}" for n in range(4)])
+    np.savez(tmp_path / "e.npz", ids=ids, vectors=np.ones((4, 3), "f4"), fingerprint=np.array("0" * 64))
+    process = index(system, "embeddings", "import", str(tmp_path / "e.npz"), str(folder))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert json.loads(output)["code"] == "INPUT_INVALID"
+    assert stored(client, prefix) == 0
+
+
+def test_duplicates_and_complaints_go_into_the_report(system: Any, client: Client, tmp_path: Path, prefix: str) -> None:
+    folder = write_dataset(tmp_path / "set", prefix, 6)
+    for number in (1, 4):
+        (folder / "images" / f"{number}.png").write_bytes((folder / "images" / "0.png").read_bytes())
+    (folder / "images" / "2.png").unlink()
+    os.symlink(folder / "images" / "0.png", folder / "images" / "2.png")
+    (folder / "images" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    tally = finish(index(system, "index", str(folder), "--report", str(tmp_path / "report.jsonl"), "--parallel", "1"))
+    assert (tally["created"], tally["duplicates"], tally["rejected"], tally["bad_rows"]) == (2, 2, 1, 1)
+    complaints = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    assert {each["code"] for each in complaints} == {"DUPLICATE_IMAGE", "IMAGE_UNREADABLE", "BAD_ROW"}
+    tally = finish(index(system, "index", str(folder), "--duplicates", "keep"))
+    assert (tally["created"], tally["skipped"]) == (2, 2)
+
+
+def test_hostile_tables_do_no_harm(system: Any, client: Client, tmp_path: Path, spare: str) -> None:
+    Image.new("L", (64, 64), 90).save(tmp_path / "a.png")
+    Image.new("L", (64, 64), 120).save(tmp_path / "b.png")
+    (tmp_path / "secret.png").symlink_to("/etc/hostname")
+    rows = [
+        "id,file,caption",
+        '"../../etc/x",a.png,"<script>alert(1)</script> CT"',
+        "\N{GREEK SMALL LETTER ALPHA}/\N{GREEK SMALL LETTER BETA},b.png,CT of the chest",
+        "long,b.png," + "x" * 100_000,
+        "out,../a.png,CT",
+        "link,secret.png,CT",
+        "few,a.png",
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    tally = finish(index(system, "index", str(tmp_path), "--into", spare))
+    assert (tally["created"], tally["bad_rows"]) == (2, 4)
+    found = client.records(collection=spare).records
+    captions = {each.record.original_labels["id"]: each.record.caption for each in found}
+    assert captions["../../etc/x"] == "<script>alert(1)</script> CT"
+    assert len(captions) == 2
+
+
+def test_an_interrupted_run_says_how_far_it_came(system: Any, client: Client, tmp_path: Path, prefix: str) -> None:
+    folder = write_dataset(tmp_path / "set", prefix)
+    process = index(system, "index", str(folder), "--batch", "2", "--parallel", "1")
+    until(lambda: stored(client, prefix) >= 4)
+    process.send_signal(signal.SIGINT)
+    _, remarks = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "stopped:" in remarks
+
+
+def test_a_frozen_encoder_gives_a_clear_answer_in_time_and_comes_back(system: Any, client: Client) -> None:
+    command = [sys.executable, "-m", "mirage.cli", "status", "--data", str(system.data), "--json"]
+    status = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    pid = next(one["pid"] for one in status["processes"] if one["name"] == "encoder")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(ApiError) as caught:
+            client.search(f"never asked before {time.time()}")
+        assert time.monotonic() - started < 4
+        assert caught.value.code in ("DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED")
+        assert caught.value.status in (503, 504)
+        # What needs no encoder goes on.
+        some = client.records(limit=1).records[0].record.id
+        assert client.similar(some, k=3).results
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    def answers() -> bool:
+        try:
+            return bool(client.search("axial brain").results)
+        except ClientError:
+            return False
+
+    until(answers)
