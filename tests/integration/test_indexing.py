@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_twice_does_nothing_twice(
         process = index(system, "index", str(folder), "--batch", "4", "--parallel", "1")
         until(lambda: stored(client, prefix) >= least)  # noqa: B023 -- called before the next turn
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.communicate(timeout=10)
     there = stored(client, prefix)
     assert 24 <= there < COUNT
     tally = finish(index(system, "index", str(folder)))
