@@ -31,6 +31,11 @@ def moved(viewer: Any) -> tuple[float, ...]:
     return tuple(map(float, re.findall(r"(-?[\d.e-]+)px", look(viewer)[0])))
 
 
+def shifted(viewer: Any) -> list[float]:
+    """How far the image is moved to the right and down, in px."""
+    return [float(number) for number in re.findall(r"-?[\d.]+", look(viewer)[0])][:2]
+
+
 def test_keys_zoom_pan_and_change_the_light(page: Page) -> None:
     viewer = open_first(page)
     expect(viewer.locator(".level")).to_have_text("100 %")
