@@ -80,9 +80,7 @@ def chance_of_recall(gallery: int, positives: int, k: int) -> float:
 def chance_of_reciprocal_rank(gallery: int, positives: int, depth: int) -> float:
     """The mean reciprocal rank of the first positive in a random order, ranks beyond `depth` counting 0."""
     reached = [chance_of_recall(gallery, positives, rank) for rank in range(min(depth, gallery) + 1)]
-    return sum(
-        (now - before) / rank for rank, (before, now) in enumerate(pairwise(reached), start=1)
-    )
+    return sum((now - before) / rank for rank, (before, now) in enumerate(pairwise(reached), start=1))
 
 
 def evaluate(
