@@ -245,6 +245,9 @@ def test_a_frozen_encoder_gives_a_clear_answer_in_time_and_comes_back(system: An
         assert caught.value.code in ("DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED")
         assert caught.value.status in (503, 504)
         # What needs no encoder goes on.
+        with pytest.raises(ApiError) as unready:
+            client._transport.json("GET", "/readyz")
+        assert (unready.value.code, unready.value.status) == ("DEPENDENCY_UNAVAILABLE", 503)
         some = client.records(limit=1).records[0].record.id
         assert client.similar(some, k=3).results
     finally:

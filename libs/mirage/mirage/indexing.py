@@ -4,6 +4,7 @@ The atlas is asked about each batch before it is sent, so that a run that was ki
 """
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from mirage.uploads import BATCH_BYTES, Upload
 PASSING_CODES = frozenset({"QUEUE_FULL", "DEPENDENCY_UNAVAILABLE", "MODEL_NOT_READY", "DEADLINE_EXCEEDED"})
 LONGEST_PAUSE_S = 10.0
 COMPLAINTS_KEPT = 1000
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 T = TypeVar("T")
 
@@ -134,6 +136,14 @@ class Pace:
     patience_s: float = 60.0
 
 
+@dataclass
+class _Owner:
+    """The record of a run that an image came with first, and whether the atlas has it."""
+
+    id: str
+    stored: bool = False
+
+
 class Indexer:
     """One run over a dataset. Records are idempotent on the server, so a run can be repeated at any time."""
 
@@ -151,8 +161,10 @@ class Indexer:
         self._pace = pace or Pace()
         self._report = report or (lambda _tally: None)
         self._complain = complain or (lambda _complaint: None)
-        # SHA-256 of the images of this run, to the id that came first.
-        self._images: dict[bytes, str] = {}
+        # SHA-256 of the images of this run, to the record that came first; stored once the atlas has said so.
+        self._images: dict[bytes, _Owner] = {}
+        # Records whose image came first in one that is still on its way, and may yet be refused.
+        self._deferred: list[SourceRecord] = []
         self._images_lock = threading.Lock()
         self._tally = Tally()
         self._started = 0.0
@@ -173,6 +185,10 @@ class Indexer:
                     running.add(pool.submit(self._send, batch))
                 while running:
                     running = self._collect(running)
+                while self._deferred:
+                    # All others are decided now; one after the other, so that of several the first is stored.
+                    record = self._deferred.pop(0)
+                    self._add(pool.submit(self._send, [record]).result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -217,14 +233,14 @@ class Indexer:
 
     def _send(self, records: list[SourceRecord]) -> Tally:
         tally = Tally()
-        uploads: list[Upload] = []
+        made: list[tuple[SourceRecord, Upload]] = []
         for record in records:
-            made = self._made(record)
-            if isinstance(made, Complaint):
-                tally = replace(tally, rejected=tally.rejected + 1, complaints=(*tally.complaints, made))
+            upload = self._made(record)
+            if isinstance(upload, Complaint):
+                tally = replace(tally, rejected=tally.rejected + 1, complaints=(*tally.complaints, upload))
             else:
-                uploads.append(made)
-        uploads, tally = self._sift(uploads, tally)
+                made.append((record, upload))
+        uploads, tally = self._sift(made, tally)
         part: list[Upload] = []
         size = 0
         for upload in uploads:
@@ -250,44 +266,75 @@ class Indexer:
             return missing if self._plan.strict else upload
         return replace(upload, image_vector=found[0], caption_vector=found[1], fingerprint=vectors.fingerprint)
 
-    def _sift(self, uploads: list[Upload], tally: Tally) -> tuple[list[Upload], Tally]:
+    def _sift(self, made: list[tuple[SourceRecord, Upload]], tally: Tally) -> tuple[list[Upload], Tally]:
         """What is left to send, by what the run has met and what the atlas says it holds."""
-        if not uploads:
-            return uploads, tally
-        digests = [hashlib.sha256(upload.image) for upload in uploads]
-        keys = [(upload.id, digest.hexdigest()) for upload, digest in zip(uploads, digests, strict=True)]
+        digests = [hashlib.sha256(upload.image) for _, upload in made]
+        keys = [(upload.id, digest.hexdigest()) for (_, upload), digest in zip(made, digests, strict=True)]
         there = self._look_up(keys) if self._plan.resume or self._plan.skip_duplicates else {}
         left: list[Upload] = []
-        for upload, digest in zip(uploads, digests, strict=True):
-            with self._images_lock:
-                first = self._images.setdefault(digest.digest(), upload.id)
+        for (record, upload), digest in zip(made, digests, strict=True):
             known = there.get(upload.id)
             stored = known.record if known else None
-            if self._plan.resume and stored is not None and is_same(stored, upload, sha256=digest.hexdigest()):
+            if self._is_there(upload, stored, digest.hexdigest()):
+                self._own(digest.digest(), upload.id, stored=True)
                 tally = replace(tally, skipped=tally.skipped + 1)
                 continue
-            others = (*([first] if first != upload.id else []), *(known.same_image_ids if known else ()))
-            if self._plan.skip_duplicates and stored is None and others:
-                complaint = Complaint(upload.id, "DUPLICATE_IMAGE", f"shows the same image as {others[0]}")
-                tally = replace(tally, duplicates=tally.duplicates + 1, complaints=(*tally.complaints, complaint))
-                continue
+            if self._plan.skip_duplicates and stored is None:
+                other = next(iter(known.same_image_ids), "") if known else ""
+                owner = self._own(digest.digest(), upload.id)
+                if not other and owner.id != upload.id:
+                    if not owner.stored:
+                        self._deferred.append(record)
+                        continue
+                    other = owner.id
+                if other:
+                    complaint = Complaint(upload.id, "DUPLICATE_IMAGE", f"shows the same image as {other}")
+                    tally = replace(tally, duplicates=tally.duplicates + 1, complaints=(*tally.complaints, complaint))
+                    continue
             left.append(upload)
         return left, tally
 
+    def _is_there(self, upload: Upload, stored: Record | None, sha256: str) -> bool:
+        """True for what need not be sent. Given vectors must be: only the atlas can tell whether it has the same."""
+        if not self._plan.resume or stored is None or upload.image_vector is not None:
+            return False
+        return is_same(stored, upload, sha256=sha256)
+
+    def _own(self, digest: bytes, record_id: str, *, stored: bool = False) -> "_Owner":
+        """The record whose image this is: this one, where none came before."""
+        with self._images_lock:
+            owner = self._images.setdefault(digest, _Owner(record_id))
+            owner.stored |= stored and owner.id == record_id
+            return owner
+
+    def _settle(self, uploads: list[Upload], outcomes: Iterable[UpsertOutcome]) -> None:
+        """Images of refused records are nobody's again."""
+        refused = {outcome.id for outcome in outcomes if outcome.state == "rejected"}
+        with self._images_lock:
+            for upload in uploads:
+                digest = hashlib.sha256(upload.image).digest()
+                owner = self._images.get(digest)
+                if owner is None or owner.id != upload.id:
+                    continue
+                if upload.id in refused:
+                    del self._images[digest]
+                else:
+                    owner.stored = True
+
     def _look_up(self, keys: list[tuple[str, str]]) -> dict[str, Presence]:
+        # One id that no record may have would spoil the look-up of all: the upsert names it.
+        keys = [key for key in keys if _ID.fullmatch(key[0])]
+        if not keys:
+            return {}
+
         def ask() -> tuple[Presence, ...]:
             return self._atlas.look_up(keys, collection=self._plan.collection)
 
-        try:
-            return {presence.id: presence for presence in self._persist(ask)}
-        except ApiError as error:
-            if error.code != "ID_INVALID":
-                raise
-            # One id that no record may have spoils the look-up of all: the upsert names it.
-            return {}
+        return {presence.id: presence for presence in self._persist(ask)}
 
     def _upsert(self, uploads: list[Upload], tally: Tally) -> Tally:
         outcomes = self._persist(lambda: self._atlas.upsert(uploads, collection=self._plan.collection))
+        self._settle(uploads, outcomes)
         counts = {
             "created": tally.created,
             "updated": tally.updated,

@@ -193,9 +193,38 @@ def test_given_vectors_go_with_their_records() -> None:
     assert [(one.where, one.code) for one in strict.complaints] == [("c", "EMBEDDING_MISSING")]
 
 
+def test_vectors_that_are_given_are_sent_even_where_the_record_is_there() -> None:
+    atlas = MemoryAtlas()
+    Indexer(atlas).run([Row("a"), Row("c")])
+    tally = Indexer(atlas, plan=Plan(vectors=TwoVectors())).run([Row("a"), Row("c")])
+    assert (tally.updated, tally.skipped) == (1, 1)
+    assert atlas.stored["a"].image_vector == b"image"
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_a_copy_of_a_refused_record_is_stored(batch: int) -> None:
+    class Picky(MemoryAtlas):
+        def _put(self, upload: Upload) -> UpsertOutcome:
+            if upload.caption == "too long":
+                return UpsertOutcome(upload.id, "rejected", "CAPTION_TOO_LONG", "no")
+            return super()._put(upload)
+
+    atlas = Picky()
+    rows = [Row("a", image=b"same", caption="too long"), *(Row(id_, image=b"same") for id_ in "bcd")]
+    tally = Indexer(atlas, pace=Pace(batch=batch)).run(rows)
+    assert (tally.rejected, tally.created, tally.duplicates) == (1, 1, 2)
+    # Which of the copies depends on whose batch is decided first.
+    assert len(set(atlas.stored) & set("bcd")) == len(atlas.stored) == 1
+
+
 def test_an_id_that_no_record_may_have_does_not_spoil_the_others() -> None:
     class Strict(MemoryAtlas):
         def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
-            raise ApiError("ID_INVALID", "no", status=422)
+            if any("/" in id_ for id_, _ in keys):
+                raise ApiError("ID_INVALID", "no", status=422)
+            return super().look_up(keys, collection=collection)
 
-    assert Indexer(Strict()).run([Row("a"), Row("../b")]).created == 2
+    atlas = Strict()
+    Indexer(atlas).run([Row("a")])
+    tally = Indexer(atlas).run([Row("a"), Row("../b")])
+    assert (tally.skipped, tally.created) == (1, 1)

@@ -93,3 +93,43 @@ async def test_an_error_keeps_its_details_on_the_way(stub: Any, peer: Peer) -> N
     assert status.details[0].Unpack(info)
     assert status.details[1].Unpack(retry)
     assert (info.reason, retry.retry_delay.seconds) == ("QUEUE_FULL", 2)
+
+
+async def test_what_is_new_beside_searches_comes_back_over_grpc_too(stub: Any, peer: Peer) -> None:
+    found = await stub.LookupRecords(gateway_pb2.LookupRecordsRequest(keys=[pb.RecordKey(id="r1")], collection="next"))
+    assert [each.HasField("record") for each in found.records] == [True, False]
+    assert peer.script.asked[-1].collection == "next"
+    page = await stub.ListRecords(gateway_pb2.ListRecordsRequest(limit=3, vectors=True, page_token="t"))
+    assert (list(page.records[0].image_vector.values), page.next_page_token) == ([1.0, 0.0], "more")
+    assert (peer.script.asked[-1].limit, peer.script.asked[-1].page_token) == (3, "t")
+    listed = await stub.ListCollections(gateway_pb2.ListCollectionsRequest())
+    assert [each.name for each in listed.collections] == ["atlas"]
+    made = await stub.CreateCollection(gateway_pb2.CreateCollectionRequest(name="next"))
+    assert made.collection.name == "next"
+    turned = await stub.ActivateCollection(gateway_pb2.ActivateCollectionRequest(name="next"))
+    assert (turned.collection.name, turned.previous) == ("next", "atlas")
+    assert (await stub.DeleteCollection(gateway_pb2.DeleteCollectionRequest(name="old"))).records == 7
+    assert list((await stub.ListCommonQueries(gateway_pb2.ListCommonQueriesRequest())).texts) == ["brain MRI"]
+    assert [each.id for each in (await stub.ListFlags(gateway_pb2.ListFlagsRequest(limit=5))).flags] == ["f1"]
+    guess = (await stub.ClassifyImage(gateway_pb2.ClassifyImageRequest(image=b"x"))).guess
+    assert guess.kind == pb.IMAGE_KIND_MEDICAL
+
+
+async def test_an_image_that_is_not_medical_is_declined_over_grpc_too(stub: Any, peer: Peer) -> None:
+    peer.script.image_kind = pb.IMAGE_KIND_NOT_MEDICAL
+    query = pb.Query(terms=[pb.Term(image=b"x")])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Search(gateway_pb2.SearchRequest(query=query))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    query.accept_any_image = True
+    assert (await stub.Search(gateway_pb2.SearchRequest(query=query))).reply.results
+
+
+async def test_an_upsert_names_its_collection_in_its_first_message(stub: Any, peer: Peer) -> None:
+    async def messages() -> AsyncIterator[Any]:
+        head = pb.RecordPart(record=pb.RecordHead(record=pb.Record(id="a")))
+        yield gateway_pb2.UpsertRequest(part=head, collection="next")
+        yield gateway_pb2.UpsertRequest(part=pb.RecordPart(image_chunk=b"x"), collection="ignored")
+
+    await stub.Upsert(messages())
+    assert peer.script.collections == ["next"]

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import shutil
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from qdrant_client import AsyncQdrantClient
@@ -317,3 +319,40 @@ async def test_a_look_up_tells_records_and_others_with_the_same_image(own: Stub)
     ):
         request = rpb.RetrieverServiceLookupRecordsRequest(keys=keys)
         assert await code_of(invoke(own.LookupRecords, request, timeout_s=10)) == code
+
+
+async def test_a_retriever_killed_amid_switches_comes_back_with_one_of_them(
+    encoder: str, tmp_path: Path, services: Callable[..., str]
+) -> None:
+    names = ("atlas", "next")
+    for round_ in range(3):
+        address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
+        async with open_channel(address, idempotent={}) as channel:
+            stub = Stub(channel)
+            if not round_:
+                await upsert(stub, "", *range(3))
+                await invoke(
+                    stub.CreateCollection, rpb.RetrieverServiceCreateCollectionRequest(name="next"), timeout_s=20
+                )
+                await upsert(stub, "next", *range(3))
+            states = await invoke(stub.ListCollections, rpb.RetrieverServiceListCollectionsRequest(), timeout_s=20)
+            assert [(each.name, each.records) for each in states.collections] == [("atlas", 3), ("next", 3)]
+            assert sum(each.active for each in states.collections) == 1
+            killer = asyncio.create_task(kill_later(address, 0.05 + 0.1 * round_))
+            with contextlib.suppress(MirageError):
+                for number in itertools.count():
+                    request = rpb.RetrieverServiceActivateCollectionRequest(name=names[number % 2])
+                    await invoke(stub.ActivateCollection, request, timeout_s=5)
+            await killer
+        # What was acknowledged last, or the switch after it, whose acknowledgement died on the way: with two, either.
+        assert (tmp_path / "data" / "ACTIVE").read_text().strip() in names
+        assert not list((tmp_path / "data").glob(".ACTIVE*"))
+
+
+async def kill_later(address: str, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        is_one = "mirage_retriever" in (process.info["cmdline"] or [])
+        if is_one and (process.info["environ"] or {}).get("MIRAGE_RETRIEVER_HOST") == address:
+            process.kill()
+            process.wait(10)

@@ -1,0 +1,111 @@
+"""Bad input to collections, look-ups, walks and guesses, over HTTP and gRPC alike: named, and the next good request works."""
+
+import base64
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+
+PDF = b"%PDF-1.7 no image"
+CASES: list[tuple[str, str, str, Any, str, Any]] = [
+    (
+        "IMAGE_FORMAT_UNSUPPORTED",
+        "POST",
+        "/v1/images/classify",
+        {"image": base64.b64encode(PDF).decode()},
+        "ClassifyImage",
+        gateway_pb2.ClassifyImageRequest(image=PDF),
+    ),
+    ("IMAGE_EMPTY", "POST", "/v1/images/classify", {"image": ""}, "ClassifyImage", gateway_pb2.ClassifyImageRequest()),
+    (
+        "ID_INVALID",
+        "POST",
+        "/v1/records/lookup",
+        {"keys": [{"id": "../x"}]},
+        "LookupRecords",
+        gateway_pb2.LookupRecordsRequest(keys=[pb.RecordKey(id="../x")]),
+    ),
+    ("TOO_MANY_ITEMS", "POST", "/v1/records/lookup", {"keys": []}, "LookupRecords", gateway_pb2.LookupRecordsRequest()),
+    (
+        "COLLECTION_NOT_FOUND",
+        "GET",
+        "/v1/records?collection=none",
+        None,
+        "ListRecords",
+        gateway_pb2.ListRecordsRequest(collection="none"),
+    ),
+    (
+        "PAGE_TOKEN_INVALID",
+        "GET",
+        "/v1/records?page_token=abc",
+        None,
+        "ListRecords",
+        gateway_pb2.ListRecordsRequest(page_token="abc"),
+    ),
+    ("K_OUT_OF_RANGE", "GET", "/v1/records?limit=0", None, "ListRecords", gateway_pb2.ListRecordsRequest(limit=0)),
+    (
+        "COLLECTION_NAME_INVALID",
+        "POST",
+        "/v1/collections",
+        {"name": "../up"},
+        "CreateCollection",
+        gateway_pb2.CreateCollectionRequest(name="../up"),
+    ),
+    (
+        "COLLECTION_EXISTS",
+        "POST",
+        "/v1/collections",
+        {"name": "atlas"},
+        "CreateCollection",
+        gateway_pb2.CreateCollectionRequest(name="atlas"),
+    ),
+    (
+        "REQUEST_MALFORMED",
+        "POST",
+        "/v1/collections",
+        {"name": "a", "dimension": 4},
+        "CreateCollection",
+        gateway_pb2.CreateCollectionRequest(name="a", dimension=4),
+    ),
+    (
+        "COLLECTION_NOT_FOUND",
+        "POST",
+        "/v1/collections/none/activate",
+        None,
+        "ActivateCollection",
+        gateway_pb2.ActivateCollectionRequest(name="none"),
+    ),
+    (
+        "COLLECTION_ACTIVE",
+        "DELETE",
+        "/v1/collections/atlas",
+        None,
+        "DeleteCollection",
+        gateway_pb2.DeleteCollectionRequest(name="atlas"),
+    ),
+    ("K_OUT_OF_RANGE", "GET", "/v1/flags?limit=5000", None, "ListFlags", gateway_pb2.ListFlagsRequest(limit=5000)),
+]
+
+
+@pytest.mark.parametrize(("code", "method", "path", "body", "rpc", "message"), CASES)
+async def test_bad_input_is_named_over_http_and_grpc_and_harms_nothing(
+    system: Any, code: str, method: str, path: str, body: Any, rpc: str, message: Any
+) -> None:
+    async with httpx.AsyncClient(base_url=system.http_url, timeout=30) as http:
+        assert (await http.request(method, path, json=body)).json()["code"] == code
+        assert (await http.get("/v1/collections")).json()["collections"][0]["active"]
+    async with grpc.aio.insecure_channel(system.grpc_address) as channel:
+        stub = gateway_pb2_grpc.MirageServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await getattr(stub, rpc)(message, timeout=30)
+        trailers = dict(caught.value.trailing_metadata() or ())
+        status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+        info = error_details_pb2.ErrorInfo()
+        assert status.details[0].Unpack(info)
+        assert info.reason == code
+        assert (await stub.ListCommonQueries(gateway_pb2.ListCommonQueriesRequest(), timeout=30)).texts
