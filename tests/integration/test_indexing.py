@@ -93,7 +93,7 @@ def test_a_run_that_is_killed_twice_does_nothing_twice(
 ) -> None:
     folder = write_dataset(tmp_path / "set", prefix)
     for least in (8, 24):
-        process = index(system, "index", str(folder), "--batch", "4", "--parallel", "1")
+        process = index(system, "index", str(folder), "--batch", "1", "--parallel", "1")
         until(lambda: stored(client, prefix) >= least)  # noqa: B023 -- called before the next turn
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=10)
@@ -101,7 +101,7 @@ def test_a_run_that_is_killed_twice_does_nothing_twice(
     assert 24 <= there < COUNT
     tally = finish(index(system, "index", str(folder)))
     # What was on its way when the last one died may have come in after it was counted.
-    assert there <= tally["skipped"] <= there + 4
+    assert there <= tally["skipped"] <= there + 1
     assert tally["skipped"] + tally["created"] == COUNT
     assert tally["updated"] == tally["unchanged"] == tally["rejected"] == 0
     assert stored(client, prefix) == COUNT
@@ -223,11 +223,16 @@ def test_hostile_tables_do_no_harm(system: Any, client: Client, tmp_path: Path, 
 
 
 def test_an_interrupted_run_says_how_far_it_came(system: Any, client: Client, tmp_path: Path, prefix: str) -> None:
-    folder = write_dataset(tmp_path / "set", prefix)
-    process = index(system, "index", str(folder), "--batch", "2", "--parallel", "1")
-    until(lambda: stored(client, prefix) >= 4)
+    # Long enough to be still running when the signal comes, however busy the machine is.
+    many = 400
+    folder = write_dataset(tmp_path / "set", prefix, many)
+    process = index(system, "index", str(folder), "--batch", "1", "--parallel", "1")
+    until(lambda: stored(client, prefix) >= 2)
     process.send_signal(signal.SIGINT)
     _, remarks = process.communicate(timeout=30)
+    for presence in client.look_up([(f"{prefix}-{number:03}", "") for number in range(many)]):
+        if presence.record is not None:
+            client.delete(presence.id)
     assert process.returncode == 130
     assert "stopped:" in remarks
 
