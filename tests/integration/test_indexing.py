@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def spare(client: Client) -> Iterator[str]:
 
 def index(system: Any, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "mirage.cli", *arguments, "--json", "--url", system.http_url]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
+    usual = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=usual)
 
 
 def finish(process: "subprocess.Popen[str]") -> dict[str, Any]:

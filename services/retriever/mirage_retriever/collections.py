@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mirage_core import telemetry
@@ -36,9 +36,21 @@ class CollectionState:
 
 @dataclass(eq=False)
 class _Opened:
+    """A collection that is open; it stays so while anybody holds it."""
+
     atlas: Atlas
     users: int = 0
     used_at: float = field(default_factory=time.monotonic)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Atlas]:
+        """The collection, kept open meanwhile."""
+        self.users += 1
+        try:
+            yield self.atlas
+        finally:
+            self.users -= 1
+            self.used_at = time.monotonic()
 
 
 class Collections:
@@ -90,12 +102,8 @@ class Collections:
             opened = await self._find(name) if name else None
         if opened is None:
             raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
-        opened.users += 1
-        try:
-            yield opened.atlas
-        finally:
-            opened.users -= 1
-            opened.used_at = time.monotonic()
+        with opened.held() as atlas:
+            yield atlas
 
     async def listed(self) -> list[CollectionState]:
         """All of them, by name."""
@@ -127,7 +135,8 @@ class Collections:
                 dimension, fingerprint = self._model.dimension, self._model.fingerprint
             opened = await self._open(name)
             try:
-                await opened.atlas.make(Collection(name=name, dimension=dimension, fingerprint=fingerprint))
+                with opened.held() as atlas:
+                    await atlas.make(Collection(name=name, dimension=dimension, fingerprint=fingerprint))
             except OSError as error:
                 await self._let_go(name)
                 await self._shelf.remove(name)
@@ -149,13 +158,13 @@ class Collections:
         async with self._changing:
             previous = self._active
             if name != previous:
-                opened = await self._find(name)
-                await opened.atlas.engine.status()
-                try:
-                    await self._shelf.mark_active(name)
-                except OSError as error:
-                    raise MirageError(Code.STORAGE_FULL) from error
-                self._turn_to(name)
+                with (await self._find(name)).held() as atlas:
+                    await atlas.engine.status()
+                    try:
+                        await self._shelf.mark_active(name)
+                    except OSError as error:
+                        raise MirageError(Code.STORAGE_FULL) from error
+                    self._turn_to(name)
         return await self._state(name), previous
 
     async def follow(self) -> None:
@@ -181,8 +190,8 @@ class Collections:
         async with self._changing:
             if name == self._active:
                 raise MirageError(Code.COLLECTION_ACTIVE, name=name)
-            opened = await self._find(name)
-            records = (await opened.atlas.engine.status()).records
+            with (await self._find(name)).held() as atlas:
+                records = (await atlas.engine.status()).records
             await self._let_go(name)
             await self._shelf.remove(name)
         _log.info("collection removed", name=name, records=records)

@@ -51,8 +51,10 @@ async def code_of(call: Awaitable[object]) -> Code:
 async def opened(data: Path) -> AsyncIterator[Collections]:
     collections = Collections(shelf(data), idle_s=0.2)
     await collections.open()
-    yield collections
-    await collections.close()
+    try:
+        yield collections
+    finally:
+        await collections.close()
 
 
 async def first_made(data: Path) -> None:
@@ -185,6 +187,7 @@ async def test_on_a_server_an_alias_names_the_active_one() -> None:
     await collections.activate("atlas")
     assert await collections.remove("next") == 0
     assert [each.collection.name for each in await collections.listed()] == ["atlas"]
+    await other.close()
     await collections.close()
 
 
