@@ -22,7 +22,7 @@ from mirage_atlas.records import AtlasRecord
 from mirage_core.imaging import decode_image
 from mirage_encoder.picture_statistics import NAMES, picture_statistics
 
-DECLINE_BELOW = 0.3
+DECLINE_BELOW = 0.15
 MEDICAL_FROM = 0.7
 _RIDGE = 1.0
 _MADE = 60

@@ -171,7 +171,8 @@ class Embedder:
         if self._gate is None:
             raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
         key = _digest(data)
-        self._images.check_room()
+        if self._image_cache.get(key) is None:
+            self._images.check_room()
         looked = await self._decoding.run(self._look, data)
         pixels, statistics = looked.value
         vector = self._image_cache.get(key)

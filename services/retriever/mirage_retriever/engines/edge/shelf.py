@@ -32,6 +32,8 @@ class EdgeShelf:
         self._make = make
         (data / _OTHERS).mkdir(parents=True, exist_ok=True)
         self._lock = take(data / _OTHERS)
+        for file in data.glob(".ACTIVE.*.new"):
+            file.unlink(missing_ok=True)
         for entry in (*data.glob(f"{_LEFT}*"), *(data / _OTHERS).iterdir()):
             if entry.is_dir() and (entry.name.startswith(_LEFT) or stored_collection(entry) is None):
                 shutil.rmtree(entry, ignore_errors=True)
