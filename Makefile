@@ -4,7 +4,7 @@ VENV := .venv
 VENV_BUILD := .venv-build
 BIN := $(CURDIR)/$(VENV)/bin
 BIN_BUILD := $(CURDIR)/$(VENV_BUILD)/bin
-PARTS := libs/mirage libs/mirage_core services/encoder services/retriever services/gateway services/llm models atlas launcher
+PARTS := libs/mirage libs/mirage_core services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher
 PROJECTS := $(PARTS:%=%/pyproject.toml)
 EDITABLE := $(PARTS:%=-e %)
 PORT ?= 8080

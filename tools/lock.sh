@@ -10,10 +10,10 @@ if [[ ${1:-} == --check ]]; then
   cp requirements/*.txt requirements/*.in "$out"
 fi
 
-parts=(libs/mirage libs/mirage_core services/encoder services/retriever services/gateway services/llm models atlas launcher)
+parts=(libs/mirage libs/mirage_core services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher)
 own=(--no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-encoder
   --no-emit-package mirage-retriever --no-emit-package mirage-gateway --no-emit-package mirage-models
-  --no-emit-package mirage-llm --no-emit-package mirage-atlas --no-emit-package mirage-launcher)
+  --no-emit-package mirage-llm --no-emit-package mirage-generator --no-emit-package mirage-atlas --no-emit-package mirage-launcher)
 common=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "${own[@]}")
 
 compile() { # compile NAME ARGUMENT...
