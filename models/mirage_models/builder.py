@@ -21,7 +21,7 @@ from mirage_core.bundles import (
     MatchThresholds,
     Parity,
     TextInput,
-    Variant,
+    EncoderVariant,
     describe_file,
 )
 from mirage_encoder.engines.base import EngineOptions
@@ -173,10 +173,10 @@ class _Builder:
         queries = original[0] if text is None else text
         return overlap(queries, original[1] if image is None else image, against=original)
 
-    def variant(self, towers: Mapping[str, _Tower]) -> Variant:
+    def variant(self, towers: Mapping[str, _Tower]) -> EncoderVariant:
         """The manifest's description of two towers."""
         together = self._overlap(text=towers["text"].vectors, image=towers["image"].vectors)
-        return Variant(
+        return EncoderVariant(
             files={role: tower.path.name for role, tower in towers.items()},
             quantisation={role: tower.quantisation for role, tower in towers.items()},
             mixes_batch={role: tower.mixes_batch for role, tower in towers.items()},
@@ -184,7 +184,7 @@ class _Builder:
             overlap_at_10=None if together is None else round(together, 4),
         )
 
-    def check_int8(self, variant: Variant) -> None:
+    def check_int8(self, variant: EncoderVariant) -> None:
         """Raises ParityError below the bar: overlap where there is a calibration set, else the cosine."""
         options = self.options
         if variant.overlap_at_10 is not None and variant.overlap_at_10 < options.int8_overlap:
@@ -263,7 +263,7 @@ def build(source: Path, out: Path, options: BuildOptions) -> EncoderManifest:
 def _build_in(folder: Path, checkpoint: Checkpoint, options: BuildOptions) -> EncoderManifest:
     builder = _Builder(checkpoint, folder, options)
     full = builder.export()
-    variants: dict[str, Variant] = {}
+    variants: dict[str, EncoderVariant] = {}
     for name in options.variants:
         if name == "fp32":
             variants[name] = builder.variant(full)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mirage_core.bundles import load_manifest, verify_files
+from mirage_core.bundles import load_encoder, verify_files
 from mirage_encoder.engines.base import EngineOptions
 from mirage_encoder.model import EncoderModel, load_model
 from mirage_encoder.preprocessing import preprocess
@@ -40,7 +40,7 @@ def original(checkpoint_folder: Path) -> Original:
 
 
 def test_the_bundle_is_whole_and_passes_its_references(bundle: Path) -> None:
-    manifest = load_manifest(bundle)
+    manifest = load_encoder(bundle)
     verify_files(bundle, manifest)
     assert {path.name for path in bundle.iterdir()} == {file.path for file in manifest.files} | {"manifest.json"}
     assert verify(bundle, engine="onnxruntime").passed
@@ -51,7 +51,7 @@ def test_nothing_else_is_left_behind(bundle: Path) -> None:
 
 
 def test_float32_reaches_the_bar(bundle: Path) -> None:
-    parity = load_manifest(bundle).variants["fp32"].parity
+    parity = load_encoder(bundle).variants["fp32"].parity
     assert all(each.cosine_min >= 0.9999 for each in parity.values())
 
 
@@ -74,7 +74,7 @@ def test_an_image_of_odd_size_is_exact(model: EncoderModel, original: Original) 
 
 def test_the_same_checkpoint_gives_the_same_files(bundle: Path, checkpoint_folder: Path, tmp_path: Path) -> None:
     again = build(checkpoint_folder, tmp_path / "again", OPTIONS)
-    first = load_manifest(bundle)
+    first = load_encoder(bundle)
     assert again.fingerprint == first.fingerprint
     assert again.files == first.files
 
@@ -109,7 +109,7 @@ def test_an_old_bundle_is_replaced_only_when_asked(checkpoint_folder: Path, tmp_
         build(checkpoint_folder, out, options)
     build(checkpoint_folder, out, replace(options, replace=True))
     assert not (out / "old").exists()
-    assert load_manifest(out).name == "tiny"
+    assert load_encoder(out).name == "tiny"
 
 
 def test_thresholds_reach_the_manifest(checkpoint_folder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mirage_atlas.readers import open_reader
 from mirage_atlas.records import AtlasRecord
-from mirage_core.bundles import MANIFEST_FILE, load_manifest
+from mirage_core.bundles import MANIFEST_FILE, load_encoder
 from mirage_core.cpus import available_cpus
 from mirage_core.image_gate import GateFacet, GateValue, ImageGate
 from mirage_core.imaging import decode_image
@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     gate = calibrate(model)
     print(json.dumps(gate.model_dump(mode="json"), indent=2))
     if parsed.write:
-        manifest = load_manifest(parsed.bundle).model_copy(update={"gate": gate})
+        manifest = load_encoder(parsed.bundle).model_copy(update={"gate": gate})
         (parsed.bundle / MANIFEST_FILE).write_text(manifest.to_json(), "utf-8")
     return 0
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from mirage_core.bundles import EncoderManifest, load_manifest, verify_files
+from mirage_core.bundles import EncoderManifest, load_encoder, verify_files
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.engines.base import Engine, EngineOptions, FloatArray, Session
 from mirage_encoder.engines.selection import EngineChoice, make_engine, resolve
@@ -59,7 +59,7 @@ def load_model(
 
     Raises BUNDLE_MISSING or BUNDLE_INVALID: the files that are loaded are checked against the manifest first.
     """
-    manifest = load_manifest(directory)
+    manifest = load_encoder(directory)
     name = variant or manifest.default_variant
     if name not in manifest.variants:
         raise MirageError(Code.BUNDLE_INVALID, reason=f"there is no variant {name[:40]}")

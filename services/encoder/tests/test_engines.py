@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirage_core.bundles import EncoderManifest, load_manifest
+from mirage_core.bundles import EncoderManifest, load_encoder
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.engines.base import Engine, EngineOptions, Session
 from mirage_encoder.engines.selection import EngineChoice, EngineKind, make_engine, resolve
@@ -23,7 +23,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture(scope="module")
 def manifest(bundle: Path) -> EncoderManifest:
-    return load_manifest(bundle)
+    return load_encoder(bundle)
 
 
 @pytest.fixture(scope="module")

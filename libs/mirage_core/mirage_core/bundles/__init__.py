@@ -1,0 +1,56 @@
+"""Bundles: a directory that a service loads with nothing else, described and sealed by its `manifest.json`.
+
+A manifest is not trusted: sizes are bounded, paths stay inside the directory, and every file that is loaded has the
+length and the SHA-256 that the manifest states. What changes the numbers is summed up in the fingerprint.
+"""
+
+from mirage_core.bundles.encoder import (
+    EncoderManifest,
+    EncoderVariant,
+    ImageInput,
+    MatchThresholds,
+    Parity,
+    TextInput,
+    Thresholds,
+)
+from mirage_core.bundles.files import (
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    TASKS,
+    describe_file,
+    load_encoder,
+    load_generator,
+    load_language,
+    load_manifest,
+    sha256_of,
+    verify_files,
+)
+from mirage_core.bundles.generator import GeneratorManifest
+from mirage_core.bundles.language import LanguageManifest
+from mirage_core.bundles.manifest import BundleFile, Manifest, Task, Variant
+
+__all__ = [
+    "MANIFEST_FILE",
+    "SCHEMA_VERSION",
+    "TASKS",
+    "BundleFile",
+    "EncoderManifest",
+    "EncoderVariant",
+    "GeneratorManifest",
+    "ImageInput",
+    "LanguageManifest",
+    "Manifest",
+    "MatchThresholds",
+    "Parity",
+    "Task",
+    "TextInput",
+    "Thresholds",
+    "Variant",
+    "describe_file",
+    "load_encoder",
+    "load_generator",
+    "load_language",
+    "load_manifest",
+    "sha256_of",
+    "verify_files",
+]

@@ -1,0 +1,128 @@
+"""What the manifest of an encoder says."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mirage_core.bundles.manifest import Frozen, Manifest, RelativePath, Share, ShortText, TokenId, Unit, Variant
+from mirage_core.image_gate import ImageGate
+
+Colour = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+
+
+class Parity(Frozen):
+    """How close a tower comes to the PyTorch fp32 original, as measured by the builder on `items` inputs.
+
+    Cosines between its vectors and the original's; `overlap_at_10` is the share of the ten nearest calibration images of
+    a caption that stays the same when this tower alone replaces the original's, None without a calibration set.
+    """
+
+    items: int = Field(ge=1)
+    cosine_min: Unit
+    cosine_mean: Unit
+    overlap_at_10: Share | None = None
+
+
+class EncoderVariant(Variant):
+    """Both towers at one precision: role ("text", "image") to ONNX file, and to its parity.
+
+    `mixes_batch` is true for a role whose items, when they share an inference, change each other's vectors (activations
+    quantised with one range). `overlap_at_10` is as in Parity, with both towers replaced at once.
+    """
+
+    mixes_batch: Mapping[str, bool]
+    parity: Mapping[str, Parity]
+    overlap_at_10: Share | None = None
+
+
+class Thresholds(Frozen):
+    """Cosine of the best result from which a match is good, and below which it is none."""
+
+    good: Unit
+    weak: Unit
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.weak > self.good:
+            raise ValueError("weak must not be above good")
+        return self
+
+
+class MatchThresholds(Frozen):
+    """Thresholds by kind of query (one text, one image, a sum of terms), and what was measured when they were set."""
+
+    text: Thresholds | None = None
+    image: Thresholds | None = None
+    arithmetic: Thresholds | None = None
+    measured: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class TextInput(Frozen):
+    """How a text becomes the tokens that the text tower takes.
+
+    `cleaning` is named as in open_clip; then come the tokenizer's ids between `start_id` and `end_id`, cut so that
+    `end_id` is the last of at most `context_length`; a batch is filled up with `pad_id`.
+    """
+
+    tokenizer: RelativePath
+    cleaning: Literal["lower", "whitespace", "canonicalize"]
+    context_length: int = Field(ge=3, le=4096)
+    start_id: TokenId
+    end_id: TokenId
+    pad_id: TokenId
+    input_name: ShortText = "tokens"
+
+
+class ImageInput(Frozen):
+    """How an RGB image becomes the pixels that the image tower takes: resize, crop or pad to a square, normalise.
+
+    Sizes in pixels; `mean` and `std` for channels scaled to 0..1; modes as in open_clip's `PreprocessCfg`.
+    """
+
+    size: int = Field(ge=16, le=1024)
+    mean: tuple[Colour, Colour, Colour]
+    std: tuple[Deviation, Deviation, Deviation]
+    resize_mode: Literal["shortest", "longest", "squash"]
+    interpolation: Literal["bicubic", "bilinear"]
+    fill_color: int = Field(0, ge=0, le=255)
+    input_name: ShortText = "pixels"
+
+
+class EncoderManifest(Manifest):
+    """A model that turns texts and images into unit vectors of `dimension` components."""
+
+    task: Literal["encode"]
+    variants: Mapping[str, EncoderVariant] = Field(min_length=1, max_length=8)
+    dimension: int = Field(ge=1, le=8192)
+    text: TextInput
+    image: ImageInput
+    output_name: ShortText = "unit_vector"
+    match: MatchThresholds | None = None
+    gate: ImageGate | None = None
+
+    @model_validator(mode="after")
+    def _both_towers(self) -> Self:
+        for name, variant in self.variants.items():
+            for part in (variant.files, variant.quantisation, variant.mixes_batch, variant.parity):
+                if set(part) != {"text", "image"}:
+                    raise ValueError(f"variant {name} needs a text and an image tower, each fully described")
+        return self
+
+    def named_paths(self) -> set[str]:
+        """As in Manifest, and the tokenizer."""
+        return super().named_paths() | {self.text.tokenizer}
+
+    def numeric_paths(self) -> set[str]:
+        """As in Manifest, and the tokenizer."""
+        return super().numeric_paths() | {self.text.tokenizer}
+
+    def numbers(self) -> Mapping[str, Any]:
+        """As in Manifest, and tokenisation, preprocessing and dimension."""
+        return {
+            **super().numbers(),
+            "dimension": self.dimension,
+            "text": self.text.model_dump(mode="json"),
+            "image": self.image.model_dump(mode="json"),
+        }

@@ -1,0 +1,108 @@
+"""What the manifest of an image generator says."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mirage_core.bundles.manifest import Frozen, Manifest, RelativePath, ShortText, TokenId, Variant
+
+ROLES = frozenset({"text", "unet", "decoder"})
+
+Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
+
+
+class GeneratorParity(Frozen):
+    """How close a variant comes to diffusers in PyTorch fp32 for the same prompt and starting noise.
+
+    `latents` are cosines of the latents after each step, the least of all prompts; `ssim` is the structural similarity of
+    the images (Wang et al. 2004), the least of all prompts.
+    """
+
+    images: int = Field(ge=1)
+    latents: tuple[Cosine, ...] = Field(min_length=1, max_length=50)
+    ssim: float = Field(ge=-1, le=1)
+
+
+class GeneratorVariant(Variant):
+    """Text tower, UNet and decoder at one precision; further roles are decoders to choose from."""
+
+    parity: GeneratorParity
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not set(self.files) >= ROLES or set(self.quantisation) != set(self.files):
+            raise ValueError("a generator needs a text tower, a UNet and a decoder, each fully described")
+        return self
+
+
+class PromptInput(Frozen):
+    """How a prompt becomes the tokens of the text tower: CLIP's byte pairs between two ids, filled up to the whole context."""
+
+    tokenizer: RelativePath
+    context_length: int = Field(ge=3, le=4096)
+    start_id: TokenId
+    end_id: TokenId
+    pad_id: TokenId
+
+
+class Range(Frozen):
+    """What a caller may ask for, and what it gets who asks for nothing."""
+
+    least: float = Field(allow_inf_nan=False)
+    most: float = Field(allow_inf_nan=False)
+    default: float = Field(allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.least <= self.default <= self.most:
+            raise ValueError("a default lies between the least and the most")
+        return self
+
+
+class LcmSchedule(Frozen):
+    """The latent consistency scheduler's constants, named as in diffusers' `LCMScheduler`."""
+
+    train_timesteps: int = Field(ge=2, le=10_000)
+    original_steps: int = Field(ge=1, le=1000)
+    beta_start: float = Field(gt=0, lt=1)
+    beta_end: float = Field(gt=0, lt=1)
+    beta_schedule: Literal["linear", "scaled_linear"]
+    prediction: Literal["epsilon", "v_prediction", "sample"]
+    set_alpha_to_one: bool
+    timestep_scaling: float = Field(gt=0, le=1000)
+
+
+class GeneratorManifest(Manifest):
+    """A latent consistency model: text tower, UNet and decoder, which make an image of a prompt in a few steps.
+
+    `guidance_input` tells whether guidance enters the UNet as an embedding (a native LCM) or by running it on an empty or
+    negative prompt too (LCM-LoRA). Sides are in pixels, multiples of `latent_scale`. `preview` maps the channels of a
+    latent to RGB (rows: latent channels, then a bias), for a picture of an unfinished image.
+    """
+
+    task: Literal["generate"]
+    variants: Mapping[str, GeneratorVariant] = Field(min_length=1, max_length=8)
+    prompt: PromptInput
+    schedule: LcmSchedule
+    guidance_input: Literal["embedding", "unconditional"]
+    guidance: Range
+    steps: Range
+    side: Range
+    latent_channels: int = Field(ge=1, le=64)
+    latent_scale: int = Field(ge=1, le=64)
+    preview: tuple[tuple[float, float, float], ...] = ()
+    safety_checker: ShortText
+
+    def named_paths(self) -> set[str]:
+        """As in Manifest, and the tokenizer."""
+        return super().named_paths() | {self.prompt.tokenizer}
+
+    def numeric_paths(self) -> set[str]:
+        """As in Manifest, and the tokenizer."""
+        return super().numeric_paths() | {self.prompt.tokenizer}
+
+    def numbers(self) -> Mapping[str, Any]:
+        """As in Manifest, and tokenisation, schedule and how guidance works."""
+        shape = ("prompt", "schedule", "guidance_input", "latent_channels", "latent_scale")
+        return {**super().numbers(), **self.model_dump(mode="json", include=set(shape))}
