@@ -1,0 +1,81 @@
+"""What builds a bundle: a request, and one class for each task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mirage_core.bundles import Manifest
+    from mirage_core.bundles import Task as TaskName
+    from mirage_models.workspace import Workspace
+
+UNSHOWN = "parity not shown on target data"
+"""The remark of a quantised model that was compared on other inputs than the operator's own."""
+
+
+class BuildError(Exception):
+    """The bundle cannot be built, for a reason that the operator can act on."""
+
+
+class UnknownArchitectureError(BuildError):
+    """The checkpoint is of a kind that no task can build; says what was found and what is known."""
+
+
+class CheckpointError(BuildError):
+    """The checkpoint is not whole: a file, a tensor or the tokenizer is absent or not what it should be."""
+
+
+class ParityError(BuildError):
+    """The bundle is too far from the original; nothing was written."""
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What is to be built of which checkpoint.
+
+    `source` is a folder on this machine. `variants` are named in order of preference, the first is the default; none:
+    the task's own. `calibration` is a folder with `captions.jsonl` and images. `extras` are further sources by role, such
+    as "lora"; `options` are the task's own. Raises nothing by itself: each task checks its options.
+    """
+
+    source: Path
+    name: str
+    origin: str
+    licence: str
+    variants: tuple[str, ...] = ()
+    calibration: Path | None = None
+    calibration_items: int = 1024
+    allow_parity_miss: bool = False
+    threads: int = 2
+    extras: Mapping[str, Path] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """Builds the bundles of one task."""
+
+    @property
+    def name(self) -> TaskName:
+        """The task, as manifests name it."""
+        ...
+
+    @property
+    def knows(self) -> str:
+        """The checkpoints it can build, in a few words for a message."""
+        ...
+
+    def recognises(self, source: Path) -> bool:
+        """True where the folder holds a checkpoint of this task, whole or not."""
+        ...
+
+    def build(self, request: BuildRequest, workspace: Workspace) -> Manifest:
+        """Write the bundle's files, but for the manifest, into `workspace.folder`.
+
+        Raises BuildError and its kinds; ParityError where a bar was missed, unless the request lets that pass, and then
+        the manifest's `parity_missed` names it.
+        """
+        ...
