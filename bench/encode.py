@@ -25,10 +25,10 @@ from mirage_encoder.engines.base import EngineOptions
 from mirage_encoder.engines.selection import EngineChoice
 from mirage_encoder.model import EncoderModel, load_model
 from mirage_encoder.preprocessing import preprocess
-from mirage_models.builder import BuildOptions, build
-from mirage_models.checkpoint import load_checkpoint
-from mirage_models.original import Original
-from mirage_models.random_checkpoint import write_random_checkpoint
+from mirage_models.encoders.builder import BuildOptions, build
+from mirage_models.encoders.checkpoint import load_checkpoint
+from mirage_models.encoders.original import Original
+from mirage_models.encoders.random_checkpoint import write_random_checkpoint
 from mirage_models.registry import show
 
 TEXT = "axial t1 of the frontal lobe"  # 9 tokens with start and end

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from mirage_core.cpus import available_cpus
-from mirage_models.builder import BuildOptions, ParityError, build
-from mirage_models.quantise import RECIPES
+from mirage_models.encoders.builder import BuildOptions, ParityError, build
+from mirage_models.encoders.quantise import RECIPES
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from mirage_core.errors import MirageError
 from mirage_encoder.engines.base import EngineOptions
 from mirage_encoder.model import load_model
 from mirage_encoder.preprocessing import preprocess
-from mirage_models.references import References, load_references
+from mirage_models.encoders.references import References, load_references
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ import pytest
 
 from mirage_core.bundles import MANIFEST_FILE
 from mirage_core.errors import Code, MirageError
+from mirage_models.encoders.references import References, load_references, save_references
 from mirage_models.paths import mini_clip_bundle
-from mirage_models.references import References, load_references, save_references
 from mirage_models.registry import list_bundles, show, verify
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirage_models.random_checkpoint import write_random_checkpoint
+from mirage_models.encoders.random_checkpoint import write_random_checkpoint
 
 
 @pytest.fixture(scope="session")

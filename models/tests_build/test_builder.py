@@ -13,9 +13,9 @@ from mirage_core.bundles import load_encoder, verify_files
 from mirage_encoder.engines.base import EngineOptions
 from mirage_encoder.model import EncoderModel, load_model
 from mirage_encoder.preprocessing import preprocess
-from mirage_models.builder import BuildOptions, ParityError, build
-from mirage_models.checkpoint import load_checkpoint
-from mirage_models.original import Original
+from mirage_models.encoders.builder import BuildOptions, ParityError, build
+from mirage_models.encoders.checkpoint import load_checkpoint
+from mirage_models.encoders.original import Original
 from mirage_models.registry import verify
 
 OPTIONS = BuildOptions(name="tiny", source="random weights", licence="Apache-2.0", variants=("fp32", "int8"))

@@ -12,7 +12,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mirage_models.towers import CausalTextTower, ImageTower
+    from mirage_models.encoders.towers import CausalTextTower, ImageTower
 
 OPSET = 23
 EXAMPLE_BATCH = 2

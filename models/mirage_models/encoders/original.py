@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-    from mirage_models.checkpoint import Checkpoint
+    from mirage_models.encoders.checkpoint import Checkpoint
 
     Vectors = npt.NDArray[np.float32]
 

@@ -1,6 +1,6 @@
 """A checkpoint with random weights, to measure speed where no trained weights can be had.
 
-`python -m mirage_models.random_checkpoint --config vit-l-14-448 --out DIR --seed 0`
+`python -m mirage_models.encoders.random_checkpoint --config vit-l-14-448 --out DIR --seed 0`
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 
-from mirage_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from mirage_models.encoders.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 
 
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
-    folder = resources.files("mirage_models") / "presets"
+    folder = resources.files("mirage_models.encoders") / "configs"
     return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
@@ -30,7 +30,7 @@ def write_random_checkpoint(preset: str, out: Path, *, seed: int = 0, half: bool
     """
     if preset not in preset_names():
         raise KeyError(preset)
-    text = (resources.files("mirage_models") / "presets" / f"{preset}.json").read_text("utf-8")
+    text = (resources.files("mirage_models.encoders") / "configs" / f"{preset}.json").read_text("utf-8")
     config = json.loads(text)
     torch.manual_seed(seed)
     model = CLIP(**config["model_cfg"])
@@ -44,7 +44,7 @@ def write_random_checkpoint(preset: str, out: Path, *, seed: int = 0, half: bool
 
 def main() -> None:
     """Read the command line and write the checkpoint."""
-    parser = argparse.ArgumentParser(prog="python -m mirage_models.random_checkpoint", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m mirage_models.encoders.random_checkpoint", description=__doc__)
     parser.add_argument("--config", choices=preset_names(), required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)

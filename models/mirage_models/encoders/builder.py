@@ -17,33 +17,33 @@ from open_clip.tokenizer import SimpleTokenizer
 from mirage_core.bundles import (
     MANIFEST_FILE,
     EncoderManifest,
+    EncoderVariant,
     ImageInput,
     MatchThresholds,
     Parity,
     TextInput,
-    EncoderVariant,
     describe_file,
 )
 from mirage_encoder.engines.base import EngineOptions
 from mirage_encoder.engines.onnxruntime import OnnxRuntimeEngine
 from mirage_encoder.preprocessing import preprocess
 from mirage_encoder.tokenizer import TextTokenizer, pad_batch
-from mirage_models.calibration import CalibrationSet, make_calibration, read_calibration, spaced
-from mirage_models.checkpoint import load_checkpoint
-from mirage_models.clip_tokenizer import clip_tokenizer_json
-from mirage_models.export import OPSET, export_image_tower, export_text_tower
-from mirage_models.original import Original
-from mirage_models.parity import measure, overlap
-from mirage_models.quantise import RECIPES, quantise
-from mirage_models.references import References, save_references
-from mirage_models.towers import CausalTextTower, ImageTower
+from mirage_models.encoders.calibration import CalibrationSet, make_calibration, read_calibration, spaced
+from mirage_models.encoders.checkpoint import load_checkpoint
+from mirage_models.encoders.clip_tokenizer import clip_tokenizer_json
+from mirage_models.encoders.export import OPSET, export_image_tower, export_text_tower
+from mirage_models.encoders.original import Original
+from mirage_models.encoders.parity import measure, overlap
+from mirage_models.encoders.quantise import RECIPES, quantise
+from mirage_models.encoders.references import References, save_references
+from mirage_models.encoders.towers import CausalTextTower, ImageTower
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
-    from mirage_models.checkpoint import Checkpoint
+    from mirage_models.encoders.checkpoint import Checkpoint
 
     Vectors = npt.NDArray[np.float32]
 

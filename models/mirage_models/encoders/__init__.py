@@ -1,0 +1,1 @@
+"""Encoders: from an open_clip checkpoint to a bundle with a text and an image tower."""
