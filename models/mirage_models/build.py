@@ -1,67 +1,176 @@
-"""The command that makes a bundle of a checkpoint.
-
-`python -m mirage_models.build --source CHECKPOINT --out BUNDLE [--calibration FOLDER] [--match FILE] ...`
-"""
+"""`mirage models build`: the command line of the builder. Runs in the build environment, and finds it from any other."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from mirage_core.bundles import TASKS
+from mirage_models.presets import load_presets
+from mirage_models.tasks import BuildError
 
-from mirage_core.cpus import available_cpus
-from mirage_models.encoders.builder import BuildOptions, ParityError, build
-from mirage_models.encoders.quantise import RECIPES
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM = "mirage models build"
+PYTHON_VARIABLE = "MIRAGE_BUILD_PYTHON"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Read the command line and build; 0, or 1 where the bundle misses its bar."""
-    parser = argparse.ArgumentParser(prog="python -m mirage_models.build", description=__doc__)
-    parser.add_argument("--source", type=Path, required=True, help="checkpoint: open_clip_config.json and weights")
-    parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
-    parser.add_argument("--replace", action="store_true", help="put the new bundle in the place of an old one")
-    parser.add_argument("--name", default="mini-clip", help="short name, lower case")
-    parser.add_argument("--origin", default="trained by the MIRAGE project", help="repository@revision of the weights")
-    parser.add_argument("--licence", default="Apache-2.0", help="SPDX identifier of the weights' licence")
-    parser.add_argument("--variants", nargs="+", choices=("int8", "fp32"), default=["int8"], help="the first: default")
-    for role in ("text", "image"):
-        parser.add_argument(
-            f"--{role}-recipes", nargs="+", choices=tuple(RECIPES), default=list(RECIPES), help="ways to int8 to try"
-        )
-    parser.add_argument("--calibration", type=Path, help="folder with captions.jsonl and images")
-    parser.add_argument("--calibration-items", type=int, default=1024, help="how many of them, evenly spaced")
-    parser.add_argument("--match", type=Path, help="JSON file with the match thresholds")
-    parsed = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("mirage_models").setLevel(logging.INFO)
-    threads = available_cpus()
-    torch.set_num_threads(threads)
-    options = BuildOptions(
-        name=parsed.name,
-        source=parsed.origin,
-        licence=parsed.licence,
-        variants=tuple(parsed.variants),
-        text_recipes=tuple(parsed.text_recipes),
-        image_recipes=tuple(parsed.image_recipes),
-        calibration=parsed.calibration,
-        calibration_items=parsed.calibration_items,
-        match=parsed.match,
-        replace=parsed.replace,
-        threads=threads,
+class EnvironmentMissingError(BuildError):
+    """There is no environment with torch in which to build."""
+
+    code = "PART_MISSING"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    made = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Build the bundle of a model: fetch the checkpoint, export, quantise, compare with PyTorch, seal. "
+        "A build that was stopped goes on where it was when the same command is run again.",
+        epilog=f"Presets: {', '.join(load_presets())}.",
     )
+    made.add_argument("target", nargs="?", metavar="PRESET|HUB_ID|PATH", help="what to build")
+    made.add_argument("--out", type=Path, metavar="DIR", help="where the bundle is to lie")
+    made.add_argument("--list", action="store_true", help="list the presets and end")
+    made.add_argument("--preset", help="build a HUB_ID or PATH as this preset is built")
+    made.add_argument("--task", choices=TASKS, help="default: what the checkpoint looks like")
+    made.add_argument("--name", help="the bundle's name (default: the preset's or the folder's)")
+    made.add_argument("--licence", help="SPDX expression of the weights' licence (default: the preset's)")
+    made.add_argument("--revision", help="branch, tag or commit on the hub (default: the preset's)")
+    made.add_argument(
+        "--variants", nargs="+", default=(), metavar="V", help="such as int8 fp32; the first is the default"
+    )
+    made.add_argument(
+        "--calibration", type=Path, metavar="DIR", help="your atlas: a folder with captions.jsonl and images"
+    )
+    made.add_argument("--calibration-items", type=int, default=1024, metavar="N", help="how many of it (default 1024)")
+    made.add_argument("--match", type=Path, metavar="FILE", help="match thresholds of an encoder (JSON)")
+    made.add_argument("--lora", metavar="HUB_ID|PATH", help="LCM-LoRA to fuse into a generator")
+    made.add_argument(
+        "--tiny-decoder", metavar="HUB_ID|PATH", help="tiny autoencoder of a generator, beside the full one"
+    )
+    made.add_argument("--allow-parity-miss", action="store_true", help="write a bundle below the bar, which says so")
+    made.add_argument("--replace", action="store_true", help="put the new bundle in the place of an old one")
+    made.add_argument("--offline", action="store_true", help="use the hub's cache only")
+    made.add_argument("--cache", type=Path, metavar="DIR", help="the hub's cache (default: HF_HOME)")
+    made.add_argument("--threads", type=int, metavar="N", help="default: the CPUs that this process may use")
+    made.add_argument("--json", action="store_true", help="print the result as JSON")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and build: 0, 1 on an error, 2 on wrong usage (by SystemExit, as argparse does)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    made = parser()
+    parsed = made.parse_args(arguments)
+    if parsed.list:
+        return _list(as_json=parsed.json)
+    if parsed.target is None or parsed.out is None:
+        made.error("what to build and --out DIR are needed")
+    if parsed.calibration_items < 1 or (parsed.threads is not None and parsed.threads < 1):
+        made.error("--calibration-items and --threads are at least 1")
+    for option in ("calibration", "match"):
+        path = getattr(parsed, option)
+        if path is not None and not (path.is_dir() if option == "calibration" else path.is_file()):
+            made.error(f"--{option}: {path} is not there")
     try:
-        manifest = build(parsed.source, parsed.out, options)
-    except ParityError as error:
-        print(f"nothing was written: {error}", file=sys.stderr)
+        if find_spec("torch") is None:
+            _elsewhere(arguments)
+        return _build(parsed)
+    except BuildError as error:
+        print(f"error: {error} [{error.code}]", file=sys.stderr)
+        if parsed.json:
+            print(json.dumps({"code": error.code, "detail": str(error)}))
         return 1
-    for name, variant in manifest.variants.items():
-        print(f"{name}: overlap@10 {variant.overlap_at_10}")
-        for role, parity in variant.parity.items():
-            print(f"  {role}: {parity}, {variant.quantisation[role]}")
-    print(f"fingerprint {manifest.fingerprint}, {sum(file.size for file in manifest.files) / 2**20:.1f} MiB")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def build_python() -> Path:
+    """The interpreter of the build environment; raises EnvironmentMissingError."""
+    named = os.environ.get(PYTHON_VARIABLE)
+    python = Path(named) if named else Path(sys.prefix).parent / ".venv-build" / "bin" / "python"
+    if not python.is_file():
+        where = f"{PYTHON_VARIABLE} names {python}, which" if named else "the build environment"
+        raise EnvironmentMissingError(f"{where} is not there: run `make setup-build` (it brings torch), then try again")
+    return python
+
+
+def _elsewhere(arguments: Sequence[str]) -> None:
+    python = build_python()
+    if os.environ.get("_MIRAGE_BUILDING"):
+        raise EnvironmentMissingError(f"{python} has no torch: run `make setup-build`, then try again")
+    os.environ["_MIRAGE_BUILDING"] = "1"
+    sys.stdout.flush()
+    os.execv(python, [str(python), "-m", "mirage_models.build", *arguments])  # noqa: S606
+
+
+def _build(parsed: argparse.Namespace) -> int:
+    import torch
+
+    from mirage_core.cpus import available_cpus
+    from mirage_models.order import Order, build, report
+
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("mirage_models").setLevel(logging.INFO)
+    threads = parsed.threads or available_cpus()
+    torch.set_num_threads(threads)
+    extras = {"lora": parsed.lora, "tiny_decoder": parsed.tiny_decoder}
+    built = build(
+        Order(
+            target=parsed.target,
+            out=parsed.out,
+            preset=parsed.preset,
+            task=parsed.task,
+            name=parsed.name,
+            licence=parsed.licence,
+            revision=parsed.revision,
+            variants=tuple(parsed.variants),
+            calibration=parsed.calibration,
+            calibration_items=parsed.calibration_items,
+            match=parsed.match,
+            extras={role: place for role, place in extras.items() if place is not None},
+            allow_parity_miss=parsed.allow_parity_miss,
+            replace=parsed.replace,
+            offline=parsed.offline,
+            cache=parsed.cache,
+            threads=threads,
+        )
+    )
+    content = report(built)
+    if parsed.json:
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+        return 0
+    print(
+        f"{built.directory}: {content['name']}, {content['bytes'] / 2**20:.1f} MiB, fingerprint {content['fingerprint'][:12]}"
+    )
+    for name, variant in content["variants"].items():
+        print(f"  {name}: {json.dumps(variant['parity'])}")
+    for line in (*content["parity_missed"], *content["remarks"]):
+        print(f"  note: {line}")
+    print(f"  {built.seconds:.0f} s, at most {built.peak_bytes / 2**30:.1f} GiB of memory")
+    return 0
+
+
+def _list(*, as_json: bool) -> int:
+    if as_json:
+        content = [{"preset": name, **preset.model_dump(mode="json")} for name, preset in load_presets().items()]
+        print(json.dumps({"presets": content}, indent=2))
+        return 0
+    for name, preset in load_presets().items():
+        where = preset.repository or "comes with MIRAGE"
+        print(f"{name:20}{preset.task:10}{preset.licence:22}{where}")
+        print(
+            f"{'':20}{preset.description}; {preset.memory_gib:g} GiB of memory, {preset.disk_gib:g} GiB of disk to build"
+        )
     return 0
 
 

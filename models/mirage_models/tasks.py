@@ -20,17 +20,25 @@ UNSHOWN = "parity not shown on target data"
 class BuildError(Exception):
     """The bundle cannot be built, for a reason that the operator can act on."""
 
+    code = "BUILD_FAILED"
+
 
 class UnknownArchitectureError(BuildError):
     """The checkpoint is of a kind that no task can build; says what was found and what is known."""
+
+    code = "ARCHITECTURE_UNKNOWN"
 
 
 class CheckpointError(BuildError):
     """The checkpoint is not whole: a file, a tensor or the tokenizer is absent or not what it should be."""
 
+    code = "CHECKPOINT_INVALID"
+
 
 class ParityError(BuildError):
     """The bundle is too far from the original; nothing was written."""
+
+    code = "PARITY_MISSED"
 
 
 @dataclass(frozen=True)

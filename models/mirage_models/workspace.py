@@ -37,9 +37,19 @@ _HEAD_BYTES = 2**20
 class BusyError(BuildError):
     """Another process is building the same bundle."""
 
+    code = "BUSY"
+
 
 class DiskFullError(BuildError):
     """There is not enough room to build; says how much there is and how much it takes."""
+
+    code = "DISK_FULL"
+
+
+class ExistsError(BuildError):
+    """Something lies where the bundle is to be, and was not to be replaced."""
+
+    code = "EXISTS"
 
 
 class Workspace:
@@ -92,7 +102,7 @@ class Workspace:
     def seal(self, manifest: Manifest, out: Path, *, replace: bool) -> None:
         """Write the manifest and rename the folder to `out`; an old bundle there is taken away.
 
-        Raises FileExistsError where `out` is there and not to be replaced, and BuildError where files and manifest differ.
+        Raises ExistsError where `out` is there and not to be replaced, and BuildError where files and manifest differ.
         """
         listed = {file.path for file in manifest.files}
         there = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
@@ -105,7 +115,7 @@ class Workspace:
                 _sync(file)
             if out.exists():
                 if not replace:
-                    raise FileExistsError(out)
+                    raise ExistsError(f"{out} is there already: --replace puts the new bundle in its place")
                 old = self.root / "replaced"
                 shutil.rmtree(old, ignore_errors=True)
                 out.rename(old)
@@ -138,10 +148,10 @@ def open_workspace(
     """The workspace of the bundle that is to lie at `out`.
 
     `identity` is all that the numbers depend on; another one than last time starts anew. Whatever ends the build early, the
-    workspace stays for the next attempt, and `out` is untouched. Raises FileExistsError, BusyError, DiskFullError.
+    workspace stays for the next attempt, and `out` is untouched. Raises ExistsError, BusyError, DiskFullError.
     """
     if out.exists() and not replace:
-        raise FileExistsError(out)
+        raise ExistsError(f"{out} is there already: --replace puts the new bundle in its place")
     root = workspace_of(out)
     with disk_errors(out):
         root.mkdir(parents=True, exist_ok=True)
@@ -176,14 +186,24 @@ def _check_disk(root: Path, disk_bytes: int) -> None:
         )
 
 
+# Libraries that write files themselves (ONNX Runtime, safetensors, torch) tell of a full disk in words.
+_FULL = ("no space left", "file too large", "quota exceeded", "os error 28", "os error 27", "failed writing file")
+
+
 @contextlib.contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
-    """Turns "no space left", "file too large" and "quota exceeded" into DiskFullError."""
+    """Turns "no space left", "file too large" and "quota exceeded" into DiskFullError, however a library says it."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            raise DiskFullError(f"the disk is full at {place}: free some room and run the same command again") from error
+    except BuildError:
+        raise
+    except Exception as error:
+        said = str(error).lower()
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        if full or any(words in said for words in _FULL):
+            raise DiskFullError(
+                f"the disk is full at {place}: free some room and run the same command again"
+            ) from error
         raise
 
 

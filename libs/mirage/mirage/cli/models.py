@@ -27,7 +27,7 @@ class ParityError(ClientError):
 
 @click.group("models", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """List, show and verify the bundles on this machine.
+    """List, show, verify and build the bundles on this machine.
 
     A bundle is a directory that holds a model with all that a service needs to run it. Where none is named, the mini CLIP's
     is meant.
@@ -71,23 +71,22 @@ def show(bundle: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({**manifest.model_dump(mode="json"), "fingerprint": manifest.fingerprint})
         return
+    size = sum(file.size for file in manifest.files)
     fields = {
         "name": manifest.name,
         "task": manifest.task,
         "source": manifest.source,
         "licence": manifest.licence,
         "fingerprint": manifest.fingerprint,
-        "dimension": str(manifest.dimension),
-        "context": f"{manifest.text.context_length} tokens",
-        "image": f"{manifest.image.size} px",
+        "size": f"{size / 2**20:.1f} MiB in {len(manifest.files)} files",
+        **{name.replace("_", " "): value for name, value in manifest.summary().items()},
     }
     for name, variant in manifest.variants.items():
         usual = " (default)" if name == manifest.default_variant else ""
-        towers = "; ".join(
-            f"{role}: {variant.quantisation[role]}, cosine to the original at least {parity.cosine_min:.4f}"
-            for role, parity in variant.parity.items()
-        )
-        fields[f"{name}{usual}"] = towers
+        fields[f"{name}{usual}"] = variant.summary()
+    for name, lines in (("below the bar", manifest.parity_missed), ("remark", manifest.remarks)):
+        if lines:
+            fields[name] = "; ".join(lines)
     print_fields(fields)
 
 
@@ -101,9 +100,9 @@ def verify(bundle: Path | None, as_json: bool) -> None:
     checks = [
         {
             "variant": check.variant,
-            "tower": check.role,
+            "what": check.what,
             "inputs": check.items,
-            "cosine_min": check.cosine_min,
+            "measured": check.measured,
             "bar": check.bar,
             "passed": check.passed,
         }
@@ -114,13 +113,13 @@ def verify(bundle: Path | None, as_json: bool) -> None:
     elif not as_json:
         note(f"{report.directory}: files as sealed, run with {report.engine}")
         print_table(
-            ("variant", "tower", "inputs", "least cosine", "bar", ""),
+            ("variant", "what", "inputs", "measured", "bar", ""),
             [
                 (
                     str(one["variant"]),
-                    str(one["tower"]),
+                    str(one["what"]),
                     str(one["inputs"]),
-                    f"{one['cosine_min']:.6f}",
+                    f"{one['measured']:.6f}",
                     f"{one['bar']:.6f}",
                     "passed" if one["passed"] else "missed",
                 )
@@ -128,10 +127,25 @@ def verify(bundle: Path | None, as_json: bool) -> None:
             ],
         )
     if not report.passed:
-        missed = ", ".join(
-            f"{one['variant']} {one['tower']} {one['cosine_min']}" for one in checks if not one["passed"]
-        )
+        missed = ", ".join(f"{one['variant']} {one['what']} {one['measured']}" for one in checks if not one["passed"])
         raise ParityError(f"{report.directory} gives other numbers than when it was built: {missed}")
+
+
+@command.command(
+    "build", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def build(arguments: tuple[str, ...]) -> int:
+    """Build the bundle of a model: PRESET|HUB_ID|PATH --out DIR (see --help)."""
+    try:
+        builder = import_module("mirage_models.build")
+    except ModuleNotFoundError as error:
+        raise PartMissingError(str(error.name or "mirage-models").replace("_", "-"), "mirage models build") from error
+    try:
+        status: int = builder.main(arguments)
+    except SystemExit as ended:  # argparse: after --help, or on wrong usage
+        status = ended.code if isinstance(ended.code, int) else 2
+    return status
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

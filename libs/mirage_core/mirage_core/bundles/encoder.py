@@ -36,6 +36,13 @@ class EncoderVariant(Variant):
     parity: Mapping[str, Parity]
     overlap_at_10: Share | None = None
 
+    def summary(self) -> str:
+        """Precision of each tower and its least cosine to the original."""
+        return "; ".join(
+            f"{role}: {self.quantisation[role]}, cosine to the original at least {parity.cosine_min:.4f}"
+            for role, parity in self.parity.items()
+        )
+
 
 class Thresholds(Frozen):
     """Cosine of the best result from which a match is good, and below which it is none."""
@@ -125,4 +132,12 @@ class EncoderManifest(Manifest):
             "dimension": self.dimension,
             "text": self.text.model_dump(mode="json"),
             "image": self.image.model_dump(mode="json"),
+        }
+
+    def summary(self) -> Mapping[str, str]:
+        """Dimension, context and image size."""
+        return {
+            "dimension": str(self.dimension),
+            "context": f"{self.text.context_length} tokens",
+            "image": f"{self.image.size} px",
         }

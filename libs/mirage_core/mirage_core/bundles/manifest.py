@@ -58,6 +58,10 @@ class Variant(Frozen):
         """Every file of this variant."""
         return {*self.files.values(), *self.data}
 
+    def summary(self) -> str:
+        """Precision and parity in a line for people; each task says its own."""
+        return "; ".join(f"{role}: {how}" for role, how in self.quantisation.items())
+
 
 class Manifest(Frozen):
     """What every bundle says of itself, whatever its task.
@@ -89,6 +93,10 @@ class Manifest(Frozen):
         if self.default_variant not in self.variants:
             raise ValueError("the default variant is not there")
         return self
+
+    def summary(self) -> Mapping[str, str]:
+        """The model's measures for people, by name; each task says its own."""
+        return {}
 
     def variant_paths(self) -> set[str]:
         """The files of all variants."""

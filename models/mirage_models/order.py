@@ -1,0 +1,305 @@
+"""From a model's name to its bundle: find the checkpoint, pick the task, build in a workspace, seal.
+
+`build(Order(...))`; its command line is `mirage_models.build` (`mirage models build`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import re
+import resource
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirage_core.bundles import MANIFEST_FILE
+from mirage_core.cpus import available_cpus
+from mirage_models.hub import fetch, is_hub_id
+from mirage_models.paths import bundles_folder
+from mirage_models.presets import CHECKPOINT_FILES, Preset, Repository, load_presets
+from mirage_models.tasks import BuildError, BuildRequest, CheckpointError, UnknownArchitectureError
+from mirage_models.workspace import open_workspace, source_identity, workspace_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mirage_core.bundles import Manifest
+    from mirage_core.bundles import Task as TaskName
+    from mirage_models.tasks import Task
+
+_log = logging.getLogger("mirage_models.build")
+
+NOT_STATED = "not stated"
+_LIBRARIES = (
+    "diffusers",
+    "nncf",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "open_clip_torch",
+    "openvino",
+    "peft",
+    "timm",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the operator asks for. `target` is a preset, a repository on the hub or a folder; what is None is decided here.
+
+    `preset` describes a folder or a repository as that preset does. `extras` name further sources by role, each a
+    repository or a path.
+    """
+
+    target: str
+    out: Path
+    preset: str | None = None
+    task: TaskName | None = None
+    name: str | None = None
+    licence: str | None = None
+    revision: str | None = None
+    variants: tuple[str, ...] = ()
+    calibration: Path | None = None
+    calibration_items: int = 1024
+    match: Path | None = None
+    extras: Mapping[str, str] = field(default_factory=dict)
+    allow_parity_miss: bool = False
+    replace: bool = False
+    offline: bool = False
+    cache: Path | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """A bundle that was built: where it lies, what it says of itself, how long it took and the most memory it held."""
+
+    directory: Path
+    manifest: Manifest
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a checkpoint lies on this machine, where it comes from, and what a preset says of it."""
+
+    folder: Path
+    origin: str
+    preset_name: str | None
+    preset: Preset | None
+
+
+def build(order: Order) -> Built:
+    """Build the bundle at `order.out`, whole or not at all; a build that was stopped goes on where it was.
+
+    Raises BuildError and its kinds: ExistsError, BusyError, DiskFullError, HubError, UnknownArchitectureError,
+    CheckpointError, ParityError.
+    """
+    started = time.monotonic()
+    source = _find(order)
+    task = _task(source, order.task)
+    preset = source.preset
+    extras = {role: _extra(role, place, order, preset) for role, place in _extras(order, preset).items()}
+    options = dict(preset.options if preset else {})
+    if order.match is not None:
+        options["match"] = str(order.match)
+    request = BuildRequest(
+        source=source.folder,
+        name=order.name or _slug(source.preset_name or order.target),
+        origin=source.origin,
+        licence=order.licence or (preset.licence if preset else NOT_STATED),
+        variants=order.variants or (preset.variants if preset else ()),
+        calibration=order.calibration,
+        calibration_items=order.calibration_items,
+        allow_parity_miss=order.allow_parity_miss,
+        threads=order.threads or available_cpus(),
+        extras=extras,
+        options=options,
+    )
+    _warn_of_memory(preset)
+    disk = int((preset.disk_gib if preset and _is_reference(source, preset) else 0) * 2**30)
+    with open_workspace(order.out, identity=_identity(request), replace=order.replace, disk_bytes=disk) as workspace:
+        manifest = task.build(request, workspace)
+        workspace.seal(manifest, order.out, replace=order.replace)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Built(order.out, manifest, time.monotonic() - started, peak)
+
+
+def discard(out: Path) -> bool:
+    """Take away what an unfinished build of `out` left; True where there was something."""
+    root = workspace_of(out)
+    there = root.exists()
+    shutil.rmtree(root, ignore_errors=True)
+    return there
+
+
+def _tasks() -> tuple[Task, ...]:
+    # Imported late: each brings torch and its libraries, which takes seconds.
+    from mirage_models.diffusion.task import DiffusionTask
+    from mirage_models.encoders.task import EncoderTask
+    from mirage_models.language.task import LanguageTask
+
+    return (DiffusionTask(), EncoderTask(), LanguageTask())
+
+
+def _find(order: Order) -> _Source:
+    presets = load_presets()
+    name = order.preset or (order.target if order.target in presets else None)
+    if name is not None and name not in presets:
+        raise BuildError(f"there is no preset {name}; there are {', '.join(presets)}")
+    preset = presets[name] if name is not None else None
+    if order.target in presets:
+        target = presets[order.target]
+        if not target.repository:
+            return _Source(bundles_folder() / "clip" / "checkpoint", "trained by the MIRAGE project", name, preset)
+        return _fetched(target, order, name, preset)
+    path = Path(order.target)
+    if path.is_dir():
+        if (path / MANIFEST_FILE).is_file():
+            raise BuildError(f"{path} is a bundle, not a checkpoint")
+        # The folder's name alone: where it lies on the operator's machine is nobody else's business.
+        return _Source(path, path.resolve().name, name, preset)
+    if path.exists():
+        raise BuildError(f"{path} is a file; the folder that holds the whole checkpoint is needed")
+    if is_hub_id(order.target):
+        repository = Repository(repository=order.target, files=preset.files if preset else CHECKPOINT_FILES)
+        return _fetched(repository, order, name, preset)
+    near = get_close_matches(order.target, presets, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; presets are {', '.join(presets)}"
+    raise BuildError(f"{order.target} is no preset, no folder and no repository (owner/name){hint}")
+
+
+def _fetched(repository: Repository, order: Order, name: str | None, preset: Preset | None) -> _Source:
+    snapshot = fetch(
+        repository.repository,
+        revision=order.revision or repository.revision,
+        files=repository.files or CHECKPOINT_FILES,
+        offline=order.offline,
+        cache=order.cache,
+    )
+    return _Source(snapshot.folder, snapshot.origin, name, preset)
+
+
+def _extras(order: Order, preset: Preset | None) -> dict[str, str]:
+    wanted = {role: extra.repository for role, extra in preset.extras.items()} if preset else {}
+    return {**wanted, **order.extras}
+
+
+def _extra(role: str, place: str, order: Order, preset: Preset | None) -> Path:
+    path = Path(place)
+    if path.exists():
+        return path
+    if not is_hub_id(place):
+        raise BuildError(f"{role}: {place} is neither there nor a repository (owner/name)")
+    known = preset.extras.get(role) if preset else None
+    if known is None or known.repository != place:
+        known = Repository(repository=place, files=CHECKPOINT_FILES)
+    return fetch(
+        known.repository,
+        revision=known.revision,
+        files=known.files or CHECKPOINT_FILES,
+        offline=order.offline,
+        cache=order.cache,
+    ).folder
+
+
+def _task(source: _Source, wanted: TaskName | None) -> Task:
+    tasks = _tasks()
+    wanted = wanted or (source.preset.task if source.preset else None)
+    for task in tasks:
+        if task.name == wanted or (wanted is None and task.recognises(source.folder)):
+            return task
+    found = sorted(path.name for path in source.folder.iterdir() if not path.name.startswith("."))
+    if not found:
+        raise CheckpointError(f"{source.folder} is empty")
+    known = "; ".join(f"to {task.name}: {task.knows}" for task in tasks)
+    listed = ", ".join(found[:12]) + (" ..." if len(found) > 12 else "")
+    raise UnknownArchitectureError(f"{source.folder} holds {listed}, which is no checkpoint that is known ({known})")
+
+
+def _slug(text: str) -> str:
+    name = re.sub(r"[^a-z0-9._-]+", "-", Path(text).name.lower()).strip("-._")
+    return name[:64] or "model"
+
+
+def _is_reference(source: _Source, preset: Preset) -> bool:
+    # A small checkpoint that is built "like" a preset does not take what the preset's own model takes.
+    return source.origin.startswith(f"{preset.repository}@") if preset.repository else False
+
+
+def _identity(request: BuildRequest) -> Mapping[str, Any]:
+    content = asdict(request)
+    folders = {"source": request.source, **request.extras}
+    for secondary in ("source", "extras", "threads"):
+        del content[secondary]
+    content["files"] = {role: source_identity(folder) for role, folder in folders.items()}
+    if request.calibration is not None:
+        content["calibration"] = source_identity(request.calibration)
+    for name, value in request.options.items():
+        if isinstance(value, str) and Path(value).is_file():
+            content["options"] = {**content["options"], name: source_identity(Path(value))}
+    content["libraries"] = {name: _version(name) for name in _LIBRARIES}
+    content["code"] = _code_digest()
+    return content
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _code_digest() -> str:
+    """SHA-256 of this package's modules: stages of other code are not gone on with."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _warn_of_memory(preset: Preset | None) -> None:
+    if preset is None:
+        return
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return
+    if available < preset.memory_gib * 2**30:
+        _log.warning(
+            "building takes about %.0f GiB of memory at full size, %.1f GiB are available",
+            preset.memory_gib,
+            available / 2**30,
+        )
+
+
+def report(built: Built) -> Mapping[str, Any]:
+    """What was built, as `--json` prints it."""
+    manifest = built.manifest
+    content: Mapping[str, Any] = json.loads(manifest.to_json())
+    return {
+        "directory": str(built.directory),
+        "name": manifest.name,
+        "task": manifest.task,
+        "source": manifest.source,
+        "licence": manifest.licence,
+        "fingerprint": manifest.fingerprint,
+        "bytes": sum(file.size for file in manifest.files),
+        "variants": content["variants"],
+        "parity_missed": list(manifest.parity_missed),
+        "remarks": list(manifest.remarks),
+        "seconds": round(built.seconds, 1),
+        "peak_memory_bytes": built.peak_bytes,
+    }
