@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirage_models.tasks import BuildError
@@ -16,11 +17,9 @@ from mirage_models.workspace import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-# Before the import below: the library reads them once.
+# Before the library is imported, which reads it once.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ.setdefault("HF_HUB_DISABLE_IMPLICIT_TOKEN", "0")
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
@@ -28,6 +27,8 @@ _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 
 class HubError(BuildError):
     """A repository cannot be had: it is not there, not open to you, or the hub does not answer."""
+
+    code = "HUB_FAILED"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ def fetch(
 
     A download that was cut off goes on where it stopped. Raises HubError, or DiskFullError.
     """
+    if not is_hub_id(repository):
+        raise HubError(f"{repository!r} is no repository's id (owner/name)")
+    if not _REVISION.fullmatch(revision) or ".." in revision:
+        raise HubError(f"{revision!r} is no revision (a branch, tag or commit)")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -64,16 +69,9 @@ def fetch(
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from requests.exceptions import RequestException
 
-    if not is_hub_id(repository):
-        raise HubError(f"{repository!r} is no repository's id (owner/name)")
-    if not _REVISION.fullmatch(revision) or ".." in revision:
-        raise HubError(f"{revision!r} is no revision (a branch, tag or commit)")
     where = f"{repository} at {revision}"
     try:
-        from pathlib import Path
-
         with disk_errors(cache or Path.home()):
             folder = Path(
                 snapshot_download(
@@ -95,8 +93,8 @@ def fetch(
         if offline:
             raise HubError(f"{where} is not in the cache, and --offline forbids fetching it") from error
         raise HubError(f"the hub does not answer, and {where} is not in the cache") from error
-    except (HfHubHTTPError, RequestException) as error:
+    except (HfHubHTTPError, OSError) as error:
         raise HubError(f"fetching {where} was cut off; run the same command again to go on") from error
-    if not any(folder.iterdir()):
+    if not folder.is_dir() or not any(folder.iterdir()):
         raise HubError(f"{where} has none of the files that are needed")
     return Snapshot(folder, repository, folder.name)

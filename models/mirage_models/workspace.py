@@ -30,6 +30,7 @@ _log = logging.getLogger("mirage_models.build")
 
 STAGES_FILE = "stages.json"
 LOCK_FILE = "lock"
+OLD_FOLDER = "replaced"
 T = TypeVar("T")
 _HEAD_BYTES = 2**20
 
@@ -115,8 +116,8 @@ class Workspace:
                 _sync(file)
             if out.exists():
                 if not replace:
-                    raise ExistsError(f"{out} is there already: --replace puts the new bundle in its place")
-                old = self.root / "replaced"
+                    raise _exists(out)
+                old = self.root / OLD_FOLDER
                 shutil.rmtree(old, ignore_errors=True)
                 out.rename(old)
             self.folder.rename(out)
@@ -150,8 +151,6 @@ def open_workspace(
     `identity` is all that the numbers depend on; another one than last time starts anew. Whatever ends the build early, the
     workspace stays for the next attempt, and `out` is untouched. Raises ExistsError, BusyError, DiskFullError.
     """
-    if out.exists() and not replace:
-        raise ExistsError(f"{out} is there already: --replace puts the new bundle in its place")
     root = workspace_of(out)
     with disk_errors(out):
         root.mkdir(parents=True, exist_ok=True)
@@ -163,6 +162,13 @@ def open_workspace(
             raise BusyError(f"another process is building {out}") from None
         if not (root / LOCK_FILE).exists():  # sealed and taken away between opening and locking
             raise BusyError(f"another process has just built {out}")
+        old = root / OLD_FOLDER
+        if old.exists() and not out.exists():
+            old.rename(out)  # killed between the two renames of `seal`
+        if out.exists() and not replace:
+            if not (root / STAGES_FILE).exists():
+                shutil.rmtree(root, ignore_errors=True)
+            raise _exists(out)
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
         workspace = Workspace(root)
         workspace.adopt(digest)
@@ -170,6 +176,10 @@ def open_workspace(
         yield workspace
     finally:
         os.close(handle)
+
+
+def _exists(out: Path) -> ExistsError:
+    return ExistsError(f"{out} is there already: --replace puts the new bundle in its place")
 
 
 def workspace_of(out: Path) -> Path:
