@@ -171,6 +171,74 @@ IMAGE_KIND_NOT_MEDICAL: ImageKind.ValueType  # 3
 """It does not."""
 Global___ImageKind: _TypeAlias = ImageKind  # noqa: Y015
 
+class _DescriptionSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DescriptionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DescriptionSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DESCRIPTION_SOURCE_UNSPECIFIED: _DescriptionSource.ValueType  # 0
+    """Nobody: it was declined."""
+    DESCRIPTION_SOURCE_MODEL: _DescriptionSource.ValueType  # 1
+    """The language model."""
+    DESCRIPTION_SOURCE_EXTRACTIVE: _DescriptionSource.ValueType  # 2
+    """Nobody: sentences taken out of the captions, because the model was down
+    or too slow.
+    """
+
+class DescriptionSource(_DescriptionSource, metaclass=_DescriptionSourceEnumTypeWrapper):
+    """Who wrote a description."""
+
+DESCRIPTION_SOURCE_UNSPECIFIED: DescriptionSource.ValueType  # 0
+"""Nobody: it was declined."""
+DESCRIPTION_SOURCE_MODEL: DescriptionSource.ValueType  # 1
+"""The language model."""
+DESCRIPTION_SOURCE_EXTRACTIVE: DescriptionSource.ValueType  # 2
+"""Nobody: sentences taken out of the captions, because the model was down
+or too slow.
+"""
+Global___DescriptionSource: _TypeAlias = DescriptionSource  # noqa: Y015
+
+class _DescriptionFinish:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DescriptionFinishEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DescriptionFinish.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DESCRIPTION_FINISH_UNSPECIFIED: _DescriptionFinish.ValueType  # 0
+    """Not known."""
+    DESCRIPTION_FINISH_STOP: _DescriptionFinish.ValueType  # 1
+    """The model was done, or a stop sequence came."""
+    DESCRIPTION_FINISH_LENGTH: _DescriptionFinish.ValueType  # 2
+    """As many tokens as were allowed."""
+    DESCRIPTION_FINISH_NO_MATCH: _DescriptionFinish.ValueType  # 3
+    """Declined: no record answers the query well."""
+    DESCRIPTION_FINISH_NOT_MEDICAL: _DescriptionFinish.ValueType  # 4
+    """Declined: the question is not about medicine."""
+    DESCRIPTION_FINISH_TOO_SLOW: _DescriptionFinish.ValueType  # 5
+    """The model was too slow; what it wrote was put aside for an extractive
+    answer.
+    """
+
+class DescriptionFinish(_DescriptionFinish, metaclass=_DescriptionFinishEnumTypeWrapper):
+    """Why a description ended."""
+
+DESCRIPTION_FINISH_UNSPECIFIED: DescriptionFinish.ValueType  # 0
+"""Not known."""
+DESCRIPTION_FINISH_STOP: DescriptionFinish.ValueType  # 1
+"""The model was done, or a stop sequence came."""
+DESCRIPTION_FINISH_LENGTH: DescriptionFinish.ValueType  # 2
+"""As many tokens as were allowed."""
+DESCRIPTION_FINISH_NO_MATCH: DescriptionFinish.ValueType  # 3
+"""Declined: no record answers the query well."""
+DESCRIPTION_FINISH_NOT_MEDICAL: DescriptionFinish.ValueType  # 4
+"""Declined: the question is not about medicine."""
+DESCRIPTION_FINISH_TOO_SLOW: DescriptionFinish.ValueType  # 5
+"""The model was too slow; what it wrote was put aside for an extractive
+answer.
+"""
+Global___DescriptionFinish: _TypeAlias = DescriptionFinish  # noqa: Y015
+
 @_typing.final
 class Timings(_message.Message):
     """Time spent on one request inside one service, in milliseconds."""
@@ -1259,3 +1327,246 @@ class CollectionInfo(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CollectionInfo: _TypeAlias = CollectionInfo  # noqa: Y015
+
+@_typing.final
+class SourceCaption(_message.Message):
+    """A caption that a description may be written from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The record's id."""
+    text: _builtins.str
+    """The caption."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceCaption: _TypeAlias = SourceCaption  # noqa: Y015
+
+@_typing.final
+class DescribeOptions(_message.Message):
+    """How a description is written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    max_tokens: _builtins.int
+    """Tokens at the most, 1 to 512; 128 where absent."""
+    temperature: _builtins.float
+    """0 to 2; 0 (or absent) takes the most likely token each time, and the same
+    request gives the same text.
+    """
+    top_p: _builtins.float
+    """Above 0, at most 1 (the default): tokens are drawn from the likeliest
+    that together reach this share.
+    """
+    seed: _builtins.int
+    """0 to 2^63-1; chosen and reported where absent and temperature is not 0."""
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ends the text before the first of these: at most 4, of 1 to 40
+        characters.
+        """
+
+    def __init__(
+        self,
+        *,
+        max_tokens: _builtins.int | None = ...,
+        temperature: _builtins.float | None = ...,
+        top_p: _builtins.float | None = ...,
+        seed: _builtins.int | None = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_seed", b"_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "seed", b"seed", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_seed", b"_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+
+Global___DescribeOptions: _TypeAlias = DescribeOptions  # noqa: Y015
+
+@_typing.final
+class DescribeStart(_message.Message):
+    """A description begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USED_IDS_FIELD_NUMBER: _builtins.int
+    DROPPED_IDS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    prompt_tokens: _builtins.int
+    """Tokens of the prompt."""
+    cached_tokens: _builtins.int
+    """How many of them did not have to be computed."""
+    seed: _builtins.int
+    """The seed in use; zero at temperature 0."""
+    fingerprint: _builtins.str
+    """Fingerprint of the bundle."""
+    @_builtins.property
+    def used_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the captions that are in the prompt, best first."""
+
+    @_builtins.property
+    def dropped_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of those that did not fit."""
+
+    def __init__(
+        self,
+        *,
+        used_ids: _abc.Iterable[_builtins.str] | None = ...,
+        dropped_ids: _abc.Iterable[_builtins.str] | None = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        seed: _builtins.int = ...,
+        fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "dropped_ids", b"dropped_ids", "fingerprint", b"fingerprint", "prompt_tokens", b"prompt_tokens", "seed", b"seed", "used_ids", b"used_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeStart: _TypeAlias = DescribeStart  # noqa: Y015
+
+@_typing.final
+class DescribeToken(_message.Message):
+    """A piece of a description's text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Whole characters, to be appended."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeToken: _TypeAlias = DescribeToken  # noqa: Y015
+
+@_typing.final
+class Citation(_message.Message):
+    """One sentence of a description and what supports it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    SUPPORTED_FIELD_NUMBER: _builtins.int
+    sentence: _builtins.int
+    """Which sentence, from 0."""
+    start: _builtins.int
+    """Where it starts, in characters (Unicode code points) of the text."""
+    end: _builtins.int
+    """Where it ends, the first character after it."""
+    supported: _builtins.bool
+    """False where none does: shown, and marked."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the captions that support it, best first."""
+
+    def __init__(
+        self,
+        *,
+        sentence: _builtins.int = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+        supported: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "ids", b"ids", "sentence", b"sentence", "start", b"start", "supported", b"supported"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Citation: _TypeAlias = Citation  # noqa: Y015
+
+@_typing.final
+class DescribeEnd(_message.Message):
+    """A description is complete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """All of it; empty where it was declined."""
+    source: Global___DescriptionSource.ValueType
+    """Who wrote it."""
+    finish: Global___DescriptionFinish.ValueType
+    """Why it ended."""
+    tokens: _builtins.int
+    """Tokens written."""
+    first_token_ms: _builtins.float
+    """Until the first token, in milliseconds, waiting for a turn included."""
+    notice: _builtins.str
+    """For people: why it was declined, or why it is extractive; else empty."""
+    @_builtins.property
+    def timings(self) -> Global___Timings:
+        """Time spent."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        source: Global___DescriptionSource.ValueType = ...,
+        finish: Global___DescriptionFinish.ValueType = ...,
+        tokens: _builtins.int = ...,
+        first_token_ms: _builtins.float = ...,
+        timings: Global___Timings | None = ...,
+        notice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "first_token_ms", b"first_token_ms", "notice", b"notice", "source", b"source", "text", b"text", "timings", b"timings", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeEnd: _TypeAlias = DescribeEnd  # noqa: Y015

@@ -1100,3 +1100,137 @@ class ListCommonQueriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCommonQueriesResponse: _TypeAlias = ListCommonQueriesResponse  # noqa: Y015
+
+@_typing.final
+class DescribeRequest(_message.Message):
+    """What is to be described."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def query(self) -> _common_pb2.Query:
+        """The query; its k best captions are written from, 1 to 10, 3 where absent.
+        For one side of a comparison: the base terms, and the shift's after them.
+        """
+
+    @_builtins.property
+    def options(self) -> _common_pb2.DescribeOptions:
+        """How to write."""
+
+    def __init__(
+        self,
+        *,
+        query: _common_pb2.Query | None = ...,
+        options: _common_pb2.DescribeOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeRequest: _TypeAlias = DescribeRequest  # noqa: Y015
+
+@_typing.final
+class DescribeResponse(_message.Message):
+    """An event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRIEVAL_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    CITATION_FIELD_NUMBER: _builtins.int
+    RANKING_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def retrieval(self) -> _common_pb2.SearchReply:
+        """First, once: what was found, and is written from."""
+
+    @_builtins.property
+    def start(self) -> _common_pb2.DescribeStart:
+        """Then, once."""
+
+    @_builtins.property
+    def token(self) -> _common_pb2.DescribeToken:
+        """Some text."""
+
+    @_builtins.property
+    def citation(self) -> _common_pb2.Citation:
+        """A sentence is complete."""
+
+    @_builtins.property
+    def ranking(self) -> Global___DescribeRanking:
+        """After the text, unless it was declined."""
+
+    @_builtins.property
+    def end(self) -> _common_pb2.DescribeEnd:
+        """Last, once."""
+
+    def __init__(
+        self,
+        *,
+        retrieval: _common_pb2.SearchReply | None = ...,
+        start: _common_pb2.DescribeStart | None = ...,
+        token: _common_pb2.DescribeToken | None = ...,
+        citation: _common_pb2.Citation | None = ...,
+        ranking: Global___DescribeRanking | None = ...,
+        end: _common_pb2.DescribeEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "end", b"end", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "start", b"start", "token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "end", b"end", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "start", b"start", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["retrieval", "start", "token", "citation", "ranking", "end"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___DescribeResponse: _TypeAlias = DescribeResponse  # noqa: Y015
+
+@_typing.final
+class DescribeRanking(_message.Message):
+    """Both rankings of a description. The first is the query's and stays the
+    order of results; the second is that of the text.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    best: _builtins.str
+    """The record that fits both best: reciprocal rank fusion of the two, k=60."""
+    sentences: _builtins.int
+    """Sentences of the description that were encoded, at most 16."""
+    truncated: _builtins.bool
+    """True where a sentence was longer than the model's context, or there were
+    more than 16.
+    """
+    @_builtins.property
+    def first(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids by the query, best first."""
+
+    @_builtins.property
+    def second(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Result]:
+        """Ids by the description, best first, found anew in the whole collection."""
+
+    def __init__(
+        self,
+        *,
+        first: _abc.Iterable[_builtins.str] | None = ...,
+        second: _abc.Iterable[_common_pb2.Result] | None = ...,
+        best: _builtins.str = ...,
+        sentences: _builtins.int = ...,
+        truncated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "first", b"first", "second", b"second", "sentences", b"sentences", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeRanking: _TypeAlias = DescribeRanking  # noqa: Y015

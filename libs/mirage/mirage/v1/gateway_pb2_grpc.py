@@ -131,6 +131,11 @@ class MirageServiceStub:
                 request_serializer=mirage_dot_v1_dot_gateway__pb2.DeleteCollectionRequest.SerializeToString,
                 response_deserializer=mirage_dot_v1_dot_gateway__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
+        self.Describe = channel.unary_stream(
+                '/mirage.v1.MirageService/Describe',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.DescribeRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.DescribeResponse.FromString,
+                _registered_method=True)
         self.ListCommonQueries = channel.unary_unary(
                 '/mirage.v1.MirageService/ListCommonQueries',
                 request_serializer=mirage_dot_v1_dot_gateway__pb2.ListCommonQueriesRequest.SerializeToString,
@@ -281,6 +286,14 @@ class MirageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Describe(self, request, context):
+        """Explains what a query finds: retrieval, text, citations, and a second
+        retrieval with the text. Cancelling the call stops the model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCommonQueries(self, request, context):
         """The operator's list of queries that are answered from a cache.
         """
@@ -385,6 +398,11 @@ def add_MirageServiceServicer_to_server(servicer, server):
                     servicer.DeleteCollection,
                     request_deserializer=mirage_dot_v1_dot_gateway__pb2.DeleteCollectionRequest.FromString,
                     response_serializer=mirage_dot_v1_dot_gateway__pb2.DeleteCollectionResponse.SerializeToString,
+            ),
+            'Describe': grpc.unary_stream_rpc_method_handler(
+                    servicer.Describe,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.DescribeRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.DescribeResponse.SerializeToString,
             ),
             'ListCommonQueries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCommonQueries,
@@ -907,6 +925,33 @@ class MirageService:
             '/mirage.v1.MirageService/DeleteCollection',
             mirage_dot_v1_dot_gateway__pb2.DeleteCollectionRequest.SerializeToString,
             mirage_dot_v1_dot_gateway__pb2.DeleteCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Describe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mirage.v1.MirageService/Describe',
+            mirage_dot_v1_dot_gateway__pb2.DescribeRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.DescribeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -85,6 +85,10 @@ class MirageServiceStub:
     """Removes a collection that is not the active one. Needs an
     API key where the server has any.
     """
+    Describe: _grpc.UnaryStreamMultiCallable[_gateway_pb2.DescribeRequest, _gateway_pb2.DescribeResponse]
+    """Explains what a query finds: retrieval, text, citations, and a second
+    retrieval with the text. Cancelling the call stops the model.
+    """
     ListCommonQueries: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListCommonQueriesRequest, _gateway_pb2.ListCommonQueriesResponse]
     """The operator's list of queries that are answered from a cache."""
 
@@ -142,6 +146,10 @@ class MirageServiceAsyncStub(MirageServiceStub):
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_gateway_pb2.DeleteCollectionRequest, _gateway_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Removes a collection that is not the active one. Needs an
     API key where the server has any.
+    """
+    Describe: _aio.UnaryStreamMultiCallable[_gateway_pb2.DescribeRequest, _gateway_pb2.DescribeResponse]  # type: ignore[assignment]
+    """Explains what a query finds: retrieval, text, citations, and a second
+    retrieval with the text. Cancelling the call stops the model.
     """
     ListCommonQueries: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListCommonQueriesRequest, _gateway_pb2.ListCommonQueriesResponse]  # type: ignore[assignment]
     """The operator's list of queries that are answered from a cache."""
@@ -311,6 +319,16 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_gateway_pb2.DeleteCollectionResponse, _abc.Awaitable[_gateway_pb2.DeleteCollectionResponse]]:
         """Removes a collection that is not the active one. Needs an
         API key where the server has any.
+        """
+
+    @_abc_1.abstractmethod
+    def Describe(
+        self,
+        request: _gateway_pb2.DescribeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.DescribeResponse], _abc.AsyncIterator[_gateway_pb2.DescribeResponse]]:
+        """Explains what a query finds: retrieval, text, citations, and a second
+        retrieval with the text. Cancelling the call stops the model.
         """
 
     @_abc_1.abstractmethod
