@@ -1,0 +1,74 @@
+"""An answer without a model: sentences taken out of the captions, each with where it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mirage_core.sentences import split_sentences
+
+SENTENCES_MAX = 6
+_A_CAPTION = 2
+_CHARS_MAX = 400
+_WORD = re.compile(r"\w+")
+_BLANKS = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class ExtractCitation:
+    """The `sentence`-th sentence (from 0) is text[start:end] (Unicode code points) and stands in the captions `ids`."""
+
+    sentence: int
+    start: int
+    end: int
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The answer; empty without captions."""
+
+    text: str
+    citations: tuple[ExtractCitation, ...]
+
+
+def extract(captions: Sequence[tuple[str, str]], *, query: str = "") -> Extract:
+    """At most `SENTENCES_MAX` sentences of the captions, given as (id, text), best caption first.
+
+    Of each caption the first sentence and the one that shares most words with the query; of a very long sentence the
+    beginning. What several captions say word for word is said once. Nothing is written that stands in no caption but the
+    final full stop.
+    """
+    chosen: dict[str, list[str]] = {}
+    for record, caption in captions:
+        for sentence in _best(caption, query):
+            ids = chosen.setdefault(sentence, [])
+            if record not in ids:
+                ids.append(record)
+    citations: list[ExtractCitation] = []
+    text = ""
+    for number, (sentence, ids) in enumerate(list(chosen.items())[:SENTENCES_MAX]):
+        text += " " if text else ""
+        citations.append(ExtractCitation(number, len(text), len(text) + len(sentence), tuple(ids)))
+        text += sentence
+    return Extract(text, tuple(citations))
+
+
+def _best(caption: str, query: str) -> list[str]:
+    line = _BLANKS.sub(" ", "".join(c if c.isprintable() or c.isspace() else " " for c in caption)).strip()
+    sentences = [sentence.text for sentence in split_sentences(line)]
+    asked = set(_WORD.findall(query.lower()))
+    shared = [len(asked & set(_WORD.findall(sentence.lower()))) for sentence in sentences]
+    order = sorted(range(1, len(sentences)), key=lambda i: -shared[i])[: _A_CAPTION - 1]
+    return [_finished(sentences[i]) for i in sorted({0, *(i for i in order if shared[i])} if sentences else ())]
+
+
+def _finished(sentence: str) -> str:
+    if len(sentence) > _CHARS_MAX:
+        return (
+            sentence[:_CHARS_MAX].rpartition(" ")[0].rstrip(",;: ") + " …"
+            if " " in sentence[:_CHARS_MAX]
+            else (sentence[:_CHARS_MAX] + "…")
+        )
+    return sentence if sentence[-1] in ".!?…" else sentence + "."
