@@ -12,7 +12,6 @@ _ABBREVIATED = """approx al art ca cf dr eg e.g etc fig figs gen i.e ie inc incl
 spp st viz vol vs"""
 _ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 _BEFORE_NUMBERS = ("no", "nos", "p")
-)
 
 
 @dataclass(frozen=True)
