@@ -35,6 +35,7 @@ class Code(StrEnum):
     K_OUT_OF_RANGE = "K_OUT_OF_RANGE"
     TOO_MANY_TERMS = "TOO_MANY_TERMS"
     TOO_MANY_ITEMS = "TOO_MANY_ITEMS"
+    OPTION_OUT_OF_RANGE = "OPTION_OUT_OF_RANGE"
     WEIGHT_NOT_FINITE = "WEIGHT_NOT_FINITE"
     WEIGHTS_ALL_ZERO = "WEIGHTS_ALL_ZERO"
     QUERY_CANCELS_OUT = "QUERY_CANCELS_OUT"
@@ -113,6 +114,9 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.TOO_MANY_ITEMS: Entry(
         _BAD, 422, "Too many items", "{field} may hold {min} to {max} items; {given} were sent."
+    ),
+    Code.OPTION_OUT_OF_RANGE: Entry(
+        _BAD, 422, "Option out of range", "{field} must be {range}; {given} was asked for."
     ),
     Code.WEIGHT_NOT_FINITE: Entry(_BAD, 422, "Weight not finite", "A weight must be a finite number."),
     Code.WEIGHTS_ALL_ZERO: Entry(

@@ -1427,6 +1427,7 @@ class DescribeStart(_message.Message):
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SHORTENED_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """Tokens of the prompt."""
     cached_tokens: _builtins.int
@@ -1435,6 +1436,10 @@ class DescribeStart(_message.Message):
     """The seed in use; zero at temperature 0."""
     fingerprint: _builtins.str
     """Fingerprint of the bundle."""
+    shortened: _builtins.bool
+    """True where even the first caption alone did not fit, and was cut at the
+    end of a sentence or word.
+    """
     @_builtins.property
     def used_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the captions that are in the prompt, best first."""
@@ -1452,10 +1457,11 @@ class DescribeStart(_message.Message):
         cached_tokens: _builtins.int = ...,
         seed: _builtins.int = ...,
         fingerprint: _builtins.str = ...,
+        shortened: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "dropped_ids", b"dropped_ids", "fingerprint", b"fingerprint", "prompt_tokens", b"prompt_tokens", "seed", b"seed", "used_ids", b"used_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "dropped_ids", b"dropped_ids", "fingerprint", b"fingerprint", "prompt_tokens", b"prompt_tokens", "seed", b"seed", "shortened", b"shortened", "used_ids", b"used_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1536,6 +1542,7 @@ class DescribeEnd(_message.Message):
     FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
+    CITATIONS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """All of it; empty where it was declined."""
     source: Global___DescriptionSource.ValueType
@@ -1547,10 +1554,19 @@ class DescribeEnd(_message.Message):
     first_token_ms: _builtins.float
     """Until the first token, in milliseconds, waiting for a turn included."""
     notice: _builtins.str
-    """For people: why it was declined, or why it is extractive; else empty."""
+    """For people: why it was declined, why it is extractive, or that sources
+    were matched by words alone; else empty.
+    """
     @_builtins.property
     def timings(self) -> Global___Timings:
         """Time spent."""
+
+    @_builtins.property
+    def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
+        """The citations of `text`, one a sentence. Where an extractive answer took
+        the place of what the model wrote, `text` and these replace all that was
+        sent before.
+        """
 
     def __init__(
         self,
@@ -1562,10 +1578,11 @@ class DescribeEnd(_message.Message):
         first_token_ms: _builtins.float = ...,
         timings: Global___Timings | None = ...,
         notice: _builtins.str = ...,
+        citations: _abc.Iterable[Global___Citation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "first_token_ms", b"first_token_ms", "notice", b"notice", "source", b"source", "text", b"text", "timings", b"timings", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "finish", b"finish", "first_token_ms", b"first_token_ms", "notice", b"notice", "source", b"source", "text", b"text", "timings", b"timings", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
