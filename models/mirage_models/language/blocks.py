@@ -1,0 +1,94 @@
+"""Weights in blocks: int4 and int8 with one scale for 32 neighbours, as ONNX Runtime's MatMulNBits holds them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+    Bytes = npt.NDArray[np.uint8]
+
+Bits: TypeAlias = Literal[4, 8]
+BLOCK = 32
+# Of these shares of the scale that just holds the largest value, the one with the least squared error is taken, block by
+# block: cutting off one large value can be better than coarse steps for the 31 others.
+_SHARES = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 1.05)
+_ROWS_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A matrix [N, K] in blocks along K: uint8 [N, K / 32, 16 or 32], and float32 scales [N * K / 32]."""
+
+    values: Bytes
+    scales: Floats
+
+    def dequantised(self, bits: Bits, columns: int) -> Floats:
+        """The matrix [N, columns] that a kernel multiplies with."""
+        blocks = self.values
+        if bits == 4:
+            blocks = np.stack((blocks & 15, blocks >> 4), axis=-1).reshape(*blocks.shape[:2], BLOCK)
+        centred = blocks.astype(np.float32) - (8 if bits == 4 else 128)
+        scaled = centred * self.scales.reshape(*blocks.shape[:2], 1)
+        result: Floats = scaled.reshape(len(scaled), -1)[:, :columns]
+        return result
+
+
+def quantise(weights: Floats, bits: Bits, *, threads: int = 2) -> Blocks:
+    """Blocks of a float32 matrix [N, K], symmetric about zero; the same bytes for any number of threads.
+
+    Where K is no multiple of 32 the last block is filled with zeros.
+    """
+    rows, columns = weights.shape
+    count = -(-columns // BLOCK)
+    values = np.empty((rows, count, BLOCK // 2 if bits == 4 else BLOCK), np.uint8)
+    scales = np.empty((rows, count), np.float32)
+    step = max(1, _ROWS_BYTES // (4 * columns))
+
+    def work(first: int) -> None:
+        part = weights[first : first + step]
+        if columns % BLOCK:
+            part = np.pad(part, ((0, 0), (0, count * BLOCK - columns)))
+        blocks = np.ascontiguousarray(part, np.float32).reshape(len(part), count, BLOCK)
+        quantised, scale = (_four if bits == 4 else _eight)(blocks)
+        values[first : first + step] = quantised
+        scales[first : first + step] = scale
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(0, rows, step)))
+    return Blocks(values, scales.reshape(-1))
+
+
+def _four(blocks: Floats) -> tuple[Bytes, Floats]:
+    # The value of largest magnitude goes to -8, the one end that has a step more (as in llama.cpp's Q4_0).
+    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
+    full = largest / np.float32(-8)
+    best = np.full(blocks.shape[:2], -np.inf, np.float32)
+    values, scales = np.zeros(blocks.shape, np.int8), np.zeros(blocks.shape[:2], np.float32)
+    for share in _SHARES:
+        scale = full * np.float32(share)
+        steps = blocks * np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
+        np.rint(steps, out=steps)
+        np.clip(steps, -8, 7, out=steps)
+        # For given steps the least squares scale is <w, q> / <q, q>, and the error |w|^2 - <w, q>^2 / <q, q>.
+        product = np.einsum("rbk,rbk->rb", blocks, steps)
+        square = np.einsum("rbk,rbk->rb", steps, steps)
+        gain = np.divide(product * product, square, out=np.zeros_like(square), where=square > 0)
+        better = gain > best
+        best = np.where(better, gain, best)
+        scales = np.where(better, np.divide(product, square, out=np.zeros_like(square), where=square > 0), scales)
+        np.copyto(values, steps.astype(np.int8), where=better[..., None])
+    unsigned = (values + np.int8(8)).astype(np.uint8)
+    return unsigned[..., 0::2] | (unsigned[..., 1::2] << 4), scales
+
+
+def _eight(blocks: Floats) -> tuple[Bytes, Floats]:
+    scale = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
+    steps = blocks * np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
+    return (np.rint(steps) + 128).astype(np.uint8), scale[..., 0]

@@ -1,0 +1,87 @@
+"""Continuing a text, token by token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mirage_llm.engines.base import CancelledError, ContextFullError
+from mirage_llm.sampling import Sampler, Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from mirage_llm.engines.base import Cancelled, Decoder, Prefix, TextSession
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """How to continue: at most `max_tokens`, up to one of `end_ids` (which is not given out)."""
+
+    max_tokens: int
+    end_ids: Collection[int]
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+def generate(
+    session: TextSession,
+    ids: Sequence[int],
+    continuation: Continuation,
+    *,
+    cancelled: Cancelled | None = None,
+) -> Iterator[int]:
+    """The tokens that follow the session's text and `ids`.
+
+    Ends at an end token, after `max_tokens` or where the context is full. `cancelled` is asked before each token, and
+    CancelledError raised. Raises ContextFullError where `ids` leave no room for one token, and MODEL_FAILED.
+    """
+    sampler = Sampler(continuation.sampling)
+    logits = session.prefill(ids, cancelled=cancelled)
+    for number in range(continuation.max_tokens):
+        if cancelled is not None and cancelled():
+            raise CancelledError
+        token = sampler.pick(logits)
+        if token in continuation.end_ids:
+            return
+        yield token
+        if number + 1 < continuation.max_tokens:
+            try:
+                logits = session.step(token)
+            except ContextFullError:
+                return
+
+
+class PrefixCache:
+    """The cache of the one prefix that texts usually begin with, computed once."""
+
+    def __init__(self, decoder: Decoder, ids: Sequence[int]) -> None:
+        self._decoder = decoder
+        self._prefix: Prefix | None = None
+        if ids:
+            session = decoder.open(capacity=len(ids))
+            session.prefill(ids)
+            self._prefix = session.keep()
+
+    def begin(self, ids: Sequence[int], *, capacity: int | None = None) -> tuple[TextSession, list[int]]:
+        """A session for a text of `ids`, and those of them that are still to be run: at least the last.
+
+        Where the text does not begin with the whole prefix, what they share is reused.
+        """
+        prefix = self._prefix
+        if prefix is None or not ids:
+            return self._decoder.open(capacity=capacity), list(ids)
+        shared = _shared(prefix.ids, ids[:-1])
+        if shared == 0:
+            return self._decoder.open(capacity=capacity), list(ids)
+        session = self._decoder.open(prefix=prefix, capacity=capacity)
+        session.rewind(shared)
+        return session, list(ids[shared:])
+
+
+def _shared(left: Sequence[int], right: Sequence[int]) -> int:
+    count = 0
+    for one, other in zip(left, right, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
