@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mirage_core.errors import catalogue_table
 from mirage_core.settings import ServiceSettings, settings_table
+from mirage_models.presets import presets_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {
@@ -34,7 +35,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail where a table is stale")
     check: bool = parser.parse_args().check
-    tables: dict[str, tuple[str, Callable[[], str]]] = {"docs/errors.md": ("catalogue", catalogue_table)}
+    tables: dict[str, tuple[str, Callable[[], str]]] = {
+        "docs/errors.md": ("catalogue", catalogue_table),
+        "docs/models.md": ("presets", presets_table),
+    }
     tables |= {readme: ("settings", settings_of(path)) for readme, path in SETTINGS.items()}
     stale = [name for name, (mark, render) in tables.items() if not update(ROOT / name, mark, render(), check=check)]
     for name in stale:

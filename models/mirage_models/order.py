@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirage_core.bundles import MANIFEST_FILE
+from mirage_core.bundles import MANIFEST_FILE, TASKS
 from mirage_core.cpus import available_cpus
 from mirage_models.hub import fetch, is_hub_id
 from mirage_models.paths import bundles_folder
@@ -143,13 +143,21 @@ def discard(out: Path) -> bool:
     return there
 
 
-def _tasks() -> tuple[Task, ...]:
+def _load_task(name: TaskName) -> Task:
     # Imported late: each brings torch and its libraries, which takes seconds.
-    from mirage_models.diffusion.task import DiffusionTask
-    from mirage_models.encoders.task import EncoderTask
-    from mirage_models.language.task import LanguageTask
+    match name:
+        case "encode":
+            from mirage_models.encoders.task import EncoderTask
 
-    return (DiffusionTask(), EncoderTask(), LanguageTask())
+            return EncoderTask()
+        case "describe":
+            from mirage_models.language.task import LanguageTask
+
+            return LanguageTask()
+        case "generate":
+            from mirage_models.diffusion.task import DiffusionTask
+
+            return DiffusionTask()
 
 
 def _find(order: Order) -> _Source:
@@ -214,10 +222,12 @@ def _extra(role: str, place: str, order: Order, preset: Preset | None) -> Path:
 
 
 def _task(source: _Source, wanted: TaskName | None) -> Task:
-    tasks = _tasks()
     wanted = wanted or (source.preset.task if source.preset else None)
+    if wanted is not None:
+        return _load_task(wanted)
+    tasks = tuple(map(_load_task, TASKS))
     for task in tasks:
-        if task.name == wanted or (wanted is None and task.recognises(source.folder)):
+        if task.recognises(source.folder):
             return task
     found = sorted(path.name for path in source.folder.iterdir() if not path.name.startswith("."))
     if not found:

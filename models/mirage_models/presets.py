@@ -43,6 +43,23 @@ def load_presets() -> Mapping[str, Preset]:
     return {name: Preset.model_validate(content) for name, content in tomllib.loads(text).items()}
 
 
+def presets_table() -> str:
+    """The presets as a Markdown table."""
+    rows = [
+        "| preset | task | weights | licence | variants | memory to build | disk to build |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, preset in load_presets().items():
+        weights = f"`{preset.repository}`" if preset.repository else "in the repository"
+        weights += "".join(f", {role} `{extra.repository}`" for role, extra in preset.extras.items())
+        variants = ", ".join(preset.variants)
+        rows.append(
+            f"| `{name}` | {preset.task} | {weights} | {preset.licence} | {variants} "
+            f"| {preset.memory_gib:g} GiB | {preset.disk_gib:g} GiB |"
+        )
+    return "\n".join(rows) + "\n"
+
+
 CHECKPOINT_FILES = (
     "*.json",
     "*.safetensors",
