@@ -127,7 +127,7 @@ class Client:
         return Fields(reply, "reply").integer_or("deleted") > 0
 
     def flag(self, record_id: str, reason: str, *, comment: str = "") -> Flag:
-        """Marks a record: "wrong-caption", "wrong-image", "licence", "privacy" or "other"."""
+        """Marks a record: "wrong-caption", "wrong-image", "licence", "privacy", "description" or "other"."""
         body = {"reason": reason, "comment": comment}
         return Flag.parse(self._transport.json("POST", f"/v1/records/{segment(record_id)}/flags", body=body))
 

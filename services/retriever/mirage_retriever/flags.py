@@ -11,7 +11,7 @@ from pathlib import Path
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 
-REASONS = ("wrong-caption", "wrong-image", "licence", "privacy", "other")
+REASONS = ("wrong-caption", "wrong-image", "licence", "privacy", "description", "other")
 # Enough for people; too few for a flood to fill the disk.
 _PER_RECORD = 100
 _ALL = 100_000

@@ -7,7 +7,7 @@ import click
 from mirage.cli.options import open_client, server_options
 from mirage.cli.output import note, print_json, print_table
 
-REASONS = ("wrong-caption", "wrong-image", "licence", "privacy", "other")
+REASONS = ("wrong-caption", "wrong-image", "licence", "privacy", "description", "other")
 
 
 @click.group("flags", context_settings={"help_option_names": ["-h", "--help"]})

@@ -1074,7 +1074,10 @@ class Flag(_message.Message):
     record_id: _builtins.str
     """The record concerned."""
     reason: _builtins.str
-    """"wrong-caption", "wrong-image", "licence", "privacy" or "other"."""
+    """"wrong-caption", "wrong-image", "licence", "privacy", "description" (a
+    sentence that a description says the record supports; the comment holds
+    it) or "other".
+    """
     comment: _builtins.str
     """Free text, at most 1,000 characters."""
     create_time: _builtins.str

@@ -1167,7 +1167,7 @@ class DescribeResponse(_message.Message):
 
     @_builtins.property
     def end(self) -> _common_pb2.DescribeEnd:
-        """Last, once."""
+        """Last, once. Its text and citations replace all that came before."""
 
     def __init__(
         self,
@@ -1212,11 +1212,13 @@ class DescribeRanking(_message.Message):
     """
     @_builtins.property
     def first(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids by the query, best first."""
+        """Ids by the query, best first, at most 10."""
 
     @_builtins.property
     def second(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Result]:
-        """Ids by the description, best first, found anew in the whole collection."""
+        """By the description, best first, at most 10: found anew in all records
+        that pass the query's filter.
+        """
 
     def __init__(
         self,

@@ -164,7 +164,7 @@ class CompareBody(_Asked):
 class FlagBody(Body):
     """A reader's mark that something is wrong with a record."""
 
-    reason: str = Field(description="wrong-caption, wrong-image, licence, privacy or other.")
+    reason: str = Field(description="wrong-caption, wrong-image, licence, privacy, description or other.")
     comment: str = Field("", description=f"Free text, at most {limits.COMMENT_CHARS} characters.")
 
 
