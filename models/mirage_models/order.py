@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirage_core.bundles import MANIFEST_FILE, TASKS
+from mirage_core.bundles import MANIFEST_FILE
 from mirage_core.cpus import available_cpus
 from mirage_models.hub import fetch, is_hub_id
 from mirage_models.paths import bundles_folder
@@ -50,6 +50,18 @@ _LIBRARIES = (
     "torch",
     "transformers",
 )
+
+# The file by which a checkpoint's kind is known; the last is the most common name.
+_MARKS: Mapping[TaskName, str] = {
+    "generate": "model_index.json",
+    "encode": "open_clip_config.json",
+    "describe": "config.json",
+}
+_KINDS: Mapping[TaskName, str] = {
+    "generate": "an image generator in diffusers' layout",
+    "encode": "a CLIP in open_clip's layout",
+    "describe": "a GPT-NeoX language model in transformers' layout",
+}
 
 
 @dataclass(frozen=True)
@@ -225,16 +237,15 @@ def _task(source: _Source, wanted: TaskName | None) -> Task:
     wanted = wanted or (source.preset.task if source.preset else None)
     if wanted is not None:
         return _load_task(wanted)
-    tasks = tuple(map(_load_task, TASKS))
-    for task in tasks:
-        if task.recognises(source.folder):
-            return task
+    for name, file in _MARKS.items():
+        if (source.folder / file).is_file():
+            return _load_task(name)
     found = sorted(path.name for path in source.folder.iterdir() if not path.name.startswith("."))
     if not found:
         raise CheckpointError(f"{source.folder} is empty")
-    known = "; ".join(f"to {task.name}: {task.knows}" for task in tasks)
     listed = ", ".join(found[:12]) + (" ..." if len(found) > 12 else "")
-    raise UnknownArchitectureError(f"{source.folder} holds {listed}, which is no checkpoint that is known ({known})")
+    known = "; ".join(f"{file} ({_KINDS[name]})" for name, file in _MARKS.items())
+    raise UnknownArchitectureError(f"{source.folder} holds {listed}, none of which says what it is: {known}")
 
 
 def _slug(text: str) -> str:

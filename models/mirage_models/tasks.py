@@ -76,10 +76,6 @@ class Task(Protocol):
         """The checkpoints it can build, in a few words for a message."""
         ...
 
-    def recognises(self, source: Path) -> bool:
-        """True where the folder holds a checkpoint of this task, whole or not."""
-        ...
-
     def build(self, request: BuildRequest, workspace: Workspace) -> Manifest:
         """Write the bundle's files, but for the manifest, into `workspace.folder`.
 
