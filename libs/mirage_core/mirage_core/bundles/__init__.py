@@ -25,7 +25,15 @@ from mirage_core.bundles.files import (
     sha256_of,
     verify_files,
 )
-from mirage_core.bundles.generator import GeneratorManifest
+from mirage_core.bundles.generator import (
+    TINY_DECODER,
+    GeneratorManifest,
+    GeneratorParity,
+    GeneratorVariant,
+    LcmSchedule,
+    PromptInput,
+    Range,
+)
 from mirage_core.bundles.language import LanguageManifest
 from mirage_core.bundles.manifest import BundleFile, Manifest, Task, Variant
 
@@ -33,15 +41,21 @@ __all__ = [
     "MANIFEST_FILE",
     "SCHEMA_VERSION",
     "TASKS",
+    "TINY_DECODER",
     "BundleFile",
     "EncoderManifest",
     "EncoderVariant",
     "GeneratorManifest",
+    "GeneratorParity",
+    "GeneratorVariant",
     "ImageInput",
     "LanguageManifest",
+    "LcmSchedule",
     "Manifest",
     "MatchThresholds",
     "Parity",
+    "PromptInput",
+    "Range",
     "Task",
     "TextInput",
     "Thresholds",

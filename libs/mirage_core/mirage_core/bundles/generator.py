@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from mirage_core.bundles.manifest import Frozen, Manifest, RelativePath, ShortText, TokenId, Variant
 
 ROLES = frozenset({"text", "unet", "decoder"})
+TINY_DECODER = "tiny_decoder"
 
 Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
 
@@ -25,13 +26,17 @@ class GeneratorParity(Frozen):
 
 
 class GeneratorVariant(Variant):
-    """Text tower, UNet and decoder at one precision; further roles are decoders to choose from."""
+    """Text tower, UNet and decoder at one precision, and perhaps a tiny decoder: several times faster, less exact.
+
+    `reduced_precision` lets an engine compute in bfloat16 what is not quantised; parity was measured that way.
+    """
 
     parity: GeneratorParity
+    reduced_precision: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if not set(self.files) >= ROLES or set(self.quantisation) != set(self.files):
+        if set(self.files) - {TINY_DECODER} != ROLES or set(self.quantisation) != set(self.files):
             raise ValueError("a generator needs a text tower, a UNet and a decoder, each fully described")
         return self
 
@@ -61,7 +66,10 @@ class Range(Frozen):
 
 
 class LcmSchedule(Frozen):
-    """The latent consistency scheduler's constants, named as in diffusers' `LCMScheduler`."""
+    """The latent consistency scheduler's constants, as in diffusers' `LCMScheduler`.
+
+    `clip_range` bounds the predicted clean latents where the model was trained so; None: they are not bounded.
+    """
 
     train_timesteps: int = Field(ge=2, le=10_000)
     original_steps: int = Field(ge=1, le=1000)
@@ -69,16 +77,17 @@ class LcmSchedule(Frozen):
     beta_end: float = Field(gt=0, lt=1)
     beta_schedule: Literal["linear", "scaled_linear"]
     prediction: Literal["epsilon", "v_prediction", "sample"]
-    set_alpha_to_one: bool
     timestep_scaling: float = Field(gt=0, le=1000)
+    clip_range: float | None = Field(None, gt=0, le=1000)
 
 
 class GeneratorManifest(Manifest):
     """A latent consistency model: text tower, UNet and decoder, which make an image of a prompt in a few steps.
 
-    `guidance_input` tells whether guidance enters the UNet as an embedding (a native LCM) or by running it on an empty or
-    negative prompt too (LCM-LoRA). Sides are in pixels, multiples of `latent_scale`. `preview` maps the channels of a
-    latent to RGB (rows: latent channels, then a bias), for a picture of an unfinished image.
+    `guidance_input` tells whether guidance enters the UNet as an embedding of `guidance_dimension` numbers (a native LCM)
+    or by running it on an empty or negative prompt too (LCM-LoRA). Sides are in pixels; a latent stands for a square of
+    `latent_scale` pixels. `preview` maps the channels of a latent to RGB in 0..1 (rows: latent channels, then a bias), for
+    a picture of an unfinished image. `safety_checker` says whether the checkpoint has one; none is ever built in.
     """
 
     task: Literal["generate"]
@@ -86,6 +95,7 @@ class GeneratorManifest(Manifest):
     prompt: PromptInput
     schedule: LcmSchedule
     guidance_input: Literal["embedding", "unconditional"]
+    guidance_dimension: int = Field(0, ge=0, le=4096)
     guidance: Range
     steps: Range
     side: Range
@@ -93,6 +103,14 @@ class GeneratorManifest(Manifest):
     latent_scale: int = Field(ge=1, le=64)
     preview: tuple[tuple[float, float, float], ...] = ()
     safety_checker: ShortText
+
+    @model_validator(mode="after")
+    def _guided(self) -> Self:
+        if (self.guidance_input == "embedding") != (self.guidance_dimension >= 4):
+            raise ValueError("guidance_dimension belongs to guidance as an embedding")
+        if self.preview and len(self.preview) != self.latent_channels + 1:
+            raise ValueError("preview needs a row for each latent channel and one more")
+        return self
 
     def named_paths(self) -> set[str]:
         """As in Manifest, and the tokenizer."""
@@ -104,5 +122,5 @@ class GeneratorManifest(Manifest):
 
     def numbers(self) -> Mapping[str, Any]:
         """As in Manifest, and tokenisation, schedule and how guidance works."""
-        shape = ("prompt", "schedule", "guidance_input", "latent_channels", "latent_scale")
+        shape = ("prompt", "schedule", "guidance_input", "guidance_dimension", "latent_channels", "latent_scale")
         return {**super().numbers(), **self.model_dump(mode="json", include=set(shape))}

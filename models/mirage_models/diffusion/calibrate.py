@@ -1,0 +1,86 @@
+"""The ranges of activations, taken from images that the model itself makes in float32."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirage_generator.model import IMAGE, LATENTS, PREDICTION
+from mirage_generator.noise import SeededNoise
+from mirage_generator.pipeline import ImageRequest, StepDone, make_image
+from mirage_models.diffusion.quantise import Span, SpanRecorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from mirage_core.bundles import Range
+    from mirage_generator.model import GeneratorModel
+
+    Floats = npt.NDArray[np.float32]
+
+_SEED = 10_000
+"""Calibration's noise is not parity's, whose seeds are 0, 1, 2 ..."""
+
+
+class _Skipped:
+    """Stands for the decoder where only latents are wanted."""
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        return np.zeros((1, 3, 8, 8), dtype=np.float32)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def calibrate_unet(
+    files: Mapping[str, Path],
+    names: Collection[str],
+    load: Callable[[Mapping[str, Path]], GeneratorModel],
+    *,
+    prompts: Sequence[str],
+    ranges: Mapping[str, Range],
+    threads: int,
+) -> tuple[dict[str, Span], Floats]:
+    """The spans of the named activations, and finished latents float32[prompts, channels, h, w]."""
+    recorder = SpanRecorder(files["unet"], names, output=PREDICTION, threads=threads)
+    model = load({"text": files["text"]})
+    model = replace(model, sessions={**model.sessions, "unet": recorder, "decoder": _Skipped()})
+    side = int(ranges["side"].default)
+    finished: list[Floats] = []
+    try:
+        for number, prompt in enumerate(prompts):
+            steps: list[StepDone] = []
+            request = ImageRequest(prompt, int(ranges["steps"].default), ranges["guidance"].default, 0, side, side)
+            make_image(model, request, noise=SeededNoise(_SEED + number), on_step=steps.append)
+            finished.append(steps[-1].latents[0])
+    finally:
+        model.close()
+    return recorder.spans, np.stack(finished)
+
+
+def calibrate_decoder(
+    path: Path, names: Collection[str], latents: Floats, *, threads: int
+) -> tuple[dict[str, Span], list[list[float]]]:
+    """The spans of the named activations over these latents, and the map from a latent to the colour of its square.
+
+    The map has a row of RGB for each channel and one more for the bias, by least squares.
+    """
+    recorder = SpanRecorder(path, names, output=IMAGE, threads=threads)
+    rows, colours = [], []
+    try:
+        for each in latents:
+            image = recorder.run({LATENTS: each[None]})[0]
+            height, width = each.shape[1:]
+            scale = image.shape[1] // height
+            squares = image.reshape(3, height, scale, width, scale).mean(axis=(2, 4))
+            rows.append(np.concatenate([each.reshape(len(each), -1), np.ones((1, height * width))]).T)
+            colours.append(squares.reshape(3, -1).T)
+    finally:
+        recorder.close()
+    fitted = np.linalg.lstsq(np.concatenate(rows), np.concatenate(colours), rcond=None)[0]
+    return recorder.spans, [[round(float(value), 5) for value in row] for row in fitted]

@@ -1,0 +1,358 @@
+"""From a Stable Diffusion 1.x folder to a bundle: run the original, export, calibrate, quantise, compare."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mirage_core.bundles import TINY_DECODER, GeneratorManifest, GeneratorParity, GeneratorVariant, PromptInput
+from mirage_generator.engines.base import EngineOptions
+from mirage_generator.model import GeneratorModel, load_sessions
+from mirage_generator.tokenizer import PromptTokenizer
+from mirage_models.diffusion.calibrate import calibrate_decoder, calibrate_unet
+from mirage_models.diffusion.checkpoint import (
+    INDEX_FILE,
+    load_text,
+    load_tiny,
+    load_unet,
+    load_vae,
+    read_checkpoint,
+)
+from mirage_models.diffusion.compare import compare, decoded_ssim, least
+from mirage_models.diffusion.description import describe_files, draft_manifest, make_manifest, ranges
+from mirage_models.diffusion.export import export_decoder, export_text, export_unet
+from mirage_models.diffusion.network_file import data_path, read_network
+from mirage_models.diffusion.original import Original, decode_tiny
+from mirage_models.diffusion.prompts import read_prompts
+from mirage_models.diffusion.quantise import RECIPES, Span, layers, network_files, quantise
+from mirage_models.diffusion.references import REFERENCE_FILE, load_references, save_references
+from mirage_models.diffusion.tokenizer import write_tokenizer
+from mirage_models.tasks import UNSHOWN, BuildError, ParityError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mirage_core.bundles import Task as TaskName
+    from mirage_generator.engines.selection import EngineKind
+    from mirage_models.diffusion.checkpoint import Checkpoint
+    from mirage_models.tasks import BuildRequest
+    from mirage_models.workspace import Workspace
+
+VARIANTS = ("int8", "fp32")
+FP32_LATENTS, FP32_SSIM = 0.9999, 0.99
+INT8_LATENTS, INT8_SSIM = 0.95, 0.80
+INT8_DECODER_SSIM = 0.95
+"""Of the decoder alone, on the original's latents."""
+_DEFAULTS: Mapping[str, Any] = {
+    "unet_recipes": ("full", "convolutions"),
+    "decoder_recipes": ("full", "float32"),
+    "calibration_prompts": 4,
+    "parity_prompts": 2,
+}
+_KNOWN_OPTIONS = frozenset({*_DEFAULTS, "steps", "guidance", "side"})
+_FLOAT32 = "float32"
+_TINY_IMAGES = "tiny.npy"
+
+
+class DiffusionTask:
+    """See Task: Stable Diffusion 1.x with an LCM-LoRA, or a native latent consistency model.
+
+    Extras: "lora" (an LCM-LoRA, fused), "tiny_decoder" (an AutoencoderTiny). Options: `steps`, `guidance` and `side` (defaults
+    of the bundle, at which parity is measured), `unet_recipes` and `decoder_recipes` (in order of preference: the first that
+    reaches its bar is kept), `calibration_prompts`, `parity_prompts`.
+    """
+
+    @property
+    def name(self) -> TaskName:
+        """See Task.name."""
+        return "generate"
+
+    @property
+    def knows(self) -> str:
+        """See Task.knows."""
+        return f"a folder with {INDEX_FILE}: Stable Diffusion 1.x with an LCM-LoRA, or a latent consistency model"
+
+    def recognises(self, source: Path) -> bool:
+        """See Task.recognises."""
+        return (source / INDEX_FILE).is_file()
+
+    def build(self, request: BuildRequest, workspace: Workspace) -> GeneratorManifest:
+        """See Task.build."""
+        return _Build(request, workspace).run()
+
+
+class _Build:
+    """One build: what its stages share, which is only what can be had again from files."""
+
+    def __init__(self, request: BuildRequest, workspace: Workspace) -> None:
+        self.request, self.workspace = request, workspace
+        self.options = {**_DEFAULTS, **request.options}
+        self.variants = request.variants or ("int8",)
+        _check_request(request, self.variants)
+        self.checkpoint: Checkpoint = read_checkpoint(
+            request.source, lora=request.extras.get("lora"), tiny=request.extras.get(TINY_DECODER)
+        )
+        try:
+            self.ranges = ranges(self.checkpoint, request.options)
+        except ValueError as error:
+            raise BuildError(f"steps, guidance or side is outside of what this model can: {error}") from error
+        self.missed: list[str] = []
+
+    def run(self) -> GeneratorManifest:
+        stage, folder = self.workspace.stage, self.workspace.folder
+        self.prompt = PromptInput.model_validate(
+            stage("tokenizer", lambda: write_tokenizer(self.checkpoint, folder).model_dump(mode="json"))
+        )
+        stage("run the original", self._original)
+        stage("export text tower", self._export_text)
+        stage("export unet", self._export_unet)
+        stage("export decoder", self._export_decoders)
+        self.draft = draft_manifest(self.checkpoint, self.request, self.prompt)
+        preview: list[list[float]] = []
+        built: dict[str, GeneratorVariant] = {}
+        # The full precision is measured in any case: an int8 network is made of it.
+        full = stage("compare fp32", lambda: self._measure(self._full_files(), reduced=False))
+        self._gate("fp32", GeneratorParity.model_validate(full), FP32_LATENTS, FP32_SSIM)
+        if self.checkpoint.tiny is not None:
+            self._gate_tiny(stage("compare tiny decoder", self._measure_tiny))
+        if "int8" in self.variants:
+            unet_spans = stage("calibrate unet", self._calibrate_unet)
+            calibrated = stage("calibrate decoder", self._calibrate_decoder)
+            preview = calibrated["preview"]
+            built["int8"] = self._int8(unet_spans, calibrated["spans"])
+        if "fp32" in self.variants:
+            built["fp32"] = self._variant(self._full_files(), {}, GeneratorParity.model_validate(full), reduced=False)
+        return make_manifest(
+            self.checkpoint,
+            self.request,
+            self.prompt,
+            variants={name: built[name] for name in self.variants},
+            files=describe_files(folder),
+            preview=[(row[0], row[1], row[2]) for row in preview],
+            missed=self.missed,
+            remarks=[UNSHOWN] if "int8" in built and self.request.calibration is None else [],
+        )
+
+    # Files
+
+    def _home(self, role: str) -> Path:
+        keep = role in ("text", TINY_DECODER) or "fp32" in self.variants
+        return self.workspace.folder if keep else self.workspace.scratch
+
+    def _full_files(self) -> dict[str, Path]:
+        roles = ["text", "unet", "decoder", *([TINY_DECODER] if self.checkpoint.tiny else [])]
+        files = {}
+        for role in roles:
+            path = self._home(role) / f"{role}.fp32.onnx"
+            kept = self.workspace.folder / path.name  # a decoder that stayed in float32 was moved there
+            files[role] = path if path.is_file() else kept
+        return files
+
+    def _keep(self, path: Path) -> Path:
+        for name in (data_path(path).name, path.name):
+            if (path.parent / name).is_file() and path.parent != self.workspace.folder:
+                (path.parent / name).rename(self.workspace.folder / name)
+        return self.workspace.folder / path.name
+
+    # Stages
+
+    def _original(self) -> int:
+        wanted = int(self.options["parity_prompts"])
+        prompts = self._prompts()[:wanted]
+        original = Original(self.checkpoint)
+        references = original.make(
+            prompts,
+            steps=int(self.ranges["steps"].default),
+            guidance=self.ranges["guidance"].default,
+            side=int(self.ranges["side"].default),
+        )
+        save_references(self.workspace.folder / REFERENCE_FILE, references)
+        if self.checkpoint.tiny is not None:
+            images = decode_tiny(load_tiny(self.checkpoint.tiny), references.latents[:, -1])
+            np.save(self.workspace.scratch / _TINY_IMAGES, images)
+        return len(prompts)
+
+    def _prompts(self) -> tuple[str, ...]:
+        """Parity's first, then calibration's: what ranges were taken from is not what is measured on."""
+        count = int(self.options["parity_prompts"]) + int(self.options["calibration_prompts"])
+        return read_prompts(self.request.calibration, count=count)
+
+    def _export_text(self) -> None:
+        export_text(
+            load_text(self.checkpoint), self._home("text") / "text.fp32.onnx", context=self.prompt.context_length
+        )
+
+    def _export_unet(self) -> None:
+        unet = load_unet(self.checkpoint)
+        export_unet(unet, self._home("unet") / "unet.fp32.onnx", context=self.prompt.context_length)
+
+    def _export_decoders(self) -> None:
+        export_decoder(load_vae(self.checkpoint), self._home("decoder") / "decoder.fp32.onnx")
+        if self.checkpoint.tiny is not None:
+            export_decoder(load_tiny(self.checkpoint.tiny), self._home(TINY_DECODER) / f"{TINY_DECODER}.fp32.onnx")
+
+    def _calibrate_unet(self) -> dict[str, list[float]]:
+        files = self._full_files()
+        prompts = self._prompts()
+        taken = prompts[int(self.options["parity_prompts"]) :] or prompts
+        names = {layer.activation for layer in _layers(files["unet"], "full")}
+        spans, latents = calibrate_unet(
+            files, names, self._model, prompts=taken, ranges=self.ranges, threads=self.request.threads
+        )
+        np.save(self.workspace.scratch / "latents.npy", latents)
+        return {name: [span.least, span.most] for name, span in spans.items()}
+
+    def _calibrate_decoder(self) -> dict[str, Any]:
+        path = self._full_files()["decoder"]
+        names = {layer.activation for layer in _layers(path, "full")}
+        latents = np.load(self.workspace.scratch / "latents.npy")
+        spans, preview = calibrate_decoder(path, names, latents, threads=self.request.threads)
+        return {"spans": {name: [span.least, span.most] for name, span in spans.items()}, "preview": preview}
+
+    def _int8(
+        self, unet_spans: Mapping[str, list[float]], decoder_spans: Mapping[str, list[float]]
+    ) -> GeneratorVariant:
+        files, words = self._full_files(), {}
+        for number, recipe in enumerate(self.options["decoder_recipes"]):
+            ssim = self.workspace.stage(f"decoder: {recipe}", partial(self._try_decoder, recipe, decoder_spans))
+            if ssim >= INT8_DECODER_SSIM or number == len(self.options["decoder_recipes"]) - 1:
+                break
+        files["decoder"] = self._made("decoder", recipe)
+        words["decoder"] = _words(recipe)
+        tried: dict[str, GeneratorParity] = {}
+        for recipe in self.options["unet_recipes"]:
+            found = self.workspace.stage(f"unet: {recipe}", partial(self._try_unet, recipe, unet_spans, files))
+            tried[recipe] = GeneratorParity.model_validate(found)
+            if min(tried[recipe].latents) >= INT8_LATENTS and tried[recipe].ssim >= INT8_SSIM:
+                break
+        best = max(tried, key=lambda each: (_passes(tried[each]), min(tried[each].latents)))
+        self._gate("int8", tried[best], INT8_LATENTS, INT8_SSIM)
+        files["unet"] = self._made("unet", best)
+        words["unet"] = _words(best)
+        kept = {role: self._keep(path) for role, path in files.items()}
+        return self._variant(kept, words, tried[best], reduced=True)
+
+    def _made(self, role: str, recipe: str) -> Path:
+        if recipe == _FLOAT32:
+            return self._full_files()[role]
+        path = self.workspace.scratch / f"{role}.int8-{recipe}.onnx"
+        return path if path.is_file() else self.workspace.folder / path.name
+
+    def _quantised(self, role: str, recipe: str, spans: Mapping[str, list[float]]) -> Path:
+        if recipe == _FLOAT32:
+            return self._full_files()[role]
+        source, target = self._full_files()[role], self.workspace.scratch / f"{role}.int8-{recipe}.onnx"
+        known = {name: Span(least, most) for name, (least, most) in spans.items()}
+        quantise(source, target, _layers(source, recipe), known, name=role)
+        return target
+
+    def _try_decoder(self, recipe: str, spans: Mapping[str, list[float]]) -> float:
+        path = self._quantised("decoder", recipe, spans)
+        return self._decoded(
+            path, "decoder", load_references(self.workspace.folder / REFERENCE_FILE).images, reduced=True
+        )
+
+    def _try_unet(self, recipe: str, spans: Mapping[str, list[float]], files: Mapping[str, Path]) -> dict[str, Any]:
+        return self._measure({**files, "unet": self._quantised("unet", recipe, spans)}, reduced=True)
+
+    # Measuring
+
+    def _measure(self, files: Mapping[str, Path], *, reduced: bool) -> dict[str, Any]:
+        references = load_references(self.workspace.folder / REFERENCE_FILE)
+        used = {role: path for role, path in files.items() if role != TINY_DECODER}
+        found = []
+        for kind in _engines():
+            model = self._model(used, kind, reduced=reduced)
+            try:
+                found.append(compare(model, references))
+            finally:
+                model.close()
+        # The same images on each engine.
+        measured = least(found).model_copy(update={"images": len(references.prompts)})
+        return measured.model_dump(mode="json")
+
+    def _model(
+        self, files: Mapping[str, Path], kind: EngineKind = "onnxruntime", *, reduced: bool = False
+    ) -> GeneratorModel:
+        options = EngineOptions(threads=self.request.threads, reduced_precision=reduced)
+        sessions, described = load_sessions(files, guided=self.checkpoint.native, engine=kind, options=options)
+        tokenizer = PromptTokenizer(self.workspace.folder / self.prompt.tokenizer, self.prompt)
+        return GeneratorModel(self.draft, "draft", tokenizer, sessions, described)
+
+    def _measure_tiny(self) -> float:
+        images = np.load(self.workspace.scratch / _TINY_IMAGES)
+        return self._decoded(self._full_files()[TINY_DECODER], TINY_DECODER, images, reduced=False)
+
+    def _decoded(self, path: Path, role: str, images: Any, *, reduced: bool) -> float:
+        latents = load_references(self.workspace.folder / REFERENCE_FILE).latents[:, -1]
+        found = []
+        for kind in _engines():
+            model = self._model({role: path}, kind, reduced=reduced)
+            try:
+                found.append(decoded_ssim(model, latents, images, tiny=role == TINY_DECODER))
+            finally:
+                model.close()
+        return round(min(found), 4)
+
+    def _gate(self, variant: str, parity: GeneratorParity, latents: float, ssim: float) -> None:
+        for what, measured, bar in (
+            ("cosine of the latents", min(parity.latents), latents),
+            ("SSIM of the image", parity.ssim, ssim),
+        ):
+            self._require(f"{variant}: {what}", measured, bar)
+
+    def _gate_tiny(self, ssim: float) -> None:
+        self._require("tiny decoder: SSIM with its original", ssim, FP32_SSIM)
+
+    def _require(self, what: str, measured: float, bar: float) -> None:
+        if measured >= bar:
+            return
+        miss = f"{what} {measured} < {bar}"
+        if not self.request.allow_parity_miss:
+            raise ParityError(miss)
+        self.missed.append(miss)
+
+    def _variant(
+        self, files: Mapping[str, Path], words: Mapping[str, str], parity: GeneratorParity, *, reduced: bool
+    ) -> GeneratorVariant:
+        data = [name for path in files.values() for name in network_files(path)[1:]]
+        return GeneratorVariant(
+            files={role: path.name for role, path in files.items()},
+            data=tuple(sorted(data)),
+            quantisation={role: words.get(role, _FLOAT32) for role in files},
+            parity=parity,
+            reduced_precision=reduced,
+        )
+
+
+def _layers(path: Path, recipe: str) -> list[Any]:
+    return layers(read_network(path), RECIPES[recipe], keep=("prompt",))
+
+
+def _words(recipe: str) -> str:
+    return _FLOAT32 if recipe == _FLOAT32 else RECIPES[recipe].description
+
+
+def _passes(parity: GeneratorParity) -> bool:
+    return min(parity.latents) >= INT8_LATENTS and parity.ssim >= INT8_SSIM
+
+
+def _engines() -> tuple[Literal["onnxruntime", "openvino"], ...]:
+    return ("onnxruntime", "openvino") if find_spec("openvino") is not None else ("onnxruntime",)
+
+
+def _check_request(request: BuildRequest, variants: Sequence[str]) -> None:
+    if unknown := set(variants) - set(VARIANTS):
+        raise BuildError(f"no variant {', '.join(sorted(unknown))}; known are {', '.join(VARIANTS)}")
+    if unknown := set(request.options) - _KNOWN_OPTIONS:
+        raise BuildError(f"no option {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KNOWN_OPTIONS))}")
+    if unknown := set(request.extras) - {"lora", TINY_DECODER}:
+        raise BuildError(f"no extra source {', '.join(sorted(unknown))}; known are lora, {TINY_DECODER}")
+    for key in ("unet_recipes", "decoder_recipes"):
+        for recipe in request.options.get(key, ()):
+            if recipe not in RECIPES and not (recipe == _FLOAT32 and key == "decoder_recipes"):
+                raise BuildError(f"{key}: no recipe {recipe}; known are {', '.join(RECIPES)}")
