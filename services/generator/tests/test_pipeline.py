@@ -1,0 +1,120 @@
+"""From a prompt to an image, with networks that know the picture."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mirage_core.errors import Code, MirageError
+from mirage_generator.engines.base import FloatArray
+from mirage_generator.model import GeneratorModel
+from mirage_generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview, to_pixels
+
+from .conftest import SCHEDULE, SIDE, make_manifest
+
+REQUEST = ImageRequest("axial brain", steps=4, guidance=1.0, seed=5, width=SIDE, height=SIDE)
+MakeModel = Callable[..., GeneratorModel]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_a_perfect_model_gives_its_picture_whatever_it_predicts(
+    make_model: MakeModel, wanted: FloatArray, prediction: str, steps: int
+) -> None:
+    model = make_model(schedule=SCHEDULE.model_copy(update={"prediction": prediction}))
+    done: list[StepDone] = []
+    image = make_image(model, replace(REQUEST, steps=steps), on_step=done.append)
+    assert [each.step for each in done] == list(range(1, steps + 1))
+    assert all(np.allclose(each.denoised, wanted, atol=1e-3) for each in done)
+    expected = to_pixels(wanted[:, :3].repeat(8, axis=2).repeat(8, axis=3))
+    assert image.pixels.shape == (SIDE, SIDE, 3)
+    assert np.abs(image.pixels.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_the_seed_decides_the_noise(make_model: MakeModel) -> None:
+    def first_latents(seed: int) -> FloatArray:
+        model = make_model()
+        make_image(model, replace(REQUEST, seed=seed))
+        return model.sessions["unet"].seen[0]["sample"]  # type: ignore[attr-defined]
+
+    assert np.array_equal(first_latents(5), first_latents(5))
+    assert not np.array_equal(first_latents(5), first_latents(6))
+
+
+def test_without_guidance_the_unet_runs_once_a_step_and_with_it_twice(make_model: MakeModel) -> None:
+    once, twice = make_model(), make_model()
+    make_image(once, REQUEST)
+    make_image(twice, replace(REQUEST, guidance=1.5, negative_prompt="left kidney"))
+    assert len(once.sessions["unet"].seen) == 4  # type: ignore[attr-defined]
+    seen = twice.sessions["unet"].seen  # type: ignore[attr-defined]
+    assert len(seen) == 8
+    assert [each["tokens"][0, 1] for each in twice.sessions["text"].seen] == [3, 7]  # type: ignore[attr-defined]
+    assert not np.array_equal(seen[0]["prompt"], seen[1]["prompt"])
+
+
+def test_a_native_model_takes_the_guidance_as_an_embedding_and_runs_once(make_model: MakeModel) -> None:
+    guidance = {"least": 1, "most": 14, "default": 8}
+    model = make_model(guidance_input="embedding", guidance_dimension=256, guidance=guidance)
+    make_image(model, replace(REQUEST, guidance=8.0))
+    seen = model.sessions["unet"].seen  # type: ignore[attr-defined]
+    assert len(seen) == 4
+    assert seen[0]["guidance"].shape == (1, 256)
+
+
+def test_a_prompt_that_was_cut_is_reported(make_model: MakeModel) -> None:
+    image = make_image(make_model(), replace(REQUEST, prompt="brain " * 20))
+    assert image.truncated
+    assert image.tokens == 22
+
+
+def test_a_cancelled_image_stops_before_the_next_step(make_model: MakeModel) -> None:
+    model = make_model()
+    done: list[StepDone] = []
+    with pytest.raises(MirageError) as stopped:
+        make_image(model, REQUEST, on_step=done.append, cancelled=lambda: len(done) == 2)
+    assert stopped.value.code is Code.CANCELLED
+    assert len(done) == 2
+    assert not model.sessions["decoder"].seen  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"steps": 11}, {"guidance": 2.5}, {"width": 32}, {"height": 192}, {"width": 100}]
+)
+def test_what_the_bundle_cannot_do_is_refused_with_what_it_can(make_model: MakeModel, change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        make_image(make_model(), replace(REQUEST, **change))  # type: ignore[arg-type]
+
+
+def test_sides_may_differ(make_model: MakeModel) -> None:
+    model = make_model()
+    flat = np.zeros((1, 4, 8, 16), np.float32)
+    model.sessions["unet"]._function.wanted = flat  # type: ignore[attr-defined]
+    assert make_image(model, replace(REQUEST, width=128)).pixels.shape == (64, 128, 3)
+
+
+def test_latents_that_are_no_numbers_are_a_failure_not_an_image(make_model: MakeModel, wanted: FloatArray) -> None:
+    wanted[0, 0, 0, 0] = np.nan
+    with pytest.raises(MirageError) as failed:
+        make_image(make_model(), REQUEST)
+    assert failed.value.code is Code.MODEL_FAILED
+
+
+def test_the_default_request_is_what_the_manifest_proposes() -> None:
+    request = default_request(make_manifest(), "brain", seed=9)
+    assert (request.steps, request.guidance, request.width, request.height, request.seed) == (4, 1.0, 64, 64, 9)
+
+
+def test_a_preview_is_a_linear_picture_of_the_latents() -> None:
+    rows = ((0.1, 0.0, 0.0), (0.0, 0.1, 0.0), (0.0, 0.0, 0.1), (0.0, 0.0, 0.0), (0.5, 0.5, 0.5))
+    latents = np.zeros((1, 4, 8, 8), np.float32)
+    latents[0, 0, 0, 0] = 5.0
+    picture = preview(latents, make_manifest(preview=rows))
+    assert picture is not None
+    assert picture.shape == (8, 8, 3)
+    assert picture[0, 0].tolist() == [255, 128, 128]
+    assert picture[1, 1].tolist() == [128, 128, 128]
+
+
+def test_without_a_map_there_is_no_preview() -> None:
+    assert preview(np.zeros((1, 4, 8, 8), np.float32), make_manifest()) is None
