@@ -1,7 +1,7 @@
 """Calls to other services: channels with a service config, deadlines on every call, catalogue errors coming back."""
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -93,7 +93,7 @@ async def invoke(
 
 async def invoke_stream(
     method: "grpc.aio.UnaryStreamMultiCallable[Request, Response]", request: Request, *, timeout_s: float
-) -> AsyncIterator[Response]:
+) -> AsyncGenerator[Response]:
     """Yields the messages of a server-streaming call, all of them within the deadline; raises MirageError."""
     call = method(request, timeout=context.remaining_s(timeout_s), metadata=_metadata())
     try:

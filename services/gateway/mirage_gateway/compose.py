@@ -3,14 +3,16 @@
 Its values are the messages of mirage.v1, because composing services is all that it does.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirage.v1 import common_pb2 as pb
-from mirage.v1 import encoder_pb2, retriever_pb2
+from mirage.v1 import encoder_pb2, gateway_pb2, llm_pb2, retriever_pb2
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.dependencies import Dependencies, Health
+from mirage_gateway.describing import Describer
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.upload_gate import UploadGate
 
@@ -33,6 +35,7 @@ class Composer:
         self._parts = dependencies
         self._settings = settings
         self._gate = UploadGate(dependencies, settings)
+        self._describer = Describer(dependencies, settings, self.search)
 
     async def search(self, query: pb.Query) -> pb.SearchReply:
         """The records closest to the query; `timings.total_ms` is the time spent here and behind.
@@ -66,6 +69,10 @@ class Composer:
     async def classify(self, image: bytes) -> encoder_pb2.EncoderServiceClassifyImageResponse:
         """What an image seems to be."""
         return await self._gate.classify(image)
+
+    def describe(self, query: pb.Query, options: pb.DescribeOptions) -> AsyncGenerator[gateway_pb2.DescribeResponse]:
+        """The events of a description, the first of them after the retrieval; closing the generator stops the model."""
+        return self._describer.describe(query, options)
 
     async def similar(
         self, record_id: str, *, k: int | None, where: Mapping[str, Sequence[str]], page_token: str = ""
@@ -226,11 +233,25 @@ class Composer:
         return response.texts
 
     async def models(self) -> Sequence[pb.Model]:
-        """The models in use."""
-        response = await self._parts.ask(
-            self._parts.encoder.GetModel, encoder_pb2.GetModelRequest(), timeout_s=self._settings.read_timeout_s
+        """The models in use: the encoder's, and the language model where it serves."""
+        response, language = await asyncio.gather(
+            self._parts.ask(
+                self._parts.encoder.GetModel, encoder_pb2.GetModelRequest(), timeout_s=self._settings.read_timeout_s
+            ),
+            self._language_model(),
         )
-        return [response.model]
+        return [response.model, *language]
+
+    async def _language_model(self) -> Sequence[pb.Model]:
+        if self._parts.llm is None or await self._parts.health_of("llm") is not Health.SERVING:
+            return ()
+        try:
+            response = await self._parts.ask(
+                self._parts.llm.GetModel, llm_pb2.LlmServiceGetModelRequest(), timeout_s=self._settings.read_timeout_s
+            )
+        except MirageError:
+            return ()
+        return (response.model,)
 
     async def collection(self) -> retriever_pb2.RetrieverServiceGetCollectionResponse:
         """The collection in use."""

@@ -1,7 +1,7 @@
 """The services that the gateway is composed of: how they are called, and whether they live."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mirage.v1 import encoder_pb2_grpc, retriever_pb2_grpc
+from mirage.v1 import encoder_pb2_grpc, llm_pb2_grpc, retriever_pb2_grpc
 from mirage_core import channels
 from mirage_core.errors import Code, MirageError
 
@@ -18,6 +18,7 @@ Response = TypeVar("Response")
 
 RETRIEVER = "mirage.v1.RetrieverService"
 ENCODER = "mirage.v1.EncoderService"
+LLM = "mirage.v1.LlmService"
 _IDEMPOTENT: Mapping[str, Sequence[str]] = {
     RETRIEVER: (
         "Search",
@@ -34,7 +35,10 @@ _IDEMPOTENT: Mapping[str, Sequence[str]] = {
         "ListCommonQueries",
     ),
     ENCODER: ("GetModel", "ClassifyImage"),
+    LLM: ("GetModel",),
 }
+# Without these everything else is still served.
+OPTIONAL = frozenset({"llm"})
 _HEALTH_TIMEOUT_S = 0.6
 
 
@@ -53,30 +57,42 @@ class _Service:
     health: Any  # grpcio-health-checking has no types for its stub
 
 
-class Dependencies:
-    """Channels to the retriever and the encoder, and the three ways to call them. Every call raises MirageError.
+def ready(found: Mapping[str, Health]) -> bool:
+    """True where everything serves that searches need."""
+    return all(state is Health.SERVING for name, state in found.items() if name not in OPTIONAL)
 
-    A call that is not answered within `patience_s` goes on waiting only while both services answer a health check;
-    otherwise it fails with DEPENDENCY_UNAVAILABLE, long before its deadline.
+
+class Dependencies:
+    """Channels to the retriever, the encoder and the language model (None where there is none), and the ways to call them.
+
+    Every call raises MirageError. A call that is not answered within `patience_s` goes on waiting only while the services
+    that it needs answer a health check; otherwise it fails with DEPENDENCY_UNAVAILABLE, long before its deadline.
     """
 
-    def __init__(self, *, retriever: str, encoder: str, patience_s: float) -> None:
+    def __init__(self, *, retriever: str, encoder: str, llm: str = "", patience_s: float) -> None:
         self._patience_s = patience_s
-        self._channels = tuple(channels.open_channel(each, idempotent=_IDEMPOTENT) for each in (retriever, encoder))
+        given = (("retriever", RETRIEVER, retriever), ("encoder", ENCODER, encoder), ("llm", LLM, llm))
+        self._channels = {
+            name: channels.open_channel(address, idempotent=_IDEMPOTENT) for name, _, address in given if address
+        }
         self.retriever: retriever_pb2_grpc.RetrieverServiceAsyncStub = retriever_pb2_grpc.RetrieverServiceStub(
-            self._channels[0]
+            self._channels["retriever"]
         )
-        self.encoder: encoder_pb2_grpc.EncoderServiceAsyncStub = encoder_pb2_grpc.EncoderServiceStub(self._channels[1])
-        self._services = tuple(
-            _Service(name, full_name, health_pb2_grpc.HealthStub(channel))
-            for name, full_name, channel in zip(
-                ("retriever", "encoder"), (RETRIEVER, ENCODER), self._channels, strict=True
-            )
+        self.encoder: encoder_pb2_grpc.EncoderServiceAsyncStub = encoder_pb2_grpc.EncoderServiceStub(
+            self._channels["encoder"]
         )
+        self.llm: llm_pb2_grpc.LlmServiceAsyncStub | None = None
+        if "llm" in self._channels:
+            self.llm = llm_pb2_grpc.LlmServiceStub(self._channels["llm"])
+        self._services = {
+            name: _Service(name, full_name, health_pb2_grpc.HealthStub(self._channels[name]))
+            for name, full_name, _ in given
+            if name in self._channels
+        }
 
     async def close(self) -> None:
         """Closes the channels."""
-        for channel in self._channels:
+        for channel in self._channels.values():
             await channel.close()
 
     async def ask(
@@ -99,6 +115,38 @@ class Dependencies:
         async for message in channels.invoke_stream(method, request, timeout_s=timeout_s):
             yield message
 
+    async def listen(
+        self,
+        method: "grpc.aio.UnaryStreamMultiCallable[Request, Response]",
+        request: Request,
+        *,
+        timeout_s: float,
+        service: str,
+    ) -> AsyncGenerator[Response]:
+        """As `read`, for a `service` that may take its time for each message: a silence goes on only while it is alive."""
+        messages = channels.invoke_stream(method, request, timeout_s=timeout_s)
+        waiting: asyncio.Task[Response | None] | None = None
+        try:
+            while True:
+                waiting = asyncio.ensure_future(anext(messages, None))
+                misses = 0
+                while not (await asyncio.wait((waiting,), timeout=self._patience_s))[0]:
+                    # Once can be a machine that is very busy, with the model itself most likely.
+                    misses = misses + 1 if await self.health_of(service) is Health.UNREACHABLE else 0
+                    if misses == 2:
+                        raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service=service)
+                if waiting.cancelled():
+                    # By the other side: gRPC raises its CANCELLED as if it were this task's own.
+                    raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service=service)
+                message = await waiting
+                if message is None:
+                    return
+                yield message
+        finally:
+            if waiting is not None and waiting.cancel():
+                await asyncio.wait((waiting,))
+            await messages.aclose()
+
     async def send(
         self,
         method: "grpc.aio.StreamUnaryMultiCallable[Request, Response]",
@@ -111,12 +159,17 @@ class Dependencies:
 
     async def health(self) -> dict[str, Health]:
         """What each service says within 0.6 s, by name."""
-        states = await asyncio.gather(*(_health_of(service) for service in self._services))
-        return {service.name: state for service, state in zip(self._services, states, strict=True)}
+        states = await asyncio.gather(*map(_health_of, self._services.values()))
+        return dict(zip(self._services, states, strict=True))
+
+    async def health_of(self, name: str) -> Health:
+        """What one service says within 0.6 s; UNREACHABLE where there is none of that name."""
+        service = self._services.get(name)
+        return Health.UNREACHABLE if service is None else await _health_of(service)
 
     async def _check_alive(self) -> None:
         for name, state in (await self.health()).items():
-            if state is Health.UNREACHABLE:
+            if state is Health.UNREACHABLE and name not in OPTIONAL:
                 raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service=name)
 
 

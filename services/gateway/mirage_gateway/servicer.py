@@ -1,6 +1,7 @@
 """MirageService: gRPC requests to the composer and back."""
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
@@ -182,6 +183,14 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
         """It goes, unless it is the active one."""
         check_may_write(context.client.get(), keyed=self._keyed)
         return gateway_pb2.DeleteCollectionResponse(records=await self._composer.delete_collection(request.name))
+
+    async def Describe(
+        self, request: gateway_pb2.DescribeRequest, _context: Context
+    ) -> AsyncIterator[gateway_pb2.DescribeResponse]:
+        """Explains what a query finds."""
+        async with aclosing(self._composer.describe(request.query, request.options)) as events:
+            async for event in events:
+                yield event
 
     async def ListCommonQueries(
         self, _request: gateway_pb2.ListCommonQueriesRequest, _context: Context

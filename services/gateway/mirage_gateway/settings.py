@@ -32,8 +32,15 @@ class GatewaySettings(ServiceSettings):
     encoder: str = Field(
         "127.0.0.1:50051", description="The encoder, asked for its model, its health, and what an image seems to be."
     )
+    llm: str = Field(
+        "127.0.0.1:50053",
+        description="The language model; empty for none. Without it explanations are made of sentences of the captions.",
+    )
     search_timeout_s: float = Field(10.0, gt=0, le=300, description="Deadline of a search, comparison or similar.")
     read_timeout_s: float = Field(5.0, gt=0, le=300, description="Deadline of every other read.")
+    describe_timeout_s: float = Field(
+        120.0, gt=0, le=3600, description="Deadline of the language model, waiting for its turn included."
+    )
     collection_timeout_s: float = Field(
         60.0, gt=0, le=600, description="Deadline of making, activating or removing a collection."
     )

@@ -19,6 +19,8 @@ from mirage_gateway.dependencies import ENCODER, RETRIEVER, Dependencies
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.app import build_app
 
+from .scripted_llm import ScriptedLlm, serve
+
 
 def record(record_id: str = "r1", **fields: Any) -> pb.Record:
     """A record as the retriever gives it."""
@@ -63,6 +65,10 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     error: MirageError | None = None
     gate: asyncio.Event | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    found: tuple[str, ...] = ("r1", "r2")
+    # What a search of several texts finds, as the second of a description; as any other where None.
+    second: tuple[str, ...] | None = None
+    match: "pb.Match.ValueType" = pb.MATCH_GOOD
     image_type: str = "image/png"
     image_kind: int = pb.IMAGE_KIND_MEDICAL
     classify_error: MirageError | None = None
@@ -78,7 +84,10 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
 
     async def Search(self, request: Any, context: Any) -> Any:  # noqa: N802 -- the contract names the methods
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceSearchResponse(reply=reply("r1", "r2"))
+        second = len(request.query.terms) > 1 and self.second is not None
+        found = reply(*(self.second or ()) if second else self.found)
+        found.match = self.match
+        return retriever_pb2.RetrieverServiceSearchResponse(reply=found)
 
     async def Compare(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
@@ -196,12 +205,15 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
 
 @dataclass
 class Peer:
-    """A running server with both services, their health, and its address."""
+    """A running server with both services, their health, and its address; the language model has a server of its own."""
 
     script: Script
     health: health.aio.HealthServicer
     address: str
     server: grpc.aio.Server
+    llm: ScriptedLlm
+    llm_address: str
+    llm_server: grpc.aio.Server
 
     async def set_health(self, name: str, *, serving: bool) -> None:
         """Sets the health of one service."""
@@ -217,10 +229,13 @@ async def peer() -> AsyncIterator[Peer]:
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    made = Peer(script, healths, f"127.0.0.1:{port}", server)
+    llm = ScriptedLlm()
+    llm_server, llm_port, _ = await serve(llm)
+    made = Peer(script, healths, f"127.0.0.1:{port}", server, llm, f"127.0.0.1:{llm_port}", llm_server)
     for name in (RETRIEVER, ENCODER):
         await made.set_health(name, serving=True)
     yield made
+    await llm_server.stop(None)
     await server.stop(None)
 
 
@@ -233,10 +248,17 @@ async def gateway(peer: Peer) -> AsyncIterator[Gateway]:
     open_now: list[Any] = []
 
     async def build(
-        *, retriever: str = "", headers: dict[str, str] | None = None, **settings: Any
+        *, retriever: str = "", llm: str | None = None, headers: dict[str, str] | None = None, **settings: Any
     ) -> httpx.AsyncClient:
-        chosen = GatewaySettings(retriever=retriever or peer.address, encoder=peer.address, **settings)
-        parts = Dependencies(retriever=chosen.retriever, encoder=chosen.encoder, patience_s=chosen.patience_s)
+        chosen = GatewaySettings(
+            retriever=retriever or peer.address,
+            encoder=peer.address,
+            llm=peer.llm_address if llm is None else llm,
+            **settings,
+        )
+        parts = Dependencies(
+            retriever=chosen.retriever, encoder=chosen.encoder, llm=chosen.llm, patience_s=chosen.patience_s
+        )
         transport = httpx.ASGITransport(build_app(Composer(parts, chosen), chosen))
         client = httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
         open_now.extend((client.aclose, parts.close))

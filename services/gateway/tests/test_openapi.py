@@ -33,6 +33,7 @@ def test_every_address_of_the_contract_is_described(description: Any) -> None:
     assert {(method, path) for method, path, _ in operations(description)} == {
         ("post", "/v1/search"),
         ("post", "/v1/compare"),
+        ("post", "/v1/describe"),
         ("get", "/v1/records/{id}"),
         ("delete", "/v1/records/{id}"),
         ("post", "/v1/records"),

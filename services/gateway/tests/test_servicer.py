@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,7 +21,9 @@ from .conftest import Peer
 @pytest.fixture
 async def stub(peer: Peer) -> AsyncIterator[Any]:
     settings = GatewaySettings(port=0, retriever=peer.address, encoder=peer.address)
-    parts = Dependencies(retriever=peer.address, encoder=peer.address, patience_s=settings.patience_s)
+    parts = Dependencies(
+        retriever=peer.address, encoder=peer.address, llm=peer.llm_address, patience_s=settings.patience_s
+    )
     server = GrpcServer(settings)
     implementation = servicer.MirageServicer(Composer(parts, settings), keyed=False)
     server.add(gateway_pb2_grpc.add_MirageServiceServicer_to_server, implementation, servicer.NAME)
@@ -133,3 +136,36 @@ async def test_an_upsert_names_its_collection_in_its_first_message(stub: Any, pe
 
     await stub.Upsert(messages())
     assert peer.script.collections == ["next"]
+
+
+async def test_a_description_comes_event_by_event(stub: Any, peer: Peer) -> None:
+    peer.script.second = ("r2", "r9")
+    request = gateway_pb2.DescribeRequest(query=pb.Query(terms=[pb.Term(text="x")]), options=pb.DescribeOptions(seed=1))
+    found = [event async for event in stub.Describe(request)]
+    names = [event.WhichOneof("event") for event in found]
+    assert (names[:3], names[-2:]) == (["retrieval", "start", "token"], ["ranking", "end"])
+    end = found[-1].end
+    assert end.text == "".join(event.token.text for event in found)
+    assert (end.source, len(end.citations)) == (pb.DESCRIPTION_SOURCE_MODEL, 3)
+    assert (list(found[-2].ranking.first), found[-2].ranking.best) == (["r1", "r2"], "r2")
+    assert peer.llm.asked[0].options.seed == 1
+
+
+async def test_a_bad_option_is_refused_over_grpc_too(stub: Any, peer: Peer) -> None:
+    query = pb.Query(terms=[pb.Term(text="x")])
+    for options in (pb.DescribeOptions(max_tokens=0), pb.DescribeOptions(temperature=float("nan"))):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Describe(gateway_pb2.DescribeRequest(query=query, options=options)).read()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert not peer.script.asked
+
+
+async def test_a_caller_who_cancels_stops_the_model(stub: Any, peer: Peer) -> None:
+    peer.llm.token_s, peer.llm.repeat = 0.02, 200
+    call = stub.Describe(gateway_pb2.DescribeRequest(query=pb.Query(terms=[pb.Term(text="x")])))
+    async for event in call:
+        if event.WhichOneof("event") == "token":
+            break
+    call.cancel()
+    await asyncio.wait_for(peer.llm.ended.wait(), timeout=5)
+    assert peer.llm.tokens < 10

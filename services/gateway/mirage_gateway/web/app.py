@@ -13,6 +13,7 @@ from mirage_gateway.compose import Composer
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.body import Intake
 from mirage_gateway.web.collection_routes import CollectionRoutes
+from mirage_gateway.web.describe_routes import DescribeRoutes
 from mirage_gateway.web.edge import Edge
 from mirage_gateway.web.image_routes import ImageRoutes
 from mirage_gateway.web.openapi import describe
@@ -34,6 +35,7 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
 
     operations += [
         *SearchRoutes(composer, intake).operations(),
+        *DescribeRoutes(composer, intake).operations(),
         *RecordRoutes(composer, intake, keyed=keyed).operations(),
         *CollectionRoutes(composer, intake, keyed=keyed).operations(),
         *ImageRoutes(composer, intake, keyed=keyed).operations(),

@@ -319,15 +319,15 @@ def search_document(reply: pb.SearchReply) -> SearchDocument:
     """The answer to a search."""
     report = reply.query
     document: SearchDocument = {
-        "results": [_result(result) for result in reply.results],
+        "results": [result_document(result) for result in reply.results],
         "match": _MATCHES.get(reply.match),
         "query": {
             "tokens": report.tokens,
             "truncated": report.truncated,
-            "shift": _rounded(report.shift),
+            "shift": rounded(report.shift),
             "terms": [_term(term) for term in report.terms],
         },
-        "timings": _timings(reply.timings),
+        "timings": timings_document(reply.timings),
         "fingerprint": reply.fingerprint,
     }
     if report.images:
@@ -342,7 +342,7 @@ def compare_document(both: retriever_pb2.RetrieverServiceCompareResponse) -> Com
     return {
         "base": search_document(both.base),
         "shifted": search_document(both.shifted),
-        "shift": _rounded(both.shift),
+        "shift": rounded(both.shift),
     }
 
 
@@ -430,18 +430,18 @@ def collection_document(found: retriever_pb2.RetrieverServiceGetCollectionRespon
 
 def classify_document(found: encoder_pb2.EncoderServiceClassifyImageResponse) -> ClassifyDocument:
     """What an image seems to be."""
-    return {"guess": guess_document(found.guess), "timings": _timings(found.timings)}
+    return {"guess": guess_document(found.guess), "timings": timings_document(found.timings)}
 
 
 def guess_document(guess: pb.ImageGuess) -> GuessDocument:
     """What an image seems to be."""
     return {
         "kind": _KINDS.get(guess.kind, "unknown"),
-        "medical_score": _rounded(guess.medical_score),
+        "medical_score": rounded(guess.medical_score),
         "facets": [
             {
                 "facet": facet.facet,
-                "values": [{"value": each.value, "score": _rounded(each.score)} for each in facet.values],
+                "values": [{"value": each.value, "score": rounded(each.score)} for each in facet.values],
                 "sure": facet.sure,
             }
             for facet in guess.facets
@@ -526,13 +526,14 @@ def image_urls(record: pb.Record) -> tuple[str, str]:
     return f"/v1/images/{record.id}{version}", f"/v1/images/{record.id}/thumbnail{version}"
 
 
-def _result(result: pb.Result) -> ResultDocument:
+def result_document(result: pb.Result) -> ResultDocument:
+    """One record found."""
     record = result.record
     image_url, thumbnail_url = image_urls(record)
     return {
         "id": record.id,
-        "score": _rounded(result.score),
-        "cosine": _rounded(result.cosine),
+        "score": rounded(result.score),
+        "cosine": rounded(result.cosine),
         "caption": record.caption,
         "labels": _labels(record),
         "licence": record.licence,
@@ -559,14 +560,15 @@ def _outcome(outcome: pb.UpsertOutcome) -> OutcomeDocument:
 def _term(term: pb.TermShare) -> TermDocument:
     return {
         "label": term.label,
-        "weight": _rounded(term.weight),
-        "share": _rounded(term.share),
+        "weight": rounded(term.weight),
+        "share": rounded(term.share),
         "tokens": term.tokens,
         "truncated": term.truncated,
     }
 
 
-def _timings(timings: pb.Timings) -> TimingsDocument:
+def timings_document(timings: pb.Timings) -> TimingsDocument:
+    """Time spent."""
     return {
         "queue_ms": round(timings.queue_ms, 3),
         "inference_ms": round(timings.inference_ms, 3),
@@ -581,6 +583,6 @@ def _labels(record: pb.Record) -> Labels:
     return {name: list(record.labels[name].values) for name in sorted(record.labels)}
 
 
-def _rounded(value: float) -> float:
-    # A float32 has about seven digits; the others that a double shows are noise.
+def rounded(value: float) -> float:
+    """A float32 without the digits that a double shows beyond its seven: they are noise."""
     return round(value, 6)

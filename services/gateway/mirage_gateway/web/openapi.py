@@ -26,7 +26,8 @@ def describe(operations: Iterable[Operation], *, version: str) -> dict[str, Any]
     operations = tuple(operations)
     schemas = _body_schemas(operations)
     replies = {}
-    for reply in [*(each.reply for each in operations if each.reply), ProblemDocument]:
+    events = [event for each in operations for event in each.events.values()]
+    for reply in [*(each.reply for each in operations if each.reply), *events, ProblemDocument]:
         schema = TypeAdapter(reply).json_schema(mode="serialization", ref_template=_REFERENCE)
         schemas |= schema.pop("$defs", {})
         schemas[reply.__name__] = schema
@@ -92,6 +93,11 @@ def _success(operation: Operation, replies: Mapping[Any, Mapping[str, str]]) -> 
         content: dict[str, Any] = {"application/json": {"schema": replies[operation.reply]}}
     else:
         content = {media_type: {} for media_type in operation.media_types}
+    if operation.events:
+        content["text/event-stream"] = {
+            "schema": {"type": "string", "description": "Server-sent events; the data of each is JSON as in x-events."},
+            "x-events": {name: dict(replies[event]) for name, event in operation.events.items()},
+        }
     return {
         "description": operation.summary,
         "content": content,

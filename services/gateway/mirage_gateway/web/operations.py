@@ -29,7 +29,8 @@ class Operation:
     """A method at a path. `open` needs no API key even where the server has keys.
 
     `body` is the model of a JSON body; `content` the OpenAPI content of another kind of body. `reply` is the type of a JSON
-    answer; `media_types` are those of another answer. `errors` are the codes that it can end with beside the common ones.
+    answer; `media_types` are those of another answer; `events` are the types of a stream's events, by name. `errors` are the
+    codes that it can end with beside the common ones.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Operation:
     content: Mapping[str, Any] | None = None
     reply: Any = None
     media_types: tuple[str, ...] = ()
+    events: Mapping[str, Any] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[Code, ...] = ()
     open: bool = False

@@ -30,8 +30,8 @@ class ProblemDocument(TypedDict):
     dependencies: NotRequired[dict[str, Literal["serving", "not serving", "unreachable"]]]
 
 
-def problem_response(error: MirageError, *, headers: Mapping[str, str] | None = None, **extension: Any) -> Response:
-    """The error as application/problem+json, with Retry-After where trying again makes sense."""
+def problem_document(error: MirageError, **extension: Any) -> dict[str, Any]:
+    """The error as a problem document."""
     entry = error.entry
     document: dict[str, Any] = {
         "type": f"urn:mirage:error:{error.code}",
@@ -43,17 +43,24 @@ def problem_response(error: MirageError, *, headers: Mapping[str, str] | None = 
         "request_id": context.request_id.get(),
         **extension,
     }
-    sent = dict(headers or {})
     retry_after_s = error.retry_after_s
     if retry_after_s is None and entry.status in (Status.UNAVAILABLE, Status.RESOURCE_EXHAUSTED) and entry.http != 413:
         retry_after_s = 1.0
     if retry_after_s is not None:
         document["retry_after_s"] = retry_after_s
-        sent["retry-after"] = str(max(1, math.ceil(retry_after_s)))
-    if entry.http == 401:
+    return document
+
+
+def problem_response(error: MirageError, *, headers: Mapping[str, str] | None = None, **extension: Any) -> Response:
+    """The error as application/problem+json, with Retry-After where trying again makes sense."""
+    document = problem_document(error, **extension)
+    sent = dict(headers or {})
+    if "retry_after_s" in document:
+        sent["retry-after"] = str(max(1, math.ceil(document["retry_after_s"])))
+    if error.entry.http == 401:
         sent["www-authenticate"] = "Bearer"
     sent.setdefault("cache-control", "no-store")
-    return Response(to_json(document), entry.http, sent, MEDIA_TYPE)
+    return Response(to_json(document), error.entry.http, sent, MEDIA_TYPE)
 
 
 def malformed(error: ValidationError) -> MirageError:

@@ -12,9 +12,19 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from mirage.v1 import common_pb2 as pb
+from mirage.v1 import gateway_pb2
 from mirage_core import limits
+from mirage_core.describe_options import (
+    MAX_TOKENS_MAX,
+    SEED_MAX,
+    STOP_CHARS_MAX,
+    STOP_MAX,
+    TEMPERATURE_MAX,
+    check_describe_options,
+)
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.compose import string_lists
+from mirage_gateway.describing import K_DEFAULT, K_MAX
 
 # Vectors are never longer; this bounds what one list can cost before the retriever sees its dimension.
 _COMPONENTS_MAX = 16_384
@@ -153,12 +163,71 @@ class CompareBody(_Asked):
         """The base query and the terms added to it; raises REQUEST_MALFORMED where there is nothing to add."""
         base = self._options()
         base.terms.extend(self._asked())
-        shift = [pb.Term(text=phrase, weight=-1.0) for phrase in _phrases(self.minus)]
-        shift += [pb.Term(text=phrase, weight=1.0) for phrase in _phrases(self.plus)]
-        shift += [term.to_term(f"terms.{index}") for index, term in enumerate(self.terms)]
+        shift = shift_terms(self.minus, self.plus, self.terms)
         if not shift:
             raise MirageError(Code.REQUEST_MALFORMED, field="minus, plus")
         return base, shift
+
+
+class DescribeBody(_Asked):
+    """What is to be explained: `text + image + id - minus + plus + terms`, and how to write."""
+
+    k: int = Field(
+        K_DEFAULT,
+        description="How many captions to write from, 1 to 10.",
+        json_schema_extra={"minimum": 1, "maximum": K_MAX},
+    )
+    minus: Phrases | None = None
+    plus: Phrases | None = None
+    terms: list[TermBody] = Field(default_factory=list, description="Further terms, with their weights.")
+    max_tokens: int | None = Field(
+        None,
+        description="Tokens at the most; 128 where absent.",
+        json_schema_extra={"minimum": 1, "maximum": MAX_TOKENS_MAX},
+    )
+    temperature: float | None = Field(
+        None,
+        description="0 (or absent) takes the likeliest token each time; at most 2.",
+        json_schema_extra={"minimum": 0, "maximum": TEMPERATURE_MAX},
+    )
+    top_p: float | None = Field(
+        None,
+        description="Tokens are drawn from the likeliest that together reach this share; 1 where absent.",
+        json_schema_extra={"exclusiveMinimum": 0, "maximum": 1},
+    )
+    seed: int | None = Field(
+        None,
+        description="Chosen and told where absent and the temperature is not 0.",
+        json_schema_extra={"minimum": 0, "maximum": SEED_MAX},
+    )
+    stop: list[str] = Field(
+        default_factory=list,
+        description=f"Ends the text before the first of these, each of at most {STOP_CHARS_MAX} characters.",
+        max_length=STOP_MAX,
+    )
+
+    def to_request(self) -> gateway_pb2.DescribeRequest:
+        """The message; raises OPTION_OUT_OF_RANGE for what a message could not even hold."""
+        check_describe_options(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=self.stop,
+        )
+        if not 1 <= self.k <= K_MAX:
+            raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=K_MAX, given=self.k)
+        query = self._options()
+        query.terms.extend(self._asked())
+        query.terms.extend(shift_terms(self.minus, self.plus, self.terms))
+        options = pb.DescribeOptions(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=self.stop,
+        )
+        return gateway_pb2.DescribeRequest(query=query, options=options)
 
 
 class FlagBody(Body):
@@ -270,6 +339,15 @@ def int32(value: int, *, field: str, maximum: int) -> int:
 def values_of(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
     """A filter or labels with a list for every name."""
     return {name: [given] if isinstance(given, str) else list(given) for name, given in where.items()}
+
+
+def shift_terms(
+    minus: str | list[str] | None, plus: str | list[str] | None, terms: Sequence[TermBody]
+) -> list[pb.Term]:
+    """The terms of `- minus + plus + terms`."""
+    shift = [pb.Term(text=phrase, weight=-1.0) for phrase in _phrases(minus)]
+    shift += [pb.Term(text=phrase, weight=1.0) for phrase in _phrases(plus)]
+    return shift + [term.to_term(f"terms.{index}") for index, term in enumerate(terms)]
 
 
 def _phrases(given: str | list[str] | None) -> list[str]:

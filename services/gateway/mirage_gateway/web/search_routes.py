@@ -28,7 +28,7 @@ from mirage_gateway.web.operations import (
 from mirage_gateway.web.queries import CompareBody, SearchBody, int32
 
 _FACET_ERRORS = (Code.FACET_UNKNOWN, Code.FACET_VALUE_INVALID)
-_QUERY_ERRORS = (
+QUERY_ERRORS = (
     Code.EMPTY_QUERY,
     Code.TERM_EMPTY,
     Code.TEXT_TOO_LONG,
@@ -75,7 +75,7 @@ class SearchRoutes:
                 self._search,
                 body=SearchBody,
                 reply=SearchDocument,
-                errors=(*_QUERY_ERRORS, Code.PAGE_TOKEN_INVALID),
+                errors=(*QUERY_ERRORS, Code.PAGE_TOKEN_INVALID),
             ),
             Operation(
                 "POST",
@@ -84,7 +84,7 @@ class SearchRoutes:
                 self._compare,
                 body=CompareBody,
                 reply=CompareDocument,
-                errors=_QUERY_ERRORS,
+                errors=QUERY_ERRORS,
             ),
             Operation(
                 "GET",

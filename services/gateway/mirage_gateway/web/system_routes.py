@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.compose import Composer
-from mirage_gateway.dependencies import Health
+from mirage_gateway.dependencies import OPTIONAL, Health
 from mirage_gateway.web.documents import (
     CollectionDocument,
     ModelsDocument,
@@ -29,10 +29,10 @@ class AliveDocument(TypedDict):
 
 
 class ReadyDocument(TypedDict):
-    """Everything that the gateway depends on serves."""
+    """Everything that searches need serves; the language model, without which explanations are extracts, may not."""
 
     status: Literal["ready"]
-    dependencies: dict[str, Literal["serving"]]
+    dependencies: dict[str, Literal["serving", "not serving", "unreachable"]]
 
 
 class SystemRoutes:
@@ -63,7 +63,7 @@ class SystemRoutes:
             Operation(
                 "GET",
                 "/readyz",
-                "Say whether everything that this depends on serves, each part named",
+                "Say whether everything that searches need serves, each part named",
                 self._readyz,
                 reply=ReadyDocument,
                 errors=(Code.DEPENDENCY_UNAVAILABLE,),
@@ -91,7 +91,7 @@ class SystemRoutes:
 
     async def _readyz(self, _: Request) -> Response:
         found = await self._composer.health()
-        waiting = [name for name, state in found.items() if state is not Health.SERVING]
+        waiting = [name for name, state in found.items() if state is not Health.SERVING and name not in OPTIONAL]
         if waiting:
             error = MirageError(Code.DEPENDENCY_UNAVAILABLE, service=", ".join(waiting), retry_after_s=1.0)
             return problem_response(error, dependencies=found)

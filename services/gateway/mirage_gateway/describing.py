@@ -1,0 +1,277 @@
+"""An explanation of what a query finds: retrieval, text from the language model, and a second retrieval with the text.
+
+Where the language model is down, busy or too slow the text is made of sentences of the captions, and says so.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import gateway_pb2, llm_pb2, retriever_pb2
+from mirage_core import limits, telemetry
+from mirage_core.describe_options import check_describe_options
+from mirage_core.errors import Code, MirageError, Status
+from mirage_core.extractive import extract
+from mirage_core.sentences import split_sentences
+from mirage_gateway.dependencies import Dependencies
+from mirage_gateway.settings import GatewaySettings
+
+_log = telemetry.get_logger()
+_written = telemetry.counter(
+    "gateway_descriptions_total", "Descriptions, by who wrote them and why they ended.", ("source", "finish")
+)
+_first_token = telemetry.histogram("gateway_first_token_seconds", "Until the first words of a description.", ())
+
+K_DEFAULT = 3
+K_MAX = 10
+# Both rankings are this long, whatever k is: a record that both hold far down still fits better than one that one holds.
+RANKED = 10
+SENTENCES_MAX = 16
+_RRF_K = 60
+
+Event = gateway_pb2.DescribeResponse
+Search = Callable[[pb.Query], Awaitable[pb.SearchReply]]
+_FROM_CAPTIONS = "These sentences are taken from the captions."
+_UNGROUNDED = (pb.MATCH_WEAK, pb.MATCH_NONE)
+
+
+@dataclass
+class _Course:
+    """How far one description is."""
+
+    query: pb.Query
+    started: float = field(default_factory=time.perf_counter)
+    search_ms: float = 0.0
+    began: bool = False
+    first_token_ms: float = 0.0
+    end: pb.DescribeEnd | None = None
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (time.perf_counter() - self.started) * 1000
+
+    def token(self, token: pb.DescribeToken) -> Event:
+        if not self.first_token_ms:
+            self.first_token_ms = self.elapsed_ms
+            _first_token.observe(self.first_token_ms / 1000)
+        return Event(token=token)
+
+
+class Describer:
+    """Composes descriptions. `search` runs the first retrieval, `parts` the rest; it keeps nothing between calls."""
+
+    def __init__(self, parts: Dependencies, settings: GatewaySettings, search: Search) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._search = search
+
+    async def describe(self, query: pb.Query, options: pb.DescribeOptions) -> AsyncGenerator[Event]:
+        """The events of gateway.proto's Describe. Close it to stop the model.
+
+        Raises MirageError: what a search raises, K_OUT_OF_RANGE, OPTION_OUT_OF_RANGE and TOO_MANY_ITEMS before the first
+        event; later only what the language model refuses.
+        """
+        course = _Course(query)
+        k, words = _check(query, options)
+        wider = pb.Query()
+        wider.CopyFrom(query)
+        wider.k = max(k, RANKED)
+        found = await self._search(wider)
+        course.search_ms = found.timings.search_ms
+        yield Event(retrieval=_first(found, k))
+        request = llm_pb2.LlmServiceDescribeRequest(
+            query=words,
+            captions=[pb.SourceCaption(id=each.record.id, text=each.record.caption) for each in found.results[:k]],
+            match=found.match,
+            options=options,
+        )
+        try:
+            async with aclosing(self._from_model(request, course)) as events:
+                async for event in events:
+                    yield event
+        except MirageError as error:
+            if error.entry.status is Status.INVALID_ARGUMENT:
+                raise
+            _log.warning("description without the language model", code=error.code)
+            for event in _from_captions(request, error, course):
+                yield event
+        end = course.end or pb.DescribeEnd()
+        if end.text:
+            try:
+                yield Event(ranking=await self._rank(end, found, course))
+            except MirageError as error:
+                _log.warning("description without a second ranking", code=error.code)
+                end.notice = f"{end.notice} The images could not be ranked by this text.".strip()
+        end.first_token_ms = course.first_token_ms
+        end.timings.search_ms = course.search_ms
+        end.timings.total_ms = course.elapsed_ms
+        _count(end)
+        yield Event(end=end)
+
+    async def _from_model(self, request: llm_pb2.LlmServiceDescribeRequest, course: _Course) -> AsyncGenerator[Event]:
+        if not request.captions:
+            course.end = pb.DescribeEnd(
+                finish=pb.DESCRIPTION_FINISH_NO_MATCH,
+                notice="No image passes the filters, so there is nothing to explain.",
+            )
+            return
+        if self._parts.llm is None:
+            raise MirageError(Code.DEPENDENCY_UNAVAILABLE, service="llm")
+        messages = self._parts.listen(
+            self._parts.llm.Describe, request, timeout_s=self._settings.describe_timeout_s, service="llm"
+        )
+        async with aclosing(messages):
+            async for message in messages:
+                match message.WhichOneof("event"):
+                    case "start":
+                        course.began = True
+                        yield Event(start=message.start)
+                    case "token":
+                        yield course.token(message.token)
+                    case "citation":
+                        yield Event(citation=message.citation)
+                    case "end":
+                        course.end = message.end
+        if course.end is None:
+            raise MirageError(Code.INTERNAL)
+
+    async def _rank(self, end: pb.DescribeEnd, found: pb.SearchReply, course: _Course) -> gateway_pb2.DescribeRanking:
+        sentences = _sentences(end)
+        query = course.query
+        response = await self._parts.ask(
+            self._parts.retriever.Search,
+            retriever_pb2.RetrieverServiceSearchRequest(
+                query=pb.Query(
+                    terms=[pb.Term(text=sentence[: limits.TEXT_CHARS]) for sentence in sentences[:SENTENCES_MAX]],
+                    vectors=query.vectors,
+                    k=RANKED,
+                    where=query.where,
+                    exclude_ids=query.exclude_ids,
+                )
+            ),
+            timeout_s=self._settings.search_timeout_s,
+        )
+        second = response.reply
+        course.search_ms += second.timings.search_ms
+        first = [each.record.id for each in found.results[:RANKED]]
+        cut = any(len(sentence) > limits.TEXT_CHARS for sentence in sentences)
+        return gateway_pb2.DescribeRanking(
+            first=first,
+            second=second.results,
+            best=fuse(first, [each.record.id for each in second.results]),
+            sentences=min(len(sentences), SENTENCES_MAX),
+            truncated=second.query.truncated or cut or len(sentences) > SENTENCES_MAX,
+        )
+
+
+def query_words(terms: Sequence[pb.Term]) -> str:
+    """A query in words, for the prompt: "q without minus, with plus"; empty where it has none, as for an image alone."""
+    signed = [
+        (term.text.strip(), term.weight if term.HasField("weight") else 1.0) for term in terms if term.text.strip()
+    ]
+    plus = [text for text, weight in signed if weight > 0]
+    minus = [text for text, weight in signed if weight < 0]
+    others = any(term.WhichOneof("value") not in ("text", None) for term in terms)
+    base = "this image" if others else plus.pop(0) if plus else ""
+    if not plus and not minus:
+        return "" if others else base
+    changes = [*(f"without {text}" for text in minus), *(f"with {text}" for text in plus)]
+    return f"{base} {', '.join(changes)}".strip()
+
+
+def fuse(first: Sequence[str], second: Sequence[str]) -> str:
+    """The id that both rankings together put first, by reciprocal rank (k = 60; Cormack et al., SIGIR 2009).
+
+    A tie goes to the earlier one in `first`; empty where both rankings are.
+    """
+    scores: dict[str, float] = {}
+    for ranking in (first, second):
+        for rank, record in enumerate(ranking, start=1):
+            scores[record] = scores.get(record, 0.0) + 1 / (_RRF_K + rank)
+    return max(scores, key=lambda record: scores[record], default="")
+
+
+def _check(query: pb.Query, options: pb.DescribeOptions) -> tuple[int, str]:
+    """k and the query's words; everything that can be refused before anything runs is refused here."""
+    k = query.k if query.HasField("k") else K_DEFAULT
+    if not 1 <= k <= K_MAX:
+        raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=K_MAX, given=k)
+    check_describe_options(
+        max_tokens=options.max_tokens if options.HasField("max_tokens") else None,
+        temperature=options.temperature if options.HasField("temperature") else None,
+        top_p=options.top_p if options.HasField("top_p") else None,
+        seed=options.seed if options.HasField("seed") else None,
+        stop=options.stop,
+    )
+    words = query_words(query.terms)
+    if len(words) > limits.TEXT_CHARS:
+        raise MirageError(Code.TEXT_TOO_LONG, max=limits.TEXT_CHARS, given=len(words))
+    return k, words
+
+
+def _first(found: pb.SearchReply, k: int) -> pb.SearchReply:
+    """The reply with its k best results. It has no next page: that of a longer list would not follow on."""
+    reply = pb.SearchReply()
+    reply.CopyFrom(found)
+    del reply.results[k:]
+    reply.next_page_token = ""
+    return reply
+
+
+def _from_captions(request: llm_pb2.LlmServiceDescribeRequest, error: MirageError, course: _Course) -> list[Event]:
+    """The answer without the model. What the model had written before it failed is replaced by the end's text."""
+    if request.match in _UNGROUNDED:
+        course.end = pb.DescribeEnd(
+            finish=pb.DESCRIPTION_FINISH_NO_MATCH,
+            notice="No image of the atlas answers this well, so there is nothing to explain.",
+        )
+        return []
+    extracted = extract([(each.id, each.text) for each in request.captions], query=request.query)
+    citations = [
+        pb.Citation(sentence=each.sentence, start=each.start, end=each.end, ids=each.ids, supported=True)
+        for each in extracted.citations
+    ]
+    late = error.code is Code.DEADLINE_EXCEEDED
+    course.end = pb.DescribeEnd(
+        text=extracted.text,
+        source=pb.DESCRIPTION_SOURCE_EXTRACTIVE,
+        finish=pb.DESCRIPTION_FINISH_TOO_SLOW if late else pb.DESCRIPTION_FINISH_UNSPECIFIED,
+        notice=f"{_reason(error)} {_FROM_CAPTIONS}",
+        citations=citations,
+    )
+    events = [] if course.began else [Event(start=pb.DescribeStart(used_ids=[each.id for each in request.captions]))]
+    if not course.first_token_ms:
+        events.append(course.token(pb.DescribeToken(text=extracted.text)))
+        events += [Event(citation=citation) for citation in citations]
+    return events
+
+
+def _reason(error: MirageError) -> str:
+    match error.code:
+        case Code.QUEUE_FULL:
+            wait = f"; try again in {max(1, round(error.retry_after_s))} s" if error.retry_after_s else ""
+            return f"The language model is busy{wait}."
+        case Code.DEADLINE_EXCEEDED:
+            return "The language model was too slow."
+        case Code.DEPENDENCY_UNAVAILABLE | Code.MODEL_NOT_READY:
+            return "The language model is not available at the moment."
+        case _:
+            return "The language model failed."
+
+
+def _sentences(end: pb.DescribeEnd) -> list[str]:
+    cited = [end.text[each.start : each.end].strip() for each in end.citations]
+    return [sentence for sentence in cited if sentence] or [sentence.text for sentence in split_sentences(end.text)]
+
+
+_SOURCES: Mapping[int, str] = {
+    pb.DESCRIPTION_SOURCE_MODEL: "model",
+    pb.DESCRIPTION_SOURCE_EXTRACTIVE: "extractive",
+}
+
+
+def _count(end: pb.DescribeEnd) -> None:
+    finish = pb.DescriptionFinish.Name(end.finish).removeprefix("DESCRIPTION_FINISH_").lower()
+    _written.labels(_SOURCES.get(end.source, "nobody"), finish).inc()

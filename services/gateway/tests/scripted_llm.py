@@ -1,0 +1,138 @@
+"""A language model service that writes what its script says, over real gRPC: the transport is real, the model is not.
+
+It says each caption's first sentence, then one that no caption supports. Run as a program it stands in for the service:
+`python scripted_llm.py PORT TOKEN_MS`; it then tells on GetModel, as its manifest, how many tokens it wrote in all and how
+many descriptions are running.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import llm_pb2, llm_pb2_grpc
+from mirage_core.errors import MirageError
+from mirage_core.rpc_errors import grpc_status, to_trailers
+from mirage_core.sentences import split_sentences
+
+UNSUPPORTED = "Nothing here stands in a caption."
+NAME = "mirage.v1.LlmService"
+
+
+@dataclass
+class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
+    """Writes a word each `token_s`. With `error` it fails after `error_after` words; with `gate` it waits for it first.
+
+    `replaced` is what it ends with instead of what it wrote; `declined` a finish without a text.
+    """
+
+    token_s: float = 0.0
+    error: MirageError | None = None
+    error_after: int = 0
+    gate: asyncio.Event | None = None
+    replaced: str = ""
+    declined: "pb.DescriptionFinish.ValueType" = pb.DESCRIPTION_FINISH_UNSPECIFIED
+    repeat: int = 1
+    asked: list[llm_pb2.LlmServiceDescribeRequest] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    tokens: int = 0
+    running: int = 0
+
+    async def Describe(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 -- the contract names the methods
+        self.asked.append(request)
+        self.arrived.set()
+        self.running += 1
+        try:
+            async for event in self._events(request, context):
+                yield event
+        finally:
+            self.running -= 1
+            self.ended.set()
+
+    async def _events(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        if self.gate:
+            await self.gate.wait()
+        if self.declined or request.match in (pb.MATCH_WEAK, pb.MATCH_NONE):
+            finish = self.declined or pb.DESCRIPTION_FINISH_NO_MATCH
+            yield _event(end=pb.DescribeEnd(finish=finish, notice="Declined by the script."))
+            return
+        used = [caption.id for caption in request.captions]
+        yield _event(start=pb.DescribeStart(used_ids=used, prompt_tokens=50, cached_tokens=40, fingerprint="e" * 64))
+        text, citations, words = "", [], 0
+        for number, (sentence, ids) in enumerate(_script(request) * self.repeat):
+            start = len(text) + (number > 0)
+            for index, word in enumerate(sentence.split(" ")):
+                if self.error and words >= self.error_after:
+                    await context.abort(grpc_status(self.error), self.error.message, to_trailers(self.error))
+                await asyncio.sleep(self.token_s)
+                piece = word if not number and not index else f" {word}"
+                text += piece
+                words += 1
+                self.tokens += 1
+                yield _event(token=pb.DescribeToken(text=piece))
+            citation = pb.Citation(sentence=number, start=start, end=len(text), ids=ids, supported=bool(ids))
+            citations.append(citation)
+            yield _event(citation=citation)
+        end = pb.DescribeEnd(
+            text=text,
+            source=pb.DESCRIPTION_SOURCE_MODEL,
+            finish=pb.DESCRIPTION_FINISH_STOP,
+            tokens=words,
+            timings=pb.Timings(queue_ms=1.0, inference_ms=2.0, total_ms=3.0),
+            citations=citations,
+        )
+        if self.replaced:
+            end.MergeFrom(pb.DescribeEnd(text=self.replaced, source=pb.DESCRIPTION_SOURCE_EXTRACTIVE))
+            end.finish = pb.DESCRIPTION_FINISH_TOO_SLOW
+            del end.citations[:]
+            end.citations.add(sentence=0, start=0, end=len(self.replaced), ids=used[:1], supported=True)
+        yield _event(end=end)
+
+    async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        counted = json.dumps({"tokens": self.tokens, "running": self.running})
+        model = pb.Model(
+            name="scripted",
+            task="describe",
+            fingerprint="e" * 64,
+            source="a script",
+            engine="none",
+            manifest_json=counted,
+        )
+        return llm_pb2.LlmServiceGetModelResponse(model=model)
+
+
+def _script(request: Any) -> list[tuple[str, list[str]]]:
+    said = [(split_sentences(each.text)[0].text.rstrip(".") + ".", [each.id]) for each in request.captions]
+    return [*said, (UNSUPPORTED, [])]
+
+
+def _event(**event: Any) -> Any:
+    return llm_pb2.LlmServiceDescribeResponse(**event)
+
+
+async def serve(script: ScriptedLlm, port: int = 0) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
+    """A running server, its port, and its health."""
+    server, healths = grpc.aio.server(options=[("grpc.so_reuseport", 0)]), health.aio.HealthServicer()
+    llm_pb2_grpc.add_LlmServiceServicer_to_server(script, server)
+    health_pb2_grpc.add_HealthServicer_to_server(healths, server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    await healths.set(NAME, health_pb2.HealthCheckResponse.SERVING)
+    await server.start()
+    return server, bound, healths
+
+
+async def main() -> None:
+    """Stands in for the service until it is ended."""
+    server, _, _ = await serve(ScriptedLlm(token_s=float(sys.argv[2]) / 1000), int(sys.argv[1]))
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
