@@ -81,6 +81,8 @@ def plan(folders: Folders, *, bundle: Path, port: int, grpc_port: int) -> Plan:
                 "MIRAGE_GATEWAY_PORT": str(grpc_port),
                 "MIRAGE_GATEWAY_ENCODER": encoder,
                 "MIRAGE_GATEWAY_RETRIEVER": retriever,
+                # None: what listens on the usual port may be another MIRAGE's.
+                "MIRAGE_GATEWAY_LLM": "",
             },
         ),
     }
