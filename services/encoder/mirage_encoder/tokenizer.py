@@ -53,6 +53,9 @@ class TextTokenizer:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more precise
             raise MirageError(Code.BUNDLE_INVALID, reason="tokenizer.json cannot be read") from error
+        # A file may ask for either; a text is cut here, which is then reported, and filled up in its batch.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self._text = text
         # CLIP's own tokenizer takes its two markers for one token each also where a text spells them out.
         names = {token: self._tokenizer.id_to_token(token) for token in (text.start_id, text.end_id)}

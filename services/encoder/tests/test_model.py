@@ -38,3 +38,8 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MirageError) as error:
         load_model(tmp_path, options=EngineOptions(threads=1))
     assert error.value.code is Code.BUNDLE_MISSING
+
+
+def test_the_mini_bundles_fingerprint_is_the_one_that_collections_hold(model: EncoderModel) -> None:
+    # A collection refuses queries of another one: what a manifest gains later must not change it.
+    assert model.manifest.fingerprint == "9c9d576cb9547d5d1eb7ffee03f95fa3161e4301f1c54842b945d64e8a3f5606"

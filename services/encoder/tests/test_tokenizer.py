@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from tokenizers import BertWordPieceTokenizer
 
+from mirage_core.bundles import TextInput
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.model import EncoderModel
 from mirage_encoder.tokenizer import TextTokenizer, Tokens, clean_text, pad_batch
@@ -51,6 +55,35 @@ def test_a_text_of_nothing_is_refused(tokenizer: TextTokenizer, text: str) -> No
     with pytest.raises(MirageError) as error:
         tokenizer.tokenize(text)
     assert error.value.code is Code.TERM_EMPTY
+
+
+@pytest.fixture
+def wordpieces(tmp_path: Path) -> TextTokenizer:
+    """A BERT's tokenizer, from a file that also asks for cutting and filling up."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "axial", "brain", "##s", ",", "é"]
+    source = BertWordPieceTokenizer(vocab={piece: number for number, piece in enumerate(pieces)}, lowercase=True)
+    source.enable_truncation(4)
+    source.enable_padding(length=16)
+    source.save(str(tmp_path / "tokenizer.json"))
+    text = TextInput(
+        tokenizer="tokenizer.json", cleaning="whitespace", context_length=8, start_id=2, end_id=3, pad_id=0
+    )
+    return TextTokenizer(tmp_path / "tokenizer.json", text)
+
+
+def test_wordpieces_are_framed_and_not_filled_up(wordpieces: TextTokenizer) -> None:
+    assert wordpieces.tokenize("Axial  BRAINS,") == Tokens((2, 5, 6, 7, 8, 3), 6)
+
+
+def test_a_long_text_of_wordpieces_is_cut_by_the_context_alone(wordpieces: TextTokenizer) -> None:
+    tokens = wordpieces.tokenize("brain " * 20)
+    assert tokens.ids == (2, 6, 6, 6, 6, 6, 6, 3)
+    assert tokens.count == 22
+    assert tokens.truncated
+
+
+def test_a_marker_spelled_out_in_a_text_of_wordpieces_is_one_token(wordpieces: TextTokenizer) -> None:
+    assert wordpieces.tokenize("axial [SEP] brain").ids == (2, 5, 3, 6, 3)
 
 
 def test_cleaning_repairs_what_a_web_page_broke() -> None:
