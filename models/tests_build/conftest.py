@@ -1,13 +1,36 @@
-"""A small checkpoint with random weights, for the tests that need torch."""
+"""Small checkpoints with random weights, and bundles built of them, for the tests that need torch."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mirage_core.bundles import EncoderManifest
 from mirage_models.encoders.random_checkpoint import write_random_checkpoint
+from mirage_models.encoders.task import EncoderTask
+from mirage_models.tasks import BuildRequest
+from mirage_models.workspace import open_workspace
+
+BuildEncoder = Callable[..., EncoderManifest]
 
 
 @pytest.fixture(scope="session")
 def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hub-style checkpoint of the mini CLIP's kind."""
     return write_random_checkpoint("mini-clip", tmp_path_factory.mktemp("checkpoint"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def build_encoder() -> BuildEncoder:
+    """Builds an encoder's bundle as the command does: `build(source, out, variants=..., options=...)`."""
+
+    def build(source: Path, out: Path, **fields: Any) -> EncoderManifest:
+        request = BuildRequest(source=source, name="tiny", origin="random weights", licence="Apache-2.0", **fields)
+        numbers = {name: value for name, value in fields.items() if name != "allow_parity_miss"}
+        with open_workspace(out, identity={"fields": repr(sorted(numbers.items()))}) as workspace:
+            manifest = EncoderTask().build(request, workspace)
+            workspace.seal(manifest, out, replace=False)
+        return manifest
+
+    return build

@@ -12,7 +12,6 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mirage_models.encoders.towers import CausalTextTower, ImageTower
 
 OPSET = 23
 EXAMPLE_BATCH = 2
@@ -32,14 +31,14 @@ def _exportable() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def export_text_tower(tower: CausalTextTower, *, context_length: int) -> onnx.ModelProto:
+def export_text_tower(tower: torch.nn.Module, *, context_length: int) -> onnx.ModelProto:
     """ONNX of a text tower: `tokens` int64[batch, length] -> `unit_vector` float32[batch, D]."""
     example = torch.randint(1, 100, (EXAMPLE_BATCH, EXAMPLE_LENGTH), dtype=torch.int64)
     shapes = {"tokens": {0: torch.export.Dim("batch", max=4096), 1: torch.export.Dim("length", max=context_length)}}
     return _export(tower, example, "tokens", shapes)
 
 
-def export_image_tower(tower: ImageTower, *, image_size: int) -> onnx.ModelProto:
+def export_image_tower(tower: torch.nn.Module, *, image_size: int) -> onnx.ModelProto:
     """ONNX of an image tower: `pixels` float32[batch, 3, S, S] -> `unit_vector` float32[batch, D]."""
     example = torch.zeros(EXAMPLE_BATCH, 3, image_size, image_size)
     return _export(tower, example, "pixels", {"pixels": {0: torch.export.Dim("batch", max=4096)}})

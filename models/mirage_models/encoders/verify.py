@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from mirage_encoder.engines.selection import EngineChoice
     from mirage_encoder.model import EncoderModel, Role
 
-# Below what was measured at build by more than this, the numbers are not the bundle's: another processor rounds
-# differently, and int8 steps are coarse, but not by more.
-TOLERANCE = 0.002
+# Below what was measured at build by more than this, the numbers are not the bundle's: another processor or engine rounds
+# differently, also computes in bfloat16; int8 steps are coarse, and where a value falls on one is decided by that rounding.
+FLOAT_TOLERANCE, INTEGER_TOLERANCE = 0.002, 0.005
 
 
 def verify_encoder(
@@ -62,10 +62,11 @@ def _compare(model: EncoderModel, references: References) -> list[Check]:
 def _check(model: EncoderModel, role: Role, vectors: list[FloatArray], originals: FloatArray) -> Check:
     cosines = (np.stack(vectors) * originals).sum(axis=1)
     measured = model.manifest.variants[model.variant].parity[role].cosine_min
+    tolerance = FLOAT_TOLERANCE if model.variant == "fp32" else INTEGER_TOLERANCE
     return Check(
         variant=model.variant,
         what=f"{role}: least cosine",
         items=len(vectors),
         measured=round(float(cosines.min()), 6),
-        bar=round(measured - TOLERANCE, 6),
+        bar=round(measured - tolerance, 6),
     )
