@@ -7,13 +7,15 @@ with Client() as mirage:
 
 import base64
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import httpx
 
+from mirage.descriptions import DescribeOptions, Description, DescriptionEvent, parse_event
 from mirage.fields import Fields
 from mirage.queries import Query, Term
 from mirage.replies import (
@@ -98,6 +100,28 @@ class Client:
         return SearchReply.parse(
             self._transport.json("GET", f"/v1/records/{segment(record_id)}/similar", params=params)
         )
+
+    def describe(
+        self, query: Query | str, options: DescribeOptions | None = None, *, k: int = 3
+    ) -> Generator[DescriptionEvent]:
+        """Explains what a query finds, from its `k` (1 to 10) best captions, event by event; `Done` is the last.
+
+        Close the generator, or leave it to be collected, and the model stops. `k` replaces the query's own.
+        """
+        if isinstance(query, str):
+            query = Query((Term(text=query),))
+        with closing(self._transport.events("/v1/describe", body=_describe_body(query, options, k))) as events:
+            for name, data in events:
+                event = parse_event(name, data)
+                if event is not None:
+                    yield event
+
+    def description(self, query: Query | str, options: DescribeOptions | None = None, *, k: int = 3) -> Description:
+        """The same in one piece."""
+        if isinstance(query, str):
+            query = Query((Term(text=query),))
+        body = _describe_body(query, options, k)
+        return Description.parse(self._transport.json("POST", "/v1/describe", body=body, accept="application/json"))
 
     def record(self, record_id: str) -> Record:
         """One record."""
@@ -191,6 +215,11 @@ class Client:
     def collection(self) -> Collection:
         """The collection in use."""
         return Collection.parse(self._transport.json("GET", "/v1/collection"))
+
+
+def _describe_body(query: Query, options: DescribeOptions | None, k: int) -> dict[str, Any]:
+    body = replace(query, k=k, page_token=None).to_json()
+    return body | (options or DescribeOptions()).to_json()
 
 
 def _where_params(where: Where | None) -> list[tuple[str, str]]:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -52,10 +53,13 @@ class Transport:
         """Closes the connections."""
         self._http.close()
 
-    def json(self, method: str, path: str, *, body: object = None, **options: Any) -> Mapping[str, Any]:
+    def json(
+        self, method: str, path: str, *, body: object = None, accept: str = "*/*", **options: Any
+    ) -> Mapping[str, Any]:
         """The JSON object of the answer, {} of an empty one; `body` is sent as JSON. Raises InputError where it cannot be."""
         if body is not None:
-            options |= {"content": _encode(body), "headers": {"content-type": "application/json"}}
+            headers = {"content-type": "application/json", "accept": accept}
+            options |= {"content": _encode(body), "headers": headers}
         response = self.send(method, path, **options)
         if not response.content:
             return {}
@@ -63,14 +67,42 @@ class Transport:
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer, read whole. Raises ApiError for every status but 2xx and 304."""
+        with self._translated(), self._http.stream(method, path, **options) as response:
+            answer = self._read(response)
+        if not answer.is_success:
+            raise _problem(answer, self.url)
+        return answer
+
+    def events(self, path: str, *, body: object) -> Generator[tuple[str, Mapping[str, Any]]]:
+        """The server-sent events that a POST is answered with, as (name, data); close it to end the call.
+
+        Raises as `json` does, and ApiError where an `error` event comes.
+        """
+        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        content = _encode(body)
+        with self._translated(), self._http.stream("POST", path, content=content, headers=headers) as response:
+            if not response.is_success:
+                raise _problem(self._read(response), self.url)
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise ReplyError("the answer is no stream of events: is this address MIRAGE's?")
+            for name, data in _parse_events(response.iter_lines()):
+                if name == "error":
+                    problem = data.get("problem")
+                    raise _api_error(problem if isinstance(problem, dict) else {})
+                yield name, data
+
+    def _read(self, response: httpx.Response) -> httpx.Response:
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > REPLY_BYTES:
+                raise ReplyError(f"the answer of {self.url} exceeds {REPLY_BYTES} bytes")
+        return httpx.Response(response.status_code, headers=_plain(response.headers), content=bytes(content))
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
         try:
-            with self._http.stream(method, path, **options) as response:
-                content = bytearray()
-                for chunk in response.iter_bytes():
-                    content += chunk
-                    if len(content) > REPLY_BYTES:
-                        raise ReplyError(f"the answer of {self.url} exceeds {REPLY_BYTES} bytes")
-            answer = httpx.Response(response.status_code, headers=_plain(response.headers), content=bytes(content))
+            yield
         except httpx.ConnectTimeout as error:
             raise UnreachableError(self.url, "no answer to the connection") from error
         except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
@@ -79,9 +111,36 @@ class Transport:
             raise TimedOutError(f"{self.url} did not answer in time") from error
         except httpx.HTTPError as error:
             raise ReplyError(f"the connection to {self.url} broke off") from error
-        if not answer.is_success:
-            raise _problem(answer, self.url)
-        return answer
+
+
+def _parse_events(lines: Iterator[str]) -> Generator[tuple[str, Mapping[str, Any]]]:
+    """Events of a stream whose data are JSON objects (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+    name, data, size = "message", "", 0
+    for line in lines:
+        if not line:
+            if data:
+                yield name, _parse_data(data)
+            name, data, size = "message", "", 0
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data += value
+            size += len(value)
+            if size > REPLY_BYTES:
+                raise ReplyError(f"an event exceeds {REPLY_BYTES} bytes")
+
+
+def _parse_data(data: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ReplyError("an event holds no JSON: is this address MIRAGE's?") from error
+    if not isinstance(value, dict):
+        raise ReplyError("an event holds no JSON object: is this address MIRAGE's?")
+    return value
 
 
 def _encode(body: object) -> bytes:
@@ -119,12 +178,17 @@ def _problem(response: httpx.Response, url: str) -> Exception:
         problem = {}
     if "code" not in problem:
         return ReplyError(f"{url} answered with status {response.status_code} and no MIRAGE problem")
+    return _api_error(problem, status=response.status_code)
+
+
+def _api_error(problem: Mapping[str, Any], *, status: int = 0) -> ApiError:
+    given = problem.get("status")
     metadata = problem.get("metadata")
     retry_after = problem.get("retry_after_s")
     return ApiError(
-        str(problem["code"]),
-        str(problem.get("detail") or problem.get("title") or problem["code"]),
-        status=response.status_code,
+        str(problem.get("code") or "INTERNAL"),
+        str(problem.get("detail") or problem.get("title") or problem.get("code") or "the description failed"),
+        status=status or (given if isinstance(given, int) else 0),
         metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else None,
         retry_after_s=float(retry_after) if isinstance(retry_after, int | float) else None,
         request_id=str(problem.get("request_id") or "") or None,

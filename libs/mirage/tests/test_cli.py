@@ -62,6 +62,10 @@ def test_the_help_needs_no_http_library() -> None:
         ["search", "--image", "."],
         ["compare", "x"],
         ["compare", "--minus", "x"],
+        ["describe"],
+        ["describe", "--minus", "x"],
+        ["describe", "x", "--max-tokens", "many"],
+        ["describe", "x", "--where", "plane"],
         ["similar"],
         ["record"],
         ["image", "x"],
@@ -97,6 +101,7 @@ def test_a_misspelt_verb_is_told_its_neighbour(capsys: pytest.CaptureFixture[str
     [
         ["search", "x"],
         ["compare", "x", "--plus", "y"],
+        ["describe", "x"],
         ["similar", "x"],
         ["record", "x"],
         ["facets"],

@@ -18,6 +18,7 @@ VERBS = (
     "search",
     "compare",
     "similar",
+    "describe",
     "record",
     "image",
     "facets",

@@ -1,0 +1,162 @@
+"""`mirage describe`: an explanation with its sources."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mirage.cli.options import image_path, open_client, parse_where, read_image, server_options, where_option
+from mirage.cli.output import note, on_terminal, plain, print_json
+from mirage.cli.results import MATCH_NOTES
+from mirage.queries import Query, weighted_terms
+
+if TYPE_CHECKING:
+    from mirage.descriptions import Citation, Done, Ranking
+    from mirage.replies import SearchResult
+
+_UNSUPPORTED = "[no source]"
+
+
+@click.command("describe")
+@click.argument("text", required=False)
+@click.option(
+    "--image", "images", type=image_path, multiple=True, metavar="FILE", help="Add an image: PNG, JPEG, WebP or DICOM."
+)
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Add a record of the atlas.")
+@click.option("--minus", multiple=True, metavar="T", help="Take a phrase away.")
+@click.option("--plus", multiple=True, metavar="T", help="Add a phrase.")
+@click.option("--any-image", is_flag=True, help="Go on also with an image that seems to be no medical one.")
+@where_option
+@click.option("-k", type=int, default=3, show_default=True, metavar="K", help="How many captions, 1 to 10.")
+@click.option("--max-tokens", type=int, metavar="N", help="Tokens at the most, 1 to 512; default 128.")
+@click.option("--temperature", type=float, metavar="T", help="0 to 2; default 0, the same text each time.")
+@click.option("--top-p", type=float, metavar="P", help="Draw from the likeliest tokens that together reach P.")
+@click.option("--seed", type=int, metavar="N", help="For the same text again at a temperature above 0.")
+@server_options
+def command(
+    text: str | None,
+    images: tuple[Path, ...],
+    ids: tuple[str, ...],
+    minus: tuple[str, ...],
+    plus: tuple[str, ...],
+    any_image: bool,
+    where: tuple[str, ...],
+    k: int,
+    max_tokens: int | None,
+    temperature: float | None,
+    top_p: float | None,
+    seed: int | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Explain a concept from the captions that are closest to it.
+
+    The text comes while it is written; [1] names the caption below that supports a sentence. Ctrl-C stops it.
+
+    mirage describe "axial T1 through the lateral ventricles" --minus axial --plus sagittal
+    """
+    if text is None and not (images or ids or plus):
+        raise click.UsageError("Give a TEXT, --image FILE, --id ID or --plus T.")
+    # Imported here: `mirage --help` must not wait for it.
+    from mirage.descriptions import DescribeOptions
+
+    query = Query(
+        weighted_terms(text, images=map(read_image, images), ids=ids, minus=minus, plus=plus),
+        where=parse_where(where),
+        accept_any_image=any_image,
+    )
+    options = DescribeOptions(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    with open_client(url) as client:
+        if as_json:
+            print_json(client.description(query, options, k=k).raw)
+        else:
+            _follow(client.describe(query, options, k=k))
+
+
+def _follow(events: "Iterator[Any]") -> None:
+    from mirage.descriptions import Citation, Done, Ranking, Retrieval, Token
+
+    sources: Sequence[SearchResult] = ()
+    ranking: Ranking | None = None
+    done: Done | None = None
+    written, cited = "", list[Citation]()
+    with _screen() as show:
+        for event in events:
+            match event:
+                case Retrieval(reply):
+                    sources = reply.results
+                    if remark := MATCH_NOTES.get(reply.match):
+                        note(remark)
+                case Token(piece):
+                    written += piece
+                case Citation():
+                    cited.append(event)
+                case Ranking():
+                    ranking = event
+                case Done():
+                    done, written, cited = event, event.text, list(event.citations)
+            show(marked(written, cited, [each.id for each in sources]))
+    if done is not None:
+        _show_rest(done, cited, sources, ranking)
+
+
+def marked(text: str, citations: "Sequence[Citation]", ids: Sequence[str]) -> str:
+    """The text with the numbers of its sources after each sentence."""
+    parts, position = [], 0
+    for each in sorted(citations, key=lambda one: one.start):
+        numbers = "".join(f"[{ids.index(id_) + 1}]" for id_ in each.ids if id_ in ids)
+        parts.append(f"{text[position : each.end]} {numbers or _UNSUPPORTED}")
+        position = each.end
+    return plain("".join([*parts, text[position:]]))
+
+
+@contextmanager
+def _screen() -> Iterator[Callable[[str], None]]:
+    """Shows a text that grows; into a pipe it is written once, whole."""
+    latest = ""
+
+    def keep(text: str) -> None:
+        nonlocal latest
+        latest = text
+
+    if not on_terminal():
+        yield keep
+        if latest:
+            click.echo(latest)
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    # Kept whole on the screen where it is higher than that: what scrolled away cannot be drawn again.
+    with Live(console=Console(highlight=False), refresh_per_second=12, vertical_overflow="visible") as live:
+
+        def draw(text: str) -> None:
+            keep(text)
+            live.update(Text(text))
+
+        yield draw
+
+
+def _show_rest(
+    done: "Done", citations: "Sequence[Citation]", sources: "Sequence[SearchResult]", ranking: "Ranking | None"
+) -> None:
+    if done.notice:
+        note(done.notice)
+    if not done.text:
+        return
+    used = {id_ for each in citations for id_ in each.ids}
+    click.echo("")
+    for number, source in enumerate(sources, start=1):
+        unused = "" if source.id in used else " (not cited)"
+        click.echo(plain(f"[{number}] {source.id}{unused}: {source.caption}"))
+        click.echo(plain(f"    {source.source or 'source not stated'} · {source.licence or 'licence not stated'}"))
+    if ranking is not None:
+        click.echo("")
+        click.echo(plain(f"by your question: {', '.join(ranking.first[:5])}"))
+        click.echo(plain(f"by this explanation: {', '.join(each.id for each in ranking.second[:5])}"))
+        click.echo(plain(f"fits both best: {ranking.best}"))
+    if done.source == "model":
+        note("written by a language model from these captions: it can be wrong. For education, not for diagnosis.")
