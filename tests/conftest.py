@@ -1,19 +1,27 @@
 """A whole MIRAGE for the tests that need one: real processes, the mini model, a part of the demonstration atlas."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import grpc
+import httpx
 import pytest
 
 from mirage.client import Client
 from mirage.indexing import Indexer
+from mirage.v1 import llm_pb2, llm_pb2_grpc
 from mirage_atlas.readers import open_reader
 from mirage_launcher import operations, ports
+from mirage_launcher.folders import Folders
+from mirage_launcher.state import State
 
 # The bundle that the tests run with: "mini", or another directory of models.
 MODELS = os.environ.get("MIRAGE_TEST_MODELS", "mini")
@@ -56,3 +64,88 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield System(f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", data)
     finally:
         operations.down(data)
+
+
+# Plays the language model: real gRPC, a process of its own, and a text that a test can foretell.
+STAND_IN = Path(__file__).parents[1] / "services" / "gateway" / "tests" / "scripted_llm.py"
+
+
+@dataclass
+class Explaining:
+    """A gateway of its own before the system's retriever and encoder, and what plays its language model."""
+
+    http_url: str
+    grpc_address: str
+    llm_port: int
+    environment: dict[str, str] = field(repr=False)
+    llm: "subprocess.Popen[bytes] | None" = None
+
+    def start_llm(self, *, token_ms: int = 5) -> None:
+        """Starts the language model, where it is not up; returns once the gateway sees it."""
+        if self.llm is None:
+            command = [sys.executable, "-P", str(STAND_IN), str(self.llm_port), str(token_ms)]
+            self.llm = subprocess.Popen(command, env=self.environment)
+        self._wait("serving")
+
+    def kill_llm(self) -> None:
+        """Ends it as a crash would."""
+        if self.llm is not None:
+            self.llm.kill()
+            self.llm.wait()
+            self.llm = None
+
+    def counts(self) -> dict[str, Any]:
+        """Tokens written so far and descriptions running, as the stand-in tells."""
+        with grpc.insecure_channel(f"127.0.0.1:{self.llm_port}") as channel:
+            reply = llm_pb2_grpc.LlmServiceStub(channel).GetModel(llm_pb2.LlmServiceGetModelRequest(), timeout=5)
+        counted: dict[str, Any] = json.loads(reply.model.manifest_json)
+        return counted
+
+    def _wait(self, state: str) -> None:
+        give_up = time.monotonic() + 60
+        with httpx.Client(base_url=self.http_url, timeout=10) as client:
+            while time.monotonic() < give_up:
+                try:
+                    if client.get("/readyz").json()["dependencies"]["llm"] == state:
+                        return
+                except httpx.HTTPError:
+                    pass
+                time.sleep(0.05)
+        raise AssertionError(f"the language model is not {state}")
+
+
+@pytest.fixture(scope="session")
+def explaining_system(system: System) -> Iterator[Explaining]:
+    """The processes. Tests take `explaining`, which mends what the test before broke."""
+    state = State.read(Folders.at(system.data).state)
+    assert state is not None
+    addresses = {each.name: each.address for each in state.services}
+    http_port, grpc_port = free_ports()
+    llm_port = ports.any_free(taken=frozenset({http_port, grpc_port}))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MIRAGE_")},
+        "MIRAGE_GATEWAY_HOST": "127.0.0.1",
+        "MIRAGE_GATEWAY_HTTP_PORT": str(http_port),
+        "MIRAGE_GATEWAY_PORT": str(grpc_port),
+        "MIRAGE_GATEWAY_ENCODER": addresses["encoder"],
+        "MIRAGE_GATEWAY_RETRIEVER": addresses["retriever"],
+        "MIRAGE_GATEWAY_LLM": f"127.0.0.1:{llm_port}",
+    }
+    gateway = subprocess.Popen(
+        [sys.executable, "-P", "-m", "mirage_gateway"], env=environment, stdout=subprocess.DEVNULL
+    )
+    made = Explaining(f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}", llm_port, environment)
+    try:
+        made.start_llm()
+        yield made
+    finally:
+        made.kill_llm()
+        gateway.terminate()
+        gateway.wait()
+
+
+@pytest.fixture
+def explaining(explaining_system: Explaining) -> Explaining:
+    """A system that explains, with its language model up and writing a word each 5 ms."""
+    explaining_system.start_llm()
+    return explaining_system
