@@ -1,5 +1,6 @@
 """Prompts to token ids, exactly as the CLIP tokenizer of transformers gives them."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -38,13 +39,22 @@ class PromptTokenizer:
         except Exception as error:  # the library raises nothing more precise
             raise MirageError(Code.BUNDLE_INVALID, reason="tokenizer.json cannot be read") from error
         self._prompt = prompt
+        markers = {self._tokenizer.id_to_token(token): token for token in (prompt.start_id, prompt.end_id)}
+        self._markers = {name: token for name, token in markers.items() if name}
+        self._split = re.compile("(" + "|".join(map(re.escape, sorted(self._markers))) + ")")
 
     def tokenize(self, text: str) -> PromptTokens:
         """The tokens of a prompt, which may be empty.
 
-        Cleaned as `CLIPTokenizer` of transformers does: Unicode repaired by ftfy; spaces and case are in tokenizer.json.
+        As `CLIPTokenizer` of transformers: markers that a text spells out are the markers, what lies between is repaired by
+        ftfy piece by piece; spaces and case are in tokenizer.json.
         """
-        content = self._tokenizer.encode(ftfy.fix_text(text), add_special_tokens=False).ids
+        content: list[int] = []
+        for piece in self._split.split(text) if self._markers else [text]:
+            if piece in self._markers:
+                content.append(self._markers[piece])
+            elif piece:
+                content.extend(self._tokenizer.encode(ftfy.fix_text(piece), add_special_tokens=False).ids)
         prompt = self._prompt
         ids = np.full((1, prompt.context_length), prompt.pad_id, dtype=np.int64)
         kept = [prompt.start_id, *content[: prompt.context_length - 2], prompt.end_id]
