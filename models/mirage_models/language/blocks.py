@@ -1,4 +1,4 @@
-"""Weights in blocks: int4 and int8 with one scale for 32 neighbours, as ONNX Runtime's MatMulNBits holds them."""
+"""Weights in blocks: int4 and int8 with one scale for some neighbours, as ONNX Runtime's MatMulNBits holds them."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
 
 Bits: TypeAlias = Literal[4, 8]
-BLOCK = 32
 # Of these shares of the scale that just holds the largest value, the one with the least squared error is taken, block by
-# block: cutting off one large value can be better than coarse steps for the 31 others.
+# block: cutting off one large value can be better than coarse steps for the others.
 _SHARES = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 1.05)
 _ROWS_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A matrix [N, K] in blocks along K: uint8 [N, K / 32, 16 or 32], and float32 scales [N * K / 32]."""
+    """A matrix [N, K] in B = K / block blocks along K: uint8 [N, B, block * bits / 8], and float32 scales [N * B]."""
 
     values: Bytes
     scales: Floats
+    bits: Bits
 
-    def dequantised(self, bits: Bits, columns: int) -> Floats:
+    def dequantised(self, columns: int) -> Floats:
         """The matrix [N, columns] that a kernel multiplies with."""
         blocks = self.values
-        if bits == 4:
-            blocks = np.stack((blocks & 15, blocks >> 4), axis=-1).reshape(*blocks.shape[:2], BLOCK)
-        centred = blocks.astype(np.float32) - (8 if bits == 4 else 128)
+        if self.bits == 4:
+            blocks = np.stack((blocks & 15, blocks >> 4), axis=-1).reshape(*blocks.shape[:2], -1)
+        centred = blocks.astype(np.float32) - (8 if self.bits == 4 else 128)
         scaled = centred * self.scales.reshape(*blocks.shape[:2], 1)
         result: Floats = scaled.reshape(len(scaled), -1)[:, :columns]
         return result
 
 
-def quantise(weights: Floats, bits: Bits, *, threads: int = 2) -> Blocks:
+def quantise(weights: Floats, bits: Bits, *, block: int, threads: int = 2) -> Blocks:
     """Blocks of a float32 matrix [N, K], symmetric about zero; the same bytes for any number of threads.
 
-    Where K is no multiple of 32 the last block is filled with zeros.
+    `block` is 16, 32, 64 or more by powers of two; where K is no multiple of it the last one is filled with zeros.
     """
     rows, columns = weights.shape
-    count = -(-columns // BLOCK)
-    values = np.empty((rows, count, BLOCK // 2 if bits == 4 else BLOCK), np.uint8)
+    count = -(-columns // block)
+    values = np.empty((rows, count, block * bits // 8), np.uint8)
     scales = np.empty((rows, count), np.float32)
     step = max(1, _ROWS_BYTES // (4 * columns))
 
     def work(first: int) -> None:
         part = weights[first : first + step]
-        if columns % BLOCK:
-            part = np.pad(part, ((0, 0), (0, count * BLOCK - columns)))
-        blocks = np.ascontiguousarray(part, np.float32).reshape(len(part), count, BLOCK)
+        if columns % block:
+            part = np.pad(part, ((0, 0), (0, count * block - columns)))
+        blocks = np.ascontiguousarray(part, np.float32).reshape(len(part), count, block)
         quantised, scale = (_four if bits == 4 else _eight)(blocks)
         values[first : first + step] = quantised
         scales[first : first + step] = scale
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, range(0, rows, step)))
-    return Blocks(values, scales.reshape(-1))
+    return Blocks(values, scales.reshape(-1), bits)
 
 
 def _four(blocks: Floats) -> tuple[Bytes, Floats]:
@@ -85,7 +85,8 @@ def _four(blocks: Floats) -> tuple[Bytes, Floats]:
         scales = np.where(better, np.divide(product, square, out=np.zeros_like(square), where=square > 0), scales)
         np.copyto(values, steps.astype(np.int8), where=better[..., None])
     unsigned = (values + np.int8(8)).astype(np.uint8)
-    return unsigned[..., 0::2] | (unsigned[..., 1::2] << 4), scales
+    packed: Bytes = unsigned[..., 0::2] | (unsigned[..., 1::2] << np.uint8(4))
+    return packed, scales
 
 
 def _eight(blocks: Floats) -> tuple[Bytes, Floats]:

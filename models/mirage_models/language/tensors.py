@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _HEADER_BYTES = 100 * 2**20  # as the safetensors library bounds it
-_FLOATS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
+_FLOATS: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "F64": np.dtype("<f8"),
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class _SafetensorsFile:
         if entry.dtype == "BF16":
             wide = raw.astype(np.uint32)
             wide <<= 16
-            values = wide.view(np.float32)
+            values: Floats = wide.view(np.float32)
         else:
             values = raw.astype(np.float32)
         return values.reshape(entry.shape)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from mirage_models.language.blocks import BLOCK, quantise
+from mirage_models.language.blocks import quantise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 Precision: TypeAlias = Literal["int4", "int8", "fp32"]
+BLOCK: dict[Precision, int] = {"int4": 32, "int8": 32}
+"""Weights that share a scale."""
 OPSET = 21
 _CONTRIB = "com.microsoft"
 # The runtime maps a tensor from the file, rather than reading it, where it begins at such a multiple.
@@ -57,8 +59,9 @@ class GraphWriter:
             proto.raw_data = values.tobytes()
         else:
             self._stream.write(b"\0" * (-self._stream.tell() % _ALIGNMENT))
+            self._stream.flush()
             offset = self._stream.tell()
-            self._stream.write(memoryview(values).cast("B"))
+            values.tofile(self._stream)
             proto.data_location = TensorProto.EXTERNAL
             for key, value in (("location", self._data.name), ("offset", offset), ("length", values.nbytes)):
                 proto.external_data.add(key=key, value=str(value))
@@ -82,7 +85,7 @@ class GraphWriter:
             product = self.node("MatMul", factors, f"{name}.product")
             return self.node("Add", [product, self.tensor(f"{name}.bias", bias)], name)
         bits: Literal[4, 8] = 4 if self._precision == "int4" else 8
-        blocks = quantise(weights, bits, threads=self._threads)
+        blocks = quantise(weights, bits, block=BLOCK[self._precision], threads=self._threads)
         inputs = [source, self.tensor(f"{name}.weight", blocks.values), self.tensor(f"{name}.scale", blocks.scales)]
         if bias is not None:
             inputs += ["", "", self.tensor(f"{name}.bias", bias)]
@@ -93,7 +96,7 @@ class GraphWriter:
             K=columns,
             N=rows,
             bits=bits,
-            block_size=BLOCK,
+            block_size=BLOCK[self._precision],
             accuracy_level=_ACCURACY_LEVEL,
         )
 

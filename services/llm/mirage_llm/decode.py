@@ -68,10 +68,11 @@ class PrefixCache:
         Where the text does not begin with the whole prefix, what they share is reused.
         """
         prefix = self._prefix
-        if prefix is None or not ids:
+        if prefix is None:
             return self._decoder.open(capacity=capacity), list(ids)
         shared = _shared(prefix.ids, ids[:-1])
-        if shared == 0:
+        room = self._decoder.context_length if capacity is None else capacity
+        if shared == 0 or room < len(prefix.ids):
             return self._decoder.open(capacity=capacity), list(ids)
         session = self._decoder.open(prefix=prefix, capacity=capacity)
         session.rewind(shared)

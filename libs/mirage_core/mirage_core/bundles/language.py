@@ -24,9 +24,10 @@ class LanguageParity(Frozen):
 
 
 class LanguageVariant(Variant):
-    """The decoder at one precision."""
+    """The decoder at one precision; `reference` is the parity on the reference inputs alone, which `verify` measures again."""
 
     parity: LanguageParity
+    reference: LanguageParity
 
     @model_validator(mode="after")
     def _decoder(self) -> Self:
@@ -38,7 +39,8 @@ class LanguageVariant(Variant):
 class LanguageManifest(Manifest):
     """A decoder that continues a text token by token, with a key-value cache.
 
-    `end_ids` end a response. `context_length` is the most tokens of prompt and response together.
+    `end_ids` end a response. `context_length` is the most tokens of prompt and response together. The cache is a pair of
+    float32 arrays [1, heads, tokens, head_size] for each layer; `head_size` may be more than the original's.
     """
 
     task: Literal["describe"]

@@ -28,6 +28,22 @@ class CancelledError(Exception):
 
 
 @dataclass(frozen=True)
+class DecoderShape:
+    """What a decoder's inputs and outputs look like; `context_length` is the most tokens of a text."""
+
+    vocabulary: int
+    layers: int
+    heads: int
+    head_size: int
+    context_length: int
+
+    @classmethod
+    def of(cls, manifest: LanguageManifest) -> "DecoderShape":
+        """As a manifest states it."""
+        return cls(manifest.vocabulary, manifest.layers, manifest.heads, manifest.head_size, manifest.context_length)
+
+
+@dataclass(frozen=True)
 class Prefix:
     """The cache after some tokens, to begin texts with that begin so. Belongs to the decoder that made it.
 

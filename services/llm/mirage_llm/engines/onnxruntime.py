@@ -11,7 +11,15 @@ import onnxruntime as ort
 from mirage_core.bundles import LanguageManifest
 from mirage_core.bundles.language import DECODER
 from mirage_core.errors import Code, MirageError
-from mirage_llm.engines.base import AnyArray, Cancelled, CancelledError, ContextFullError, FloatArray, Prefix
+from mirage_llm.engines.base import (
+    AnyArray,
+    Cancelled,
+    CancelledError,
+    ContextFullError,
+    DecoderShape,
+    FloatArray,
+    Prefix,
+)
 
 _PIECE = 128
 """Tokens of a prompt that are run at once: between pieces a caller can cancel, and the memory for attention stays small."""
@@ -32,9 +40,11 @@ class OnnxRuntimeTextSession:
     def __init__(self, decoder: "OnnxRuntimeDecoder", capacity: int) -> None:
         self._decoder, self._capacity = decoder, capacity
         self._ids: list[int] = []
-        layers, heads, head = decoder.shape
+        shape = decoder.shape
         # Zeros that are never touched take no memory: a short text pays for its own length, whatever the capacity.
-        self._cache: list[FloatArray] = [np.zeros((1, heads, capacity, head), np.float32) for _ in range(2 * layers)]
+        self._cache: list[FloatArray] = [
+            np.zeros((1, shape.heads, capacity, shape.head_size), np.float32) for _ in range(2 * shape.layers)
+        ]
         self._values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._cache]
         self._last = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
@@ -57,7 +67,8 @@ class OnnxRuntimeTextSession:
             piece = np.array([ids[first : first + _PIECE]], np.int64)
             logits = np.zeros((1, 1, self._decoder.vocabulary), np.float32)
             self._run(self._bound(piece, np.array([piece.shape[1] - 1]), logits), piece[0].tolist())
-        return logits[0, 0]
+        row: FloatArray = logits[0, 0]
+        return row
 
     def step(self, token: int) -> FloatArray:
         """See TextSession.step."""
@@ -75,7 +86,8 @@ class OnnxRuntimeTextSession:
             piece = np.array([ids[first : first + _PIECE]], np.int64)
             rows = np.arange(piece.shape[1])
             self._run(self._bound(piece, rows, logits[:, first : first + len(rows)]), piece[0].tolist())
-        return logits[0]
+        scores: FloatArray = logits[0]
+        return scores
 
     def rewind(self, length: int) -> None:
         """See TextSession.rewind."""
@@ -129,24 +141,19 @@ class OnnxRuntimeTextSession:
 class OnnxRuntimeDecoder:
     """See Decoder."""
 
-    def __init__(self, session: ort.InferenceSession, manifest: LanguageManifest) -> None:
+    def __init__(self, session: ort.InferenceSession, shape: DecoderShape) -> None:
         self._session: ort.InferenceSession | None = session
-        self._manifest = manifest
+        self.shape = shape
 
     @property
     def context_length(self) -> int:
         """See Decoder.context_length."""
-        return self._manifest.context_length
+        return self.shape.context_length
 
     @property
     def vocabulary(self) -> int:
         """See Decoder.vocabulary."""
-        return self._manifest.vocabulary
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Layers, heads and the size of a head: what a cache is made of."""
-        return self._manifest.layers, self._manifest.heads, self._manifest.head_size
+        return self.shape.vocabulary
 
     def open(self, *, prefix: Prefix | None = None, capacity: int | None = None) -> OnnxRuntimeTextSession:
         """See Decoder.open."""
@@ -191,6 +198,10 @@ class OnnxRuntimeEngine:
         if variant not in manifest.variants:
             raise MirageError(Code.BUNDLE_INVALID, reason=f"there is no variant {variant[:40]}")
         path = directory / manifest.variants[variant].files[DECODER]
+        return self.load_file(path, DecoderShape.of(manifest), threads=threads)
+
+    def load_file(self, path: Path, shape: DecoderShape, *, threads: int) -> OnnxRuntimeDecoder:
+        """The decoder in an ONNX file; raises BUNDLE_INVALID where it cannot be loaded or is of another shape."""
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.inter_op_num_threads = 1
@@ -205,14 +216,14 @@ class OnnxRuntimeEngine:
             logits = next(value.shape for value in session.get_outputs() if value.name == "logits")
         except Exception as error:  # as above
             raise MirageError(Code.BUNDLE_INVALID, reason=f"{path.name} cannot be loaded") from error
-        cache = {f"{kind}.{layer}" for layer in range(manifest.layers) for kind in ("key", "value")}
+        cache = {f"{kind}.{layer}" for layer in range(shape.layers) for kind in ("key", "value")}
         if set(shapes) != cache | _CONTROL:
             raise MirageError(Code.BUNDLE_INVALID, reason=f"{path.name} has other inputs than a decoder of this size")
-        stated = [1, manifest.heads, manifest.head_size]
+        stated = [1, shape.heads, shape.head_size]
         if any([shapes[name][place] for place in (0, 1, 3)] != stated for name in cache):
             raise MirageError(Code.BUNDLE_INVALID, reason=f"{path.name} has another cache than the manifest states")
-        if logits[-1] != manifest.vocabulary:
+        if logits[-1] != shape.vocabulary:
             raise MirageError(
                 Code.BUNDLE_INVALID, reason=f"{path.name} has another vocabulary than the manifest states"
             )
-        return OnnxRuntimeDecoder(session, manifest)
+        return OnnxRuntimeDecoder(session, shape)
