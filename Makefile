@@ -72,8 +72,9 @@ test-durability: setup-dev ## Kill the retriever 20 times while 5,000 records ar
 	$(BIN)/python -m pytest tests/faults --full $(ARGS)
 
 mini-bundle: setup-build ## Build the mini CLIP's bundle from its checkpoint
-	$(BIN_BUILD)/python -m mirage_models.build --source models/mini/clip/checkpoint --out models/mini/clip/bundle \
-		--calibration atlas/mirage_atlas/demo/data --match models/mini/clip/match.json --replace
+	$(BIN_BUILD)/python -m mirage_models.build mini-clip --out models/mini/clip/bundle --replace \
+		--calibration atlas/mirage_atlas/demo/data --match models/mini/clip/match.json
+	$(BIN_BUILD)/python -m mirage_models.mini_clip.gate --bundle models/mini/clip/bundle --write >/dev/null
 
 clean: ## Remove environments and caches
 	rm -rf $(VENV) $(VENV_BUILD) .mypy_cache .ruff_cache .pytest_cache reports

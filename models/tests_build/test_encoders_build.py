@@ -272,3 +272,15 @@ def test_a_request_that_cannot_be_met_is_refused(
 ) -> None:
     with pytest.raises(BuildError):
         build_encoder(small, tmp_path / "out", **fields)
+
+
+def test_weights_without_a_configuration_are_built_as_the_architecture_that_a_preset_names(
+    build_encoder: BuildEncoder, tmp_path: Path
+) -> None:
+    checkpoint = write_random_checkpoint("mini-clip", tmp_path / "checkpoint", seed=4)
+    whole = build_encoder(checkpoint, tmp_path / "whole", variants=("fp32",))
+    (checkpoint / "open_clip_config.json").unlink()
+    with pytest.raises(BuildError, match="no architecture"):
+        build_encoder(checkpoint, tmp_path / "out", variants=("fp32",), options={"architecture": "../secret"})
+    found = build_encoder(checkpoint, tmp_path / "out", variants=("fp32",), options={"architecture": "mini-clip"})
+    assert found.fingerprint == whole.fingerprint

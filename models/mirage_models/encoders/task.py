@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ class EncoderOptions:
 
     `text_recipes` and `image_recipes` name ways to int8 to try; the closest is kept (a large image tower runs several times
     faster with `static` alone). Bars of int8: top-10 overlap where there are captioned images, and mean cosine. `match` is a
-    JSON file with match thresholds.
+    JSON file with match thresholds. `architecture` names the configuration in `configs/` of a checkpoint that comes
+    without one.
     """
 
     text_recipes: tuple[str, ...] = tuple(RECIPES)
@@ -65,6 +67,7 @@ class EncoderOptions:
     int8_overlap: float = INT8_OVERLAP
     int8_cosine: float = INT8_COSINE
     match: str | None = None
+    architecture: str | None = None
 
     @classmethod
     def of(cls, request: BuildRequest) -> EncoderOptions:
@@ -149,8 +152,26 @@ class _Build:
 
     def _checkpoint_once(self) -> Checkpoint:
         if self._checkpoint is None:
-            self._checkpoint = load_checkpoint(self.request.source)
+            self._checkpoint = load_checkpoint(self._source())
         return self._checkpoint
+
+    def _source(self) -> Path:
+        """The checkpoint's folder; where it has weights but no configuration, one beside it that has both."""
+        source, name = self.request.source, self.options.architecture
+        if name is None or (source / CONFIG_FILE).exists():
+            return source
+        whole = self.workspace.scratch / "checkpoint"
+        whole.mkdir(exist_ok=True)
+        for path in source.iterdir():
+            link = whole / path.name
+            if not link.is_symlink():
+                link.symlink_to(path.resolve())
+        config = resources.files("mirage_models.encoders") / "configs" / f"{name}.json"
+        try:
+            (whole / CONFIG_FILE).write_text(config.read_text("utf-8"), "utf-8")
+        except FileNotFoundError as error:
+            raise BuildError(f"there is no architecture {name[:80]}") from error
+        return whole
 
     def _original_once(self) -> Original:
         if self._original is None:
