@@ -20,8 +20,8 @@ export const key = {
   set: (value) => sessionStorage.setItem(KEY, value),
 };
 
-export async function request(path, { method = "GET", body, signal } = {}) {
-  const headers = {};
+export async function request(path, { method = "GET", body, signal, accept } = {}) {
+  const headers = accept ? { accept } : {};
   if (key.get()) headers.authorization = `Bearer ${key.get()}`;
   if (body) headers["content-type"] = "application/json";
   let response;
@@ -52,15 +52,52 @@ function options(query) {
   return { k: PAGE_SIZE, vectors: query.vectors, ...(query.acceptAny ? { accept_any_image: true } : {}), ...(Object.keys(where).length ? { where } : {}) };
 }
 
-export function search(query, { token, signal }) {
+function termsOf(query) {
   const terms = [];
   if (query.q) terms.push({ text: query.q });
   if (query.picture) terms.push({ image: query.picture });
   if (query.minus) terms.push({ text: query.minus, weight: -1 });
   if (query.plus) terms.push({ text: query.plus, weight: 1 });
   terms.push(...further(query));
-  const body = { terms, ...options(query), ...(token ? { page_token: token } : {}) };
+  return terms;
+}
+
+export function search(query, { token, signal }) {
+  const body = { terms: termsOf(query), ...options(query), ...(token ? { page_token: token } : {}) };
   return json("/v1/search", { method: "POST", body, signal });
+}
+
+// The events of an explanation, { name, data }. `query.similar` asks for one of a record.
+export async function* describe(query, { signal }) {
+  const terms = query.similar ? [{ id: query.similar }] : termsOf(query);
+  const body = { terms, ...options(query), k: 3 };
+  const response = await request("/v1/describe", { method: "POST", body, signal, accept: "text/event-stream" });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const broken = { code: "UNREACHABLE", title: "No connection", detail: "The connection broke off." };
+  let rest = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch((error) => {
+        throw error.name === "AbortError" ? error : new Problem(broken);
+      });
+      if (done) throw new Problem(broken);
+      rest += value;
+      const blocks = rest.split("\n\n");
+      rest = blocks.pop();
+      for (const event of blocks.map(parse)) {
+        if (event.name === "error") throw new Problem(event.data.problem);
+        if (event.name) yield event;
+        if (event.name === "done") return;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+function parse(block) {
+  const fields = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trimStart()]));
+  return { name: fields.event, data: fields.data && JSON.parse(fields.data) };
 }
 
 export function compare(query, { signal }) {

@@ -3,6 +3,7 @@
 import { element } from "./elements.js";
 import { card } from "./cards.js";
 import { changes } from "./changes.js";
+import { explanation } from "./explanation.js";
 import { matchNotice, shares, timing, truncationNotice } from "./report.js";
 
 export function comparison(reply, query, actions) {
@@ -29,19 +30,20 @@ export function comparison(reply, query, actions) {
     element(
       "div",
       { class: "columns" },
-      column("base", base, reply.base, actions),
-      column("shifted", shifted, reply.shifted, actions),
+      column("base", base, reply.base, actions, { ...query, minus: "", plus: "", terms: [] }),
+      column("shifted", shifted, reply.shifted, actions, query),
     ),
   ].filter(Boolean);
 }
 
-function column(name, title, reply, actions) {
+function column(name, title, reply, actions, query) {
+  const { button, panel } = explanation(query, actions, { of: title });
   const heading = `${name}-title`;
   return element(
     "section",
     { class: `column ${name}`, "aria-labelledby": heading },
     element("h3", { id: heading }, title),
-    element("div", { class: "notices" }, matchNotice(reply), truncationNotice(reply)),
+    element("div", { class: "notices" }, matchNotice(reply), truncationNotice(reply), element("p", {}, button), panel),
     reply.results.length
       ? element(
           "ol",

@@ -4,6 +4,7 @@ import * as address from "./address.js";
 import * as api from "./api.js";
 import { comparison } from "./comparison.js";
 import { announce, byId, element } from "./elements.js";
+import { stopAll } from "./explanation.js";
 import * as filters from "./filters.js";
 import * as form from "./form.js";
 import * as gate from "./gate.js";
@@ -46,6 +47,7 @@ function go(query, { replace = false } = {}) {
 
 async function answer() {
   running?.abort();
+  stopAll();
   const query = current;
   document.title = [query.show === "models" ? "Models" : query.q || (query.similar && `similar to ${query.similar}`), "MIRAGE"].filter(Boolean).join(" · ");
   if (address.isEmpty(query) && !query.show) {
@@ -97,7 +99,7 @@ async function ask(query, signal) {
   }
   announce(`${reply.results.length} images, match ${reply.match || "not judged"}`);
   const more = (token) => find(token).catch((error) => fail(error));
-  return results(reply, { title: title(query), actions, more });
+  return results(reply, { title: title(query), actions, more, query });
 }
 
 function title(query) {

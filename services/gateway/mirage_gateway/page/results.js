@@ -2,10 +2,11 @@
 
 import { announce, element } from "./elements.js";
 import { card } from "./cards.js";
+import { explanation } from "./explanation.js";
 import { matchNotice, shares, timing, truncationNotice } from "./report.js";
 
 // `more(token)` gives the next reply; `actions` as in cards.js, `open` also gets the results so far.
-export function results(reply, { title, actions, more }) {
+export function results(reply, { title, actions, more, query }) {
   const found = [...reply.results];
   const list = element("ol", { class: "cards" });
   const open = (index) => actions.open(found, index);
@@ -34,8 +35,15 @@ export function results(reply, { title, actions, more }) {
     list.children[from]?.querySelector(".frame").focus({ preventScroll: true });
   });
 
+  const { button: explain, panel } = explanation(query, actions, { of: title });
   return [
-    element("div", { class: "head" }, element("h2", {}, title), element("p", { class: "facts" }, count, timing(reply))),
+    element(
+      "div",
+      { class: "head" },
+      element("h2", {}, title),
+      element("div", { class: "side" }, element("p", { class: "facts" }, count, timing(reply)), explain),
+    ),
+    panel,
     matchNotice(reply),
     truncationNotice(reply),
     shares(reply.query),
