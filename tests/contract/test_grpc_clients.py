@@ -52,9 +52,12 @@ def run_caller(name: str, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", params=["protos_only", "reflection_only"])
-def found(request: pytest.FixtureRequest, system: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def found(
+    request: pytest.FixtureRequest, explaining_system: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """What a client of each kind got for every call."""
-    arguments = [system.grpc_address, picture()]
+    explaining_system.start_llm()
+    arguments = [explaining_system.grpc_address, picture()]
     if request.param == "protos_only":
         stubs = tmp_path_factory.mktemp("stubs")
         generate_stubs(stubs)
@@ -112,9 +115,23 @@ def test_facets_are_counted_under_the_filter(found: dict[str, Any]) -> None:
 
 
 def test_the_model_is_the_collections(found: dict[str, Any]) -> None:
-    [model] = found["models"]["models"]
-    assert model["task"] == "encode"
+    model, language = found["models"]["models"]
+    assert (model["task"], language["task"]) == ("encode", "describe")
     assert (model["fingerprint"], model["dimension"]) == (found["before"]["fingerprint"], found["before"]["dimension"])
+
+
+def test_an_explanation_comes_event_by_event(found: dict[str, Any]) -> None:
+    events = [next(iter(event.items())) for event in found["describe"]]
+    names = list(dict.fromkeys(name for name, _ in events))
+    assert names == ["retrieval", "start", "token", "citation", "ranking", "end"]
+    by_name = dict(events)
+    assert ids(by_name["retrieval"]) == ids(found["search"]["reply"])[:2]
+    end = by_name["end"]
+    assert "".join(value["text"] for name, value in events if name == "token") == end["text"]
+    assert [value for name, value in events if name == "citation"] == end["citations"]
+    assert {id_ for cited in end["citations"] for id_ in cited.get("ids", ())} == set(by_name["start"]["usedIds"])
+    assert end["source"] == "DESCRIPTION_SOURCE_MODEL"
+    assert by_name["ranking"]["first"][:2] == ids(by_name["retrieval"])
 
 
 def test_a_record_is_stored_found_flagged_and_removed(found: dict[str, Any]) -> None:

@@ -43,6 +43,8 @@ def walk(caller: Caller, image: str) -> None:
     found["image"] = list(caller.stream("GetImage", {"id": best, "variant": "IMAGE_VARIANT_THUMBNAIL"}))
     where = {"plane": {"values": ["sagittal"]}}
     found["facets"] = caller.call("ListFacets", {"where": where})
+    options = {"maxTokens": 64, "temperature": 0.5, "seed": "7"}
+    found["describe"] = list(caller.stream("Describe", {"query": {**text, "k": 2}, "options": options}))
     found["models"] = caller.call("ListModels", {})
     found["before"] = caller.call("GetCollection", {})
     parts = [{"part": {"record": head}}, {"part": {"imageChunk": image}}]
