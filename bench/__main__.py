@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.report import load
 
-MODULES = ("encode", "search", "gateway")
+MODULES = ("encode", "generate", "search", "gateway")
 
 
 def main() -> int:

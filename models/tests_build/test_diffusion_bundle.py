@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +69,16 @@ def request_for(source: Path, **changes: Any) -> BuildRequest:
 
 
 def build(request: BuildRequest, out: Path) -> GeneratorManifest:
-    with open_workspace(out, identity={"test": str(request.source)}) as workspace:
+    """As the command does, and without a connection to anywhere: neither a hub nor any telemetry."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a build of a local folder must not reach out")
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open_workspace(out, identity={"test": str(request.source)}) as workspace,
+    ):
+        patch.setattr(socket.socket, "connect", refuse)
         manifest = DiffusionTask().build(request, workspace)
         workspace.seal(manifest, out, replace=False)
     return manifest
@@ -343,6 +353,23 @@ def test_damaged_weights_are_refused_by_name(folders: Mapping[str, Path], tmp_pa
     assert "conv_in.bias holds values that are no numbers" in refusal_of(folder)
     path.write_bytes(path.read_bytes()[:1000])
     assert "cannot be loaded" in refusal_of(folder)
+
+
+class Sneaky:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_no_code_in_pickled_weights_is_run(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    folder = changed(folders["plain"], tmp_path / "checkpoint")
+    torch.save({"conv_in.weight": Sneaky(tmp_path / "ran")}, folder / "unet" / "diffusion_pytorch_model.bin")
+    assert "cannot be loaded" in refusal_of(folder, lora=folders["lora"])
+    assert not (tmp_path / "ran").exists()
 
 
 def test_another_lora_is_refused_by_name(folders: Mapping[str, Path], tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -34,13 +37,15 @@ from mirage_models.diffusion.tokenizer import write_tokenizer
 from mirage_models.tasks import UNSHOWN, BuildError, ParityError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mirage_core.bundles import Task as TaskName
     from mirage_generator.engines.selection import EngineKind
     from mirage_models.diffusion.checkpoint import Checkpoint
     from mirage_models.tasks import BuildRequest
     from mirage_models.workspace import Workspace
+
+T = TypeVar("T")
 
 VARIANTS = ("int8", "fp32")
 FP32_LATENTS, FP32_SSIM = 0.9999, 0.99
@@ -103,7 +108,7 @@ class _Build:
         self.missed: list[str] = []
 
     def run(self) -> GeneratorManifest:
-        stage, folder = self.workspace.stage, self.workspace.folder
+        stage, folder = self._stage, self.workspace.folder
         self.prompt = PromptInput.model_validate(
             stage("tokenizer", lambda: write_tokenizer(self.checkpoint, folder).model_dump(mode="json"))
         )
@@ -136,6 +141,11 @@ class _Build:
             missed=self.missed,
             remarks=[UNSHOWN] if "int8" in built and self.request.calibration is None else [],
         )
+
+    def _stage(self, name: str, make: Callable[[], T]) -> T:
+        result = self.workspace.stage(name, make)
+        _give_back_memory()
+        return result
 
     # Files
 
@@ -218,14 +228,14 @@ class _Build:
     ) -> GeneratorVariant:
         files, words = self._full_files(), {}
         for number, recipe in enumerate(self.options["decoder_recipes"]):
-            ssim = self.workspace.stage(f"decoder: {recipe}", partial(self._try_decoder, recipe, decoder_spans))
+            ssim = self._stage(f"decoder: {recipe}", partial(self._try_decoder, recipe, decoder_spans))
             if ssim >= INT8_DECODER_SSIM or number == len(self.options["decoder_recipes"]) - 1:
                 break
         files["decoder"] = self._made("decoder", recipe)
         words["decoder"] = _words(recipe)
         tried: dict[str, GeneratorParity] = {}
         for recipe in self.options["unet_recipes"]:
-            found = self.workspace.stage(f"unet: {recipe}", partial(self._try_unet, recipe, unet_spans, files))
+            found = self._stage(f"unet: {recipe}", partial(self._try_unet, recipe, unet_spans, files))
             tried[recipe] = GeneratorParity.model_validate(found)
             if min(tried[recipe].latents) >= INT8_LATENTS and tried[recipe].ssim >= INT8_SSIM:
                 break
@@ -327,6 +337,13 @@ class _Build:
             parity=parity,
             reduced_precision=reduced,
         )
+
+
+def _give_back_memory() -> None:
+    """What a stage held goes back to the system: a network's gigabytes would add up over the stages."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _layers(path: Path, recipe: str) -> list[Any]:
