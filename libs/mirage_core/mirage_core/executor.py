@@ -23,14 +23,17 @@ class Ran(Generic[T]):
 
 
 class BoundedExecutor:
-    """`workers` threads and at most `queue_limit` waiting calls; one more is refused with QUEUE_FULL and a retry time."""
+    """`workers` threads and at most `queue_limit` waiting calls; one more is refused with QUEUE_FULL and a retry time.
 
-    def __init__(self, *, workers: int, queue_limit: int, name: str) -> None:
+    `typical_ms` is what a call may take, until calls have been measured.
+    """
+
+    def __init__(self, *, workers: int, queue_limit: int, name: str, typical_ms: float = 50.0) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._workers = workers
         self._capacity = workers + queue_limit
         self._pending = 0
-        self._typical_ms = 50.0
+        self._typical_ms = typical_ms
 
     @property
     def pending(self) -> int:

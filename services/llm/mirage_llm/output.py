@@ -21,7 +21,7 @@ class Output:
         """The text that is certain by now. After a stop sequence `stopped` is true and nothing comes any more."""
         if self.stopped:
             return ""
-        self._held += "".join(c for c in text if c.isprintable() or c == "\n" or c == "\t")
+        self._held += "".join(map(_readable, text))
         places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if places:
             self.stopped = True
@@ -52,3 +52,9 @@ class Output:
         kept = out.rstrip()
         self._held = out[len(kept) :] + self._held if self._begun else self._held
         return kept
+
+
+def _readable(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return " " if character.isspace() else ""

@@ -1,0 +1,131 @@
+"""Measure citations on the pairs that we wrote, and tune their thresholds: `python -m mirage_models.trust.citations [--tune]`.
+
+A pair is a sentence and one caption; it counts as found where the caption is cited for the sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from mirage_llm.citations import DEFAULT, Thresholds, supporting
+from mirage_models.trust.intervals import Share
+
+Cosines = Callable[[str, Sequence[str]], Sequence[float] | None]
+LETTERS = "ABCD"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Captions, and sentences each with the captions (indices) that support it."""
+
+    number: int
+    captions: tuple[str, ...]
+    sentences: tuple[tuple[str, frozenset[int]], ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """On pairs: `precision` of what is cited, `recall` of what should be. On sentences: the share that is marked rightly."""
+
+    precision: Share
+    recall: Share
+    supported_right: Share
+    unsupported_right: Share
+    wrong: tuple[str, ...]
+
+
+def groups() -> tuple[Group, ...]:
+    """The pairs of citation_pairs.txt; a sentence that is listed twice keeps its last label."""
+    text = resources.files("mirage_models.trust").joinpath("citation_pairs.txt").read_text("utf-8")
+    found: list[Group] = []
+    for block in text.split("\n== ")[1:]:
+        number, *lines = block.strip().splitlines()
+        captions = tuple(line[3:] for line in lines if line[1:3] == ": ")
+        sentences: dict[str, frozenset[int]] = {}
+        for line in lines:
+            if line[0] in "+-":
+                letters, _, sentence = line[1:].partition(" ")
+                sentences[sentence] = frozenset(map(LETTERS.index, letters))
+        found.append(Group(int(number), captions, tuple(sentences.items())))
+    return tuple(found)
+
+
+def tuning() -> tuple[Group, ...]:
+    """The half that thresholds are tuned on."""
+    return tuple(group for group in groups() if group.number % 2 == 0)
+
+
+def held_out() -> tuple[Group, ...]:
+    """The half that is measured."""
+    return tuple(group for group in groups() if group.number % 2)
+
+
+def measure(
+    chosen: Iterable[Group], thresholds: Thresholds = DEFAULT, cosines: Cosines = lambda _, __: None
+) -> Measured:
+    """The measures on some groups."""
+    cited = right = wanted = 0
+    marks: dict[bool, list[bool]] = {True: [], False: []}
+    wrong: list[str] = []
+    for group in chosen:
+        for sentence, labels in group.sentences:
+            found = set(supporting(sentence, group.captions, cosines(sentence, group.captions), thresholds=thresholds))
+            cited, wanted, right = cited + len(found), wanted + len(labels), right + len(found & labels)
+            marks[bool(labels)].append(bool(found) == bool(labels))
+            if found != labels:
+                wrong.append(f"{group.number}: {sentence} should {_letters(labels)}, is {_letters(found)}")
+    return Measured(
+        Share(right, cited),
+        Share(right, wanted),
+        Share(sum(marks[True]), len(marks[True])),
+        Share(sum(marks[False]), len(marks[False])),
+        tuple(wrong),
+    )
+
+
+def tune(cosines: Cosines | None) -> list[tuple[float, Thresholds]]:
+    """Thresholds by F1 on the tuning half, best first; of equal ones the strictest."""
+    shares = (0.0, 0.1, 0.2, 0.3, 0.5) if cosines else (0.0,)
+    grid = itertools.product((0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), shares, (0.8, 0.9, 0.97))
+    scored = []
+    for covered, share, together in grid:
+        thresholds = Thresholds(covered, share, together)
+        found = measure(tuning(), thresholds, cosines or (lambda _, __: None))
+        precision, recall = found.precision.value, found.recall.value
+        scored.append((2 * precision * recall / max(1e-9, precision + recall), thresholds))
+    return sorted(scored, key=lambda each: (-each[0], -each[1].covered, each[1].cosine_share, -each[1].together))
+
+
+def _letters(indices: Iterable[int]) -> str:
+    return "".join(LETTERS[index] for index in sorted(indices)) or "-"
+
+
+def main() -> None:
+    """Print the measures of both halves; with --tune also the best thresholds, without and with the mini CLIP's cosines."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tune", action="store_true", help="search thresholds on the tuning half")
+    parser.add_argument("--wrong", action="store_true", help="list what goes wrong on the tuning half")
+    arguments = parser.parse_args()
+    from mirage_models.trust.mini_encoder import cosines
+
+    for name, part in (("tuning", tuning()), ("held out", held_out())):
+        for words, given in (("words alone", lambda _, __: None), ("with cosines", cosines)):
+            found = measure(part, cosines=given)
+            print(
+                f"{name}, {words}: precision {found.precision}, recall {found.recall}; sentences: supported ones marked so "
+                f"{found.supported_right}, unsupported ones {found.unsupported_right}"
+            )
+    if arguments.wrong:
+        print(*measure(tuning()).wrong, sep="\n")
+    if arguments.tune:
+        for words, way in (("words alone", None), ("with cosines", cosines)):
+            for score, thresholds in tune(way)[:5]:
+                print(f"{words}: F1 {score:.3f} {thresholds}")
+
+
+if __name__ == "__main__":
+    main()

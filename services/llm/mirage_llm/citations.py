@@ -1,0 +1,139 @@
+"""Which captions a sentence stands on.
+
+A caption supports a sentence where nothing in the two is opposed (plane, side, contrast, size, what is denied: see `reading`)
+and enough of what the sentence says stands in the caption: the weighted share of its terms. The cosine of their vectors, where
+the encoder answers, orders captions that support it equally well: weighing it in did not cite better on the pairs that we
+wrote. A sentence that says which image it speaks of ("The second image ...") can only stand on that caption, one about all
+images must stand on each. Thresholds are tuned on half of those pairs and measured on the other half: docs/describe.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mirage_llm.reading import Claims, opposed, read, weight
+
+COVERED = 0.75
+COSINE_SHARE = 0.0
+TOGETHER = 0.97
+_CONTRIBUTES = 0.3
+_VERDICTS = frozenset(("normal", "abnormal", "benign", "malignant"))
+_ORDINALS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5}
+_NOUN = r"(?:images?|captions?|pictures?|scans?|figures?|sections?|slices?|radiographs?)"
+_LIST = re.compile(rf"\b((?:{'|'.join(_ORDINALS)})(?:(?:, and |, | and )(?:{'|'.join(_ORDINALS)}))*)\s+{_NOUN}\b", re.I)
+_NUMBERED = re.compile(rf"\b{_NOUN}\s+(\d{{1,2}}(?:(?:, and |, | and )\d{{1,2}})*)\b(?!\s*mm)", re.I)
+_ALL = re.compile(
+    rf"\b(?:(?:all|both)(?: of)?(?: the)?(?: \w+)? {_NOUN}|n(?:one|either) of the {_NOUN}|each (?:of the )?{_NOUN})\b",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """`covered`: the share from which a caption supports a sentence; `cosine_share`: how much of it the cosine makes up.
+
+    `together`: the share that several captions must reach where none does alone.
+    """
+
+    covered: float = COVERED
+    cosine_share: float = COSINE_SHARE
+    together: float = TOGETHER
+
+
+DEFAULT = Thresholds()
+
+
+def supporting(
+    sentence: str,
+    captions: Sequence[str],
+    cosines: Sequence[float] | None = None,
+    *,
+    thresholds: Thresholds = DEFAULT,
+) -> list[int]:
+    """The captions (their indices) that support a sentence, best first; empty where it is not supported.
+
+    A sentence of several parts ("...; ...") is supported where each of them is. `cosines`: one a caption, between its vector
+    and the sentence's; None where the encoder is not there.
+    """
+    known = [read(caption) for caption in captions]
+    found: dict[int, float] = {}
+    for part in re.split(r";\s+", sentence):
+        scores = _part(part, known, cosines, thresholds)
+        if not scores:
+            return []
+        for index, score in scores.items():
+            found[index] = max(found.get(index, 0.0), score)
+    return sorted(found, key=lambda index: (-found[index], -cosines[index] if cosines is not None else 0.0, index))
+
+
+def _part(
+    part: str, captions: Sequence[Claims], cosines: Sequence[float] | None, thresholds: Thresholds
+) -> dict[int, float]:
+    named, every, rest = _subject(part, len(captions))
+    claim = read(rest)
+    if claim.empty or not named:
+        return {}
+    scores: dict[int, float] = {}
+    for index in named:
+        if opposed(claim, captions[index]) or _missing(claim, captions[index]):
+            continue
+        share = covered(claim, captions[index])
+        if cosines is not None and thresholds.cosine_share:
+            share += thresholds.cosine_share * (cosines[index] - share)
+        scores[index] = share
+    enough = {index: share for index, share in scores.items() if share >= thresholds.covered}
+    if every:
+        return enough if len(enough) == len(named) else {}
+    return enough or _several(claim, captions, scores, thresholds)
+
+
+def covered(claim: Claims, caption: Claims) -> float:
+    """The weighted share of a claim's terms that a caption speaks of, 0 to 1."""
+    total = sum(map(weight, claim.all_terms))
+    if not total:
+        return 1.0 if claim.sides or claim.sizes else 0.0
+    return sum(weight(term) for term in claim.all_terms if _stands_in(term, caption.all_terms)) / total
+
+
+def _stands_in(term: str, terms: frozenset[str]) -> bool:
+    if term in terms:
+        return True
+    # Adjective and noun of one thing: cerebellum and cerebellar, pleura and pleural.
+    return len(term) > 5 and any(
+        len(other) > 5 and other[:6] == term[:6] and abs(len(other) - len(term)) < 4 for other in terms
+    )
+
+
+def _missing(claim: Claims, caption: Claims) -> bool:
+    """True where the claim gives a side, a size, a denial or a verdict that the caption does not give."""
+    if claim.sizes - caption.sizes or claim.sides - caption.sides or claim.denied - caption.all_terms - {"focal"}:
+        return True
+    return bool(claim.terms & _VERDICTS - caption.terms)
+
+
+def _several(
+    claim: Claims, captions: Sequence[Claims], scores: dict[int, float], thresholds: Thresholds
+) -> dict[int, float]:
+    chosen = {index: share for index, share in scores.items() if share >= _CONTRIBUTES}
+    if len(chosen) < 2:
+        return {}
+    terms = frozenset().union(*(captions[index].all_terms for index in chosen))
+    together = Claims(terms, frozenset(), frozenset(), frozenset(), frozenset(), frozenset())
+    return chosen if covered(claim, together) >= thresholds.together else {}
+
+
+def _subject(part: str, count: int) -> tuple[list[int], bool, str]:
+    """The captions that a part speaks of, whether of every one of them, and what it says without the words for them."""
+    if found := _LIST.search(part):
+        numbers = [_ORDINALS[word.lower()] for word in re.findall("|".join(_ORDINALS), found[1], re.I)]
+    elif found := _NUMBERED.search(part):
+        numbers = [int(word) - 1 for word in re.findall(r"\d+", found[1])]
+    elif found := _ALL.search(part):
+        words = "none" if found[0].lower().startswith("n") else ""
+        return list(range(count)), True, f"{part[: found.start()]} {words} {part[found.end() :]}"
+    else:
+        return list(range(count)), False, part
+    rest = f"{part[: found.start()]} {part[found.end() :]}"
+    return (numbers, True, rest) if all(0 <= number < count for number in numbers) else ([], True, rest)

@@ -1,0 +1,195 @@
+"""What a sentence or a caption claims, as far as it can be compared: terms, what is denied, sides, sizes, opposites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from mirage_llm.words import medical, tokens
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NEGATORS = _words("no not without none neither nor never lack lacking absent free negative cannot")
+_AFTERWARDS = _words("absent excluded denied")
+_SCOPE_ENDS = _words(
+    "; . : ? ! ( ) in on at under within along around beneath above below but however though although showing show with while "
+    "whereas except"
+)
+_RESUMES = _words("the a an there it this at through left right on in")
+_IDLE = _words("""
+a about after all also an and any appear appearance are area as at be been being between both by can caption clear
+clearly contain contrast could demonstrate demonstrated demonstrating depict depicted describe described display do
+each evident example figure finding follow for found from given has have here how i identified illustrate image in
+indicate indicated into is it its itself just level like likely located may might more most much no none nor not note
+noted of on one only or other our out over part patient picture plane position present presence region same scan see
+seen section show showing shown side signal simulate simulated simulation slice so some such suggest that the their
+them then there these they thing this those through to two-dimensional type under up us use used using very view
+visible visualised visualized visualize was we weighted weighting well were what when where which while who whole with
+within would you your approximately around roughly cut lie near along measuring measure size sized diameter large-
+sized feature reveal revealing revealed observed case student feet consistent appreciate appreciated sign keeping
+suggestive suggesting made taken detected displayed examined first second third fourth fifth last both either
+structure study name named body
+""")
+"""Words that say nothing about what is seen. `body` is one: "body of the lateral ventricle" keeps the other two."""
+_COUNTS = _words("two three four five six seven eight nine ten several multiple single")
+_OPPOSITES: tuple[frozenset[str], ...] = tuple(
+    _words(group)
+    for group in (
+        "axial coronal sagittal",
+        "t1 t2 flair dwi adc",
+        "mr ct xray ultrasound scintigraphy histology endoscopy mammogram angiogram fundus pet",
+        "hyperintense hypointense isointense",
+        "hyperechoic hypoechoic anechoic",
+        "hyperdense hypodense isodense",
+        "frontal parietal temporal occipital",
+        "upper lower middle",
+        "superior inferior",
+        "anterior posterior",
+        "medial lateral",
+        "proximal distal",
+        "dorsal ventral",
+        "benign malignant",
+        "acute chronic",
+        "increased decreased reduced",
+        "dilated narrowed",
+        "dilatation narrowing",
+        "artery vein",
+        "male female man woman",
+        "ventricleiii ventricleiv",
+        "genu splenium",
+        "small large",
+        "diffuse focal",
+        "solid cystic",
+        "normal abnormal enlarged",
+        "intact torn ruptured",
+        "unilateral bilateral",
+        "cervical thoracic lumbar",
+        "femur tibia fibula humerus radius ulna",
+        "cyst abscess tumor hematoma",
+    )
+)
+_SIDES = ("left", "right")
+_REACH = 3
+
+
+@dataclass(frozen=True)
+class Claims:
+    """`terms` are asserted and `denied` are not; `sided` are terms with the side that is said of them.
+
+    `sides` are all sides named, `sizes` all numbers with a unit, `counts` other numbers.
+    """
+
+    terms: frozenset[str]
+    denied: frozenset[str]
+    sided: frozenset[tuple[str, str]]
+    sides: frozenset[str]
+    sizes: frozenset[str]
+    counts: frozenset[str]
+
+    @property
+    def all_terms(self) -> frozenset[str]:
+        """Whatever is spoken of."""
+        return self.terms | self.denied
+
+    @property
+    def empty(self) -> bool:
+        """True where nothing can be compared."""
+        return not (self.all_terms or self.sides or self.sizes)
+
+
+def read(text: str | Sequence[str]) -> Claims:
+    """The claims of a text, or of its tokens."""
+    words = tokens(text) if isinstance(text, str) else list(text)
+    denied_at = _denied_places(words)
+    terms: set[str] = set()
+    denied: set[str] = set()
+    sided: set[tuple[str, str]] = set()
+    for place, word in enumerate(words):
+        if word in _SIDES:
+            sided |= {(word, noun) for noun in _nouns_after(words, place)}
+        elif _is_term(word):
+            (denied if place in denied_at else terms).add(word)
+    sizes = frozenset(word for word in words if word[0].isdigit() and word.endswith("mm"))
+    counts = frozenset(word for word in words if word in _COUNTS or (word[0].isdigit() and not word.endswith("mm")))
+    return Claims(
+        frozenset(terms - denied | (terms & denied)),
+        frozenset(denied - terms),
+        frozenset(sided),
+        frozenset(word for word in words if word in _SIDES),
+        sizes,
+        counts,
+    )
+
+
+def opposed(claim: Claims, other: Claims) -> bool:
+    """True where both cannot be of the same picture, as far as single words tell."""
+    if claim.terms & other.denied or claim.denied & other.terms:
+        return True
+    for group in _OPPOSITES:
+        said, known = group & claim.all_terms, group & other.all_terms
+        if said - known and known - said:
+            return True
+    return _other_side(claim, other) or bool(claim.sizes - other.sizes and other.sizes)
+
+
+def weight(term: str) -> float:
+    """How much a term counts: a word of medicine more than another."""
+    return 1.0 if term in medical() else 0.35
+
+
+def _other_side(claim: Claims, other: Claims) -> bool:
+    known: dict[str, set[str]] = {}
+    for side, noun in other.sided:
+        known.setdefault(noun, set()).add(side)
+    for side, noun in claim.sided:
+        if noun in known and side not in known[noun]:
+            return True
+        # "right frontal lobe" where the caption has "right temporal lobe", whatever else of the frontal lobe it shows.
+        if noun not in known and any(noun in group and group & known.keys() for group in _OPPOSITES):
+            return True
+    return bool(claim.sides - other.sides and other.sides)
+
+
+def _denied_places(words: Sequence[str]) -> frozenset[int]:
+    denied: set[int] = set()
+    for place, word in enumerate(words):
+        if word in _AFTERWARDS or (
+            word == "not" and words[place + 1 : place + 2] in (["seen"], ["visible"], ["present"])
+        ):
+            before = list(takewhile(lambda index: words[index] not in _SCOPE_ENDS, range(place - 1, -1, -1)))
+            denied.update(before)
+        if word in _NEGATORS:
+            denied.update(_scope(words, place))
+    return frozenset(denied)
+
+
+def _scope(words: Sequence[str], place: int) -> Iterable[int]:
+    for index in range(place + 1, len(words)):
+        if words[index] in _SCOPE_ENDS:
+            return
+        if words[index] == "," and words[index + 1 : index + 2] and words[index + 1] in _RESUMES | _SCOPE_ENDS:
+            return
+        yield index
+
+
+def _nouns_after(words: Sequence[str], place: int) -> list[str]:
+    nouns: list[str] = []
+    for word in words[place + 1 : place + 1 + _REACH]:
+        if not _is_term(word):
+            break
+        nouns.append(word)
+    return nouns
+
+
+def _is_term(word: str) -> bool:
+    return (
+        word.isalnum()
+        and not word[0].isdigit()
+        and word not in _IDLE | _COUNTS
+        and word not in _SIDES
+        and len(word) > 1
+    )

@@ -1,0 +1,123 @@
+"""LlmService: protobuf to the describer and back, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TypeAlias
+
+import grpc
+
+from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
+from mirage_core.errors import Code, MirageError
+from mirage_llm.describer import Describer
+from mirage_llm.events import Cited, Ended, Event, Piece, Started
+from mirage_llm.request import MAX_TOKENS, Caption, Match, Question, Writing
+
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
+
+
+class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
+    """Answers with what the describer gives; errors go through to the interceptor."""
+
+    def __init__(self, describer: Describer) -> None:
+        self._describer = describer
+
+    async def Describe(
+        self, request: llm_pb2.LlmServiceDescribeRequest, context: Context
+    ) -> AsyncIterator[llm_pb2.LlmServiceDescribeResponse]:
+        """See protos/mirage/v1/llm.proto."""
+        events = self._describer.describe(_question(request))
+        async with aclosing(events):
+            async for event in events:
+                yield _response(event, self._fingerprint())
+
+    async def GetModel(
+        self, request: llm_pb2.LlmServiceGetModelRequest, context: Context
+    ) -> llm_pb2.LlmServiceGetModelResponse:
+        """See protos/mirage/v1/llm.proto."""
+        model = self._describer.model
+        if model is None:
+            raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
+        manifest = model.manifest
+        return llm_pb2.LlmServiceGetModelResponse(
+            model=common_pb2.Model(
+                name=manifest.name,
+                task=manifest.task,
+                fingerprint=manifest.fingerprint,
+                source=manifest.source,
+                licence=manifest.licence,
+                context_length=manifest.context_length,
+                engine=model.description,
+                precision=model.variant,
+                manifest_json=manifest.to_json(),
+            )
+        )
+
+    def _fingerprint(self) -> str:
+        model = self._describer.model
+        return model.fingerprint if model else ""
+
+
+def _question(request: llm_pb2.LlmServiceDescribeRequest) -> Question:
+    options = request.options
+    return Question(
+        query=request.query,
+        captions=tuple(Caption(caption.id, caption.text) for caption in request.captions),
+        match=_match(request.match),
+        writing=Writing(
+            max_tokens=options.max_tokens if options.HasField("max_tokens") else MAX_TOKENS,
+            temperature=options.temperature,
+            top_p=options.top_p if options.HasField("top_p") else 1.0,
+            seed=options.seed if options.HasField("seed") else None,
+            stop=tuple(options.stop),
+        ),
+    )
+
+
+def _match(number: int) -> Match:
+    try:
+        return Match(number)
+    except ValueError:
+        # A caller with a newer contract.
+        return Match.UNSPECIFIED
+
+
+def _response(event: Event, fingerprint: str) -> llm_pb2.LlmServiceDescribeResponse:
+    match event:
+        case Started():
+            start = common_pb2.DescribeStart(
+                used_ids=event.used,
+                dropped_ids=event.dropped,
+                prompt_tokens=event.prompt_tokens,
+                cached_tokens=event.cached_tokens,
+                seed=event.seed,
+                fingerprint=fingerprint,
+                shortened=event.shortened,
+            )
+            return llm_pb2.LlmServiceDescribeResponse(start=start)
+        case Piece():
+            return llm_pb2.LlmServiceDescribeResponse(token=common_pb2.DescribeToken(text=event.text))
+        case Cited():
+            return llm_pb2.LlmServiceDescribeResponse(citation=_citation(event))
+        case Ended():
+            return llm_pb2.LlmServiceDescribeResponse(end=_end(event))
+
+
+def _citation(event: Cited) -> common_pb2.Citation:
+    return common_pb2.Citation(
+        sentence=event.sentence, start=event.start, end=event.end, ids=event.ids, supported=bool(event.ids)
+    )
+
+
+def _end(event: Ended) -> common_pb2.DescribeEnd:
+    return common_pb2.DescribeEnd(
+        text=event.text,
+        source=common_pb2.DescriptionSource.ValueType(event.source),
+        finish=common_pb2.DescriptionFinish.ValueType(event.finish),
+        tokens=event.tokens,
+        first_token_ms=event.first_token_ms,
+        timings=common_pb2.Timings(queue_ms=event.queue_ms, inference_ms=event.inference_ms, total_ms=event.total_ms),
+        notice=event.notice,
+        citations=[_citation(cited) for cited in event.citations],
+    )

@@ -1,0 +1,41 @@
+"""What the language model service can be told, by MIRAGE_LLM_* variables."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from mirage_core.settings import ServiceSettings, service_config
+
+
+class LlmSettings(ServiceSettings):
+    """Settings of the language model service."""
+
+    model_config = service_config("MIRAGE_LLM_")
+
+    port: int = Field(50053, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
+    bundle: Path = Field(description="Folder of the model bundle.")
+    variant: str = Field("", description="Precision to load, such as `int4`; the bundle's default where empty.")
+    threads: int = Field(0, ge=0, le=512, description="Threads for one token; 0: the processors it may use.")
+    slots: int = Field(
+        1, ge=1, le=64, description="Descriptions written at once. More share the processors, and each is slower."
+    )
+    queue: int = Field(8, ge=0, le=1000, description="Descriptions that may wait; more are refused.")
+    first_token_s: float = Field(
+        20.0,
+        gt=0,
+        le=600,
+        description="Seconds until the first word, waiting included; then sentences out of captions.",
+    )
+    total_s: float = Field(
+        90.0,
+        gt=0,
+        le=3600,
+        description="Seconds until the last word, waiting included; then sentences out of captions.",
+    )
+    encoder: str = Field(
+        "", description="Address of the encoder, for citations by meaning as well as by words; words alone where empty."
+    )
+    encoder_timeout_s: float = Field(2.0, gt=0, le=60, description="Seconds that one call of the encoder may take.")
+    decline_other_topics: bool = Field(
+        True, description="Decline questions that are surely not about medicine; see docs/describe.md."
+    )

@@ -1,0 +1,253 @@
+"""The service over real gRPC, in a process of its own: what it writes, refuses and declines, and that the next request works."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import grpc
+import pytest
+from llm_process import CAPTIONS, DEADLINE_S, TINY, Running, collect, describe, details, llm, request
+
+from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
+
+MODEL = common_pb2.DESCRIPTION_SOURCE_MODEL
+EXTRACTIVE = common_pb2.DESCRIPTION_SOURCE_EXTRACTIVE
+
+
+async def test_a_description_starts_streams_cites_and_ends(service: Running) -> None:
+    found = await describe(service.address, request(max_tokens=60))
+    assert found.order[0] == "start"
+    assert found.order[-1] == "end"
+    assert found.start is not None
+    assert list(found.start.used_ids) == ["r0", "r1", "r2"]
+    assert found.start.prompt_tokens > found.start.cached_tokens > 0
+    assert len(found.start.fingerprint) == 64
+    assert "".join(found.pieces) == found.end.text
+    assert found.end.source == MODEL
+    assert 0 < found.end.tokens <= 60
+    assert found.end.timings.total_ms >= found.end.first_token_ms > 0
+    assert list(found.end.citations) == found.citations
+    assert [citation.sentence for citation in found.citations] == list(range(len(found.citations)))
+    for citation in found.citations:
+        assert found.end.text[citation.start : citation.end].strip()
+        assert citation.supported == bool(citation.ids)
+
+
+async def test_at_temperature_zero_the_same_request_gives_the_same_text(service: Running) -> None:
+    first, second = [await describe(service.address, request(max_tokens=24)) for _ in range(2)]
+    assert first.end.text == second.end.text
+    assert first.start is not None
+    assert first.start.seed == 0
+
+
+async def test_a_seed_that_is_reported_gives_the_same_text_again(service: Running) -> None:
+    drawn = await describe(service.address, request(max_tokens=24, temperature=1.0))
+    assert drawn.start is not None
+    assert drawn.start.seed > 0
+    again = await describe(service.address, request(max_tokens=24, temperature=1.0, seed=drawn.start.seed))
+    other = await describe(service.address, request(max_tokens=24, temperature=1.0, seed=drawn.start.seed - 1))
+    assert again.end.text == drawn.end.text != other.end.text
+
+
+async def test_a_stop_sequence_ends_the_text_before_it(service: Running) -> None:
+    whole = (await describe(service.address, request(max_tokens=40))).end.text
+    stop = whole[9:14]
+    found = await describe(service.address, request(max_tokens=40, stop=[stop]))
+    assert found.end.finish == common_pb2.DESCRIPTION_FINISH_STOP
+    assert found.end.text == whole[: whole.index(stop)].rstrip()
+    assert "".join(found.pieces) == found.end.text
+
+
+async def nobody_writes(service: Running) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while service.metric("mirage_llm_writing"):  # noqa: ASYNC110 -- what another process does, no event of this one tells
+            await asyncio.sleep(0.01)
+
+
+BAD = {
+    "max_tokens of 0": ({"max_tokens": 0}, "OPTION_OUT_OF_RANGE"),
+    "max_tokens of a thousand million": ({"max_tokens": 10**9}, "OPTION_OUT_OF_RANGE"),
+    "negative max_tokens": ({"max_tokens": -1}, "OPTION_OUT_OF_RANGE"),
+    "a temperature that is no number": ({"temperature": float("nan")}, "OPTION_OUT_OF_RANGE"),
+    "an infinite temperature": ({"temperature": float("inf")}, "OPTION_OUT_OF_RANGE"),
+    "a temperature of 3": ({"temperature": 3.0}, "OPTION_OUT_OF_RANGE"),
+    "a top_p of 0": ({"top_p": 0.0}, "OPTION_OUT_OF_RANGE"),
+    "a top_p that is no number": ({"top_p": float("nan")}, "OPTION_OUT_OF_RANGE"),
+    "a negative seed": ({"seed": -1}, "OPTION_OUT_OF_RANGE"),
+    "five stop sequences": ({"stop": ["a"] * 5}, "TOO_MANY_ITEMS"),
+    "an empty stop sequence": ({"stop": [""]}, "OPTION_OUT_OF_RANGE"),
+    "a long stop sequence": ({"stop": ["x" * 41]}, "OPTION_OUT_OF_RANGE"),
+    "50,000 characters": ({"query": "x" * 50_000}, "TEXT_TOO_LONG"),
+    "no captions": ({"captions": []}, "TOO_MANY_ITEMS"),
+    "17 captions": ({"captions": [f"Axial {n}" for n in range(17)]}, "TOO_MANY_ITEMS"),
+    "an empty caption": ({"captions": ["fine", "  "]}, "RECORD_INVALID"),
+    "a caption of 20,001 characters": ({"captions": ["x" * 20_001]}, "CAPTION_TOO_LONG"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+async def test_bad_input_is_refused_and_the_next_works(service: Running, case: str) -> None:
+    fields, code = BAD[case]
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await describe(service.address, request(**fields))  # type: ignore[arg-type]
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details(error.value)[0] == code
+    assert (await describe(service.address, request(max_tokens=2))).end.text
+
+
+async def test_captions_can_be_explained_without_a_question(service: Running) -> None:
+    assert (await describe(service.address, request(query="", max_tokens=8))).end.source == MODEL
+
+
+@pytest.mark.parametrize("match", [common_pb2.MATCH_NONE, common_pb2.MATCH_WEAK])
+async def test_without_a_good_match_nothing_is_written(service: Running, match: "common_pb2.Match.ValueType") -> None:
+    before = service.metric("mirage_llm_tokens_total")
+    for captions in (CAPTIONS, ()):
+        found = await describe(service.address, request(captions=captions, match=match))
+        assert found.order == ["end"]
+        assert found.end.finish == common_pb2.DESCRIPTION_FINISH_NO_MATCH
+        assert found.end.source == common_pb2.DESCRIPTION_SOURCE_UNSPECIFIED
+        assert found.end.text == ""
+        assert found.end.notice
+    assert service.metric("mirage_llm_tokens_total") == before
+
+
+async def test_a_question_about_something_else_is_declined(service: Running) -> None:
+    found = await describe(service.address, request(query="what is the weather tomorrow in paris"))
+    assert found.order == ["end"]
+    assert found.end.finish == common_pb2.DESCRIPTION_FINISH_NOT_MEDICAL
+    assert found.end.notice
+
+
+async def test_what_does_not_fit_is_dropped_from_the_end_and_reported(service: Running) -> None:
+    long = [
+        f"Axial section number {number} of the brain, " + "showing the putamina and thalami, " * 12
+        for number in range(8)
+    ]
+    found = await describe(service.address, request(captions=long, max_tokens=8))
+    assert found.start is not None
+    assert list(found.start.used_ids) + list(found.start.dropped_ids) == [f"r{number}" for number in range(8)]
+    assert found.start.used_ids
+    assert found.start.dropped_ids
+    assert not found.start.shortened
+    whole = await describe(service.address, request(captions=["The brain is seen. " * 1000], max_tokens=8))
+    assert whole.start is not None
+    assert whole.start.shortened
+    assert whole.end.text
+
+
+async def test_the_model_says_what_it_is(service: Running) -> None:
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        reply = await llm_pb2_grpc.LlmServiceStub(channel).GetModel(llm_pb2.LlmServiceGetModelRequest())
+    assert reply.model.task == "describe"
+    assert reply.model.context_length == 512
+    assert reply.model.engine.startswith("onnxruntime ")
+    assert '"files"' in reply.model.manifest_json
+
+
+async def test_a_client_that_goes_frees_the_slot_within_a_token(service: Running) -> None:
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        call = llm_pb2_grpc.LlmServiceStub(channel).Describe(request(query="", max_tokens=256, temperature=2.0, seed=1))
+        async for event in call:
+            if event.WhichOneof("event") == "token":
+                break
+        call.cancel()
+    await nobody_writes(service)
+    written = service.metric("mirage_llm_tokens_total")
+    found = await describe(service.address, request(max_tokens=3))
+    assert service.metric("mirage_llm_tokens_total") == written + found.end.tokens
+
+
+async def test_a_deadline_frees_the_slot(service: Running) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await describe(service.address, request(max_tokens=256, temperature=2.0, seed=3), timeout_s=0.05)
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await nobody_writes(service)
+    assert (await describe(service.address, request(max_tokens=2))).end.text
+
+
+async def test_eight_clients_at_once_are_served_or_told_when_to_come_again(service: Running) -> None:
+    async def one(number: int) -> str:
+        try:
+            found = await describe(service.address, request(max_tokens=64, temperature=1.5, seed=number))
+        except grpc.aio.AioRpcError as error:
+            code, retry_s = details(error)
+            told = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and code == "QUEUE_FULL" and (retry_s or 0) > 0
+            return "told when to come again" if told else str(error)
+        return "served" if found.end.text else "empty"
+
+    outcomes = asyncio.gather(*(one(number) for number in range(8)))
+    while not outcomes.done():
+        assert await asyncio.to_thread(service.serving)
+    assert sorted(set(await outcomes)) == ["served", "told when to come again"]
+    assert service.serving()
+
+
+def test_memory_stays_where_it_is_over_500_descriptions(service: Running) -> None:
+    async def several(count: int) -> None:
+        async with grpc.aio.insecure_channel(service.address) as channel:
+            stub = llm_pb2_grpc.LlmServiceStub(channel)
+            for number in range(count):
+                asked = request(max_tokens=4, temperature=1.0, seed=number, captions=CAPTIONS[: 1 + number % 3])
+                assert (await collect(stub.Describe(asked, timeout=DEADLINE_S))).end.source == MODEL
+
+    asyncio.run(several(100))
+    before = service.rss_mib()
+    asyncio.run(several(400))
+    assert service.rss_mib() - before < 8
+
+
+def test_it_answers_with_sentences_of_the_captions_where_the_model_is_too_slow() -> None:
+    with llm(FIRST_TOKEN_S="0.000001") as running:
+        found = asyncio.run(describe(running.address, request(query="lesion")))
+    assert found.end.source == EXTRACTIVE
+    assert found.end.finish == common_pb2.DESCRIPTION_FINISH_TOO_SLOW
+    assert "slow" in found.end.notice
+    assert CAPTIONS[0] in found.end.text
+    assert "".join(found.pieces) == found.end.text
+    assert all(citation.ids for citation in found.end.citations)
+
+
+def test_it_says_so_where_the_encoder_does_not_answer() -> None:
+    with llm(ENCODER="127.0.0.1:1", ENCODER_TIMEOUT_S="0.3") as running:
+        found = asyncio.run(describe(running.address, request(max_tokens=20)))
+    assert found.end.source == MODEL
+    assert "encoder" in found.end.notice
+
+
+def test_a_model_that_is_killed_ends_the_stream_with_an_error() -> None:
+    async def outcome(running: Running) -> grpc.StatusCode:
+        async with grpc.aio.insecure_channel(running.address) as channel:
+            asked = request(max_tokens=300, temperature=2.0, seed=1)
+            try:
+                async for _ in llm_pb2_grpc.LlmServiceStub(channel).Describe(asked, timeout=DEADLINE_S):
+                    running.process.kill()
+            except grpc.aio.AioRpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+    # The tiny model needs 40 ms for all of it, so that once in a while the end is on its way already.
+    for _ in range(5):
+        with llm() as running:
+            found = asyncio.run(outcome(running))
+        if found is not grpc.StatusCode.OK:
+            break
+    assert found is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_it_does_not_start_with_a_damaged_bundle(tmp_path: Path, damage: str) -> None:
+    broken = shutil.copytree(TINY, tmp_path / "bundle")
+    if damage == "missing":
+        (broken / "tokenizer.json").unlink()
+    else:
+        data = next(broken.glob("*.data"))
+        data.write_bytes(data.read_bytes()[:-1] + b"\x00")
+    with llm(broken, wait=False) as running:
+        assert running.process.wait(DEADLINE_S) == 1
+
+
+def test_it_ends_at_sigterm() -> None:
+    with llm() as running:
+        running.process.terminate()
+        assert running.process.wait(DEADLINE_S) == 0
