@@ -58,18 +58,18 @@ def default_request(manifest: GeneratorManifest, prompt: str, *, seed: int = 0) 
 
 
 def check_request(request: ImageRequest, manifest: GeneratorManifest) -> None:
-    """Raises ValueError, with what is possible, for a request outside of the bundle's ranges."""
-    for name, value, span in (
-        ("steps", request.steps, manifest.steps),
-        ("guidance", request.guidance, manifest.guidance),
-        ("width", request.width, manifest.side),
-        ("height", request.height, manifest.side),
+    """Raises OPTION_OUT_OF_RANGE, with what is possible, for a request that the bundle's model was not made for."""
+    multiple = side_multiple(manifest)
+    for name, value, span, unit in (
+        ("steps", request.steps, manifest.steps, 1),
+        ("guidance_scale", request.guidance, manifest.guidance, 0),
+        ("width", request.width, manifest.side, multiple),
+        ("height", request.height, manifest.side, multiple),
     ):
-        if not span.least <= value <= span.most:
-            raise ValueError(f"{name} must be between {span.least:g} and {span.most:g}, not {value:g}")
-    for name, value in (("width", request.width), ("height", request.height)):
-        if value % side_multiple(manifest):
-            raise ValueError(f"{name} must be a multiple of {side_multiple(manifest)}, not {value}")
+        if not span.least <= value <= span.most or (unit and value % unit):
+            kind = f"a multiple of {unit} " if unit > 1 else ""
+            possible = f"{kind}between {span.least:g} and {span.most:g}"
+            raise MirageError(Code.OPTION_OUT_OF_RANGE, field=name, range=possible, given=f"{value:g}")
 
 
 def side_multiple(manifest: GeneratorManifest) -> int:
@@ -88,7 +88,7 @@ def make_image(
     """Make one image; the same for the same request and bundle on one machine.
 
     `on_step` is called after each step; `cancelled` is asked before each and before decoding. `noise` stands for the
-    seed's. Raises ValueError for a request outside of the bundle's ranges, CANCELLED and MODEL_FAILED.
+    seed's. Raises OPTION_OUT_OF_RANGE, CANCELLED and MODEL_FAILED.
     """
     manifest = model.manifest
     check_request(request, manifest)

@@ -79,11 +79,24 @@ def test_a_cancelled_image_stops_before_the_next_step(make_model: MakeModel) -> 
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 0}, {"steps": 11}, {"guidance": 2.5}, {"width": 32}, {"height": 192}, {"width": 100}]
+    ("change", "possible"),
+    [
+        ({"steps": 0}, "steps must be between 1 and 10; 0 was asked for."),
+        ({"steps": 11}, "steps must be between 1 and 10; 11 was asked for."),
+        ({"guidance": 2.5}, "guidance_scale must be between 1 and 2; 2.5 was asked for."),
+        ({"guidance": float("nan")}, "guidance_scale must be between 1 and 2; nan was asked for."),
+        ({"width": 32}, "width must be a multiple of 64 between 64 and 128; 32 was asked for."),
+        ({"height": 192}, "height must be a multiple of 64 between 64 and 128; 192 was asked for."),
+        ({"width": 100}, "width must be a multiple of 64 between 64 and 128; 100 was asked for."),
+    ],
 )
-def test_what_the_bundle_cannot_do_is_refused_with_what_it_can(make_model: MakeModel, change: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be"):
+def test_what_the_bundle_cannot_do_is_refused_with_what_it_can(
+    make_model: MakeModel, change: dict[str, float], possible: str
+) -> None:
+    with pytest.raises(MirageError) as refused:
         make_image(make_model(), replace(REQUEST, **change))  # type: ignore[arg-type]
+    assert refused.value.code is Code.OPTION_OUT_OF_RANGE
+    assert refused.value.message == possible
 
 
 def test_sides_may_differ(make_model: MakeModel) -> None:
