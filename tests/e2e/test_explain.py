@@ -277,6 +277,13 @@ def test_whole_sentences_are_read_out(reader: Page) -> None:
     expect(spoken).to_contain_text("complete")
 
 
+def test_the_language_model_is_among_the_models_in_use(reader: Page) -> None:
+    reader.goto("/?show=models")
+    card = reader.locator(".model", has=reader.get_by_role("heading", name="scripted"))
+    expect(card.get_by_role("table")).to_contain_text("0.975")
+    expect(reader.locator("#models")).to_contain_text("scripted (int4")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", [SEARCH, COMPARE, "/?q=how+to+bake+sourdough+bread+with+a+crispy+crust"])
 def test_axe_finds_nothing_wrong_with_an_explanation(browser: Browser, explaining: Any, scheme: Any, path: str) -> None:

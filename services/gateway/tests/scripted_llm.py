@@ -96,13 +96,17 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
         yield _event(end=end)
 
     async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
-        counted = json.dumps({"tokens": self.tokens, "running": self.running})
+        parity = {"tokens": 100, "agreement": 0.975, "perplexity": 9.0, "perplexity_ratio": 1.01}
+        variants = {"int4": {"quantisation": {"decoder": "int4 weights"}, "parity": parity}}
+        counted = json.dumps({"tokens": self.tokens, "running": self.running, "variants": variants})
         model = pb.Model(
             name="scripted",
             task="describe",
             fingerprint="e" * 64,
             source="a script",
             engine="none",
+            precision="int4",
+            licence="CC0-1.0",
             manifest_json=counted,
         )
         return llm_pb2.LlmServiceGetModelResponse(model=model)

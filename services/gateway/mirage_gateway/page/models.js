@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { element } from "./elements.js";
 import { facetName, valueName } from "./vocabulary.js";
 
-const TASKS = { encode: "Finds images: text and images in one space", describe: "Describes", generate: "Generates" };
+const TASKS = { encode: "Finds images: text and images in one space", describe: "Explains what was found, from the captions", generate: "Generates" };
 
 export async function models(signal) {
   const [{ models: found }, collection] = await Promise.all([api.models({ signal }), api.collection()]);
@@ -40,7 +40,7 @@ function card(model) {
         ["Fingerprint", model.fingerprint],
       ].flatMap(([name, value]) => (value ? [element("dt", {}, name), element("dd", {}, String(value))] : [])),
     ),
-    ...[parity(model.manifest), match(model.manifest), gate(model.manifest)].filter(Boolean),
+    ...[model.task === "describe" ? likeness(model.manifest) : parity(model.manifest), match(model.manifest), gate(model.manifest)].filter(Boolean),
   );
 }
 
@@ -74,6 +74,19 @@ function parity(manifest) {
   );
   const columns = ["Tower", "Held as", "Least cosine", "Mean cosine", "Top-10 kept", "Inputs"];
   return rows.length ? table("Parity with the original in PyTorch", columns, rows, "Measured when the bundle was built.") : null;
+}
+
+// The same of a language model: how often it would write the original's next token.
+function likeness(manifest) {
+  const rows = Object.entries(manifest.variants || {}).map(([variant, { parity: each = {}, quantisation = {} }]) => [
+    variant,
+    quantisation.decoder || "",
+    number(each.agreement, 3),
+    number(each.perplexity_ratio, 3),
+    String(each.tokens ?? ""),
+  ]);
+  const columns = ["Precision", "Held as", "Same next token", "Perplexity ratio", "Tokens"];
+  return rows.length ? table("Parity with the original in PyTorch", columns, rows, [...(manifest.remarks || []), "Measured when the bundle was built."].join("; ")) : null;
 }
 
 function match(manifest) {
