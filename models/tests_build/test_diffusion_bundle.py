@@ -27,7 +27,9 @@ from mirage_generator.scheduler import LcmScheduler
 from mirage_models.diffusion.checkpoint import lcm_schedule, load_unet, read_checkpoint
 from mirage_models.diffusion.compare import compare
 from mirage_models.diffusion.lora import fuse_lora
+from mirage_models.diffusion.network_file import data_path, read_network
 from mirage_models.diffusion.original import Original, make_pipeline
+from mirage_models.diffusion.quantise import RECIPES, SpanRecorder, layers, quantise
 from mirage_models.diffusion.random_checkpoint import (
     write_random_checkpoint,
     write_random_lora,
@@ -287,9 +289,10 @@ def test_an_array_of_another_shape_is_a_failure_in_both_engines(native: Path) ->
 def test_a_missed_bar_is_an_error_and_what_was_done_is_not_done_again(
     native: Path, folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirage_models.diffusion.task.FP32_SSIM", 1.1)
-    request = request_for(folders["native"], variants=("fp32",))
-    with pytest.raises(ParityError, match="SSIM of the image"):
+    for bar in ("FP32_SSIM", "INT8_LATENTS", "INT8_DECODER_SSIM"):
+        monkeypatch.setattr(f"mirage_models.diffusion.task.{bar}", 1.1)
+    request = request_for(folders["native"], variants=("fp32", "int8"))
+    with pytest.raises(ParityError, match=r"fp32: SSIM of the image 1\.0 < 1\.1"):
         build(request, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
@@ -298,11 +301,33 @@ def test_a_missed_bar_is_an_error_and_what_was_done_is_not_done_again(
 
     monkeypatch.setattr("mirage_models.diffusion.task.export_unet", never)
     manifest = build(replace(request, allow_parity_miss=True), tmp_path / "bundle")
-    assert len(manifest.parity_missed) == 1
-    assert "SSIM of the image" in manifest.parity_missed[0]
+    assert [miss.split(" 0")[0].split(" 1")[0] for miss in manifest.parity_missed] == [
+        "fp32: SSIM of the image",
+        "int8: cosine of the latents",
+    ]
+    # All recipes were tried: the decoder ends in float32, the UNet with the closest, which leaves linear layers alone.
+    assert manifest.variants["int8"].quantisation["decoder"] == "float32"
+    assert "linear" not in manifest.variants["int8"].quantisation["unet"]
     # And the same checkpoint gave the same files as before.
-    assert manifest.fingerprint == load_generator(native).fingerprint
-    assert manifest.files == load_generator(native).files
+    again = {file.path: file for file in manifest.files}
+    assert all(again[file.path] == file for file in load_generator(native).files)
+
+
+def test_quantising_twice_gives_the_same_bytes(native: Path, tmp_path: Path) -> None:
+    source = native / "decoder.fp32.onnx"
+    chosen = layers(read_network(source), RECIPES["full"])
+    written = []
+    for number in range(2):
+        copy = tmp_path / str(number)
+        shutil.copytree(native, copy)
+        recorder = SpanRecorder(copy / source.name, {layer.activation for layer in chosen}, output="image", threads=2)
+        recorder.run({"latents": np.random.default_rng(0).standard_normal((1, 4, 8, 8), dtype=np.float32)})
+        recorder.close()
+        target = copy / "decoder.int8.onnx"
+        quantise(copy / source.name, target, chosen, recorder.spans, name="decoder")
+        written.append((target.read_bytes(), data_path(target).read_bytes()))
+        assert not list(copy.glob("*.spans.onnx"))
+    assert written[0] == written[1]
 
 
 def changed(source: Path, target: Path) -> Path:
