@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.report import load
 
-MODULES = ("encode", "generate", "search", "gateway")
+MODULES = ("encode", "generate", "search", "gateway", "describe")
 
 
 def main() -> int:

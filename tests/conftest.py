@@ -29,13 +29,25 @@ MODELS = os.environ.get("MIRAGE_TEST_MODELS", "mini")
 EVERY = 8
 
 
+# The `mirage` command, which heeds Ctrl-C: a shell that runs the tests in the background has all that they start ignore it.
+# No preexec_fn, because code between fork and exec runs into what gRPC does there in this process.
+COMMAND_LINE = (
+    sys.executable,
+    "-P",
+    "-c",
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from mirage.cli.entry import main; main()",
+)
+
+
 @dataclass(frozen=True)
 class System:
-    """Where it is reached, and its data directory."""
+    """Where it is reached, its data directory, and the command line."""
 
     http_url: str
     grpc_address: str
     data: Path
+    command_line: tuple[str, ...] = COMMAND_LINE
 
 
 def free_ports() -> tuple[int, int]:
@@ -78,6 +90,7 @@ class Explaining:
     grpc_address: str
     llm_port: int
     environment: dict[str, str] = field(repr=False)
+    command_line: tuple[str, ...] = COMMAND_LINE
     llm: "subprocess.Popen[bytes] | None" = None
 
     def start_llm(self, *, token_ms: int = 5) -> None:

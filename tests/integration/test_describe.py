@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +21,8 @@ from mirage.errors import ApiError, ClientError
 from mirage.queries import Query, Term, weighted_terms
 from mirage.v1 import common_pb2 as pb
 from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage_launcher.folders import Folders
+from mirage_launcher.state import State
 
 GOOD = "axial T1 brain MRI"
 LONG = DescribeOptions(max_tokens=512)
@@ -163,30 +164,20 @@ def test_without_the_model_all_is_ready_and_the_captions_answer(client: Client, 
     assert client.description(GOOD).done.source == "model"
 
 
-def test_a_retriever_that_is_down_is_a_problem_before_the_stream(explaining: Any) -> None:
-    environment = {
-        **explaining.environment,
-        "MIRAGE_GATEWAY_RETRIEVER": "127.0.0.1:9",
-        "MIRAGE_GATEWAY_HTTP_PORT": "0",
-        "MIRAGE_GATEWAY_PORT": "0",
-    }
-    code = (
-        "import asyncio, httpx\n"
-        "from mirage_gateway.compose import Composer\n"
-        "from mirage_gateway.dependencies import Dependencies\n"
-        "from mirage_gateway.settings import GatewaySettings\n"
-        "from mirage_gateway.web.app import build_app\n"
-        "async def main():\n"
-        "    s = GatewaySettings()\n"
-        "    d = Dependencies(retriever=s.retriever, encoder=s.encoder, llm=s.llm, patience_s=s.patience_s)\n"
-        "    t = httpx.ASGITransport(build_app(Composer(d, s), s))\n"
-        "    async with httpx.AsyncClient(transport=t, base_url='http://localhost') as c:\n"
-        "        print((await c.post('/v1/describe', json={'text': 'x'})).text)\n"
-        "asyncio.run(main())\n"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
-    problem = json.loads(shown.stdout.splitlines()[-1])
-    assert (problem["status"], problem["code"]) == (503, "DEPENDENCY_UNAVAILABLE")
+def test_a_retriever_that_is_frozen_is_a_problem_before_the_stream(system: Any, explaining: Any) -> None:
+    state = State.read(Folders.at(system.data).state)
+    assert state is not None
+    process = next(each.process for each in state.services if each.name == "retriever")
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        response = httpx.post(f"{explaining.http_url}/v1/describe", json={"text": GOOD}, timeout=30)
+        assert time.monotonic() - started < 10
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    assert (response.status_code, response.json()["code"]) == (503, "DEPENDENCY_UNAVAILABLE")
+    assert explaining.counts()["running"] == 0
 
 
 BAD: dict[str, tuple[Query, DescribeOptions, int, str]] = {
@@ -283,7 +274,7 @@ def test_the_command_line_writes_text_sources_and_rankings(
 def test_the_command_line_stops_at_ctrl_c_and_so_does_the_model(explaining: Any) -> None:
     explaining.kill_llm()
     explaining.start_llm(token_ms=150)
-    command = [sys.executable, "-P", "-m", "mirage.cli", "describe", GOOD, "--url", explaining.http_url]
+    command = [*explaining.command_line, "describe", GOOD, "--url", explaining.http_url]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until(lambda: explaining.counts()["tokens"] > 0)
     running.send_signal(signal.SIGINT)

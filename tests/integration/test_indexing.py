@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +66,8 @@ def spare(client: Client) -> Iterator[str]:
 
 
 def index(system: Any, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "mirage.cli", *arguments, "--json", "--url", system.http_url]
-    # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
-    usual = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=usual)
+    command = [*system.command_line, *arguments, "--json", "--url", system.http_url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: "subprocess.Popen[str]") -> dict[str, Any]:

@@ -31,6 +31,7 @@ from mirage_launcher.state import State
 
 START_S = 400.0
 RECORDS = 3
+TINY_LANGUAGE_MODEL = Path(__file__).parents[2] / "services" / "llm" / "tests" / "tiny_bundle"
 
 
 @dataclass
@@ -228,6 +229,26 @@ def test_directories_that_cannot_be_used_are_refused(machine: Machine, tmp_path:
     (tmp_path / "empty").mkdir()
     machine.models = str(tmp_path / "empty")
     assert "no bundle" in machine.up()[1]["detail"]
+
+
+def test_a_language_model_among_the_models_runs_too(machine: Machine, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(find_bundle(machine.models), models / "clip")
+    shutil.copytree(TINY_LANGUAGE_MODEL, models / "lm")
+    machine.models = str(models)
+    assert machine.up("--no-demo")[0] == 0
+    assert [one.name for one in machine.state().services] == ["encoder", "retriever", "llm", "gateway"]
+    fill(machine)
+
+    def described() -> bool:
+        with Client(f"http://127.0.0.1:{machine.port}", timeout_s=60) as client:
+            return client.description("axial T1 brain MRI", k=1).done.source == "model"
+
+    # The system is ready without the language model, which may come a moment later.
+    until(described)
+    shutil.copytree(TINY_LANGUAGE_MODEL, models / "another")
+    machine.run("down")
+    assert "several bundles that describe" in machine.up()[1]["detail"]
 
 
 def test_an_atlas_of_another_model_is_said_at_the_start_and_by_status(machine: Machine, tmp_path: Path) -> None:
