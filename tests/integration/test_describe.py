@@ -54,6 +54,21 @@ def test_an_explanation_stands_on_what_was_found(client: Client) -> None:
     assert (done.source, done.finish) == ("model", "stop")
 
 
+def test_the_model_that_comes_along_explains(system: Any) -> None:
+    with Client(system.http_url, timeout_s=120) as client:
+        if not any(model.task == "describe" for model in client.models()):
+            pytest.skip("no language model among the models that this run has")
+        events = list(client.describe(GOOD))
+        again = client.description(GOOD)
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert (done.source, done.finish in ("stop", "length")) == ("model", True)
+    assert "".join(each.text for each in events if isinstance(each, Token)) == done.text == again.done.text
+    assert [each for each in events if isinstance(each, Citation)] == list(done.citations)
+    assert all(done.text[each.start : each.end].strip() for each in done.citations)
+    assert any(isinstance(each, Ranking) for each in events)
+
+
 def test_both_rankings_are_real_and_the_first_stays_the_querys(client: Client) -> None:
     whole = client.description(GOOD)
     assert whole.ranking is not None

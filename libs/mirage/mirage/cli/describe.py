@@ -152,7 +152,8 @@ def _show_rest(
     for number, source in enumerate(sources, start=1):
         unused = "" if source.id in used else " (not cited)"
         click.echo(plain(f"[{number}] {source.id}{unused}: {source.caption}"))
-        click.echo(plain(f"    {source.source or 'source not stated'} · {source.licence or 'licence not stated'}"))
+        origin = plain(f"{source.source or 'source not stated'} · {source.licence or 'licence not stated'}")
+        click.echo(f"    {origin}")
     if ranking is not None:
         click.echo("")
         click.echo(plain(f"by your question: {', '.join(ranking.first[:5])}"))
