@@ -16,6 +16,7 @@ SETTINGS = {
     "services/encoder/README.md": "mirage_encoder.settings:EncoderSettings",
     "services/retriever/README.md": "mirage_retriever.settings:RetrieverSettings",
     "services/gateway/README.md": "mirage_gateway.settings:GatewaySettings",
+    "services/llm/README.md": "mirage_llm.settings:LlmSettings",
 }
 
 

@@ -1,1 +1,3 @@
-"""The language model service. So far: the prompt."""
+"""The language model service: explanations from captions."""
+
+import mirage_core as mirage_core  # before any library that it keeps from reporting home

@@ -59,7 +59,7 @@ _OPPOSITES: tuple[frozenset[str], ...] = tuple(
         "dilatation narrowing",
         "artery vein",
         "male female man woman",
-        "ventricleiii ventricleiv",
+        "iiiventricle ivventricle",
         "genu splenium",
         "small large",
         "diffuse focal",
