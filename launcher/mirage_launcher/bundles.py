@@ -1,4 +1,4 @@
-"""Finds the bundle that the encoder is started with."""
+"""Finds the bundles that services are started with."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 from mirage_launcher.errors import LaunchError
 
 MINI = "mini"
-TASK = "encode"
+ENCODE, DESCRIBE = "encode", "describe"
 MANIFEST = "manifest.json"
 _MANIFEST_BYTES = 2**20
 
@@ -21,24 +21,46 @@ def find_bundle(models: str) -> Path:
         from mirage_models.paths import mini_clip_bundle
 
         return mini_clip_bundle()
+    found = _only(models, ENCODE)
+    if found is None:
+        folder = Path(models).expanduser().resolve()
+        raise LaunchError(f"{folder} holds no bundle that encodes (a directory with a {MANIFEST} of task {ENCODE!r})")
+    return found
+
+
+def find_language_bundle(models: str) -> Path | None:
+    """The language model's bundle, found likewise; None where there is none: explanations are then taken from captions.
+
+    Raises LaunchError where there is more than one.
+    """
+    if models == MINI:
+        from mirage_models.paths import mini_lm_bundle
+
+        bundle = mini_lm_bundle()
+        return bundle if (bundle / MANIFEST).is_file() else None
+    return _only(models, DESCRIBE)
+
+
+def _only(models: str, task: str) -> Path | None:
     folder = Path(models).expanduser().resolve()
     if not folder.is_dir():
         raise LaunchError(f"{folder} is not a directory of models")
-    found = list(_encoders(folder))
-    if not found:
-        raise LaunchError(f"{folder} holds no bundle that encodes (a directory with a {MANIFEST} of task {TASK!r})")
+    found = list(_bundles(folder, task))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise LaunchError(f"{folder} holds several bundles that encode ({names}): give the directory of one")
-    return found[0]
+        verb = {ENCODE: "encode", DESCRIBE: "describe"}[task]
+        raise LaunchError(f"{folder} holds several bundles that {verb} ({names}): give the directory of one")
+    return found[0] if found else None
 
 
-def _encoders(folder: Path) -> Iterator[Path]:
+def _bundles(folder: Path, task: str) -> Iterator[Path]:
     if (folder / MANIFEST).is_file():
-        yield folder
+        # A bundle itself, and the encoder's: whatever its manifest says, the encoder checks it.
+        if task == ENCODE:
+            yield folder
         return
     for path in sorted(folder.iterdir()):
-        if (path / MANIFEST).is_file() and _task(path / MANIFEST) == TASK:
+        if (path / MANIFEST).is_file() and _task(path / MANIFEST) == task:
             yield path
 
 

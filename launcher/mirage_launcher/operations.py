@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from mirage_launcher import lock, logs, processes, services
-from mirage_launcher.bundles import find_bundle
+from mirage_launcher.bundles import find_bundle, find_language_bundle
 from mirage_launcher.errors import AlreadyUpError, LaunchError
 from mirage_launcher.folders import Folders
 from mirage_launcher.launch import Launch, leftovers
@@ -35,11 +35,11 @@ class UpOptions:
 def up(options: UpOptions, report: Callable[[State], None]) -> None:
     """Runs everything in the foreground until a signal comes."""
     folders = Folders.at(options.data)
-    bundle = find_bundle(options.models)
+    bundle, language = find_bundle(options.models), find_language_bundle(options.models)
 
     def make_plan() -> services.Plan:
         grpc_port = options.grpc_port if options.grpc_port is not None else options.port + 1
-        return services.plan(folders, bundle=bundle, port=options.port, grpc_port=grpc_port)
+        return services.plan(folders, bundle=bundle, port=options.port, grpc_port=grpc_port, language=language)
 
     Launch(folders, make_plan, report, demo=options.demo).run()
 

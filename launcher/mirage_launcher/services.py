@@ -14,6 +14,7 @@ from mirage_launcher.processes import MARK
 HOST = "127.0.0.1"
 ENCODER_PORT = 50051
 RETRIEVER_PORT = 50052
+LLM_PORT = 50053
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,24 @@ class Plan:
     remarks: tuple[str, ...] = ()
 
 
-def plan(folders: Folders, *, bundle: Path, port: int, grpc_port: int) -> Plan:
-    """The services on free ports. Raises PortTakenError where the gateway's are not free."""
+def plan(folders: Folders, *, bundle: Path, port: int, grpc_port: int, language: Path | None = None) -> Plan:
+    """The services on free ports, the language model's where there is a bundle of one (`language`).
+
+    Raises PortTakenError where the gateway's are not free.
+    """
     ports.require_free(port, option="--port")
     ports.require_free(grpc_port, option="--grpc-port")
     taken = {port, grpc_port}
     remarks: list[str] = []
     chosen: dict[str, int] = {}
-    for name, preferred in (("encoder", ENCODER_PORT), ("retriever", RETRIEVER_PORT)):
+    inner = [("encoder", ENCODER_PORT), ("retriever", RETRIEVER_PORT), *([("llm", LLM_PORT)] if language else [])]
+    for name, preferred in inner:
         chosen[name] = ports.free_or_any(preferred, taken=frozenset(taken))
         taken.add(chosen[name])
         if chosen[name] != preferred:
             remarks.append(f"port {preferred} is in use: the {name} listens on {chosen[name]}")
     encoder, retriever = (f"{HOST}:{chosen[name]}" for name in ("encoder", "retriever"))
+    llm = f"{HOST}:{chosen['llm']}" if language else ""
     key, common = _common(folders.root)
     own: dict[str, tuple[str, dict[str, str]]] = {
         "encoder": (
@@ -81,11 +87,24 @@ def plan(folders: Folders, *, bundle: Path, port: int, grpc_port: int) -> Plan:
                 "MIRAGE_GATEWAY_PORT": str(grpc_port),
                 "MIRAGE_GATEWAY_ENCODER": encoder,
                 "MIRAGE_GATEWAY_RETRIEVER": retriever,
-                # None: what listens on the usual port may be another MIRAGE's.
-                "MIRAGE_GATEWAY_LLM": "",
+                # Empty for none: what listens on the usual port may be another MIRAGE's.
+                "MIRAGE_GATEWAY_LLM": llm,
             },
         ),
     }
+    if language:
+        environment = {
+            "MIRAGE_LLM_HOST": HOST,
+            "MIRAGE_LLM_PORT": str(chosen["llm"]),
+            "MIRAGE_LLM_BUNDLE": str(language),
+            "MIRAGE_LLM_ENCODER": encoder,
+        }
+        # Before the gateway, which is stopped first.
+        own = {
+            **{name: own[name] for name in ("encoder", "retriever")},
+            "llm": (llm, environment),
+            "gateway": own["gateway"],
+        }
     services = tuple(
         Service(name, python_module(f"mirage_{name}"), address, folders.log(name), {**common, **environment})
         for name, (address, environment) in own.items()

@@ -13,3 +13,8 @@ def bundles_folder() -> Path:
 def mini_clip_bundle() -> Path:
     """The mini CLIP's bundle, whether or not it is there (loading it says so)."""
     return bundles_folder() / "clip" / "bundle"
+
+
+def mini_lm_bundle() -> Path:
+    """The mini language model's bundle, whether or not it is there."""
+    return bundles_folder() / "lm" / "bundle"
