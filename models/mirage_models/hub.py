@@ -6,7 +6,6 @@ Nothing is fetched unless the operator names a repository, and the library's tel
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,6 @@ from mirage_models.workspace import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-# Before the library is imported, which reads it once.
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")

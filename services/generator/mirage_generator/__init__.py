@@ -1,1 +1,3 @@
 """Synthetic images from a latent consistency model."""
+
+import mirage_core as mirage_core  # before any library that it keeps from reporting home
