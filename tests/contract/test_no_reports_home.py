@@ -21,6 +21,12 @@ importlib.import_module(sys.argv[1])
 import onnxruntime
 onnxruntime.InferenceSession(sys.argv[2], providers=["CPUExecutionProvider"])
 """
+RUN_OPENVINO = """
+import importlib, sys
+importlib.import_module(sys.argv[1])
+import openvino
+openvino.Core().compile_model(sys.argv[2], "CPU")
+"""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -42,6 +48,11 @@ def run(home: Path, script: str, *arguments: str, **variables: str) -> list[Path
 @pytest.mark.parametrize("module", MODULES)
 def test_whatever_is_imported_first_onnx_runtime_keeps_no_usage_data(module: str, tmp_path: Path) -> None:
     assert run(tmp_path, RUN, module, str(mini_clip_bundle() / "text.int8.onnx")) == []
+
+
+@pytest.mark.parametrize("module", ["mirage_encoder.engines.openvino", "mirage_generator.engines.openvino"])
+def test_openvino_counts_no_users(module: str, tmp_path: Path) -> None:
+    assert run(tmp_path, RUN_OPENVINO, module, str(mini_clip_bundle() / "text.int8.onnx")) == []
 
 
 def test_without_that_it_does_so_the_test_above_can_fail(tmp_path: Path) -> None:

@@ -4,8 +4,12 @@ Importing it keeps libraries from reporting home: no process of MIRAGE connects 
 """
 
 import os
+import sys
 
-# ONNX Runtime 1.32 and huggingface_hub send usage data unless told before they are loaded; an operator who
-# sets a variable decides otherwise. OpenVINO and NNCF ask `openvino_telemetry`, which asks for consent that nobody gave.
+# ONNX Runtime 1.32 and huggingface_hub send usage data unless told before they are loaded; an operator who sets a variable
+# decides otherwise.
 for _name in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
     os.environ.setdefault(_name, "1")
+# OpenVINO and NNCF count their users through this package, without asking, wherever it is installed (OpenVINO brings it). They do
+# without where it cannot be imported.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
