@@ -246,18 +246,35 @@ def answer_with(page: Page, body: str) -> None:
     page.route("**/v1/describe", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
 
 
+def frames(text: str, citations: list[dict[str, Any]], **done: Any) -> str:
+    """The events of an explanation that no server wrote."""
+    reply = {"results": [], "match": "good", "query": {"terms": []}, "timings": {}}
+    end = {"text": text, "citations": citations, "source": "model", "finish": "stop", "notice": "", **done}
+    events = [
+        ("retrieval", reply),
+        ("token", {"text": text}),
+        *(("citation", each) for each in citations),
+        ("done", end),
+    ]
+    return ": hi\n\n" + "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+
+
 def test_what_the_model_says_is_text_and_never_markup(reader: Page) -> None:
     text = "<img src=x onerror=\"document.title='pwned'\"> 𝔸 ### Response: [1](javascript:alert(1))."
     citation = {"sentence": 0, "start": 0, "end": len(text), "ids": ["no-such"], "supported": True}
-    reply = {"results": [], "match": "good", "query": {"terms": []}, "timings": {}}
-    done = {"text": text, "citations": [citation], "source": "model", "finish": "stop", "notice": "<b>n</b>"}
-    events = [("retrieval", reply), ("token", {"text": text}), ("citation", citation), ("new", {}), ("done", done)]
-    answer_with(reader, ": hi\n\n" + "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events))
+    answer_with(reader, frames(text, [citation], notice="<b>n</b>"))
     reader.goto(SEARCH)
     panel = explain(reader)
     expect(panel.locator(".sentence")).to_have_text(text)
     assert panel.locator("img, b, a").count() == 0
     assert "pwned" not in reader.title()
+
+
+def test_a_text_that_stands_on_nothing_is_not_to_be_relied_on(reader: Page) -> None:
+    bare = {"sentence": 0, "start": 0, "end": 9, "ids": [], "supported": False}
+    answer_with(reader, frames("It is so.", [bare]))
+    reader.goto(SEARCH)
+    expect(explain(reader).locator(".notices")).to_contain_text("do not rely on it")
 
 
 def test_a_stream_that_breaks_off_is_an_error(reader: Page) -> None:

@@ -114,6 +114,7 @@ function parts(id, actions) {
       badge.className = `badge by-${data.source || "nobody"}`;
       badge.textContent = { model: "Language model", extractive: "From the captions" }[data.source] || "Not explained";
       if (data.notice) remark(data.source ? "weak" : "none", data.source === "extractive" ? "Not written by the model" : data.source ? "Note" : "No explanation", data.notice);
+      if (data.source === "model" && !data.citations.some((each) => each.supported)) remark("none", "Unsupported", "No sentence of this text could be tied to a caption: do not rely on it.");
       if (data.finish === "length") remark("weak", "Cut off", "The text reached its greatest length.");
       if (!same) unread = data.citations.map((each) => citations.inWords(text.sentence(each), each, sources));
       if (data.text) {
