@@ -29,6 +29,7 @@ from mirage_models.encoders.checkpoint import load_checkpoint
 from mirage_models.encoders.inputs import original_tokenizer
 from mirage_models.encoders.original import Original
 from mirage_models.encoders.random_checkpoint import write_random_checkpoint
+from mirage_models.paths import mini_clip_bundle
 from mirage_models.registry import verify
 from mirage_models.tasks import UNSHOWN, BuildError, ParityError
 
@@ -248,6 +249,15 @@ def test_with_the_operators_images_the_overlap_is_measured(
     assert variant.overlap_at_10 is not None
     assert variant.parity["text"].items == 16
     assert manifest.remarks == ()
+
+
+def test_the_mini_clips_checkpoint_still_gives_the_bundle_that_comes_along(
+    build_encoder: BuildEncoder, tmp_path: Path
+) -> None:
+    mini = mini_clip_bundle()
+    options = {"text_recipes": ["dynamic"], "image_recipes": ["dynamic"]}
+    manifest = build_encoder(mini.parent / "checkpoint", tmp_path / "out", options=options)
+    assert manifest.fingerprint == load_encoder(mini).fingerprint
 
 
 def test_a_calibration_folder_without_captions_is_refused(
