@@ -17,15 +17,15 @@ def test_the_lists_are_as_large_as_stated_and_share_nothing() -> None:
     assert sum(query.borderline for query in held) >= 200
     # A word or two stand in both: what is held out is another question all the same.
     assert len({query.text for query in held} & {*medical, *other}) <= 20
-    assert sum(len(group.sentences) for group in citations.groups()) >= 200
+    assert sum(len(group.sentences) for group in citations.groups()) >= 290
     assert not {group.captions for group in citations.tuning()} & {group.captions for group in citations.held_out()}
 
 
-def test_citations_are_as_good_as_stated_on_the_half_that_nothing_was_tuned_on() -> None:
+def test_citations_are_as_good_as_stated_on_the_pairs_that_nothing_was_tuned_on() -> None:
     found = citations.measure(citations.held_out())
-    assert found.precision.value >= 0.90
+    assert found.precision.value >= 0.92
     assert found.recall.value >= 0.90
-    assert found.unsupported_right.value >= 0.90
+    assert found.unsupported_right.value >= 0.94
 
 
 def test_questions_of_other_topics_are_declined_as_often_as_stated() -> None:

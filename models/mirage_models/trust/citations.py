@@ -14,6 +14,7 @@ from importlib import resources
 from mirage_llm.citations import DEFAULT, Thresholds, supporting
 from mirage_models.trust.intervals import Share
 
+MEASURED_FROM = 24
 Cosines = Callable[[str, Sequence[str]], Sequence[float] | None]
 LETTERS = "ABCD"
 
@@ -55,13 +56,13 @@ def groups() -> tuple[Group, ...]:
 
 
 def tuning() -> tuple[Group, ...]:
-    """The half that thresholds are tuned on."""
-    return tuple(group for group in groups() if group.number % 2 == 0)
+    """The groups that rules and thresholds are tuned on."""
+    return tuple(group for group in groups() if group.number < MEASURED_FROM)
 
 
 def held_out() -> tuple[Group, ...]:
-    """The half that is measured."""
-    return tuple(group for group in groups() if group.number % 2)
+    """The groups that are only measured."""
+    return tuple(group for group in groups() if group.number >= MEASURED_FROM)
 
 
 def measure(
@@ -88,16 +89,16 @@ def measure(
 
 
 def tune(cosines: Cosines | None) -> list[tuple[float, Thresholds]]:
-    """Thresholds by F1 on the tuning half, best first; of equal ones the strictest."""
+    """Thresholds by F1 on the tuning part, best first; of equal ones the strictest."""
     shares = (0.0, 0.1, 0.2, 0.3, 0.5) if cosines else (0.0,)
-    grid = itertools.product((0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), shares, (0.8, 0.9, 0.97))
+    grid = itertools.product((0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), shares)
     scored = []
-    for covered, share, together in grid:
-        thresholds = Thresholds(covered, share, together)
+    for covered, share in grid:
+        thresholds = Thresholds(covered, share)
         found = measure(tuning(), thresholds, cosines or (lambda _, __: None))
         precision, recall = found.precision.value, found.recall.value
         scored.append((2 * precision * recall / max(1e-9, precision + recall), thresholds))
-    return sorted(scored, key=lambda each: (-each[0], -each[1].covered, each[1].cosine_share, -each[1].together))
+    return sorted(scored, key=lambda each: (-each[0], -each[1].covered, each[1].cosine_share))
 
 
 def _letters(indices: Iterable[int]) -> str:
@@ -105,10 +106,10 @@ def _letters(indices: Iterable[int]) -> str:
 
 
 def main() -> None:
-    """Print the measures of both halves; with --tune also the best thresholds, without and with the mini CLIP's cosines."""
+    """Print the measures of both parts; with --tune also the best thresholds, without and with the mini CLIP's cosines."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tune", action="store_true", help="search thresholds on the tuning half")
-    parser.add_argument("--wrong", action="store_true", help="list what goes wrong on the tuning half")
+    parser.add_argument("--tune", action="store_true", help="search thresholds on the tuning part")
+    parser.add_argument("--wrong", action="store_true", help="list what goes wrong on the tuning part")
     arguments = parser.parse_args()
     from mirage_models.trust.mini_encoder import cosines
 

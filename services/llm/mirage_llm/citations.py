@@ -1,10 +1,11 @@
 """Which captions a sentence stands on.
 
-A caption supports a sentence where nothing in the two is opposed (plane, side, contrast, size, what is denied: see `reading`)
-and enough of what the sentence says stands in the caption: the weighted share of its terms. The cosine of their vectors, where
-the encoder answers, orders captions that support it equally well: weighing it in did not cite better on the pairs that we
-wrote. A sentence that says which image it speaks of ("The second image ...") can only stand on that caption, one about all
-images must stand on each. Thresholds are tuned on half of those pairs and measured on the other half: docs/describe.md.
+A caption supports a sentence where nothing in the two is opposed (plane, side, contrast, size, what is denied: see
+`reading`) all that is decisive (findings, degrees, places, numbers) and most of the rest stands in the caption. The
+cosine of their vectors, where the encoder answers, orders captions that support it equally well: weighing it in did not
+cite better on the pairs that we wrote. A sentence that says which image it speaks of ("The second image ...") can only
+stand on that caption, one about all images must stand on each. Rules and thresholds are tuned on some of those pairs and
+measured on others: docs/describe.md.
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mirage_llm.reading import Claims, opposed, read, weight
+from mirage_llm.reading import Claims, decisive, opposed, read, weight
 
-COVERED = 0.75
+COVERED = 0.7
 COSINE_SHARE = 0.0
-TOGETHER = 0.97
-_CONTRIBUTES = 0.3
-_VERDICTS = frozenset(("normal", "abnormal", "benign", "malignant"))
 _ORDINALS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5}
 _NOUN = r"(?:images?|captions?|pictures?|scans?|figures?|sections?|slices?|radiographs?)"
+_HOW_MANY = re.compile(rf"\b(?:two|three|four|several|some|\d{{1,2}})(?: of(?: the)?)? {_NOUN}\b", re.I)
 _LIST = re.compile(rf"\b((?:{'|'.join(_ORDINALS)})(?:(?:, and |, | and )(?:{'|'.join(_ORDINALS)}))*)\s+{_NOUN}\b", re.I)
 _NUMBERED = re.compile(rf"\b{_NOUN}\s+(\d{{1,2}}(?:(?:, and |, | and )\d{{1,2}})*)\b(?!\s*mm)", re.I)
 _ALL = re.compile(
@@ -32,14 +31,10 @@ _ALL = re.compile(
 
 @dataclass(frozen=True)
 class Thresholds:
-    """`covered`: the share from which a caption supports a sentence; `cosine_share`: how much of it the cosine makes up.
-
-    `together`: the share that several captions must reach where none does alone.
-    """
+    """`covered`: the share from which a caption supports a sentence; `cosine_share`: how much of it the cosine makes up."""
 
     covered: float = COVERED
     cosine_share: float = COSINE_SHARE
-    together: float = TOGETHER
 
 
 DEFAULT = Thresholds()
@@ -86,7 +81,7 @@ def _part(
     enough = {index: share for index, share in scores.items() if share >= thresholds.covered}
     if every:
         return enough if len(enough) == len(named) else {}
-    return enough or _several(claim, captions, scores, thresholds)
+    return enough
 
 
 def covered(claim: Claims, caption: Claims) -> float:
@@ -101,27 +96,23 @@ def _stands_in(term: str, terms: frozenset[str]) -> bool:
     if term in terms:
         return True
     # Adjective and noun of one thing: cerebellum and cerebellar, pleura and pleural.
-    return len(term) > 5 and any(
-        len(other) > 5 and other[:6] == term[:6] and abs(len(other) - len(term)) < 4 for other in terms
+    return any(_alike(term, other) for other in terms)
+
+
+def _alike(term: str, other: str) -> bool:
+    shorter = min(len(term), len(other))
+    return (
+        shorter > 5 and abs(len(term) - len(other)) < 4 and term[: max(6, shorter - 3)] == other[: max(6, shorter - 3)]
     )
 
 
 def _missing(claim: Claims, caption: Claims) -> bool:
-    """True where the claim gives a side, a size, a denial or a verdict that the caption does not give."""
-    if claim.sizes - caption.sizes or claim.sides - caption.sides or claim.denied - caption.all_terms - {"focal"}:
+    """True where the claim gives a side, a number, a denial or anything else decisive that the caption does not give."""
+    if claim.sizes - caption.sizes or claim.sides - caption.sides or claim.counts - caption.counts:
         return True
-    return bool(claim.terms & _VERDICTS - caption.terms)
-
-
-def _several(
-    claim: Claims, captions: Sequence[Claims], scores: dict[int, float], thresholds: Thresholds
-) -> dict[int, float]:
-    chosen = {index: share for index, share in scores.items() if share >= _CONTRIBUTES}
-    if len(chosen) < 2:
-        return {}
-    terms = frozenset().union(*(captions[index].all_terms for index in chosen))
-    together = Claims(terms, frozenset(), frozenset(), frozenset(), frozenset(), frozenset())
-    return chosen if covered(claim, together) >= thresholds.together else {}
+    if claim.denied - caption.all_terms - {"focal"}:
+        return True
+    return any(decisive(term) and not _stands_in(term, caption.terms) for term in claim.terms)
 
 
 def _subject(part: str, count: int) -> tuple[list[int], bool, str]:
@@ -134,6 +125,6 @@ def _subject(part: str, count: int) -> tuple[list[int], bool, str]:
         words = "none" if found[0].lower().startswith("n") else ""
         return list(range(count)), True, f"{part[: found.start()]} {words} {part[found.end() :]}"
     else:
-        return list(range(count)), False, part
+        return list(range(count)), False, _HOW_MANY.sub(" ", part)
     rest = f"{part[: found.start()]} {part[found.end() :]}"
     return (numbers, True, rest) if all(0 <= number < count for number in numbers) else ([], True, rest)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from mirage_llm.words import medical, tokens
+from mirage_llm.words import medical, tokens, vocabulary
 
 
 def _words(text: str) -> frozenset[str]:
@@ -27,15 +28,25 @@ each evident example figure finding follow for found from given has have here ho
 indicate indicated into is it its itself just level like likely located may might more most much no none nor not note
 noted of on one only or other our out over part patient picture plane position present presence region same scan see
 seen section show showing shown side signal simulate simulated simulation slice so some such suggest that the their
-them then there these they thing this those through to two-dimensional type under up us use used using very view
-visible visualised visualized visualize was we weighted weighting well were what when where which while who whole with
-within would you your approximately around roughly cut lie near along measuring measure size sized diameter large-
-sized feature reveal revealing revealed observed case student feet consistent appreciate appreciated sign keeping
-suggestive suggesting made taken detected displayed examined first second third fourth fifth last both either
-structure study name named body
+them then there these they thing this those through to type under up us use used using very view visible visualised
+visualized visualize was we weighted weighting were what when where which while who whole with within would you your
+approximately around roughly cut lie near along measuring measure size sized diameter large- sized feature reveal
+revealing revealed observed case student feet consistent appreciate appreciated sign keeping suggestive suggesting
+made taken detected displayed examined last both either structure study name named body
 """)
 """Words that say nothing about what is seen. `body` is one: "body of the lateral ventricle" keeps the other two."""
-_COUNTS = _words("two three four five six seven eight nine ten several multiple single")
+_COUNTS = _words("two three four five six seven eight nine ten multiple single")
+_DECISIVE = _words("""
+first second third fourth fifth upper lower middle superior inferior anterior posterior medial lateral proximal distal
+dorsal ventral volar palmar plantar ascending descending sigmoid central peripheral apical basal subpleural submucosal
+intramural subserosal mild moderate severe mildly moderately severely slight slightly marked markedly well poorly
+acute subacute chronic complete incomplete partial completely partially displaced undisplaced intact preserved spared
+normal abnormal enlarged thickened dilated narrowed tear rupture benign malignant increased decreased reduced solid
+cystic open closed simple complex recent old bilateral unilateral internal external deep superficial early late high
+low positive negative hyperintense hypointense hyperdense hypodense collateral cruciate well
+""")
+"""Words that a picture either bears out or not: where a caption lacks one, it does not support a sentence that has it."""
+_LEVEL = re.compile(r"[ctls]\d{1,2}|[ivx]{2,5}")
 _OPPOSITES: tuple[frozenset[str], ...] = tuple(
     _words(group)
     for group in (
@@ -136,6 +147,12 @@ def opposed(claim: Claims, other: Claims) -> bool:
     return _other_side(claim, other) or bool(claim.sizes - other.sizes and other.sizes)
 
 
+def decisive(term: str) -> bool:
+    """True for what decides whether a sentence is true: findings, diseases, where, how much, which level."""
+    groups = vocabulary()
+    return term in _DECISIVE or term in groups["finding"] or term in groups["disease"] or bool(_LEVEL.fullmatch(term))
+
+
 def weight(term: str) -> float:
     """How much a term counts: a word of medicine more than another."""
     return 1.0 if term in medical() else 0.35
@@ -157,19 +174,23 @@ def _other_side(claim: Claims, other: Claims) -> bool:
 def _denied_places(words: Sequence[str]) -> frozenset[int]:
     denied: set[int] = set()
     for place, word in enumerate(words):
-        if word in _AFTERWARDS or (
-            word == "not" and words[place + 1 : place + 2] in (["seen"], ["visible"], ["present"])
-        ):
-            before = list(takewhile(lambda index: words[index] not in _SCOPE_ENDS, range(place - 1, -1, -1)))
-            denied.update(before)
-        if word in _NEGATORS:
+        follows = words[place + 1] if place + 1 < len(words) else ""
+        # "absent flow" and "flow is absent".
+        ahead = word in _NEGATORS and not (word == "absent" and not _is_term(follows))
+        if ahead:
             denied.update(_scope(words, place))
+        if (word in _AFTERWARDS and not ahead) or (
+            word == "not" and follows in ("seen", "visible", "present", "found")
+        ):
+            denied.update(takewhile(lambda index: words[index] not in _SCOPE_ENDS, range(place - 1, -1, -1)))
     return frozenset(denied)
 
 
 def _scope(words: Sequence[str], place: int) -> Iterable[int]:
     for index in range(place + 1, len(words)):
         if words[index] in _SCOPE_ENDS:
+            return
+        if words[index] == "," and words[place] == "absent":
             return
         if words[index] == "," and words[index + 1 : index + 2] and words[index + 1] in _RESUMES | _SCOPE_ENDS:
             return

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core import limits, telemetry
 from mirage_core.channels import invoke, open_channel
-from mirage_core.errors import MirageError
+from mirage_core.errors import Code, MirageError
 from mirage_core.vectors import from_proto
 from mirage_llm.request import Caption
 
@@ -36,7 +36,10 @@ class EncoderClient:
         """
         request = encoder_pb2.EncodeTextRequest(texts=[text[: limits.TEXT_CHARS] for text in texts])
         reply = await invoke(self._stub.EncodeText, request, timeout_s=self._timeout_s)
-        return np.stack([from_proto(each.vector) for each in reply.embeddings])
+        rows = [from_proto(each.vector) for each in reply.embeddings]
+        if len(rows) != len(texts) or len({len(row) for row in rows}) != 1:
+            raise MirageError(Code.DEPENDENCY_UNAVAILABLE, service="encoder")
+        return np.stack(rows)
 
     async def close(self) -> None:
         """Closes the channel."""

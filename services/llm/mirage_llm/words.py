@@ -11,7 +11,8 @@ from importlib import resources
 _PHRASES: tuple[tuple[str, str], ...] = (
     (r"\bfluid[- ]attenuated inversion[- ]recovery\b|\bflair[- ]like\b", " flair "),
     (r"\bt\s?([12])\s?\*?(?:[- ]?(?:weighted|weighting|like|wi|w))?\b", r" t\1 "),
-    (r"\bx[- ]?rays?\b|\bradiographs?\b|\bradiograms?\b|\bplain films?\b|\bcomputed radiography\b", " xray "),
+    (r"\bx[- ]?rays?\b|\bradiographs?\b|\bradiograms?\b|\bcomputed radiography\b", " xray "),
+    (r"\bplain (\w+ )?films?\b|\b(\w+ )?films?\b(?= show| without| with| of| demonstrat)", r" \1\2 xray "),
     (r"\bmagnetic resonance(?: imaging| images?| tomography| scans?)?\b|\bmri(?: scans?)?\b|\bmr images?\b", " mr "),
     (r"\b(?:computed|computeri[sz]ed) (?:axial )?tomography\b|\bcat scans?\b|\bct scans?\b", " ct "),
     (r"\bultrasonograph\w*\b|\bsonogra\w*\b|\bultrasounds?\b|\bechograph\w*\b", " ultrasound "),
@@ -22,6 +23,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"\b(?:high|bright) signal\b|\bhyperintensit(?:y|ies)\b|\bbright\b", " hyperintense "),
     (r"\b(?:low|dark) signal\b|\bhypointensit(?:y|ies)\b|\bdark\b", " hypointense "),
     (r"\b(left|right)[- ](?:sided|hand(?:ed)?)\b", r" \1 "),
+    (r"\bas well as\b|\bas well\b|\bwell (?=seen|shown|visible|visuali)", " "),
     (r"\bon both sides\b|\bboth sides\b", " bilateral "),
     (r"\banteroposterior\b|\bap\b", " ap "),
     (r"\bposteroanterior\b|\bpa\b", " pa "),
@@ -63,7 +65,6 @@ _IRREGULAR = {
     "teeth": "tooth",
     "metastases": "metastasis",
     "diagnoses": "diagnosis",
-    "stenoses": "stenosis",
     "vertebrae": "vertebra",
     "cortices": "cortex",
     "vertices": "vertex",
@@ -101,6 +102,30 @@ _IRREGULAR = {
     "shingles": "shingles",
     "rickets": "rickets",
     "hemorrhoids": "hemorrhoid",
+    # A finding has one form, whether it is named or said with a verb.
+    **dict.fromkeys(("dilated", "dilatation", "dilation", "widened", "widening", "ectatic", "distended"), "dilated"),
+    **dict.fromkeys(("occluded", "occlusion", "occlude", "blocked", "blockage"), "occluded"),
+    **dict.fromkeys(("narrowed", "narrowing", "stenosis", "stenoses", "stenotic", "stenosed"), "narrowed"),
+    **dict.fromkeys(("thickened", "thickening", "thick"), "thickened"),
+    **dict.fromkeys(("enlarged", "enlargement", "megaly"), "enlarged"),
+    **dict.fromkeys(("calcified", "calcification", "calcifications"), "calcified"),
+    **dict.fromkeys(("torn", "tear", "tears"), "tear"),
+    **dict.fromkeys(("ruptured", "rupture", "ruptures"), "rupture"),
+    **dict.fromkeys(("displaced", "displacement"), "displaced"),
+    **dict.fromkeys(("inflamed", "inflammation", "inflammatory"), "inflamed"),
+    **dict.fromkeys(("compressed", "compression", "compresses", "compressing"), "compressed"),
+    **dict.fromkeys(("fractured", "fracture", "fractures", "broken"), "fracture"),
+    **dict.fromkeys(("dislocated", "dislocation"), "dislocated"),
+    **dict.fromkeys(("obstructed", "obstruction", "obstructing"), "obstructed"),
+    **dict.fromkeys(("infarcted", "infarct", "infarction", "infarcts"), "infarct"),
+    **dict.fromkeys(("ischemia", "ischemic"), "ischemia"),
+    **dict.fromkeys(("bleed", "bleeding", "hemorrhage", "hemorrhages", "hemorrhagic"), "hemorrhage"),
+    **dict.fromkeys(("calculus", "calculi", "stone", "stones"), "stone"),
+    **dict.fromkeys(("neoplasm", "tumor", "tumors", "tumorous"), "tumor"),
+    **dict.fromkeys(("perforated", "perforation"), "perforation"),
+    **dict.fromkeys(("shifted", "shift", "shifts"), "shift"),
+    **dict.fromkeys(("invades", "invading", "invasion", "invaded", "invade"), "invasion"),
+    **dict.fromkeys(("several", "multiple", "numerous", "many"), "multiple"),
     "aids": "aids",
     "tinea": "tinea",
     "lies": "lie",
@@ -110,7 +135,7 @@ _IRREGULAR = {
     "diaphyses": "diaphysis",
     "epiphyses": "epiphysis",
 }
-_TOKEN = re.compile(r"[xyz]\s?=\s?[+\-−]?\d+(?:\.\d+)?|\d+(?:[.,]\d+)?|[^\W\d_]+\d?(?:'[^\W\d_]+)?|[;.,:()?!]")
+_TOKEN = re.compile(r"[xyz]\s?=\s?[+\-−]?\d+(?:\.\d+)?|\d+(?:[.,]\d+)?|[^\W\d_]+\d{0,2}(?:'[^\W\d_]+)?|[;.,:()?!]")
 
 
 def plain(text: str) -> str:
