@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from mirage_llm.words import medical, tokens, vocabulary
 
@@ -121,7 +121,8 @@ def read(text: str | Sequence[str]) -> Claims:
     sided: set[tuple[str, str]] = set()
     for place, word in enumerate(words):
         if word in _SIDES:
-            sided |= {(word, noun) for noun in _nouns_after(words, place)}
+            # "the left kidney", and "a shift of the mediastinum to the left".
+            sided |= {(word, noun) for noun in _nouns_after(words, place) or _nouns_before(words, place)}
         elif _is_term(word):
             (denied if place in denied_at else terms).add(word)
     sizes = frozenset(word for word in words if word[0].isdigit() and word.endswith("mm"))
@@ -204,6 +205,12 @@ def _nouns_after(words: Sequence[str], place: int) -> list[str]:
             break
         nouns.append(word)
     return nouns
+
+
+def _nouns_before(words: Sequence[str], place: int) -> list[str]:
+    """The two terms before a side that no noun follows, within its clause."""
+    clause = takewhile(lambda word: word not in ",;.:?!()" and word not in _SIDES, reversed(words[:place]))
+    return list(islice((word for word in clause if _is_term(word)), 2))
 
 
 def _is_term(word: str) -> bool:

@@ -39,6 +39,14 @@ def test_a_sentence_stands_on_the_captions_that_say_it(sentence: str, expected: 
     assert supporting(sentence, CAPTIONS) == expected
 
 
+def test_a_side_belongs_to_the_nouns_beside_it() -> None:
+    captions = ("Chest film with a right-sided pneumothorax and a shift of the mediastinum to the left.",)
+    assert supporting("The pneumothorax is on the right.", captions) == [0]
+    assert supporting("The mediastinum is shifted to the left.", captions) == [0]
+    assert supporting("The pneumothorax is on the left.", captions) == []
+    assert supporting("The mediastinum is shifted to the right.", captions) == []
+
+
 def test_cosines_order_what_supports_equally_and_decide_nothing() -> None:
     captions = ("Axial brain.", "Axial brain.", "Coronal brain.")
     assert supporting("An axial section of the brain.", captions, [0.1, 0.9, 1.0]) == [1, 0]
