@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from mirage_llm.decode import Continuation, PrefixCache, generate
 from mirage_llm.engines.base import CancelledError, ContextFullError, DecoderShape
 from mirage_llm.engines.onnxruntime import OnnxRuntimeDecoder, OnnxRuntimeEngine
-from mirage_llm.decode import Continuation, PrefixCache, generate
 from mirage_models.language.architecture import read_config
 from mirage_models.language.blocks import quantise
 from mirage_models.language.graph import write_decoder
@@ -116,7 +116,7 @@ def test_texts_that_begin_alike_reuse_what_they_share(tmp_path: Path) -> None:
     decoder = decoder_of(tmp_path)
     cache = PrefixCache(decoder, IDS[:12])
     wanted = decoder.open().prefill(IDS[:20])
-    for text, reused in ((IDS[:20], 12), (IDS[:5] + [7, 8], 5), (IDS[:12], 11), ([9, 9], 0)):
+    for text, reused in ((IDS[:20], 12), ([*IDS[:5], 7, 8], 5), (IDS[:12], 11), ([9, 9], 0)):
         session, rest = cache.begin(text)
         assert session.length == reused
         assert session.length + len(rest) == len(text)
@@ -162,10 +162,10 @@ def test_a_response_can_be_cancelled_between_tokens(tmp_path: Path) -> None:
         asked += 1
         return asked > 3
 
-    written = []
+    written: list[int] = []
+    tokens = generate(decoder_of(tmp_path).open(), IDS[:10], Continuation(50, ()), cancelled=cancelled)
     with pytest.raises(CancelledError):
-        for token in generate(decoder_of(tmp_path).open(), IDS[:10], Continuation(50, ()), cancelled=cancelled):
-            written.append(token)
+        written.extend(tokens)
     assert len(written) == 2  # asked once before the prompt, then before each token
 
 
