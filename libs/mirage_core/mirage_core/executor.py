@@ -34,6 +34,7 @@ class BoundedExecutor:
         self._capacity = workers + queue_limit
         self._pending = 0
         self._typical_ms = typical_ms
+        self._measured = 0
 
     @property
     def pending(self) -> int:
@@ -63,7 +64,9 @@ class BoundedExecutor:
         future = self._pool.submit(timed)
         future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._leave))
         ran = await asyncio.wrap_future(future)
-        self._typical_ms += 0.1 * (ran.run_ms - self._typical_ms)
+        # The mean of the first ten, then a running average of about that many.
+        self._measured += 1
+        self._typical_ms += max(0.1, 1 / self._measured) * (ran.run_ms - self._typical_ms)
         return ran
 
     def _leave(self) -> None:

@@ -51,3 +51,16 @@ async def test_a_cancelled_call_that_waits_never_starts() -> None:
     await executor.run(int)
     assert not started.is_set()
     executor.close()
+
+
+async def test_the_retry_time_follows_what_calls_take() -> None:
+    executor = BoundedExecutor(workers=1, queue_limit=4, name="test", typical_ms=60_000)
+    assert executor.retry_after_s() == 0.1
+    await executor.run(int)
+    release = threading.Event()
+    running = asyncio.create_task(executor.run(release.wait))
+    await asyncio.sleep(0)
+    assert executor.retry_after_s() < 1
+    release.set()
+    await running
+    executor.close()
