@@ -1,8 +1,11 @@
 """What docs/describe.md says of citations and of the check of what is medical, measured again."""
 
+import json
+from importlib import resources
+
 import numpy as np
 
-from mirage_llm.domain import DomainCheck
+from mirage_llm.domain import DomainCheck, features
 from mirage_models.mini_clip import queries
 from mirage_models.trust import citations, domain_check
 from mirage_models.trust.intervals import Share
@@ -59,3 +62,12 @@ def test_an_interval_holds_its_share_and_narrows() -> None:
     assert few[0] < many[0] < 0.9 < many[1] < few[1]
     assert Share(0, 0).interval() == (0.0, 1.0)
     assert np.allclose(Share(10, 10).interval(), (0.7225, 1.0), atol=1e-3)
+
+
+def test_the_weights_belong_to_the_words_and_lists_as_they_are() -> None:
+    medical, other = domain_check.training("medical"), domain_check.training("other")
+    rows = np.stack([features(query) for query in (*medical, *other)])
+    fitted = domain_check.fit(rows, np.array([1.0] * len(medical) + [0.0] * len(other)))
+    stored = json.loads(resources.files("mirage_llm").joinpath("domain_check.json").read_text("utf-8"))["weights"]
+    # Elsewhere the last digits of sums may differ.
+    assert np.abs(fitted - np.array(stored)).max() < 0.002

@@ -11,6 +11,7 @@ from mirage_core.sentences import split_sentences
 SENTENCES_MAX = 6
 _A_CAPTION = 2
 _CHARS_MAX = 400
+_READ_CHARS = 4_000
 _WORD = re.compile(r"\w+")
 _BLANKS = re.compile(r"\s+")
 
@@ -36,9 +37,9 @@ class Extract:
 def extract(captions: Sequence[tuple[str, str]], *, query: str = "") -> Extract:
     """At most `SENTENCES_MAX` sentences of the captions, given as (id, text), best caption first.
 
-    Of each caption the first sentence and the one that shares most words with the query; of a very long sentence the
-    beginning. What several captions say word for word is said once. Nothing is written that stands in no caption but the
-    final full stop.
+    Of each caption (its first 4,000 characters) the first sentence and the one that shares most words with the query; of a
+    very long sentence the beginning. What several captions say word for word is said once. Nothing is written that stands in
+    no caption but the final full stop.
     """
     chosen: dict[str, list[str]] = {}
     for record, caption in captions:
@@ -56,7 +57,8 @@ def extract(captions: Sequence[tuple[str, str]], *, query: str = "") -> Extract:
 
 
 def _best(caption: str, query: str) -> list[str]:
-    line = _BLANKS.sub(" ", "".join(c if c.isprintable() or c.isspace() else " " for c in caption)).strip()
+    shown = (c if c.isprintable() or c.isspace() else " " for c in caption[:_READ_CHARS])
+    line = _BLANKS.sub(" ", "".join(shown)).strip()
     sentences = [sentence.text for sentence in split_sentences(line)]
     asked = set(_WORD.findall(query.lower()))
     shared = [len(asked & set(_WORD.findall(sentence.lower()))) for sentence in sentences]

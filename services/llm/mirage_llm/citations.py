@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mirage_llm.reading import Claims, decisive, opposed, read, weight
 
@@ -52,7 +53,7 @@ def supporting(
     A sentence of several parts ("...; ...") is supported where each of them is. `cosines`: one a caption, between its vector
     and the sentence's; None where the encoder is not there.
     """
-    known = [read(caption) for caption in captions]
+    known = [_read(caption) for caption in captions]
     found: dict[int, float] = {}
     for part in re.split(r";\s+", sentence):
         scores = _part(part, known, cosines, thresholds)
@@ -61,6 +62,12 @@ def supporting(
         for index, score in scores.items():
             found[index] = max(found.get(index, 0.0), score)
     return sorted(found, key=lambda index: (-found[index], -cosines[index] if cosines is not None else 0.0, index))
+
+
+@lru_cache(maxsize=64)
+def _read(caption: str) -> Claims:
+    # The same captions for each sentence of a description.
+    return read(caption)
 
 
 def _part(

@@ -12,7 +12,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import pairwise
 from typing import Any
@@ -139,6 +139,7 @@ def _long_words() -> Mapping[str, tuple[str, ...]]:
     return {letter: tuple(words) for letter, words in found.items()}
 
 
+@lru_cache(maxsize=4096)
 def _alike(word: str) -> bool:
     """True for a word one letter (two, where it is long) away from one of medicine."""
     if len(word) < _ALIKE_FROM:

@@ -85,6 +85,7 @@ _OPPOSITES: tuple[frozenset[str], ...] = tuple(
 )
 _SIDES = ("left", "right")
 _REACH = 3
+_BACK = 40
 
 
 @dataclass(frozen=True)
@@ -174,16 +175,22 @@ def _other_side(claim: Claims, other: Claims) -> bool:
 
 def _denied_places(words: Sequence[str]) -> frozenset[int]:
     denied: set[int] = set()
+    until = 0
     for place, word in enumerate(words):
         follows = words[place + 1] if place + 1 < len(words) else ""
         # "absent flow" and "flow is absent".
         ahead = word in _NEGATORS and not (word == "absent" and not _is_term(follows))
-        if ahead:
-            denied.update(_scope(words, place))
+        if ahead and place >= until:
+            # A second "no" in the reach of a first one reaches as far.
+            scope = list(_scope(words, place))
+            until = scope[-1] + 1 if scope else place
+            denied.update(scope)
         if (word in _AFTERWARDS and not ahead) or (
             word == "not" and follows in ("seen", "visible", "present", "found")
         ):
-            denied.update(takewhile(lambda index: words[index] not in _SCOPE_ENDS, range(place - 1, -1, -1)))
+            denied.update(
+                takewhile(lambda index: words[index] not in _SCOPE_ENDS, range(place - 1, max(-1, place - _BACK), -1))
+            )
     return frozenset(denied)
 
 
