@@ -10,7 +10,7 @@ import numpy as np
 
 from mirage_core.bundles import Parity
 from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.engines.onnxruntime import OnnxRuntimeEngine
+from mirage_encoder.engines.selection import make_engine
 from mirage_encoder.preprocessing import preprocess
 from mirage_encoder.tokenizer import TextTokenizer, pad_batch
 from mirage_models.encoders.calibration import CalibrationSet, make_calibration, read_calibration
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mirage_core.bundles import ImageInput, TextInput
+    from mirage_encoder.engines.selection import EngineKind
     from mirage_models.encoders.original import Original
     from mirage_models.tasks import BuildRequest
     from mirage_models.workspace import Workspace
@@ -45,7 +46,7 @@ class Comparison:
     def __init__(self, request: BuildRequest, workspace: Workspace, text: TextInput, image: ImageInput) -> None:
         self._request, self._workspace = request, workspace
         self._inputs = text, image
-        self._engine = OnnxRuntimeEngine(EngineOptions(threads=request.threads))
+        self._options = EngineOptions(threads=request.threads)
 
     @cached_property
     def calibration(self) -> CalibrationSet:
@@ -84,12 +85,12 @@ class Comparison:
 
             self._in_blocks(f"{role} by the original", f"{role}.original", encode)
 
-    def run_tower(self, role: Role, path: Path, name: str) -> Parity:
+    def run_tower(self, role: Role, path: Path, name: str, *, engine: EngineKind = "onnxruntime") -> Parity:
         """Stage by stage, the vectors of an ONNX file as the service runs it; how close they come to the original's."""
         input_name = self._inputs[ROLES.index(role)].input_name
 
         def encode(chosen: Sequence[int]) -> Vectors:
-            session = self._engine.load(path, input_name=input_name, output_name=OUTPUT)
+            session = make_engine(engine, self._options).load(path, input_name=input_name, output_name=OUTPUT)
             rows = [session.run(batch) for batch in self.batches(role, chosen)]
             session.close()
             return np.concatenate(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from mirage_core.bundles import (
     TextInput,
     describe_file,
 )
+from mirage_encoder.engines.selection import resolve
 from mirage_models.encoders.calibration import spaced
 from mirage_models.encoders.checkpoint import CONFIG_FILE, KNOWN, load_checkpoint
 from mirage_models.encoders.compare import ROLES, Comparison
@@ -90,9 +91,10 @@ class EncoderOptions:
 
 @dataclass(frozen=True)
 class _Tower:
-    """One tower at one precision: the name of its file in the scratch folder, without .onnx, and what was measured."""
+    """One tower at one precision: the names of its file and of its vectors in the scratch folder, and what was measured."""
 
     name: str
+    vectors: str
     quantisation: str
     mixes_batch: bool
     parity: Parity
@@ -204,7 +206,18 @@ class _Build:
 
     def _measured(self, role: Role, name: str, quantisation: str, *, mixes_batch: bool) -> _Tower:
         parity = self.comparison.run_tower(role, self._path(role, name), name)
-        return _Tower(name, quantisation, mixes_batch, parity)
+        return _Tower(name, name, quantisation, mixes_batch, parity)
+
+    def _as_served(self, role: Role, tower: _Tower) -> _Tower:
+        # Engines compute int8 each in their own way, and not always well: what is recorded is the worse of ONNX Runtime,
+        # which serves anywhere, and the engine that serves this tower on this machine.
+        path = self._path(role, tower.name)
+        engine = resolve("auto", path, mixes_batch=tower.mixes_batch)
+        if engine == "onnxruntime":
+            return tower
+        name = f"{tower.name}.{engine}"
+        parity = self.comparison.run_tower(role, path, name, engine=engine)
+        return replace(tower, vectors=name, parity=parity) if _rank(parity) < _rank(tower.parity) else tower
 
     def _best_int8(self, role: Role, text: TextInput, image: ImageInput) -> _Tower:
         candidates = []
@@ -220,11 +233,12 @@ class _Build:
                 return {"bytes": target.stat().st_size}
 
             self.workspace.stage(f"quantise {role} {name}", make)
-            candidates.append(self._measured(role, name, recipe.description, mixes_batch=recipe.mixes_batch))
-        return max(candidates, key=lambda each: (each.parity.overlap_at_10 or 0.0, each.parity.cosine_mean))
+            measured = self._measured(role, name, recipe.description, mixes_batch=recipe.mixes_batch)
+            candidates.append(self._as_served(role, measured))
+        return max(candidates, key=lambda each: _rank(each.parity))
 
     def _variant(self, name: str, towers: Mapping[Role, _Tower]) -> EncoderVariant:
-        together = self.comparison.overlap(text=towers["text"].name, image=towers["image"].name)
+        together = self.comparison.overlap(text=towers["text"].vectors, image=towers["image"].vectors)
         return EncoderVariant(
             files={role: f"{role}.{name}.onnx" for role in ROLES},
             quantisation={role: tower.quantisation for role, tower in towers.items()},
@@ -290,6 +304,10 @@ class _Build:
             image=image,
             match=self.match,
         )
+
+
+def _rank(parity: Parity) -> tuple[float, float]:
+    return parity.overlap_at_10 or 0.0, parity.cosine_mean
 
 
 def _names(paths: Iterable[Path]) -> list[str]:
