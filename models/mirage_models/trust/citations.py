@@ -10,8 +10,13 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import islice
+
+import numpy as np
 
 from mirage_llm.citations import DEFAULT, Thresholds, supporting
+from mirage_models.mini_lm import facts
+from mirage_models.mini_lm.heldout import heldout_examples
 from mirage_models.trust.intervals import Share
 
 MEASURED_FROM = 24
@@ -88,6 +93,29 @@ def measure(
     )
 
 
+def measure_composed(count: int = 400, *, seed: int = 11) -> dict[str, Share]:
+    """How many sentences of composed explanations count as supported: claims, textbook facts, and what is not named.
+
+    "claims on other captions" are claims beside the captions of another explanation; some of them are true there too.
+    """
+    made = list(islice(heldout_examples(np.random.default_rng(seed)), count))
+    known = facts.sentences()
+    marks: dict[str, list[bool]] = {}
+    for place, example in enumerate(made):
+        captions = [each.caption for each in example.seen]
+        others = [each.caption for each in made[(place + 7) % count].seen][: len(captions)]
+        for sentence in example.sentences:
+            kind = "claims"
+            if sentence in known:
+                kind = "facts"
+            elif sentence.startswith(("None of the captions", "The caption does not")):
+                kind = "what is not named"
+            marks.setdefault(kind, []).append(bool(supporting(sentence, captions)))
+            if kind == "claims" and len(others) == len(captions):
+                marks.setdefault("claims on other captions", []).append(bool(supporting(sentence, others)))
+    return {kind: Share(sum(supported), len(supported)) for kind, supported in marks.items()}
+
+
 def tune(cosines: Cosines | None) -> list[tuple[float, Thresholds]]:
     """Thresholds by F1 on the tuning part, best first; of equal ones the strictest."""
     shares = (0.0, 0.1, 0.2, 0.3, 0.5) if cosines else (0.0,)
@@ -120,6 +148,8 @@ def main() -> None:
                 f"{name}, {words}: precision {found.precision}, recall {found.recall}; sentences: supported ones marked so "
                 f"{found.supported_right}, unsupported ones {found.unsupported_right}"
             )
+    for kind, share in measure_composed().items():
+        print(f"composed explanations, {kind}: supported {share}")
     if arguments.wrong:
         print(*measure(tuning()).wrong, sep="\n")
     if arguments.tune:

@@ -24,6 +24,10 @@ _NOUN = r"(?:images?|captions?|pictures?|scans?|figures?|sections?|slices?|radio
 _HOW_MANY = re.compile(rf"\b(?:two|three|four|several|some|\d{{1,2}})(?: of(?: the)?)? {_NOUN}\b", re.I)
 _LIST = re.compile(rf"\b((?:{'|'.join(_ORDINALS)})(?:(?:, and |, | and )(?:{'|'.join(_ORDINALS)}))*)\s+{_NOUN}\b", re.I)
 _NUMBERED = re.compile(rf"\b{_NOUN}\s+(\d{{1,2}}(?:(?:, and |, | and )\d{{1,2}})*)\b(?!\s*mm)", re.I)
+_UNNAMED = re.compile(
+    r"(?:none of the captions (?:names?|mentions?)|the captions? (?:does|do) not (?:name|mention)) (?:an? |the |any )?(.+)",
+    re.I,
+)
 _ALL = re.compile(
     rf"\b(?:(?:all|both)(?: of)?(?: the)?(?: \w+)? {_NOUN}|n(?:one|either) of the {_NOUN}|each (?:of the )?{_NOUN})\b",
     re.I,
@@ -54,6 +58,8 @@ def supporting(
     and the sentence's; None where the encoder is not there.
     """
     known = [_read(caption) for caption in captions]
+    if unnamed := _UNNAMED.fullmatch(sentence.strip()):
+        return _without(read(unnamed[1]), known)
     found: dict[int, float] = {}
     for part in re.split(r";\s+", sentence):
         scores = _part(part, known, cosines, thresholds)
@@ -62,6 +68,12 @@ def supporting(
         for index, score in scores.items():
             found[index] = max(found.get(index, 0.0), score)
     return sorted(found, key=lambda index: (-found[index], -cosines[index] if cosines is not None else 0.0, index))
+
+
+def _without(claim: Claims, captions: Sequence[Claims]) -> list[int]:
+    """All captions, for a sentence that says that none of them names something, and is right."""
+    named = any(all(_stands_in(term, caption.all_terms) for term in claim.terms) for caption in captions)
+    return [] if named or not claim.terms else list(range(len(captions)))
 
 
 @lru_cache(maxsize=64)

@@ -32,6 +32,9 @@ CAPTIONS = (AXIAL, CORONAL)
         ("The first image is axial; the second image is coronal.", [0, 1]),
         ("The first image is axial; the second image is sagittal.", []),
         ("It is shown here.", []),
+        ("None of the captions names the genu of the corpus callosum.", [0, 1]),
+        ("The captions do not mention a hippocampus.", [0, 1]),
+        ("None of the captions names the putamina.", []),
         ("", []),
     ],
 )
