@@ -40,6 +40,7 @@ def manifest_of(folder: Path) -> LanguageManifest:
                     "files": {"decoder": "decoder.onnx"},
                     "quantisation": {"decoder": "float32"},
                     "parity": {"tokens": 1, "agreement": 1, "perplexity": 2, "perplexity_ratio": 1},
+                    "reference": {"tokens": 1, "agreement": 1, "perplexity": 2, "perplexity_ratio": 1},
                 }
             },
             "default_variant": "fp32",
