@@ -1,12 +1,13 @@
 """Small checkpoints with random weights, and bundles built of them, for the tests that need torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mirage_core.bundles import EncoderManifest
+from mirage_models.diffusion import random_checkpoint as diffusion_checkpoint
 from mirage_models.encoders.random_checkpoint import write_random_checkpoint
 from mirage_models.encoders.task import EncoderTask
 from mirage_models.tasks import BuildRequest
@@ -34,3 +35,17 @@ def build_encoder() -> BuildEncoder:
         return manifest
 
     return build
+
+
+@pytest.fixture(scope="session")
+def generator_folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Small random generators in the files and keys of the public ones: "plain", "native", and "lora" and "tiny" for them."""
+    root = tmp_path_factory.mktemp("generators")
+    return {
+        "plain": diffusion_checkpoint.write_random_checkpoint("prompt2medimage", root / "plain", seed=1),
+        "native": diffusion_checkpoint.write_random_checkpoint(
+            "lcm-dreamshaper-v7", root / "native", seed=2, half=True
+        ),
+        "lora": diffusion_checkpoint.write_random_lora(root / "lora", seed=3),
+        "tiny": diffusion_checkpoint.write_random_tiny_decoder(root / "tiny", seed=4),
+    }

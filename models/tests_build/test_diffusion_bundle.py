@@ -1,6 +1,5 @@
 """From a Stable Diffusion folder to a bundle, and what is refused on the way."""
 
-import json
 import shutil
 import socket
 from collections.abc import Mapping
@@ -10,58 +9,32 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from diffusers import LCMScheduler
-from safetensors.torch import load_file, save_file
-from skimage.metrics import structural_similarity
 from transformers import CLIPTokenizer
 
 from mirage_core.bundles import GeneratorManifest, load_generator, verify_files
 from mirage_core.errors import Code, MirageError
 from mirage_generator.engines.base import EngineOptions
-from mirage_generator.guidance import guidance_embedding
 from mirage_generator.model import GeneratorModel, load_model
 from mirage_generator.noise import GivenNoise
 from mirage_generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview
-from mirage_generator.scheduler import LcmScheduler
-from mirage_models.diffusion.checkpoint import lcm_schedule, load_unet, read_checkpoint
+from mirage_models.diffusion.checkpoint import lcm_schedule, read_checkpoint
 from mirage_models.diffusion.compare import compare
-from mirage_models.diffusion.lora import fuse_lora
 from mirage_models.diffusion.network_file import data_path, read_network
-from mirage_models.diffusion.original import Original, make_pipeline
+from mirage_models.diffusion.original import Original
 from mirage_models.diffusion.quantise import RECIPES, SpanRecorder, layers, quantise
-from mirage_models.diffusion.random_checkpoint import (
-    write_random_checkpoint,
-    write_random_lora,
-    write_random_tiny_decoder,
-)
 from mirage_models.diffusion.references import load_references
-from mirage_models.diffusion.similarity import ssim
 from mirage_models.diffusion.task import DiffusionTask
 from mirage_models.diffusion.verify import verify_generator
 from mirage_models.tasks import (
     UNSHOWN,
     BuildError,
     BuildRequest,
-    CheckpointError,
     ParityError,
     UnknownArchitectureError,
 )
 from mirage_models.workspace import open_workspace
 
 PROMPTS = ("Axial T1 of the brain", "", "a chest x-ray, frontal view", "ﬁbrosis &amp; <|endoftext|> Übung " * 20)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Small random checkpoints in the files and keys of the public ones."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    return {
-        "plain": write_random_checkpoint("prompt2medimage", root / "plain", seed=1),
-        "native": write_random_checkpoint("lcm-dreamshaper-v7", root / "native", seed=2, half=True),
-        "lora": write_random_lora(root / "lora", seed=3),
-        "tiny": write_random_tiny_decoder(root / "tiny", seed=4),
-    }
 
 
 def request_for(source: Path, **changes: Any) -> BuildRequest:
@@ -87,19 +60,22 @@ def build(request: BuildRequest, out: Path) -> GeneratorManifest:
 
 
 @pytest.fixture(scope="module")
-def distilled(folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def distilled(generator_folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stable Diffusion with an LCM-LoRA fused and a tiny decoder, at both precisions."""
     out = tmp_path_factory.mktemp("distilled") / "bundle"
-    extras = {"lora": folders["lora"], "tiny_decoder": folders["tiny"]}
-    build(request_for(folders["plain"], extras=extras, variants=("int8", "fp32"), options={"guidance": 1.5}), out)
+    extras = {"lora": generator_folders["lora"], "tiny_decoder": generator_folders["tiny"]}
+    build(
+        request_for(generator_folders["plain"], extras=extras, variants=("int8", "fp32"), options={"guidance": 1.5}),
+        out,
+    )
     return out
 
 
 @pytest.fixture(scope="module")
-def native(folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def native(generator_folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A native latent consistency model in float32."""
     out = tmp_path_factory.mktemp("native") / "bundle"
-    build(request_for(folders["native"], variants=("fp32",)), out)
+    build(request_for(generator_folders["native"], variants=("fp32",)), out)
     return out
 
 
@@ -146,9 +122,10 @@ def test_float32_gives_the_latents_of_diffusers_after_each_step(
 
 @pytest.mark.parametrize("name", ["distilled", "native"])
 def test_other_prompts_noise_and_sides_agree_with_diffusers_too(
-    name: str, folders: Mapping[str, Path], request: pytest.FixtureRequest
+    name: str, generator_folders: Mapping[str, Path], request: pytest.FixtureRequest
 ) -> None:
     bundle: Path = request.getfixturevalue(name)
+    folders = generator_folders
     source, lora = (folders["plain"], folders["lora"]) if name == "distilled" else (folders["native"], None)
     original = Original(read_checkpoint(source, lora=lora)).make(PROMPTS[::3], steps=2, guidance=1.3, side=128)
     model = loaded(bundle, "onnxruntime")
@@ -186,79 +163,16 @@ def test_a_made_image_is_the_same_twice_and_has_previews(distilled: Path) -> Non
     assert np.abs(previews[-1] - squares).mean() < 24
 
 
-def test_prompts_become_the_tokens_that_transformers_makes(distilled: Path, folders: Mapping[str, Path]) -> None:
+def test_prompts_become_the_tokens_that_transformers_makes(
+    distilled: Path, generator_folders: Mapping[str, Path]
+) -> None:
     model = loaded(distilled, "onnxruntime")
-    slow = CLIPTokenizer.from_pretrained(folders["plain"] / "tokenizer")
+    slow = CLIPTokenizer.from_pretrained(generator_folders["plain"] / "tokenizer")
     for prompt in (*PROMPTS, "naïve  caﬀé\tT2-weighted 3.5cm it's", "日本語 X光", "it’s “quoted”"):
         expected = slow(prompt, padding="max_length", max_length=77, truncation=True).input_ids
         assert model.tokenizer.tokenize(prompt).ids[0].tolist() == expected, prompt
     assert model.tokenizer.tokenize(PROMPTS[-1]).truncated
     model.close()
-
-
-def test_the_sampler_steps_as_that_of_diffusers() -> None:
-    random = np.random.default_rng(0)
-    for changes in ({}, {"prediction_type": "v_prediction"}, {"clip_sample": True}, {"beta_schedule": "linear"}):
-        theirs = LCMScheduler(**changes)
-        ours = LcmScheduler(lcm_schedule(dict(theirs.config)))
-        assert np.allclose(ours.signal, theirs.alphas_cumprod.numpy(), rtol=1e-5)
-        for steps in (1, 4, 7, 10, 50):
-            theirs.set_timesteps(steps)
-            timesteps = ours.timesteps(steps)
-            assert timesteps.tolist() == theirs.timesteps.tolist()
-            if steps > 10:
-                continue
-            here = there = random.standard_normal((1, 4, 8, 8), dtype=np.float32)
-            for number, timestep in enumerate(timesteps):
-                prediction = random.standard_normal(here.shape, dtype=np.float32)
-                generator = torch.Generator().manual_seed(number)
-                noise = torch.randn(here.shape, generator=torch.Generator().manual_seed(number)).numpy()
-                stepped = theirs.step(
-                    torch.from_numpy(prediction), theirs.timesteps[number], torch.from_numpy(there), generator=generator
-                )
-                there = stepped.prev_sample.numpy()
-                following = int(timesteps[number + 1]) if number + 1 < steps else None
-                result = ours.step(
-                    prediction,
-                    here,
-                    timestep=int(timestep),
-                    following=following,
-                    noise=noise if following is not None else None,
-                )
-                here = result.latents
-                assert np.allclose(here, there, atol=2e-4)
-                assert np.allclose(result.denoised, stepped.denoised.numpy(), atol=2e-4)
-
-
-def test_guidance_embeds_as_in_diffusers(folders: Mapping[str, Path]) -> None:
-    checkpoint = read_checkpoint(folders["native"])
-    pipeline = make_pipeline(checkpoint, load_unet(checkpoint))
-    for scale in (1.0, 7.5, 8.0, 14.0):
-        expected = pipeline.get_guidance_scale_embedding(torch.tensor([scale - 1]), embedding_dim=256).numpy()
-        assert np.allclose(guidance_embedding(scale, 256), expected, atol=2e-3)
-
-
-def test_the_lora_is_fused_as_diffusers_does(folders: Mapping[str, Path]) -> None:
-    checkpoint = read_checkpoint(folders["plain"], lora=folders["lora"])
-    fused = load_unet(checkpoint).state_dict()
-    plain = load_unet(replace(checkpoint, lora=None))
-    pipeline = make_pipeline(checkpoint, plain)
-    pipeline.load_lora_weights(folders["lora"], weight_name="pytorch_lora_weights.safetensors")
-    pipeline.fuse_lora()
-    pipeline.unload_lora_weights()
-    theirs = pipeline.unet.state_dict()
-    assert fused.keys() == theirs.keys()
-    assert all(torch.allclose(fused[name], theirs[name], atol=1e-5) for name in fused)
-    unchanged = load_unet(replace(checkpoint, lora=None)).state_dict()
-    assert any(not torch.allclose(fused[name], unchanged[name], atol=1e-5) for name in fused)
-
-
-def test_structural_similarity_is_that_of_scikit_image() -> None:
-    random = np.random.default_rng(0)
-    first = random.integers(0, 256, (40, 56, 3), dtype=np.uint8)
-    second = np.clip(first + random.normal(0, 30, first.shape), 0, 255).astype(np.uint8)
-    assert ssim(first, second) == pytest.approx(structural_similarity(first, second, channel_axis=2), abs=1e-9)
-    assert ssim(first, first) == pytest.approx(1.0)
 
 
 def test_a_damaged_network_is_refused(native: Path, tmp_path: Path) -> None:
@@ -287,11 +201,11 @@ def test_an_array_of_another_shape_is_a_failure_in_both_engines(native: Path) ->
 
 
 def test_a_missed_bar_is_an_error_and_what_was_done_is_not_done_again(
-    native: Path, folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    native: Path, generator_folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for bar in ("FP32_SSIM", "INT8_LATENTS", "INT8_DECODER_SSIM"):
         monkeypatch.setattr(f"mirage_models.diffusion.task.{bar}", 1.1)
-    request = request_for(folders["native"], variants=("fp32", "int8"))
+    request = request_for(generator_folders["native"], variants=("fp32", "int8"))
     with pytest.raises(ParityError, match=r"fp32: SSIM of the image 1\.0 < 1\.1"):
         build(request, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
@@ -330,92 +244,9 @@ def test_quantising_twice_gives_the_same_bytes(native: Path, tmp_path: Path) -> 
     assert written[0] == written[1]
 
 
-def changed(source: Path, target: Path) -> Path:
-    shutil.copytree(source, target, symlinks=False)
-    return target
-
-
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def refusal_of(source: Path, **extras: Path) -> str:
-    with pytest.raises(BuildError) as refusal:
-        load_unet(read_checkpoint(source, lora=extras.get("lora")))
-    return str(refusal.value)
-
-
-def test_what_cannot_be_built_is_refused_by_name(folders: Mapping[str, Path], tmp_path: Path) -> None:
-    plain, native, lora = folders["plain"], folders["native"], folders["lora"]
-    assert "give an LCM-LoRA" in refusal_of(plain)
-    assert "already" in refusal_of(native, lora=lora)
-    for name, path, change, expected in (
-        ("xl", "model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionXLPipeline"),
-        ("tower", "model_index.json", {"text_encoder": ["transformers", "T5EncoderModel"]}, "T5EncoderModel"),
-        ("inpainting", "unet/config.json", {"in_channels": 9}, "edit images"),
-        ("narrow", "unet/config.json", {"block_out_channels": [16, 64]}, "cannot be loaded"),
-    ):
-        folder = changed(native, tmp_path / name)
-        edit(folder / path, **change)
-        assert expected in refusal_of(folder)
-    for name, path, expected in (
-        ("no tokenizer", "tokenizer/merges.txt", "tokenizer/merges.txt is missing"),
-        ("no weights", "vae/diffusion_pytorch_model.safetensors", "vae has no weights"),
-        ("no config", "unet/config.json", "unet/config.json is missing"),
-    ):
-        folder = changed(native, tmp_path / name)
-        (folder / path).unlink()
-        assert expected in refusal_of(folder)
-
-
-def test_damaged_weights_are_refused_by_name(folders: Mapping[str, Path], tmp_path: Path) -> None:
-    folder = changed(folders["native"], tmp_path / "checkpoint")
-    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    whole = load_file(path)
-    save_file({name: each for name, each in whole.items() if name != "conv_in.bias"}, path, metadata={"format": "pt"})
-    assert "conv_in.bias" in refusal_of(folder)
-    save_file({**whole, "conv_in.bias": whole["conv_in.bias"] * np.nan}, path, metadata={"format": "pt"})
-    assert "conv_in.bias holds values that are no numbers" in refusal_of(folder)
-    path.write_bytes(path.read_bytes()[:1000])
-    assert "cannot be loaded" in refusal_of(folder)
-
-
-class Sneaky:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.path,)
-
-
-def test_no_code_in_pickled_weights_is_run(folders: Mapping[str, Path], tmp_path: Path) -> None:
-    folder = changed(folders["plain"], tmp_path / "checkpoint")
-    torch.save({"conv_in.weight": Sneaky(tmp_path / "ran")}, folder / "unet" / "diffusion_pytorch_model.bin")
-    assert "cannot be loaded" in refusal_of(folder, lora=folders["lora"])
-    assert not (tmp_path / "ran").exists()
-
-
-def test_another_lora_is_refused_by_name(folders: Mapping[str, Path], tmp_path: Path) -> None:
-    unet = load_unet(read_checkpoint(folders["native"]))
-    state = load_file(folders["lora"] / "pytorch_lora_weights.safetensors")
-    for number, (tensors, expected) in enumerate(
-        (
-            ({"lora_te_text_model.lora_down.weight": torch.zeros(1)}, "only layers of a UNet"),
-            ({key.replace("_conv1.", "_conv9."): each for key, each in state.items()}, "for another model"),
-            ({"lora_unet_conv_in.lora_B.weight": torch.zeros(1)}, "are known"),
-        )
-    ):
-        path = tmp_path / f"{number}.safetensors"
-        save_file(tensors, path)
-        with pytest.raises(CheckpointError, match=expected):
-            fuse_lora(unet, path)
-    with pytest.raises(CheckpointError, match=r"has no pytorch_lora_weights\.safetensors"):
-        fuse_lora(unet, tmp_path)
-
-
-def test_unknown_schedulers_options_and_variants_are_refused(folders: Mapping[str, Path], tmp_path: Path) -> None:
+def test_unknown_schedulers_options_and_variants_are_refused(
+    generator_folders: Mapping[str, Path], tmp_path: Path
+) -> None:
     for config in ({"rescale_betas_zero_snr": True}, {"beta_schedule": "squaredcos_cap_v2"}, {"thresholding": True}):
         with pytest.raises(UnknownArchitectureError):
             lcm_schedule(config)
@@ -428,7 +259,7 @@ def test_unknown_schedulers_options_and_variants_are_refused(folders: Mapping[st
         )
     ):
         with pytest.raises(BuildError):
-            build(request_for(folders["native"], **changes), tmp_path / str(number))
+            build(request_for(generator_folders["native"], **changes), tmp_path / str(number))
 
 
 def test_a_request_for_given_noise_needs_as_much_as_there_are_steps(native: Path) -> None:
