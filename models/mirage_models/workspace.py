@@ -63,6 +63,11 @@ class Workspace:
         self._records: dict[str, Any] = {}
         self._seen: list[str] = []
 
+    @property
+    def begun(self) -> bool:
+        """True once a stage is complete."""
+        return bool(self._records)
+
     def stage(self, name: str, make: Callable[[], T]) -> T:
         """What `make` returns (anything JSON can hold), and the files it writes into `folder` and `scratch`.
 
@@ -148,8 +153,9 @@ def open_workspace(
 ) -> Iterator[Workspace]:
     """The workspace of the bundle that is to lie at `out`.
 
-    `identity` is all that the numbers depend on; another one than last time starts anew. Whatever ends the build early, the
-    workspace stays for the next attempt, and `out` is untouched. Raises ExistsError, BusyError, DiskFullError.
+    `identity` is all that the numbers depend on; another one than last time starts anew. Whatever ends the build early, `out`
+    is untouched, and the workspace stays for the next attempt if a stage was completed. Raises ExistsError, BusyError,
+    DiskFullError.
     """
     root = workspace_of(out)
     with disk_errors(out):
@@ -173,7 +179,12 @@ def open_workspace(
         workspace = Workspace(root)
         workspace.adopt(digest)
         _check_disk(root, disk_bytes)
-        yield workspace
+        try:
+            yield workspace
+        except BaseException:
+            if not workspace.begun:  # nothing to go on with
+                shutil.rmtree(root, ignore_errors=True)
+            raise
     finally:
         os.close(handle)
 

@@ -98,6 +98,12 @@ def test_a_stopped_build_goes_on_after_its_last_whole_stage(tmp_path: Path) -> N
     assert made == ["first", "second"]
 
 
+def test_a_build_that_got_nowhere_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BuildError), open_workspace(tmp_path / "bundle", identity=IDENTITY):
+        raise BuildError("a kind that is not known")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_build_does_not_go_on_with_it(tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     with open_workspace(out, identity=IDENTITY) as workspace:
