@@ -37,8 +37,8 @@ class Recipe:
     """All that decides a run, beside the code."""
 
     seed: int = 20261123
-    steps: int = 6000
-    batch: int = 32
+    steps: int = 3600
+    batch: int = 16
     context: int = 512
     hidden: int = 256
     layers: int = 6
