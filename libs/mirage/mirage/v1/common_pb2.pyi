@@ -239,6 +239,70 @@ answer.
 """
 Global___DescriptionFinish: _TypeAlias = DescriptionFinish  # noqa: Y015
 
+class _JobState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
+    """Never sent."""
+    JOB_STATE_PENDING: _JobState.ValueType  # 1
+    """In the queue."""
+    JOB_STATE_RUNNING: _JobState.ValueType  # 2
+    """A worker is at it."""
+    JOB_STATE_SUCCEEDED: _JobState.ValueType  # 3
+    """Its images are there until the job expires."""
+    JOB_STATE_FAILED: _JobState.ValueType  # 4
+    """`problem` says why."""
+    JOB_STATE_CANCELLED: _JobState.ValueType  # 5
+    """Its client did not want it any more."""
+    JOB_STATE_EXPIRED: _JobState.ValueType  # 6
+    """Its deadline went by before it was finished."""
+
+class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
+    """Where a job of image generation is. The last four are final."""
+
+JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
+"""Never sent."""
+JOB_STATE_PENDING: JobState.ValueType  # 1
+"""In the queue."""
+JOB_STATE_RUNNING: JobState.ValueType  # 2
+"""A worker is at it."""
+JOB_STATE_SUCCEEDED: JobState.ValueType  # 3
+"""Its images are there until the job expires."""
+JOB_STATE_FAILED: JobState.ValueType  # 4
+"""`problem` says why."""
+JOB_STATE_CANCELLED: JobState.ValueType  # 5
+"""Its client did not want it any more."""
+JOB_STATE_EXPIRED: JobState.ValueType  # 6
+"""Its deadline went by before it was finished."""
+Global___JobState: _TypeAlias = JobState  # noqa: Y015
+
+class _JobPriority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobPriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobPriority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_PRIORITY_UNSPECIFIED: _JobPriority.ValueType  # 0
+    """As interactive."""
+    JOB_PRIORITY_INTERACTIVE: _JobPriority.ValueType  # 1
+    """Somebody waits for it."""
+    JOB_PRIORITY_BATCH: _JobPriority.ValueType  # 2
+    """After all interactive jobs."""
+
+class JobPriority(_JobPriority, metaclass=_JobPriorityEnumTypeWrapper):
+    """What is taken from the queue first."""
+
+JOB_PRIORITY_UNSPECIFIED: JobPriority.ValueType  # 0
+"""As interactive."""
+JOB_PRIORITY_INTERACTIVE: JobPriority.ValueType  # 1
+"""Somebody waits for it."""
+JOB_PRIORITY_BATCH: JobPriority.ValueType  # 2
+"""After all interactive jobs."""
+Global___JobPriority: _TypeAlias = JobPriority  # noqa: Y015
+
 @_typing.final
 class Timings(_message.Message):
     """Time spent on one request inside one service, in milliseconds."""
@@ -1590,3 +1654,318 @@ class DescribeEnd(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeEnd: _TypeAlias = DescribeEnd  # noqa: Y015
+
+@_typing.final
+class JobSpec(_message.Message):
+    """What images to make. Ranges and defaults are the loaded model's (GetModel);
+    those given here are what no model goes beyond.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    DEADLINE_S_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """What the images show, 1 to 2,000 characters. What goes beyond the model's
+    context is cut off and reported.
+    """
+    negative_prompt: _builtins.str
+    """What they do not show, at most 2,000 characters. Refused where the model
+    or the guidance scale gives it no effect.
+    """
+    steps: _builtins.int
+    """Denoising steps, 1 to 10."""
+    guidance_scale: _builtins.float
+    """How closely the prompt is followed."""
+    seed: _builtins.int
+    """0 to 2^63-1; chosen and reported where absent. The n-th image has
+    (seed + n) modulo 2^63.
+    """
+    width: _builtins.int
+    """Pixels, a multiple of 64, 64 to 768."""
+    height: _builtins.int
+    """As width."""
+    images: _builtins.int
+    """1 to 4, 1 where absent."""
+    priority: Global___JobPriority.ValueType
+    """Interactive where absent."""
+    deadline_s: _builtins.float
+    """Seconds after which an unfinished job expires, 1 to 86,400; the server's
+    where absent.
+    """
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.str = ...,
+        negative_prompt: _builtins.str = ...,
+        steps: _builtins.int | None = ...,
+        guidance_scale: _builtins.float | None = ...,
+        seed: _builtins.int | None = ...,
+        width: _builtins.int | None = ...,
+        height: _builtins.int | None = ...,
+        images: _builtins.int | None = ...,
+        priority: Global___JobPriority.ValueType = ...,
+        deadline_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "deadline_s", b"deadline_s", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_images", b"_images", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "deadline_s", b"deadline_s", "guidance_scale", b"guidance_scale", "height", b"height", "images", b"images", "negative_prompt", b"negative_prompt", "priority", b"priority", "prompt", b"prompt", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deadline_s: _TypeAlias = _typing.Literal["deadline_s"]  # noqa: Y015
+    _WhichOneofArgType__deadline_s: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015
+    _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
+    _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
+    _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
+    _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__images: _TypeAlias = _typing.Literal["images"]  # noqa: Y015
+    _WhichOneofArgType__images: _TypeAlias = _typing.Literal["_images", b"_images"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
+    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
+    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deadline_s) -> _WhichOneofReturnType__deadline_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__images) -> _WhichOneofReturnType__images | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
+
+Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class JobImage(_message.Message):
+    """An image that a job made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in the job, from 0."""
+    seed: _builtins.int
+    """Its own seed: a job with this seed and one image makes it again."""
+    width: _builtins.int
+    """Pixels."""
+    height: _builtins.int
+    """Pixels."""
+    bytes: _builtins.int
+    """Length of the PNG file in bytes."""
+    sha256: _builtins.str
+    """Of the PNG file, in hex."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        seed: _builtins.int = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "height", b"height", "index", b"index", "seed", b"seed", "sha256", b"sha256", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobImage: _TypeAlias = JobImage  # noqa: Y015
+
+@_typing.final
+class Job(_message.Message):
+    """A job of image generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    ETA_S_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    PROMPT_TRUNCATED_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, chosen by the server."""
+    state: Global___JobState.ValueType
+    """Where it is."""
+    request_id: _builtins.str
+    """The caller's own id of the request; empty where none was given."""
+    step: _builtins.int
+    """Denoising steps done, over all images."""
+    steps: _builtins.int
+    """Denoising steps in all: those of the spec for each image."""
+    queue_position: _builtins.int
+    """Jobs that are taken before it; zero where it runs or has ended."""
+    eta_s: _builtins.float
+    """Seconds until it will be finished, from measured step times; absent where
+    nothing was measured yet, and where it has ended.
+    """
+    prompt_tokens: _builtins.int
+    """Tokens of the prompt."""
+    prompt_truncated: _builtins.bool
+    """True where the prompt's end was cut off."""
+    create_time: _builtins.float
+    """Seconds since 1970-01-01 UTC, here and below."""
+    start_time: _builtins.float
+    """Zero until a worker took it."""
+    end_time: _builtins.float
+    """Zero until it ended."""
+    deadline_time: _builtins.float
+    """When an unfinished job expires."""
+    expire_time: _builtins.float
+    """When the job and its images are removed."""
+    fingerprint: _builtins.str
+    """SHA-256 (hex) of the model's bundle."""
+    client: _builtins.str
+    """Who made it; empty unless an admin key asks."""
+    revision: _builtins.int
+    """Counts up with every change of the job."""
+    @_builtins.property
+    def spec(self) -> Global___JobSpec:
+        """What is made, with all defaults filled in."""
+
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobImage]:
+        """The images, once finished."""
+
+    @_builtins.property
+    def problem(self) -> Global___Problem:
+        """Why it failed; absent otherwise."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        state: Global___JobState.ValueType = ...,
+        spec: Global___JobSpec | None = ...,
+        request_id: _builtins.str = ...,
+        step: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        queue_position: _builtins.int = ...,
+        eta_s: _builtins.float | None = ...,
+        prompt_tokens: _builtins.int = ...,
+        prompt_truncated: _builtins.bool = ...,
+        create_time: _builtins.float = ...,
+        start_time: _builtins.float = ...,
+        end_time: _builtins.float = ...,
+        deadline_time: _builtins.float = ...,
+        expire_time: _builtins.float = ...,
+        images: _abc.Iterable[Global___JobImage] | None = ...,
+        problem: Global___Problem | None = ...,
+        fingerprint: _builtins.str = ...,
+        client: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta_s", b"_eta_s", "eta_s", b"eta_s", "problem", b"problem", "spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_s", b"_eta_s", "client", b"client", "create_time", b"create_time", "deadline_time", b"deadline_time", "end_time", b"end_time", "eta_s", b"eta_s", "expire_time", b"expire_time", "fingerprint", b"fingerprint", "id", b"id", "images", b"images", "problem", b"problem", "prompt_tokens", b"prompt_tokens", "prompt_truncated", b"prompt_truncated", "queue_position", b"queue_position", "request_id", b"request_id", "revision", b"revision", "spec", b"spec", "start_time", b"start_time", "state", b"state", "step", b"step", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__eta_s: _TypeAlias = _typing.Literal["eta_s"]  # noqa: Y015
+    _WhichOneofArgType__eta_s: _TypeAlias = _typing.Literal["_eta_s", b"_eta_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__eta_s) -> _WhichOneofReturnType__eta_s | None: ...
+
+Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class JobPreview(_message.Message):
+    """A picture of an unfinished image, from the clean latents that the model
+    predicts: small, and only roughly what it will be.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    PNG_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Which image of the job."""
+    step: _builtins.int
+    """The step after which it looked so, from 1."""
+    png: _builtins.bytes
+    """A PNG file of at most 64 KiB."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        step: _builtins.int = ...,
+        png: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "png", b"png", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobPreview: _TypeAlias = JobPreview  # noqa: Y015
+
+@_typing.final
+class JobEvent(_message.Message):
+    """What becomes of a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___Job:
+        """First, and after each change: the job as it is now."""
+
+    @_builtins.property
+    def preview(self) -> Global___JobPreview:
+        """After a step, where the model can tell."""
+
+    @_builtins.property
+    def done(self) -> Global___Job:
+        """Last, once: the job has ended."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___Job | None = ...,
+        preview: Global___JobPreview | None = ...,
+        done: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "preview", b"preview", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "preview", b"preview", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "preview", "done"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___JobEvent: _TypeAlias = JobEvent  # noqa: Y015

@@ -136,6 +136,36 @@ class MirageServiceStub:
                 request_serializer=mirage_dot_v1_dot_gateway__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=mirage_dot_v1_dot_gateway__pb2.DescribeResponse.FromString,
                 _registered_method=True)
+        self.CreateJob = channel.unary_unary(
+                '/mirage.v1.MirageService/CreateJob',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.CreateJobRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.CreateJobResponse.FromString,
+                _registered_method=True)
+        self.GetJob = channel.unary_unary(
+                '/mirage.v1.MirageService/GetJob',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.GetJobRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.GetJobResponse.FromString,
+                _registered_method=True)
+        self.ListJobs = channel.unary_unary(
+                '/mirage.v1.MirageService/ListJobs',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.ListJobsRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.ListJobsResponse.FromString,
+                _registered_method=True)
+        self.WatchJob = channel.unary_stream(
+                '/mirage.v1.MirageService/WatchJob',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.WatchJobRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.WatchJobResponse.FromString,
+                _registered_method=True)
+        self.CancelJob = channel.unary_unary(
+                '/mirage.v1.MirageService/CancelJob',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.CancelJobResponse.FromString,
+                _registered_method=True)
+        self.GetArtifact = channel.unary_stream(
+                '/mirage.v1.MirageService/GetArtifact',
+                request_serializer=mirage_dot_v1_dot_gateway__pb2.GetArtifactRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_gateway__pb2.GetArtifactResponse.FromString,
+                _registered_method=True)
         self.ListCommonQueries = channel.unary_unary(
                 '/mirage.v1.MirageService/ListCommonQueries',
                 request_serializer=mirage_dot_v1_dot_gateway__pb2.ListCommonQueriesRequest.SerializeToString,
@@ -294,6 +324,48 @@ class MirageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateJob(self, request, context):
+        """Puts a job of image generation in the queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJob(self, request, context):
+        """A job as it is now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobs(self, request, context):
+        """The caller's jobs, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchJob(self, request, context):
+        """A job from now until it ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelJob(self, request, context):
+        """Stops a job: at once while it waits, by the next step while it runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetArtifact(self, request, context):
+        """An image that a job made, in parts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCommonQueries(self, request, context):
         """The operator's list of queries that are answered from a cache.
         """
@@ -403,6 +475,36 @@ def add_MirageServiceServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=mirage_dot_v1_dot_gateway__pb2.DescribeRequest.FromString,
                     response_serializer=mirage_dot_v1_dot_gateway__pb2.DescribeResponse.SerializeToString,
+            ),
+            'CreateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateJob,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.CreateJobRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.CreateJobResponse.SerializeToString,
+            ),
+            'GetJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJob,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.GetJobRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.GetJobResponse.SerializeToString,
+            ),
+            'ListJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobs,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.ListJobsRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.ListJobsResponse.SerializeToString,
+            ),
+            'WatchJob': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchJob,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.WatchJobRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.WatchJobResponse.SerializeToString,
+            ),
+            'CancelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJob,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.CancelJobRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'GetArtifact': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetArtifact,
+                    request_deserializer=mirage_dot_v1_dot_gateway__pb2.GetArtifactRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_gateway__pb2.GetArtifactResponse.SerializeToString,
             ),
             'ListCommonQueries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCommonQueries,
@@ -952,6 +1054,168 @@ class MirageService:
             '/mirage.v1.MirageService/Describe',
             mirage_dot_v1_dot_gateway__pb2.DescribeRequest.SerializeToString,
             mirage_dot_v1_dot_gateway__pb2.DescribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/CreateJob',
+            mirage_dot_v1_dot_gateway__pb2.CreateJobRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.CreateJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/GetJob',
+            mirage_dot_v1_dot_gateway__pb2.GetJobRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.GetJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/ListJobs',
+            mirage_dot_v1_dot_gateway__pb2.ListJobsRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.ListJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mirage.v1.MirageService/WatchJob',
+            mirage_dot_v1_dot_gateway__pb2.WatchJobRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.WatchJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/CancelJob',
+            mirage_dot_v1_dot_gateway__pb2.CancelJobRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mirage.v1.MirageService/GetArtifact',
+            mirage_dot_v1_dot_gateway__pb2.GetArtifactRequest.SerializeToString,
+            mirage_dot_v1_dot_gateway__pb2.GetArtifactResponse.FromString,
             options,
             channel_credentials,
             insecure,

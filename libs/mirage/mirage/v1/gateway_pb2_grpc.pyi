@@ -89,6 +89,18 @@ class MirageServiceStub:
     """Explains what a query finds: retrieval, text, citations, and a second
     retrieval with the text. Cancelling the call stops the model.
     """
+    CreateJob: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CreateJobRequest, _gateway_pb2.CreateJobResponse]
+    """Puts a job of image generation in the queue."""
+    GetJob: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetJobRequest, _gateway_pb2.GetJobResponse]
+    """A job as it is now."""
+    ListJobs: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListJobsRequest, _gateway_pb2.ListJobsResponse]
+    """The caller's jobs, newest first."""
+    WatchJob: _grpc.UnaryStreamMultiCallable[_gateway_pb2.WatchJobRequest, _gateway_pb2.WatchJobResponse]
+    """A job from now until it ends."""
+    CancelJob: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CancelJobRequest, _gateway_pb2.CancelJobResponse]
+    """Stops a job: at once while it waits, by the next step while it runs."""
+    GetArtifact: _grpc.UnaryStreamMultiCallable[_gateway_pb2.GetArtifactRequest, _gateway_pb2.GetArtifactResponse]
+    """An image that a job made, in parts."""
     ListCommonQueries: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListCommonQueriesRequest, _gateway_pb2.ListCommonQueriesResponse]
     """The operator's list of queries that are answered from a cache."""
 
@@ -151,6 +163,18 @@ class MirageServiceAsyncStub(MirageServiceStub):
     """Explains what a query finds: retrieval, text, citations, and a second
     retrieval with the text. Cancelling the call stops the model.
     """
+    CreateJob: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CreateJobRequest, _gateway_pb2.CreateJobResponse]  # type: ignore[assignment]
+    """Puts a job of image generation in the queue."""
+    GetJob: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetJobRequest, _gateway_pb2.GetJobResponse]  # type: ignore[assignment]
+    """A job as it is now."""
+    ListJobs: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListJobsRequest, _gateway_pb2.ListJobsResponse]  # type: ignore[assignment]
+    """The caller's jobs, newest first."""
+    WatchJob: _aio.UnaryStreamMultiCallable[_gateway_pb2.WatchJobRequest, _gateway_pb2.WatchJobResponse]  # type: ignore[assignment]
+    """A job from now until it ends."""
+    CancelJob: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CancelJobRequest, _gateway_pb2.CancelJobResponse]  # type: ignore[assignment]
+    """Stops a job: at once while it waits, by the next step while it runs."""
+    GetArtifact: _aio.UnaryStreamMultiCallable[_gateway_pb2.GetArtifactRequest, _gateway_pb2.GetArtifactResponse]  # type: ignore[assignment]
+    """An image that a job made, in parts."""
     ListCommonQueries: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListCommonQueriesRequest, _gateway_pb2.ListCommonQueriesResponse]  # type: ignore[assignment]
     """The operator's list of queries that are answered from a cache."""
 
@@ -330,6 +354,54 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Explains what a query finds: retrieval, text, citations, and a second
         retrieval with the text. Cancelling the call stops the model.
         """
+
+    @_abc_1.abstractmethod
+    def CreateJob(
+        self,
+        request: _gateway_pb2.CreateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.CreateJobResponse, _abc.Awaitable[_gateway_pb2.CreateJobResponse]]:
+        """Puts a job of image generation in the queue."""
+
+    @_abc_1.abstractmethod
+    def GetJob(
+        self,
+        request: _gateway_pb2.GetJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.GetJobResponse, _abc.Awaitable[_gateway_pb2.GetJobResponse]]:
+        """A job as it is now."""
+
+    @_abc_1.abstractmethod
+    def ListJobs(
+        self,
+        request: _gateway_pb2.ListJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ListJobsResponse, _abc.Awaitable[_gateway_pb2.ListJobsResponse]]:
+        """The caller's jobs, newest first."""
+
+    @_abc_1.abstractmethod
+    def WatchJob(
+        self,
+        request: _gateway_pb2.WatchJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.WatchJobResponse], _abc.AsyncIterator[_gateway_pb2.WatchJobResponse]]:
+        """A job from now until it ends."""
+
+    @_abc_1.abstractmethod
+    def CancelJob(
+        self,
+        request: _gateway_pb2.CancelJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.CancelJobResponse, _abc.Awaitable[_gateway_pb2.CancelJobResponse]]:
+        """Stops a job: at once while it waits, by the next step while it runs."""
+
+    @_abc_1.abstractmethod
+    def GetArtifact(
+        self,
+        request: _gateway_pb2.GetArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.GetArtifactResponse], _abc.AsyncIterator[_gateway_pb2.GetArtifactResponse]]:
+        """An image that a job made, in parts."""
 
     @_abc_1.abstractmethod
     def ListCommonQueries(
