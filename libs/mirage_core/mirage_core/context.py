@@ -7,6 +7,8 @@ from contextvars import ContextVar
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 client: ContextVar[str] = ContextVar("client", default="")
+# Whether the caller showed an admin key.
+admin: ContextVar[bool] = ContextVar("admin", default=False)
 # time.monotonic() by which the answer must be out; None where the caller set no deadline.
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 

@@ -66,6 +66,12 @@ class Code(StrEnum):
     COLLECTION_NOT_FOUND = "COLLECTION_NOT_FOUND"
     COLLECTION_EXISTS = "COLLECTION_EXISTS"
     COLLECTION_ACTIVE = "COLLECTION_ACTIVE"
+    PROMPT_EMPTY = "PROMPT_EMPTY"
+    JOB_NOT_FOUND = "JOB_NOT_FOUND"
+    JOB_IMAGE_NOT_FOUND = "JOB_IMAGE_NOT_FOUND"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    TOO_MANY_JOBS = "TOO_MANY_JOBS"
+    GENERATOR_ABSENT = "GENERATOR_ABSENT"
     MODEL_NOT_READY = "MODEL_NOT_READY"
     MODEL_FAILED = "MODEL_FAILED"
     QUEUE_FULL = "QUEUE_FULL"
@@ -203,6 +209,34 @@ CATALOGUE: dict[Code, Entry] = {
         "The image is marked as generated: it cannot join the atlas.",
     ),
     Code.FLAG_INVALID: Entry(_BAD, 422, "Flag invalid", "The flag's {field} is missing, unknown or too long."),
+    Code.PROMPT_EMPTY: Entry(_BAD, 422, "Empty prompt", "The prompt is empty: say what the image shows."),
+    Code.JOB_NOT_FOUND: Entry(
+        Status.NOT_FOUND, 404, "Job not found", "There is no job with the id {id}, or no longer."
+    ),
+    Code.JOB_IMAGE_NOT_FOUND: Entry(
+        Status.NOT_FOUND,
+        404,
+        "Image not there",
+        "The job {id} has no image {index}: it has not made it, or never will.",
+    ),
+    Code.REQUEST_ID_REUSED: Entry(
+        Status.ALREADY_EXISTS,
+        409,
+        "Request id used before",
+        "The request id {request_id} belongs to a job with other settings: take another one.",
+    ),
+    Code.TOO_MANY_JOBS: Entry(
+        Status.RESOURCE_EXHAUSTED,
+        429,
+        "Too many jobs of one client",
+        "You have {max} jobs waiting or running, as many as one client may: wait for one, or cancel one.",
+    ),
+    Code.GENERATOR_ABSENT: Entry(
+        Status.UNIMPLEMENTED,
+        501,
+        "No image generator",
+        "This server makes no images: it runs without an image generator.",
+    ),
     Code.MODEL_NOT_READY: Entry(
         Status.UNAVAILABLE, 503, "Model not ready", "The model is still loading: try again shortly."
     ),

@@ -11,7 +11,7 @@ import grpc
 from mirage_core import context, telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
-from mirage_core.settings import ApiKeys
+from mirage_core.settings import ApiKeys, Identity
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -86,7 +86,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         running = _running.labels(service, method)
         running.inc()
         try:
-            context.client.set(self._identify(metadata, ctx))
+            identity = self._identify(metadata, ctx)
+            context.client.set(identity.name)
+            context.admin.set(identity.admin)
             ctx.set_trailing_metadata((("x-request-id", request_id),))
             yield
         except MirageError as error:
@@ -110,16 +112,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 "rpc", method=f"{service}/{method}", code=code, ms=round(seconds * 1000, 2), client=context.client.get()
             )
 
-    def _identify(self, metadata: dict[str, str | bytes], ctx: Context) -> str:
+    def _identify(self, metadata: dict[str, str | bytes], ctx: Context) -> Identity:
         if not self._api_keys:
-            return ctx.peer()
+            return Identity(ctx.peer())
         scheme, _, key = _text(metadata.get("authorization")).partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise MirageError(Code.API_KEY_MISSING)
         identity = self._api_keys.identify(key)
         if identity is None:
             raise MirageError(Code.API_KEY_INVALID)
-        return identity.name
+        return identity
 
 
 def _text(value: str | bytes | None) -> str:
