@@ -49,6 +49,8 @@ def open_channel(address: str, *, idempotent: Mapping[str, Sequence[str]]) -> gr
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1_000),
+            # A container that was started anew has another address: its name is asked for again this soon, not after 30 s.
+            ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             ("grpc.optimization_target", "latency"),
             # An environment's HTTP proxy is for the outside; services are never behind it.
             ("grpc.enable_http_proxy", 0),

@@ -66,13 +66,20 @@ class GrpcServer:
             host = f"[{address}]" if ":" in address else address
             address = f"{host}:{self._settings.port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = self._listen(address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}") from error
         await self._server.start()
         if self._settings.metrics_port is not None:
             telemetry.serve_metrics(self._settings.host, self._settings.metrics_port)
         _log.info("listening", address=address, port=self.port)
+
+    def _listen(self, address: str) -> int:
+        files = self._settings.tls_files()
+        if files is None:
+            return self._server.add_insecure_port(address)
+        certificate, key = (path.read_bytes() for path in files)
+        return self._server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)]))
 
     async def set_serving(self, name: str, *, serving: bool) -> None:
         """Sets one service's health; the server's own ("") is SERVING while all of them are."""

@@ -3,7 +3,9 @@
 import hashlib
 import hmac
 import ipaddress
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
@@ -71,6 +73,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+# Value of `published` for a server that only the containers of its own network reach.
+PRIVATE = "private"
+
+
 class ServiceSettings(BaseSettings):
     """What every service can be told. Subclasses set the prefix with `service_config` and add their own fields."""
 
@@ -78,6 +84,15 @@ class ServiceSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; another than loopback needs MIRAGE_API_KEYS.")
     port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
+    published: str = Field(
+        "",
+        description="In a container: the host's address at which its engine publishes the ports, or `private` where it publishes "
+        "none. Then this address, not the container's, needs MIRAGE_API_KEYS where it is another than loopback.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the certificate and its chain; with it the ports speak TLS only."
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port of the Prometheus metrics; off where unset."
     )
@@ -102,9 +117,28 @@ class ServiceSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _closed_unless_keyed(self) -> Self:
-        if not is_loopback(self.host) and not self.api_keys:
-            raise ValueError(f"refusing to listen on {self.host} without API keys: set MIRAGE_API_KEYS")
+        reached_at = self.published or self.host
+        if not (self.published == PRIVATE or is_loopback(reached_at) or self.api_keys):
+            raise ValueError(f"refusing to listen on {reached_at} without API keys: set MIRAGE_API_KEYS")
         return self
+
+    @model_validator(mode="after")
+    def _certificate_with_its_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both the certificate and its key")
+        for path in (self.tls_certificate, self.tls_key):
+            if path is not None and not os.access(path, os.R_OK):
+                raise ValueError(f"cannot read {path}")
+        return self
+
+    @property
+    def knows_callers(self) -> bool:
+        """True where every caller has shown a key, or can only have come from the machine that the container runs on."""
+        return bool(self.api_keys or self.published)
+
+    def tls_files(self) -> tuple[Path, Path] | None:
+        """Certificate and key; None where the ports speak plain text."""
+        return (self.tls_certificate, self.tls_key) if self.tls_certificate and self.tls_key else None
 
 
 def service_config(prefix: str) -> SettingsConfigDict:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pydantic import Field, ValidationError
 
@@ -28,6 +30,35 @@ def test_a_server_without_keys_refuses_to_listen_to_the_world() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "unix:/run/x.sock"])
 def test_loopback_needs_no_key(host: str) -> None:
     assert ExampleSettings(host=host).host == host
+
+
+@pytest.mark.parametrize("published", ["127.0.0.1", "::1", "private"])
+def test_a_container_that_only_its_host_reaches_needs_no_key(published: str) -> None:
+    settings = ExampleSettings(host="0.0.0.0", published=published)
+    assert settings.knows_callers
+
+
+@pytest.mark.parametrize("published", ["0.0.0.0", "192.0.2.7", "::", "elsewhere"])
+def test_a_container_that_others_reach_needs_keys(published: str) -> None:
+    with pytest.raises(ValidationError, match=f"refusing to listen on {published}"):
+        ExampleSettings(host="0.0.0.0", published=published)
+    keyed = ExampleSettings(host="0.0.0.0", published=published, api_keys=ApiKeys.parse(f"a:{KEY}"))
+    assert keyed.knows_callers
+
+
+def test_without_keys_and_container_a_caller_is_anybody() -> None:
+    assert not ExampleSettings().knows_callers
+
+
+def test_a_certificate_needs_its_key_and_both_be_readable(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certificate.touch()
+    with pytest.raises(ValidationError, match="both the certificate and its key"):
+        ExampleSettings(tls_certificate=certificate)
+    with pytest.raises(ValidationError, match="cannot read"):
+        ExampleSettings(tls_certificate=certificate, tls_key=key)
+    key.touch()
+    assert ExampleSettings(tls_certificate=certificate, tls_key=key).tls_files() == (certificate, key)
 
 
 def test_an_admin_key_is_known_as_one() -> None:

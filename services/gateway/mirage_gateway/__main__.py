@@ -27,7 +27,7 @@ def main() -> None:
         composer = Composer(dependencies, settings)
         server.add(
             gateway_pb2_grpc.add_MirageServiceServicer_to_server,
-            servicer.MirageServicer(composer, keyed=bool(settings.api_keys)),
+            servicer.MirageServicer(composer, keyed=settings.knows_callers),
             servicer.NAME,
         )
         http = HttpServer(build_app(composer, settings), settings)

@@ -24,8 +24,11 @@ class HttpServer:
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self._socket = _bind(settings.host, settings.http_port)
         self.port: int = self._socket.getsockname()[1]
+        certificate, key = settings.tls_files() or (None, None)
         config = uvicorn.Config(
             app,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
             loop="none",
             http="httptools",
             ws="none",

@@ -36,8 +36,8 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     operations += [
         *SearchRoutes(composer, intake).operations(),
         *DescribeRoutes(composer, intake).operations(),
-        *RecordRoutes(composer, intake, keyed=keyed).operations(),
-        *CollectionRoutes(composer, intake, keyed=keyed).operations(),
+        *RecordRoutes(composer, intake, keyed=settings.knows_callers).operations(),
+        *CollectionRoutes(composer, intake, keyed=settings.knows_callers).operations(),
         *ImageRoutes(composer, intake, keyed=keyed).operations(),
         *SystemRoutes(composer, describe_all).operations(),
     ]

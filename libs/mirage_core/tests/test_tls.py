@@ -1,0 +1,53 @@
+"""gRPC over TLS, with a certificate made for the occasion."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mirage_core.server import GrpcServer
+from mirage_core.settings import ServiceSettings
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    files = (tmp_path / "certificate.pem", tmp_path / "key.pem")
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    out = ("-out", str(files[0]), "-keyout", str(files[1]))
+    subprocess.run([openssl, "req", "-x509", *kind, *name, *out], check=True, capture_output=True)
+    return files
+
+
+async def check(channel: grpc.aio.Channel) -> int:
+    stub = health_pb2_grpc.HealthStub(channel)
+    return (await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)).status
+
+
+async def test_with_a_certificate_only_tls_is_spoken(certificate: tuple[Path, Path]) -> None:
+    server = GrpcServer(ServiceSettings(port=0, drain_s=0, tls_certificate=certificate[0], tls_key=certificate[1]))
+    await server.start()
+    try:
+        trusted = grpc.ssl_channel_credentials(certificate[0].read_bytes())
+        async with grpc.aio.secure_channel(f"localhost:{server.port}", trusted) as channel:
+            assert await check(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
+        async with grpc.aio.insecure_channel(f"localhost:{server.port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await check(channel)
+    finally:
+        await server.stop()
+
+
+async def test_files_that_are_no_certificate_are_refused_at_start(tmp_path: Path) -> None:
+    rubbish = tmp_path / "rubbish.pem"
+    rubbish.write_text("rubbish")
+    server = GrpcServer(ServiceSettings(port=0, drain_s=0, tls_certificate=rubbish, tls_key=rubbish))
+    with pytest.raises(OSError, match="cannot listen"):
+        await server.start()
+    await server.stop()
