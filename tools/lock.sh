@@ -32,9 +32,11 @@ only() { # only PART...: these parts and the libraries, as a requirements file o
 compile bootstrap "$out/bootstrap.in"
 compile runtime "$mine"
 compile dev -c "$out/runtime.txt" "$out/dev.in"
-for service in encoder retriever gateway; do
-  compile "$service" -c "$out/runtime.txt" <(only "services/$service")
+# What the images are built from. With OpenVINO where it is faster; a test has run the versions that dev.txt names.
+for service in "encoder[openvino]" retriever gateway llm "generator[openvino]"; do
+  compile "${service%%[*}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "services/$service")
 done
+compile tools -c "$out/runtime.txt" "$out/tools.in" <(only atlas)
 compile torch "$out/torch.in"
 # torch and what it alone brings are in torch.txt.
 mapfile -t heavy < <(sed -nE 's/^([a-z0-9_.-]+)==.*/\1/p' "$out/torch.txt" | grep -E '^(torch|torchvision|triton|nvidia-|cuda-)')
