@@ -1,46 +1,47 @@
-"""Decoding speed of a GPT-NeoX of 1 B parameters (Pythia's, random weights) beside PyTorch and llama.cpp, in one run.
+"""Decoding speed of a GPT-NeoX (1 B parameters: Pythia's form; or 2.8 B: Dolly's; random weights) beside peers, in one run.
 
-PyTorch: transformers' GPTNeoXForCausalLM, float32, eager, with its cache. llama.cpp: the same weights as Q4_0 in a GGUF file,
-through the `xllamacpp` wheel. All have the same prompt and number of threads; their runs take turns, with a pause between
-them so that idle threads of one do not spin into the time of the other. A figure is the median over the tokens (llama.cpp
-tells the mean of each run: the median of these). A run during which other processes took more than a twentieth of the
-processors is made again, as far as that helps: llama.cpp's threads wait for each other spinning, and a neighbour costs it most.
+PyTorch: transformers' GPTNeoXForCausalLM, float32, eager, with its cache. optimum: ORTModelForCausalLM, float32 and int8.
+llama.cpp: the same weights as Q4_0 in a GGUF file, through the `xllamacpp` wheel. All have the same prompt and number of
+threads; their runs take turns, with a pause between them so that idle threads of one do not spin into the time of the other.
+A figure is the median over the tokens (llama.cpp tells the mean of each run: the median of these). A run during which other
+processes took more than a twentieth of the processors is made again, as far as that helps: llama.cpp's threads wait for each
+other spinning, and a neighbour costs it most.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-import xllamacpp  # type: ignore[import-not-found]
-from transformers import GPTNeoXForCausalLM
+from optimum.onnxruntime import (  # type: ignore[import-not-found]
+    AutoQuantizationConfig,
+    ORTModelForCausalLM,
+    ORTQuantizer,
+)
 
+from bench.decoders import LlamaCpp, Optimum, Ours, PyTorch, Subject
 from bench.gguf_file import write_gguf
 from bench.report import Figure, Report
-from mirage_core.bundles import MANIFEST_FILE, load_language
+from mirage_core.bundles import MANIFEST_FILE
 from mirage_core.cpus import available_cpus
-from mirage_llm.engines.onnxruntime import OnnxRuntimeEngine
 from mirage_models.language.random_checkpoint import write_random_checkpoint
 from mirage_models.language.task import LanguageTask
 from mirage_models.tasks import BuildRequest
 from mirage_models.workspace import open_workspace
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 PAUSE_S = 0.5
 DISTURBED = 0.05
 ATTEMPTS = 8
 PROMPT_TOKENS = 200
-VARIANTS = ("int4", "int8")
+PREFIX_TOKENS = 56
+"""As many as the fixed part of the service's prompt has."""
 
 
 class Neighbours:
@@ -65,133 +66,35 @@ class Neighbours:
         return time.perf_counter(), busy, own.user + own.system
 
 
-class Subject(Protocol):
-    """Something that decodes."""
-
-    name: str
-
-    def first(self, ids: Sequence[int]) -> float:
-        """Seconds until the logits after the prompt are there."""
-        ...
-
-    def tokens(self, count: int) -> list[float]:
-        """Seconds of each of the tokens that follow."""
-        ...
-
-
-def undisturbed(subject: Subject, ids: Sequence[int], tokens: int) -> tuple[float, list[float], float]:
-    """Seconds of the prompt and of each token, and the neighbours' share: of the first quiet run, or the quietest tried."""
+def undisturbed(run: Callable[[], tuple[float, list[float]]]) -> tuple[float, list[float], float]:
+    """What `run` gives, and the neighbours' share: of the first quiet run, or the quietest tried."""
     runs = []
     for _ in range(ATTEMPTS):
         time.sleep(PAUSE_S)
         neighbours = Neighbours()
-        first, each = subject.first(ids), subject.tokens(tokens)
+        first, each = run()
         runs.append((first, each, neighbours.share()))
         if runs[-1][2] <= DISTURBED:
             break
-    return min(runs, key=lambda run: run[2])
-
-
-class Ours:
-    """A variant of the bundle, as the service runs it."""
-
-    def __init__(self, bundle: Path, variant: str, threads: int) -> None:
-        self.name = f"bundle, {variant}"
-        manifest = load_language(bundle)
-        self.parity = manifest.variants[variant].parity
-        started = time.perf_counter()
-        self._decoder = OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads)
-        self.load_s = time.perf_counter() - started
-
-    def first(self, ids: Sequence[int]) -> float:
-        """See Subject.first."""
-        started = time.perf_counter()
-        self._session = self._decoder.open(capacity=2 * PROMPT_TOKENS)
-        self._token = int(self._session.prefill(ids).argmax())
-        return time.perf_counter() - started
-
-    def tokens(self, count: int) -> list[float]:
-        """See Subject.tokens."""
-        taken = []
-        for _ in range(count):
-            started = time.perf_counter()
-            self._token = int(self._session.step(self._token).argmax())
-            taken.append(time.perf_counter() - started)
-        return taken
-
-
-class PyTorch:
-    """The original."""
-
-    name = "PyTorch float32, eager"
-
-    def __init__(self, checkpoint: Path) -> None:
-        self._model = GPTNeoXForCausalLM.from_pretrained(
-            checkpoint, dtype=torch.float32, attn_implementation="eager"
-        ).eval()
-
-    def first(self, ids: Sequence[int]) -> float:
-        """See Subject.first."""
-        self._cache: Any = None
-        return self._run(list(ids))
-
-    def tokens(self, count: int) -> list[float]:
-        """See Subject.tokens."""
-        return [self._run([self._token]) for _ in range(count)]
-
-    def _run(self, ids: list[int]) -> float:
-        started = time.perf_counter()
-        with torch.inference_mode():
-            found = self._model(torch.tensor([ids]), past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        self._cache = found.past_key_values
-        self._token = int(found.logits[0, -1].argmax())
-        return time.perf_counter() - started
-
-
-class LlamaCpp:
-    """llama.cpp in this process; it times itself, tokenising and sampling not included."""
-
-    name = "llama.cpp, Q4_0"
-
-    def __init__(self, model: Path, threads: int) -> None:
-        settings = xllamacpp.CommonParams()
-        settings.model.path = str(model)
-        settings.n_ctx = 2 * PROMPT_TOKENS
-        settings.n_parallel = 1
-        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
-        settings.verbosity = -1
-        self._server = xllamacpp.Server(settings)
-
-    def first(self, ids: Sequence[int]) -> float:
-        """See Subject.first."""
-        self._ids = list(ids)
-        return float(self._complete(1)["prompt_ms"]) / 1000
-
-    def tokens(self, count: int) -> list[float]:
-        """See Subject.tokens; the mean of them."""
-        return [float(self._complete(count)["predicted_per_token_ms"]) / 1000]
-
-    def _complete(self, count: int) -> dict[str, Any]:
-        asked = {"prompt": self._ids, "n_predict": count, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
-        answer = self._server.handle_completions(asked)
-        content = json.loads(answer) if isinstance(answer, str | bytes) else answer
-        timings: dict[str, Any] = content["timings"]
-        return timings
+    return min(runs, key=lambda found: found[2])
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where the weights lie in each form."""
+    """Where the weights lie in each form; `optimum` only where its exporter was asked for."""
 
     checkpoint: Path
     bundle: Path
     gguf: Path
+    optimum: Path | None
 
 
-def prepared(work: Path, like: str, size: str) -> Prepared:
-    """Random checkpoint, bundle and GGUF file, made where they are not there yet."""
+def prepared(work: Path, like: str, size: str, *, variants: tuple[str, ...], optimum: bool) -> Prepared:
+    """Random checkpoint, bundle, GGUF file and optimum's graphs, made where they are not there yet."""
     folder = work / f"{like}-{size}"
-    made = Prepared(folder / "checkpoint", folder / "bundle", folder / "q4_0.gguf")
+    made = Prepared(
+        folder / "checkpoint", folder / "bundle", folder / "q4_0.gguf", folder / "optimum" if optimum else None
+    )
     if not made.checkpoint.is_dir():
         partial = folder / "checkpoint.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -203,72 +106,149 @@ def prepared(work: Path, like: str, size: str) -> Prepared:
             name=f"random-{like}",
             origin="random weights, seed 0",
             licence="Apache-2.0",
-            variants=VARIANTS,
+            variants=variants,
             allow_parity_miss=True,
         )
         with open_workspace(made.bundle, identity={"bench": "decode"}) as workspace:
             workspace.seal(LanguageTask().build(request, workspace), made.bundle, replace=False)
     if not made.gguf.is_file():
         write_gguf(made.checkpoint, made.gguf)
+    if made.optimum and not made.optimum.is_dir():
+        _export_by_optimum(made.checkpoint, made.optimum)
     return made
 
 
-def measure(work: Path, *, like: str, size: str, rounds: int, tokens: int) -> Report:
+def _export_by_optimum(checkpoint: Path, folder: Path) -> None:
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    ORTModelForCausalLM.from_pretrained(checkpoint, export=True).save_pretrained(partial)
+    eight_bits = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True, operators_to_quantize=["MatMul"])
+    quantizer = ORTQuantizer.from_pretrained(partial, file_name="model.onnx")
+    quantizer.quantize(eight_bits, save_dir=partial, use_external_data_format=True)
+    partial.rename(folder)
+
+
+def subjects_of(
+    made: Prepared, variants: Sequence[str], threads: int, *, pytorch: bool
+) -> tuple[list[Ours], list[Subject]]:
+    """Our variants, and all that take part."""
+    ours = [Ours(made.bundle, variant, threads) for variant in variants]
+    subjects: list[Subject] = [*ours, LlamaCpp(made.gguf, threads)]
+    if made.optimum:
+        for file, what in (("model.onnx", "float32"), ("model_quantized.onnx", "int8")):
+            subjects.append(Optimum(made.optimum, threads, file=file, name=f"optimum, {what}"))
+    if pytorch:
+        subjects.append(PyTorch(made.checkpoint))
+    return ours, subjects
+
+
+@dataclass
+class Times:
+    """Seconds of one subject's runs, and what neighbours took during them."""
+
+    first: list[float] = field(default_factory=list)
+    after: list[float] = field(default_factory=list)
+    token: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+
+    @property
+    def pace(self) -> float:
+        """Tokens a second."""
+        return 1 / statistics.median(self.token)
+
+
+def measure(
+    work: Path,
+    *,
+    like: str,
+    size: str,
+    rounds: int,
+    tokens: int,
+    variants: tuple[str, ...],
+    optimum: bool,
+    pytorch: bool,
+) -> Report:
     """Times every subject in turns."""
     threads = available_cpus()
     torch.set_num_threads(threads)
-    made = prepared(work, like, size)
-    ours = [Ours(made.bundle, variant, threads) for variant in VARIANTS]
-    subjects: list[Subject] = [*ours, LlamaCpp(made.gguf, threads), PyTorch(made.checkpoint)]
+    made = prepared(work, like, size, variants=variants, optimum=optimum)
+    ours, subjects = subjects_of(made, variants, threads, pytorch=pytorch)
     ids = [2 + 7 * number % 600 for number in range(PROMPT_TOKENS)]
-    first: dict[str, list[float]] = {subject.name: [] for subject in subjects}
-    token: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    prefix = ids[:PREFIX_TOKENS]
     for subject in subjects:
         subject.first(ids)
+        subject.first_after(prefix, ids)
         subject.tokens(2)
-    shares: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    times = {subject.name: Times() for subject in subjects}
     for _ in range(rounds):
         for subject in subjects:
-            prompt_s, taken, share = undisturbed(subject, ids, tokens)
-            first[subject.name].append(prompt_s)
-            token[subject.name] += taken
-            shares[subject.name].append(share)
-    pace = {name: 1 / statistics.median(taken) for name, taken in token.items()}
-    wait = {name: statistics.median(taken) for name, taken in first.items()}
-    best, spread = ours[0].name, {name: f"{1 / max(each):.1f} to {1 / min(each):.1f}" for name, each in token.items()}
-    llama, torch_name = LlamaCpp.name, PyTorch.name
-    figures = [
+            found = times[subject.name]
+            cold, taken, share = undisturbed(lambda s=subject: (s.first(ids), s.tokens(tokens)))  # type: ignore[misc]
+            after, _, other = undisturbed(lambda s=subject: (s.first_after(prefix, ids), []))  # type: ignore[misc]
+            found.first.append(cold)
+            found.after.append(after)
+            found.token += taken
+            found.shares += [share, other]
+    worst = max(max(each.shares) for each in times.values())
+    how = (
+        f"{like} ({size}), random weights; {threads} threads; runs in turns; PyTorch {torch.__version__}; {PROMPT_TOKENS} tokens "
+        f"of prompt, the first {PREFIX_TOKENS} of them the fixed part; "
+        f"other processes took at most {worst:.0%} of the processors during a run that counts."
+    )
+    return Report(f"Decoding, {like}", how, _figures(ours, times))
+
+
+def _figures(ours: Sequence[Ours], times: dict[str, Times]) -> list[Figure]:
+    best, llama = times[ours[0].name], times[LlamaCpp.name]
+    figures = []
+    if PyTorch.name in times:
+        peer = times[PyTorch.name]
+        figures.append(
+            Figure(
+                f"{ours[0].name}: times as fast as PyTorch",
+                round(best.pace / peer.pace, 2),
+                "x",
+                bar=4.0,
+                goal=5.0,
+                note=f"{best.pace:.1f} against {peer.pace:.2f} tokens/s",
+            )
+        )
+    figures.append(
         Figure(
-            f"{best}: times as fast as PyTorch",
-            round(pace[best] / pace[torch_name], 2),
-            "x",
-            bar=4.0,
-            goal=5.0,
-            note=f"{pace[best]:.1f} against {pace[torch_name]:.2f} tokens/s",
-        ),
-        Figure(
-            f"{best}: times as fast as llama.cpp",
-            round(pace[best] / pace[llama], 3),
+            f"{ours[0].name}: times as fast as llama.cpp",
+            round(best.pace / llama.pace, 3),
             "x",
             bar=1.0,
             goal=1.2,
-            note=f"{pace[best]:.1f} against {pace[llama]:.1f} tokens/s",
-        ),
-    ]
-    figures += [Figure(f"{name}: decoding", round(pace[name], 2), "tokens/s", note=spread[name]) for name in pace]
-    figures += [
-        Figure(f"{name}: {PROMPT_TOKENS} tokens of prompt", round(1000 * wait[name], 1), "ms", better="lower")
-        for name in wait
-    ]
-    for each in ours:
-        figures.append(Figure(f"{each.name}: loading", round(each.load_s, 2), "s", better="lower"))
-        figures.append(Figure(f"{each.name}: next tokens as the original's", each.parity.agreement, ""))
-    worst = max(max(each) for each in shares.values())
-    how = (
-        f"{like} ({size}), random weights; {threads} threads; runs in turns; PyTorch {torch.__version__}; "
-        f"other processes took at most {worst:.0%} of the processors during a run that counts."
+            note=f"{best.pace:.1f} against {llama.pace:.1f} tokens/s",
+        )
     )
-    return Report("Decoding", how, figures)
+    for what, mine, theirs, goal in (
+        ("fixed part computed before", best.after, llama.after, 0.8),
+        ("nothing computed before", best.first, llama.first, None),
+    ):
+        here, there = statistics.median(mine), statistics.median(theirs)
+        figures.append(
+            Figure(
+                f"{ours[0].name}: first token, {what}, beside llama.cpp",
+                round(here / there, 3),
+                "x",
+                bar=1.0,
+                goal=goal,
+                better="lower",
+                note=f"{1000 * here:.0f} against {1000 * there:.0f} ms",
+            )
+        )
+    for name, each in times.items():
+        spread = f"{1 / max(each.token):.1f} to {1 / min(each.token):.1f}"
+        figures.append(Figure(f"{name}: decoding", round(each.pace, 2), "tokens/s", note=spread))
+        for what, taken in (("cold", each.first), ("fixed part warm", each.after)):
+            value = round(1000 * statistics.median(taken), 1)
+            figures.append(Figure(f"{name}: first token, {what}", value, "ms", better="lower"))
+    for variant in ours:
+        figures.append(Figure(f"{variant.name}: loading", round(variant.load_s, 2), "s", better="lower"))
+        figures.append(Figure(f"{variant.name}: next tokens as the original's", variant.parity.agreement, ""))
+    return figures
 
 
 def main() -> None:
@@ -277,13 +257,25 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="where the report goes")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     parser.add_argument(
-        "--work", type=Path, default=cache / "mirage" / "bench", help="keeps the 6 GB that are measured"
+        "--work", type=Path, default=cache / "mirage" / "bench", help="keeps what is measured (6 GB and more)"
     )
+    parser.add_argument("--like", choices=("pythia-1b", "dolly-v2-3b"), default="pythia-1b", help="the model's form")
+    parser.add_argument("--variants", nargs="+", default=["int4", "int8"], help="of the bundle; the first is compared")
+    parser.add_argument("--optimum", action="store_true", help="beside optimum too (1 B: 6 GB more of disk and memory)")
+    parser.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out (2.8 B: it takes 11 GB)")
     parser.add_argument("--quick", action="store_true", help="a small model: shows that it runs")
     parser.add_argument("--rounds", type=int, default=6, help="turns that each side takes")
     args = parser.parse_args()
-    size = "small" if args.quick else "full"
-    report = measure(args.work, like="pythia-1b", size=size, rounds=args.rounds, tokens=16)
+    report = measure(
+        args.work,
+        like=args.like,
+        size="small" if args.quick else "full",
+        rounds=args.rounds,
+        tokens=16,
+        variants=tuple(args.variants),
+        optimum=args.optimum,
+        pytorch=not args.no_pytorch,
+    )
     report.save(args.json)
     print(report.markdown())
 
