@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mirage_core import telemetry
+from mirage_core.describe_options import SEED_MAX
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
 from mirage_core.extractive import extract
@@ -21,7 +22,7 @@ from mirage_llm.domain import MedicalCheck
 from mirage_llm.engines.base import CancelledError
 from mirage_llm.events import Cited, Ended, Event, Finish, Piece, Source, Started
 from mirage_llm.model import Begun, Finished, LanguageModel, Written, Wrote
-from mirage_llm.request import SEED_LIMIT, Caption, Match, Question
+from mirage_llm.request import Caption, Match, Question
 
 _log = telemetry.get_logger()
 _outcomes = telemetry.counter("llm_descriptions_total", "Descriptions by source and finish.", ("source", "finish"))
@@ -306,7 +307,7 @@ def _seed(question: Question) -> int:
     writing = question.writing
     if writing.temperature == 0:
         return 0
-    return secrets.randbelow(SEED_LIMIT) if writing.seed is None else writing.seed
+    return secrets.randbelow(SEED_MAX) if writing.seed is None else writing.seed
 
 
 def _ms_since(moment: float) -> float:

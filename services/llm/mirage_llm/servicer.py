@@ -9,10 +9,11 @@ from typing import TypeAlias
 import grpc
 
 from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
+from mirage_core.describe_options import MAX_TOKENS_DEFAULT
 from mirage_core.errors import Code, MirageError
 from mirage_llm.describer import Describer
 from mirage_llm.events import Cited, Ended, Event, Piece, Started
-from mirage_llm.request import MAX_TOKENS, Caption, Match, Question, Writing
+from mirage_llm.request import Caption, Match, Question, Writing
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
@@ -66,7 +67,7 @@ def _question(request: llm_pb2.LlmServiceDescribeRequest) -> Question:
         captions=tuple(Caption(caption.id, caption.text) for caption in request.captions),
         match=_match(request.match),
         writing=Writing(
-            max_tokens=options.max_tokens if options.HasField("max_tokens") else MAX_TOKENS,
+            max_tokens=options.max_tokens if options.HasField("max_tokens") else MAX_TOKENS_DEFAULT,
             temperature=options.temperature,
             top_p=options.top_p if options.HasField("top_p") else 1.0,
             seed=options.seed if options.HasField("seed") else None,
