@@ -1,10 +1,17 @@
-"""How many processors this process may use."""
+"""How many processors this process may use, and of what kind they are."""
 
 import math
 import os
+import platform
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup/cpu.max")
+_CPUINFO = Path("/proc/cpuinfo")
+# The instruction sets that inference engines choose their kernels by, as Linux names them.
+_INSTRUCTION_SETS = (
+    "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme",
+)  # fmt: skip
 
 
 def available_cpus(cgroup: Path = _CGROUP) -> int:
@@ -17,3 +24,18 @@ def available_cpus(cgroup: Path = _CGROUP) -> int:
     except (OSError, ValueError):
         pass
     return max(1, count)
+
+
+def cpu_kind(cpuinfo: Path = _CPUINFO) -> str:
+    """The architecture and its instruction sets, such as "x86_64 avx2 fma avx512f": what results may depend on.
+
+    No name, number or address of the machine; the architecture alone where the system does not say more.
+    """
+    machine = platform.machine()
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return machine
+    listed = next((line for line in lines if line.partition(":")[0].strip().lower() in ("flags", "features")), "")
+    there = set(listed.partition(":")[2].split())
+    return " ".join([machine, *(name for name in _INSTRUCTION_SETS if name in there)])

@@ -1,6 +1,7 @@
+import platform
 from pathlib import Path
 
-from mirage_core.cpus import available_cpus
+from mirage_core.cpus import available_cpus, cpu_kind
 
 
 def test_a_quota_of_half_a_processor_counts_as_one(tmp_path: Path) -> None:
@@ -11,3 +12,15 @@ def test_a_quota_of_half_a_processor_counts_as_one(tmp_path: Path) -> None:
 
 def test_no_quota_means_the_affinity(tmp_path: Path) -> None:
     assert available_cpus(tmp_path / "absent") >= 1
+
+
+def test_the_kind_of_processor_names_instruction_sets_and_no_machine(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("model name\t: Secret 9000\nserial\t: 123\nflags\t\t: fpu avx2 fma avx512f somethingelse\n")
+    kind = cpu_kind(cpuinfo)
+    assert kind.split()[1:] == ["avx2", "fma", "avx512f"]
+    assert "Secret" not in kind
+
+
+def test_where_nothing_is_known_the_architecture_stands_alone(tmp_path: Path) -> None:
+    assert cpu_kind(tmp_path / "absent") == platform.machine()

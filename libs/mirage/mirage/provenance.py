@@ -1,0 +1,236 @@
+"""Where a synthetic image comes from, as its PNG file says: what was asked for, what made it, and its pixels' digest.
+
+The texts of the file are plain (tEXt, or iTXt where they are not latin-1), so that any tool shows them; the XMP packet beside
+them says the same in the words of the IPTC Photo Metadata Standard (2025.1).
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from xml.sax.saxutils import escape
+
+from mirage.errors import InputError
+from mirage.png import PngError, is_png, read_picture, texts
+
+AI_GENERATED = "ai_generated"
+XMP_KEYWORD = "XML:com.adobe.xmp"
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+DISCLAIMER = "Synthetic image made by a model. It shows no patient and must not be used for diagnosis."
+# What an image is asked for with; the rest says how it was made.
+ASKED = ("prompt", "negative_prompt", "seed", "steps", "guidance_scale", "width", "height")
+_LINE_CHARS = 500
+_PROMPT_CHARS = 2_000
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made an image, enough to make it again; nothing of the person or the machine that did.
+
+    `bundle` is the model's name and `fingerprint` the SHA-256 of what changes its numbers; `engine` names libraries with
+    versions; `threads` of one inference; `cpu` is an architecture with its instruction sets (see mirage_core.cpus.cpu_kind).
+    `decoder` is "full" or "tiny". `create_time` is ISO 8601 in UTC. `pixels_sha256` is taken before the visible mark is drawn,
+    over height x width x 3 bytes.
+    """
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    steps: int
+    guidance_scale: float
+    width: int
+    height: int
+    bundle: str
+    fingerprint: str
+    variant: str
+    decoder: str
+    engine: str
+    threads: int
+    cpu: str
+    software: str
+    job_id: str
+    create_time: str
+    pixels_sha256: str
+    visible_mark: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the field, for a value that no image was made with."""
+        for name, good in (
+            ("seed", 0 <= self.seed < 2**63),
+            ("steps", 1 <= self.steps <= 1000),
+            ("guidance_scale", math.isfinite(self.guidance_scale)),
+            ("width", 1 <= self.width <= 2**14),
+            ("height", 1 <= self.height <= 2**14),
+            ("threads", 1 <= self.threads <= 2**12),
+            ("decoder", self.decoder in ("full", "tiny")),
+            ("fingerprint", _HEX.fullmatch(self.fingerprint)),
+            ("pixels_sha256", _HEX.fullmatch(self.pixels_sha256)),
+        ):
+            if not good:
+                raise ValueError(name)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            most = _PROMPT_CHARS if field.name in ("prompt", "negative_prompt") else _LINE_CHARS
+            if isinstance(value, str) and (len(value) > most or "\0" in value):
+                raise ValueError(field.name)
+
+    def texts(self) -> dict[str, str]:
+        """Keyword to text, as they stand in the file; the XMP packet is not among them."""
+        written = {field.name: _written(getattr(self, field.name)) for field in fields(self)}
+        return {AI_GENERATED: "true", **written, "Software": self.software, "Disclaimer": DISCLAIMER}
+
+    def request(self) -> dict[str, str | int | float]:
+        """The body of a request for the same image, as `POST /v1/jobs` takes it."""
+        asked: dict[str, str | int | float] = {name: getattr(self, name) for name in ASKED if getattr(self, name) != ""}
+        return {**asked, "images": 1}
+
+    def xmp(self) -> str:
+        """The XMP packet: IPTC's words for an image that a trained model made."""
+        prompt = self.prompt + (f"\nNegative prompt: {self.negative_prompt}" if self.negative_prompt else "")
+        properties = {
+            "Iptc4xmpExt:DigitalSourceType": SOURCE_TYPE,
+            "Iptc4xmpExt:AISystemUsed": f"{self.software}, {self.bundle}",
+            "Iptc4xmpExt:AISystemVersionUsed": self.fingerprint,
+            "Iptc4xmpExt:AIPromptInformation": prompt,
+            "xmp:CreateDate": self.create_time,
+            "xmp:CreatorTool": self.software,
+        }
+        lines = [f"   <{name}>{escape(_printable(value))}</{name}>" for name, value in properties.items()]
+        return "\n".join(
+            [
+                '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>',
+                '<x:xmpmeta xmlns:x="adobe:ns:meta/">',
+                ' <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">',
+                '  <rdf:Description rdf:about=""',
+                '    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"',
+                '    xmlns:xmp="http://ns.adobe.com/xap/1.0/">',
+                *lines,
+                "  </rdf:Description>",
+                " </rdf:RDF>",
+                "</x:xmpmeta>",
+                '<?xpacket end="r"?>',
+            ]
+        )
+
+
+def read_provenance(data: bytes) -> Provenance | None:
+    """What a PNG file says of itself; None where it is no PNG, or does not say that a model made it.
+
+    Raises InputError for a PNG that is cut off or damaged, and for one that says so with something missing, twice and
+    differently, or impossible.
+    """
+    if not is_png(data):
+        return None
+    said: dict[str, set[str]] = {}
+    try:
+        for keyword, text in texts(data):
+            said.setdefault(keyword, set()).add(text)
+    except PngError as error:
+        raise InputError(str(error)) from error
+    if "true" not in said.get(AI_GENERATED, ()):
+        return None
+    values: dict[str, object] = {}
+    for field in fields(Provenance):
+        found = said.get(field.name, set())
+        if len(found) != 1:
+            how = "says more than one" if found else "does not say its"
+            raise InputError(f"the file {how} {field.name}")
+        try:
+            values[field.name] = _READ[field.type](found.pop())
+        except ValueError as error:
+            raise InputError(f"the file's {field.name} cannot be read") from error
+    try:
+        return Provenance(**values)  # type: ignore[arg-type]  # each was read as its field's type
+    except ValueError as error:
+        raise InputError(f"the file's {error} cannot be right") from error
+
+
+def digest(pixels: bytes) -> str:
+    """SHA-256 (hex) of height x width x 3 bytes, as `pixels_sha256`."""
+    return hashlib.sha256(pixels).hexdigest()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that was not as before: its name, and both values."""
+
+    name: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two images made for one request: whether all pixels are the same, and what differed in their making."""
+
+    same_pixels: bool
+    differences: tuple[Difference, ...]
+
+    @property
+    def same_making(self) -> bool:
+        """True where the same bundle, engine and kind of processor made both: then the pixels must be the same."""
+        return not self.differences
+
+
+# What may change an image that was asked for in the same words.
+_MAKING = ("fingerprint", "variant", "decoder", "engine", "threads", "cpu", "software")
+
+
+def compare(first: bytes, second: bytes) -> Comparison:
+    """Compares two PNG files with provenance, the second made from the request in the first.
+
+    Pixels are the same where the digests are, and where both files show the mark or neither does, the pixels themselves. Raises
+    InputError for files without provenance, or made of different requests.
+    """
+    one, other = read_provenance(first), read_provenance(second)
+    if one is None or other is None:
+        raise InputError("the file does not say that a model made it, so there is nothing to repeat")
+    for name in ASKED:
+        if getattr(one, name) != getattr(other, name):
+            raise InputError(f"the files were made of different requests: the {name} differs")
+    same = one.pixels_sha256 == other.pixels_sha256
+    if same and one.visible_mark == other.visible_mark:
+        try:
+            same = read_picture(first) == read_picture(second)
+        except PngError as error:
+            raise InputError(str(error)) from error
+    differences = tuple(
+        Difference(name, str(getattr(one, name)), str(getattr(other, name)))
+        for name in _MAKING
+        if getattr(one, name) != getattr(other, name)
+    )
+    return Comparison(same, differences)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _printable(text: str) -> str:
+    """The text without what XML 1.0 has no place for."""
+    return "".join(letter for letter in text if letter in "\t\n\r" or (letter >= " " and letter not in "\ufffe\uffff"))
+
+
+def _integer(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,20}", text):
+        raise ValueError(text[:40])
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if len(text) > 40:
+        raise ValueError(text[:40])
+    return float(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(text[:40])
+    return text == "true"
+
+
+_READ: dict[object, Callable[[str], object]] = {str: str, int: _integer, float: _number, bool: _truth}
