@@ -14,6 +14,8 @@ from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
 from mirage_core.imaging import decode_image, encode_thumbnail
+from mirage_core.synthetic import is_marked
+from mirage_core.synthetic_label import shows_label
 from mirage_core.vectors import check_unit
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.concurrency import together
@@ -355,5 +357,7 @@ def _same(first: Array, second: Array | None) -> bool:
 
 def _decode(data: bytes, *, thumbnail: bool) -> tuple[str, int, int, bytes]:
     decoded = decode_image(data)
+    if is_marked(data) or shows_label(decoded.image):
+        raise MirageError(Code.SYNTHETIC_REFUSED)
     small = encode_thumbnail(decoded.image) if thumbnail else b""
     return decoded.media_type, decoded.width, decoded.height, small

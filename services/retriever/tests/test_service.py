@@ -11,13 +11,14 @@ from typing import TypeAlias
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from mirage.v1 import common_pb2 as pb
 from mirage.v1 import retriever_pb2 as rpb
 from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_stream, invoke_upload
 from mirage_core.errors import MirageError
+from mirage_core.synthetic_label import draw_label
 
 Part: TypeAlias = rpb.RetrieverServiceUpsertRequest
 CREATED, UPDATED, UNCHANGED, REJECTED = (
@@ -372,6 +373,31 @@ async def test_a_page_token_of_another_query_is_refused(stub: Stub, atlas: str) 
     assert await code_of(search(stub, TEXT, k=3, min_score=0, page_token=token)) == "PAGE_TOKEN_INVALID"
 
 
+def generated(form: str, **options: object) -> bytes:
+    """A picture whose metadata says that a model made it."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture(1))).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def labelled_copy() -> bytes:
+    """A picture with the visible label, saved again without metadata."""
+    buffer = io.BytesIO()
+    pixels = np.asarray(Image.open(io.BytesIO(picture(1, side=128))).convert("RGB"))
+    Image.fromarray(draw_label(pixels)).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+SAID = PngImagePlugin.PngInfo()
+SAID.add_text("ai_generated", "true")
+XMP = b'<a DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+SYNTHETIC_IMAGES = (
+    generated("PNG", pnginfo=SAID),
+    generated("JPEG", xmp=XMP),
+    generated("WEBP", xmp=XMP),
+    labelled_copy(),
+)
+
 BAD_RECORDS: list[tuple[str, Callable[[], list[Part]]]] = [
     ("ID_INVALID", lambda: parts(record("../x"), picture(1))),
     ("ID_INVALID", lambda: parts(record(""), picture(1))),
@@ -380,6 +406,7 @@ BAD_RECORDS: list[tuple[str, Callable[[], list[Part]]]] = [
     ("FACET_UNKNOWN", lambda: parts(record("bad", colour="red"), picture(1))),
     ("FACET_VALUE_INVALID", lambda: parts(record("bad", plane="Axial"), picture(1))),
     ("SYNTHETIC_REFUSED", lambda: parts(record("bad", synthetic="generated"), picture(1))),
+    *(("SYNTHETIC_REFUSED", lambda data=data: parts(record("bad"), data)) for data in SYNTHETIC_IMAGES),
     *((code, lambda data=data: parts(record("bad"), data)) for code, data in BAD_IMAGES.items()),
 ]
 
