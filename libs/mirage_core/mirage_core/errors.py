@@ -67,11 +67,13 @@ class Code(StrEnum):
     COLLECTION_EXISTS = "COLLECTION_EXISTS"
     COLLECTION_ACTIVE = "COLLECTION_ACTIVE"
     PROMPT_EMPTY = "PROMPT_EMPTY"
+    NEGATIVE_PROMPT_UNUSED = "NEGATIVE_PROMPT_UNUSED"
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
     JOB_IMAGE_NOT_FOUND = "JOB_IMAGE_NOT_FOUND"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
     TOO_MANY_JOBS = "TOO_MANY_JOBS"
     GENERATOR_ABSENT = "GENERATOR_ABSENT"
+    WORKER_LOST = "WORKER_LOST"
     MODEL_NOT_READY = "MODEL_NOT_READY"
     MODEL_FAILED = "MODEL_FAILED"
     QUEUE_FULL = "QUEUE_FULL"
@@ -210,6 +212,9 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.FLAG_INVALID: Entry(_BAD, 422, "Flag invalid", "The flag's {field} is missing, unknown or too long."),
     Code.PROMPT_EMPTY: Entry(_BAD, 422, "Empty prompt", "The prompt is empty: say what the image shows."),
+    Code.NEGATIVE_PROMPT_UNUSED: Entry(
+        _BAD, 422, "Negative prompt without effect", "A negative prompt has no effect here: {reason}."
+    ),
     Code.JOB_NOT_FOUND: Entry(
         Status.NOT_FOUND, 404, "Job not found", "There is no job with the id {id}, or no longer."
     ),
@@ -236,6 +241,12 @@ CATALOGUE: dict[Code, Entry] = {
         501,
         "No image generator",
         "This server makes no images: it runs without an image generator.",
+    ),
+    Code.WORKER_LOST: Entry(
+        Status.INTERNAL,
+        500,
+        "Job given up",
+        "The job was begun {attempts} times, and each time its worker was lost before the end.",
     ),
     Code.MODEL_NOT_READY: Entry(
         Status.UNAVAILABLE, 503, "Model not ready", "The model is still loading: try again shortly."

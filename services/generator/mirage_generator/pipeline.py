@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mirage_core.bundles import GeneratorManifest
 from mirage_core.errors import Code, MirageError
+from mirage_core.job_options import SEED_MAX
 from mirage_generator.engines.base import FloatArray
 from mirage_generator.guidance import combine, guidance_embedding
 from mirage_generator.model import GUIDANCE, PROMPT, SAMPLE, TIMESTEP, GeneratorModel
@@ -58,7 +59,11 @@ def default_request(manifest: GeneratorManifest, prompt: str, *, seed: int = 0) 
 
 
 def check_request(request: ImageRequest, manifest: GeneratorManifest) -> None:
-    """Raises OPTION_OUT_OF_RANGE, with what is possible, for a request that the bundle's model was not made for."""
+    """Raises what a request cannot have of a bundle's model, with what is possible instead.
+
+    OPTION_OUT_OF_RANGE for what the model was not made for; NEGATIVE_PROMPT_UNUSED for a negative prompt that would change
+    nothing: it stands for no prompt in the UNet's second run, which not every model and scale have.
+    """
     multiple = side_multiple(manifest)
     for name, value, span, unit in (
         ("steps", request.steps, manifest.steps, 1),
@@ -70,6 +75,24 @@ def check_request(request: ImageRequest, manifest: GeneratorManifest) -> None:
             kind = f"a multiple of {unit} " if unit > 1 else ""
             possible = f"{kind}between {span.least:g} and {span.most:g}"
             raise MirageError(Code.OPTION_OUT_OF_RANGE, field=name, range=possible, given=f"{value:g}")
+    if not 0 <= request.seed <= SEED_MAX:
+        raise MirageError(Code.OPTION_OUT_OF_RANGE, field="seed", range="between 0 and 2^63-1", given=request.seed)
+    if request.negative_prompt and not runs_twice(manifest, request.guidance):
+        raise MirageError(Code.NEGATIVE_PROMPT_UNUSED, field="negative_prompt", reason=_why_unused(manifest))
+
+
+def runs_twice(manifest: GeneratorManifest, guidance: float) -> bool:
+    """True where a step runs the UNet without the prompt too, to lead away from that: only there a negative prompt works."""
+    return manifest.guidance_input == "unconditional" and guidance > 1
+
+
+def _why_unused(manifest: GeneratorManifest) -> str:
+    if manifest.guidance_input == "embedding":
+        return "this model takes the guidance scale as an input and never runs on a second prompt"
+    if manifest.guidance.most <= 1:
+        return "this model is made for a guidance scale of at most 1, where only the prompt is looked at"
+    most = manifest.guidance.most
+    return f"with a guidance_scale of at most 1 only the prompt is looked at; ask for more than 1, at most {most:g}"
 
 
 def side_multiple(manifest: GeneratorManifest) -> int:
@@ -88,7 +111,7 @@ def make_image(
     """Make one image; the same for the same request and bundle on one machine.
 
     `on_step` is called after each step; `cancelled` is asked before each and before decoding. `noise` stands for the
-    seed's. Raises OPTION_OUT_OF_RANGE, CANCELLED and MODEL_FAILED.
+    seed's. Raises as `check_request`, CANCELLED and MODEL_FAILED.
     """
     manifest = model.manifest
     check_request(request, manifest)
@@ -139,7 +162,7 @@ class _Prediction:
         self._more: dict[str, FloatArray] = {}
         if model.manifest.guidance_input == "embedding":
             self._more[GUIDANCE] = guidance_embedding(request.guidance, model.manifest.guidance_dimension)
-        elif request.guidance > 1:
+        if runs_twice(model.manifest, request.guidance):
             self._negative = model.encode(model.tokenizer.tokenize(request.negative_prompt))
 
     def __call__(self, latents: FloatArray, timestep: int) -> FloatArray:

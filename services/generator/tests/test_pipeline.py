@@ -99,6 +99,32 @@ def test_what_the_bundle_cannot_do_is_refused_with_what_it_can(
     assert refused.value.message == possible
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**70])
+def test_a_seed_that_no_file_could_keep_is_refused(make_model: MakeModel, seed: int) -> None:
+    with pytest.raises(MirageError, match=r"seed must be between 0 and 2\^63-1"):
+        make_image(make_model(), replace(REQUEST, seed=seed))
+
+
+@pytest.mark.parametrize(
+    ("bundle", "guidance", "reason"),
+    [
+        ({}, 1.0, "ask for more than 1, at most 2"),
+        ({"guidance": {"least": 0, "most": 2, "default": 1}}, 0.5, "ask for more than 1, at most 2"),
+        ({"guidance": {"least": 1, "most": 1, "default": 1}}, 1.0, "made for a guidance scale of at most 1"),
+        ({"guidance_input": "embedding", "guidance_dimension": 256}, 2.0, "takes the guidance scale as an input"),
+    ],
+)
+def test_a_negative_prompt_without_effect_is_refused_with_the_reason(
+    make_model: MakeModel, bundle: dict[str, object], guidance: float, reason: str
+) -> None:
+    model = make_model(**bundle)
+    with pytest.raises(MirageError, match=reason) as refused:
+        make_image(model, replace(REQUEST, guidance=guidance, negative_prompt="left kidney"))
+    assert refused.value.code is Code.NEGATIVE_PROMPT_UNUSED
+    assert not model.sessions["unet"].seen  # type: ignore[attr-defined]
+    make_image(model, replace(REQUEST, guidance=guidance))
+
+
 def test_sides_may_differ(make_model: MakeModel) -> None:
     model = make_model()
     flat = np.zeros((1, 4, 8, 16), np.float32)
