@@ -89,6 +89,7 @@ def plan(folders: Folders, *, bundle: Path, port: int, grpc_port: int, language:
                 "MIRAGE_GATEWAY_RETRIEVER": retriever,
                 # Empty for none: what listens on the usual port may be another MIRAGE's.
                 "MIRAGE_GATEWAY_LLM": llm,
+                "MIRAGE_GATEWAY_GENERATOR": "",
             },
         ),
     }

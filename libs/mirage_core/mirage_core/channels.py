@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
@@ -58,6 +58,9 @@ def open_channel(address: str, *, idempotent: Mapping[str, Sequence[str]]) -> gr
     )
 
 
+# Further metadata of a call: names and printable ASCII values.
+Metadata: TypeAlias = Sequence[tuple[str, str]]
+
 _service_key = ""
 
 
@@ -67,8 +70,8 @@ def set_service_key(key: str) -> None:
     _service_key = key
 
 
-def _metadata() -> tuple[tuple[str, str], ...]:
-    pairs: list[tuple[str, str]] = []
+def _metadata(more: Metadata = ()) -> tuple[tuple[str, str], ...]:
+    pairs = list(more)
     if request_id := context.request_id.get():
         pairs.append(("x-request-id", request_id))
     if _service_key:
@@ -84,20 +87,28 @@ def _service_of(method: Any) -> str:
 
 
 async def invoke(
-    method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]", request: Request, *, timeout_s: float
+    method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+    request: Request,
+    *,
+    timeout_s: float,
+    metadata: Metadata = (),
 ) -> Response:
     """Calls a unary method within `timeout_s` or what the caller's own deadline leaves; raises MirageError."""
     try:
-        return await method(request, timeout=context.remaining_s(timeout_s), metadata=_metadata())
+        return await method(request, timeout=context.remaining_s(timeout_s), metadata=_metadata(metadata))
     except grpc.RpcError as error:
         raise from_rpc_error(error, service=_service_of(method)) from error
 
 
 async def invoke_stream(
-    method: "grpc.aio.UnaryStreamMultiCallable[Request, Response]", request: Request, *, timeout_s: float
+    method: "grpc.aio.UnaryStreamMultiCallable[Request, Response]",
+    request: Request,
+    *,
+    timeout_s: float,
+    metadata: Metadata = (),
 ) -> AsyncGenerator[Response]:
     """Yields the messages of a server-streaming call, all of them within the deadline; raises MirageError."""
-    call = method(request, timeout=context.remaining_s(timeout_s), metadata=_metadata())
+    call = method(request, timeout=context.remaining_s(timeout_s), metadata=_metadata(metadata))
     try:
         async for message in call:
             yield message

@@ -21,7 +21,11 @@ def main() -> None:
 
     async def setup(server: GrpcServer, stack: AsyncExitStack) -> None:
         dependencies = Dependencies(
-            retriever=settings.retriever, encoder=settings.encoder, llm=settings.llm, patience_s=settings.patience_s
+            retriever=settings.retriever,
+            encoder=settings.encoder,
+            llm=settings.llm,
+            generator=settings.generator,
+            patience_s=settings.patience_s,
         )
         stack.push_async_callback(dependencies.close)
         composer = Composer(dependencies, settings)

@@ -6,26 +6,18 @@ Its values are the messages of mirage.v1, because composing services is all that
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from mirage.v1 import common_pb2 as pb
-from mirage.v1 import encoder_pb2, gateway_pb2, llm_pb2, retriever_pb2
+from mirage.v1 import encoder_pb2, gateway_pb2, generator_pb2, llm_pb2, retriever_pb2
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.dependencies import Dependencies, Health
 from mirage_gateway.describing import Describer
+from mirage_gateway.generating import Jobs
+from mirage_gateway.image_file import ImageFile
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.upload_gate import UploadGate
 
 SIMILAR_K_MAX = 99
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """An image on its way out: media type, length in bytes, and its parts of at most 1 MiB."""
-
-    media_type: str
-    length: int
-    chunks: AsyncIterator[bytes]
 
 
 class Composer:
@@ -36,6 +28,7 @@ class Composer:
         self._settings = settings
         self._gate = UploadGate(dependencies, settings)
         self._describer = Describer(dependencies, settings, self.search)
+        self.jobs = Jobs(dependencies, settings)
 
     async def search(self, query: pb.Query) -> pb.SearchReply:
         """The records closest to the query; `timings.total_ms` is the time spent here and behind.
@@ -106,16 +99,12 @@ class Composer:
             retriever_pb2.RetrieverServiceGetImageRequest(id=record_id, variant=variant),
             timeout_s=self._settings.read_timeout_s,
         )
-        first = await anext(messages, None)
-        if first is None:
-            raise MirageError(Code.INTERNAL)
 
-        async def chunks() -> AsyncIterator[bytes]:
-            yield first.part.chunk
+        async def parts() -> AsyncIterator[pb.ImagePart]:
             async for message in messages:
-                yield message.part.chunk
+                yield message.part
 
-        return ImageFile(first.part.media_type, first.part.length, chunks())
+        return await ImageFile.begin(parts())
 
     async def facets(self, *, where: Mapping[str, Sequence[str]], limit: int | None) -> Sequence[pb.Facet]:
         """The facets with counts, of records that pass `where`."""
@@ -233,14 +222,15 @@ class Composer:
         return response.texts
 
     async def models(self) -> Sequence[pb.Model]:
-        """The models in use: the encoder's, and the language model where it serves."""
-        response, language = await asyncio.gather(
+        """The models in use: the encoder's, and those of the language model and the generator where they serve."""
+        response, language, pictures = await asyncio.gather(
             self._parts.ask(
                 self._parts.encoder.GetModel, encoder_pb2.GetModelRequest(), timeout_s=self._settings.read_timeout_s
             ),
             self._language_model(),
+            self._picture_model(),
         )
-        return [response.model, *language]
+        return [response.model, *language, *pictures]
 
     async def _language_model(self) -> Sequence[pb.Model]:
         if self._parts.llm is None or await self._parts.health_of("llm") is not Health.SERVING:
@@ -248,6 +238,20 @@ class Composer:
         try:
             response = await self._parts.ask(
                 self._parts.llm.GetModel, llm_pb2.LlmServiceGetModelRequest(), timeout_s=self._settings.read_timeout_s
+            )
+        except MirageError:
+            return ()
+        return (response.model,)
+
+    async def _picture_model(self) -> Sequence[pb.Model]:
+        if self._parts.generator is None or await self._parts.health_of("generator") is not Health.SERVING:
+            return ()
+        try:
+            response = await self._parts.ask(
+                self._parts.generator.GetModel,
+                generator_pb2.GeneratorServiceGetModelRequest(),
+                timeout_s=self._settings.read_timeout_s,
+                service="generator",
             )
         except MirageError:
             return ()

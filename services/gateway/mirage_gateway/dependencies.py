@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mirage.v1 import encoder_pb2_grpc, llm_pb2_grpc, retriever_pb2_grpc
+from mirage.v1 import encoder_pb2_grpc, generator_pb2_grpc, llm_pb2_grpc, retriever_pb2_grpc
 from mirage_core import channels
 from mirage_core.errors import Code, MirageError
 
@@ -19,6 +19,7 @@ Response = TypeVar("Response")
 RETRIEVER = "mirage.v1.RetrieverService"
 ENCODER = "mirage.v1.EncoderService"
 LLM = "mirage.v1.LlmService"
+GENERATOR = "mirage.v1.GeneratorService"
 _IDEMPOTENT: Mapping[str, Sequence[str]] = {
     RETRIEVER: (
         "Search",
@@ -36,9 +37,11 @@ _IDEMPOTENT: Mapping[str, Sequence[str]] = {
     ),
     ENCODER: ("GetModel", "ClassifyImage"),
     LLM: ("GetModel",),
+    # A new job is not among them: without a request id, trying again could make two.
+    GENERATOR: ("GetModel", "GetJob", "ListJobs", "WatchJob", "CancelJob", "GetArtifact"),
 }
 # Without these everything else is still served.
-OPTIONAL = frozenset({"llm"})
+OPTIONAL = frozenset({"llm", "generator"})
 _HEALTH_TIMEOUT_S = 0.6
 
 
@@ -63,15 +66,20 @@ def ready(found: Mapping[str, Health]) -> bool:
 
 
 class Dependencies:
-    """Channels to the retriever, the encoder and the language model (None where there is none), and the ways to call them.
+    """Channels to the services, and the ways to call them; `llm` and `generator` are None where there is none.
 
     Every call raises MirageError. A call that is not answered within `patience_s` goes on waiting only while the services
     that it needs answer a health check; otherwise it fails with DEPENDENCY_UNAVAILABLE, long before its deadline.
     """
 
-    def __init__(self, *, retriever: str, encoder: str, llm: str = "", patience_s: float) -> None:
+    def __init__(self, *, retriever: str, encoder: str, llm: str = "", generator: str = "", patience_s: float) -> None:
         self._patience_s = patience_s
-        given = (("retriever", RETRIEVER, retriever), ("encoder", ENCODER, encoder), ("llm", LLM, llm))
+        given = (
+            ("retriever", RETRIEVER, retriever),
+            ("encoder", ENCODER, encoder),
+            ("llm", LLM, llm),
+            ("generator", GENERATOR, generator),
+        )
         self._channels = {
             name: channels.open_channel(address, idempotent=_IDEMPOTENT) for name, _, address in given if address
         }
@@ -84,6 +92,9 @@ class Dependencies:
         self.llm: llm_pb2_grpc.LlmServiceAsyncStub | None = None
         if "llm" in self._channels:
             self.llm = llm_pb2_grpc.LlmServiceStub(self._channels["llm"])
+        self.generator: generator_pb2_grpc.GeneratorServiceAsyncStub | None = None
+        if "generator" in self._channels:
+            self.generator = generator_pb2_grpc.GeneratorServiceStub(self._channels["generator"])
         self._services = {
             name: _Service(name, full_name, health_pb2_grpc.HealthStub(self._channels[name]))
             for name, full_name, _ in given
@@ -96,23 +107,34 @@ class Dependencies:
             await channel.close()
 
     async def ask(
-        self, method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]", request: Request, *, timeout_s: float
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        *,
+        timeout_s: float,
+        service: str = "",
+        metadata: channels.Metadata = (),
     ) -> Response:
-        """The answer of a unary call."""
-        call = asyncio.ensure_future(channels.invoke(method, request, timeout_s=timeout_s))
+        """The answer of a unary call; of `service`, where it is an optional one."""
+        call = asyncio.ensure_future(channels.invoke(method, request, timeout_s=timeout_s, metadata=metadata))
         try:
             await asyncio.wait((call,), timeout=self._patience_s)
             if not call.done():
-                await self._check_alive()
+                await self._check_alive(service)
             return await call
         finally:
             call.cancel()
 
     async def read(
-        self, method: "grpc.aio.UnaryStreamMultiCallable[Request, Response]", request: Request, *, timeout_s: float
+        self,
+        method: "grpc.aio.UnaryStreamMultiCallable[Request, Response]",
+        request: Request,
+        *,
+        timeout_s: float,
+        metadata: channels.Metadata = (),
     ) -> AsyncIterator[Response]:
         """The messages of a server-streaming call."""
-        async for message in channels.invoke_stream(method, request, timeout_s=timeout_s):
+        async for message in channels.invoke_stream(method, request, timeout_s=timeout_s, metadata=metadata):
             yield message
 
     async def listen(
@@ -122,9 +144,10 @@ class Dependencies:
         *,
         timeout_s: float,
         service: str,
+        metadata: channels.Metadata = (),
     ) -> AsyncGenerator[Response]:
         """As `read`, for a `service` that may take its time for each message: a silence goes on only while it is alive."""
-        messages = channels.invoke_stream(method, request, timeout_s=timeout_s)
+        messages = channels.invoke_stream(method, request, timeout_s=timeout_s, metadata=metadata)
         waiting: asyncio.Task[Response | None] | None = None
         try:
             while True:
@@ -167,9 +190,10 @@ class Dependencies:
         service = self._services.get(name)
         return Health.UNREACHABLE if service is None else await _health_of(service)
 
-    async def _check_alive(self) -> None:
+    async def _check_alive(self, service: str) -> None:
         for name, state in (await self.health()).items():
-            if state is Health.UNREACHABLE and name not in OPTIONAL:
+            needed = name == service or (not service and name not in OPTIONAL)
+            if needed and state is Health.UNREACHABLE:
                 raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service=name)
 
 

@@ -51,11 +51,8 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
     ) -> AsyncIterator[gateway_pb2.GetImageResponse]:
         """A record's image file, in parts."""
         image = await self._composer.image(request.id, request.variant)
-        head = pb.ImagePart(media_type=image.media_type, length=image.length)
-        async for chunk in image.chunks:
-            head.chunk = chunk
-            yield gateway_pb2.GetImageResponse(part=head)
-            head = pb.ImagePart()
+        async for part in image.parts():
+            yield gateway_pb2.GetImageResponse(part=part)
 
     async def ListFacets(
         self, request: gateway_pb2.ListFacetsRequest, _context: Context
@@ -191,6 +188,45 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
         async with aclosing(self._composer.describe(request.query, request.options)) as events:
             async for event in events:
                 yield event
+
+    async def CreateJob(
+        self, request: gateway_pb2.CreateJobRequest, _context: Context
+    ) -> gateway_pb2.CreateJobResponse:
+        """A new job."""
+        job = await self._composer.jobs.create(request.spec, request_id=request.request_id)
+        return gateway_pb2.CreateJobResponse(job=job)
+
+    async def GetJob(self, request: gateway_pb2.GetJobRequest, _context: Context) -> gateway_pb2.GetJobResponse:
+        """A job as it is now."""
+        return gateway_pb2.GetJobResponse(job=await self._composer.jobs.get(request.id))
+
+    async def ListJobs(self, request: gateway_pb2.ListJobsRequest, _context: Context) -> gateway_pb2.ListJobsResponse:
+        """The caller's jobs."""
+        limit = request.limit if request.HasField("limit") else None
+        found = await self._composer.jobs.list(limit=limit, page_token=request.page_token, states=request.states)
+        return gateway_pb2.ListJobsResponse(jobs=found.jobs, next_page_token=found.next_page_token)
+
+    async def WatchJob(
+        self, request: gateway_pb2.WatchJobRequest, _context: Context
+    ) -> AsyncIterator[gateway_pb2.WatchJobResponse]:
+        """A job until it ends."""
+        async with aclosing(self._composer.jobs.watch(request.id, previews=request.previews)) as events:
+            async for event in events:
+                yield gateway_pb2.WatchJobResponse(event=event)
+
+    async def CancelJob(
+        self, request: gateway_pb2.CancelJobRequest, _context: Context
+    ) -> gateway_pb2.CancelJobResponse:
+        """Stops a job."""
+        return gateway_pb2.CancelJobResponse(job=await self._composer.jobs.cancel(request.id))
+
+    async def GetArtifact(
+        self, request: gateway_pb2.GetArtifactRequest, _context: Context
+    ) -> AsyncIterator[gateway_pb2.GetArtifactResponse]:
+        """An image that a job made, in parts."""
+        image = await self._composer.jobs.image(request.id, request.index)
+        async for part in image.parts():
+            yield gateway_pb2.GetArtifactResponse(part=part)
 
     async def ListCommonQueries(
         self, _request: gateway_pb2.ListCommonQueriesRequest, _context: Context

@@ -36,6 +36,9 @@ class GatewaySettings(ServiceSettings):
         "127.0.0.1:50053",
         description="The language model; empty for none. Without it explanations are made of sentences of the captions.",
     )
+    generator: str = Field(
+        "127.0.0.1:50054", description="The image generator; empty for none. Without it no image is made."
+    )
     search_timeout_s: float = Field(10.0, gt=0, le=300, description="Deadline of a search, comparison or similar.")
     read_timeout_s: float = Field(5.0, gt=0, le=300, description="Deadline of every other read.")
     describe_timeout_s: float = Field(
@@ -45,6 +48,15 @@ class GatewaySettings(ServiceSettings):
         60.0, gt=0, le=600, description="Deadline of making, activating or removing a collection."
     )
     upsert_timeout_s: float = Field(300.0, gt=0, le=3600, description="Deadline of one upsert, upload included.")
+    watch_retry_s: float = Field(
+        30.0, gt=0, le=3600, description="So long a watch of a job that broke is begun again before its caller is told."
+    )
+    max_watchers: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="Watches of jobs over HTTP at once, beside `max_requests`; one more gets QUEUE_FULL.",
+    )
     upload_gate: Literal["decline", "report", "off"] = Field(
         "decline",
         description="Image queries that seem to be no medical image: declined unless the caller insists, reported only, or "

@@ -19,6 +19,8 @@ from mirage_gateway.dependencies import ENCODER, RETRIEVER, Dependencies
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.app import build_app
 
+from . import scripted_generator
+from .scripted_generator import ScriptedGenerator
 from .scripted_llm import ScriptedLlm, serve
 
 
@@ -205,7 +207,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
 
 @dataclass
 class Peer:
-    """A running server with both services, their health, and its address; the language model has a server of its own."""
+    """A running server with both services, their health, and its address; language model and generator have their own."""
 
     script: Script
     health: health.aio.HealthServicer
@@ -214,6 +216,9 @@ class Peer:
     llm: ScriptedLlm
     llm_address: str
     llm_server: grpc.aio.Server
+    generator: ScriptedGenerator
+    generator_address: str
+    generator_server: grpc.aio.Server
 
     async def set_health(self, name: str, *, serving: bool) -> None:
         """Sets the health of one service."""
@@ -231,10 +236,25 @@ async def peer() -> AsyncIterator[Peer]:
     await server.start()
     llm = ScriptedLlm()
     llm_server, llm_port, _ = await serve(llm)
-    made = Peer(script, healths, f"127.0.0.1:{port}", server, llm, f"127.0.0.1:{llm_port}", llm_server)
+    generator = ScriptedGenerator()
+    generator_server, generator_port, _, working = await scripted_generator.serve(generator)
+    made = Peer(
+        script,
+        healths,
+        f"127.0.0.1:{port}",
+        server,
+        llm,
+        f"127.0.0.1:{llm_port}",
+        llm_server,
+        generator,
+        f"127.0.0.1:{generator_port}",
+        generator_server,
+    )
     for name in (RETRIEVER, ENCODER):
         await made.set_health(name, serving=True)
     yield made
+    working.cancel()
+    await made.generator_server.stop(None)
     await llm_server.stop(None)
     await server.stop(None)
 
@@ -248,16 +268,26 @@ async def gateway(peer: Peer) -> AsyncIterator[Gateway]:
     open_now: list[Any] = []
 
     async def build(
-        *, retriever: str = "", llm: str | None = None, headers: dict[str, str] | None = None, **settings: Any
+        *,
+        retriever: str = "",
+        llm: str | None = None,
+        generator: str | None = None,
+        headers: dict[str, str] | None = None,
+        **settings: Any,
     ) -> httpx.AsyncClient:
         chosen = GatewaySettings(
             retriever=retriever or peer.address,
             encoder=peer.address,
             llm=peer.llm_address if llm is None else llm,
+            generator=peer.generator_address if generator is None else generator,
             **settings,
         )
         parts = Dependencies(
-            retriever=chosen.retriever, encoder=chosen.encoder, llm=chosen.llm, patience_s=chosen.patience_s
+            retriever=chosen.retriever,
+            encoder=chosen.encoder,
+            llm=chosen.llm,
+            generator=chosen.generator,
+            patience_s=chosen.patience_s,
         )
         transport = httpx.ASGITransport(build_app(Composer(parts, chosen), chosen))
         client = httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)

@@ -52,6 +52,13 @@ def test_every_address_of_the_contract_is_described(description: Any) -> None:
         ("post", "/v1/collections/{name}/activate"),
         ("get", "/v1/common-queries"),
         ("get", "/v1/models"),
+        ("post", "/v1/jobs"),
+        ("get", "/v1/jobs"),
+        ("get", "/v1/jobs/{id}"),
+        ("get", "/v1/jobs/{id}/events"),
+        ("post", "/v1/jobs/{id}/cancel"),
+        ("get", "/v1/jobs/{id}/images/{n}"),
+        ("get", "/v1/jobs/{id}/image"),
         ("get", "/v1/collection"),
         ("get", "/healthz"),
         ("get", "/readyz"),
@@ -106,6 +113,6 @@ def test_operation_ids_are_unique(description: Any) -> None:
 async def test_every_described_get_answers_as_described(http: httpx.AsyncClient, description: Any) -> None:
     for method, path, operation in operations(description):
         if method == "get":
-            response = await http.get(path.replace("{id}", "r1"))
+            response = await http.get(path.replace("{id}", "r1").replace("{n}", "0"))
             media_type = response.headers["content-type"].partition(";")[0]
             assert media_type in operation["responses"][str(response.status_code)]["content"], path

@@ -22,7 +22,11 @@ from .conftest import Peer
 async def stub(peer: Peer) -> AsyncIterator[Any]:
     settings = GatewaySettings(port=0, retriever=peer.address, encoder=peer.address)
     parts = Dependencies(
-        retriever=peer.address, encoder=peer.address, llm=peer.llm_address, patience_s=settings.patience_s
+        retriever=peer.address,
+        encoder=peer.address,
+        llm=peer.llm_address,
+        generator=peer.generator_address,
+        patience_s=settings.patience_s,
     )
     server = GrpcServer(settings)
     implementation = servicer.MirageServicer(Composer(parts, settings), keyed=False)
@@ -169,3 +173,77 @@ async def test_a_caller_who_cancels_stops_the_model(stub: Any, peer: Peer) -> No
     call.cancel()
     await asyncio.wait_for(peer.llm.ended.wait(), timeout=5)
     assert peer.llm.tokens < 10
+
+
+async def test_a_job_is_made_followed_and_fetched(stub: Any, peer: Peer) -> None:
+    spec = pb.JobSpec(prompt="axial T1", seed=5, images=2)
+    job = (await stub.CreateJob(gateway_pb2.CreateJobRequest(spec=spec, request_id="r-1"))).job
+    assert (job.spec.seed, job.request_id, job.client) == (5, "r-1", "")
+    last = [each.event async for each in stub.WatchJob(gateway_pb2.WatchJobRequest(id=job.id, previews=True))][-1]
+    assert (last.done.state, len(last.done.images)) == (pb.JOB_STATE_SUCCEEDED, 2)
+    assert (await stub.GetJob(gateway_pb2.GetJobRequest(id=job.id))).job == last.done
+    assert [each.id for each in (await stub.ListJobs(gateway_pb2.ListJobsRequest(limit=5))).jobs] == [job.id]
+    parts = [each.part async for each in stub.GetArtifact(gateway_pb2.GetArtifactRequest(id=job.id, index=1))]
+    assert (parts[0].media_type, parts[0].length) == ("image/png", last.done.images[1].bytes)
+    assert b"".join(part.chunk for part in parts) == peer.generator.files[job.id, 1]
+    assert (await stub.CancelJob(gateway_pb2.CancelJobRequest(id=job.id))).job.state == pb.JOB_STATE_SUCCEEDED
+    assert set(peer.generator.clients) == {"127.0.0.1"}
+
+
+async def test_cancelling_the_watch_does_not_cancel_the_job(stub: Any, peer: Peer) -> None:
+    job = (await stub.CreateJob(gateway_pb2.CreateJobRequest(spec=pb.JobSpec(prompt="waiting")))).job
+    watch = stub.WatchJob(gateway_pb2.WatchJobRequest(id=job.id))
+    assert (await watch.read()).event.progress.id == job.id
+    watch.cancel()
+    for _ in range(500):
+        if not peer.generator.watching:
+            break
+        await asyncio.sleep(0.01)
+    assert peer.generator.watching == 0
+    assert (await stub.GetJob(gateway_pb2.GetJobRequest(id=job.id))).job.state == pb.JOB_STATE_PENDING
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "field"),
+    [
+        ({"steps": 0}, "OPTION_OUT_OF_RANGE", "steps"),
+        ({"steps": 11}, "OPTION_OUT_OF_RANGE", "steps"),
+        ({"steps": 10**6}, "OPTION_OUT_OF_RANGE", "steps"),
+        ({"guidance_scale": float("nan")}, "OPTION_OUT_OF_RANGE", "guidance_scale"),
+        ({"width": 511}, "OPTION_OUT_OF_RANGE", "width"),
+        ({"height": 10**5}, "OPTION_OUT_OF_RANGE", "height"),
+        ({"seed": -1}, "OPTION_OUT_OF_RANGE", "seed"),
+        ({"prompt": ""}, "PROMPT_EMPTY", "prompt"),
+        ({"prompt": "x" * 10_000}, "TEXT_TOO_LONG", "prompt"),
+    ],
+)
+async def test_a_bad_job_is_refused_over_grpc_as_over_http(
+    stub: Any, peer: Peer, spec: dict[str, Any], code: str, field: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CreateJob(gateway_pb2.CreateJobRequest(spec=pb.JobSpec(**{"prompt": "x", **spec})))
+    info = _error_info(caught.value)
+    assert (info.reason, info.metadata["field"]) == (code, field)
+    assert not peer.generator.asked
+
+
+async def test_an_unknown_job_is_not_found_over_grpc(stub: Any) -> None:
+    calls = [
+        stub.GetJob(gateway_pb2.GetJobRequest(id="none")),
+        stub.CancelJob(gateway_pb2.CancelJobRequest(id="none")),
+        stub.WatchJob(gateway_pb2.WatchJobRequest(id="none")).read(),
+        stub.GetArtifact(gateway_pb2.GetArtifactRequest(id="none")).read(),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert _error_info(caught.value).reason == "JOB_NOT_FOUND"
+
+
+def _error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    details = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+    assert isinstance(details, bytes)
+    info = error_details_pb2.ErrorInfo()
+    assert status_pb2.Status.FromString(details).details[0].Unpack(info)
+    return info

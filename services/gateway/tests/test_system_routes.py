@@ -11,7 +11,7 @@ from .conftest import Gateway, Peer
 
 async def test_ready_means_that_every_part_serves(http: httpx.AsyncClient, peer: Peer) -> None:
     response = await http.get("/readyz")
-    everything = {"retriever": "serving", "encoder": "serving", "llm": "serving"}
+    everything = dict.fromkeys(("retriever", "encoder", "llm", "generator"), "serving")
     assert response.json() == {"status": "ready", "dependencies": everything}
     await peer.set_health(ENCODER, serving=False)
     response = await http.get("/readyz")
@@ -44,19 +44,21 @@ async def test_models_and_collection_are_described(http: httpx.AsyncClient) -> N
     models = (await http.get("/v1/models")).json()
     TypeAdapter(ModelsDocument).validate_python(models, strict=True)
     assert models["models"][0]["name"] == "mini-clip"
-    assert [each["task"] for each in models["models"]] == ["encode", "describe"]
+    assert [each["task"] for each in models["models"]] == ["encode", "describe", "generate"]
     collection = (await http.get("/v1/collection")).json()
     TypeAdapter(CollectionDocument).validate_python(collection, strict=True)
     assert collection["records"] == 7
 
 
-async def test_without_the_language_model_everything_else_is_ready(http: httpx.AsyncClient, peer: Peer) -> None:
+async def test_without_the_optional_parts_everything_else_is_ready(http: httpx.AsyncClient, peer: Peer) -> None:
     await peer.llm_server.stop(None)
+    await peer.generator_server.stop(None)
     response = await http.get("/readyz")
-    assert (response.status_code, response.json()["dependencies"]["llm"]) == (200, "unreachable")
+    found = response.json()["dependencies"]
+    assert (response.status_code, found["llm"], found["generator"]) == (200, "unreachable", "unreachable")
     assert [each["task"] for each in (await http.get("/v1/models")).json()["models"]] == ["encode"]
 
 
-async def test_a_gateway_without_a_language_model_does_not_name_one(gateway: Gateway) -> None:
-    http = await gateway(llm="")
+async def test_a_gateway_without_the_optional_parts_does_not_name_them(gateway: Gateway) -> None:
+    http = await gateway(llm="", generator="")
     assert (await http.get("/readyz")).json()["dependencies"] == {"retriever": "serving", "encoder": "serving"}

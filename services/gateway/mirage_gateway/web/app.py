@@ -16,6 +16,7 @@ from mirage_gateway.web.collection_routes import CollectionRoutes
 from mirage_gateway.web.describe_routes import DescribeRoutes
 from mirage_gateway.web.edge import Edge
 from mirage_gateway.web.image_routes import ImageRoutes
+from mirage_gateway.web.job_routes import JobRoutes
 from mirage_gateway.web.openapi import describe
 from mirage_gateway.web.operations import Handler, Operation
 from mirage_gateway.web.page import Page
@@ -36,6 +37,7 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     operations += [
         *SearchRoutes(composer, intake).operations(),
         *DescribeRoutes(composer, intake).operations(),
+        *JobRoutes(composer.jobs, intake, watchers=settings.max_watchers).operations(),
         *RecordRoutes(composer, intake, keyed=settings.knows_callers).operations(),
         *CollectionRoutes(composer, intake, keyed=settings.knows_callers).operations(),
         *ImageRoutes(composer, intake, keyed=keyed).operations(),
@@ -48,8 +50,15 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
             app,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", "x-request-id"],
-            expose_headers=["etag", "retry-after", "x-request-id"],
+            allow_headers=["authorization", "content-type", "last-event-id", "x-request-id"],
+            expose_headers=[
+                "content-disposition",
+                "etag",
+                "location",
+                "retry-after",
+                "x-mirage-synthetic",
+                "x-request-id",
+            ],
         )
     return app
 

@@ -25,20 +25,20 @@ class Intake:
         self._large = asyncio.Semaphore(large)
         self._timeout_s = timeout_s
 
-    async def json(self, request: Request, model: type[Model]) -> Model:
+    async def json(self, request: Request, model: type[Model], *, limit: int = JSON_BYTES) -> Model:
         """The JSON body as a model; raises MEDIA_TYPE_UNSUPPORTED, REQUEST_TOO_LARGE or REQUEST_MALFORMED."""
         check_media_type(request, "application/json")
-        length = check_length(request, JSON_BYTES)
-        if length is not None and length <= _LARGE_BYTES:
-            return await self._parse(request, model)
+        length = check_length(request, limit)
+        if min(limit, limit if length is None else length) <= _LARGE_BYTES:
+            return await self._parse(request, model, limit)
         async with self._large:
-            return await self._parse(request, model)
+            return await self._parse(request, model, limit)
 
-    async def _parse(self, request: Request, model: type[Model]) -> Model:
+    async def _parse(self, request: Request, model: type[Model], limit: int) -> Model:
         body = bytearray()
         try:
             async with asyncio.timeout(self._timeout_s):
-                async for chunk in bounded(request, JSON_BYTES):
+                async for chunk in bounded(request, limit):
                     body += chunk
         except TimeoutError as error:
             raise MirageError(Code.DEADLINE_EXCEEDED) from error

@@ -1,7 +1,7 @@
 """What happens around every HTTP request: identity, request id, errors as problems, headers, access log, metrics."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -67,6 +67,9 @@ class Edge:
             await send(message)
 
         self._count += 1
+        release = _once(self._release)
+        # For an answer that lasts long and has bounds of its own.
+        scope["mirage.release"] = release
         _running.inc()
         try:
             if self._count > self._limit:
@@ -84,7 +87,7 @@ class Edge:
             _log.exception("request failed", route=_route(scope))
             await _answer_problem(MirageError(Code.INTERNAL), scope, receive, answer, started=bool(status))
         finally:
-            self._count -= 1
+            release()
             _running.dec()
             seconds = time.perf_counter() - started
             route, method = _route(scope), _method(scope)
@@ -97,6 +100,9 @@ class Edge:
                 ms=round(seconds * 1000, 2),
                 client=context.client.get(),
             )
+
+    def _release(self) -> None:
+        self._count -= 1
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         host, port = scope.get("client") or ("", 0)
@@ -116,6 +122,7 @@ class Edge:
         if identity is None:
             raise MirageError(Code.API_KEY_INVALID)
         context.client.set(identity.name)
+        context.admin.set(identity.admin)
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """Without keys a page of another site must change nothing: a browser names the site in Origin, nothing else sends it."""
@@ -149,6 +156,11 @@ async def _answer_problem(
     if not length.isdigit() or int(length[:18]) > _DRAIN_BYTES or "transfer-encoding" in Headers(scope=scope):
         sent["connection"] = "close"
     await problem_response(error, headers=sent)(scope, receive, send)
+
+
+def _once(call: Callable[[], None]) -> Callable[[], None]:
+    left = [call]
+    return lambda: left.pop()() if left else None
 
 
 class _BrokenAnswerError(Exception):

@@ -28,18 +28,20 @@ Events = AsyncGenerator[tuple[str, object]]
 class EventStream(Response):
     """Sends events as they come, a comment line every `heartbeat_s` of silence, and an `error` event where they fail.
 
-    The generator is closed when the client goes, before the next event.
+    The generator is closed when the client goes, before the next event. `last_id` is given to the `done` event: a browser
+    that comes again after it says so in Last-Event-ID.
     """
 
     media_type = MEDIA_TYPE
     charset = "utf-8"
 
-    def __init__(self, events: Events, *, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(self, events: Events, *, heartbeat_s: float = HEARTBEAT_S, last_id: str = "") -> None:
         # `x-accel-buffering` asks a proxy to pass each event on at once.
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._events = events
         self._heartbeat_s = heartbeat_s
+        self._last_id = last_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves the stream."""
@@ -77,7 +79,7 @@ class EventStream(Response):
         try:
             async with aclosing(self._events) as events:
                 async for name, document in events:
-                    await queue.put(_frame(name, document))
+                    await queue.put(_frame(name, document, self._last_id if name == "done" else ""))
         except MirageError as error:
             await queue.put(_frame("error", {"problem": problem_document(error)}))
         except Exception:
@@ -107,6 +109,7 @@ async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
         await asyncio.wait((working, gone))
 
 
-def _frame(name: str, document: object) -> bytes:
+def _frame(name: str, document: object, id_: str = "") -> bytes:
     # JSON has no line break of its own, so one `data` line holds it.
-    return b"event: " + name.encode() + b"\ndata: " + to_json(document) + b"\n\n"
+    head = f"id: {id_}\n" if id_ else ""
+    return f"{head}event: {name}\n".encode() + b"data: " + to_json(document) + b"\n\n"

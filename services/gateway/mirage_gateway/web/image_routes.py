@@ -13,7 +13,7 @@ from mirage_gateway.web.queries import ClassifyBody, image_bytes
 
 _DICOM = "application/dicom"
 _VERSION = Parameter("v", "As in image_url: with it the answer may be cached for ever.")
-_CACHED = Parameter("if-none-match", "The ETag of an answer that the caller holds.", within="header")
+CACHED = Parameter("if-none-match", "The ETag of an answer that the caller holds.", within="header")
 _IMAGE_ERRORS = (
     Code.IMAGE_EMPTY,
     Code.IMAGE_TOO_LARGE,
@@ -58,7 +58,7 @@ class ImageRoutes:
                 "Read a record's image",
                 self._image,
                 media_types=("image/png", "image/jpeg", "image/webp", _DICOM),
-                parameters=(ID, original, _VERSION, _CACHED),
+                parameters=(ID, original, _VERSION, CACHED),
                 errors=errors,
             ),
             Operation(
@@ -67,7 +67,7 @@ class ImageRoutes:
                 "Read a WebP of at most 256 pixels a side",
                 self._thumbnail,
                 media_types=("image/webp",),
-                parameters=(ID, _VERSION, _CACHED),
+                parameters=(ID, _VERSION, CACHED),
                 errors=errors,
             ),
         )
@@ -96,7 +96,7 @@ class ImageRoutes:
             "etag": etag,
             "cache-control": f"{self._scope}, max-age=31536000, immutable" if named else f"{self._scope}, no-cache",
         }
-        if etag in _tags(request.headers.get("if-none-match", "")):
+        if etag in tags(request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
         image = await self._composer.image(record.id, variant)
         headers["content-length"] = str(image.length)
@@ -107,5 +107,6 @@ class ImageRoutes:
         return StreamingResponse(image.chunks, headers=headers, media_type=image.media_type)
 
 
-def _tags(header: str) -> set[str]:
+def tags(header: str) -> set[str]:
+    """The entity tags of an If-None-Match header."""
     return {tag.strip().removeprefix("W/") for tag in header.split(",")}

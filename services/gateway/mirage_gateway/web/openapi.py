@@ -63,7 +63,7 @@ def _operation(operation: Operation, replies: Mapping[Any, Mapping[str, str]]) -
     document: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": "_".join([operation.method.lower(), *filter(None, words)]),
-        "responses": {"200": _success(operation, replies), **_failures(operation)},
+        "responses": {str(operation.status): _success(operation, replies), **_failures(operation)},
         # An empty requirement stands for a server without keys.
         "security": [] if operation.open else [{}, {"key": []}],
     }
@@ -85,6 +85,8 @@ def _operation(operation: Operation, replies: Mapping[Any, Mapping[str, str]]) -
         document["requestBody"] = {"required": True, "content": operation.content}
     if any(each.name == "if-none-match" for each in operation.parameters):
         document["responses"]["304"] = {"description": "The caller's copy is current."}
+    if any(each.name == "last-event-id" for each in operation.parameters):
+        document["responses"]["204"] = {"description": "The caller has had the last event."}
     return document
 
 
@@ -98,11 +100,10 @@ def _success(operation: Operation, replies: Mapping[Any, Mapping[str, str]]) -> 
             "schema": {"type": "string", "description": "Server-sent events; the data of each is JSON as in x-events."},
             "x-events": {name: dict(replies[event]) for name, event in operation.events.items()},
         }
-    return {
-        "description": operation.summary,
-        "content": content,
-        "headers": {"X-Request-ID": _header("Of the log lines.")},
-    }
+    headers = {"X-Request-ID": _header("Of the log lines.")}
+    if operation.status == 202:
+        headers["Location"] = _header("Where to read how far it is.")
+    return {"description": operation.summary, "content": content, "headers": headers}
 
 
 def _failures(operation: Operation) -> dict[str, Any]:

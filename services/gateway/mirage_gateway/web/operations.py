@@ -28,15 +28,16 @@ class Parameter:
 class Operation:
     """A method at a path. `open` needs no API key even where the server has keys.
 
-    `body` is the model of a JSON body; `content` the OpenAPI content of another kind of body. `reply` is the type of a JSON
-    answer; `media_types` are those of another answer; `events` are the types of a stream's events, by name. `errors` are the
-    codes that it can end with beside the common ones.
+    `status` is that of success. `body` is the model of a JSON body; `content` the OpenAPI content of another kind of body.
+    `reply` is the type of a JSON answer; `media_types` are those of another answer; `events` are the types of a stream's
+    events, by name. `errors` are the codes that it can end with beside the common ones.
     """
 
     method: str
     path: str
     summary: str
     handler: Handler
+    status: int = 200
     body: type[BaseModel] | None = None
     content: Mapping[str, Any] | None = None
     reply: Any = None
@@ -58,9 +59,9 @@ WHERE = Parameter(
 COLLECTION = Parameter("collection", "The name of a collection; the active one where absent.")
 
 
-def json_response(document: object) -> Response:
+def json_response(document: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer, which nobody may cache."""
-    return Response(to_json(document), 200, {"cache-control": "no-store"}, "application/json")
+    return Response(to_json(document), status, {"cache-control": "no-store", **(headers or {})}, "application/json")
 
 
 def check_parameters(request: Request, *known: str) -> None:

@@ -29,7 +29,7 @@ class AliveDocument(TypedDict):
 
 
 class ReadyDocument(TypedDict):
-    """Everything that searches need serves; the language model, without which explanations are extracts, may not."""
+    """Everything that searches need serves; the language model, which writes explanations, and the generator may not."""
 
     status: Literal["ready"]
     dependencies: dict[str, Literal["serving", "not serving", "unreachable"]]

@@ -1,0 +1,159 @@
+"""Jobs of image generation: the generator owns them, this passes on calls, in the name of who makes them."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from urllib.parse import quote
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import generator_pb2, generator_pb2_grpc
+from mirage_core import context
+from mirage_core.channels import Metadata
+from mirage_core.errors import Code, MirageError
+from mirage_core.job_options import check_job_options, check_job_request_id
+from mirage_core.peers import CLIENT_METADATA, address_of
+from mirage_gateway.dependencies import Dependencies
+from mirage_gateway.image_file import ImageFile
+from mirage_gateway.settings import GatewaySettings
+
+_SERVICE = "generator"
+# One watch of the generator; a longer job is watched by several, one after the other.
+_WATCH_S = 600.0
+_AGAIN_S = 0.25
+# What a generator that is started anew, or that closed a long watch, ends a watch with.
+_PASSING = (Code.DEPENDENCY_UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.MODEL_NOT_READY)
+# gRPC's values are printable ASCII; a key's name need not be.
+_SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+
+class Jobs:
+    """One method a job call. All raise MirageError: GENERATOR_ABSENT where there is no generator, or what it answers."""
+
+    def __init__(self, parts: Dependencies, settings: GatewaySettings) -> None:
+        self._parts = parts
+        self._timeout_s = settings.read_timeout_s
+        self._retry_s = settings.watch_retry_s
+
+    async def create(self, spec: pb.JobSpec, *, request_id: str) -> pb.Job:
+        """Puts a job in the queue."""
+        check_spec(spec)
+        check_job_request_id(request_id)
+        response = await self._parts.ask(
+            self._generator.CreateJob,
+            generator_pb2.GeneratorServiceCreateJobRequest(spec=spec, request_id=request_id),
+            timeout_s=self._timeout_s,
+            service=_SERVICE,
+            metadata=_caller(),
+        )
+        return response.job
+
+    async def get(self, job_id: str) -> pb.Job:
+        """A job as it is now."""
+        response = await self._parts.ask(
+            self._generator.GetJob,
+            generator_pb2.GeneratorServiceGetJobRequest(id=job_id),
+            timeout_s=self._timeout_s,
+            service=_SERVICE,
+            metadata=_viewer(),
+        )
+        return response.job
+
+    async def list(
+        self, *, limit: int | None, page_token: str, states: Sequence["pb.JobState.ValueType"]
+    ) -> generator_pb2.GeneratorServiceListJobsResponse:
+        """A page of the caller's jobs, newest first."""
+        return await self._parts.ask(
+            self._generator.ListJobs,
+            generator_pb2.GeneratorServiceListJobsRequest(limit=limit, page_token=page_token, states=states),
+            timeout_s=self._timeout_s,
+            service=_SERVICE,
+            metadata=_viewer(),
+        )
+
+    async def cancel(self, job_id: str) -> pb.Job:
+        """Stops a job."""
+        response = await self._parts.ask(
+            self._generator.CancelJob,
+            generator_pb2.GeneratorServiceCancelJobRequest(id=job_id),
+            timeout_s=self._timeout_s,
+            service=_SERVICE,
+            metadata=_viewer(),
+        )
+        return response.job
+
+    async def watch(self, job_id: str, *, previews: bool) -> AsyncGenerator[pb.JobEvent]:
+        """A job from now until it ends, over restarts of the generator: a watch that breaks is begun again for a while."""
+        request = generator_pb2.GeneratorServiceWatchJobRequest(id=job_id, previews=previews)
+        revision, silent_since = -1, time.monotonic()
+        while True:
+            try:
+                messages = self._parts.listen(
+                    self._generator.WatchJob, request, timeout_s=_WATCH_S, service=_SERVICE, metadata=_viewer()
+                )
+                async with aclosing(messages):
+                    async for message in messages:
+                        event, kind = message.event, message.event.WhichOneof("event")
+                        silent_since = time.monotonic()
+                        # What is known already comes first in each watch.
+                        if kind is None or (kind == "progress" and event.progress.revision == revision):
+                            continue
+                        revision = event.progress.revision if kind == "progress" else max(revision, 0)
+                        yield event
+                        if kind == "done":
+                            return
+                broken = MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service=_SERVICE)
+            except MirageError as error:
+                broken = error
+            late = time.monotonic() - silent_since > self._retry_s or context.remaining_s(_AGAIN_S) < _AGAIN_S
+            if revision < 0 or late or broken.code not in _PASSING:
+                raise broken
+            await asyncio.sleep(_AGAIN_S)
+
+    async def image(self, job_id: str, index: int) -> ImageFile:
+        """An image that a job made. Its first part is here when this returns, so that an error comes before any byte."""
+        if not 0 <= index < 2**31:
+            raise MirageError(Code.JOB_IMAGE_NOT_FOUND, id=job_id, index=index)
+        messages = self._parts.read(
+            self._generator.GetArtifact,
+            generator_pb2.GeneratorServiceGetArtifactRequest(id=job_id, index=index),
+            timeout_s=self._timeout_s,
+            metadata=_viewer(),
+        )
+
+        async def parts() -> AsyncIterator[pb.ImagePart]:
+            async for message in messages:
+                yield message.part
+
+        return await ImageFile.begin(parts())
+
+    @property
+    def _generator(self) -> "generator_pb2_grpc.GeneratorServiceAsyncStub":
+        if self._parts.generator is None:
+            raise MirageError(Code.GENERATOR_ABSENT)
+        return self._parts.generator
+
+
+def check_spec(spec: pb.JobSpec) -> None:
+    """Raises what no generator would accept; the model's own ranges are the generator's to check."""
+    check_job_options(
+        prompt=spec.prompt,
+        negative_prompt=spec.negative_prompt,
+        steps=spec.steps if spec.HasField("steps") else None,
+        guidance_scale=spec.guidance_scale if spec.HasField("guidance_scale") else None,
+        seed=spec.seed if spec.HasField("seed") else None,
+        width=spec.width if spec.HasField("width") else None,
+        height=spec.height if spec.HasField("height") else None,
+        images=spec.images if spec.HasField("images") else None,
+        deadline_s=spec.deadline_s if spec.HasField("deadline_s") else None,
+    )
+
+
+def _caller() -> Metadata:
+    """Names the caller: the key's, else the address without its port."""
+    return ((CLIENT_METADATA, quote(address_of(context.client.get()), safe=_SAFE)),)
+
+
+def _viewer() -> Metadata:
+    """The same, but nobody where an admin asks: the gateway's own key sees all jobs, and so does an admin."""
+    return () if context.admin.get() else _caller()

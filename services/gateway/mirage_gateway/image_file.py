@@ -1,0 +1,39 @@
+"""An image on its way out."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Self
+
+from mirage.v1 import common_pb2 as pb
+from mirage_core.errors import Code, MirageError
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """Media type, length in bytes, and the parts of at most 1 MiB."""
+
+    media_type: str
+    length: int
+    chunks: AsyncIterator[bytes]
+
+    @classmethod
+    async def begin(cls, parts: AsyncIterator[pb.ImagePart]) -> Self:
+        """Waits for the first part, so that an error comes before any byte is out; raises INTERNAL where there is none."""
+        first = await anext(parts, None)
+        if first is None:
+            raise MirageError(Code.INTERNAL)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield first.chunk
+            async for part in parts:
+                yield part.chunk
+
+        return cls(first.media_type, first.length, chunks())
+
+    async def parts(self) -> AsyncIterator[pb.ImagePart]:
+        """The same as messages; the first says type and length."""
+        part = pb.ImagePart(media_type=self.media_type, length=self.length)
+        async for chunk in self.chunks:
+            part.chunk = chunk
+            yield part
+            part = pb.ImagePart()
