@@ -17,7 +17,7 @@ import pytest
 
 from mirage.client import Client
 from mirage.indexing import Indexer
-from mirage.v1 import llm_pb2, llm_pb2_grpc
+from mirage.v1 import generator_pb2, generator_pb2_grpc, llm_pb2, llm_pb2_grpc
 from mirage_atlas.readers import open_reader
 from mirage_launcher import operations, ports
 from mirage_launcher.folders import Folders
@@ -78,27 +78,50 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         operations.down(data)
 
 
-# Plays the language model: real gRPC, a process of its own, and a text that a test can foretell.
-STAND_IN = Path(__file__).parents[1] / "services" / "gateway" / "tests" / "scripted_llm.py"
+# These play the language model and the generator: real gRPC, processes of their own, and outcomes that a test can foretell.
+STAND_INS = Path(__file__).parents[1] / "services" / "gateway" / "tests"
+STAND_IN = STAND_INS / "scripted_llm.py"
 
 
 @dataclass
 class Explaining:
-    """A gateway of its own before the system's retriever and encoder, and what plays its language model."""
+    """A gateway of its own before the system's retriever and encoder, and what plays its language model and generator."""
 
     http_url: str
     grpc_address: str
     llm_port: int
+    generator_port: int
     environment: dict[str, str] = field(repr=False)
     command_line: tuple[str, ...] = COMMAND_LINE
     llm: "subprocess.Popen[bytes] | None" = None
+    generator: "subprocess.Popen[bytes] | None" = None
 
     def start_llm(self, *, token_ms: int = 5) -> None:
         """Starts the language model, where it is not up; returns once the gateway sees it."""
         if self.llm is None:
             command = [sys.executable, "-P", str(STAND_IN), str(self.llm_port), str(token_ms)]
             self.llm = subprocess.Popen(command, env=self.environment)
-        self._wait("serving")
+        self._wait("llm", "serving")
+
+    def start_generator(self, *, step_ms: int = 5) -> None:
+        """Starts the generator, where it is not up; it has forgotten all jobs. Returns once the gateway sees it."""
+        if self.generator is None:
+            command = [
+                sys.executable,
+                "-P",
+                str(STAND_INS / "scripted_generator.py"),
+                str(self.generator_port),
+                str(step_ms),
+            ]
+            self.generator = subprocess.Popen(command, env=self.environment)
+        self._wait("generator", "serving")
+
+    def kill_generator(self) -> None:
+        """Ends it as a crash would."""
+        if self.generator is not None:
+            self.generator.kill()
+            self.generator.wait()
+            self.generator = None
 
     def kill_llm(self) -> None:
         """Ends it as a crash would."""
@@ -114,17 +137,24 @@ class Explaining:
         counted: dict[str, Any] = json.loads(reply.model.manifest_json)
         return counted
 
-    def _wait(self, state: str) -> None:
+    def watches(self) -> int:
+        """How many watches of jobs the generator holds, as the stand-in tells."""
+        with grpc.insecure_channel(f"127.0.0.1:{self.generator_port}") as channel:
+            stub = generator_pb2_grpc.GeneratorServiceStub(channel)
+            reply = stub.GetModel(generator_pb2.GeneratorServiceGetModelRequest(), timeout=5)
+        return int(json.loads(reply.model.manifest_json)["watching"])
+
+    def _wait(self, name: str, state: str) -> None:
         give_up = time.monotonic() + 60
         with httpx.Client(base_url=self.http_url, timeout=10) as client:
             while time.monotonic() < give_up:
                 try:
-                    if client.get("/readyz").json()["dependencies"]["llm"] == state:
+                    if client.get("/readyz").json()["dependencies"][name] == state:
                         return
                 except httpx.HTTPError:
                     pass
                 time.sleep(0.05)
-        raise AssertionError(f"the language model is not {state}")
+        raise AssertionError(f"the {name} is not {state}")
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +165,7 @@ def explaining_system(system: System) -> Iterator[Explaining]:
     addresses = {each.name: each.address for each in state.services}
     http_port, grpc_port = free_ports()
     llm_port = ports.any_free(taken=frozenset({http_port, grpc_port}))
+    generator_port = ports.any_free(taken=frozenset({http_port, grpc_port, llm_port}))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("MIRAGE_")},
         "MIRAGE_GATEWAY_HOST": "127.0.0.1",
@@ -143,17 +174,18 @@ def explaining_system(system: System) -> Iterator[Explaining]:
         "MIRAGE_GATEWAY_ENCODER": addresses["encoder"],
         "MIRAGE_GATEWAY_RETRIEVER": addresses["retriever"],
         "MIRAGE_GATEWAY_LLM": f"127.0.0.1:{llm_port}",
-        "MIRAGE_GATEWAY_GENERATOR": "",
+        "MIRAGE_GATEWAY_GENERATOR": f"127.0.0.1:{generator_port}",
     }
     gateway = subprocess.Popen(
         [sys.executable, "-P", "-m", "mirage_gateway"], env=environment, stdout=subprocess.DEVNULL
     )
-    made = Explaining(f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}", llm_port, environment)
+    made = Explaining(f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}", llm_port, generator_port, environment)
     try:
         made.start_llm()
         yield made
     finally:
         made.kill_llm()
+        made.kill_generator()
         gateway.terminate()
         gateway.wait()
 
@@ -163,3 +195,12 @@ def explaining(explaining_system: Explaining) -> Explaining:
     """A system that explains, with its language model up and writing a word each 5 ms."""
     explaining_system.start_llm()
     return explaining_system
+
+
+@pytest.fixture
+def generating(explaining_system: Explaining) -> Iterator[Explaining]:
+    """The same with its generator up, on steps of 5 ms and without any job."""
+    explaining_system.kill_generator()
+    explaining_system.start_generator()
+    yield explaining_system
+    explaining_system.kill_generator()

@@ -7,6 +7,7 @@ with Client() as mirage:
 
 import base64
 import os
+import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -16,7 +17,9 @@ from typing import Any, Literal, Self
 import httpx
 
 from mirage.descriptions import DescribeOptions, Description, DescriptionEvent, parse_event
+from mirage.errors import ApiError, ClientError, ReplyError, TimedOutError, UnreachableError
 from mirage.fields import Fields
+from mirage.jobs import Job, JobEvent, JobOptions, JobPage, parse_job_event
 from mirage.queries import Query, Term
 from mirage.replies import (
     Collection,
@@ -110,7 +113,7 @@ class Client:
         """
         if isinstance(query, str):
             query = Query((Term(text=query),))
-        with closing(self._transport.events("/v1/describe", body=_describe_body(query, options, k))) as events:
+        with closing(self._transport.events("POST", "/v1/describe", body=_describe_body(query, options, k))) as events:
             for name, data in events:
                 event = parse_event(name, data)
                 if event is not None:
@@ -122,6 +125,64 @@ class Client:
             query = Query((Term(text=query),))
         body = _describe_body(query, options, k)
         return Description.parse(self._transport.json("POST", "/v1/describe", body=body, accept="application/json"))
+
+    def create_job(self, prompt: str, options: JobOptions | None = None) -> Job:
+        """Queues a job that makes synthetic images of a prompt; it returns at once."""
+        body = {"prompt": prompt, **(options or JobOptions()).to_json()}
+        return Job.parse(self._transport.json("POST", "/v1/jobs", body=body))
+
+    def job(self, job_id: str) -> Job:
+        """A job as it is now."""
+        return Job.parse(self._transport.json("GET", f"/v1/jobs/{segment(job_id)}"))
+
+    def jobs(self, *, limit: int = 20, page_token: str = "", states: Iterable[str] = ()) -> JobPage:
+        """Your jobs, newest first; only those in one of `states`, where given."""
+        params = {"limit": str(limit)}
+        params |= {name: value for name, value in (("page_token", page_token), ("state", ",".join(states))) if value}
+        return JobPage.parse(self._transport.json("GET", "/v1/jobs", params=params))
+
+    def watch_job(self, job_id: str, *, previews: bool = False, patience_s: float = 30.0) -> Generator[JobEvent]:
+        """A job as it is now and after each change, until it has ended; the last event is a job that has.
+
+        A connection that breaks is made again, for `patience_s` seconds without a word. Closing it leaves the job alone.
+        """
+        path = f"/v1/jobs/{segment(job_id)}/events"
+        revision, heard = -1, time.monotonic()
+        while True:
+            try:
+                with closing(
+                    self._transport.events("GET", path, params={"previews": "true" if previews else "false"})
+                ) as events:
+                    for name, data in events:
+                        heard = time.monotonic()
+                        event = parse_job_event(name, data)
+                        if isinstance(event, Job):
+                            seen, revision = revision, Fields(data, name).integer_or("revision")
+                            if seen == revision and not event.ended:
+                                continue
+                        if event is not None:
+                            yield event
+                        if isinstance(event, Job) and event.ended:
+                            return
+                broken: ClientError = ReplyError(f"{self.url} ended the watch before the job had ended")
+            except (ReplyError, TimedOutError, UnreachableError) as error:
+                broken = error
+            except ApiError as error:
+                if error.status not in (429, 503):
+                    raise
+                broken = error
+            if revision < 0 or time.monotonic() - heard > patience_s:
+                raise broken
+            time.sleep(0.5)
+
+    def cancel_job(self, job_id: str) -> Job:
+        """Stops a job: at once while it waits, by the next step while it runs. One that has ended stays as it is."""
+        return Job.parse(self._transport.json("POST", f"/v1/jobs/{segment(job_id)}/cancel"))
+
+    def job_image(self, job_id: str, index: int = 0) -> Image:
+        """An image that a job made: a PNG file that says in its texts where it comes from."""
+        response = self._transport.send("GET", f"/v1/jobs/{segment(job_id)}/images/{index}")
+        return Image(response.headers.get("content-type", "application/octet-stream"), response.content)
 
     def record(self, record_id: str) -> Record:
         """One record."""

@@ -52,6 +52,14 @@ class PartMissingError(ClientError):
         self.package = package
 
 
+class JobError(ClientError):
+    """A job ended without images; `code` is the catalogue's, or JOB_ and its state."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class ApiError(ClientError):
     """The gateway refused or failed: the catalogue's code, its text, and the field and limit concerned."""
 

@@ -45,7 +45,10 @@ class Fields:
         return None if self._values.get(key) is None else self.number(key)
 
     def integer_or(self, key: str, default: int = 0) -> int:
-        """A whole number."""
+        """A whole number, exact however large."""
+        value = self._values.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
         return int(self.number_or(key, default))
 
     def truth(self, key: str) -> bool:

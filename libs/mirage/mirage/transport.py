@@ -73,14 +73,18 @@ class Transport:
             raise _problem(answer, self.url)
         return answer
 
-    def events(self, path: str, *, body: object) -> Generator[tuple[str, Mapping[str, Any]]]:
-        """The server-sent events that a POST is answered with, as (name, data); close it to end the call.
+    def events(
+        self, method: str, path: str, *, body: object = None, **options: Any
+    ) -> Generator[tuple[str, Mapping[str, Any]]]:
+        """The server-sent events that a request is answered with, as (name, data); close it to end the call.
 
         Raises as `json` does, and ApiError where an `error` event comes.
         """
-        headers = {"content-type": "application/json", "accept": "text/event-stream"}
-        content = _encode(body)
-        with self._translated(), self._http.stream("POST", path, content=content, headers=headers) as response:
+        headers = {"accept": "text/event-stream"}
+        if body is not None:
+            headers["content-type"] = "application/json"
+            options["content"] = _encode(body)
+        with self._translated(), self._http.stream(method, path, headers=headers, **options) as response:
             if not response.is_success:
                 raise _problem(self._read(response), self.url)
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -187,7 +191,7 @@ def _api_error(problem: Mapping[str, Any], *, status: int = 0) -> ApiError:
     retry_after = problem.get("retry_after_s")
     return ApiError(
         str(problem.get("code") or "INTERNAL"),
-        str(problem.get("detail") or problem.get("title") or problem.get("code") or "the description failed"),
+        str(problem.get("detail") or problem.get("title") or problem.get("code") or "the call failed"),
         status=status or (given if isinstance(given, int) else 0),
         metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else None,
         retry_after_s=float(retry_after) if isinstance(retry_after, int | float) else None,

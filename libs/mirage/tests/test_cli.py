@@ -35,6 +35,7 @@ def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[s
         "eval": ["retrieval"],
         "embeddings": ["export", "import"],
         "collections": ["list", "create", "activate", "delete"],
+        "jobs": ["list", "get", "watch", "cancel"],
     }
     names = groups.get(verb, [""])
     for name in names:

@@ -19,6 +19,8 @@ VERBS = (
     "compare",
     "similar",
     "describe",
+    "generate",
+    "jobs",
     "record",
     "image",
     "facets",

@@ -1,15 +1,14 @@
 """`mirage image`: fetches an image file."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from mirage.cli.files import write_file
 from mirage.cli.options import open_client, server_options
 from mirage.cli.output import note, print_json
-from mirage.errors import InputError
 
 
 @click.command("image")
@@ -46,19 +45,8 @@ def command(
     if to_stdout:
         sys.stdout.buffer.write(image.data)
         return
-    _write(output, image.data)
+    write_file(output, image.data)
     if as_json:
         print_json({"id": record_id, "file": str(output), "media_type": image.media_type, "bytes": len(image.data)})
     else:
         note(f"{output}: {image.media_type}, {len(image.data):,} bytes")
-
-
-def _write(path: Path, data: bytes) -> None:
-    # Beside its place first: a full disk must not leave half a file under the name asked for.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
