@@ -32,9 +32,11 @@ only() { # only PART...: these parts and the libraries, as a requirements file o
 compile bootstrap "$out/bootstrap.in"
 compile runtime "$mine"
 compile dev -c "$out/runtime.txt" "$out/dev.in"
-# What the images are built from. With OpenVINO where it is faster; a test has run the versions that dev.txt names.
+# What the images are built from. With OpenVINO where it is faster; a test has run the versions that dev.txt names. A service has no
+# terminal, so what the client's command draws with stays out.
+terminal=(--no-emit-package rich --no-emit-package pygments --no-emit-package markdown-it-py --no-emit-package mdurl)
 for service in "encoder[openvino]" retriever gateway llm "generator[openvino]"; do
-  compile "${service%%[*}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "services/$service")
+  compile "${service%%[*}" "${terminal[@]}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "services/$service")
 done
 compile tools -c "$out/runtime.txt" "$out/tools.in" <(only atlas)
 compile torch "$out/torch.in"
