@@ -27,6 +27,9 @@ class OpenVinoSession:
             if self._request is None:
                 raise MirageError(Code.MODEL_NOT_READY)
             try:
+                # One that is not given would be the one of the call before.
+                if inputs.keys() != self._shapes.keys():
+                    raise ValueError(sorted(inputs))
                 for name, array in inputs.items():
                     # It would take an array of another shape and compute something else.
                     if not self._shapes[name].compatible(openvino.PartialShape(list(array.shape))):
