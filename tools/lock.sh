@@ -43,6 +43,9 @@ compile torch "$out/torch.in"
 # torch and what it alone brings are in torch.txt.
 mapfile -t heavy < <(sed -nE 's/^([a-z0-9_.-]+)==.*/\1/p' "$out/torch.txt" | grep -E '^(torch|torchvision|triton|nvidia-|cuda-)')
 compile build "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" "$out/build.in" "$mine"
+# The same for the image that builds bundles: without the benchmarks' peers and the tests.
+compile builder "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" -c "$out/build.txt" \
+  <(only services/encoder services/llm services/generator atlas "models[build]")
 
 if grep -nE '(https?|file)://' "$out"/*.txt; then
   echo "a lock names a host or a path" >&2; exit 1
