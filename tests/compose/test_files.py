@@ -1,0 +1,209 @@
+"""What the compose files and Dockerfiles say, held against the code: no engine is needed."""
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mirage_core.settings import ServiceSettings
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+FILES = sorted(DEPLOY.glob("docker-compose*.yml"))
+DOCKERFILES = sorted(
+    [*ROOT.glob("services/*/Dockerfile"), *ROOT.glob("deploy/*/Dockerfile"), ROOT / "models/Dockerfile"]
+)
+HOSTS = sorted(DEPLOY.glob("hosts/*.env"))
+# Those of ours that run all the time, and the settings that they read.
+SETTINGS = {
+    "encoder": "mirage_encoder.settings:EncoderSettings",
+    "retriever": "mirage_retriever.settings:RetrieverSettings",
+    "llm": "mirage_llm.settings:LlmSettings",
+    "generator": "mirage_generator.settings:GeneratorSettings",
+    "worker": "mirage_generator.settings:GeneratorSettings",
+    "gateway": "mirage_gateway.settings:GatewaySettings",
+}
+ONE_SHOT = {"demo", "index", "models"}
+
+
+class Loader(yaml.SafeLoader):
+    """Takes Compose's tags for how files are merged as if they were not there."""
+
+
+Loader.add_multi_constructor("!", lambda loader, _, node: loader.construct_mapping(node, deep=True))
+
+
+def load(path: Path) -> dict[str, Any]:
+    return yaml.load(path.read_text(), Loader)
+
+
+def services() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path in FILES:
+        for name, service in load(path)["services"].items():
+            yield path.name, name, service
+
+
+MAIN = load(DEPLOY / "docker-compose.yml")["services"]
+WHOLE = [(file, name, service) for file, name, service in services() if "image" in service]
+
+
+@pytest.mark.parametrize(("file", "name", "service"), WHOLE, ids=lambda value: value if isinstance(value, str) else "")
+def test_every_container_is_fenced_in(file: str, name: str, service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "mem_limit" in service
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert not service.keys() & {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc", "userns_mode"}
+    assert service["restart"] == ("on-failure:5" if name in ONE_SHOT else "unless-stopped")
+    assert not any("docker.sock" in str(volume) for volume in service.get("volumes", ()))
+
+
+def test_only_the_gateway_is_published_and_grafana_on_loopback() -> None:
+    published = {(name, port) for _, name, service in services() for port in service.get("ports", ())}
+    assert published == {
+        ("gateway", "${MIRAGE_PUBLISH:-127.0.0.1}:${MIRAGE_HTTP_PORT:-8080}:8080"),
+        ("gateway", "${MIRAGE_PUBLISH:-127.0.0.1}:${MIRAGE_GRPC_PORT:-8081}:8081"),
+        ("grafana", "127.0.0.1:${MIRAGE_GRAFANA_PORT:-3000}:3000"),
+    }
+    # It refuses another address without keys, which it can only where it is told.
+    assert MAIN["gateway"]["environment"]["MIRAGE_GATEWAY_PUBLISHED"] == "${MIRAGE_PUBLISH:-127.0.0.1}"
+
+
+def test_what_is_not_published_is_on_the_inner_network_alone() -> None:
+    assert load(DEPLOY / "docker-compose.yml")["networks"]["inner"] == {"internal": True}
+    outside = {name for _, name, service in WHOLE if "outer" in service["networks"]}
+    # The builder fetches checkpoints.
+    assert outside == {"gateway", "grafana", "models"}
+
+
+def image_of(service: dict[str, Any]) -> str:
+    return re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", service["image"])
+
+
+@pytest.mark.parametrize(("file", "name", "service"), WHOLE, ids=lambda value: value if isinstance(value, str) else "")
+def test_images_are_pinned_by_version(file: str, name: str, service: dict[str, Any]) -> None:
+    assert re.fullmatch(r"[a-z0-9./-]+:v?\d[\w.-]*", image_of(service))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_services_are_told_only_what_their_settings_know(name: str) -> None:
+    module, _, cls = SETTINGS[name].partition(":")
+    settings: type[ServiceSettings] = getattr(import_module(module), cls)
+    prefix = settings.model_config["env_prefix"]
+    shared = {"MIRAGE_API_KEYS", "MIRAGE_SERVICE_KEY", "MIRAGE_LOG_LEVEL"}
+    known = {f"{prefix}{field.upper()}" for field in settings.model_fields} | shared
+    for file in FILES:
+        given = load(file)["services"].get(name, {}).get("environment", {})
+        assert given.keys() <= known, file.name
+    dockerfile = ROOT / f"services/{'generator' if name == 'worker' else name}/Dockerfile"
+    assert set(re.findall(r"MIRAGE_\w+(?==)", dockerfile.read_text())) <= known
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_readiness_is_asked_for(name: str) -> None:
+    dockerfile = (ROOT / f"services/{'generator' if name == 'worker' else name}/Dockerfile").read_text()
+    check = MAIN[name].get("healthcheck", {}).get("test") or re.search(r"HEALTHCHECK.*\n.*", dockerfile)[0]  # type: ignore[index]
+    assert "mirage_core.probe" in str(check)
+
+
+@pytest.mark.parametrize("name", ["qdrant", "redis"])
+def test_readiness_of_what_is_not_ours_is_asked_for(name: str) -> None:
+    assert MAIN[name]["healthcheck"]["test"]
+
+
+def test_nothing_waits_for_a_mere_start_but_what_searches_do_without() -> None:
+    started = {
+        (name, on)
+        for name, service in MAIN.items()
+        for on, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_started"
+    }
+    assert started == {("gateway", "llm"), ("gateway", "generator"), ("worker", "generator")}
+
+
+def variables(text: str) -> set[str]:
+    return set(re.findall(r"(?<!\$)\$\{(\w+)", text))
+
+
+def test_every_variable_is_explained_and_no_other() -> None:
+    used = set().union(*(variables(path.read_text()) for path in FILES))
+    explained = set(re.findall(r"^#?([A-Z]\w+)=", (DEPLOY / ".env.example").read_text(), re.M))
+    limits = {name for name in used if name.endswith("_MEMORY")} - {"MIRAGE_BUILD_MEMORY"}
+    for host in HOSTS:
+        assert set(re.findall(r"^(\w+)=", host.read_text(), re.M)) == limits, host.name
+    cpus = {name for name in used if name.endswith("_CPUS")}
+    of_others = {name for name in used if name.endswith("_IMAGE")}
+    assert explained <= used
+    assert used - explained <= limits | cpus | of_others
+
+
+def mebibytes(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)([mg])", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"m": 1, "g": 1024}[unit]
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=lambda path: path.stem)
+def test_memory_limits_leave_the_host_some(host: Path) -> None:
+    size = int(host.stem.removesuffix("gb")) * 1024
+    limits = {name: mebibytes(value) for name, value in re.findall(r"^(\w+)=(\w+)$", host.read_text(), re.M)}
+    workers = int((re.search(r"--scale worker=(\d+)", host.read_text()) or ["", "1"])[1])
+    total = sum(limits.values()) + (workers - 1) * limits["MIRAGE_WORKER_MEMORY"]
+    assert 0.5 * size < total < 0.92 * size
+
+
+def test_the_smallest_hosts_limits_are_the_defaults() -> None:
+    given = dict(re.findall(r"^(\w+)=(\w+)$", (DEPLOY / "hosts/8gb.env").read_text(), re.M))
+    defaults = dict(re.findall(r"mem_limit: \$\{(\w+):-(\w+)\}", (DEPLOY / "docker-compose.yml").read_text()))
+    assert defaults == given
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_images_come_from_the_locks_and_run_as_nobody(dockerfile: Path) -> None:
+    text = dockerfile.read_text()
+    final = text.rpartition("\nFROM ")[2]
+    assert re.findall(r"^USER (.*)$", final, re.M) == ["10001:10001"]
+    assert "org.opencontainers.image.licenses" in final
+    assert not re.search(r"^ADD |apt-get|curl |wget |:latest|# syntax", text, re.M)
+    # What a build is told of an index stays in its stage.
+    assert "INDEX" not in final
+    locks = re.findall(r"-r requirements/([\w.]+)", text)
+    assert locks
+    assert all((ROOT / "requirements" / lock).is_file() for lock in locks)
+    assert text.count("--require-hashes") == len(locks)
+
+
+@pytest.mark.parametrize("lock", ["encoder", "retriever", "llm", "generator", "gateway", "tools"])
+def test_no_runtime_image_gets_what_building_needs(lock: str) -> None:
+    names = set(re.findall(r"^([\w.-]+)==", (ROOT / f"requirements/{lock}.txt").read_text(), re.M))
+    assert not names & {
+        "torch",
+        "torchvision",
+        "transformers",
+        "diffusers",
+        "optimum",
+        "open-clip-torch",
+        "nncf",
+        "pytest",
+    }
+    if lock != "tools":
+        assert not names & {"rich", "pygments"}
+
+
+def test_every_service_is_scraped_by_name_and_the_dashboard_shows_what_there_is() -> None:
+    scraped = load(DEPLOY / "prometheus/prometheus.yml")["scrape_configs"][0]["dns_sd_configs"][0]["names"]
+    assert set(scraped) == set(SETTINGS)
+    code = "".join(path.read_text() for path in ROOT.glob("*/*/mirage_*/**/*.py")) + "".join(
+        path.read_text() for path in ROOT.glob("libs/mirage_core/mirage_core/*.py")
+    )
+    declared = set(re.findall(r'telemetry\.(?:counter|gauge|histogram)\(\s*"(\w+)"', code))
+    shown = set()
+    for file in ("grafana/dashboards/mirage.json", "prometheus/alerts.yml"):
+        shown |= set(re.findall(r"\bmirage_(\w+?)(?:_bucket|_count|_sum)?[{\[) ]", (DEPLOY / file).read_text()))
+    # Prometheus' client ends the name of each counter so.
+    assert {name.removesuffix("_total") for name in shown} <= {name.removesuffix("_total") for name in declared}
+    assert len(shown) > 8
