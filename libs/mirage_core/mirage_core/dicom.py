@@ -46,6 +46,23 @@ def decode_dicom(data: bytes, *, frame: int | None = None) -> tuple[Image.Image,
         raise MirageError(Code.IMAGE_UNREADABLE, format="DICOM") from error
 
 
+def is_synthetic(data: bytes) -> bool:
+    """True where the file says that its pixels were made, not acquired: Synthetic Data (0008,001C), of the standard's 2023b.
+
+    Never raises; False for what cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(
+                io.BytesIO(data), specific_tags=["SyntheticData"], stop_before_pixels=True, force=False
+            )
+            return str(dataset.get("SyntheticData", "")).strip().upper() == "YES"
+    # As above: nearly anything.
+    except Exception:
+        return False
+
+
 def _decode(data: bytes, frame: int | None) -> tuple[Image.Image, int]:
     dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(_PIXEL_TAGS), force=False)
     frames = max(1, int(dataset.get("NumberOfFrames") or 1))

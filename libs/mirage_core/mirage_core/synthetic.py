@@ -20,10 +20,15 @@ _PIECES = 100_000
 
 
 def is_marked(data: bytes) -> bool:
-    """True where the metadata of a PNG, JPEG or WebP file says that a model made it; False for any other file.
+    """True where the metadata of a PNG, JPEG, WebP or DICOM file says that a model made it; False for any other file.
 
     Never raises: what is cut off or damaged is searched as far as it goes.
     """
+    if data[128:132] == b"DICM":
+        # Imported on first use: most processes never meet a DICOM file, and pydicom is slow to load.
+        from mirage_core.dicom import is_synthetic
+
+        return is_synthetic(data)
     return any(_says(piece) for piece in _metadata(data))
 
 

@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import decode_image, encode_png, encode_thumbnail
+from mirage_core.synthetic import is_marked
 
 
 def encoded(image: Image.Image, form: str, **options: object) -> bytes:
@@ -150,6 +151,14 @@ def test_no_patient_field_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     decode_image(dicom(np.eye(32, dtype=np.uint16)))
     assert "PixelData" in seen[0]
     assert "PatientName" not in seen[0]
+
+
+@pytest.mark.parametrize(("said", "expected"), [("YES", True), ("NO", False), (None, False)])
+def test_a_dicom_file_may_say_that_it_is_synthetic(said: str | None, expected: bool) -> None:
+    data = dicom(np.eye(32, dtype=np.uint16), **({"SyntheticData": said} if said else {}))
+    assert decode_image(data).width == 32
+    assert is_marked(data) is expected
+    assert not any(is_marked(data[:end]) for end in range(0, 200))
 
 
 def test_a_thumbnail_fits_its_side_and_a_png_carries_no_metadata() -> None:
