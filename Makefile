@@ -11,7 +11,7 @@ PORT ?= 8080
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo down test check lint types protos protos-check lock lock-check docs docs-check bench setup-dev \
-	setup-build test-build test-qdrant test-durability mini-bundle clean
+	setup-build test-build test-qdrant compose-test compose-up compose-down test-durability mini-bundle clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +70,15 @@ test-qdrant: setup-dev ## Run the engine contract on a real Qdrant: make test-qd
 
 test-durability: setup-dev ## Kill the retriever 20 times while 5,000 records are written
 	$(BIN)/python -m pytest tests/faults --full $(ARGS)
+
+compose-up: ## Build the images and start everything in containers (needs a Docker engine with compose)
+	docker compose -f deploy/docker-compose.yml up -d --build
+
+compose-down: ## Stop the containers; the volumes stay
+	docker compose -f deploy/docker-compose.yml down
+
+compose-test: setup-dev ## Build the images, use and break the system in containers, take it down
+	MIRAGE_COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose $(ARGS)
 
 mini-bundle: setup-build ## Build the mini CLIP's bundle from its checkpoint
 	$(BIN_BUILD)/python -m mirage_models.build mini-clip --out models/mini/clip/bundle --replace \
