@@ -5,7 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup/cpu.max")
+_CGROUPS = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
 # The instruction sets that inference engines choose their kernels by, as Linux names them.
 _INSTRUCTION_SETS = (
@@ -14,15 +14,17 @@ _INSTRUCTION_SETS = (
 )  # fmt: skip
 
 
-def available_cpus(cgroup: Path = _CGROUP) -> int:
-    """Processors by affinity and by the cgroup's quota (v2), whichever is fewer; at least 1."""
+def available_cpus(cgroups: Path = _CGROUPS) -> int:
+    """Processors by affinity and by the cgroup's quota (v2, or v1 as older hosts have it), whichever is fewer; at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = cgroup.read_text().split()
-        if quota != "max":
-            count = min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((cgroups / name).read_text() for name in files).split()
+            # "max" in v2 and -1 in v1 are no quota.
+            if quota not in ("max", "-1"):
+                count = min(count, math.ceil(int(quota) / int(period)))
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
     return max(1, count)
 
 
