@@ -158,8 +158,8 @@ def built(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """The images, built as the README says."""
     folder = tmp_path_factory.mktemp("compose")
     keep = bool(os.environ.get("MIRAGE_COMPOSE_KEEP"))
-    first = 18080 if keep else ports.any_free()
-    second = 18081 if keep else ports.any_free(taken=frozenset({first}))
+    first = 28480 if keep else ports.any_free()
+    second = 28481 if keep else ports.any_free(taken=frozenset({first}))
     absent = frozenset(
         name
         for name, bundle in BUNDLES.items()
