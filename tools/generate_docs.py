@@ -17,6 +17,7 @@ SETTINGS = {
     "services/retriever/README.md": "mirage_retriever.settings:RetrieverSettings",
     "services/gateway/README.md": "mirage_gateway.settings:GatewaySettings",
     "services/llm/README.md": "mirage_llm.settings:LlmSettings",
+    "services/generator/README.md": "mirage_generator.settings:GeneratorSettings",
 }
 
 

@@ -1,0 +1,76 @@
+"""`python -m mirage_generator`: the generator service; `python -m mirage_generator worker`: a worker of its queue."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+
+from mirage.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
+from mirage_core.bundles import load_generator, verify_files
+from mirage_core.job_options import DEADLINE_MAX_S
+from mirage_core.server import GrpcServer, run_service
+from mirage_generator.artifacts import ArtifactFolder
+from mirage_generator.changes import Changes
+from mirage_generator.orders import OrderDesk
+from mirage_generator.service import JobService
+from mirage_generator.servicer import GeneratorServicer
+from mirage_generator.settings import GeneratorSettings
+from mirage_generator.store.bounds import bounds_of
+from mirage_generator.store.connection import connect
+from mirage_generator.store.jobs import JobStore
+from mirage_generator.tickets import TicketOffice, make_app
+from mirage_generator.tokenizer import PromptTokenizer
+from mirage_generator.upkeep import Keeper
+
+SERVICE = "mirage.v1.GeneratorService"
+
+
+def main() -> None:
+    """Serve, or work, until SIGTERM or SIGINT."""
+    match sys.argv[1:]:
+        case []:
+            serve(GeneratorSettings())
+        case ["worker"]:
+            # Imported here: the service needs neither the engines nor their memory.
+            from mirage_generator.worker import run_worker
+
+            sys.exit(run_worker(GeneratorSettings()))
+        case _:
+            sys.exit("usage: python -m mirage_generator [worker]")
+
+
+def serve(settings: GeneratorSettings) -> None:
+    """The gRPC service, SERVING while Redis answers; it loads no network."""
+
+    async def set_up(server: GrpcServer, stack: AsyncExitStack) -> None:
+        manifest = load_generator(settings.bundle)
+        verify_files(settings.bundle, manifest, only={manifest.prompt.tokenizer})
+        tokenizer = PromptTokenizer(settings.bundle / manifest.prompt.tokenizer, manifest.prompt)
+        store = JobStore(connect(settings.redis), bounds_of(settings))
+        artifacts = ArtifactFolder(settings.data)
+        tickets = TicketOffice(make_app(settings.redis, longest_s=2 * DEADLINE_MAX_S))
+        await asyncio.to_thread(tickets.open)
+        changes = Changes(settings.redis)
+        jobs = JobService(
+            store,
+            OrderDesk(manifest, tokenizer, deadline_s=settings.deadline_s),
+            tickets,
+            artifacts,
+            changes,
+            fingerprint=manifest.fingerprint,
+            two_passes=manifest.guidance_input == "unconditional",
+        )
+        server.add(add_GeneratorServiceServicer_to_server, GeneratorServicer(jobs, store, manifest, settings), SERVICE)
+        await server.start()
+
+        async def tell(answers: bool, workers: int) -> None:
+            await server.set_serving(SERVICE, serving=answers)
+
+        keeper = Keeper(store, tickets, artifacts, lease_s=settings.lease_s)
+        for task in (asyncio.create_task(changes.run()), asyncio.create_task(keeper.run(tell))):
+            stack.callback(task.cancel)
+
+    run_service(settings, "generator", set_up)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The images made: files named by their content, in one folder that the API and all workers share."""
+
+import errno
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mirage_core.errors import Code, MirageError
+
+# A file may be written before its job's record tells of it; one that is older and nobody's was left behind.
+ORPHAN_S = 3600.0
+_NAME = re.compile(r"[0-9a-f]{64}")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class ArtifactFolder:
+    """PNG files in `root`/ab/abcd….png. A file is there whole or not at all."""
+
+    def __init__(self, root: Path) -> None:
+        """Makes the folder, readable by this user alone. Raises STORAGE_FULL, or OSError where it cannot be used."""
+        self._root = root
+        with _told_when_full():
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, sha256: str) -> Path:
+        """Where a file lies; raises ValueError for what is no digest."""
+        if not _NAME.fullmatch(sha256):
+            raise ValueError("not a digest")
+        return self._root / sha256[:2] / f"{sha256}.png"
+
+    def write(self, data: bytes) -> str:
+        """Stores a file and gives its SHA-256; it outlives a power failure once this returns. Raises STORAGE_FULL."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.path(digest)
+        temporary = path.with_name(f".{digest}.{os.getpid()}")
+        with _told_when_full():
+            try:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                with open(temporary, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+                _sync_folder(path.parent)
+            except BaseException:
+                with suppress(OSError):
+                    temporary.unlink()
+                raise
+        return digest
+
+    def remove(self, sha256: str) -> None:
+        """Removes a file, where it is there."""
+        with suppress(OSError):
+            self.path(sha256).unlink()
+
+    def remove_orphans(self, is_kept: Callable[[str], bool], *, older_than_s: float = ORPHAN_S) -> int:
+        """Removes what is old and nobody's, files of writers that were killed among them; gives how many."""
+        removed = 0
+        latest = time.time() - older_than_s
+        for path in self._files():
+            with suppress(OSError):
+                if path.stat().st_mtime > latest or (path.suffix == ".png" and is_kept(path.stem)):
+                    continue
+                path.unlink()
+                removed += 1
+        return removed
+
+    def _files(self) -> Iterator[Path]:
+        for folder in self._root.iterdir():
+            if folder.is_dir() and len(folder.name) == 2:
+                yield from folder.iterdir()
+
+
+@contextmanager
+def _told_when_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise MirageError(Code.STORAGE_FULL, retry_after_s=30.0) from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,36 @@
+"""Whose a job is."""
+
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from mirage_core import context
+from mirage_core.errors import Code, MirageError
+from mirage_core.peers import CLIENT_METADATA, address_of, is_this_machine
+from mirage_generator.settings import GeneratorSettings
+
+_NAME_CHARS = 256
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: jobs are made under `name`; `all_jobs` are an admin's to see."""
+
+    name: str
+    all_jobs: bool
+
+
+def caller(given: str | None, settings: GeneratorSettings) -> Caller:
+    """The caller of the request that is served; `given` is the client that it speaks for, percent-encoded (see generator.proto).
+
+    That counts from an admin key, and where no keys are set, from this machine or from the containers of a network of their own.
+    Raises REQUEST_MALFORMED for a name that is too long or has control characters.
+    """
+    name, admin = context.client.get(), context.admin.get()
+    keys = settings.api_keys
+    speaks_for_others = admin if keys else is_this_machine(name) or settings.knows_callers
+    if not given or not speaks_for_others:
+        return Caller(name if keys else address_of(name), all_jobs=admin)
+    client = unquote(given)
+    if len(client) > _NAME_CHARS or not client.isprintable():
+        raise MirageError(Code.REQUEST_MALFORMED, field=CLIENT_METADATA)
+    return Caller(client, all_jobs=keys.is_admin(client))

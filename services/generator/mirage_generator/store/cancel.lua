@@ -1,0 +1,7 @@
+-- Stops a job that has not ended. The worker of a running one learns it from its next sign of life.
+local id = ARGV[1]
+local state = field(id, 'state')
+if state == 'PENDING' or state == 'RUNNING' then
+  settle(id, 'CANCELLED', now())
+end
+return 1

@@ -1,0 +1,228 @@
+"""The jobs in Redis: one owner of their state for the API and for all workers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import redis
+
+from mirage_core.errors import Code, MirageError
+from mirage_generator.estimates import Snapshot, Work
+from mirage_generator.jobs import Claim, Failure, Job, JobImage, Preview, Spec, State
+from mirage_generator.orders import Accepted
+from mirage_generator.store import scripts
+from mirage_generator.store.bounds import Bounds
+from mirage_generator.store.connection import translated
+from mirage_generator.store.records import read_job, write_failure, write_images
+from mirage_generator.tickets import QUEUE
+
+CHANGES = "mirage:changes"
+Created = Literal["created", "ticketed", "known"]
+# What a page of a list looks through at the most, where only some states are asked for.
+_LOOKED_AT = 1000
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """What a round of upkeep found: tickets that are missing, jobs whose worker was lost, files that are nobody's now."""
+
+    missing_tickets: int
+    lost: int
+    files: tuple[str, ...]
+
+
+class JobStore:
+    """All methods may be called from several threads, and raise DEPENDENCY_UNAVAILABLE where Redis does not answer."""
+
+    def __init__(self, client: "redis.Redis", bounds: Bounds) -> None:
+        self._redis = client
+        self._bounds = bounds
+        self._scripts = {name: client.register_script(scripts.source(name)) for name in scripts.NAMES}
+        lost = MirageError(Code.WORKER_LOST, attempts=bounds.attempts)
+        self._lost = write_failure(Failure(lost.code, lost.metadata))
+
+    def _run(self, name: str, *arguments: object) -> Any:
+        with translated():
+            return self._scripts[name](args=[_argument(each) for each in arguments])
+
+    def ping(self) -> None:
+        """Returns where Redis answers."""
+        with translated():
+            self._redis.ping()
+
+    # What the API asks for.
+
+    def create(
+        self, id_: str, *, client: str, request_id: str, digest: str, accepted: Accepted, work: Work, fingerprint: str
+    ) -> tuple[Created, str]:
+        """Puts a job in the queue; gives what became of the request, and the job's id.
+
+        "ticketed": tickets enough are on their way. "known": the request made that job before. Raises REQUEST_ID_REUSED,
+        TOO_MANY_JOBS and QUEUE_FULL.
+        """
+        spec, bounds = accepted.spec, self._bounds
+        fields: Mapping[str, object] = {
+            "spec": spec.to_json(),
+            "steps": spec.steps * spec.images,
+            "count": spec.images,
+            "workload": work.workload,
+            "prompt_tokens": accepted.prompt_tokens,
+            "prompt_truncated": accepted.prompt_truncated,
+            "fingerprint": fingerprint,
+        }
+        outcome, found = self._run(
+            "create",
+            *(id_, client, request_id, digest, spec.priority, spec.deadline_s, bounds.ttl_s),
+            *(bounds.queue, bounds.per_client, bounds.kept_per_client, QUEUE),
+            *(part for pair in fields.items() for part in pair),
+        )
+        match outcome.decode():
+            case "reused":
+                raise MirageError(Code.REQUEST_ID_REUSED, request_id=request_id)
+            case "client_full":
+                raise MirageError(Code.TOO_MANY_JOBS, retry_after_s=5.0, max=bounds.per_client)
+            case "full":
+                raise MirageError(Code.QUEUE_FULL, retry_after_s=5.0)
+            case other:
+                return cast("Created", other), found.decode()
+
+    def get(self, id_: str) -> Job | None:
+        """The job; None where there is none with that id, or no longer."""
+        with translated():
+            record = cast("dict[bytes, bytes]", self._redis.hgetall(f"mirage:job:{id_}"))
+        return read_job(record) if record else None
+
+    def preview(self, id_: str) -> Preview | None:
+        """The newest preview of a running job."""
+        with translated():
+            record = cast("dict[bytes, bytes]", self._redis.hgetall(f"mirage:preview:{id_}"))
+        if not record:
+            return None
+        return Preview(int(record[b"index"]), int(record[b"step"]), record[b"png"])
+
+    def cancel(self, id_: str) -> None:
+        """Ends a job that has not ended; any other stays as it is."""
+        self._run("cancel", id_)
+
+    def page(
+        self, client: str | None, *, before: int | None, limit: int, states: frozenset[State]
+    ) -> tuple[list[Job], int | None]:
+        """Up to `limit` jobs of a client (None: of all), newest first, that were made before the job with sequence `before`.
+
+        Gives them and, where there may be more, the sequence to go on from.
+        """
+        listed = f"mirage:jobs:{client}" if client is not None else "mirage:jobs"
+        found: list[Job] = []
+        looked_at = 0
+        while looked_at < _LOOKED_AT:
+            highest = "+inf" if before is None else f"({before}"
+            with translated():
+                ids = cast("list[bytes]", self._redis.zrevrangebyscore(listed, highest, "-inf", start=0, num=100))
+            for id_ in ids:
+                job = self.get(id_.decode())
+                if job is None:
+                    continue
+                before = job.sequence
+                if not states or job.state in states:
+                    found.append(job)
+                if len(found) == limit:
+                    return found, before
+            looked_at += len(ids)
+            if len(ids) < 100:
+                return found, None
+        return found, before
+
+    def snapshot(self, fingerprint: str) -> Snapshot:
+        """The queue as it stands, with the step times measured for a bundle."""
+        now, workers, pending, running, times = self._run("snapshot", fingerprint)
+        measured = {times[at].decode(): float(times[at + 1]) for at in range(0, len(times), 2)}
+        return Snapshot(
+            now=float(now),
+            workers=int(workers),
+            pending=tuple(_work(row)[:2] for row in pending),
+            running=tuple(_work(row) for row in running),
+            times={name: seconds for name, seconds in measured.items() if not name.endswith(":count")},
+        )
+
+    def upkeep(self, *, trust_leases: bool) -> Upkeep:
+        """Expires, takes jobs from workers that gave no sign of life (where leases can be trusted), removes what is old."""
+        missing, lost, files = self._run("upkeep", self._bounds.attempts, self._lost, QUEUE, trust_leases)
+        return Upkeep(int(missing), int(lost), tuple(file.decode() for file in files))
+
+    def is_kept(self, sha256: str) -> bool:
+        """True for a file that belongs to a job."""
+        with translated():
+            return bool(self._redis.sismember("mirage:artifacts", sha256))
+
+    # What a worker says.
+
+    def register(self, worker: str, engine: str) -> None:
+        """Says that a worker lives, for three leases, and what runs its model."""
+        with translated():
+            pipe = self._redis.pipeline()
+            seconds, _ = self._redis.time()
+            pipe.zadd("mirage:workers", {worker: seconds + 3 * self._bounds.lease_s})
+            pipe.set("mirage:engine", engine)
+            pipe.execute()
+
+    def deregister(self, worker: str) -> None:
+        """Says that a worker is no more."""
+        with translated():
+            self._redis.zrem("mirage:workers", worker)
+
+    def engine(self) -> str:
+        """What runs the newest worker's model; empty where there was never one."""
+        with translated():
+            return (cast("bytes | None", self._redis.get("mirage:engine")) or b"").decode()
+
+    def workers(self) -> int:
+        """Workers that gave a sign of life."""
+        with translated():
+            seconds, _ = self._redis.time()
+            return self._redis.zcount("mirage:workers", seconds, "+inf")
+
+    def claim(self, ticket: str, *, worker: str, fingerprint: str) -> Claim | None:
+        """The job that a ticket stands for now; None where none waits."""
+        bounds = self._bounds
+        found = self._run("claim", ticket, worker, fingerprint, bounds.lease_s, bounds.attempts, self._lost)
+        if not found:
+            return None
+        id_, fence, spec, workload = found
+        return Claim(id_.decode(), int(fence), Spec.from_json(spec), workload.decode())
+
+    def alive(self, claim: Claim) -> bool:
+        """Says that the job is worked on; False where it is the caller's no more: cancelled, expired or another's."""
+        return bool(self._run("progress", claim.id, claim.fence, self._bounds.lease_s, -1))
+
+    def progress(self, claim: Claim, step: int, preview: Preview | None) -> bool:
+        """Says that `step` steps are done; as `alive`."""
+        shown = (preview.index, preview.step, preview.png) if preview else ()
+        return bool(self._run("progress", claim.id, claim.fence, self._bounds.lease_s, step, *shown))
+
+    def finish(self, claim: Claim, images: Sequence[JobImage]) -> bool:
+        """The images are there; False where the job is not the caller's any more, and the images are for nobody."""
+        names = (image.sha256 for image in images)
+        return bool(self._run("finish", claim.id, claim.fence, write_images(images), *names))
+
+    def fail(self, claim: Claim, failure: Failure) -> bool:
+        """The job cannot be made; as `finish`."""
+        return bool(self._run("fail", claim.id, claim.fence, write_failure(failure)))
+
+    def hand_back(self, claim: Claim) -> bool:
+        """Puts the job at the head of the queue again; as `finish`."""
+        return bool(self._run("hand_back", claim.id, claim.fence))
+
+    def measure(self, fingerprint: str, seconds: Mapping[str, float]) -> None:
+        """Adds measured times, by name (see `estimates`)."""
+        self._run("measure", fingerprint, *(part for pair in seconds.items() for part in pair))
+
+
+def _argument(value: object) -> str | bytes | int | float:
+    if isinstance(value, bool):
+        return int(value)
+    return value if isinstance(value, (bytes, int, float)) else str(value)
+
+
+def _work(row: Sequence[bytes]) -> tuple[str, Work, int, float]:
+    id_, workload, steps, count, step, step_time = row
+    return id_.decode(), Work(workload.decode(), int(steps), int(count)), int(step), float(step_time or 0)

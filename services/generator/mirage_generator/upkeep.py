@@ -1,0 +1,61 @@
+"""What nobody asks for and must happen all the same: jobs expire, lost workers' jobs go on, old ones go, tickets come back."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from mirage_core import telemetry
+from mirage_core.errors import MirageError
+from mirage_generator.artifacts import ArtifactFolder
+from mirage_generator.store.jobs import JobStore
+from mirage_generator.tickets import TicketOffice
+
+ROUND_S = 1.0
+ORPHANS_S = 3600.0
+_log = telemetry.get_logger()
+_workers = telemetry.gauge("generator_workers", "Workers that gave a sign of life.")
+
+
+class Keeper:
+    """Looks after the store, a round a second. Several may: each step is one script in Redis."""
+
+    def __init__(self, store: JobStore, tickets: TicketOffice, artifacts: ArtifactFolder, *, lease_s: float) -> None:
+        self._store = store
+        self._tickets = tickets
+        self._artifacts = artifacts
+        self._lease_s = lease_s
+        self._answering_since: float | None = None
+        self._orphans_at = 0.0
+
+    async def run(self, tell: Callable[[bool, int], Awaitable[None]]) -> None:
+        """Goes on until cancelled. `tell` is called each round: whether Redis answers, and how many workers live."""
+        while True:
+            try:
+                await tell(True, await asyncio.to_thread(self._round))
+            except MirageError as error:
+                self._answering_since = None
+                _log.warning("no upkeep", code=error.code)
+                await tell(False, 0)
+            except Exception:
+                _log.exception("no upkeep")
+            await asyncio.sleep(ROUND_S)
+
+    def _round(self) -> int:
+        now = time.monotonic()
+        if self._answering_since is None:
+            self._answering_since = now
+        # A worker cannot renew its lease at a Redis that is away: it gets the time of one once that is back.
+        trust_leases = now - self._answering_since > self._lease_s
+        found = self._store.upkeep(trust_leases=trust_leases)
+        if found.lost:
+            _log.warning("jobs of lost workers", jobs=found.lost)
+        if found.missing_tickets:
+            self._tickets.issue(found.missing_tickets)
+        for file in found.files:
+            self._artifacts.remove(file)
+        if now > self._orphans_at:
+            self._orphans_at = now + ORPHANS_S
+            self._artifacts.remove_orphans(self._store.is_kept)
+        workers = self._store.workers()
+        _workers.set(workers)
+        return workers

@@ -1,0 +1,109 @@
+"""A worker process: one model, and Celery that hands it tickets one by one."""
+
+import os
+import secrets
+import sys
+import warnings
+from typing import Any
+
+from celery import signals
+from celery.exceptions import SecurityWarning
+
+from mirage_core import telemetry
+from mirage_core.cpus import available_cpus
+from mirage_core.errors import MirageError
+from mirage_core.job_options import DEADLINE_MAX_S
+from mirage_generator.artifacts import ArtifactFolder
+from mirage_generator.engines.base import EngineOptions
+from mirage_generator.lease import SignsOfLife
+from mirage_generator.model import load_model
+from mirage_generator.pipeline import default_request, make_image
+from mirage_generator.runner import Making, Runner
+from mirage_generator.settings import GeneratorSettings
+from mirage_generator.store.bounds import bounds_of
+from mirage_generator.store.connection import connect
+from mirage_generator.store.jobs import JobStore
+from mirage_generator.tickets import QUEUE, TASK, TicketOffice, make_app
+
+_log = telemetry.get_logger()
+
+
+def run_worker(settings: GeneratorSettings) -> int:
+    """Works until SIGTERM or SIGINT, which hands a running job back; gives the exit status."""
+    telemetry.configure_logging("generator-worker", level=settings.log_level, form=settings.log_format)
+    try:
+        return _run(settings)
+    except MirageError as error:
+        _log.error("cannot start", code=error.code, problem=error.message)
+        return 1
+
+
+def _run(settings: GeneratorSettings) -> int:
+    threads = settings.threads or available_cpus()
+    name = f"{os.getpid()}-{secrets.token_hex(4)}"
+    store = JobStore(connect(settings.redis), bounds_of(settings))
+    artifacts = ArtifactFolder(settings.data)
+    model = load_model(
+        settings.bundle, variant=settings.variant, engine=settings.engine, options=EngineOptions(threads=threads)
+    )
+    warm_up = default_request(model.manifest, "")
+    make_image(model, warm_up)
+    if settings.metrics_port is not None:
+        telemetry.serve_metrics(settings.host, settings.metrics_port)
+
+    app = make_app(settings.redis, longest_s=2 * DEADLINE_MAX_S)
+    office = TicketOffice(app)
+    stopping = _Stopping()
+    signs = SignsOfLife(store, worker=name, engine=model.description, lease_s=settings.lease_s)
+    runner = Runner(
+        store,
+        artifacts,
+        model,
+        signs,
+        Making(name, threads, settings.tiny_decoder, settings.visible_mark),
+        stopping=stopping,
+        issue_ticket=office.issue,
+    )
+
+    def generate(task: Any) -> None:
+        runner.take(task.request.id)
+
+    app.task(name=TASK, bind=True)(generate)
+    # Celery warns of root because of pickled tasks; it takes JSON alone here.
+    warnings.simplefilter("ignore", SecurityWarning)
+    signals.worker_shutting_down.connect(stopping.set, weak=False)
+    signs.start()
+    _log.info("working", worker=name, engine=model.description, threads=threads)
+    # Solo: the job runs in this very process, so that there is one model, and nothing is forked beside native threads.
+    worker: Any = app.Worker(
+        hostname=f"generator@{name}",
+        pool="solo",
+        concurrency=1,
+        queues=[QUEUE],
+        loglevel="WARNING",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    try:
+        worker.start()
+    finally:
+        _log.info("stopping")
+        signs.stop()
+        model.close()
+        sys.stdout.flush()
+    return int(worker.exitcode or 0)
+
+
+class _Stopping:
+    """Whether the process was told to end."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self) -> bool:
+        return self._told
+
+    def set(self, **_: object) -> None:
+        self._told = True
