@@ -29,7 +29,7 @@ HEAL_S = 300.0
 BUNDLES = {"llm": "lm", "generator": "generator", "worker": "generator"}
 
 if not os.environ.get("MIRAGE_COMPOSE_TEST"):
-    collect_ignore = ["test_profiles.py", "test_images.py", "test_system.py", "test_faults.py"]
+    collect_ignore = ["test_profiles.py", "test_images.py", "test_system.py", "test_faults.py", "test_backup.py"]
 
 
 def docker(*arguments: str, timeout_s: float = 600.0, check: bool = True) -> str:
