@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,14 +37,21 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, system: Any) -> Iterator[Page]:
     """A page of 1280 px that must neither log an error nor ask another host for anything."""
-    context = browser.new_context(base_url=system.http_url, viewport={"width": 1280, "height": 900})
+    with open_page(browser, system.http_url) as page:
+        yield page
+
+
+@contextmanager
+def open_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+    """A page of the gateway at `url`, 1280 px unless `options` say otherwise; it fails as `page` does."""
+    context = browser.new_context(**{"base_url": url, "viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.set_default_navigation_timeout(60_000)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
     page.on("console", lambda line: wrong.append(line.text) if "Content Security Policy" in line.text else None)
-    host = urlsplit(system.http_url).netloc
+    host = urlsplit(url).netloc
     page.on("request", lambda sent: _keep_foreign(sent.url, host, wrong))
     yield page
     context.close()

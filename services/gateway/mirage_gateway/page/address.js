@@ -2,6 +2,7 @@
 
 export const TERMS_MAX = 12;
 export const WEIGHT_MAX = 2;
+const VIEWS = ["models", "jobs"];
 const SPACES = ["image", "caption", "fused"];
 
 export function read(search = location.search) {
@@ -18,7 +19,7 @@ export function read(search = location.search) {
     plus: (parameters.get("plus") || "").trim(),
     terms: parameters.getAll("term").map(readTerm).filter(Boolean).slice(0, TERMS_MAX),
     similar: parameters.get("similar") || "",
-    show: parameters.get("show") === "models" ? "models" : "",
+    show: VIEWS.includes(parameters.get("show")) ? parameters.get("show") : "",
     view: parameters.get("view") === "compare" ? "compare" : "results",
     vectors: SPACES.includes(vectors) ? vectors : "image",
     where,

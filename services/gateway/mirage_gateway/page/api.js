@@ -26,7 +26,7 @@ export async function request(path, { method = "GET", body, signal, accept } = {
   if (body) headers["content-type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal });
+    response = await fetch(path, { method, headers, body: typeof body === "object" ? JSON.stringify(body) : body, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     if (!navigator.onLine)
@@ -71,7 +71,12 @@ export function search(query, { token, signal }) {
 export async function* describe(query, { signal }) {
   const terms = query.similar ? [{ id: query.similar }] : termsOf(query);
   const body = { terms, ...options(query), k: 3 };
-  const response = await request("/v1/describe", { method: "POST", body, signal, accept: "text/event-stream" });
+  yield* events("/v1/describe", { method: "POST", body, signal });
+}
+
+// The events of a stream up to `done`, as { name, data }.
+export async function* events(path, options) {
+  const response = await request(path, { ...options, accept: "text/event-stream" });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   const broken = { code: "UNREACHABLE", title: "No connection", detail: "The connection broke off." };
   let rest = "";
@@ -97,8 +102,12 @@ export async function* describe(query, { signal }) {
 
 function parse(block) {
   const fields = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trimStart()]));
-  return { name: fields.event, data: fields.data && JSON.parse(fields.data) };
+  return { name: fields.event, data: fields.data && exact(fields.data) };
 }
+
+// Seeds go beyond what a JavaScript number holds exactly: they become strings here, and stay so. A quotation mark within a
+// string of JSON is escaped, so that only a field's name is found.
+export const exact = (text) => JSON.parse(text.replace(/"seed":(\d{16,})/g, '"seed":"$1"'));
 
 export function compare(query, { signal }) {
   const body = options(query);

@@ -4,6 +4,7 @@ import { element } from "./elements.js";
 import { card } from "./cards.js";
 import { changes } from "./changes.js";
 import { explanation } from "./explanation.js";
+import { promptOf, synthesis } from "./synthesis.js";
 import { matchNotice, shares, timing, truncationNotice } from "./report.js";
 
 export function comparison(reply, query, actions) {
@@ -38,12 +39,13 @@ export function comparison(reply, query, actions) {
 
 function column(name, title, reply, actions, query) {
   const { button, panel } = explanation(query, actions, { of: title });
+  const { button: generate, panel: made } = synthesis(promptOf(query), reply.results[0]);
   const heading = `${name}-title`;
   return element(
     "section",
     { class: `column ${name}`, "aria-labelledby": heading },
     element("h3", { id: heading }, title),
-    element("div", { class: "notices" }, matchNotice(reply), truncationNotice(reply), element("p", {}, button), panel),
+    element("div", { class: "notices" }, matchNotice(reply), truncationNotice(reply), element("p", { class: "side" }, button, generate), panel, made),
     reply.results.length
       ? element(
           "ol",

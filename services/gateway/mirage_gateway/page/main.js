@@ -9,10 +9,13 @@ import * as filters from "./filters.js";
 import * as form from "./form.js";
 import * as gate from "./gate.js";
 import * as history_ from "./history.js";
+import { jobList } from "./job_list.js";
 import { models as modelsPage } from "./models.js";
 import * as picture from "./picture.js";
 import { results } from "./results.js";
 import * as states from "./states.js";
+import { leaveAll } from "./synthesis.js";
+import * as tally from "./tally.js";
 import * as terms from "./terms.js";
 import * as viewer from "./viewer.js";
 
@@ -48,8 +51,9 @@ function go(query, { replace = false } = {}) {
 async function answer() {
   running?.abort();
   stopAll();
+  leaveAll();
   const query = current;
-  document.title = [query.show === "models" ? "Models" : query.q || (query.similar && `similar to ${query.similar}`), "MIRAGE"].filter(Boolean).join(" · ");
+  document.title = [query.show ? { models: "Models", jobs: "Synthetic images" }[query.show] : query.q || (query.similar && `similar to ${query.similar}`), "MIRAGE"].filter(Boolean).join(" · ");
   if (address.isEmpty(query) && !query.show) {
     states.put(states.welcome((given) => go(given), records));
     // Not on a touch screen, where it would bring up the keyboard.
@@ -81,6 +85,7 @@ async function answer() {
 
 async function ask(query, signal) {
   if (query.show === "models") return modelsPage(signal);
+  if (query.show === "jobs") return jobList(signal);
   const shifts = query.minus || query.plus || query.terms.length;
   if (query.view === "compare" && shifts && (query.q || query.picture)) {
     const reply = await api.compare(query, { signal });
@@ -179,6 +184,7 @@ async function start() {
   form.put(current);
   byId("filters").open = Object.keys(current.where).length > 0 || matchMedia("(min-width: 60rem)").matches;
   suggest();
+  tally.refresh();
   await Promise.all([filters.load(current.where), describe()]);
   await answer();
 }

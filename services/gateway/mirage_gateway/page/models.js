@@ -4,7 +4,11 @@ import * as api from "./api.js";
 import { element } from "./elements.js";
 import { facetName, valueName } from "./vocabulary.js";
 
-const TASKS = { encode: "Finds images: text and images in one space", describe: "Explains what was found, from the captions", generate: "Generates" };
+const TASKS = {
+  encode: "Finds images: text and images in one space",
+  describe: "Explains what was found, from the captions",
+  generate: "Makes synthetic images of a text, marked as such",
+};
 
 export async function models(signal) {
   const [{ models: found }, collection] = await Promise.all([api.models({ signal }), api.collection()]);
@@ -40,7 +44,7 @@ function card(model) {
         ["Fingerprint", model.fingerprint],
       ].flatMap(([name, value]) => (value ? [element("dt", {}, name), element("dd", {}, String(value))] : [])),
     ),
-    ...[model.task === "describe" ? likeness(model.manifest) : parity(model.manifest), match(model.manifest), gate(model.manifest)].filter(Boolean),
+    ...[{ describe: likeness, generate: sameness }[model.task]?.(model.manifest) ?? parity(model.manifest), match(model.manifest), gate(model.manifest)].filter(Boolean),
   );
 }
 
@@ -87,6 +91,19 @@ function likeness(manifest) {
   ]);
   const columns = ["Precision", "Held as", "Same next token", "Perplexity ratio", "Tokens"];
   return rows.length ? table("Parity with the original in PyTorch", columns, rows, [...(manifest.remarks || []), "Measured when the bundle was built."].join("; ")) : null;
+}
+
+// The same of an image generator: how alike its images are to the original's of the same noise.
+function sameness(manifest) {
+  const rows = Object.entries(manifest.variants || {}).map(([variant, { parity: each = {}, quantisation = {} }]) => [
+    variant,
+    quantisation.unet || "",
+    number(each.latents?.at(-1)),
+    number(each.ssim, 3),
+    String(each.images ?? ""),
+  ]);
+  const columns = ["Precision", "Held as", "Cosine of the latents", "Likeness (SSIM)", "Images"];
+  return rows.length ? table("Parity with the original in PyTorch", columns, rows, "Measured when the bundle was built.") : null;
 }
 
 function match(manifest) {

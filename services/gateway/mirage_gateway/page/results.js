@@ -3,6 +3,7 @@
 import { announce, element } from "./elements.js";
 import { card } from "./cards.js";
 import { explanation } from "./explanation.js";
+import { synthesis, promptOf } from "./synthesis.js";
 import { matchNotice, shares, timing, truncationNotice } from "./report.js";
 
 // `more(token)` gives the next reply; `actions` as in cards.js, `open` also gets the results so far.
@@ -36,14 +37,16 @@ export function results(reply, { title, actions, more, query }) {
   });
 
   const { button: explain, panel } = explanation(query, actions, { of: title });
+  const { button: generate, panel: made } = synthesis(promptOf(query), found[0]);
   return [
     element(
       "div",
       { class: "head" },
       element("h2", {}, title),
-      element("div", { class: "side" }, element("p", { class: "facts" }, count, timing(reply)), explain),
+      element("div", { class: "side" }, element("p", { class: "facts" }, count, timing(reply)), explain, generate),
     ),
     panel,
+    made,
     matchNotice(reply),
     truncationNotice(reply),
     shares(reply.query),

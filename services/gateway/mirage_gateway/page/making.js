@@ -1,0 +1,81 @@
+// How an image is to be made: options within the model's ranges, kept for this tab.
+
+import { element } from "./elements.js";
+
+const KEY = "mirage-making";
+const SIDE_STEP = 64;
+const IMAGES = 4;
+let count = 0;
+
+// Gives the closed options and `read()`, the fields of a job that differ from the model's defaults.
+export function making(model) {
+  const { steps, guidance, side, guidance_input: how } = model.manifest;
+  const id = `making-${(count += 1)}`;
+  const kept = load();
+  // The hint stands beside the label, so that a field's name stays a word.
+  const field = (name, label, input, note) => {
+    if (note) input.setAttribute("aria-describedby", `${input.id}-note`);
+    return element("div", { class: "field" }, element("label", { class: "name", for: input.id }, label), input, note && element("span", { id: `${input.id}-note`, class: "aside" }, note));
+  };
+  const number = (name, range, step) =>
+    element("input", { id: `${id}-${name}`, name, type: "number", min: range.least, max: range.most, step, value: kept[name] ?? range.default });
+  const select = (name, values, chosen) => {
+    const made = element("select", { id: `${id}-${name}`, name }, values.map((value) => element("option", { value }, String(value))));
+    made.value = String(kept[name] ?? chosen);
+    if (!made.value) made.value = String(chosen);
+    return made;
+  };
+  const sides = Array.from({ length: Math.floor((side.most - side.least) / SIDE_STEP) + 1 }, (_, index) => side.least + index * SIDE_STEP);
+  const seed = element("input", { id: `${id}-seed`, name: "seed", type: "text", inputmode: "numeric", pattern: "[0-9]{1,19}", autocomplete: "off", placeholder: "chosen for you" });
+  // Where guidance enters the model as a number, there is no second prompt to guide away from.
+  const negative = how === "unconditional" && element("input", { id: `${id}-negative`, name: "negative_prompt", type: "text", maxlength: 2000, autocomplete: "off", value: kept.negative_prompt });
+  const form = element(
+    "form",
+    { class: "grid", novalidate: true },
+    field("steps", "Steps", number("steps", steps, 1), `${steps.least} to ${steps.most}`),
+    field("guidance_scale", "Guidance", number("guidance_scale", guidance, 0.1), `${guidance.least} to ${guidance.most}`),
+    field("width", "Width", select("width", sides, side.default)),
+    field("height", "Height", select("height", sides, side.default)),
+    field("images", "Images", select("images", Array.from({ length: IMAGES }, (_, index) => index + 1), 1)),
+    field("seed", "Seed", seed, "the same seed, the same image"),
+    negative && field("negative_prompt", "Without", negative, "heeded above a guidance of 1"),
+  );
+  form.addEventListener("submit", (event) => event.preventDefault());
+
+  // What a number's field cannot read is sent as it stands nowhere: the default is taken.
+  const numeric = (name) => (form.elements[name].value === "" ? undefined : Number(form.elements[name].value));
+
+  return {
+    node: element("details", { class: "filters making" }, element("summary", {}, "Options"), form),
+    seed: (value) => (seed.value = value),
+    read() {
+      const given = {
+        steps: numeric("steps"),
+        guidance_scale: numeric("guidance_scale"),
+        width: numeric("width"),
+        height: numeric("height"),
+        images: numeric("images"),
+        negative_prompt: negative?.value?.trim() || undefined,
+      };
+      save(given);
+      return { ...given, seed: seed.value.trim() };
+    },
+  };
+}
+
+function load() {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(KEY) || "{}");
+    return kept && typeof kept === "object" ? kept : {};
+  } catch {
+    return {};
+  }
+}
+
+function save(given) {
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify(given));
+  } catch {
+    // a closed storage only means that a reload forgets
+  }
+}
