@@ -40,6 +40,8 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                # Calls that run stay on the old connection to their end; without a limit no call is cut off by its age.
+                ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000)),
                 # Small replies leave at once.
                 ("grpc.optimization_target", "latency"),
             ],

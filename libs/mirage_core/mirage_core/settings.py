@@ -102,6 +102,13 @@ class ServiceSettings(BaseSettings):
         None, ge=0, le=65535, description="Port of the Prometheus metrics; off where unset."
     )
     drain_s: float = Field(5.0, ge=0, le=300, description="Seconds that running calls get to end at shutdown.")
+    connection_age_s: float = Field(
+        300.0,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a caller is to connect anew, its running calls aside: that is when it learns of servers "
+        "that came later.",
+    )
     api_keys: Annotated[ApiKeys, NoDecode, BeforeValidator(_api_keys)] = Field(
         default_factory=lambda: ApiKeys({}),
         validation_alias=AliasChoices("MIRAGE_API_KEYS", "api_keys"),

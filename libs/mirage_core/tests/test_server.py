@@ -1,5 +1,6 @@
 """The server builder, over real gRPC: what every service inherits."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
@@ -211,3 +212,34 @@ def test_a_bad_vector_is_refused(values: list[float], code: Code) -> None:
 def test_huge_components_do_not_overflow() -> None:
     unit = vectors.check_unit(np.full(3, 3e38, np.float32), dimension=3)
     assert np.linalg.norm(unit) == pytest.approx(1, abs=1e-6)
+
+
+async def test_connections_are_made_anew_without_a_call_that_fails() -> None:
+    peers: set[str] = set()
+
+    class Noting(Servicer):
+        async def EncodeText(self, request, ctx):  # noqa: N802
+            peers.add(ctx.peer())
+            return encoder_pb2.EncodeTextResponse(fingerprint="f")
+
+    server = GrpcServer(ServiceSettings(port=0, drain_s=0, connection_age_s=1))
+    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, Noting(), NAME)
+    await server.start()
+    finish = asyncio.Event()
+
+    async def images() -> AsyncIterator[encoder_pb2.EncodeImagesRequest]:
+        yield encoder_pb2.EncodeImagesRequest(key="first", image=b"x")
+        await finish.wait()
+        yield encoder_pb2.EncodeImagesRequest(key="last", image=b"x")
+
+    try:
+        async with open_channel(f"127.0.0.1:{server.port}", idempotent={}) as channel:
+            stream = encoder_pb2_grpc.EncoderServiceStub(channel).EncodeImages(images(), timeout=120)
+            assert (await stream.read()).key == "first"
+            async with asyncio.timeout(120):
+                while len(peers) < 3:
+                    await encode(channel, "plain")
+            finish.set()
+            assert (await stream.read()).key == "last"
+    finally:
+        await server.stop()
