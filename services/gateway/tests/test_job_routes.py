@@ -195,6 +195,14 @@ async def test_without_keys_a_client_is_its_address_whatever_the_port(gateway: G
     assert peer.generator.clients == ["127.0.0.1"]
 
 
+async def test_nobody_says_of_himself_who_he_is(gateway: Gateway, peer: Peer) -> None:
+    http = await gateway(api_keys=KEYS)
+    job = await create(http, bearer("a"))
+    claimed = {**bearer("b"), "x-mirage-client": "ann"}
+    assert (await http.get(f"/v1/jobs/{job['id']}", headers=claimed)).status_code == 404
+    assert peer.generator.clients == ["ann", "bob"]
+
+
 async def test_a_keys_name_may_hold_any_character(gateway: Gateway, peer: Peer) -> None:
     http = await gateway(api_keys="Zoë 1%:" + "z" * 24)
     await create(http, bearer("z"))

@@ -48,7 +48,7 @@ def list_(states: tuple[str, ...], limit: int, page_token: str | None, url: str 
         return
     everybodys = any(job.client for job in page.jobs)
     print_table(
-        ("id", "state", "made", "prompt", *(["client"] if everybodys else [])),
+        ("id", "state", "created", "prompt", *(["client"] if everybodys else [])),
         [
             (
                 job.id,
@@ -129,7 +129,7 @@ def _show(job: "Job") -> None:
             "seeds": ", ".join(str(image.seed) for image in job.images) or str(request.get("seed", "")),
             "model": job.fingerprint[:12],
             "client": job.client,
-            "made": job.create_time,
+            "created": job.create_time,
             "expires": job.expire_time,
         }
     )
