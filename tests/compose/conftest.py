@@ -29,7 +29,14 @@ HEAL_S = 300.0
 BUNDLES = {"llm": "lm", "generator": "generator", "worker": "generator"}
 
 if not os.environ.get("MIRAGE_COMPOSE_TEST"):
-    collect_ignore = ["test_profiles.py", "test_images.py", "test_system.py", "test_faults.py", "test_backup.py"]
+    collect_ignore = [
+        "test_profiles.py",
+        "test_images.py",
+        "test_system.py",
+        "test_faults.py",
+        "test_backup.py",
+        "test_scaling.py",
+    ]
 
 
 def docker(*arguments: str, timeout_s: float = 600.0, check: bool = True) -> str:
@@ -84,8 +91,8 @@ class Stack:
         found: list[dict[str, Any]] = json.loads(docker("inspect", f"{self.project}-{service}-{index}"))
         return found[0]
 
-    def healthy(self, service: str) -> bool:
-        state = self.container(service)["State"]
+    def healthy(self, service: str, index: int = 1) -> bool:
+        state = self.container(service, index)["State"]
         return bool(state["Running"] and state["Health"]["Status"] == "healthy")
 
     def ready(self) -> bool:
@@ -208,3 +215,11 @@ def stack(built: Stack) -> Iterator[Stack]:
         (reports / "compose.json").write_text(json.dumps(built.figures, indent=1) + "\n")
         if not os.environ.get("MIRAGE_COMPOSE_KEEP"):
             built.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
+
+
+@pytest.fixture
+def calm(stack: Stack) -> Iterator[Stack]:
+    """The stack, whole before and after the test."""
+    wait(stack.settled, "the system before the fault")
+    yield stack
+    wait(stack.settled, "the system after the fault")

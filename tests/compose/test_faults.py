@@ -4,9 +4,6 @@ import io
 import itertools
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Self
 
 import httpx
 import pytest
@@ -18,81 +15,13 @@ from mirage.jobs import FINAL, JobOptions
 from mirage.uploads import Upload
 
 from .conftest import Stack, docker, wait
+from .load import RATE, Load, Outcome
 
-RATE = 20
 # The deadline of a search (MIRAGE_GATEWAY_SEARCH_TIMEOUT_S) and what a busy machine may add to it.
 SEARCH_S = 12.0
-QUERIES = (
-    "axial T2 thalami",
-    "sagittal T1 corpus callosum",
-    "coronal FLAIR hippocampi",
-    "lesion in the left frontal lobe",
-)
 PARTS = ("encoder", "retriever", "llm", "generator", "worker", "gateway", "redis", "qdrant")
 # Without these searches go on.
 SPARED = {"llm", "generator", "worker", "redis"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One search under load: when it began, how long it took, and what came of it (status 0: no answer)."""
-
-    begun: float
-    seconds: float
-    status: int
-    code: str = ""
-    retry_after: str = ""
-
-
-@dataclass
-class Load:
-    """RATE searches a second from threads, each a request of its own, until the block ends."""
-
-    url: str
-    outcomes: list[Outcome] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        for number in range(RATE):
-            thread = threading.Thread(target=self._run, args=(number,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=60)
-
-    def _run(self, number: int) -> None:
-        # One a second each, spread over the second; each phrase is new, so that no cache answers for a part that is gone.
-        self._stop.wait(number / RATE)
-        for turn in itertools.count():
-            begun = time.monotonic()
-            self.outcomes.append(self._search(f"{QUERIES[turn % len(QUERIES)]} {number} {turn}", begun))
-            if self._stop.wait(max(0.0, 1.0 - (time.monotonic() - begun))):
-                return
-
-    def _search(self, text: str, begun: float) -> Outcome:
-        try:
-            reply = httpx.post(f"{self.url}/v1/search", json={"text": text, "k": 3}, timeout=60)
-        except httpx.HTTPError:
-            return Outcome(begun, time.monotonic() - begun, 0)
-        seconds = time.monotonic() - begun
-        if reply.status_code == 200:
-            return Outcome(begun, seconds, 200)
-        return Outcome(
-            begun, seconds, reply.status_code, reply.json().get("code", ""), reply.headers.get("retry-after", "")
-        )
-
-
-@pytest.fixture
-def calm(stack: Stack) -> Iterator[Stack]:
-    """The stack, whole before and after the test."""
-    wait(stack.settled, "the system before the fault")
-    yield stack
-    wait(stack.settled, "the system after the fault")
 
 
 def records(client: Client) -> int:
@@ -106,16 +35,13 @@ def test_a_killed_part_comes_back_by_itself_and_searches_fail_only_meanwhile(cal
     with calm.client() as client:
         before = records(client)
     with Load(calm.url) as load:
-        wait(lambda: sum(each.status == 200 for each in load.outcomes) >= RATE, "searches before the fault")
+        wait(lambda: load.answered() >= RATE, "searches before the fault")
         killed = time.monotonic()
         started = calm.kill(part)
         wait(lambda: calm.restarted(part, started), f"the {part} started anew")
         wait(calm.settled, "everything serves again")
         healed = time.monotonic()
-        wait(
-            lambda: sum(each.status == 200 and each.begun > healed for each in load.outcomes) >= RATE,
-            "searches after it",
-        )
+        wait(lambda: load.answered(since=healed) >= RATE, "searches after it")
     failed = [each for each in load.outcomes if each.status != 200]
     calm.figures.setdefault("killed", {})[part] = {
         "healthy_again_s": round(healed - killed, 1),

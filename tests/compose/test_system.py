@@ -39,8 +39,8 @@ def test_other_services_search_by_grpc(stack: Stack) -> None:
 def test_an_explanation_comes_with_its_sources(stack: Stack) -> None:
     with stack.client(timeout_s=120) as client:
         told = client.description(QUERY)
-    assert told.text
-    assert told.source == ("extractive" if "llm" in stack.absent else "model")
+    assert told.done.text
+    assert told.done.source == ("extractive" if "llm" in stack.absent else "model")
 
 
 def test_a_job_makes_an_image(stack: Stack) -> None:
@@ -56,7 +56,7 @@ def test_a_job_makes_an_image(stack: Stack) -> None:
 def test_this_machine_may_write_without_a_key(stack: Stack) -> None:
     with stack.client() as client:
         found = client.search(QUERY, k=1).results[0]
-        client.flag(found.id, "caption")
+        client.flag(found.id, "wrong-caption")
 
 
 def test_another_sites_page_may_not(stack: Stack) -> None:
