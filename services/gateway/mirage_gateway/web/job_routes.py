@@ -72,6 +72,7 @@ class JobRoutes:
                     Code.PROMPT_EMPTY,
                     Code.TEXT_TOO_LONG,
                     Code.OPTION_OUT_OF_RANGE,
+                    Code.NEGATIVE_PROMPT_UNUSED,
                     Code.REQUEST_ID_REUSED,
                     Code.TOO_MANY_JOBS,
                     Code.MODEL_NOT_READY,
