@@ -104,8 +104,13 @@ class Explaining:
         self._wait("llm", "serving")
 
     def start_generator(self, *, step_ms: int = 5) -> None:
-        """Starts the generator, where it is not up; it has forgotten all jobs. Returns once the gateway sees it."""
-        if self.generator is None:
+        """Starts the generator, or has it forget all jobs where it is up. Returns once the gateway sees it."""
+        if self.generator is not None:
+            request = generator_pb2.GeneratorServiceCreateJobRequest(request_id="reset")
+            request.spec.prompt = str(step_ms)
+            with grpc.insecure_channel(f"127.0.0.1:{self.generator_port}") as channel:
+                generator_pb2_grpc.GeneratorServiceStub(channel).CreateJob(request, timeout=10)
+        else:
             command = [
                 sys.executable,
                 "-P",
@@ -198,9 +203,7 @@ def explaining(explaining_system: Explaining) -> Explaining:
 
 
 @pytest.fixture
-def generating(explaining_system: Explaining) -> Iterator[Explaining]:
+def generating(explaining_system: Explaining) -> Explaining:
     """The same with its generator up, on steps of 5 ms and without any job."""
-    explaining_system.kill_generator()
     explaining_system.start_generator()
-    yield explaining_system
-    explaining_system.kill_generator()
+    return explaining_system

@@ -57,6 +57,7 @@ def found(
 ) -> dict[str, Any]:
     """What a client of each kind got for every call."""
     explaining_system.start_llm()
+    explaining_system.start_generator()
     arguments = [explaining_system.grpc_address, picture()]
     if request.param == "protos_only":
         stubs = tmp_path_factory.mktemp("stubs")
@@ -115,8 +116,8 @@ def test_facets_are_counted_under_the_filter(found: dict[str, Any]) -> None:
 
 
 def test_the_model_is_the_collections(found: dict[str, Any]) -> None:
-    model, language = found["models"]["models"]
-    assert (model["task"], language["task"]) == ("encode", "describe")
+    model, language, pictures = found["models"]["models"]
+    assert (model["task"], language["task"], pictures["task"]) == ("encode", "describe", "generate")
     assert (model["fingerprint"], model["dimension"]) == (found["before"]["fingerprint"], found["before"]["dimension"])
 
 
@@ -134,6 +135,22 @@ def test_an_explanation_comes_event_by_event(found: dict[str, Any]) -> None:
     assert by_name["ranking"]["first"][:2] == ids(by_name["retrieval"])
 
 
+def test_a_job_is_made_followed_and_fetched(found: dict[str, Any]) -> None:
+    job = found["job"]
+    made = job["made"]["job"]
+    assert (made["state"], made["spec"]["seed"], made["steps"]) == ("JOB_STATE_PENDING", str(2**63 - 1), 4)
+    assert job["again"]["job"]["id"] == made["id"]
+    done = job["watch"][-1]["event"]["done"]
+    assert (done["state"], [image.get("seed", "0") for image in done["images"]]) == (
+        "JOB_STATE_SUCCEEDED",
+        [str(2**63 - 1), "0"],
+    )
+    assert job["read"]["job"] == done == job["list"]["jobs"][0] == job["cancel"]["job"]
+    parts = [part["part"] for part in job["image"]]
+    assert (parts[0]["mediaType"], parts[0]["length"]) == ("image/png", done["images"][1]["bytes"])
+    assert sum(len(base64.b64decode(part["chunk"])) for part in parts) == int(parts[0]["length"])
+
+
 def test_a_record_is_stored_found_flagged_and_removed(found: dict[str, Any]) -> None:
     assert [outcome["state"] for outcome in found["upsert"]["outcomes"]] == ["UPSERT_STATE_CREATED"]
     assert int(found["after"]["records"]) == int(found["before"]["records"]) + 1
@@ -145,6 +162,8 @@ def test_a_record_is_stored_found_flagged_and_removed(found: dict[str, Any]) -> 
 
 def test_refusals_carry_the_catalogues_code(found: dict[str, Any]) -> None:
     assert found["refusals"] == {
+        "unknown job": "JOB_NOT_FOUND",
+        "steps": "OPTION_OUT_OF_RANGE",
         "unknown record": "RECORD_NOT_FOUND",
         "no terms": "EMPTY_QUERY",
         "k": "K_OUT_OF_RANGE",

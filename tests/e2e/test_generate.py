@@ -34,13 +34,8 @@ def generate(page: Page) -> Locator:
     return panel
 
 
-def slow(generating: Any, *, step_ms: int) -> None:
-    generating.kill_generator()
-    generating.start_generator(step_ms=step_ms)
-
-
 def test_an_image_grows_and_ends_beside_a_real_one(maker: Page, generating: Any) -> None:
-    slow(generating, step_ms=700)
+    generating.start_generator(step_ms=700)
     maker.goto(SEARCH)
     maker.get_by_role("button", name=re.compile("^Generate:")).click()
     panel = maker.locator(".synthesis")
@@ -144,7 +139,7 @@ def test_both_sides_of_a_comparison_have_their_own(maker: Page, generating: Any)
 
 @pytest.mark.parametrize("prompt", ["waiting", "brain"])
 def test_the_keyboard_cancels_a_job_waiting_or_running(maker: Page, generating: Any, prompt: str) -> None:
-    slow(generating, step_ms=3000)
+    generating.start_generator(step_ms=3000)
     maker.goto(f"/?q={prompt}")
     maker.get_by_role("button", name=re.compile("^Generate:")).focus()
     maker.keyboard.press("Enter")
@@ -159,7 +154,7 @@ def test_the_keyboard_cancels_a_job_waiting_or_running(maker: Page, generating: 
 
 
 def test_a_job_survives_a_reload_and_another_query(maker: Page, generating: Any) -> None:
-    slow(generating, step_ms=1500)
+    generating.start_generator(step_ms=1500)
     maker.goto(SEARCH)
     maker.get_by_role("button", name=re.compile("^Generate:")).click()
     expect(maker.locator(".progress")).to_contain_text("Step")
@@ -241,7 +236,7 @@ def test_a_job_that_expired_says_so(maker: Page, generating: Any) -> None:
 
 
 def test_a_watch_that_breaks_is_begun_again(maker: Page, generating: Any) -> None:
-    slow(generating, step_ms=500)
+    generating.start_generator(step_ms=500)
     broken: list[str] = []
 
     def breaks(route: Route) -> None:
@@ -280,8 +275,9 @@ def test_a_prompt_is_text_and_never_markup(maker: Page) -> None:
     assert "pwned" not in maker.title()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", [SEARCH, COMPARE, "/?show=jobs"])
+@pytest.mark.parametrize(
+    ("scheme", "path"), [("light", SEARCH), ("dark", SEARCH), ("dark", COMPARE), ("light", "/?show=jobs")]
+)
 def test_axe_finds_nothing_wrong(browser: Browser, generating: Any, scheme: Any, path: str) -> None:
     with Client(generating.http_url) as client:
         for prompt in ("failing one", "a fine one", "waiting one"):

@@ -162,7 +162,6 @@ def test_an_image_goes_through_a_pipe(generating: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prompt", ["waiting", "axial"])
 def test_ctrl_c_cancels_the_job_waiting_or_running(generating: Any, tmp_path: Path, prompt: str) -> None:
-    generating.kill_generator()
     generating.start_generator(step_ms=2000)
     process = subprocess.Popen(
         [*generating.command_line, "generate", prompt],
@@ -234,7 +233,6 @@ def test_a_bad_input_is_refused_with_its_code(mirage: Mirage, arguments: list[st
 
 
 def test_the_client_gets_a_job_with_its_previews(generating: Any) -> None:
-    generating.kill_generator()
     generating.start_generator(step_ms=100)
     with Client(generating.http_url) as client:
         job = client.create_job("axial", JobOptions(steps=3, request_id="once"))

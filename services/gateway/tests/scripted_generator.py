@@ -2,7 +2,8 @@
 
 It runs one job after the other, a step each `step_s`. A word in the prompt changes a job's course: `failing` ends it after its
 first step, `waiting` leaves it in the queue as if no worker were there, `overlong` says that the prompt was cut, `crowded` is
-refused with QUEUE_FULL. Run as a program it stands in for the service: `python scripted_generator.py PORT STEP_MS`.
+refused with QUEUE_FULL. Run as a program it stands in for the service: `python scripted_generator.py PORT STEP_MS`; then a job
+with the request id `reset` is none, but makes it forget all jobs and take as many milliseconds a step as its prompt says.
 """
 
 import asyncio
@@ -53,6 +54,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     watching: int = 0
     max_jobs: int = 50
+    working: "asyncio.Task[None] | None" = None
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -94,6 +96,9 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
     async def CreateJob(self, request: Any, context: Any) -> Any:  # noqa: N802 -- the contract names the methods
         client = await self._take(request, context) or "gateway"
         spec = request.spec
+        if request.request_id == "reset":
+            await self._reset(float(spec.prompt) / 1000)
+            return messages.GeneratorServiceCreateJobResponse()
         if "crowded" in spec.prompt:
             await _abort(context, MirageError(Code.QUEUE_FULL, retry_after_s=3.0))
         for job in self.jobs.values():
@@ -204,8 +209,24 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         )
         return messages.GeneratorServiceGetModelResponse(model=model)
 
-    async def work(self) -> None:
-        """Runs the jobs of the queue, for ever."""
+    def start_work(self) -> "asyncio.Task[None]":
+        """The one worker; one that was there before is no more."""
+        if self.working is not None:
+            self.working.cancel()
+        self.working = asyncio.create_task(self._work())
+        return self.working
+
+    async def _reset(self, step_s: float) -> None:
+        self.step_s = step_s
+        self.queue.clear()
+        for job in self.jobs.values():
+            if job.state not in FINAL:
+                await self._change(job, state=pb.JOB_STATE_CANCELLED)
+        for kept in (self.jobs, self.files, self.previews):
+            kept.clear()
+        self.start_work()
+
+    async def _work(self) -> None:
         while True:
             async with self.changed:
                 await self.changed.wait_for(self._next)
@@ -277,7 +298,7 @@ async def serve(
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await healths.set(NAME, health_pb2.HealthCheckResponse.SERVING)
     await server.start()
-    return server, bound, healths, asyncio.create_task(script.work())
+    return server, bound, healths, script.start_work()
 
 
 async def main() -> None:

@@ -45,6 +45,18 @@ def walk(caller: Caller, image: str) -> None:
     found["facets"] = caller.call("ListFacets", {"where": where})
     options = {"maxTokens": 64, "temperature": 0.5, "seed": "7"}
     found["describe"] = list(caller.stream("Describe", {"query": {**text, "k": 2}, "options": options}))
+    spec = {"prompt": "axial T1 brain MRI", "steps": 2, "seed": "9223372036854775807", "images": 2}
+    made = caller.call("CreateJob", {"spec": spec, "requestId": "contract"})
+    job = {"id": made["job"]["id"]}
+    found["job"] = {
+        "made": made,
+        "again": caller.call("CreateJob", {"spec": spec, "requestId": "contract"}),
+        "watch": list(caller.stream("WatchJob", {**job, "previews": True})),
+        "read": caller.call("GetJob", job),
+        "list": caller.call("ListJobs", {"limit": 1}),
+        "image": list(caller.stream("GetArtifact", {**job, "index": 1})),
+        "cancel": caller.call("CancelJob", job),
+    }
     found["models"] = caller.call("ListModels", {})
     found["before"] = caller.call("GetCollection", {})
     parts = [{"part": {"record": head}}, {"part": {"imageChunk": image}}]
@@ -57,6 +69,8 @@ def walk(caller: Caller, image: str) -> None:
     finally:
         found["delete"] = caller.call("Delete", {"ids": [RECORD_ID, "never-was"]})
     found["refusals"] = {
+        "unknown job": caller.refusal("GetJob", {"id": "none"}),
+        "steps": caller.refusal("CreateJob", {"spec": {"prompt": "x", "steps": 11}}),
         "unknown record": caller.refusal("GetRecord", {"id": RECORD_ID}),
         "no terms": caller.refusal("Search", {"query": {}}),
         "k": caller.refusal("Search", {"query": {**text, "k": -5}}),
