@@ -43,7 +43,7 @@ _SMALL = {
 # Sides that images are made with: where a copy may have been larger or smaller, it was one of these.
 _SIDES = range(64, 769, 64)
 _ASPECT_TOLERANCE = 0.03
-# Pictures of the demo atlas come to 0.12 at most, recompressed and reduced copies to 0.65 at least.
+# Pictures of the demo atlas come to 0.12 at most; copies recompressed, grey or smoothly scaled to 0.84 at least.
 _ALIKE = 0.5
 
 
