@@ -25,7 +25,7 @@ from mirage_generator.engines.base import EngineOptions, FloatArray
 from mirage_generator.engines.selection import EngineChoice
 from mirage_generator.model import LATENTS, PROMPT, SAMPLE, TIMESTEP, load_sessions
 from mirage_models.diffusion.checkpoint import load_tiny, load_unet, load_vae, read_checkpoint
-from mirage_models.diffusion.configs import Size
+from mirage_models.diffusion.configs import Kind, Size
 from mirage_models.diffusion.random_checkpoint import (
     write_random_checkpoint,
     write_random_lora,
@@ -43,10 +43,10 @@ ROLES = ("unet", "decoder", TINY_DECODER)
 
 @dataclass(frozen=True)
 class Folders:
-    """What is measured: checkpoints and the bundle built of them."""
+    """What is measured: checkpoints (`lora` None: a native latent consistency model) and the bundle built of them."""
 
     checkpoint: Path
-    lora: Path
+    lora: Path | None
     tiny: Path
     bundle: Path
 
@@ -62,15 +62,21 @@ class Setting:
     first: bool = False
 
 
-def prepared(work: Path, size: Size) -> Folders:
-    """The random checkpoints and their bundle, made where they are not there yet."""
-    root = work / f"sd-{size}"
-    folders = Folders(root / "prompt2medimage", root / "lora", root / "tiny-decoder", root / "bundle")
+def prepared(work: Path, size: Size, *, native: bool = False) -> Folders:
+    """The random checkpoints and their bundle, made where they are not there yet.
+
+    `native`: of a model that takes guidance as an input, in int8 alone and from few prompts, which is all that a time needs.
+    """
+    root = work / (f"lcm-{size}" if native else f"sd-{size}")
+    kind: Kind = "lcm-dreamshaper-v7" if native else "prompt2medimage"
+    lora = None if native else root / "lora"
+    folders = Folders(root / kind, lora, root / "tiny-decoder", root / "bundle")
     writers: list[tuple[Path, Callable[[Path], object]]] = [
-        (folders.checkpoint, lambda out: write_random_checkpoint("prompt2medimage", out, size=size)),
-        (folders.lora, lambda out: write_random_lora(out, size=size)),
+        (folders.checkpoint, lambda out: write_random_checkpoint(kind, out, size=size)),
         (folders.tiny, lambda out: write_random_tiny_decoder(out, size=size)),
     ]
+    if lora is not None:
+        writers.append((lora, lambda out: write_random_lora(out, size=size)))
     for folder, write in writers:
         if not folder.is_dir():
             partial = folder.with_name(f"{folder.name}.partial")
@@ -80,13 +86,14 @@ def prepared(work: Path, size: Size) -> Folders:
     if not (folders.bundle / MANIFEST_FILE).is_file():
         request = BuildRequest(
             source=folders.checkpoint,
-            name="random-sd",
+            name="random-lcm" if native else "random-sd",
             origin="random weights, seed 0",
             licence="Apache-2.0",
-            variants=("int8", "fp32"),
+            variants=("int8",) if native else ("int8", "fp32"),
             allow_parity_miss=True,
             threads=available_cpus(),
-            extras={"lora": folders.lora, TINY_DECODER: folders.tiny},
+            extras={TINY_DECODER: folders.tiny, **({"lora": lora} if lora is not None else {})},
+            options={"parity_prompts": 1, "calibration_prompts": 1} if native else {},
         )
         with open_workspace(folders.bundle, identity={"benchmark": size}) as workspace:
             manifest = DiffusionTask().build(request, workspace)
