@@ -15,9 +15,11 @@ from PIL import Image, PngImagePlugin
 from pydicom.data import get_testdata_file
 
 from mirage.client import Client
+from mirage.provenance import Provenance, digest
 from mirage.queries import Query, Term
 from mirage.uploads import Upload
 from mirage_core.synthetic_label import draw_label
+from mirage_generator.provenance import encode_png
 
 XMP = b'<a DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
 PIXELS = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
@@ -44,7 +46,19 @@ def dicom(said: str) -> bytes:
     return buffer.getvalue()
 
 
+def made_by_mirage(*, visible_mark: bool) -> bytes:
+    height, width = PIXELS.shape[:2]
+    provenance = Provenance(
+        prompt="axial", negative_prompt="", seed=1, steps=4, guidance_scale=1.0, width=width, height=height, bundle="mini",
+        fingerprint="a" * 64, variant="int8", decoder="full", engine="onnxruntime", threads=1, cpu="x86_64", software="MIRAGE",
+        job_id="", create_time="2026-11-24T00:00:00+00:00", pixels_sha256=digest(PIXELS.tobytes()),
+    )  # fmt: skip
+    return encode_png(PIXELS, provenance, visible_mark=visible_mark)
+
+
 MARKED = {
+    "made.png": made_by_mirage(visible_mark=True),
+    "unlabelled.png": made_by_mirage(visible_mark=False),
     "texts.png": marked_png(),
     "xmp.jpg": saved("JPEG", xmp=XMP),
     "xmp.webp": saved("WEBP", xmp=XMP),
