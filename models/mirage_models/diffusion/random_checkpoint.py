@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import open_clip
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import save_file
@@ -29,11 +26,10 @@ from mirage_models.diffusion.configs import (
     unet_config,
     vae_config,
 )
+from mirage_models.diffusion.folder import write_json, write_part, write_tokenizer_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    State = dict[str, torch.Tensor]
+    from mirage_models.diffusion.folder import State
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 # The decoder's attention before diffusers renamed it, as the public checkpoints have it.
@@ -51,26 +47,26 @@ def write_random_checkpoint(kind: Kind, out: Path, *, size: Size = "small", seed
     torch.manual_seed(seed)
     pickled = kind == "prompt2medimage"
     dtype = torch.float16 if half else torch.float32
-    _write_json(out / "model_index.json", model_index(kind))
-    _write_json(out / "scheduler" / "scheduler_config.json", scheduler_config(kind))
-    _write_tokenizer(out / "tokenizer")
-    _write_json(out / "feature_extractor" / "preprocessor_config.json", {"crop_size": 224, "size": 224})
-    _write_json(out / "safety_checker" / "config.json", {"architectures": ["StableDiffusionSafetyChecker"]})
+    write_json(out / "model_index.json", model_index(kind))
+    write_json(out / "scheduler" / "scheduler_config.json", scheduler_config(kind))
+    write_tokenizer_files(out / "tokenizer")
+    write_json(out / "feature_extractor" / "preprocessor_config.json", {"crop_size": 224, "size": 224})
+    write_json(out / "safety_checker" / "config.json", {"architectures": ["StableDiffusionSafetyChecker"]})
     text = CLIPTextModel(CLIPTextConfig(**text_config(sizes))).state_dict()
     text["text_model.embeddings.position_ids"] = torch.arange(77)[None]
-    _write_part(
+    write_part(
         out / "text_encoder", text_config(sizes), text, dtype, "pytorch_model.bin" if pickled else "model.safetensors"
     )
     weights = "diffusion_pytorch_model." + ("bin" if pickled else "safetensors")
     vae = AutoencoderKL(**vae_config(sizes))
     _spread_decoder(vae, sizes.side // 8)
     config = {"_class_name": "AutoencoderKL", **vae_config(sizes)}
-    _write_part(out / "vae", config, _old_names(vae.state_dict()), dtype, weights)
+    write_part(out / "vae", config, _old_names(vae.state_dict()), dtype, weights)
     del vae
     unet = UNet2DConditionModel(**unet_config(kind, sizes)).eval()
     _spread_unet(unet, sizes.width)
     config = {"_class_name": "UNet2DConditionModel", **unet_config(kind, sizes)}
-    _write_part(out / "unet", config, unet.state_dict(), dtype, weights)
+    write_part(out / "unet", config, unet.state_dict(), dtype, weights)
     return out
 
 
@@ -102,43 +98,8 @@ def write_random_tiny_decoder(out: Path, *, size: Size = "small", seed: int = 0)
     config = tiny_config(SIZES[size])
     state = AutoencoderTiny(**config).state_dict()
     config = {"_class_name": "AutoencoderTiny", **config}
-    _write_part(out, config, state, torch.float32, "diffusion_pytorch_model.safetensors")
+    write_part(out, config, state, torch.float32, "diffusion_pytorch_model.safetensors")
     return out
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-
-
-def _write_part(folder: Path, config: Mapping[str, Any], state: State, dtype: torch.dtype, file: str) -> None:
-    _write_json(folder / "config.json", config)
-    state = {name: (each.to(dtype) if each.is_floating_point() else each).contiguous() for name, each in state.items()}
-    if file.endswith(".bin"):
-        torch.save(state, folder / file)
-    else:
-        save_file(state, folder / file, metadata={"format": "pt"})
-
-
-def _write_tokenizer(folder: Path) -> None:
-    """CLIP's byte pairs as transformers keeps them, from the copy that open_clip brings (openai/CLIP's vocabulary)."""
-    source = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
-    with gzip.open(source, "rt", encoding="utf-8") as stream:
-        merges = stream.read().split("\n")[1 : 49152 - 256 - 2 + 1]
-    tokens = list(open_clip.tokenizer.bytes_to_unicode().values())
-    tokens += [token + "</w>" for token in tokens]
-    tokens += ["".join(merge.split()) for merge in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    _write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", "utf-8")
-    marker = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-    start, end = ({"content": content, **marker} for content in tokens[-2:])
-    special = {"bos_token": start, "eos_token": end, "pad_token": tokens[-1], "unk_token": end}
-    _write_json(folder / "special_tokens_map.json", special)
-    config = {**special, "add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": 77}
-    for name in ("bos_token", "eos_token", "unk_token"):
-        config[name] = {"__type": "AddedToken", **special[name]}
-    _write_json(folder / "tokenizer_config.json", {**config, "tokenizer_class": "CLIPTokenizer"})
 
 
 def _old_names(state: State) -> State:

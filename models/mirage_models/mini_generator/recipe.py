@@ -1,0 +1,45 @@
+"""All that decides a training run, beside the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SIDE_PX = 128
+"""Sides of the pictures: 1.5 mm a pixel."""
+LATENT_SCALE = 8
+LATENT_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """One network's training: optimiser steps, items of each, the peak of the learning rate and its warm-up in steps.
+
+    The rate falls along a cosine to a twentieth. `average` is how much of the averaged weights a step keeps.
+    """
+
+    steps: int
+    batch: int
+    rate: float
+    warmup: int = 100
+    average: float = 0.998
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run: its seed, how many pictures are rendered, widths of the networks, and each stage's recipe."""
+
+    seed: int = 20261124
+    pictures: int = 24_000
+    vae_channels: tuple[int, ...] = (16, 24, 48, 96)
+    vae_groups: int = 8
+    unet_channels: tuple[int, ...] = (64, 160)
+    unet_layers: int = 1
+    unet_heads: int = 4
+    unet_groups: int = 16
+    guidance_dimension: int = 256
+    most_guidance: float = 4.0
+    original_steps: int = 20
+    autoencoder: StageRecipe = field(default_factory=lambda: StageRecipe(2000, 16, 2e-3, average=0.995))
+    diffusion: StageRecipe = field(default_factory=lambda: StageRecipe(5000, 32, 8e-4))
+    distillation: StageRecipe = field(default_factory=lambda: StageRecipe(2500, 32, 3e-4))
