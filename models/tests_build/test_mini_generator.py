@@ -19,7 +19,8 @@ from mirage_models.mini_clip.model import encode_texts, load_checkpoint
 from mirage_models.mini_generator.diffusion import noisy
 from mirage_models.mini_generator.distillation import boundary, clean_and_noise, guidance_states, guided_step
 from mirage_models.mini_generator.folder import complete, main
-from mirage_models.mini_generator.networks import make_unet, schedule_config, signal_shares
+from mirage_models.mini_generator.latents import standardise
+from mirage_models.mini_generator.networks import make_autoencoder, make_unet, schedule_config, signal_shares
 from mirage_models.mini_generator.pictures import Pose, draw_pose, posed, rendered, training_picture
 from mirage_models.mini_generator.prompts import training_text, whole_query
 from mirage_models.mini_generator.recipe import Recipe, StageRecipe
@@ -174,6 +175,20 @@ def test_the_folder_runs_in_diffusers(tmp_path: Path, trained: tuple[Path, Path]
     pipeline.set_progress_bar_config(disable=True)
     made = pipeline("axial T1", height=128, width=128, num_inference_steps=2, guidance_scale=2.0, output_type="np")
     assert made.images.shape == (1, 128, 128, 3)
+
+
+def test_latents_are_of_one_spread_and_lead_to_the_same_pictures() -> None:
+    autoencoder = make_autoencoder(TINY).eval().requires_grad_(False)
+    shown = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(3)) * 2 - 1
+    found = autoencoder.encode(shown).latent_dist
+    before, made = found.mean, autoencoder.decode(found.mean).sample
+    mean, spread = before.mean(dim=(0, 2, 3)), before.std(dim=(0, 2, 3))
+    standardise(autoencoder, mean, spread)
+    after = autoencoder.encode(shown).latent_dist
+    assert torch.allclose(after.mean.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(after.mean.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-4)
+    assert torch.allclose(after.std, found.std / spread[:, None, None], rtol=1e-3)
+    assert torch.allclose(autoencoder.decode(after.mean).sample, made, atol=1e-4)
 
 
 def test_a_snapshot_says_what_it_is_of(tmp_path: Path, trained: tuple[Path, Path]) -> None:

@@ -16,7 +16,6 @@ from mirage_models.mini_generator.stage import Stage
 
 if TYPE_CHECKING:
     from mirage_atlas.demo.sections import SectionSpec
-    from mirage_models.mini_generator.latents import Latents
     from mirage_models.mini_generator.recipe import Recipe
     from mirage_models.mini_generator.stage import Losses, Pace
     from mirage_models.mini_generator.text_tower import Prompts
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples:
-    """What both UNets are trained on: latents, what they show, and the text tower."""
+    """What both UNets are trained on: latents [N, 4, h, w], what they show, and the text tower."""
 
-    latents: Latents
+    latents: Tensor
     specs: tuple[SectionSpec, ...]
     prompts: Prompts
 
@@ -34,7 +33,7 @@ class Examples:
         """Latents float32 [count, 4, h, w] and the states of a text of each [count, 77, 128]."""
         chosen = rng.integers(len(self.specs), size=count)
         texts = [training_text(self.specs[index], rng) for index in chosen]
-        return self.latents.values[torch.from_numpy(chosen)].float(), self.prompts.states(texts)
+        return self.latents[torch.from_numpy(chosen)].float(), self.prompts.states(texts)
 
 
 def noisy(latents: Tensor, noise: Tensor, share: Tensor) -> Tensor:

@@ -42,11 +42,11 @@ _INDEX = {
 }
 
 
-def write_trained(out: Path, *, autoencoder: Any, factor: float, unet: Any, recipe: Recipe) -> None:
-    """Write what was trained, float16: index, schedule, UNet and autoencoder with the factor of its latents."""
+def write_trained(out: Path, *, autoencoder: Any, unet: Any, recipe: Recipe) -> None:
+    """Write what was trained, float16: index, schedule, UNet and autoencoder, whose latents need no scaling."""
     write_json(out / "model_index.json", _INDEX)
     write_json(out / "scheduler" / "scheduler_config.json", schedule_config(recipe))
-    for part, network, more in (("unet", unet, {}), ("vae", autoencoder, {"scaling_factor": round(factor, 6)})):
+    for part, network, more in (("unet", unet, {}), ("vae", autoencoder, {"scaling_factor": 1.0})):
         config = {key: value for key, value in network.config.items() if not key.startswith("_")}
         config = {"_class_name": type(network).__name__, **config, **more}
         write_part(out / part, config, network.state_dict(), torch.float16, _WEIGHTS)

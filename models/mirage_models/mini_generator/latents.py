@@ -1,8 +1,7 @@
-"""The pictures as latents: encoded once, of unit spread, kept in a file."""
+"""The pictures as latents: encoded once, each channel of mean 0 and spread 1, kept in a file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +16,11 @@ if TYPE_CHECKING:
 _BATCH = 64
 
 
-@dataclass(frozen=True)
-class Latents:
-    """`values` float16 [N, 4, 16, 16], scaled to a standard deviation of 1; `factor` is what they were multiplied by."""
+def encoded(path: Path, pictures: Pictures, autoencoder: Any) -> Tensor:
+    """The pictures' latents float16 [N, 4, 16, 16], from the file, or encoded and written there.
 
-    values: Tensor
-    factor: float
-
-
-def encoded(path: Path, pictures: Pictures, autoencoder: Any) -> Latents:
-    """The pictures' latents: from the file, or encoded and written there."""
+    The autoencoder is changed to give and take them so (`standardise`).
+    """
     if not path.exists():
         parts = []
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -35,9 +29,29 @@ def encoded(path: Path, pictures: Pictures, autoencoder: Any) -> Latents:
                 # The means: the spread around them is far smaller than what a step of the sampler leaves.
                 parts.append(autoencoder.encode(shown).latent_dist.mean.float())
         values = torch.cat(parts)
-        factor = 1.0 / float(values.std())
+        mean, spread = values.mean(dim=(0, 2, 3)), values.std(dim=(0, 2, 3))
+        scaled = (values - mean[:, None, None]) / spread[:, None, None]
         part = path.with_suffix(".writing")
-        torch.save({"values": (values * factor).half(), "factor": factor}, part)
+        torch.save({"values": scaled.half(), "mean": mean, "spread": spread}, part)
         part.replace(path)
     stored = torch.load(path, weights_only=True)
-    return Latents(stored["values"], float(stored["factor"]))
+    standardise(autoencoder, stored["mean"], stored["spread"])
+    kept: Tensor = stored["values"]
+    return kept
+
+
+def standardise(autoencoder: Any, mean: Tensor, spread: Tensor) -> None:
+    """Fold a shift and a scale of each latent channel into the convolutions beside the latents.
+
+    One factor for all channels, which is what a configuration can say, would leave some far larger than others; noise would
+    then drown the small ones first.
+    """
+    before, after = autoencoder.quant_conv, autoencoder.post_quant_conv
+    count = len(mean)
+    with torch.no_grad():
+        after.bias += after.weight[:, :, 0, 0] @ mean
+        after.weight *= spread[None, :, None, None]
+        # The first half of the channels are means, the other the logarithms of variances.
+        before.weight[:count] /= spread[:, None, None, None]
+        before.bias[:count] = (before.bias[:count] - mean) / spread
+        before.bias[count:] -= 2 * spread.log()

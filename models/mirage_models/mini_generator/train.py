@@ -21,7 +21,7 @@ from mirage_models.mini_generator.autoencoder import autoencoder_stage, train_au
 from mirage_models.mini_generator.diffusion import Examples, diffusion_stage, train_diffusion
 from mirage_models.mini_generator.distillation import distillation_stage, train_distillation
 from mirage_models.mini_generator.folder import write_trained
-from mirage_models.mini_generator.latents import encoded
+from mirage_models.mini_generator.latents import encoded, standardise
 from mirage_models.mini_generator.networks import make_unet
 from mirage_models.mini_generator.pictures import rendered
 from mirage_models.mini_generator.recipe import Recipe
@@ -69,7 +69,7 @@ def train(
     if not train_distillation(third, teacher, examples, recipe, pace["distillation"]):
         return False
     if out is not None:
-        write_trained(out, autoencoder=autoencoder, factor=latents.factor, unet=third.averaged(), recipe=recipe)
+        write_trained(out, autoencoder=autoencoder, unet=third.averaged(), recipe=recipe)
     return True
 
 
@@ -79,8 +79,9 @@ def snapshot(work: Path, recipe: Recipe, out: Path) -> str:
     Before anything is distilled that is the diffusion model, whose images in a few steps are soft. Raises FileNotFoundError
     before there is one.
     """
-    autoencoder = autoencoder_stage(work, recipe)
-    latents = torch.load(work / "latents.pt", weights_only=True)
+    autoencoder = autoencoder_stage(work, recipe).averaged()
+    stored = torch.load(work / "latents.pt", weights_only=True)
+    standardise(autoencoder, stored["mean"], stored["spread"])
     second = diffusion_stage(work, recipe)
     if not second.step:
         raise FileNotFoundError("nothing of the diffusion model is there yet")
@@ -89,7 +90,7 @@ def snapshot(work: Path, recipe: Recipe, out: Path) -> str:
     third = distillation_stage(work, recipe, second.averaged())
     if third.step:
         unet, found = third.averaged(), third
-    write_trained(out, autoencoder=autoencoder.averaged(), factor=float(latents["factor"]), unet=unet, recipe=recipe)
+    write_trained(out, autoencoder=autoencoder, unet=unet, recipe=recipe)
     return f"{found.name}, step {found.step}"
 
 
