@@ -32,12 +32,16 @@ _LORA_GUIDANCE = Range(least=1, most=2, default=1)
 def ranges(checkpoint: Checkpoint, options: Mapping[str, Any]) -> dict[str, Range]:
     """What a caller may ask for, with the defaults that the options name; raises ValueError where they are outside."""
     guidance = _NATIVE_GUIDANCE if checkpoint.native else _LORA_GUIDANCE
+    if "guidance_range" in options:
+        least, most = options["guidance_range"]
+        guidance = Range(least=least, most=most, default=options.get("guidance", least))
+    sides = options.get("side_range", (min(256, checkpoint.side // 2), _SIDE))
     most = min(_STEPS, lcm_schedule(checkpoint.scheduler).original_steps)
     side = int(options.get("side", checkpoint.side))
     return {
         "guidance": Range(least=guidance.least, most=guidance.most, default=options.get("guidance", guidance.default)),
         "steps": Range(least=1, most=most, default=options.get("steps", min(4, most))),
-        "side": Range(least=min(256, checkpoint.side // 2), most=_SIDE, default=side),
+        "side": Range(least=sides[0], most=sides[1], default=side),
     }
 
 

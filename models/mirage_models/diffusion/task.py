@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import shutil
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,15 +30,18 @@ from mirage_models.diffusion.compare import compare, decoded_ssim, least
 from mirage_models.diffusion.description import describe_files, draft_manifest, make_manifest, ranges
 from mirage_models.diffusion.export import export_decoder, export_text, export_unet
 from mirage_models.diffusion.network_file import data_path, read_network
+from mirage_models.diffusion.options import DEFAULTS, FLOAT32, check_request
 from mirage_models.diffusion.original import Original, decode_tiny
 from mirage_models.diffusion.prompts import read_prompts
 from mirage_models.diffusion.quantise import RECIPES, Span, layers, network_files, quantise
 from mirage_models.diffusion.references import REFERENCE_FILE, load_references, save_references
+from mirage_models.diffusion.stored import DESCRIPTION, STORED, store_weights
 from mirage_models.diffusion.tokenizer import write_tokenizer
+from mirage_models.mini_generator.folder import complete, lacks_text_tower
 from mirage_models.tasks import UNSHOWN, BuildError, ParityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from mirage_core.bundles import Task as TaskName
     from mirage_generator.engines.selection import EngineKind
@@ -47,19 +51,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VARIANTS = ("int8", "fp32")
 FP32_LATENTS, FP32_SSIM = 0.9999, 0.99
 INT8_LATENTS, INT8_SSIM = 0.95, 0.80
 INT8_DECODER_SSIM = 0.95
 """Of the decoder alone, on the original's latents."""
-_DEFAULTS: Mapping[str, Any] = {
-    "unet_recipes": ("full", "convolutions"),
-    "decoder_recipes": ("full", "float32"),
-    "calibration_prompts": 4,
-    "parity_prompts": 2,
-}
-_KNOWN_OPTIONS = frozenset({*_DEFAULTS, "steps", "guidance", "side"})
-_FLOAT32 = "float32"
 _TINY_IMAGES = "tiny.npy"
 
 
@@ -67,8 +62,9 @@ class DiffusionTask:
     """See Task: Stable Diffusion 1.x with an LCM-LoRA, or a native latent consistency model.
 
     Extras: "lora" (an LCM-LoRA, fused), "tiny_decoder" (an AutoencoderTiny). Options: `steps`, `guidance` and `side` (defaults
-    of the bundle, at which parity is measured), `unet_recipes` and `decoder_recipes` (in order of preference: the first that
-    reaches its bar is kept), `calibration_prompts`, `parity_prompts`.
+    of the bundle, at which parity is measured), `guidance_range` and `side_range` (least and most), `unet_recipes` and
+    `decoder_recipes` (in order of preference: the first that reaches its bar is kept), `text_recipes` (one: "float32" or
+    "weights"), `calibration_prompts`, `parity_prompts`.
     """
 
     @property
@@ -95,11 +91,13 @@ class _Build:
 
     def __init__(self, request: BuildRequest, workspace: Workspace) -> None:
         self.request, self.workspace = request, workspace
-        self.options = {**_DEFAULTS, **request.options}
+        self.options = {**DEFAULTS, **request.options}
         self.variants = request.variants or ("int8",)
-        _check_request(request, self.variants)
+        check_request(request, self.variants)
         self.checkpoint: Checkpoint = read_checkpoint(
-            request.source, lora=request.extras.get("lora"), tiny=request.extras.get(TINY_DECODER)
+            _whole(request.source, workspace.scratch),
+            lora=request.extras.get("lora"),
+            tiny=request.extras.get(TINY_DECODER),
         )
         try:
             self.ranges = ranges(self.checkpoint, request.options)
@@ -150,7 +148,8 @@ class _Build:
     # Files
 
     def _home(self, role: str) -> Path:
-        keep = role in ("text", TINY_DECODER) or "fp32" in self.variants
+        as_it_is = role == TINY_DECODER or (role == "text" and self._text_recipe == FLOAT32)
+        keep = as_it_is or "fp32" in self.variants
         return self.workspace.folder if keep else self.workspace.scratch
 
     def _full_files(self) -> dict[str, Path]:
@@ -161,6 +160,10 @@ class _Build:
             kept = self.workspace.folder / path.name  # a decoder that stayed in float32 was moved there
             files[role] = path if path.is_file() else kept
         return files
+
+    @property
+    def _text_recipe(self) -> str:
+        return str(self.options["text_recipes"][0])
 
     def _keep(self, path: Path) -> Path:
         for name in (data_path(path).name, path.name):
@@ -227,6 +230,9 @@ class _Build:
         self, unet_spans: Mapping[str, list[float]], decoder_spans: Mapping[str, list[float]]
     ) -> GeneratorVariant:
         files, words = self._full_files(), {}
+        if self._text_recipe != FLOAT32:
+            self._stage(f"text: {self._text_recipe}", lambda: self._quantised("text", self._text_recipe, {}).name)
+            files["text"], words["text"] = self._made("text", self._text_recipe), _words(self._text_recipe)
         for number, recipe in enumerate(self.options["decoder_recipes"]):
             ssim = self._stage(f"decoder: {recipe}", partial(self._try_decoder, recipe, decoder_spans))
             if ssim >= INT8_DECODER_SSIM or number == len(self.options["decoder_recipes"]) - 1:
@@ -247,15 +253,18 @@ class _Build:
         return self._variant(kept, words, tried[best], reduced=True)
 
     def _made(self, role: str, recipe: str) -> Path:
-        if recipe == _FLOAT32:
+        if recipe == FLOAT32:
             return self._full_files()[role]
         path = self.workspace.scratch / f"{role}.int8-{recipe}.onnx"
         return path if path.is_file() else self.workspace.folder / path.name
 
     def _quantised(self, role: str, recipe: str, spans: Mapping[str, list[float]]) -> Path:
-        if recipe == _FLOAT32:
+        if recipe == FLOAT32:
             return self._full_files()[role]
         source, target = self._full_files()[role], self.workspace.scratch / f"{role}.int8-{recipe}.onnx"
+        if recipe == STORED:
+            store_weights(source, target, name=role)
+            return target
         known = {name: Span(least, most) for name, (least, most) in spans.items()}
         quantise(source, target, _layers(source, recipe), known, name=role)
         return target
@@ -333,10 +342,19 @@ class _Build:
         return GeneratorVariant(
             files={role: path.name for role, path in files.items()},
             data=tuple(sorted(data)),
-            quantisation={role: words.get(role, _FLOAT32) for role in files},
+            quantisation={role: words.get(role, FLOAT32) for role in files},
             parity=parity,
             reduced_precision=reduced,
         )
+
+
+def _whole(source: Path, scratch: Path) -> Path:
+    """The checkpoint's folder; the mini generator's is completed with what lies in the mini CLIP's."""
+    if not lacks_text_tower(source):
+        return source
+    whole = scratch / "checkpoint"
+    shutil.rmtree(whole, ignore_errors=True)  # a build that was stopped may have left half of it
+    return complete(source, whole)
 
 
 def _give_back_memory() -> None:
@@ -351,7 +369,9 @@ def _layers(path: Path, recipe: str) -> list[Any]:
 
 
 def _words(recipe: str) -> str:
-    return _FLOAT32 if recipe == _FLOAT32 else RECIPES[recipe].description
+    if recipe == STORED:
+        return DESCRIPTION
+    return FLOAT32 if recipe == FLOAT32 else RECIPES[recipe].description
 
 
 def _passes(parity: GeneratorParity) -> bool:
@@ -360,16 +380,3 @@ def _passes(parity: GeneratorParity) -> bool:
 
 def _engines() -> tuple[Literal["onnxruntime", "openvino"], ...]:
     return ("onnxruntime", "openvino") if find_spec("openvino") is not None else ("onnxruntime",)
-
-
-def _check_request(request: BuildRequest, variants: Sequence[str]) -> None:
-    if unknown := set(variants) - set(VARIANTS):
-        raise BuildError(f"no variant {', '.join(sorted(unknown))}; known are {', '.join(VARIANTS)}")
-    if unknown := set(request.options) - _KNOWN_OPTIONS:
-        raise BuildError(f"no option {', '.join(sorted(unknown))}; known are {', '.join(sorted(_KNOWN_OPTIONS))}")
-    if unknown := set(request.extras) - {"lora", TINY_DECODER}:
-        raise BuildError(f"no extra source {', '.join(sorted(unknown))}; known are lora, {TINY_DECODER}")
-    for key in ("unet_recipes", "decoder_recipes"):
-        for recipe in request.options.get(key, ()):
-            if recipe not in RECIPES and not (recipe == _FLOAT32 and key == "decoder_recipes"):
-                raise BuildError(f"{key}: no recipe {recipe}; known are {', '.join(RECIPES)}")
