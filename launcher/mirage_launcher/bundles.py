@@ -7,7 +7,7 @@ from pathlib import Path
 from mirage_launcher.errors import LaunchError
 
 MINI = "mini"
-ENCODE, DESCRIBE = "encode", "describe"
+ENCODE, DESCRIBE, GENERATE = "encode", "describe", "generate"
 MANIFEST = "manifest.json"
 _MANIFEST_BYTES = 2**20
 
@@ -41,6 +41,16 @@ def find_language_bundle(models: str) -> Path | None:
     return _only(models, DESCRIBE)
 
 
+def find_generator_bundle(models: str) -> Path | None:
+    """The image generator's bundle, found likewise; None where there is none: no images are made then."""
+    if models == MINI:
+        from mirage_models.paths import mini_generator_bundle
+
+        bundle = mini_generator_bundle()
+        return bundle if (bundle / MANIFEST).is_file() else None
+    return _only(models, GENERATE)
+
+
 def _only(models: str, task: str) -> Path | None:
     folder = Path(models).expanduser().resolve()
     if not folder.is_dir():
@@ -48,7 +58,7 @@ def _only(models: str, task: str) -> Path | None:
     found = list(_bundles(folder, task))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        verb = {ENCODE: "encode", DESCRIBE: "describe"}[task]
+        verb = {ENCODE: "encode", DESCRIBE: "describe", GENERATE: "generate"}[task]
         raise LaunchError(f"{folder} holds several bundles that {verb} ({names}): give the directory of one")
     return found[0] if found else None
 

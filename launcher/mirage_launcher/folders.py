@@ -31,6 +31,16 @@ class Folders:
         return self.root / "atlas"
 
     @property
+    def queue(self) -> Path:
+        """What the queue's Redis keeps."""
+        return self.root / "queue"
+
+    @property
+    def images(self) -> Path:
+        """The images that were made."""
+        return self.root / "images"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.root / "logs"
@@ -57,7 +67,7 @@ class Folders:
     def create(self) -> None:
         """Makes the folders, readable by this user alone. Raises LaunchError where that cannot be."""
         try:
-            for folder in (self.root, self.atlas, self.logs, self.state.parent):
+            for folder in (self.root, self.atlas, self.queue, self.logs, self.state.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise LaunchError(f"cannot use {self.root} as the data directory: {error.strerror}") from error

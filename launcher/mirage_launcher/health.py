@@ -1,6 +1,7 @@
 """Asks a service whether it serves."""
 
 import http.client
+import socket
 from typing import Any
 
 import grpc
@@ -11,14 +12,36 @@ TIMEOUT_S = 2.0
 
 def health(name: str, address: str) -> str:
     """ "serving", "not serving", or "no answer"."""
-    return _http_health(address) if name == "gateway" else _grpc_health(address)
+    match name:
+        case "gateway":
+            return _http_health(address)
+        case "queue":
+            return _redis_health(address.removeprefix("unix:"))
+        case "generator":
+            return _grpc_health(address, "mirage.v1.GeneratorService")
+        case "worker":
+            # It listens nowhere; the service knows whether one gave a sign of life.
+            return _grpc_health(address, "mirage.v1.GeneratorWorkers")
+    return _grpc_health(address)
 
 
-def _grpc_health(address: str) -> str:
+def _redis_health(path: str) -> str:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(TIMEOUT_S)
+        try:
+            connection.connect(path)
+            connection.sendall(b"PING\r\n")
+            # Anything else is what it says while it reads its file.
+            return "serving" if connection.recv(64).startswith(b"+PONG") else "not serving"
+        except OSError:
+            return "no answer"
+
+
+def _grpc_health(address: str, service: str = "") -> str:
     with grpc.insecure_channel(address) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S)
         except grpc.RpcError:
             return "no answer"
     return "serving" if reply.status == health_pb2.HealthCheckResponse.SERVING else "not serving"

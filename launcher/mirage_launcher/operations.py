@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from mirage_launcher import lock, logs, processes, services
-from mirage_launcher.bundles import find_bundle, find_language_bundle
+from mirage_launcher.bundles import find_bundle, find_generator_bundle, find_language_bundle
 from mirage_launcher.errors import AlreadyUpError, LaunchError
 from mirage_launcher.folders import Folders
 from mirage_launcher.launch import Launch, leftovers
@@ -36,10 +36,13 @@ def up(options: UpOptions, report: Callable[[State], None]) -> None:
     """Runs everything in the foreground until a signal comes."""
     folders = Folders.at(options.data)
     bundle, language = find_bundle(options.models), find_language_bundle(options.models)
+    generator = find_generator_bundle(options.models)
 
     def make_plan() -> services.Plan:
         grpc_port = options.grpc_port if options.grpc_port is not None else options.port + 1
-        return services.plan(folders, bundle=bundle, port=options.port, grpc_port=grpc_port, language=language)
+        return services.plan(
+            folders, bundle=bundle, port=options.port, grpc_port=grpc_port, language=language, generator=generator
+        )
 
     Launch(folders, make_plan, report, demo=options.demo).run()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirage_launcher import ports
+from mirage_launcher import ports, queue_server
 from mirage_launcher.folders import Folders
 from mirage_launcher.processes import MARK
 
@@ -15,6 +15,7 @@ HOST = "127.0.0.1"
 ENCODER_PORT = 50051
 RETRIEVER_PORT = 50052
 LLM_PORT = 50053
+GENERATOR_PORT = 50054
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,27 @@ class Plan:
     remarks: tuple[str, ...] = ()
 
 
-def plan(folders: Folders, *, bundle: Path, port: int, grpc_port: int, language: Path | None = None) -> Plan:
-    """The services on free ports, the language model's where there is a bundle of one (`language`).
+def plan(
+    folders: Folders,
+    *,
+    bundle: Path,
+    port: int,
+    grpc_port: int,
+    language: Path | None = None,
+    generator: Path | None = None,
+) -> Plan:
+    """The services on free ports; the language model's and the generator's where there are bundles of them.
 
-    Raises PortTakenError where the gateway's are not free.
+    Raises PortTakenError where the gateway's are not free, and LaunchError where the generator's queue has no server.
     """
     ports.require_free(port, option="--port")
     ports.require_free(grpc_port, option="--grpc-port")
     taken = {port, grpc_port}
     remarks: list[str] = []
     chosen: dict[str, int] = {}
-    inner = [("encoder", ENCODER_PORT), ("retriever", RETRIEVER_PORT), *([("llm", LLM_PORT)] if language else [])]
+    inner = [("encoder", ENCODER_PORT), ("retriever", RETRIEVER_PORT)]
+    inner += [("llm", LLM_PORT)] if language else []
+    inner += [("generator", GENERATOR_PORT)] if generator else []
     for name, preferred in inner:
         chosen[name] = ports.free_or_any(preferred, taken=frozenset(taken))
         taken.add(chosen[name])
@@ -89,35 +100,57 @@ def plan(folders: Folders, *, bundle: Path, port: int, grpc_port: int, language:
                 "MIRAGE_GATEWAY_RETRIEVER": retriever,
                 # Empty for none: what listens on the usual port may be another MIRAGE's.
                 "MIRAGE_GATEWAY_LLM": llm,
-                "MIRAGE_GATEWAY_GENERATOR": "",
+                "MIRAGE_GATEWAY_GENERATOR": f"{HOST}:{chosen['generator']}" if generator else "",
             },
         ),
     }
     if language:
-        environment = {
-            "MIRAGE_LLM_HOST": HOST,
-            "MIRAGE_LLM_PORT": str(chosen["llm"]),
-            "MIRAGE_LLM_BUNDLE": str(language),
-            "MIRAGE_LLM_ENCODER": encoder,
-        }
-        # Before the gateway, which is stopped first.
-        own = {
-            **{name: own[name] for name in ("encoder", "retriever")},
-            "llm": (llm, environment),
-            "gateway": own["gateway"],
-        }
-    services = tuple(
+        own["llm"] = (
+            llm,
+            {
+                "MIRAGE_LLM_HOST": HOST,
+                "MIRAGE_LLM_PORT": str(chosen["llm"]),
+                "MIRAGE_LLM_BUNDLE": str(language),
+                "MIRAGE_LLM_ENCODER": encoder,
+            },
+        )
+    services = [
         Service(name, python_module(f"mirage_{name}"), address, folders.log(name), {**common, **environment})
         for name, (address, environment) in own.items()
-    )
+    ]
+    if generator:
+        services += _generating(folders, generator, chosen["generator"], common)
+    # Last, because what is started last is stopped first.
+    services.sort(key=lambda service: service.name == "gateway")
     return Plan(
-        services,
+        tuple(services),
         url=f"http://localhost:{port}",
         grpc=f"localhost:{grpc_port}",
         models=str(bundle),
         key=key,
         remarks=tuple(remarks),
     )
+
+
+def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, str]) -> list[Service]:
+    """The queue, the generator's service and one worker, which has all processors."""
+    socket = queue_server.socket_path(folders.queue)
+    environment = {
+        **common,
+        "MIRAGE_GENERATOR_HOST": HOST,
+        "MIRAGE_GENERATOR_PORT": str(port),
+        "MIRAGE_GENERATOR_REDIS": f"unix://{socket}",
+        "MIRAGE_GENERATOR_DATA": str(folders.images),
+        "MIRAGE_GENERATOR_BUNDLE": str(bundle),
+    }
+    server = queue_server.command(queue_server.find_server(), folder=folders.queue, socket=socket)
+    module, address = python_module("mirage_generator"), f"{HOST}:{port}"
+    mark = {name: value for name, value in common.items() if name == MARK}
+    return [
+        Service("queue", server, f"unix:{socket}", folders.log("queue"), mark),
+        Service("generator", module, address, folders.log("generator"), environment),
+        Service("worker", (*module, "worker"), address, folders.log("worker"), environment),
+    ]
 
 
 def python_module(module: str) -> tuple[str, ...]:

@@ -15,6 +15,11 @@ def mini_clip_bundle() -> Path:
     return bundles_folder() / "clip" / "bundle"
 
 
+def mini_generator_bundle() -> Path:
+    """The mini generator's bundle, whether or not it is there."""
+    return bundles_folder() / "generator" / "bundle"
+
+
 def mini_lm_bundle() -> Path:
     """The mini language model's bundle, whether or not it is there."""
     return bundles_folder() / "lm" / "bundle"

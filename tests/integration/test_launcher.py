@@ -31,6 +31,7 @@ from mirage_launcher.state import State
 
 START_S = 400.0
 RECORDS = 3
+TINY_GENERATOR = Path(__file__).parents[2] / "services" / "generator" / "tests" / "tiny_bundle"
 TINY_LANGUAGE_MODEL = Path(__file__).parents[2] / "services" / "llm" / "tests" / "tiny_bundle"
 
 
@@ -251,6 +252,36 @@ def test_a_language_model_among_the_models_runs_too(machine: Machine, tmp_path: 
     shutil.copytree(TINY_LANGUAGE_MODEL, models / "another")
     machine.run("down")
     assert "several bundles that describe" in machine.up()[1]["detail"]
+
+
+def test_a_generator_among_the_models_runs_with_its_queue_and_keeps_its_jobs(machine: Machine, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(find_bundle(machine.models), models / "clip")
+    shutil.copytree(TINY_GENERATOR, models / "generator")
+    machine.models = str(models)
+    assert machine.up("--no-demo")[0] == 0
+    assert [one.name for one in machine.state().services] == [
+        *("encoder", "retriever", "queue", "generator", "worker", "gateway")
+    ]
+
+    def made() -> bool:
+        with Client(f"http://127.0.0.1:{machine.port}", timeout_s=60) as client:
+            return {job.state for job in client.jobs().jobs} == {"SUCCEEDED"}
+
+    # The system is ready without the generator, which may come a moment later.
+    until(lambda: machine.run("status")[0] == 0)
+    with Client(f"http://127.0.0.1:{machine.port}", timeout_s=60) as client:
+        client.create_job("axial T1 brain MRI")
+    until(made)
+    # A worker that is killed comes back by itself; jobs outlive a restart of everything.
+    worker = next(one.process for one in machine.state().services if one.name == "worker")
+    assert worker is not None
+    psutil.Process(worker.pid).kill()
+    machine.run("down")
+    assert machine.left() == []
+    assert machine.up("--no-demo")[0] == 0
+    until(lambda: machine.run("status")[0] == 0)
+    assert made()
 
 
 def test_an_atlas_of_another_model_is_said_at_the_start_and_by_status(machine: Machine, tmp_path: Path) -> None:

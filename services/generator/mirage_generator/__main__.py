@@ -22,6 +22,8 @@ from mirage_generator.tokenizer import PromptTokenizer
 from mirage_generator.upkeep import Keeper
 
 SERVICE = "mirage.v1.GeneratorService"
+# A name in health alone: SERVING while a worker gives signs of life.
+WORKERS = "mirage.v1.GeneratorWorkers"
 
 
 def main() -> None:
@@ -64,6 +66,7 @@ def serve(settings: GeneratorSettings) -> None:
 
         async def tell(answers: bool, workers: int) -> None:
             await server.set_serving(SERVICE, serving=answers)
+            await server.set_serving(WORKERS, serving=workers > 0)
 
         keeper = Keeper(store, tickets, artifacts, lease_s=settings.lease_s)
         for task in (asyncio.create_task(changes.run()), asyncio.create_task(keeper.run(tell))):

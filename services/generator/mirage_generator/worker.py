@@ -3,6 +3,7 @@
 import os
 import secrets
 import sys
+import time
 import warnings
 from typing import Any
 
@@ -25,6 +26,8 @@ from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import QUEUE, TASK, TicketOffice, make_app
 
+_QUEUE_S = 60.0
+_PAUSE_S = 0.25
 _log = telemetry.get_logger()
 
 
@@ -72,6 +75,7 @@ def _run(settings: GeneratorSettings) -> int:
     # Celery warns of root because of pickled tasks; it takes JSON alone here.
     warnings.simplefilter("ignore", SecurityWarning)
     signals.worker_shutting_down.connect(stopping.set, weak=False)
+    _await_queue(store)
     signs.start()
     _log.info("working", worker=name, engine=model.description, threads=threads)
     # Solo: the job runs in this very process, so that there is one model, and nothing is forked beside native threads.
@@ -94,6 +98,18 @@ def _run(settings: GeneratorSettings) -> int:
         model.close()
         sys.stdout.flush()
     return int(worker.exitcode or 0)
+
+
+def _await_queue(store: JobStore) -> None:
+    """Returns once Redis answers, which may be started at the same time; raises what the store does after a minute."""
+    give_up = time.monotonic() + _QUEUE_S
+    while True:
+        try:
+            return store.ping()
+        except MirageError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(_PAUSE_S)
 
 
 class _Stopping:
