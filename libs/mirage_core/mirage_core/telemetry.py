@@ -3,7 +3,8 @@
 import logging
 import sys
 from collections.abc import MutableMapping, Sequence
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -20,6 +21,19 @@ def _add_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
     return event
 
 
+class _Stderr:
+    """Standard error. What cannot be written, because the disk is full or the reader gone, is lost; the work goes on."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+
 def configure_logging(service: str, *, level: str = "INFO", form: str = "json") -> None:
     """Sends every log line of this process to standard error, as JSON or for a terminal, with service and request id."""
     shared: list[Any] = [
@@ -32,7 +46,7 @@ def configure_logging(service: str, *, level: str = "INFO", form: str = "json") 
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Stderr())),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

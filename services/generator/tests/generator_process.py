@@ -87,17 +87,15 @@ class House:
             until(self.serving, "the service serves")
 
     def start_worker(
-        self, *, wait: bool = True, preface: tuple[str, ...] = (), **settings: str
+        self, *, wait: bool = True, preface: tuple[str, ...] = (), log: str = "worker", **settings: str
     ) -> "subprocess.Popen[bytes]":
-        before = self.log("worker").count('"working"')
+        before = self.log(log).count('"working"')
         command = [*preface, sys.executable, "-P", "-m", "mirage_generator", "worker"]
-        worker = self._start("worker", command, settings)
+        worker = self._start(log, command, settings)
         self.workers.append(worker)
         if wait:
-            until(
-                lambda: self.log("worker").count('"working"') > before or worker.poll() is not None, "the worker works"
-            )
-            assert worker.poll() is None, self.log("worker")
+            until(lambda: self.log(log).count('"working"') > before or worker.poll() is not None, "the worker works")
+            assert worker.poll() is None, self.log(log)
         return worker
 
     def kill(self, process: "subprocess.Popen[bytes] | None") -> None:
