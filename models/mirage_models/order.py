@@ -181,7 +181,8 @@ def _find(order: Order) -> _Source:
     if order.target in presets:
         target = presets[order.target]
         if not target.repository:
-            return _Source(bundles_folder() / "clip" / "checkpoint", "trained by the MIRAGE project", name, preset)
+            folder = bundles_folder() / order.target.removeprefix("mini-") / "checkpoint"
+            return _Source(folder, "trained by the MIRAGE project", name, preset)
         return _fetched(target, order, name, preset)
     path = Path(order.target)
     if path.is_dir():

@@ -96,9 +96,7 @@ def test_a_killed_build_goes_on_and_gives_the_fingerprint_of_an_uninterrupted_on
     assert json.loads(done.stdout)["fingerprint"] == built[1]["fingerprint"]
 
 
-def test_a_full_disk_is_a_clear_error_without_a_half_bundle(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_is_a_clear_error_without_a_half_bundle(checkpoint: Path, tmp_path: Path) -> None:
     found = problem(run(checkpoint, "--out", tmp_path / "bundle", "--variants", "fp32", limit=LARGE_FILES))
     assert found["code"] == "DISK_FULL"
     assert left(tmp_path) == []  # the first graph did not fit: nothing to go on with

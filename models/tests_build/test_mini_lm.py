@@ -12,7 +12,7 @@ from mirage_models.mini_lm.check import check, split
 from mirage_models.mini_lm.explanations import example
 from mirage_models.mini_lm.heldout import heldout_examples, is_held_out, training_examples
 from mirage_models.mini_lm.tokens import SPECIAL, VOCABULARY, train_tokenizer
-from mirage_models.mini_lm.train import Recipe, batch, train
+from mirage_models.mini_lm.train import Recipe, Round, batch, train
 
 
 def test_every_sentence_of_an_explanation_agrees_with_its_captions() -> None:
@@ -79,16 +79,19 @@ def test_the_tokenizer_has_dollys_special_tokens_and_splits_digits(tmp_path: Pat
     assert tokenizer.decode(tokenizer.encode("äöü ☃ 12").ids) == "äöü ☃ 12"
 
 
+ROUNDS = (Round(3, 1e-3, 0.1), Round(1, 5e-4, 0.0))
+
+
 def test_a_stopped_training_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     small = {"batch": 2, "hidden": 32, "layers": 1, "heads": 2, "warmup": 2}
     train_tokenizer(Recipe.seed, examples=200).save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "tokenizer.json").write_bytes((tmp_path / "tokenizer.json").read_bytes())
-    whole = train(tmp_path, Recipe(steps=4, **small), save_every=2)
+    whole = train(tmp_path, Recipe(rounds=ROUNDS, **small), save_every=2)
     # Stopped after two of four steps: the rate of learning is that of the whole run.
-    train(tmp_path / "other", Recipe(steps=4, **small), save_every=2, stop_at=2)
-    resumed = train(tmp_path / "other", Recipe(steps=4, **small), save_every=2)
+    train(tmp_path / "other", Recipe(rounds=ROUNDS, **small), save_every=2, stop_at=2)
+    resumed = train(tmp_path / "other", Recipe(rounds=ROUNDS, **small), save_every=2)
     for first, second in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=0, atol=0)
 

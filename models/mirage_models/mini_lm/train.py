@@ -28,8 +28,18 @@ from mirage_models.mini_lm.tokens import SPECIAL, VOCABULARY, train_tokenizer
 TOKENIZER_FILE = "tokenizer.json"
 STATE_FILE = "state.pt"
 IGNORED = -100
-PROMPT_WEIGHT = 0.1
-"""How much the tokens of the prompt count in the loss: captions are worth knowing, but the response is what is asked for."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Steps with one cosine of the learning rate, from `rate` down to a twentieth.
+
+    `prompt_weight` is how much the prompt's tokens count in the loss: captions are worth knowing, but the response is asked for.
+    """
+
+    steps: int
+    rate: float
+    prompt_weight: float
 
 
 @dataclass(frozen=True)
@@ -37,15 +47,27 @@ class Recipe:
     """All that decides a run, beside the code."""
 
     seed: int = 20261123
-    steps: int = 3600
+    rounds: tuple[Round, ...] = (Round(2400, 2e-3, 0.1), Round(1200, 1e-3, 0.1), Round(900, 1e-3, 0.0))
     batch: int = 16
     context: int = 512
     hidden: int = 256
     layers: int = 6
     heads: int = 4
-    learning_rate: float = 2e-3
     warmup: int = 200
     weight_decay: float = 0.05
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return sum(each.steps for each in self.rounds)
+
+    def at(self, step: int) -> tuple[Round, int]:
+        """The round of a step, and the step's number in it."""
+        for each in self.rounds[:-1]:
+            if step < each.steps:
+                return each, step
+            step -= each.steps
+        return self.rounds[-1], step
 
 
 def make_model(recipe: Recipe) -> GPTNeoXForCausalLM:
@@ -91,27 +113,29 @@ def batch(tokenizer: Tokenizer, recipe: Recipe, step: int) -> tuple[npt.NDArray[
     for row, (ids, head) in enumerate(made):
         tokens[row, : len(ids)] = ids
         weights[row, : len(ids)] = 1.0
-        weights[row, :head] = PROMPT_WEIGHT
+        weights[row, :head] = recipe.at(step)[0].prompt_weight
     return tokens, weights
 
 
 def loss_of(model: GPTNeoXForCausalLM, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean cross-entropy of the next token, in nats."""
+    """Weighted mean cross-entropy of the next token, in nats; what has no weight is not computed."""
+    share = weights[:, 1:]
+    counts = share > 0
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model(input_ids=tokens[:, :-1]).logits
-    losses = torch.nn.functional.cross_entropy(
-        logits.float().reshape(-1, logits.shape[-1]), tokens[:, 1:].reshape(-1), reduction="none"
-    )
-    share = weights[:, 1:].reshape(-1)
-    return (losses * share).sum() / share.sum()
+        states = model.gpt_neox(input_ids=tokens[:, :-1]).last_hidden_state
+        logits = model.embed_out(states[counts])
+    losses = torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][counts], reduction="none")
+    return (losses * share[counts]).sum() / share.sum()
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then a cosine down to a twentieth."""
+    """Linear warm-up at the start, then the cosine of each round."""
     if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+        return recipe.rounds[0].rate * (step + 1) / recipe.warmup
+    current, done = recipe.at(step)
+    warm = recipe.warmup if current is recipe.rounds[0] else 0
+    share = min(1.0, (done - warm) / max(1, current.steps - warm))
+    return current.rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 def train(work: Path, recipe: Recipe, *, save_every: int = 200, stop_at: int | None = None) -> GPTNeoXForCausalLM:
@@ -124,7 +148,7 @@ def train(work: Path, recipe: Recipe, *, save_every: int = 200, stop_at: int | N
     model = make_model(recipe)
     model.train()
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
+        model.parameters(), lr=recipe.rounds[0].rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
     )
     start = 0
     if (work / STATE_FILE).exists():
@@ -184,11 +208,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mirage_models.mini_lm.train", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for tokenizer, state and log")
     parser.add_argument("--out", type=Path, help="write the checkpoint here at the end")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--threads", type=int, default=2)
     parsed = parser.parse_args(arguments)
     torch.set_num_threads(parsed.threads)
-    recipe = Recipe(steps=parsed.steps)
+    recipe = Recipe()
     print(json.dumps(asdict(recipe)), flush=True)
     model = train(parsed.work, recipe)
     if parsed.out:
