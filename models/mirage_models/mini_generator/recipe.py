@@ -33,7 +33,7 @@ class Recipe:
     pictures: int = 24_000
     vae_channels: tuple[int, ...] = (16, 24, 48, 96)
     vae_groups: int = 8
-    unet_channels: tuple[int, ...] = (64, 160)
+    unet_channels: tuple[int, ...] = (64, 144)
     unet_layers: int = 1
     unet_heads: int = 4
     unet_groups: int = 16
