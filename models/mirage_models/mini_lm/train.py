@@ -47,7 +47,7 @@ class Recipe:
     """All that decides a run, beside the code."""
 
     seed: int = 20261123
-    rounds: tuple[Round, ...] = (Round(2400, 2e-3, 0.1), Round(1200, 1e-3, 0.1), Round(900, 1e-3, 0.0))
+    rounds: tuple[Round, ...] = (Round(2400, 2e-3, 0.1), Round(1200, 1e-3, 0.1))
     batch: int = 16
     context: int = 512
     hidden: int = 256
