@@ -45,6 +45,8 @@ _SIDES = range(64, 769, 64)
 _ASPECT_TOLERANCE = 0.03
 # Pictures of the demo atlas come to 0.12 at most; copies recompressed, grey or smoothly scaled to 0.84 at least.
 _ALIKE = 0.5
+# Sides of a copy below which nobody could read it.
+_LEGIBLE = 32
 # Amber is at 188 of 255 in grey; recompressed, it scatters by a few.
 _DARK, _UNEVEN = 60.0, 25.0
 
@@ -65,7 +67,7 @@ def draw_label(pixels: Pixels) -> Pixels:
 
 def shows_label(image: Image.Image) -> bool:
     """True where the lower edge of an RGB image is the band, even recompressed or with all of the image scaled."""
-    if not _may_show_label(image):
+    if min(image.size) < _LEGIBLE or not _may_show_label(image):
         return False
     return any(_is_alike(image, width, height) for width, height in _origins(image.width, image.height))
 
@@ -97,7 +99,7 @@ def _is_alike(image: Image.Image, width: int, height: int) -> bool:
     else:
         kept = max(1, rows * image.height // height)
         strip = image.crop((0, image.height - kept, image.width, image.height))
-        box = (0.0, len(band) - kept * height / image.height, float(width), float(len(band)))
+        box = (0.0, max(0.0, len(band) - kept * height / image.height), float(width), float(len(band)))
         expected = Image.fromarray(band).resize((image.width, kept), Image.Resampling.BICUBIC, box=box)
     return _correlation(_greys(strip), _greys(expected)) >= _ALIKE
 

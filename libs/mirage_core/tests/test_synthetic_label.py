@@ -1,4 +1,5 @@
 import io
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,8 @@ def test_a_picture_without_room_for_the_label_is_refused() -> None:
 def test_a_one_coloured_picture_shows_no_label() -> None:
     assert not shows_label(Image.new("RGB", (128, 128), (255, 191, 0)))
     assert not shows_label(Image.new("RGB", (1, 1000)))
+
+
+def test_no_size_of_a_bright_picture_is_too_odd_to_look_at() -> None:
+    sides = (1, 2, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 100, 129, 700, 3000)
+    assert not [size for size in product(sides, sides) if shows_label(Image.new("RGB", size, (255, 191, 0)))]
