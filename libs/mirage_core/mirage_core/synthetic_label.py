@@ -47,6 +47,7 @@ _ASPECT_TOLERANCE = 0.03
 _ALIKE = 0.5
 # Sides of a copy below which nobody could read it.
 _LEGIBLE = 32
+_ALIKE_EDGES = 0.4
 # Amber is at 188 of 255 in grey; recompressed, it scatters by a few.
 _DARK, _UNEVEN = 60.0, 25.0
 
@@ -101,7 +102,11 @@ def _is_alike(image: Image.Image, width: int, height: int) -> bool:
         strip = image.crop((0, image.height - kept, image.width, image.height))
         box = (0.0, max(0.0, len(band) - kept * height / image.height), float(width), float(len(band)))
         expected = Image.fromarray(band).resize((image.width, kept), Image.Resampling.BICUBIC, box=box)
-    return _correlation(_greys(strip), _greys(expected)) >= _ALIKE
+    found, sought = _greys(strip), _greys(expected)
+    if _correlation(found, sought) < _ALIKE:
+        return False
+    # A smooth shade that is darker in the middle is like the band as a whole; the edges of letters are not in it.
+    return _correlation(np.diff(found, axis=1), np.diff(sought, axis=1)) >= _ALIKE_EDGES
 
 
 def _greys(image: Image.Image) -> npt.NDArray[np.float32]:

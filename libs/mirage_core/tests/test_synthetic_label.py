@@ -77,3 +77,9 @@ def test_a_one_coloured_picture_shows_no_label() -> None:
 def test_no_size_of_a_bright_picture_is_too_odd_to_look_at() -> None:
     sides = (1, 2, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 100, 129, 700, 3000)
     assert not [size for size in product(sides, sides) if shows_label(Image.new("RGB", size, (255, 191, 0)))]
+
+
+@pytest.mark.parametrize("side", [64, 80, 96, 128, 200, 512])
+def test_smooth_shades_are_not_taken_for_the_label(side: int) -> None:
+    shade = Image.radial_gradient("L").resize((side, side))
+    assert not any(shows_label(each.convert("RGB")) for each in (shade, shade.point(lambda grey: 255 - grey)))
