@@ -80,10 +80,12 @@ compose-down: ## Stop the containers; the volumes stay
 compose-test: setup-dev ## Build the images, use and break the system in containers, take it down
 	MIRAGE_COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose $(ARGS)
 
-mini-bundle: setup-build ## Build the mini CLIP's bundle from its checkpoint
+mini-bundle: setup-build ## Build the mini models' bundles from their checkpoints
 	$(BIN_BUILD)/python -m mirage_models.build mini-clip --out models/mini/clip/bundle --replace \
 		--calibration atlas/mirage_atlas/demo/data --match models/mini/clip/match.json
 	$(BIN_BUILD)/python -m mirage_models.mini_clip.gate --bundle models/mini/clip/bundle --write >/dev/null
+	$(BIN_BUILD)/python -m mirage_models.build mini-lm --out models/mini/lm/bundle --replace \
+		--calibration atlas/mirage_atlas/demo/data
 
 clean: ## Remove environments and caches
 	rm -rf $(VENV) $(VENV_BUILD) .mypy_cache .ruff_cache .pytest_cache reports
