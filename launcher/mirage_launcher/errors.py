@@ -23,3 +23,39 @@ class AlreadyUpError(LaunchError):
     """Another launcher holds the data directory."""
 
     code = "ALREADY_UP"
+
+
+class BackupError(LaunchError):
+    """A backup that cannot be written, read or put in place; nothing that was stored is changed."""
+
+    code = "BACKUP_FAILED"
+
+
+class BackupInvalidError(BackupError):
+    """The file is no backup, or not whole, or not as it was written."""
+
+    code = "BACKUP_INVALID"
+
+
+class BackupNewerError(BackupError):
+    """The file has a format that a later version writes."""
+
+    code = "BACKUP_NEWER"
+
+
+class StillUpError(BackupError):
+    """What is stored is in use."""
+
+    code = "STILL_UP"
+
+
+class DataExistsError(BackupError):
+    """Something is stored already where a backup would go."""
+
+    code = "DATA_EXISTS"
+
+
+class DiskFullError(BackupError):
+    """No room for what was being written."""
+
+    code = "DISK_FULL"

@@ -10,6 +10,8 @@ from dataclasses import replace
 import psutil
 
 from mirage_launcher import lock, processes, readiness
+from mirage_launcher.backups.parts import of_machine
+from mirage_launcher.backups.replacement import settle
 from mirage_launcher.demo import DemoIndex
 from mirage_launcher.errors import AlreadyUpError, LaunchError
 from mirage_launcher.folders import Folders
@@ -46,9 +48,17 @@ class Launch:
         self._folders.create()
         with lock.held(self._folders.lock) as mine:
             if not mine:
-                raise AlreadyUpError(f"another launcher uses {self._folders.root}")
+                raise AlreadyUpError(f"another launcher, or a backup or restoration, uses {self._folders.root}")
             processes.stop(leftovers(self._folders))
+            self._settle()
             asyncio.run(self._run(self._make_plan()))
+
+    def _settle(self) -> None:
+        """Ends a restoration that was killed, before anything is started on what it left."""
+        try:
+            settle(of_machine(self._folders))
+        except OSError as error:
+            raise LaunchError(f"a restoration that was killed cannot be ended: {error.strerror}") from error
 
     async def _run(self, plan: Plan) -> None:
         loop = asyncio.get_running_loop()

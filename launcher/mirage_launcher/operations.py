@@ -53,7 +53,7 @@ def up_detached(options: UpOptions, report: Callable[[State], None]) -> State:
     find_bundle(options.models)
     folders.create()
     if lock.is_held(folders.lock):
-        raise AlreadyUpError(f"another launcher uses {folders.root}")
+        raise AlreadyUpError(f"another launcher, or a backup or restoration, uses {folders.root}")
     log = logs.open_log(folders.log("launcher"))
     logs.bound(folders.log("launcher"))
     with open(log, "ab") as output:

@@ -15,6 +15,8 @@ VERBS = (
     "up",
     "down",
     "status",
+    "backup",
+    "restore",
     "search",
     "compare",
     "similar",

@@ -1,0 +1,1 @@
+"""Everything that a MIRAGE stores as one file, and back."""

@@ -1,0 +1,112 @@
+"""Puts new content in the place of what the parts hold: all of it or nothing, whenever the process or the machine ends.
+
+The new lies beside the old until it is whole. A mark, `COMMITTED`, in the first part's folder then says that it counts;
+from there on each step is a renaming that can be begun again.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from mirage_launcher.backups.parts import STAGING, Part
+
+_MARK = "COMMITTED"
+_NEW, _COMING, _OLD = "new", "coming", "old"
+
+
+class Replacement:
+    """New content for all of the parts, of which the first has the mark. `settle` what an earlier one left before."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._folders = {part.name: part for part in parts}
+
+    def begin(self) -> None:
+        """Makes room for the new beside the old. Raises OSError."""
+        for part in self._parts:
+            part.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (part.folder / STAGING, part.folder / STAGING / _NEW):
+                folder.mkdir(mode=0o700)
+                _give(folder, part)
+
+    def open(self, name: str) -> IO[bytes]:
+        """Opens a new file of a backup by the name that it has there, which `check_name` has passed."""
+        part, _, path = name.partition("/")
+        file = self._folder(part, path.rpartition("/")[0]) / path.rpartition("/")[2]
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        _give(file, self._folders[part])
+        return os.fdopen(handle, "wb", buffering=0)
+
+    def make_folder(self, name: str) -> None:
+        """Makes an empty folder likewise."""
+        part, _, path = name.partition("/")
+        self._folder(part, path)
+
+    def _folder(self, part: str, path: str) -> Path:
+        folder = self._folders[part].folder / STAGING / _NEW
+        for step in filter(None, path.split("/")):
+            folder = folder / step
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+                _give(folder, self._folders[part])
+        return folder
+
+    def commit(self) -> None:
+        """Turns the new into what is stored, and removes the old."""
+        os.sync()
+        mark = _mark(self._parts)
+        mark.touch()
+        for path in (mark, mark.parent):
+            _sync(path)
+        settle(self._parts)
+
+
+def settle(parts: Sequence[Part]) -> None:
+    """Ends what an earlier replacement left: finished where it was committed, otherwise taken back. Raises OSError."""
+    staged = [part for part in parts if (part.folder / STAGING).is_dir()]
+    if not staged:
+        return
+    mark = _mark(parts)
+    if mark.exists():
+        for part in staged:
+            _exchange(part)
+        os.sync()
+        mark.unlink()
+        _sync(mark.parent)
+    for part in staged:
+        shutil.rmtree(part.folder / STAGING)
+
+
+def _exchange(part: Part) -> None:
+    staging = part.folder / STAGING
+    new, coming, old = staging / _NEW, staging / _COMING, staging / _OLD
+    if new.is_dir():
+        old.mkdir(mode=0o700, exist_ok=True)
+        for entry in part.entries():
+            entry.rename(old / entry.name)
+        # From here on what lies in the folder is new: a second beginning must not take it for the old.
+        new.rename(coming)
+    if coming.is_dir():
+        for entry in sorted(coming.iterdir()):
+            entry.rename(part.folder / entry.name)
+
+
+def _mark(parts: Sequence[Part]) -> Path:
+    return parts[0].folder / STAGING / _MARK
+
+
+def _give(path: Path, part: Part) -> None:
+    # In a container this runs as root, for volumes that belong to the services' users.
+    if os.geteuid() == 0:
+        owner = part.folder.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

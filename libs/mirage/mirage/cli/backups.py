@@ -1,0 +1,79 @@
+"""What `mirage backup` and `mirage restore` share: where things are stored, progress, and what is said of a backup."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mirage.cli.options import data_option, launcher
+from mirage.cli.output import note
+
+if TYPE_CHECKING:
+    from mirage_launcher.backups.archive import Report
+    from mirage_launcher.backups.manifest import Manifest
+
+F = TypeVar("F", bound=Callable[..., Any])
+# Where there is no terminal, a line so often.
+_LINE_S = 10.0
+
+
+def place_options(verb: F) -> F:
+    """Adds `--data` and `--volumes`."""
+    volumes = click.option(
+        "--volumes",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Instead of --data: the volumes of containers, mounted below DIR (deploy/backup.sh does that).",
+    )
+    return data_option(volumes(verb))
+
+
+def place(data: Path | None, volumes: Path | None) -> Any:
+    """The launcher's word for where things are stored."""
+    source = click.get_current_context().get_parameter_source("data")
+    if volumes is not None and source is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--data and --volumes are two places: give one.")
+    return launcher("backups.operations").Place(data=data, volumes=volumes)
+
+
+def fields(manifest: "Manifest") -> dict[str, Any]:
+    """A backup as `--json` prints it."""
+    return {
+        "created": manifest.created,
+        "mirage": manifest.mirage,
+        "files": len(manifest.members),
+        "unpacked_bytes": manifest.total_bytes,
+        "counts": manifest.counts(),
+        "collections": dict(manifest.collections),
+    }
+
+
+@contextmanager
+def progress() -> "Iterator[Report]":
+    """Reports bytes: a bar on a terminal, a line every ten seconds elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+def _lines() -> "Report":
+    said_at = time.monotonic()
+
+    def say(what: str, done: int, total: int) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at >= _LINE_S:
+            said_at = time.monotonic()
+            note(f"{what}: {done / 2**20:,.0f} of {total / 2**20:,.0f} MiB")
+
+    return say

@@ -1,0 +1,35 @@
+"""`mirage restore`: what a backup holds, stored again."""
+
+from pathlib import Path
+
+import click
+
+from mirage.cli import backups
+from mirage.cli.options import json_option, launcher
+from mirage.cli.output import print_json
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(path_type=Path, resolve_path=True, allow_dash=True))
+@click.option("--replace", is_flag=True, help="Put it in the place of what is stored, which is then gone.")
+@click.option("--check", is_flag=True, help="Only read FILE from beginning to end: is it whole?")
+@backups.place_options
+@json_option
+def command(file: Path, replace: bool, check: bool, data: Path | None, volumes: Path | None, as_json: bool) -> None:
+    """Store again what `mirage backup` wrote to FILE ("-" is standard input). MIRAGE must be down meanwhile.
+
+    What is stored stays as it is until all of FILE is unpacked beside it and every hash is right. A restoration that was
+    killed is taken back, or finished, by the next `mirage up`, `backup` or `restore`.
+    """
+    operations = launcher("backups.operations")
+    source = None if str(file) == "-" else file
+    with backups.progress() as report:
+        if check:
+            manifest = operations.check(source, report=report)
+        else:
+            manifest = operations.restore(backups.place(data, volumes), source, replace=replace, report=report)
+    if as_json:
+        print_json({"file": str(file), "restored": not check, **backups.fields(manifest)})
+    else:
+        done = "is whole" if check else "restored"
+        click.echo(f"{file} {done}: {len(manifest.members):,} files of {manifest.created}")

@@ -1,0 +1,95 @@
+"""`mirage backup` and `restore` on a MIRAGE that was really used: after all was lost, its callers see no difference."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirage.client import Client
+from mirage_launcher.backups.parts import STAGING
+from mirage_launcher.bundles import find_bundle
+
+from .machine import RECORDS, TINY_GENERATOR, Machine, clear, fill, make_machine, until
+
+QUERY = "axial T1 brain MRI"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, models: str) -> Iterator[Machine]:
+    """A data directory of the test's own, and models that can make images."""
+    shutil.copytree(find_bundle(models), tmp_path / "models" / "clip")
+    shutil.copytree(TINY_GENERATOR, tmp_path / "models" / "generator")
+    made = make_machine(tmp_path / "data", str(tmp_path / "models"))
+    yield made
+    clear(made)
+
+
+def start(machine: Machine) -> Client:
+    """Everything up, the generator too."""
+    assert machine.up("--no-demo")[0] == 0
+    until(lambda: machine.run("status")[0] == 0)
+    return Client(f"http://127.0.0.1:{machine.port}", timeout_s=60)
+
+
+def seen(client: Client) -> dict[str, Any]:
+    """What a caller can see of what is stored."""
+    found = client.search(QUERY, k=RECORDS).results
+    jobs = client.jobs().jobs
+    return {
+        "results": [(each.id, round(each.score, 5), each.caption) for each in found],
+        "images": [client.image(each.id, variant="original").data for each in found],
+        "flags": [(each.record_id, each.reason, each.comment) for each in client.flags()],
+        "jobs": [(job.id, job.state, dict(job.request), job.create_time) for job in jobs],
+        "made": [client.job_image(job.id).data for job in jobs],
+        "collections": [(each.name, each.active, each.records) for each in client.collections()],
+    }
+
+
+def kill_halfway(machine: Machine, backup: Path) -> None:
+    """Begins to restore over what is stored, and kills that as soon as a part of it is unpacked."""
+    child = subprocess.Popen(machine.command("restore", "-", "--replace"), stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    content = backup.read_bytes()
+    child.stdin.write(content[: len(content) // 2])
+    child.stdin.flush()
+    until(lambda: any(path.is_file() for path in (machine.folders.atlas / STAGING).rglob("*")))
+    child.kill()
+    child.wait()
+    child.stdin.close()
+
+
+def test_after_all_was_lost_callers_see_what_they_saw(machine: Machine, tmp_path: Path) -> None:
+    file = tmp_path / "backup.tar.gz"
+    with start(machine) as client:
+        fill(machine)
+        client.flag(client.search(QUERY, k=1).results[0].id, "wrong-caption", comment="another plane")
+        client.create_collection("next")
+        client.create_job(QUERY)
+        until(lambda: {job.state for job in client.jobs().jobs} == {"SUCCEEDED"})
+        before = seen(client)
+        # While it runs the parts would not fit each other.
+        code, problem = machine.run("backup", str(file))
+        assert (code, problem["code"]) == (1, "STILL_UP")
+        assert "mirage down" in problem["detail"]
+    assert len(before["results"]) == RECORDS
+    assert len(before["flags"]) == len(before["made"]) == 1
+    machine.run("down")
+    code, said = machine.run("backup", str(file))
+    assert (code, said["counts"]["atlas images"], said["counts"]["images"]) == (0, RECORDS, 1)
+    assert said["collections"].keys() == {"atlas", "next"}
+    shutil.rmtree(machine.data)
+
+    code, said = machine.run("restore", str(file))
+    assert (code, said["restored"]) == (0, True)
+    kill_halfway(machine, file)
+    with start(machine) as client:
+        assert seen(client) == before
+        code, problem = machine.run("restore", str(file), "--replace")
+        assert (code, problem["code"]) == (1, "STILL_UP")
+        # It can be added to as before.
+        assert client.delete(before["results"][0][0])
+        assert client.collection().records == RECORDS - 1
+    assert not list(machine.data.rglob(STAGING))
