@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from mirage_gateway.web.documents import (
-    ActivatedDocument,
-    CollectionsDocument,
-    CommonQueriesDocument,
-    FlagsDocument,
-    LookupDocument,
-    RecordsDocument,
-)
+from mirage_gateway.web.collections import ActivatedDocument, CollectionsDocument, CommonQueriesDocument
+from mirage_gateway.web.records import FlagsDocument, LookupDocument, RecordsDocument
 
 from .conftest import Gateway, Peer
 from .test_record_routes import form

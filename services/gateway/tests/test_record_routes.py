@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.documents import FlagDocument, RecordDocument, UpsertDocument
+from mirage_gateway.web.records import FlagDocument, RecordDocument, UpsertDocument
 
 from .conftest import Peer
 

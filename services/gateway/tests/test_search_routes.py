@@ -7,7 +7,8 @@ from pydantic import TypeAdapter
 
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.documents import CompareDocument, FacetsDocument, SearchDocument
+from mirage_gateway.web.answers import CompareDocument, SearchDocument
+from mirage_gateway.web.records import FacetsDocument
 
 from .conftest import Gateway, Peer
 

@@ -4,7 +4,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from pydantic import TypeAdapter
 
 from mirage_gateway.dependencies import ENCODER
-from mirage_gateway.web.documents import CollectionDocument, ModelsDocument
+from mirage_gateway.web.collections import CollectionDocument
+from mirage_gateway.web.models import ModelsDocument
 
 from .conftest import Gateway, Peer
 

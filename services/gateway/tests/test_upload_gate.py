@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.documents import ClassifyDocument
+from mirage_gateway.web.answers import ClassifyDocument
 
 from .conftest import Gateway, Peer
 

@@ -8,7 +8,7 @@ from mirage_core.errors import Code
 from mirage_gateway.access import check_may_write
 from mirage_gateway.compose import Composer
 from mirage_gateway.web.body import Intake
-from mirage_gateway.web.documents import (
+from mirage_gateway.web.collections import (
     ActivatedDocument,
     CollectionInfoDocument,
     CollectionsDocument,

@@ -6,7 +6,7 @@ from typing_extensions import TypedDict
 
 from mirage.v1 import common_pb2 as pb
 from mirage.v1 import gateway_pb2
-from mirage_gateway.web.documents import (
+from mirage_gateway.web.answers import (
     ResultDocument,
     SearchDocument,
     TimingsDocument,

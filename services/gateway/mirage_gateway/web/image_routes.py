@@ -6,10 +6,11 @@ from starlette.responses import Response, StreamingResponse
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code
 from mirage_gateway.compose import Composer
+from mirage_gateway.web.answers import ClassifyDocument, classify_document
 from mirage_gateway.web.body import Intake
-from mirage_gateway.web.documents import ClassifyDocument, classify_document, image_version
 from mirage_gateway.web.operations import ID, Operation, Parameter, check_parameters, json_response
 from mirage_gateway.web.queries import ClassifyBody, image_bytes
+from mirage_gateway.web.records import image_version
 
 _DICOM = "application/dicom"
 _VERSION = Parameter("v", "As in image_url: with it the answer may be cached for ever.")

@@ -10,7 +10,18 @@ from mirage_core.errors import Code
 from mirage_gateway.access import check_may_write
 from mirage_gateway.compose import Composer
 from mirage_gateway.web.body import Intake
-from mirage_gateway.web.documents import (
+from mirage_gateway.web.operations import (
+    COLLECTION,
+    ID,
+    Operation,
+    Parameter,
+    boolean,
+    check_parameters,
+    integer,
+    json_response,
+)
+from mirage_gateway.web.queries import FlagBody, LookupBody, RecordBody, int32
+from mirage_gateway.web.records import (
     DeleteDocument,
     FlagDocument,
     FlagsDocument,
@@ -25,17 +36,6 @@ from mirage_gateway.web.documents import (
     records_document,
     upsert_document,
 )
-from mirage_gateway.web.operations import (
-    COLLECTION,
-    ID,
-    Operation,
-    Parameter,
-    boolean,
-    check_parameters,
-    integer,
-    json_response,
-)
-from mirage_gateway.web.queries import FlagBody, LookupBody, RecordBody, int32
 from mirage_gateway.web.uploads import MEDIA_TYPE, RECORDS_MAX, Upload
 
 _UPLOAD = {

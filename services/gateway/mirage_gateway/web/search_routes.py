@@ -6,15 +6,8 @@ from starlette.responses import Response
 from mirage_core import limits
 from mirage_core.errors import Code
 from mirage_gateway.compose import SIMILAR_K_MAX, Composer
+from mirage_gateway.web.answers import CompareDocument, SearchDocument, compare_document, search_document
 from mirage_gateway.web.body import Intake
-from mirage_gateway.web.documents import (
-    CompareDocument,
-    FacetsDocument,
-    SearchDocument,
-    compare_document,
-    facets_document,
-    search_document,
-)
 from mirage_gateway.web.operations import (
     ID,
     WHERE,
@@ -26,6 +19,7 @@ from mirage_gateway.web.operations import (
     where,
 )
 from mirage_gateway.web.queries import CompareBody, SearchBody, int32
+from mirage_gateway.web.records import FacetsDocument, facets_document
 
 _FACET_ERRORS = (Code.FACET_UNKNOWN, Code.FACET_VALUE_INVALID)
 QUERY_ERRORS = (

@@ -12,12 +12,8 @@ from typing_extensions import TypedDict
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.compose import Composer
 from mirage_gateway.dependencies import OPTIONAL, Health
-from mirage_gateway.web.documents import (
-    CollectionDocument,
-    ModelsDocument,
-    collection_document,
-    models_document,
-)
+from mirage_gateway.web.collections import CollectionDocument, collection_document
+from mirage_gateway.web.models import ModelsDocument, models_document
 from mirage_gateway.web.operations import Operation, check_parameters, json_response
 from mirage_gateway.web.problems import problem_response
 

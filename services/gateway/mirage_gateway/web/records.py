@@ -1,0 +1,254 @@
+"""Records, their images' addresses, facets and flags, and what became of an upsert, as JSON: the schemas of /openapi.json."""
+
+import binascii
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import Literal, NotRequired, cast
+
+from typing_extensions import TypedDict
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import retriever_pb2
+from mirage_core.errors import Code
+
+Labels = dict[str, list[str]]
+
+
+class RecordDocument(TypedDict):
+    """One atlas record."""
+
+    id: str
+    caption: str
+    labels: Labels
+    original_labels: dict[str, str]
+    licence: str
+    source: str
+    attribution: str
+    image_url: str
+    thumbnail_url: str
+    image_sha256: str
+    image_type: str
+    width: int
+    height: int
+    flags: int
+
+
+class FacetValueDocument(TypedDict):
+    """A value and how many records carry it."""
+
+    value: str
+    count: int
+
+
+class FacetDocument(TypedDict):
+    """A facet; its most frequent value first."""
+
+    name: str
+    values: list[FacetValueDocument]
+
+
+class FacetsDocument(TypedDict):
+    """The facets."""
+
+    facets: list[FacetDocument]
+
+
+class OutcomeErrorDocument(TypedDict):
+    """Why a record was not stored."""
+
+    code: Code
+    message: str
+    metadata: dict[str, str]
+
+
+class OutcomeDocument(TypedDict):
+    """What became of one record."""
+
+    id: str
+    state: Literal["created", "updated", "unchanged", "rejected"]
+    error: NotRequired[OutcomeErrorDocument]
+
+
+class UpsertDocument(TypedDict):
+    """One outcome a record, in the order sent."""
+
+    outcomes: list[OutcomeDocument]
+
+
+class DeleteDocument(TypedDict):
+    """How many records were there and are gone."""
+
+    deleted: int
+
+
+class FlagDocument(TypedDict):
+    """A reader's mark; create_time is RFC 3339 in UTC."""
+
+    id: str
+    record_id: str
+    reason: str
+    comment: str
+    create_time: str
+
+
+class FlagsDocument(TypedDict):
+    """Marks, newest first."""
+
+    flags: list[FlagDocument]
+
+
+class StoredRecordDocument(RecordDocument):
+    """A record, with its vectors as little-endian float32 in base64 where they were asked for."""
+
+    image_vector: NotRequired[str]
+    caption_vector: NotRequired[str]
+
+
+class RecordsDocument(TypedDict):
+    """A page of all records."""
+
+    records: list[StoredRecordDocument]
+    fingerprint: str
+    next_page_token: NotRequired[str]
+
+
+class PresenceDocument(TypedDict):
+    """What is stored under a key: the record, null where there is none, and ids of others with the same image."""
+
+    id: str
+    record: RecordDocument | None
+    same_image_ids: list[str]
+
+
+class LookupDocument(TypedDict):
+    """In the order of the keys."""
+
+    records: list[PresenceDocument]
+
+
+_STATES: dict[int, Literal["created", "updated", "unchanged", "rejected"]] = {
+    pb.UPSERT_STATE_CREATED: "created",
+    pb.UPSERT_STATE_UPDATED: "updated",
+    pb.UPSERT_STATE_UNCHANGED: "unchanged",
+    pb.UPSERT_STATE_REJECTED: "rejected",
+}
+
+
+def record_document(record: pb.Record) -> RecordDocument:
+    """One record."""
+    image_url, thumbnail_url = image_urls(record)
+    return {
+        "id": record.id,
+        "caption": record.caption,
+        "labels": labels_of(record),
+        "original_labels": dict(sorted(record.original_labels.items())),
+        "licence": record.licence,
+        "source": record.source,
+        "attribution": record.attribution,
+        "image_url": image_url,
+        "thumbnail_url": thumbnail_url,
+        "image_sha256": record.image_sha256,
+        "image_type": record.image_type,
+        "width": record.width,
+        "height": record.height,
+        "flags": record.flags,
+    }
+
+
+def facets_document(facets: Sequence[pb.Facet]) -> FacetsDocument:
+    """The facets with their counts."""
+    return {
+        "facets": [
+            {"name": facet.name, "values": [{"value": each.value, "count": each.count} for each in facet.values]}
+            for facet in facets
+        ]
+    }
+
+
+def upsert_document(outcomes: Sequence[pb.UpsertOutcome]) -> UpsertDocument:
+    """What became of the records of one upsert."""
+    return {"outcomes": [_outcome(outcome) for outcome in outcomes]}
+
+
+def _outcome(outcome: pb.UpsertOutcome) -> OutcomeDocument:
+    document: OutcomeDocument = {"id": outcome.id, "state": _STATES[outcome.state]}
+    if outcome.HasField("error"):
+        error = outcome.error
+        code = Code(error.code) if error.code in Code.__members__ else Code.INTERNAL
+        document["error"] = {"code": code, "message": error.message, "metadata": dict(error.metadata)}
+    return document
+
+
+def flag_document(flag: pb.Flag) -> FlagDocument:
+    """A mark."""
+    return {
+        "id": flag.id,
+        "record_id": flag.record_id,
+        "reason": flag.reason,
+        "comment": flag.comment,
+        "create_time": flag.create_time,
+    }
+
+
+def flags_document(flags: Sequence[pb.Flag]) -> FlagsDocument:
+    """Marks."""
+    return {"flags": [flag_document(flag) for flag in flags]}
+
+
+def records_document(found: retriever_pb2.RetrieverServiceListRecordsResponse) -> RecordsDocument:
+    """A page of records."""
+    document: RecordsDocument = {
+        "records": [_stored(each) for each in found.records],
+        "fingerprint": found.fingerprint,
+    }
+    if found.next_page_token:
+        document["next_page_token"] = found.next_page_token
+    return document
+
+
+def _stored(stored: pb.StoredRecord) -> StoredRecordDocument:
+    document = cast("StoredRecordDocument", record_document(stored.record))
+    if stored.HasField("image_vector"):
+        document["image_vector"] = _packed(stored.image_vector)
+    if stored.HasField("caption_vector"):
+        document["caption_vector"] = _packed(stored.caption_vector)
+    return document
+
+
+def _packed(vector: pb.Vector) -> str:
+    values = array("f", vector.values)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return binascii.b2a_base64(values.tobytes(), newline=False).decode()
+
+
+def lookup_document(found: Sequence[pb.RecordPresence]) -> LookupDocument:
+    """What is stored under some keys."""
+    return {
+        "records": [
+            {
+                "id": each.id,
+                "record": record_document(each.record) if each.HasField("record") else None,
+                "same_image_ids": list(each.same_image_ids),
+            }
+            for each in found
+        ]
+    }
+
+
+def image_version(record: pb.Record) -> str:
+    """Changes with the image: what makes its address one that may be cached for ever."""
+    return record.image_sha256[:16]
+
+
+def image_urls(record: pb.Record) -> tuple[str, str]:
+    """The addresses of a record's image and thumbnail. Ids hold no character that a path would need escaped."""
+    version = f"?v={image_version(record)}" if record.image_sha256 else ""
+    return f"/v1/images/{record.id}{version}", f"/v1/images/{record.id}/thumbnail{version}"
+
+
+def labels_of(record: pb.Record) -> Labels:
+    """A record's labels, by facet."""
+    # A map of a message has no order; the same record always reads the same.
+    return {name: list(record.labels[name].values) for name in sorted(record.labels)}
