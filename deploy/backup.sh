@@ -1,9 +1,10 @@
 #!/bin/sh
-# All that MIRAGE has stored, as one file, and back: vectors, records and images, the queue and the images that jobs made.
+# All that MIRAGE has stored, as one file, and back: `mirage backup` and `mirage restore` on the containers' volumes.
 #   ./backup.sh backup FILE.tar.gz      stops the containers, copies, starts them again
-#   ./backup.sh restore FILE.tar.gz     replaces what is stored by what the file holds
+#   ./backup.sh restore FILE.tar.gz     checks the file, stops the containers, puts what it holds in the place of what is stored
 # Which files and project is told as Compose is told: COMPOSE_FILE, COMPOSE_PROJECT_NAME, .env (docs/operations.md).
 set -eu
+umask 077
 if [ $# -ne 2 ]; then sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 verb=$1
 case $2 in /*) file=$2 ;; *) file=$PWD/$2 ;; esac
@@ -11,30 +12,38 @@ cd "$(dirname "$0")"
 
 project=$(docker compose config --format json | sed -n 's/^ *"name": "\([^"]*\)",\{0,1\}$/\1/p' | head -n 1)
 image=$(docker compose config --images | grep '/tools:' | head -n 1)
-mounts=
-for volume in atlas vectors queue jobs demo; do
-  if docker volume inspect "${project}_$volume" >/dev/null 2>&1; then mounts="$mounts -v ${project}_$volume:/volumes/$volume"; fi
-done
-if [ -z "$mounts" ]; then echo "there is nothing of the project $project here" >&2; exit 1; fi
+volumes="atlas queue jobs demo"
+# Without a Qdrant server the vectors are the retriever's own: what an earlier server left is not part of the system.
+if docker compose config --services | grep -qx qdrant; then volumes="$volumes vectors"; fi
 
-within() { # within COMMAND: in a container with the volumes under /volumes, which reaches nothing else
+mirage() { # mirage VERB …: in a container with the volumes that are there under /volumes, which reaches nothing else
+  mounts=
+  for volume in $volumes; do
+    if docker volume inspect "${project}_$volume" >/dev/null 2>&1; then mounts="$mounts -v ${project}_$volume:/volumes/$volume"; fi
+  done
   # shellcheck disable=SC2086 # the mounts are several words
-  docker run --rm -i --network none --user 0:0 --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER \
-    $mounts --entrypoint sh "$image" -c "$1"
+  docker run --rm -i --network none --read-only --tmpfs /tmp --user 0:0 --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE \
+    --cap-add FOWNER --security-opt no-new-privileges $mounts "$image" "$@"
 }
 
+# The containers start again after Ctrl-C too.
+trap 'exit 130' INT TERM
 case $verb in
   backup)
+    docker volume inspect "${project}_atlas" >/dev/null
+    if [ -e "$file" ]; then echo "$file exists: give another name" >&2; exit 1; fi
     docker compose stop
-    trap 'docker compose start' EXIT
-    within 'tar -C /volumes --numeric-owner -cz .' >"$file.part"
+    trap 'rm -f "$file.part"; docker compose start' EXIT
+    mirage backup - --volumes /volumes >"$file.part"
     mv "$file.part" "$file"
     ;;
   restore)
-    gzip -t "$file"
+    mirage restore - --check <"$file"
+    # On a new server this makes the containers and their empty volumes.
+    docker compose create --no-recreate
     docker compose stop
     trap 'docker compose start' EXIT
-    within 'find /volumes -mindepth 2 -delete && tar -C /volumes --numeric-owner -xz' <"$file"
+    mirage restore - --replace --volumes /volumes <"$file"
     ;;
   *) sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -87,7 +88,7 @@ def restore(place: Place, file: Path | None, *, replace: bool, report: Report) -
                 with suppress(OSError):
                     settle(parts)
                 raise
-        with _system_errors(f"{parts[0].folder.parent} cannot be written"):
+        with _system_errors(f"{parts[0].folder.parent} cannot be written"), _uninterrupted():
             replacement.commit()
         return manifest
 
@@ -167,6 +168,16 @@ def _source(file: Path | None) -> Iterator[IO[bytes]]:
         raise BackupInvalidError(f"{file} cannot be read: {error.strerror}") from error
     with opened:
         yield opened
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits: what is half exchanged would only be finished by whatever is started next."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _name(file: Path | None) -> str:
