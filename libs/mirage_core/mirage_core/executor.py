@@ -7,10 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, ParamSpec, TypeVar
 
+from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# Of all bounded queues of a process, also those that are not threads' (the encoder's batches).
+queue_waiting = telemetry.gauge("queue_waiting", "Calls that wait for their turn.", ("queue",))
+queue_running = telemetry.gauge("queue_running", "Calls whose turn it is.", ("queue",))
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class BoundedExecutor:
 
     def __init__(self, *, workers: int, queue_limit: int, name: str, typical_ms: float = 50.0) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
+        self._gauges = queue_waiting.labels(name), queue_running.labels(name)
         self._workers = workers
         self._capacity = workers + queue_limit
         self._pending = 0
@@ -60,7 +66,7 @@ class BoundedExecutor:
             return Ran(value, (started - arrived) * 1000, (time.perf_counter() - started) * 1000)
 
         loop = asyncio.get_running_loop()
-        self._pending += 1
+        self._note(1)
         future = self._pool.submit(timed)
         future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._leave))
         ran = await asyncio.wrap_future(future)
@@ -70,7 +76,13 @@ class BoundedExecutor:
         return ran
 
     def _leave(self) -> None:
-        self._pending -= 1
+        self._note(-1)
+
+    def _note(self, more: int) -> None:
+        self._pending += more
+        waiting, running = self._gauges
+        waiting.set(max(0, self._pending - self._workers))
+        running.set(min(self._pending, self._workers))
 
     def close(self) -> None:
         """Drops what waits and lets what runs end."""

@@ -2,6 +2,7 @@ import asyncio
 import threading
 
 import pytest
+from prometheus_client import REGISTRY
 
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
@@ -63,4 +64,21 @@ async def test_the_retry_time_follows_what_calls_take() -> None:
     assert executor.retry_after_s() < 1
     release.set()
     await running
+    executor.close()
+
+
+async def test_operators_see_what_waits_and_what_runs() -> None:
+    def seen() -> tuple[float | None, ...]:
+        return tuple(
+            REGISTRY.get_sample_value(f"mirage_queue_{kind}", {"queue": "seen"}) for kind in ("waiting", "running")
+        )
+
+    executor = BoundedExecutor(workers=1, queue_limit=2, name="seen")
+    release = threading.Event()
+    calls = [asyncio.create_task(executor.run(release.wait)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert seen() == (2, 1)
+    release.set()
+    await asyncio.gather(*calls)
+    assert seen() == (0, 0)
     executor.close()

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from mirage.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
 from mirage_core.cpus import available_cpus
+from mirage_core.loading import timed_load
 from mirage_core.server import GrpcServer, run_service
 from mirage_encoder.embedder import Embedder, EmbedderOptions
 from mirage_encoder.engines.base import EngineOptions
@@ -26,13 +27,15 @@ def main() -> None:
         engine = EngineOptions(
             threads=settings.threads or available_cpus(), reduced_precision=settings.precision == "native"
         )
-        model = await asyncio.to_thread(
-            load_model, settings.bundle, variant=settings.variant, engine=settings.engine, options=engine
-        )
-        stack.callback(model.close)
-        embedder = Embedder(model, EmbedderOptions(**{name: getattr(settings, name) for name in _EMBEDDER_SETTINGS}))
-        stack.push_async_callback(embedder.close)
-        await embedder.warm_up()
+        with timed_load("encode"):
+            model = await asyncio.to_thread(
+                load_model, settings.bundle, variant=settings.variant, engine=settings.engine, options=engine
+            )
+            stack.callback(model.close)
+            options = EmbedderOptions(**{name: getattr(settings, name) for name in _EMBEDDER_SETTINGS})
+            embedder = Embedder(model, options)
+            stack.push_async_callback(embedder.close)
+            await embedder.warm_up()
         servicer.use(embedder)
         await server.set_serving(SERVICE, serving=True)
 

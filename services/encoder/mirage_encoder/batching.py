@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from mirage_core.errors import Code, MirageError
+from mirage_core.executor import queue_running, queue_waiting
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,6 +61,7 @@ class Batcher(Generic[Item, Result]):
         self._running = 0
         self._overlapping = False
         self._item_ms = 20.0
+        self._gauges = queue_waiting.labels(name), queue_running.labels(name)
 
     @property
     def waiting(self) -> int:
@@ -86,6 +88,7 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         waiting = [_Waiting[Item, Result](item, loop.create_future()) for item in items]
         self._queue.extend(waiting)
+        self._note()
         self._arrival.set()
         if self._runner is None or self._runner.done():
             self._runner = loop.create_task(self._run_forever())
@@ -95,6 +98,7 @@ class Batcher(Generic[Item, Result]):
             # What still waits leaves the queue at once: its place is free for others.
             gone = set(map(id, waiting))
             self._queue = deque(each for each in self._queue if id(each) not in gone)
+            self._note()
             raise
 
     async def close(self) -> None:
@@ -103,6 +107,7 @@ class Batcher(Generic[Item, Result]):
             self._runner.cancel()
         while self._queue:
             _fail(self._queue.popleft().future, MirageError(Code.CANCELLED))
+        self._note()
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _run_forever(self) -> None:
@@ -140,6 +145,7 @@ class Batcher(Generic[Item, Result]):
 
     async def _run_batch(self, batch: list[_Waiting[Item, Result]]) -> None:
         self._running = len(batch)
+        self._note()
         try:
             outcomes, run_ms, started = await asyncio.wrap_future(self._thread.submit(self._call, batch))
         except asyncio.CancelledError:
@@ -148,12 +154,18 @@ class Batcher(Generic[Item, Result]):
             raise
         finally:
             self._running = 0
+            self._note()
         self._item_ms += 0.2 * (run_ms / len(batch) - self._item_ms)
         for each, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 _fail(each.future, outcome)
             elif not each.future.done():
                 each.future.set_result(Batched(outcome, (started - each.arrived) * 1000, run_ms))
+
+    def _note(self) -> None:
+        waiting, running = self._gauges
+        waiting.set(len(self._queue))
+        running.set(self._running)
 
     def _call(self, batch: list[_Waiting[Item, Result]]) -> tuple[list[Result | Exception], float, float]:
         started = time.perf_counter()

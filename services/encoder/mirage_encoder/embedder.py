@@ -22,6 +22,7 @@ from mirage_encoder.preprocessing import PixelArray, preprocess
 from mirage_encoder.tokenizer import Tokens
 
 _cache_lookups = telemetry.counter("encoder_text_cache_total", "Texts looked up in the cache.", ("outcome",))
+_image_lookups = telemetry.counter("encoder_image_cache_total", "Images looked up in the cache.", ("outcome",))
 _batch_items = telemetry.histogram(
     "encoder_batch_items", "Items that shared an inference.", ("kind",), buckets=(1, 2, 4, 8, 16, 32, 64)
 )
@@ -151,6 +152,7 @@ class Embedder:
         started = time.perf_counter()
         key = _digest(data)
         known = self._image_cache.get(key)
+        _image_lookups.labels("miss" if known is None else "hit").inc()
         if known is not None:
             return known, Spent(0.0, 0.0, (time.perf_counter() - started) * 1000, cached=True)
         # Before the work of decoding, not only after it.

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.batching import Batcher
@@ -172,3 +173,23 @@ async def test_what_waits_or_runs_at_the_end_is_cancelled() -> None:
             await first
         work.release.set()
         await closing
+
+
+async def test_operators_see_what_waits_and_what_runs() -> None:
+    def seen() -> tuple[float | None, ...]:
+        return tuple(
+            REGISTRY.get_sample_value(f"mirage_queue_{kind}", {"queue": "test"}) for kind in ("waiting", "running")
+        )
+
+    work = Doubler()
+    async with batching(work) as batcher:
+        first = await busy(work, batcher)
+        others = [asyncio.create_task(batcher.run([number])) for number in (1, 2, 3)]
+        await until(lambda: batcher.waiting == 3)
+        assert seen() == (3, 1)
+        others[0].cancel()
+        await until(lambda: seen() == (2, 1))
+        work.release.set()
+        await asyncio.gather(first, *others[1:])
+        assert seen()[0] == 0
+    assert seen() == (0, 0)

@@ -63,3 +63,14 @@ async def test_without_the_optional_parts_everything_else_is_ready(http: httpx.A
 async def test_a_gateway_without_the_optional_parts_does_not_name_them(gateway: Gateway) -> None:
     http = await gateway(llm="", generator="")
     assert (await http.get("/readyz")).json()["dependencies"] == {"retriever": "serving", "encoder": "serving"}
+
+
+async def test_operators_see_which_errors_callers_were_told(http: httpx.AsyncClient) -> None:
+    async def told() -> float:
+        lines = (await http.get("/metrics")).text.splitlines()
+        name = 'mirage_http_problems_total{code="REQUEST_MALFORMED"}'
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    before = await told()
+    assert (await http.post("/v1/search", json={"text": 1})).json()["code"] == "REQUEST_MALFORMED"
+    assert await told() == before + 1

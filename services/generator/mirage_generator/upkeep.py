@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from mirage_core import telemetry
 from mirage_core.errors import MirageError
 from mirage_generator.artifacts import ArtifactFolder
+from mirage_generator.jobs import State
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import TicketOffice
 
@@ -14,6 +15,8 @@ ROUND_S = 1.0
 ORPHANS_S = 3600.0
 _log = telemetry.get_logger()
 _workers = telemetry.gauge("generator_workers", "Workers that gave a sign of life.")
+_queue = telemetry.gauge("generator_queue_jobs", "Jobs that wait (pending) and that are made (running).", ("state",))
+_ended = telemetry.gauge("generator_ended_jobs", "Jobs that ended since the store began, by state.", ("state",))
 
 
 class Keeper:
@@ -58,4 +61,6 @@ class Keeper:
             self._artifacts.remove_orphans(self._store.is_kept)
         workers = self._store.workers()
         _workers.set(workers)
+        for state, count in self._store.counts().items():
+            (_queue if state in (State.PENDING, State.RUNNING) else _ended).labels(state.lower()).set(count)
         return workers

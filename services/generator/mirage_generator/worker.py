@@ -14,6 +14,7 @@ from mirage_core import telemetry
 from mirage_core.cpus import available_cpus
 from mirage_core.errors import MirageError
 from mirage_core.job_options import DEADLINE_MAX_S
+from mirage_core.loading import timed_load
 from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.engines.base import EngineOptions
 from mirage_generator.lease import SignsOfLife
@@ -46,11 +47,11 @@ def _run(settings: GeneratorSettings) -> int:
     name = f"{os.getpid()}-{secrets.token_hex(4)}"
     store = JobStore(connect(settings.redis), bounds_of(settings))
     artifacts = ArtifactFolder(settings.data)
-    model = load_model(
-        settings.bundle, variant=settings.variant, engine=settings.engine, options=EngineOptions(threads=threads)
-    )
-    warm_up = default_request(model.manifest, "")
-    make_image(model, warm_up)
+    with timed_load("generate"):
+        model = load_model(
+            settings.bundle, variant=settings.variant, engine=settings.engine, options=EngineOptions(threads=threads)
+        )
+        make_image(model, default_request(model.manifest, ""))
     if settings.metrics_port is not None:
         telemetry.serve_metrics(settings.host, settings.metrics_port)
 

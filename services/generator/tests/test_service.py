@@ -5,6 +5,7 @@ import io
 import math
 import shutil
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # generator_process.py, which other tests share
 
-from generator_process import DEADLINE_S, LONG, TINY, House, Jobs, details, house, jobs, until
+from generator_process import DEADLINE_S, LONG, TINY, House, Jobs, details, free_port, house, jobs, until
 
 from mirage.provenance import read_provenance
 from mirage.v1 import common_pb2, generator_pb2
@@ -213,6 +214,30 @@ async def test_without_a_worker_jobs_wait_and_nobody_promises_a_time(idle: House
         assert (await client.cancel(first.id)).state == CANCELLED
         assert (await client.get(second.id)).queue_position == 0
         assert (await client.cancel(second.id)).state == CANCELLED
+
+
+def metrics(house: House) -> dict[str, float]:
+    """What the service's /metrics says of jobs."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{house.settings['METRICS_PORT']}/metrics", timeout=10) as reply:
+        lines = reply.read().decode().splitlines()
+    return {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in lines)
+        if name.startswith("mirage_generator_")
+    }
+
+
+async def test_operators_see_how_many_jobs_wait_and_how_others_ended() -> None:
+    waiting, running = (f'mirage_generator_queue_jobs{{state="{state}"}}' for state in ("pending", "running"))
+    cancelled = 'mirage_generator_ended_jobs{state="cancelled"}'
+    with house(workers=0, METRICS_PORT=str(free_port())) as idle:
+        async with jobs(idle) as client:
+            made = [await client.create() for _ in range(2)]
+            await asyncio.to_thread(until, lambda: metrics(idle).get(waiting) == 2, "both wait")
+            await client.cancel(made[0].id)
+            await asyncio.to_thread(until, lambda: metrics(idle)[waiting] == 1, "one waits")
+        found = metrics(idle)
+    assert (found[running], found[cancelled]) == (0, 1)
 
 
 async def test_a_request_id_that_is_sent_twenty_times_at_once_makes_one_job(idle: House) -> None:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from mirage.v1.llm_pb2_grpc import add_LlmServiceServicer_to_server
 from mirage_core.cpus import available_cpus
+from mirage_core.loading import timed_load
 from mirage_core.server import GrpcServer, run_service
 from mirage_llm.describer import Describer, DescriberOptions
 from mirage_llm.domain import DomainCheck
@@ -33,10 +34,11 @@ def main() -> None:
         server.add(add_LlmServiceServicer_to_server, LlmServicer(describer), SERVICE)
         await server.start()
         threads = max(1, (settings.threads or available_cpus()) // settings.slots)
-        model = await asyncio.to_thread(load_model, settings.bundle, variant=settings.variant, threads=threads)
-        stack.callback(model.close)
-        stack.push_async_callback(describer.close)
-        await asyncio.to_thread(model.warm_up)
+        with timed_load("describe"):
+            model = await asyncio.to_thread(load_model, settings.bundle, variant=settings.variant, threads=threads)
+            stack.callback(model.close)
+            stack.push_async_callback(describer.close)
+            await asyncio.to_thread(model.warm_up)
         describer.use(model)
         await server.set_serving(SERVICE, serving=True)
 

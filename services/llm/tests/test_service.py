@@ -34,6 +34,10 @@ async def test_a_description_starts_streams_cites_and_ends(service: Running) -> 
         assert citation.supported == bool(citation.ids)
 
 
+async def test_operators_see_how_long_the_model_took_to_load(service: Running) -> None:
+    assert service.metric("mirage_model_load_seconds") > 0
+
+
 async def test_at_temperature_zero_the_same_request_gives_the_same_text(service: Running) -> None:
     first, second = [await describe(service.address, request(max_tokens=24)) for _ in range(2)]
     assert first.end.text == second.end.text

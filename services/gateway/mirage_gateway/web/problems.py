@@ -9,11 +9,12 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from mirage_core import context
+from mirage_core import context, telemetry
 from mirage_core.errors import Code, MirageError, Status
 
 MEDIA_TYPE = "application/problem+json"
 _FIELD_CHARS = 100
+_problems = telemetry.counter("http_problems_total", "Errors that callers were told, in streams too.", ("code",))
 
 
 class ProblemDocument(TypedDict):
@@ -33,6 +34,7 @@ class ProblemDocument(TypedDict):
 def problem_document(error: MirageError, **extension: Any) -> dict[str, Any]:
     """The error as a problem document."""
     entry = error.entry
+    _problems.labels(error.code).inc()
     document: dict[str, Any] = {
         "type": f"urn:mirage:error:{error.code}",
         "title": entry.title,

@@ -181,6 +181,20 @@ class JobStore:
             seconds, _ = self._redis.time()
             return self._redis.zcount("mirage:workers", seconds, "+inf")
 
+    def counts(self) -> dict[State, int]:
+        """Jobs by state: those that wait and run now, and how many ended so since the store began."""
+        with translated():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zcard("mirage:pending")
+            pipe.zcard("mirage:running")
+            pipe.hgetall("mirage:outcomes")
+            pending, running, ended = pipe.execute()
+        return {
+            **{state: int(ended.get(state.encode(), 0)) for state in State},
+            State.PENDING: pending,
+            State.RUNNING: running,
+        }
+
     def claim(self, ticket: str, *, worker: str, fingerprint: str) -> Claim | None:
         """The job that a ticket stands for now; None where none waits."""
         bounds = self._bounds
