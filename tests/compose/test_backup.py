@@ -1,4 +1,4 @@
-"""deploy/backup.sh: what was stored comes back as it was."""
+"""deploy/backup.sh: what was stored comes back as it was, on a server that has nothing too."""
 
 import subprocess
 from pathlib import Path
@@ -37,6 +37,15 @@ def test_a_restored_system_has_what_was_deleted_since(stack: Stack, tmp_path: Pa
         assert client.record(found.id).caption == found.caption
         assert client.collection().records == records
         assert client.image(found.id).data
+        # A backup is never written over.
+        assert backup(stack, "backup", str(file)).returncode != 0
+        # Another server: neither containers nor volumes.
+        stack.compose("down", "--volumes", "--timeout", "10")
+        done = backup(stack, "restore", str(file))
+        assert done.returncode == 0, done.stderr
+        wait(stack.settled, "the system on another server")
+        assert client.collection().records == records
+        assert client.search("sagittal T1 corpus callosum", k=1).results[0].id == found.id
 
 
 def test_a_file_that_is_no_backup_is_refused_before_anything_is_touched(stack: Stack, tmp_path: Path) -> None:
