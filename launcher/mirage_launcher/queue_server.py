@@ -11,11 +11,13 @@ from mirage_launcher.errors import LaunchError
 
 # What a unix socket's path may have, with its final zero: 104 on macOS, 108 on Linux.
 _SOCKET_PATH_BYTES = 104
+_VALKEYS_MARK = b"VALKEY"
 
 
-def find_server() -> str:
-    """The program to run. Raises LaunchError where there is none."""
-    for name in ("redis-server", "valkey-server"):
+def find_server(folder: Path | None = None) -> str:
+    """The program to run, on what `folder` holds where that is given. Raises LaunchError where there is none."""
+    names = ("valkey-server",) if folder and _is_valkeys(folder) else ("redis-server", "valkey-server")
+    for name in names:
         if found := shutil.which(name):
             return found
     try:
@@ -28,6 +30,15 @@ def find_server() -> str:
         return str(get_binary_path())
     except ValkeyServerError as error:
         raise LaunchError("generating images needs a redis-server or valkey-server on this machine") from error
+
+
+def _is_valkeys(folder: Path) -> bool:
+    """True for files that no Redis reads: a Valkey from version 9 on has written them."""
+    for file in folder.glob("appendonlydir/*.base.rdb"):
+        with file.open("rb") as opened:
+            if opened.read(len(_VALKEYS_MARK)) == _VALKEYS_MARK:
+                return True
+    return False
 
 
 def command(server: str, *, folder: Path, socket: Path) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, 
         "MIRAGE_GENERATOR_DATA": str(folders.images),
         "MIRAGE_GENERATOR_BUNDLE": str(bundle),
     }
-    server = queue_server.command(queue_server.find_server(), folder=folders.queue, socket=socket)
+    server = queue_server.command(queue_server.find_server(folders.queue), folder=folders.queue, socket=socket)
     module, address = python_module("mirage_generator"), f"{HOST}:{port}"
     mark = {name: value for name, value in common.items() if name == MARK}
     return [
