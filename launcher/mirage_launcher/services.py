@@ -149,8 +149,14 @@ def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, 
     return [
         Service("queue", server, f"unix:{socket}", folders.log("queue"), mark),
         Service("generator", module, address, folders.log("generator"), environment),
-        Service("worker", (*module, "worker"), address, folders.log("worker"), environment),
+        Service("worker", (*module, "worker"), address, folders.log("worker"), {**environment, **_own_metrics_port()}),
     ]
+
+
+def _own_metrics_port() -> dict[str, str]:
+    """The worker's, where the generator has one: the next, as both read the same variable."""
+    port = os.environ.get("MIRAGE_GENERATOR_METRICS_PORT", "")
+    return {"MIRAGE_GENERATOR_METRICS_PORT": str(int(port) + 1)} if port.isdecimal() and int(port) else {}
 
 
 def python_module(module: str) -> tuple[str, ...]:
