@@ -9,19 +9,32 @@ import torch
 
 from mirage_models.mini_lm import facts
 from mirage_models.mini_lm.check import check, split
-from mirage_models.mini_lm.explanations import example
+from mirage_models.mini_lm.explanations import Composition, example
 from mirage_models.mini_lm.heldout import heldout_examples, is_held_out, training_examples
 from mirage_models.mini_lm.tokens import SPECIAL, VOCABULARY, train_tokenizer
 from mirage_models.mini_lm.train import Recipe, Round, batch, train
 
 
-def test_every_sentence_of_an_explanation_agrees_with_its_captions() -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_every_sentence_of_an_explanation_agrees_with_its_captions(grouped: bool) -> None:
     rng = np.random.default_rng(5)
     for _ in range(500):
-        made = example(rng)
+        made = example(rng, Composition(grouped=grouped))
         verdicts = check(made.text, made.seen)
         assert tuple(verdict.sentence for verdict in verdicts) == made.sentences
         assert [verdict for verdict in verdicts if not verdict.agrees] == []
+
+
+def test_each_image_has_a_sentence_of_its_own_where_they_differ() -> None:
+    together = 0
+    for made in islice(heldout_examples(np.random.default_rng(10)), 200):
+        starts = [sentence.split(" image")[0] for sentence in made.sentences]
+        if starts[0] in {"All three", "Both"}:
+            together += 1
+            assert len({(seen.plane, seen.section_side, seen.sequence) for seen in made.seen}) == 1
+        elif len(made.seen) > 1:
+            assert starts[: len(made.seen)] == ["The first", "The second", "The third"][: len(made.seen)]
+    assert together
 
 
 def test_sentences_of_another_example_mostly_do_not_agree() -> None:
@@ -79,7 +92,7 @@ def test_the_tokenizer_has_dollys_special_tokens_and_splits_digits(tmp_path: Pat
     assert tokenizer.decode(tokenizer.encode("äöü ☃ 12").ids) == "äöü ☃ 12"
 
 
-ROUNDS = (Round(3, 1e-3, 0.1), Round(1, 5e-4, 0.0))
+ROUNDS = (Round(3, 1e-3, 0.1, Composition(grouped=True)), Round(1, 5e-4, 0.0, Composition()))
 
 
 def test_a_stopped_training_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ _SPLIT = re.compile(r"(?<=[.!?])\s+")
 _LESION = re.compile(
     rf"has a simulated ({'|'.join(SIGNALS)}) lesion of (\d+) mm in the (left|right) ({'|'.join(_LOBES)})\.?$"
 )
-_SECTION = re.compile(r"(?:is an?|are) (?:(left|right|midline) )?(axial|coronal|sagittal) sections? of the brain\.?$")
+_SECTION = re.compile(
+    r"(?:is an?|are) (?:(left|right|midline) )?(axial|coronal|sagittal) sections? of the brain"
+    rf"(?: with ({'|'.join(SEQUENCE_WORDS.values())}) contrast)?\.?$"
+)
 _CONTRAST = re.compile(rf"(?:has|have) ({'|'.join(SEQUENCE_WORDS.values())}) contrast\.?$")
 _SHOWS = re.compile(r"shows the (.+?)\.?$")
 _NO_LESION = re.compile(r"^(?:None of the images has a|.*\b(?:has|have) no) lesion\.?$")
@@ -85,8 +88,10 @@ def _wrong(clause: str, seen: tuple[Seen, ...]) -> str:
         return "no such images"
     images = [seen[i] for i in subject]
     if found := _SECTION.search(clause):
-        side, plane = found[1] or "", found[2]
-        return "" if all(i.brain and (i.plane, i.section_side) == (plane, side) for i in images) else "plane or side"
+        side, plane, contrast = found[1] or "", found[2], found[3]
+        if not all(i.brain and (i.plane, i.section_side) == (plane, side) for i in images):
+            return "plane or side"
+        return "" if all(contrast in {None, SEQUENCE_WORDS[i.sequence]} for i in images) else "contrast"
     if found := _CONTRAST.search(clause):
         return "" if all(SEQUENCE_WORDS.get(i.sequence) == found[1] for i in images) else "contrast"
     if _NO_LESION.match(clause):

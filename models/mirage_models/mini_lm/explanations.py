@@ -48,10 +48,29 @@ def subject(indices: tuple[int, ...], count: int) -> str:
     return f"The {enumeration([ORDINALS[i] for i in indices])} images"
 
 
-def example(rng: np.random.Generator) -> Example:
+@dataclass(frozen=True)
+class Composition:
+    """How examples are composed.
+
+    `grouped` speaks of images together where they have something in common ("The first and third images have ..."), as the
+    first rounds of training did: a small model often groups them wrongly, so explanations give each image its own sentence.
+    `brain` is the share of queries about the brain atlas; the others are about radiographs and the like with invented findings.
+    """
+
+    grouped: bool = False
+    brain: float = 0.72
+
+
+APART = Composition()
+"""As the mini model is to write."""
+TOGETHER = Composition(grouped=True)
+"""As it began."""
+
+
+def example(rng: np.random.Generator, composition: Composition = APART) -> Example:
     """One query with captions as a retrieval would give them, and its explanation."""
     count = int(rng.choice((1, 2, 3, 3, 3, 3, 3, 3)))
-    if rng.random() < 0.72:
+    if rng.random() < composition.brain:
         anchor = brain_spec(rng)
         query = short_query(anchor, rng).text
         seen = [brain_caption(brain_spec(rng, like=anchor), rng) for _ in range(count)]
@@ -65,7 +84,7 @@ def example(rng: np.random.Generator) -> Example:
             seen[int(rng.integers(count))] = brain_caption(brain_spec(rng), rng)
     if rng.random() < 0.3:
         query = choose(rng, QUESTIONS).format(query)
-    return Example(query, tuple(seen), explain(query, tuple(seen), rng))
+    return Example(query, tuple(seen), explain(query, tuple(seen), rng, grouped=composition.grouped))
 
 
 def _other_query(seen: Seen, rng: np.random.Generator) -> str:
@@ -80,17 +99,21 @@ def _other_query(seen: Seen, rng: np.random.Generator) -> str:
     return choose(rng, parts)
 
 
-def explain(query: str, seen: tuple[Seen, ...], rng: np.random.Generator) -> tuple[str, ...]:
+def explain(query: str, seen: tuple[Seen, ...], rng: np.random.Generator, *, grouped: bool = False) -> tuple[str, ...]:
     """Sentences about what the images are, what they show and, where the query asks, facts; at most seven."""
     count = len(seen)
     brain = tuple(i for i, each in enumerate(seen) if each.brain)
     sentences: list[str] = []
-    if brain:
+    if grouped and brain:
         sentences.append(_groups(seen, brain, _section, count))
         sentences.append(_groups(seen, brain, lambda each: f"{{have}} {SEQUENCE_WORDS[each.sequence]} contrast", count))
+    elif not grouped:
+        sentences += _images(seen)
+    if brain:
         sentences += _structures(query, seen, brain, count)
         sentences += _lesions(seen, brain, count)
-    sentences += [_other(seen[i], i, count) for i in range(count) if i not in brain]
+    if grouped:
+        sentences += [_other(seen[i], i, count) for i in range(count) if i not in brain]
     sentences += _facts(query, seen, rng)
     asked = named_structures(query)
     named = {name for each in seen for name in each.structures}
@@ -104,6 +127,18 @@ def explain(query: str, seen: tuple[Seen, ...], rng: np.random.Generator) -> tup
 def _section(seen: Seen) -> str:
     side = {"": "", "midline": "midline ", "left": "left ", "right": "right "}[seen.section_side]
     return f"{{be}} {{a}}{side}{seen.plane} section{{s}} of the brain"
+
+
+def _images(seen: tuple[Seen, ...]) -> list[str]:
+    """What each image is, a sentence each; one for all where they are sections of the same kind."""
+    count = len(seen)
+
+    def say(each: Seen) -> str:
+        return f"{_section(each)} with {SEQUENCE_WORDS[each.sequence]} contrast"
+
+    if all(each.brain for each in seen) and len({say(each) for each in seen}) == 1:
+        return [_groups(seen, tuple(range(count)), say, count)]
+    return [_groups(seen, (i,), say, count) if each.brain else _other(each, i, count) for i, each in enumerate(seen)]
 
 
 def _groups(seen: tuple[Seen, ...], indices: tuple[int, ...], say: Callable[[Seen], str], count: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mirage_models.mini_lm.captions import Seen
-from mirage_models.mini_lm.explanations import Example, example
+from mirage_models.mini_lm.explanations import APART, Composition, Example, example
 
 _OF = 10
 
@@ -30,10 +30,10 @@ def is_held_out(seen: Seen) -> bool:
     return hashlib.sha256(combination(seen).encode()).digest()[0] % _OF == 0
 
 
-def training_examples(rng: np.random.Generator) -> Iterator[Example]:
+def training_examples(rng: np.random.Generator, composition: Composition = APART) -> Iterator[Example]:
     """Examples without a held-out combination, without end."""
     while True:
-        made = example(rng)
+        made = example(rng, composition)
         if not any(map(is_held_out, made.seen)):
             yield made
 

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mirage_llm.prompt import prompt
 from mirage_models.mini_lm import facts
+from mirage_models.mini_lm.explanations import TOGETHER
 from mirage_models.mini_lm.heldout import training_examples
 
 END_OF_TEXT = "<|endoftext|>"
@@ -38,6 +39,6 @@ def train_tokenizer(seed: int, *, examples: int = _EXAMPLES) -> Tokenizer:
 
 def _texts(seed: int, examples: int) -> Iterator[str]:
     yield from sorted(facts.sentences())
-    for made in islice(training_examples(np.random.default_rng(seed)), examples):
+    for made in islice(training_examples(np.random.default_rng(seed), TOGETHER), examples):
         yield prompt(made.query, [each.caption for each in made.seen])
         yield made.text

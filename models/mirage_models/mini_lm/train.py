@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from mirage_llm.prompt import END, prompt
+from mirage_models.mini_lm.explanations import TOGETHER, Composition
 from mirage_models.mini_lm.heldout import training_examples
 from mirage_models.mini_lm.tokens import SPECIAL, VOCABULARY, train_tokenizer
 
@@ -40,6 +41,7 @@ class Round:
     steps: int
     rate: float
     prompt_weight: float
+    composition: Composition
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,12 @@ class Recipe:
     """All that decides a run, beside the code."""
 
     seed: int = 20261123
-    rounds: tuple[Round, ...] = (Round(2400, 2e-3, 0.1), Round(1200, 1e-3, 0.1))
+    rounds: tuple[Round, ...] = (
+        Round(2400, 2e-3, 0.1, TOGETHER),
+        Round(1200, 1e-3, 0.1, TOGETHER),
+        Round(1200, 1e-3, 0.0, Composition(brain=0.6)),
+        Round(1000, 1e-3, 0.1, Composition(brain=0.3)),
+    )
     batch: int = 16
     context: int = 512
     hidden: int = 256
@@ -102,9 +109,10 @@ def encode(tokenizer: Tokenizer, query: str, captions: list[str], response: str)
 def batch(tokenizer: Tokenizer, recipe: Recipe, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Tokens int64 [B, T] and the weight of each as a target float32 [B, T]; of similar length, to pad little."""
     rng = np.random.default_rng((recipe.seed, step))
+    current = recipe.at(step)[0]
     made = [
         encode(tokenizer, each.query, [seen.caption for seen in each.seen], each.text)
-        for each in islice(training_examples(rng), recipe.batch)
+        for each in islice(training_examples(rng, current.composition), recipe.batch)
     ]
     made = [(ids[: recipe.context], head) for ids, head in made]
     length = -(-max(len(ids) for ids, _ in made) // 16) * 16
@@ -113,7 +121,7 @@ def batch(tokenizer: Tokenizer, recipe: Recipe, step: int) -> tuple[npt.NDArray[
     for row, (ids, head) in enumerate(made):
         tokens[row, : len(ids)] = ids
         weights[row, : len(ids)] = 1.0
-        weights[row, :head] = recipe.at(step)[0].prompt_weight
+        weights[row, :head] = current.prompt_weight
     return tokens, weights
 
 
