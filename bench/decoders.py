@@ -167,6 +167,8 @@ class LlamaCpp:
         settings.n_parallel = 1
         settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
         settings.verbosity = -1
+        # It would keep whole prompts beside the slot, and find the measured one again: then nothing is computed.
+        settings.cache_ram_mib = 0
         self._server = xllamacpp.Server(settings)
 
     def first(self, ids: Sequence[int]) -> float:
@@ -180,8 +182,8 @@ class LlamaCpp:
         # The slot then holds the prefix and another text behind it, as after an earlier prompt.
         self._complete([*prefix, *reversed(ids[len(prefix) :])], 1)
         found = self._complete(self._ids, 1, cached=True)
-        if found["prompt_n"] > len(ids) - len(prefix):
-            raise RuntimeError(f"llama.cpp computed {found['prompt_n']} tokens anew")
+        if found["prompt_n"] != len(ids) - len(prefix):
+            raise RuntimeError(f"llama.cpp computed {found['prompt_n']} tokens, not what follows the prefix")
         return float(found["prompt_ms"]) / 1000
 
     def tokens(self, count: int) -> list[float]:
