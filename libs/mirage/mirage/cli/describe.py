@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mirage.cli.options import image_path, open_client, parse_where, read_image, server_options, where_option
+from mirage.cli.options import open_client, parse_where, read_image, server_options, term_options, where_option
 from mirage.cli.output import note, on_terminal, plain, print_json
 from mirage.cli.results import MATCH_NOTES
 from mirage.queries import Query, weighted_terms
@@ -20,14 +20,7 @@ _UNSUPPORTED = "[no source]"
 
 
 @click.command("describe")
-@click.argument("text", required=False)
-@click.option(
-    "--image", "images", type=image_path, multiple=True, metavar="FILE", help="Add an image: PNG, JPEG, WebP or DICOM."
-)
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Add a record of the atlas.")
-@click.option("--minus", multiple=True, metavar="T", help="Take a phrase away.")
-@click.option("--plus", multiple=True, metavar="T", help="Add a phrase.")
-@click.option("--any-image", is_flag=True, help="Go on also with an image that seems to be no medical one.")
+@term_options
 @where_option
 @click.option("-k", type=int, default=3, show_default=True, metavar="K", help="How many captions, 1 to 10.")
 @click.option("--max-tokens", type=int, metavar="N", help="Tokens at the most, 1 to 512; default 128.")

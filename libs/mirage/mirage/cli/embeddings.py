@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirage.cli.indexing import index, open_dataset
-from mirage.cli.options import open_client, server_options
+from mirage.cli.options import open_client, sending_options, server_options
 from mirage.cli.output import note, print_json
 from mirage.errors import InputError
 
@@ -60,23 +60,8 @@ def _records(client: "Client", collection: str) -> "Iterator[StoredRecord]":
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--reader", metavar="NAME", help="Format of the dataset; found by what lies at PATH where not given.")
 @click.option("--into", default="", metavar="NAME", help="Collection to fill; made for the file's model where missing.")
-@click.option("--activate", is_flag=True, help="Turn searches to the --into collection once it is filled.")
 @click.option("--strict", is_flag=True, help="Refuse a record that FILE has no vector of; otherwise it is encoded.")
-@click.option(
-    "--duplicates",
-    type=click.Choice(["skip", "keep"]),
-    default="skip",
-    show_default=True,
-    help="What to do with an image that another record shows.",
-)
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N rows.")
-@click.option(
-    "--report", type=click.Path(dir_okay=False, path_type=Path), help="Write every complaint here, as JSON lines."
-)
-@click.option("--batch", type=click.IntRange(1, 64), default=64, show_default=True, help="Records sent at once.")
-@click.option(
-    "--parallel", type=click.IntRange(1, 8), default=3, show_default=True, help="Batches on their way at a time."
-)
+@sending_options(batch=64, parallel=3)
 @server_options
 def import_(
     file: Path,

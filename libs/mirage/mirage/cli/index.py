@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from mirage.cli.indexing import index, open_dataset
-from mirage.cli.options import open_client, server_options
+from mirage.cli.options import open_client, sending_options, server_options
 
 
 @click.command("index")
@@ -17,22 +17,7 @@ from mirage.cli.options import open_client, server_options
 @click.option(
     "--into", default="", metavar="NAME", help="Collection to fill beside the active one; made where missing."
 )
-@click.option("--activate", is_flag=True, help="Turn searches to the --into collection once it is filled.")
-@click.option(
-    "--duplicates",
-    type=click.Choice(["skip", "keep"]),
-    default="skip",
-    show_default=True,
-    help="What to do with an image that another record shows.",
-)
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N rows.")
-@click.option(
-    "--report", type=click.Path(dir_okay=False, path_type=Path), help="Write every complaint here, as JSON lines."
-)
-@click.option("--batch", type=click.IntRange(1, 64), default=32, show_default=True, help="Records sent at once.")
-@click.option(
-    "--parallel", type=click.IntRange(1, 8), default=2, show_default=True, help="Batches on their way at a time."
-)
+@sending_options(batch=32, parallel=2)
 @server_options
 def command(
     path: Path,

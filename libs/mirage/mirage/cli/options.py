@@ -39,6 +39,63 @@ def server_options(verb: F) -> F:
     return url_option(json_option(verb))
 
 
+def term_options(verb: F) -> F:
+    """Adds the argument TEXT and `--image`, `--id`, `--minus`, `--plus` and `--any-image`: what is asked."""
+    for option in (
+        click.option("--any-image", is_flag=True, help="Go on also with an image that seems to be no medical one."),
+        click.option("--plus", multiple=True, metavar="T", help="Add a phrase."),
+        click.option("--minus", multiple=True, metavar="T", help="Take a phrase away."),
+        click.option("--id", "ids", multiple=True, metavar="ID", help="Add a record of the atlas."),
+        click.option(
+            "--image",
+            "images",
+            type=image_path,
+            multiple=True,
+            metavar="FILE",
+            help="Add an image: PNG, JPEG, WebP or DICOM.",
+        ),
+        click.argument("text", required=False),
+    ):
+        verb = option(verb)
+    return verb
+
+
+def sending_options(*, batch: int, parallel: int) -> Callable[[F], F]:
+    """Adds `--activate`, `--duplicates`, `--limit`, `--report`, `--batch` and `--parallel`: how a dataset is sent."""
+
+    def add(verb: F) -> F:
+        for option in (
+            click.option(
+                "--parallel",
+                type=click.IntRange(1, 8),
+                default=parallel,
+                show_default=True,
+                help="Batches on their way at a time.",
+            ),
+            click.option(
+                "--batch", type=click.IntRange(1, 64), default=batch, show_default=True, help="Records sent at once."
+            ),
+            click.option(
+                "--report",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help="Write every complaint here, as JSON lines.",
+            ),
+            click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N rows."),
+            click.option(
+                "--duplicates",
+                type=click.Choice(["skip", "keep"]),
+                default="skip",
+                show_default=True,
+                help="What to do with an image that another record shows.",
+            ),
+            click.option("--activate", is_flag=True, help="Turn searches to the --into collection once it is filled."),
+        ):
+            verb = option(verb)
+        return verb
+
+    return add
+
+
 def query_options(verb: F) -> F:
     """Adds `-k`, `--where`, `--min-score` and `--vectors`."""
     for option in (

@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 
 from mirage.cli.options import (
-    image_path,
     open_client,
     page_option,
     parse_where,
     query_options,
     read_image,
     server_options,
+    term_options,
 )
 from mirage.cli.output import print_json
 from mirage.cli.results import show_reply
@@ -19,14 +19,7 @@ from mirage.queries import Query, VectorSpace, weighted_terms
 
 
 @click.command("search")
-@click.argument("text", required=False)
-@click.option(
-    "--image", "images", type=image_path, multiple=True, metavar="FILE", help="Add an image: PNG, JPEG, WebP or DICOM."
-)
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Add a record of the atlas.")
-@click.option("--minus", multiple=True, metavar="T", help="Take a phrase away.")
-@click.option("--plus", multiple=True, metavar="T", help="Add a phrase.")
-@click.option("--any-image", is_flag=True, help="Search also with an image that seems to be no medical one.")
+@term_options
 @query_options
 @page_option
 @server_options
