@@ -1,13 +1,15 @@
 """Calls to other services: channels with a service config, deadlines on every call, catalogue errors coming back."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
-from mirage_core import context, limits
+from mirage_core import context, limits, tracing
 from mirage_core.rpc_errors import from_rpc_error
+from mirage_core.tracing import Kind, Span
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -70,8 +72,10 @@ def set_service_key(key: str) -> None:
     _service_key = key
 
 
-def _metadata(more: Metadata = ()) -> tuple[tuple[str, str], ...]:
+def _metadata(span: Span, more: Metadata = ()) -> tuple[tuple[str, str], ...]:
     pairs = list(more)
+    if span.traceparent:
+        pairs.append((tracing.HEADER, span.traceparent))
     if request_id := context.request_id.get():
         pairs.append(("x-request-id", request_id))
     if _service_key:
@@ -79,11 +83,30 @@ def _metadata(more: Metadata = ()) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _service_of(method: Any) -> str:
-    # grpc.aio's multi-callables keep the path they call; it names the service for the error text.
+def _path_of(method: Any) -> str:
+    # grpc.aio's multi-callables keep the path that they call, such as mirage.v1.EncoderService/EncodeText.
     path = getattr(method, "_method", b"")
-    text = path.decode() if isinstance(path, bytes) else str(path)
-    return text.strip("/").partition("/")[0].rpartition(".")[2].removesuffix("Service").lower() or "service"
+    return (path.decode() if isinstance(path, bytes) else str(path)).strip("/")
+
+
+def _service_of(method: Any) -> str:
+    # For the error text.
+    return _path_of(method).partition("/")[0].rpartition(".")[2].removesuffix("Service").lower() or "service"
+
+
+@contextmanager
+def _called(method: Any) -> Iterator[Span]:
+    """The span of a call, and its errors as the catalogue's. Not the current one: whoever reads a stream goes on in between."""
+    span = tracing.open_span(_path_of(method), Kind.CLIENT)
+    span.set(**{"rpc.system": "grpc"})
+    try:
+        yield span
+    except grpc.RpcError as error:
+        coded = from_rpc_error(error, service=_service_of(method))
+        span.fail(coded)
+        raise coded from error
+    finally:
+        span.end()
 
 
 async def invoke(
@@ -94,10 +117,8 @@ async def invoke(
     metadata: Metadata = (),
 ) -> Response:
     """Calls a unary method within `timeout_s` or what the caller's own deadline leaves; raises MirageError."""
-    try:
-        return await method(request, timeout=context.remaining_s(timeout_s), metadata=_metadata(metadata))
-    except grpc.RpcError as error:
-        raise from_rpc_error(error, service=_service_of(method)) from error
+    with _called(method) as span:
+        return await method(request, timeout=context.remaining_s(timeout_s), metadata=_metadata(span, metadata))
 
 
 async def invoke_stream(
@@ -108,14 +129,13 @@ async def invoke_stream(
     metadata: Metadata = (),
 ) -> AsyncGenerator[Response]:
     """Yields the messages of a server-streaming call, all of them within the deadline; raises MirageError."""
-    call = method(request, timeout=context.remaining_s(timeout_s), metadata=_metadata(metadata))
-    try:
-        async for message in call:
-            yield message
-    except grpc.RpcError as error:
-        raise from_rpc_error(error, service=_service_of(method)) from error
-    finally:
-        call.cancel()
+    with _called(method) as span:
+        call = method(request, timeout=context.remaining_s(timeout_s), metadata=_metadata(span, metadata))
+        try:
+            async for message in call:
+                yield message
+        finally:
+            call.cancel()
 
 
 async def invoke_upload(
@@ -125,10 +145,8 @@ async def invoke_upload(
     timeout_s: float,
 ) -> Response:
     """Sends the messages of a client-streaming call and awaits its answer; raises MirageError."""
-    try:
-        return await method(requests.__aiter__(), timeout=context.remaining_s(timeout_s), metadata=_metadata())
-    except grpc.RpcError as error:
-        raise from_rpc_error(error, service=_service_of(method)) from error
+    with _called(method) as span:
+        return await method(requests.__aiter__(), timeout=context.remaining_s(timeout_s), metadata=_metadata(span))
 
 
 async def invoke_exchange(
@@ -138,11 +156,10 @@ async def invoke_exchange(
     timeout_s: float,
 ) -> AsyncIterator[Response]:
     """Sends the messages of a bidirectional call and yields its answers as they come; raises MirageError."""
-    call = method(requests.__aiter__(), timeout=context.remaining_s(timeout_s), metadata=_metadata())
-    try:
-        async for message in call:
-            yield message
-    except grpc.RpcError as error:
-        raise from_rpc_error(error, service=_service_of(method)) from error
-    finally:
-        call.cancel()
+    with _called(method) as span:
+        call = method(requests.__aiter__(), timeout=context.remaining_s(timeout_s), metadata=_metadata(span))
+        try:
+            async for message in call:
+                yield message
+        finally:
+            call.cancel()

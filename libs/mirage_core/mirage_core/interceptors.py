@@ -1,4 +1,4 @@
-"""What happens around every call of every server: identity, request id, deadline, error mapping, access log, metrics."""
+"""What happens around every call of every server: identity, request id, deadline, error mapping, access log, metrics, span."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 
-from mirage_core import context, telemetry
+from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
 from mirage_core.settings import ApiKeys, Identity
@@ -85,6 +85,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         code = "OK"
         running = _running.labels(service, method)
         running.inc()
+        span = tracing.open_span(f"{service}/{method}", tracing.Kind.SERVER, parent=_text(metadata.get(tracing.HEADER)))
+        span.set(**{"rpc.system": "grpc", "request_id": request_id})
+        span.enter()
         try:
             identity = self._identify(metadata, ctx)
             context.client.set(identity.name)
@@ -108,6 +111,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             running.dec()
             seconds = time.perf_counter() - started
             _latency.labels(service, method, code).observe(seconds)
+            if code != "OK":
+                span.fail(code)
+            span.end()
             _log.info(
                 "rpc", method=f"{service}/{method}", code=code, ms=round(seconds * 1000, 2), client=context.client.get()
             )

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mirage_core import channels, limits, telemetry
+from mirage_core import channels, limits, telemetry, tracing
 from mirage_core.errors import MirageError
 from mirage_core.interceptors import CallInterceptor
 from mirage_core.settings import ServiceSettings
@@ -119,6 +119,7 @@ def run_service(
     """
     telemetry.configure_logging(service, level=settings.log_level, form=settings.log_format)
     channels.set_service_key(settings.service_key)
+    tracing.start(service, settings.traces_endpoint)
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_run(settings, setup))
@@ -126,6 +127,8 @@ def run_service(
         # Something that a person can mend, such as a broken bundle: the log ends with it, not with a traceback.
         _log.error("cannot start", code=error.code, problem=error.message)
         raise SystemExit(1) from None
+    finally:
+        tracing.stop()
 
 
 async def _run(settings: ServiceSettings, setup: Setup) -> None:

@@ -85,7 +85,10 @@ PRIVATE = "private"
 class ServiceSettings(BaseSettings):
     """What every service can be told. Subclasses set the prefix with `service_config` and add their own fields."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
+    # What is refused may be a key: an error names the variable, never its value.
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", arbitrary_types_allowed=True, hide_input_in_errors=True
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on; another than loopback needs MIRAGE_API_KEYS.")
     port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
@@ -126,6 +129,12 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["json", "console"] = Field(
         "json", validation_alias=AliasChoices("MIRAGE_LOG_FORMAT", "log_format"), description="Form of the log lines."
     )
+    traces_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[\w.\-\[\]:]+)?$",
+        validation_alias=AliasChoices("MIRAGE_TRACES_ENDPOINT", "traces_endpoint"),
+        description="OTLP endpoint that traces are sent to by gRPC, such as `http://collector:4317`; none are made where empty.",
+    )
 
     @model_validator(mode="after")
     def _closed_unless_keyed(self) -> Self:
@@ -156,7 +165,12 @@ class ServiceSettings(BaseSettings):
 def service_config(prefix: str) -> SettingsConfigDict:
     """The model_config of a service's settings class, for variables that begin with `prefix`."""
     return SettingsConfigDict(
-        env_prefix=prefix, frozen=True, extra="ignore", arbitrary_types_allowed=True, populate_by_name=True
+        env_prefix=prefix,
+        frozen=True,
+        extra="ignore",
+        arbitrary_types_allowed=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO, cast
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
-from mirage_core import context
+from mirage_core import context, tracing
 
 # From half a millisecond (a cached text) to half a minute (a large image on a slow machine).
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -18,6 +18,8 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 def _add_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if request_id := context.request_id.get():
         event.setdefault("request_id", request_id)
+    if trace_id := tracing.current().trace_id:
+        event.setdefault("trace_id", trace_id)
     return event
 
 
@@ -35,7 +37,7 @@ class _Stderr:
 
 
 def configure_logging(service: str, *, level: str = "INFO", form: str = "json") -> None:
-    """Sends every log line of this process to standard error, as JSON or for a terminal, with service and request id."""
+    """Sends every log line of this process to standard error, as JSON or for a terminal, with service, request and trace id."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

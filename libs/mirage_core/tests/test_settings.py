@@ -85,3 +85,17 @@ def test_the_table_names_each_variable() -> None:
     table = settings_table(ExampleSettings)
     assert "| `MIRAGE_EXAMPLE_SIZE` | `3` | A size. |" in table
     assert "| `MIRAGE_API_KEYS` |" in table
+
+
+def test_what_is_refused_is_named_and_never_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Needy(ExampleSettings):
+        needed: int = Field(description="One that has no default.")
+
+    monkeypatch.setenv("MIRAGE_API_KEYS", "alice:short-secret")
+    monkeypatch.setenv("MIRAGE_SERVICE_KEY", "another-secret")
+    monkeypatch.setenv("MIRAGE_TRACES_ENDPOINT", "http://alice:third-secret@collector:4317")
+    with pytest.raises(ValidationError) as caught:
+        Needy()
+    said = str(caught.value)
+    assert all(name in said for name in ("MIRAGE_API_KEYS", "MIRAGE_TRACES_ENDPOINT", "needed"))
+    assert "secret" not in said
