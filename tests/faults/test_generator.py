@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import signal
 import sys
 import time
@@ -93,6 +94,13 @@ async def test_a_job_whose_worker_is_killed_is_finished_by_the_next(house: Any) 
         started = time.monotonic()
         await _one_result(house, client, made.id)
         assert time.monotonic() - started < 30
+    # All that happened to it is found by the id of the call that made it.
+    written = [
+        json.loads(line) for name in ("api", "worker") for line in house.log(name).splitlines() if made.id in line
+    ]
+    assert [line["event"] for line in written].count("job begun") == 2
+    assert "a job's worker is lost: the job waits again" in [line["event"] for line in written]
+    assert len({line["request_id"] for line in written}) == 1
 
 
 async def test_a_worker_that_comes_back_late_changes_nothing(house: Any) -> None:

@@ -147,6 +147,18 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The call that made a job: what the job's log lines and its trace are found by, in every process, to its end.
+
+    `request_id` is that of the call. A job's own `request_id` is another thing: its client's name for the order, which makes
+    an order that is sent twice one job. `traceparent` is empty where no traces are made.
+    """
+
+    request_id: str = ""
+    traceparent: str = ""
+
+
+@dataclass(frozen=True)
 class Preview:
     """What an unfinished image roughly looks like after `step` of its steps: a small PNG file."""
 
@@ -163,3 +175,4 @@ class Claim:
     fence: int
     spec: Spec
     workload: str
+    origin: Origin = Origin()

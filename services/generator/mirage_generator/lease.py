@@ -65,6 +65,8 @@ class SignsOfLife:
                         self._lost = not self._store.alive(self._claim)
             except MirageError as error:
                 # The job goes on: it may be over before Redis is back.
-                _log.warning("no sign of life given", code=error.code)
+                claim = self._claim
+                about = {} if claim is None else {"job": claim.id, "request_id": claim.origin.request_id}
+                _log.warning("no sign of life given", code=error.code, **about)
             except Exception:
                 _log.exception("no sign of life given")

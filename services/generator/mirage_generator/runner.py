@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, PngImagePlugin
 
-from mirage_core import telemetry
+from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
 from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.estimates import work_of
@@ -22,6 +22,8 @@ from mirage_generator.store.jobs import JobStore
 _KEEP_TRYING_S = 120.0
 _PAUSE_S = 0.25
 PREVIEW_BYTES = 64 * 2**10
+# Outcomes that are nobody's failure.
+_FINE = frozenset({"succeeded", "stopped", "handed back", "superseded"})
 
 _log = telemetry.get_logger()
 _jobs = telemetry.counter("generator_jobs", "Jobs that this worker began, by how they went.", ("outcome",))
@@ -69,10 +71,24 @@ class Runner:
         claim = self._store.claim(ticket, worker=self._making.worker, fingerprint=self._model.manifest.fingerprint)
         if claim is None:
             return
+        # The lines about a job, and its trace, are those of the call that made it.
+        before = context.request_id.set(claim.origin.request_id)
+        try:
+            with tracing.span("job.run", tracing.Kind.CONSUMER, parent=claim.origin.traceparent) as span:
+                span.set(job=claim.id, request_id=claim.origin.request_id)
+                self._take(claim, span)
+        finally:
+            context.request_id.reset(before)
+
+    def _take(self, claim: Claim, span: tracing.Span) -> None:
+        _log.info("job begun", job=claim.id)
         started = time.perf_counter()
         with self._signs.held(claim):
             outcome = self._run(claim)
         _jobs.labels(outcome).inc()
+        span.set(outcome=outcome)
+        if outcome not in _FINE:
+            span.fail(outcome.upper())
         _log.info("job", job=claim.id, outcome=outcome, seconds=round(time.perf_counter() - started, 3))
 
     def _run(self, claim: Claim) -> str:
@@ -117,6 +133,7 @@ class Runner:
             now = time.perf_counter()
             steps.append(now - last)
             _step_seconds.observe(now - last)
+            tracing.past("job.step", now - last, image=index, step=done.step)
             shown = _preview(preview(done.denoised, model.manifest), index, done.step)
             try:
                 owned = self._store.progress(claim, index * spec.steps + done.step, shown)
@@ -131,9 +148,11 @@ class Runner:
             on_step=on_step,
             cancelled=lambda: not owned or self._signs.lost or self._stopping(),
         )
-        provenance = describe(model, request, made.pixels, threads=self._making.threads, job_id=claim.id)
-        data = encode_png(made.pixels, provenance, visible_mark=self._making.visible_mark)
-        digest = self._artifacts.write(data)
+        tracing.past("job.decode", time.perf_counter() - last, image=index)
+        with tracing.span("job.store", image=index):
+            provenance = describe(model, request, made.pixels, threads=self._making.threads, job_id=claim.id)
+            data = encode_png(made.pixels, provenance, visible_mark=self._making.visible_mark)
+            digest = self._artifacts.write(data)
         self._measure(claim, steps, time.perf_counter() - began)
         return JobImage(index, spec.seed_of(index), spec.width, spec.height, len(data), digest)
 

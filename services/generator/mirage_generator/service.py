@@ -5,14 +5,14 @@ import secrets
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 
-from mirage_core import limits
+from mirage_core import context, limits, telemetry, tracing
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import check_job_request_id
 from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.changes import Changes
 from mirage_generator.clients import Caller
 from mirage_generator.estimates import Outlook, Snapshot, work_of
-from mirage_generator.jobs import Job, JobImage, Order, Preview, State
+from mirage_generator.jobs import Job, JobImage, Order, Origin, Preview, State
 from mirage_generator.orders import OrderDesk
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import TicketOffice
@@ -25,6 +25,7 @@ _FRESH_S = 0.2
 # A watch looks by itself this often, whatever it is told.
 _LOOK_S = 2.0
 _RETRY_S = 5.0
+_log = telemetry.get_logger()
 
 
 @dataclass(frozen=True)
@@ -77,23 +78,27 @@ class JobService:
         check_job_request_id(request_id)
         accepted = self._desk.accept(order)
         try:
-            outcome, id_ = await asyncio.to_thread(
-                self._store.create,
-                secrets.token_hex(12),
-                client=caller.name,
-                request_id=request_id,
-                digest=order.digest(),
-                accepted=accepted,
-                work=work_of(accepted.spec, two_passes=self._two_passes),
-                fingerprint=self._fingerprint,
-            )
+            with tracing.span("job.enqueue", tracing.Kind.PRODUCER) as span:
+                outcome, id_ = await asyncio.to_thread(
+                    self._store.create,
+                    secrets.token_hex(12),
+                    client=caller.name,
+                    request_id=request_id,
+                    digest=order.digest(),
+                    accepted=accepted,
+                    work=work_of(accepted.spec, two_passes=self._two_passes),
+                    fingerprint=self._fingerprint,
+                    origin=Origin(context.request_id.get(), span.traceparent),
+                )
+                span.set(job=id_, outcome=outcome)
+                if outcome == "created":
+                    await asyncio.to_thread(self._tickets.issue)
         except MirageError as error:
             if error.code in (Code.QUEUE_FULL, Code.TOO_MANY_JOBS):
                 wait_s = (await self._queue()).wait_s()
                 error.retry_after_s = _RETRY_S if wait_s is None else max(1.0, wait_s)
             raise
-        if outcome == "created":
-            await asyncio.to_thread(self._tickets.issue)
+        _log.info("job accepted", job=id_, outcome=outcome)
         return await self.get(id_, caller, fresh=True)
 
     async def get(self, id_: str, caller: Caller, *, fresh: bool = False) -> Standing:

@@ -13,6 +13,11 @@ from mirage_generator.tickets import TicketOffice
 
 ROUND_S = 1.0
 ORPHANS_S = 3600.0
+_CHANGES = {
+    "expired": "a job's time is over",
+    "put back": "a job's worker is lost: the job waits again",
+    "given up": "a job's worker is lost once too often: the job fails",
+}
 _log = telemetry.get_logger()
 _workers = telemetry.gauge("generator_workers", "Workers that gave a sign of life.")
 _queue = telemetry.gauge("generator_queue_jobs", "Jobs that wait (pending) and that are made (running).", ("state",))
@@ -50,8 +55,8 @@ class Keeper:
         # A worker cannot renew its lease at a Redis that is away: it gets the time of one once that is back.
         trust_leases = now - self._answering_since > self._lease_s
         found = self._store.upkeep(trust_leases=trust_leases)
-        if found.lost:
-            _log.warning("jobs of lost workers", jobs=found.lost)
+        for each in found.changes:
+            _log.warning(_CHANGES[each.change], job=each.job, request_id=each.request_id)
         if found.missing_tickets:
             self._tickets.issue(found.missing_tickets)
         for file in found.files:

@@ -10,7 +10,7 @@ from typing import Any
 from celery import signals
 from celery.exceptions import SecurityWarning
 
-from mirage_core import telemetry
+from mirage_core import telemetry, tracing
 from mirage_core.cpus import available_cpus
 from mirage_core.errors import MirageError
 from mirage_core.job_options import DEADLINE_MAX_S
@@ -35,11 +35,14 @@ _log = telemetry.get_logger()
 def run_worker(settings: GeneratorSettings) -> int:
     """Works until SIGTERM or SIGINT, which hands a running job back; gives the exit status."""
     telemetry.configure_logging("generator-worker", level=settings.log_level, form=settings.log_format)
+    tracing.start("generator-worker", settings.traces_endpoint)
     try:
         return _run(settings)
     except MirageError as error:
         _log.error("cannot start", code=error.code, problem=error.message)
         return 1
+    finally:
+        tracing.stop()
 
 
 def _run(settings: GeneratorSettings) -> int:

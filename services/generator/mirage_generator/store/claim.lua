@@ -28,7 +28,8 @@ while true do
     redis.call('HSET', key('tickets'), ticket, id)
     redis.call('ZADD', key('running'), time + lease_s, id)
     changed(id, 'queue')
-    return {id, fence, field(id, 'spec'), field(id, 'workload')}
+    return {id, fence, field(id, 'spec'), field(id, 'workload'), field(id, 'origin_request_id') or '',
+      field(id, 'origin_traceparent') or ''}
   end
   id = nil
 end

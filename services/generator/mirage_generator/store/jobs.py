@@ -8,7 +8,7 @@ import redis
 
 from mirage_core.errors import Code, MirageError
 from mirage_generator.estimates import Snapshot, Work
-from mirage_generator.jobs import Claim, Failure, Job, JobImage, Preview, Spec, State
+from mirage_generator.jobs import Claim, Failure, Job, JobImage, Origin, Preview, Spec, State
 from mirage_generator.orders import Accepted
 from mirage_generator.store import scripts
 from mirage_generator.store.bounds import Bounds
@@ -23,11 +23,20 @@ _LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
+class Change:
+    """What upkeep did with a job, "expired", "put back" or "given up", and the request id of the call that made it."""
+
+    job: str
+    change: str
+    request_id: str
+
+
+@dataclass(frozen=True)
 class Upkeep:
-    """What a round of upkeep found: tickets that are missing, jobs whose worker was lost, files that are nobody's now."""
+    """What a round of upkeep found: tickets that are missing, jobs whose time or worker was lost, files that are nobody's now."""
 
     missing_tickets: int
-    lost: int
+    changes: tuple[Change, ...]
     files: tuple[str, ...]
 
 
@@ -53,7 +62,16 @@ class JobStore:
     # What the API asks for.
 
     def create(
-        self, id_: str, *, client: str, request_id: str, digest: str, accepted: Accepted, work: Work, fingerprint: str
+        self,
+        id_: str,
+        *,
+        client: str,
+        request_id: str,
+        digest: str,
+        accepted: Accepted,
+        work: Work,
+        fingerprint: str,
+        origin: Origin,
     ) -> tuple[Created, str]:
         """Puts a job in the queue; gives what became of the request, and the job's id.
 
@@ -69,6 +87,8 @@ class JobStore:
             "prompt_tokens": accepted.prompt_tokens,
             "prompt_truncated": accepted.prompt_truncated,
             "fingerprint": fingerprint,
+            "origin_request_id": origin.request_id,
+            "origin_traceparent": origin.traceparent,
         }
         outcome, found = self._run(
             "create",
@@ -146,8 +166,9 @@ class JobStore:
 
     def upkeep(self, *, trust_leases: bool) -> Upkeep:
         """Expires, takes jobs from workers that gave no sign of life (where leases can be trusted), removes what is old."""
-        missing, lost, files = self._run("upkeep", self._bounds.attempts, self._lost, QUEUE, trust_leases)
-        return Upkeep(int(missing), int(lost), tuple(file.decode() for file in files))
+        missing, changes, files = self._run("upkeep", self._bounds.attempts, self._lost, QUEUE, trust_leases)
+        told = tuple(Change(*(part.decode() for part in change)) for change in changes)
+        return Upkeep(int(missing), told, tuple(file.decode() for file in files))
 
     def is_kept(self, sha256: str) -> bool:
         """True for a file that belongs to a job."""
@@ -201,8 +222,14 @@ class JobStore:
         found = self._run("claim", ticket, worker, fingerprint, bounds.lease_s, bounds.attempts, self._lost)
         if not found:
             return None
-        id_, fence, spec, workload = found
-        return Claim(id_.decode(), int(fence), Spec.from_json(spec), workload.decode())
+        id_, fence, spec, workload, *origin = found
+        return Claim(
+            id_.decode(),
+            int(fence),
+            Spec.from_json(spec),
+            workload.decode(),
+            Origin(*(part.decode() for part in origin)),
+        )
 
     def alive(self, claim: Claim) -> bool:
         """Says that the job is worked on; False where it is the caller's no more: cancelled, expired or another's."""

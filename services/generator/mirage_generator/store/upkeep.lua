@@ -1,17 +1,23 @@
--- What time does to jobs. Gives the tickets that are missing, the jobs taken from lost workers, and files to remove.
+-- What time does to jobs. Gives the tickets that are missing, what became of which jobs, and files to remove.
 local attempts, problem, ticket_queue, trust_leases = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == '1'
 local time, most = now(), 100
+local changes = {}
+
+local function note(id, change)
+  table.insert(changes, {id, change, field(id, 'origin_request_id') or ''})
+end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', time, 'LIMIT', 0, most)) do
+  note(id, 'expired')
   settle(id, 'EXPIRED', time)
 end
-local lost = 0
 if trust_leases then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('running'), '-inf', time, 'LIMIT', 0, most)) do
-    lost = lost + 1
     if tonumber(field(id, 'attempts')) >= attempts then
+      note(id, 'given up')
       fail(id, time, problem)
     else
+      note(id, 'put back')
       put_back(id)
     end
   end
@@ -35,4 +41,4 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', time, 'LI
   redis.call('PUBLISH', key('changes'), 'removed ' .. id)
 end
 local missing = redis.call('ZCARD', key('pending')) - redis.call('LLEN', ticket_queue)
-return {math.max(0, missing), lost, files}
+return {math.max(0, missing), changes, files}
