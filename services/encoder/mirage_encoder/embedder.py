@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mirage_core import limits, telemetry
+from mirage_core import limits, telemetry, tracing
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
 from mirage_core.imaging import decode_image
-from mirage_encoder.batching import Batcher
+from mirage_encoder.batching import Batched, Batcher
 from mirage_encoder.cache import VectorCache
 from mirage_encoder.engines.base import FloatArray
 from mirage_encoder.gate import Gate, Guess
@@ -127,7 +127,7 @@ class Embedder:
         _cache_lookups.labels("hit").inc(sum(each.ids in known for each in tokens))
         missing = list({each.ids: each for each in tokens if each.ids not in known}.values())
         _cache_lookups.labels("miss").inc(len(missing))
-        results = await self._texts.run(missing) if missing else []
+        results = await self._infer_texts(missing) if missing else []
         fresh = {each.ids: result.value for each, result in zip(missing, results, strict=True)}
         for ids, vector in fresh.items():
             self._cache.put(ids, vector)
@@ -157,8 +157,9 @@ class Embedder:
             return known, Spent(0.0, 0.0, (time.perf_counter() - started) * 1000, cached=True)
         # Before the work of decoding, not only after it.
         self._images.check_room()
-        decoded = await self._decoding.run(self._prepare, data)
-        (result,) = await self._images.run([decoded.value])
+        with tracing.span("encode.decode"):
+            decoded = await self._decoding.run(self._prepare, data)
+        result = await self._infer_image(decoded.value)
         self._image_cache.put(key, result.value)
         spent = Spent(
             queue_ms=decoded.queue_ms + result.queue_ms,
@@ -175,17 +176,30 @@ class Embedder:
         key = _digest(data)
         if self._image_cache.get(key) is None:
             self._images.check_room()
-        looked = await self._decoding.run(self._look, data)
+        with tracing.span("encode.decode"):
+            looked = await self._decoding.run(self._look, data)
         pixels, statistics = looked.value
         vector = self._image_cache.get(key)
         queue_ms, inference_ms = looked.queue_ms, 0.0
         if vector is None:
-            (result,) = await self._images.run([pixels])
+            result = await self._infer_image(pixels)
             vector = result.value
             queue_ms, inference_ms = queue_ms + result.queue_ms, result.run_ms
             self._image_cache.put(key, vector)
         guess = self._gate.guess(statistics, vector)
         return guess, Spent(queue_ms, inference_ms, (time.perf_counter() - started) * 1000)
+
+    async def _infer_texts(self, tokens: Sequence[Tokens]) -> list[Batched[FloatArray]]:
+        with tracing.span("encode.text", texts=len(tokens)) as span:
+            results = await self._texts.run(tokens)
+            span.set(queue_ms=max(each.queue_ms for each in results))
+        return results
+
+    async def _infer_image(self, pixels: PixelArray) -> Batched[FloatArray]:
+        with tracing.span("encode.image") as span:
+            (result,) = await self._images.run([pixels])
+            span.set(queue_ms=result.queue_ms)
+        return result
 
     async def close(self) -> None:
         """Ends the threads; what waits fails with CANCELLED. The model stays open: it is the caller's."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from mirage.v1 import common_pb2 as pb
 from mirage.v1 import gateway_pb2, llm_pb2, retriever_pb2
-from mirage_core import limits, telemetry
+from mirage_core import limits, telemetry, tracing
 from mirage_core.describe_options import check_describe_options
 from mirage_core.errors import Code, MirageError, Status
 from mirage_core.extractive import extract
@@ -78,7 +78,8 @@ class Describer:
         wider = pb.Query()
         wider.CopyFrom(query)
         wider.k = max(k, RANKED)
-        found = await self._search(wider)
+        with tracing.span("describe.retrieve"):
+            found = await self._search(wider)
         course.search_ms = found.timings.search_ms
         yield Event(retrieval=_first(found, k))
         request = llm_pb2.LlmServiceDescribeRequest(
@@ -100,7 +101,9 @@ class Describer:
         end = course.end or pb.DescribeEnd()
         if end.text:
             try:
-                yield Event(ranking=await self._rank(end, found, course))
+                with tracing.span("describe.rank"):
+                    ranking = await self._rank(end, found, course)
+                yield Event(ranking=ranking)
             except MirageError as error:
                 _log.warning("description without a second ranking", code=error.code)
                 end.notice = f"{end.notice} The images could not be ranked by this text.".strip()

@@ -11,7 +11,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mirage_core import telemetry
+from mirage_core import telemetry, tracing
 from mirage_core.describe_options import SEED_MAX
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
@@ -80,6 +80,8 @@ class _Draft:
     begun_at: float = 0.0
     citing: list[asyncio.Task[Cited]] = field(default_factory=list)
     told: int = 0
+    # Until the first token the prompt is read, from then on the answer is written.
+    span: tracing.Span = field(default_factory=lambda: tracing.open_span("describe.read"))
 
     def ms(self) -> float:
         """Since arrival."""
@@ -138,6 +140,8 @@ class Describer:
                 async for event in written:
                     yield event
         finally:
+            draft.span.set(tokens=draft.tokens)
+            draft.span.end()
             for task in draft.citing:
                 task.cancel()
 
@@ -167,10 +171,12 @@ class Describer:
                         yield event
         except TimeoutError:
             finish, notice, draft.text = Finish.TOO_SLOW, TOO_SLOW, ""
+            draft.span.fail(Finish.TOO_SLOW.name)
         except MirageError as error:
             if error.code is Code.QUEUE_FULL:
                 raise
             _log.error("the model failed", code=error.code, exc_info=error)
+            draft.span.fail(error)
             draft.text = ""
         if not draft.text:
             async for event in self._extracted(draft, finish, notice):
@@ -198,14 +204,18 @@ class Describer:
         match item:
             case _Running():
                 draft.queue_ms, draft.begun_at = draft.ms(), time.perf_counter()
+                draft.span.set(queue_ms=draft.queue_ms)
             case Begun(fitted=fitted, cached_tokens=cached):
                 draft.used, draft.started = fitted.used, True
                 draft.similarity = self._similarity(fitted.used) if self._similarity else None
                 used, dropped = (tuple(each.id for each in captions) for captions in (fitted.used, fitted.dropped))
+                draft.span.set(captions=len(used), prompt_tokens=len(fitted.ids), cached_tokens=cached)
                 events.append(Started(used, dropped, len(fitted.ids), cached, draft.seed, fitted.shortened))
             case Wrote(text=text, tokens=tokens):
                 if draft.tokens == 0:
                     draft.first_token_ms = draft.ms()
+                    draft.span.end()
+                    draft.span = tracing.open_span("describe.write")
                 draft.tokens = tokens
                 if text:
                     draft.text, draft.sent = draft.text + text, True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from mirage_core import limits
+from mirage_core import limits, tracing
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.algebra import Array, Combination, combine, cosine
 from mirage_retriever.atlas import Atlas
@@ -161,18 +161,20 @@ class Search:
         return PageTokens(f"{collection.name}/{collection.fingerprint}".encode())
 
     async def _resolve(self, terms: Sequence[Term], vectors: Vectors) -> list[Resolved]:
-        return await resolve(
-            terms,
-            encoder=self._encoder,
-            engine=self._engine,
-            collection=self._atlas.collection,
-            space=Space.CAPTION if vectors is Vectors.CAPTION else Space.IMAGE,
-        )
+        with tracing.span("search.terms", terms=len(terms)):
+            return await resolve(
+                terms,
+                encoder=self._encoder,
+                engine=self._engine,
+                collection=self._atlas.collection,
+                space=Space.CAPTION if vectors is Vectors.CAPTION else Space.IMAGE,
+            )
 
     async def _answer(self, sides: Sequence[_Side], tokens: PageTokens, started: float) -> list[Reply]:
         searching = time.perf_counter()
         find = self._fused if sides[0].query.vectors is Vectors.FUSED else self._ranked
-        listed = await find(sides)
+        with tracing.span("search.nearest", queries=len(sides), vectors=str(sides[0].query.vectors)):
+            listed = await find(sides)
         search_ms = (time.perf_counter() - searching) * 1000
         return [
             self._reply(side, found, tokens, search_ms=search_ms, started=started)

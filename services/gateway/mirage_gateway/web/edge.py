@@ -1,4 +1,4 @@
-"""What happens around every HTTP request: identity, request id, errors as problems, headers, access log, metrics."""
+"""What happens around every HTTP request: identity, request id, errors as problems, headers, access log, metrics, span."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mirage_core import context, telemetry
+from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.problems import problem_response
@@ -56,6 +56,9 @@ class Edge:
         headers = Headers(scope=scope)
         request_id = context.accept_request_id(headers.get("x-request-id"))
         context.request_id.set(request_id)
+        span = _open_span(scope, headers)
+        span.set(request_id=request_id)
+        span.enter()
         scope["app"] = self._app  # makes the router raise for an unknown path, rather than answer in plain text
         status = 0
 
@@ -92,6 +95,11 @@ class Edge:
             seconds = time.perf_counter() - started
             route, method = _route(scope), _method(scope)
             _latency.labels(route, method, str(status)).observe(seconds)
+            span.rename(f"{method} {route}")
+            span.set(**{"http.request.method": method, "http.route": route})
+            span.set(**{"http.response.status_code": status})
+            if status >= 500:
+                span.fail(str(status))
             _log.info(
                 "http",
                 route=route,
@@ -100,6 +108,7 @@ class Edge:
                 ms=round(seconds * 1000, 2),
                 client=context.client.get(),
             )
+            span.end()
 
     def _release(self) -> None:
         self._count -= 1
@@ -165,6 +174,13 @@ def _once(call: Callable[[], None]) -> Callable[[], None]:
 
 class _BrokenAnswerError(Exception):
     """Ends a connection whose answer cannot be completed."""
+
+
+def _open_span(scope: Scope, headers: Headers) -> tracing.Span:
+    # The files of the page, probes and the like are not worth a trace.
+    if not scope["path"].startswith("/v1/"):
+        return tracing.OFF
+    return tracing.open_span("http", tracing.Kind.SERVER, parent=headers.get(tracing.HEADER, ""))
 
 
 def _name(host: str) -> str:
