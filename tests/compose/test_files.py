@@ -98,7 +98,7 @@ def test_services_are_told_only_what_their_settings_know(name: str) -> None:
     module, _, cls = SETTINGS[name].partition(":")
     settings: type[ServiceSettings] = getattr(import_module(module), cls)
     prefix = settings.model_config["env_prefix"]
-    shared = {"MIRAGE_API_KEYS", "MIRAGE_SERVICE_KEY", "MIRAGE_LOG_LEVEL"}
+    shared = {"MIRAGE_API_KEYS", "MIRAGE_SERVICE_KEY", "MIRAGE_LOG_LEVEL", "MIRAGE_TRACES_ENDPOINT"}
     known = {f"{prefix}{field.upper()}" for field in settings.model_fields} | shared
     for file in FILES:
         given = load(file)["services"].get(name, {}).get("environment", {})
@@ -201,6 +201,20 @@ def test_no_runtime_image_gets_what_building_needs(lock: str) -> None:
 def test_every_service_is_scraped_by_name() -> None:
     scraped = load(DEPLOY / "prometheus/prometheus.yml")["scrape_configs"][0]["dns_sd_configs"][0]["names"]
     assert set(scraped) == set(SETTINGS)
+
+
+def test_each_service_sends_its_traces_to_where_they_are_taken_and_none_without_the_override() -> None:
+    override = load(DEPLOY / "docker-compose.observability.yml")["services"]
+    endpoint = "${MIRAGE_TRACES_ENDPOINT-http://tempo:4317}"
+    assert {name: override[name]["environment"]["MIRAGE_TRACES_ENDPOINT"] for name in SETTINGS} == dict.fromkeys(
+        SETTINGS, endpoint
+    )
+    assert not any("MIRAGE_TRACES_ENDPOINT" in str(service) for service in MAIN.values())
+    tempo = load(DEPLOY / "tempo/tempo.yml")
+    assert tempo["distributor"]["receivers"] == {"otlp": {"protocols": {"grpc": {"endpoint": "0.0.0.0:4317"}}}}
+    assert tempo["usage_report"] == {"reporting_enabled": False}
+    asked = load(DEPLOY / "grafana/provisioning/datasources/tempo.yml")["datasources"][0]["url"]
+    assert asked == f"http://tempo:{tempo['server']['http_listen_port']}"
 
 
 # Loads all of a service's modules, as its process comes to do, and tells what its /metrics then has.
