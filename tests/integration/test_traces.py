@@ -14,7 +14,7 @@ import pytest
 
 from mirage_launcher.bundles import find_bundle
 
-from .machine import RECORDS, ROOT, TINY_GENERATOR, Machine, clear, fill, make_machine, until
+from .machine import RECORDS, ROOT, TINY_GENERATOR, TINY_LANGUAGE_MODEL, Machine, clear, fill, make_machine, until
 
 # Neither may be in a span, whole or in part.
 QUERY = "zebra lesion of patient Quux"
@@ -34,9 +34,10 @@ def _collectors() -> Any:
 
 @pytest.fixture
 def machine(tmp_path: Path, models: str) -> Iterator[Machine]:
-    """A data directory of the test's own, and models that can make images."""
+    """A data directory of the test's own, and models that can write and make images."""
     shutil.copytree(find_bundle(models), tmp_path / "models" / "clip")
     shutil.copytree(TINY_GENERATOR, tmp_path / "models" / "generator")
+    shutil.copytree(TINY_LANGUAGE_MODEL, tmp_path / "models" / "lm")
     made = make_machine(tmp_path / "data", str(tmp_path / "models"))
     yield made
     clear(made)
@@ -78,6 +79,10 @@ def test_a_request_is_one_trace_over_all_that_it_went_through(
             found = client.post("/v1/search", json=asked, headers={"x-request-id": "one-search"})
             assert found.status_code == 200, found.text
             make_image(client, "one-job")
+            record = found.json()["results"][0]["id"]
+            headers = {"x-request-id": "one-explanation", "accept": "application/json"}
+            written = client.post("/v1/describe", json={"id": record}, headers=headers)
+            assert written.status_code == 200 and written.json().get("source") == "model", written.text
 
         search = seen.trace_with(
             {"POST /v1/search", "search.terms", "search.nearest", "encode.text"},
@@ -96,6 +101,15 @@ def test_a_request_is_one_trace_over_all_that_it_went_through(
         assert (run.parent, run.attributes["mirage.outcome"]) == (enqueue.id, "succeeded")
         assert [span.parent for span in job if span.name == "job.step"] == [run.id] * 2
         assert not any(span.failed for span in (*search, *job))
+
+        explanation = seen.trace_with(
+            {"POST /v1/describe", "describe.retrieve", "describe.read", "describe.write", "describe.rank"},
+            attribute=("mirage.request_id", "one-explanation"),
+        )
+        services = {"mirage-gateway", "mirage-retriever", "mirage-encoder", "mirage-llm"}
+        assert {span.service for span in explanation} == services
+        assert [span.name for span in explanation if not span.parent] == ["POST /v1/describe"]
+        assert lines(machine, "llm", "one-explanation")
 
         # The log has both ids, up to the worker's lines.
         for service in ("gateway", "generator", "worker"):
