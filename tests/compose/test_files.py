@@ -205,12 +205,17 @@ def test_every_service_is_scraped_by_name() -> None:
 
 def test_each_service_sends_its_traces_to_where_they_are_taken_and_none_without_the_override() -> None:
     override = load(DEPLOY / "docker-compose.observability.yml")["services"]
-    endpoint = "${MIRAGE_TRACES_ENDPOINT-http://tempo:4317}"
+    endpoint = "${MIRAGE_TRACES_ENDPOINT-http://collector:4317}"
     assert {name: override[name]["environment"]["MIRAGE_TRACES_ENDPOINT"] for name in SETTINGS} == dict.fromkeys(
         SETTINGS, endpoint
     )
     assert not any("MIRAGE_TRACES_ENDPOINT" in str(service) for service in MAIN.values())
-    tempo = load(DEPLOY / "tempo/tempo.yml")
+    collector, tempo = load(DEPLOY / "collector/collector.yml"), load(DEPLOY / "tempo/tempo.yml")
+    assert collector["receivers"] == {"otlp": {"protocols": {"grpc": {"endpoint": "0.0.0.0:4317"}}}}
+    assert collector["exporters"] == {"otlp": {"endpoint": "tempo:4317", "tls": {"insecure": True}}}
+    (pipeline,) = collector["service"]["pipelines"].values()
+    assert (pipeline["receivers"], pipeline["exporters"]) == (["otlp"], ["otlp"])
+    assert set(pipeline["processors"]) == collector["processors"].keys()
     assert tempo["distributor"]["receivers"] == {"otlp": {"protocols": {"grpc": {"endpoint": "0.0.0.0:4317"}}}}
     assert tempo["usage_report"] == {"reporting_enabled": False}
     asked = load(DEPLOY / "grafana/provisioning/datasources/tempo.yml")["datasources"][0]["url"]
