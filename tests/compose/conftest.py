@@ -34,6 +34,7 @@ if not os.environ.get("MIRAGE_COMPOSE_TEST"):
         "test_images.py",
         "test_system.py",
         "test_faults.py",
+        "test_full_disk.py",
         "test_backup.py",
         "test_scaling.py",
     ]

@@ -19,6 +19,8 @@ from .load import RATE, Load, Outcome
 
 # The deadline of a search (MIRAGE_GATEWAY_SEARCH_TIMEOUT_S) and what a busy machine may add to it.
 SEARCH_S = 12.0
+# A part that nobody reaches is told within two seconds; a busy machine may add to that.
+CUT_S = 2.5
 PARTS = ("encoder", "retriever", "llm", "generator", "worker", "gateway", "redis", "qdrant")
 # Without these searches go on.
 SPARED = {"llm", "generator", "worker", "redis"}
@@ -155,7 +157,7 @@ def test_a_cut_between_gateway_and_retriever_is_a_clear_503_and_never_a_hang(cal
     for each in found:
         assert (each.status, each.code) == (503, "DEPENDENCY_UNAVAILABLE")
         assert each.retry_after
-        assert each.seconds < SEARCH_S / 2
+        assert each.seconds < CUT_S
 
 
 def test_a_retriever_that_hangs_is_a_clear_503_too(calm: Stack) -> None:
@@ -168,4 +170,4 @@ def test_a_retriever_that_hangs_is_a_clear_503_too(calm: Stack) -> None:
     for each in found:
         assert (each.status, each.code) == (503, "DEPENDENCY_UNAVAILABLE")
         assert each.retry_after
-        assert each.seconds < SEARCH_S / 2
+        assert each.seconds < CUT_S

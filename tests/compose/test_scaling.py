@@ -1,33 +1,124 @@
 """More containers of one service: calls are spread, and one of them can be restarted without anybody noticing."""
 
-from collections.abc import Iterator
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import httpx
 import pytest
+
+from mirage.jobs import FINAL, JobOptions
 
 from .conftest import Stack, docker, wait
 from .load import RATE, Load
 
-
-@pytest.fixture
-def two_encoders(calm: Stack) -> Iterator[Stack]:
-    scale = ("up", "-d", "--no-build", "--no-recreate", "--scale")
-    calm.compose(*scale, "encoder=2", "encoder")
-    wait(lambda: calm.healthy("encoder", 2), "the second encoder")
-    yield calm
-    calm.compose(*scale, "encoder=1", "encoder")
+QUESTIONS = ("sagittal T1 corpus callosum", "axial T2 thalami", "coronal T1 hippocampi", "axial FLAIR brainstem")
+WRITERS = 3
 
 
-def test_two_encoders_are_restarted_in_turn_without_a_failed_search(two_encoders: Stack) -> None:
-    stack = two_encoders
-    with Load(stack.url) as load:
+@contextmanager
+def scaled(stack: Stack, service: str, count: int) -> Iterator[Stack]:
+    scale = ("up", "-d", "--no-build", "--no-recreate", "--no-deps", "--scale")
+    stack.compose(*scale, f"{service}={count}", service)
+    try:
+        for index in range(1, count + 1):
+            wait(lambda index=index: stack.healthy(service, index), f"{service} {index}")
+        yield stack
+    finally:
+        stack.compose(*scale, f"{service}=1", service)
+
+
+def events(stack: Stack, service: str, index: int) -> list[dict[str, str]]:
+    """A container's log lines."""
+    lines = docker("logs", f"{stack.project}-{service}-{index}").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def calls(stack: Stack, service: str, index: int, method: str) -> int:
+    """How many calls of a method a container answered."""
+    return sum(
+        line.get("event") == "rpc" and line["method"].endswith(f"/{method}") for line in events(stack, service, index)
+    )
+
+
+def restart_in_turn(stack: Stack, service: str, wait_for_more: Callable[[], None]) -> None:
+    for index in (1, 2):
+        docker("restart", f"{stack.project}-{service}-{index}")
+        wait(lambda index=index: stack.healthy(service, index), f"{service} {index} again")
+        wait_for_more()
+
+
+def test_two_encoders_are_restarted_in_turn_without_a_failed_search(calm: Stack) -> None:
+    with scaled(calm, "encoder", 2) as stack, Load(stack.url) as load:
         wait(lambda: load.answered() >= RATE, "searches before")
-        for index in (1, 2):
-            docker("restart", f"{stack.project}-encoder-{index}")
-            wait(lambda index=index: stack.healthy("encoder", index), f"encoder {index} again")
+
+        def more() -> None:
             answered = load.answered()
-            wait(lambda answered=answered: load.answered() >= answered + RATE, "searches with both")
+            wait(lambda: load.answered() >= answered + RATE, "searches with both")
+
+        restart_in_turn(stack, "encoder", more)
     stack.figures["rolling_restart"] = {
         "searches": len(load.outcomes),
         "longest_s": round(max(each.seconds for each in load.outcomes), 2),
     }
     assert [each for each in load.outcomes if each.status != 200] == []
+
+
+def test_two_language_models_share_the_questions_and_are_restarted_in_turn(calm: Stack) -> None:
+    if "llm" in calm.absent:
+        pytest.skip("the mini language model is not in this tree")
+    told: list[tuple[int, str]] = []
+    stop = threading.Event()
+
+    def ask(number: int) -> None:
+        with httpx.Client(base_url=calm.url, timeout=120, headers={"accept": "application/json"}) as client:
+            for turn in itertools.count(number):
+                if stop.is_set():
+                    return
+                reply = client.post("/v1/describe", json={"text": QUESTIONS[turn % len(QUESTIONS)]})
+                told.append((reply.status_code, reply.json().get("source", reply.text)))
+
+    with scaled(calm, "llm", 2) as stack:
+        # The gateway finds the second one once its name is looked up anew.
+        docker("restart", f"{stack.project}-gateway-1")
+        wait(stack.settled, "the gateway again")
+        writers = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(WRITERS)]
+        for writer in writers:
+            writer.start()
+        try:
+            wait(lambda: len(told) >= 6, "explanations before")
+            shares = [calls(stack, "llm", index, "Describe") for index in (1, 2)]
+
+            def more() -> None:
+                before = len(told)
+                wait(lambda: len(told) >= before + 6, "explanations with both")
+
+            restart_in_turn(stack, "llm", more)
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join(timeout=120)
+    stack.figures["rolling_restart_llm"] = {"explanations": len(told), "shares_before": shares}
+    assert all(shares)
+    assert set(told) == {(200, "model")}
+
+
+def test_three_workers_share_the_queue(calm: Stack) -> None:
+    if "worker" in calm.absent:
+        pytest.skip("the mini generator is not in this tree")
+    with scaled(calm, "worker", 3) as stack, stack.client() as client:
+        begun = time.monotonic()
+        jobs = [client.create_job(f"axial T1 brain, copy {number}", JobOptions(seed=number)).id for number in range(18)]
+        wait(lambda: all(client.job(each).state in FINAL for each in jobs), "the jobs")
+        stack.figures["three_workers"] = {"jobs": len(jobs), "seconds": round(time.monotonic() - begun, 1)}
+        assert {client.job(each).state for each in jobs} == {"SUCCEEDED"}
+        made = [
+            {line["job"] for line in events(stack, "worker", index) if line.get("event") == "job begun"} & set(jobs)
+            for index in (1, 2, 3)
+        ]
+    assert all(made)
+    # Each job by one of them alone.
+    assert sum(map(len, made)) == len(jobs)

@@ -1,0 +1,126 @@
+"""Volumes that run full: what does not fit is refused, what was acknowledged stays, and everything else goes on."""
+
+import io
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mirage.errors import ApiError
+from mirage.jobs import FINAL, JobOptions
+from mirage.uploads import Upload
+from mirage_launcher import ports
+
+from .conftest import DEPLOY, START_S, Stack, docker, wait
+
+# The retriever leaves off while 256 MB are free, for its engine's own files.
+ATLAS_MB, JOBS_KB = 304, 96
+CROWDED = f"""services:
+  retriever:
+    volumes: !override ["cramped-atlas:/data"]
+  generator:
+    volumes: !override ["cramped-jobs:/data"]
+  worker:
+    volumes: !override ["cramped-jobs:/data"]
+  demo:
+    profiles: [absent]
+volumes:
+  cramped-atlas:
+    driver_opts: {{type: tmpfs, device: tmpfs, o: "size={ATLAS_MB}m,uid=10001,gid=10001,mode=0755"}}
+  cramped-jobs:
+    driver_opts: {{type: tmpfs, device: tmpfs, o: "size={JOBS_KB}k,uid=10001,gid=10001,mode=0755"}}
+"""
+
+
+@pytest.fixture(scope="module")
+def cramped(built: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A second system beside the first, with small volumes, an empty atlas, and vectors embedded."""
+    override = tmp_path_factory.mktemp("cramped") / "cramped.yml"
+    override.write_text(CROWDED)
+    embedded = DEPLOY / "docker-compose.embedded.yml"
+    files = built.files if embedded in built.files else (built.files[0], embedded, *built.files[1:])
+    first = ports.any_free(taken=frozenset({built.http_port, built.grpc_port}))
+    second = ports.any_free(taken=frozenset({built.http_port, built.grpc_port, first}))
+    stack = replace(
+        built,
+        project=f"{built.project}-cramped",
+        files=(*files, override),
+        environment={**built.environment, "MIRAGE_HTTP_PORT": str(first), "MIRAGE_GRPC_PORT": str(second)},
+        http_port=first,
+        grpc_port=second,
+    )
+    try:
+        stack.compose("up", "-d", "--no-build", timeout_s=START_S)
+        wait(stack.settled, "the cramped system", within_s=START_S)
+        yield stack
+    finally:
+        stack.compose("down", "--volumes", "--timeout", "5")
+
+
+def noise(number: int) -> bytes:
+    """A picture of about 3 MB that nothing compresses."""
+    pixels = np.random.default_rng(number).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", compress_level=0)
+    return out.getvalue()
+
+
+def test_an_atlas_without_room_refuses_keeps_and_goes_on(cramped: Stack) -> None:
+    kept: list[str] = []
+    with cramped.client() as client:
+        code = ""
+        for number in itertools.count():
+            upload = Upload(id=f"large-{number}", image=noise(number), caption=f"Noise {number}.", licence="CC0-1.0")
+            try:
+                (outcome,) = client.upsert([upload])
+            except ApiError as error:
+                code = error.code
+                break
+            if outcome.state == "rejected":
+                code = outcome.code
+                break
+            kept.append(outcome.id)
+            assert number < ATLAS_MB
+        assert code == "STORAGE_FULL"
+        assert len(kept) > 5
+        # Nothing that was acknowledged is lost, searches go on, and room that is made is used.
+        assert [client.record(each).id for each in kept] == kept
+        assert client.search("noise", k=1).results
+        for each in kept[:5]:
+            client.delete(each)
+        again = Upload(id="again", image=noise(999), caption="Noise again.", licence="CC0-1.0")
+        wait(lambda: not refused(cramped, again), "a write into the room that was made")
+        assert client.record("again").caption == "Noise again."
+    assert docker("inspect", "--format", "{{.RestartCount}}", f"{cramped.project}-retriever-1") == "0"
+
+
+def refused(stack: Stack, upload: Upload) -> bool:
+    with stack.client() as client:
+        try:
+            (outcome,) = client.upsert([upload])
+        except ApiError:
+            return True
+        return outcome.state == "rejected"
+
+
+def test_images_without_room_fail_their_job_and_not_the_worker(cramped: Stack) -> None:
+    if "worker" in cramped.absent:
+        pytest.skip("the mini generator is not in this tree")
+    with cramped.client() as client:
+        states = []
+        for number in range(40):
+            id_ = client.create_job(f"axial T1 brain, {number}", JobOptions(seed=number)).id
+            done = wait(lambda id_=id_: (now := client.job(id_)).state in FINAL and now, "the job")
+            states.append((done.state, done.problem[0] if done.problem else ""))
+            if done.state == "FAILED":
+                break
+        assert states[-1] == ("FAILED", "STORAGE_FULL")
+        assert set(states[:-1]) == {("SUCCEEDED", "")}
+        # What was made before is still there.
+        made = client.jobs(limit=40, states=["SUCCEEDED"]).jobs
+        assert len(made) == len(states) - 1
+        assert client.job_image(made[0].id).data[:4] == b"\x89PNG"
+    assert docker("inspect", "--format", "{{.RestartCount}}", f"{cramped.project}-worker-1") == "0"
