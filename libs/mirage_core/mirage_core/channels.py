@@ -16,9 +16,11 @@ Response = TypeVar("Response")
 
 
 def service_config(idempotent: Mapping[str, Sequence[str]]) -> str:
-    """The gRPC service config: round robin over the addresses, up to 3 tries on UNAVAILABLE for the methods named.
+    """The gRPC service config: round robin over the addresses, up to 3 tries for the methods named.
 
-    `idempotent` maps a full service name to its methods that may be tried again.
+    `idempotent` maps a full service name to its methods that may be tried again: on UNAVAILABLE, and on CANCELLED, which is
+    what gRPC makes of a call that reached a server as it began to stop and that no handler had taken yet. A call that this side
+    cancels is over and not tried again.
     """
     names = [{"service": service, "method": method} for service, methods in idempotent.items() for method in methods]
     retry = {
@@ -26,7 +28,7 @@ def service_config(idempotent: Mapping[str, Sequence[str]]) -> str:
         "initialBackoff": "0.05s",
         "maxBackoff": "0.5s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
     }
     return json.dumps(
         {

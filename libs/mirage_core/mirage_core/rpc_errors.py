@@ -43,12 +43,11 @@ def from_rpc_error(error: grpc.RpcError, *, service: str) -> MirageError:
             if found is not None:
                 return found
     match error.code():
-        case grpc.StatusCode.UNAVAILABLE:
+        # CANCELLED without details is the other side's: a server that stops resets what no handler has taken.
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             return MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service=service)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return MirageError(Code.DEADLINE_EXCEEDED, service=service)
-        case grpc.StatusCode.CANCELLED:
-            return MirageError(Code.CANCELLED)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return MirageError(Code.REQUEST_TOO_LARGE)
     return MirageError(Code.INTERNAL)

@@ -1,6 +1,7 @@
 """The server builder, over real gRPC: what every service inherits."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -73,9 +74,9 @@ async def channel(server: GrpcServer) -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
-async def encode(channel: grpc.aio.Channel, text: str) -> encoder_pb2.EncodeTextResponse:
+async def encode(channel: grpc.aio.Channel, text: str, *, timeout_s: float = 5) -> encoder_pb2.EncodeTextResponse:
     stub = encoder_pb2_grpc.EncoderServiceStub(channel)
-    return await invoke(stub.EncodeText, encoder_pb2.EncodeTextRequest(texts=[text]), timeout_s=5)
+    return await invoke(stub.EncodeText, encoder_pb2.EncodeTextRequest(texts=[text]), timeout_s=timeout_s)
 
 
 async def test_a_coded_error_arrives_with_code_metadata_and_text(channel: grpc.aio.Channel) -> None:
@@ -243,3 +244,55 @@ async def test_connections_are_made_anew_without_a_call_that_fails() -> None:
             assert (await stream.read()).key == "last"
     finally:
         await server.stop()
+
+
+async def test_a_server_that_stops_under_load_fails_no_idempotent_call() -> None:
+    class Slow(Servicer):
+        async def EncodeText(self, request, ctx):  # noqa: N802
+            # Keeps the event loop from taking up the next call for a moment, so that some have arrived and none has them.
+            time.sleep(0.002)  # noqa: ASYNC251 -- blocking it is the point
+            served.append(self)
+            if len(served) > 120:
+                busy.set()
+            return encoder_pb2.EncodeTextResponse(fingerprint="f")
+
+    served: list[Servicer] = []
+    busy = asyncio.Event()
+    servers = [GrpcServer(ServiceSettings(port=0, drain_s=5)) for _ in range(2)]
+    for server in servers:
+        server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, Slow(), NAME)
+        await server.start()
+    address = "ipv4:" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    stopped = asyncio.Event()
+
+    async def call(channel: grpc.aio.Channel) -> None:
+        while not stopped.is_set():
+            await encode(channel, "plain", timeout_s=60)
+
+    try:
+        async with open_channel(address, idempotent={NAME: ["EncodeText"]}) as channel:
+            calls = [asyncio.create_task(call(channel)) for _ in range(60)]
+            await asyncio.wait_for(busy.wait(), 60)
+            await servers[0].stop()
+            stopped.set()
+            await asyncio.gather(*calls)
+    finally:
+        await servers[1].stop()
+
+
+async def test_a_call_that_the_other_side_cancels_can_be_made_again_later() -> None:
+    class Ending(Servicer):
+        async def EncodeText(self, request, ctx):  # noqa: N802
+            await ctx.abort(grpc.StatusCode.CANCELLED, "going down")
+
+    server = grpc.aio.server()
+    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(Ending(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with open_channel(f"127.0.0.1:{port}", idempotent={}) as channel:
+            with pytest.raises(MirageError) as caught:
+                await encode(channel, "plain")
+    finally:
+        await server.stop(None)
+    assert (caught.value.code, caught.value.retry_after_s) == (Code.DEPENDENCY_UNAVAILABLE, 1.0)
