@@ -55,9 +55,6 @@ def _run(settings: GeneratorSettings) -> int:
             settings.bundle, variant=settings.variant, engine=settings.engine, options=EngineOptions(threads=threads)
         )
         make_image(model, default_request(model.manifest, ""))
-    if settings.metrics_port is not None:
-        telemetry.serve_metrics(settings.host, settings.metrics_port)
-
     app = make_app(settings.redis, longest_s=2 * DEADLINE_MAX_S)
     office = TicketOffice(app)
     stopping = _Stopping()
@@ -81,6 +78,9 @@ def _run(settings: GeneratorSettings) -> int:
     signals.worker_shutting_down.connect(stopping.set, weak=False)
     _await_queue(store)
     signs.start()
+    # Its health check asks for them: not before there is a queue to work on.
+    if settings.metrics_port is not None:
+        telemetry.serve_metrics(settings.host, settings.metrics_port)
     _log.info("working", worker=name, engine=model.description, threads=threads)
     # Solo: the job runs in this very process, so that there is one model, and nothing is forked beside native threads.
     worker: Any = app.Worker(
