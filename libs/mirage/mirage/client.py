@@ -144,22 +144,27 @@ class Client:
     def watch_job(self, job_id: str, *, previews: bool = False, patience_s: float = 30.0) -> Generator[JobEvent]:
         """A job as it is now and after each change, until it has ended; the last event is a job that has.
 
-        A connection that breaks is made again, for `patience_s` seconds without a word. Closing it leaves the job alone.
+        A connection that breaks is made again, for up to `patience_s` seconds of trouble; a job that waits in silence is none.
+        Closing it leaves the job alone.
         """
         path = f"/v1/jobs/{segment(job_id)}/events"
-        revision, heard = -1, time.monotonic()
+        told: tuple[int, int, str] | None = None
+        trouble_since: float | None = None
         while True:
             try:
                 with closing(
                     self._transport.events("GET", path, params={"previews": "true" if previews else "false"})
                 ) as events:
                     for name, data in events:
-                        heard = time.monotonic()
+                        trouble_since = None
                         event = parse_job_event(name, data)
                         if isinstance(event, Job):
-                            seen, revision = revision, Fields(data, name).integer_or("revision")
-                            if seen == revision and not event.ended:
+                            revision = Fields(data, name).integer_or("revision")
+                            news = revision, event.queue_position, _to_the_second(event)
+                            # What is known already comes first in each watch.
+                            if news == told and not event.ended:
                                 continue
+                            told = news
                         if event is not None:
                             yield event
                         if isinstance(event, Job) and event.ended:
@@ -168,10 +173,12 @@ class Client:
             except (ReplyError, TimedOutError, UnreachableError) as error:
                 broken = error
             except ApiError as error:
-                if error.status not in (429, 503):
+                if error.status not in (429, 503, 504):
                     raise
                 broken = error
-            if revision < 0 or time.monotonic() - heard > patience_s:
+            now = time.monotonic()
+            trouble_since = now if trouble_since is None else trouble_since
+            if told is None or now - trouble_since > patience_s:
                 raise broken
             time.sleep(0.5)
 
@@ -281,6 +288,11 @@ class Client:
 def _describe_body(query: Query, options: DescribeOptions | None, k: int) -> dict[str, Any]:
     body = replace(query, k=k, page_token=None).to_json()
     return body | (options or DescribeOptions()).to_json()
+
+
+def _to_the_second(job: Job) -> str:
+    """The time that is left, as a reader sees it change."""
+    return "" if job.eta_s is None else f"{job.eta_s:.0f}"
 
 
 def _where_params(where: Where | None) -> list[tuple[str, str]]:

@@ -78,6 +78,7 @@ class Transport:
     ) -> Generator[tuple[str, Mapping[str, Any]]]:
         """The server-sent events that a request is answered with, as (name, data); close it to end the call.
 
+        A comment, by which a silent server says that it is there, comes as ("", {}).
         Raises as `json` does, and ApiError where an `error` event comes.
         """
         headers = {"accept": "text/event-stream"}
@@ -127,6 +128,8 @@ def _parse_events(lines: Iterator[str]) -> Generator[tuple[str, Mapping[str, Any
             name, data, size = "message", "", 0
             continue
         field, _, value = line.partition(":")
+        if not field:
+            yield "", {}
         value = value.removeprefix(" ")
         if field == "event":
             name = value

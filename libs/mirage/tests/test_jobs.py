@@ -4,11 +4,13 @@ import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from mirage import client as client_module
 from mirage.cli.files import check_writable, write_file
 from mirage.cli.following import state_text, succeeded
 from mirage.client import Client
@@ -37,6 +39,18 @@ def watching(*streams: list[tuple[str, Any]] | int) -> tuple[Client, list[httpx.
         return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Body(frames(given)))
 
     return Client("http://mirage.test", transport=httpx.MockTransport(answer)), asked
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time that a watch's patience is measured in: `now` stands still but for `step` seconds at each pause."""
+    made = SimpleNamespace(now=0.0, step=0.5)
+
+    def pause(_seconds: float) -> None:
+        made.now += made.step
+
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(monotonic=lambda: made.now, sleep=pause))
+    return made
 
 
 def answering(answer: Callable[[httpx.Request], httpx.Response]) -> Client:
@@ -94,6 +108,43 @@ def test_a_server_that_stays_away_ends_the_watch() -> None:
     with pytest.raises(ApiError) as caught:
         list(client.watch_job("a", patience_s=0.2))
     assert caught.value.status == 503
+
+
+@pytest.mark.parametrize("trouble", [[], 429, 503, 504])
+def test_a_job_that_was_quiet_for_an_hour_is_followed_on(
+    clock: SimpleNamespace, trouble: list[tuple[str, Any]] | int
+) -> None:
+    client, asked = watching([("progress", job("PENDING", 1))], trouble, [("done", job("SUCCEEDED", 2))])
+    events = client.watch_job("a")
+    assert isinstance(next(events), Job)
+    clock.now += 3600
+    assert [each.state for each in events if isinstance(each, Job)] == ["SUCCEEDED"]
+    assert len(asked) == 3
+
+
+def test_a_comment_says_that_a_silent_server_is_there(clock: SimpleNamespace) -> None:
+    clock.step = 20
+    begun = [("progress", job("PENDING", 1))]
+    client, asked = watching(begun, 503, [], 503, [("done", job("SUCCEEDED", 2))])
+    assert [each.state for each in client.watch_job("a") if isinstance(each, Job)] == ["PENDING", "SUCCEEDED"]
+    assert len(asked) == 5
+    client, asked = watching(begun, 503, 503)
+    with pytest.raises(ApiError):
+        list(client.watch_job("a"))
+    assert len(asked) == 3
+
+
+def test_a_place_in_the_queue_and_a_time_left_are_told_as_they_change() -> None:
+    client, _ = watching(
+        [
+            ("progress", job("PENDING", 1, queue_position=1, eta_s=9.0)),
+            ("progress", job("PENDING", 1, queue_position=0, eta_s=9.1)),
+            ("progress", job("PENDING", 1, queue_position=0, eta_s=4.0)),
+        ],
+        [("progress", job("PENDING", 1, queue_position=0, eta_s=4.2)), ("done", job("SUCCEEDED", 2))],
+    )
+    found = [(each.queue_position, each.eta_s) for each in client.watch_job("a") if isinstance(each, Job)]
+    assert found == [(1, 9.0), (0, 9.1), (0, 4.0), (0, None)]
 
 
 @pytest.mark.parametrize("image", ["no base64!", 7, None])
