@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from PIL import Image, PngImagePlugin
 
@@ -38,6 +39,14 @@ class Making:
     threads: int
     tiny_decoder: bool
     visible_mark: bool
+
+
+class _Told(Enum):
+    """What became of the last word on a job. One that was not answered may have been heard all the same."""
+
+    HEARD = auto()
+    NOT_OURS = auto()
+    UNANSWERED = auto()
 
 
 class Runner:
@@ -97,14 +106,13 @@ class Runner:
             for index in range(claim.spec.images):
                 image = self._make(claim, index)
                 images.append(image)
-            if self._insist(lambda: self._store.finish(claim, images)):
-                return "succeeded"
+            told = self._insist(lambda: self._store.finish(claim, images))
         except MirageError as error:
             if error.code is Code.CANCELLED:
                 self._discard(images)
                 if self._signs.lost or not self._stopping():
                     return "stopped"
-                if self._insist(lambda: self._store.hand_back(claim)):
+                if self._insist(lambda: self._store.hand_back(claim)) is _Told.HEARD:
                     self._issue_ticket()
                 return "handed back"
             self._fail(claim, error)
@@ -114,8 +122,15 @@ class Runner:
             self._fail(claim, MirageError(Code.INTERNAL))
             outcome = "internal"
         else:
-            # Cancelled, expired or begun again by another worker in the meantime.
-            outcome = "superseded"
+            match told:
+                case _Told.HEARD:
+                    return "succeeded"
+                case _Told.UNANSWERED:
+                    # The job may have its images: those that no job names are swept up one day.
+                    return "untold"
+                case _Told.NOT_OURS:
+                    # Cancelled, expired or begun again by another worker in the meantime.
+                    outcome = "superseded"
         self._discard(images)
         return outcome
 
@@ -171,16 +186,16 @@ class Runner:
         for image in images:
             self._artifacts.remove(image.sha256)
 
-    def _insist(self, tell: Callable[[], bool]) -> bool:
+    def _insist(self, tell: Callable[[], bool]) -> _Told:
         # The last word on a job: where Redis cannot be reached for long, its lease runs out and it is begun again.
         give_up = time.monotonic() + _KEEP_TRYING_S
         while True:
             try:
-                return tell()
+                return _Told.HEARD if tell() else _Told.NOT_OURS
             except MirageError as error:
                 if time.monotonic() > give_up:
                     _log.error("the end of a job was not told", code=error.code)
-                    return False
+                    return _Told.UNANSWERED
                 time.sleep(_PAUSE_S)
 
 
