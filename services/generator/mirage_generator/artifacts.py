@@ -13,7 +13,11 @@ from mirage_core.errors import Code, MirageError
 
 # A file may be written before its job's record tells of it; one that is older and nobody's was left behind.
 ORPHAN_S = 3600.0
+# The subfolders that files lie in.
+SHELVES = tuple(f"{number:02x}" for number in range(256))
 _NAME = re.compile(r"[0-9a-f]{64}")
+# A file, and one that is being written: nothing else in the folder is this module's to remove.
+_OURS = re.compile(r"(?P<digest>[0-9a-f]{64})\.png|\.[0-9a-f]{64}\.[0-9]+")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -57,22 +61,24 @@ class ArtifactFolder:
         with suppress(OSError):
             self.path(sha256).unlink()
 
-    def remove_orphans(self, is_kept: Callable[[str], bool], *, older_than_s: float = ORPHAN_S) -> int:
-        """Removes what is old and nobody's, files of writers that were killed among them; gives how many."""
+    def remove_orphans(self, shelf: str, is_kept: Callable[[str], bool], *, older_than_s: float = ORPHAN_S) -> int:
+        """Removes what is old and nobody's on one of SHELVES, files of writers that were killed among it; gives how many."""
         removed = 0
         latest = time.time() - older_than_s
-        for path in self._files():
+        for path, digest in self._files(shelf):
             with suppress(OSError):
-                if path.stat().st_mtime > latest or (path.suffix == ".png" and is_kept(path.stem)):
+                if path.stat().st_mtime > latest or (digest is not None and is_kept(digest)):
                     continue
                 path.unlink()
                 removed += 1
         return removed
 
-    def _files(self) -> Iterator[Path]:
-        for folder in self._root.iterdir():
-            if folder.is_dir() and len(folder.name) == 2:
-                yield from folder.iterdir()
+    def _files(self, shelf: str) -> Iterator[tuple[Path, str | None]]:
+        """Each with its digest, where it is whole."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for path in (self._root / shelf).iterdir():
+                if found := _OURS.fullmatch(path.name):
+                    yield path, found["digest"]
 
 
 @contextmanager

@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable
 
 from mirage_core import telemetry
 from mirage_core.errors import MirageError
-from mirage_generator.artifacts import ArtifactFolder
+from mirage_generator.artifacts import SHELVES, ArtifactFolder
 from mirage_generator.jobs import State
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import TicketOffice
 
 ROUND_S = 1.0
 ORPHANS_S = 3600.0
+# After a sweep that Redis did not answer.
+_AGAIN_S = 60.0
 _CHANGES = {
     "expired": "a job's time is over",
     "put back": "a job's worker is lost: the job waits again",
@@ -33,10 +35,15 @@ class Keeper:
         self._artifacts = artifacts
         self._lease_s = lease_s
         self._answering_since: float | None = None
-        self._orphans_at = 0.0
 
     async def run(self, tell: Callable[[bool, int], Awaitable[None]]) -> None:
         """Goes on until cancelled. `tell` is called each round: whether Redis answers, and how many workers live."""
+        async with asyncio.TaskGroup() as tasks:
+            # Beside the rounds: many images take long to go through, and leases do not wait.
+            tasks.create_task(self._sweeps())
+            tasks.create_task(self._rounds(tell))
+
+    async def _rounds(self, tell: Callable[[bool, int], Awaitable[None]]) -> None:
         while True:
             try:
                 await tell(True, await asyncio.to_thread(self._round))
@@ -47,6 +54,23 @@ class Keeper:
             except Exception:
                 _log.exception("no upkeep")
             await asyncio.sleep(ROUND_S)
+
+    async def _sweeps(self) -> None:
+        while True:
+            pause_s = ORPHANS_S
+            try:
+                removed = 0
+                for shelf in SHELVES:
+                    # A thread each, so that a service that ends waits for one shelf at the most.
+                    removed += await asyncio.to_thread(self._artifacts.remove_orphans, shelf, self._store.is_kept)
+                if removed:
+                    _log.info("files that no job names are removed", files=removed)
+            except MirageError as error:
+                _log.warning("no sweep", code=error.code)
+                pause_s = _AGAIN_S
+            except Exception:
+                _log.exception("no sweep")
+            await asyncio.sleep(pause_s)
 
     def _round(self) -> int:
         now = time.monotonic()
@@ -61,9 +85,6 @@ class Keeper:
             self._tickets.issue(found.missing_tickets)
         for file in found.files:
             self._artifacts.remove(file)
-        if now > self._orphans_at:
-            self._orphans_at = now + ORPHANS_S
-            self._artifacts.remove_orphans(self._store.is_kept)
         workers = self._store.workers()
         _workers.set(workers)
         for state, count in self._store.counts().items():

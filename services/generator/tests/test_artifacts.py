@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirage_generator.artifacts import ORPHAN_S, ArtifactFolder
+from mirage_generator.artifacts import ORPHAN_S, SHELVES, ArtifactFolder
 
 
 def test_a_file_is_named_by_its_content(tmp_path: Path) -> None:
@@ -29,10 +29,32 @@ def test_no_other_name_leads_to_a_file(tmp_path: Path, name: str) -> None:
 def test_what_is_old_and_nobodys_goes(tmp_path: Path) -> None:
     folder = ArtifactFolder(tmp_path)
     kept, orphan, fresh = (folder.write(data) for data in (b"kept", b"orphan", b"fresh"))
-    unfinished = folder.path(orphan).with_name(".half")
+    unfinished = folder.path(orphan).with_name(f".{orphan}.4711")
     unfinished.write_bytes(b"ha")
-    long_ago = time.time() - 2 * ORPHAN_S
-    for path in (folder.path(kept), folder.path(orphan), unfinished):
-        os.utime(path, (long_ago, long_ago))
-    assert folder.remove_orphans(lambda digest: digest == kept) == 2
+    age(folder.path(kept), folder.path(orphan), unfinished)
+    assert sum(folder.remove_orphans(shelf, lambda digest: digest == kept) for shelf in SHELVES) == 2
     assert [folder.path(digest).exists() for digest in (kept, orphan, fresh)] == [True, False, True]
+    assert not unfinished.exists()
+
+
+def test_a_folder_that_was_named_by_mistake_loses_nothing_of_its_own(tmp_path: Path) -> None:
+    digest = "ab" * 32
+    own = [tmp_path / "de" / "page.html", tmp_path / "ab" / ".keep", tmp_path / "ab" / f"{digest}.jpg"]
+    own += [tmp_path / "AB" / f"{digest}.png", tmp_path / "zz" / f"{digest}.png", tmp_path / f"{digest}.png"]
+    for path in own:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    # A file where a shelf would be.
+    own.append(tmp_path / "00")
+    own[-1].touch()
+    age(*own)
+    folder = ArtifactFolder(tmp_path)
+    assert sum(folder.remove_orphans(shelf, lambda _: False) for shelf in SHELVES) == 0
+    assert all(path.exists() for path in own)
+
+
+def age(*paths: Path) -> None:
+    """As if they had been written long ago."""
+    long_ago = time.time() - 2 * ORPHAN_S
+    for path in paths:
+        os.utime(path, (long_ago, long_ago))

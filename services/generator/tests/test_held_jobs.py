@@ -1,6 +1,8 @@
-"""A worker's hold on a job, on a real queue: an answer of Redis that is lost loses nothing else."""
+"""A worker's hold on a job, on a real queue: an answer of Redis that is lost loses nothing else, and a sweep holds nothing up."""
 
+import asyncio
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +26,8 @@ from mirage_generator.runner import Making, Runner
 from mirage_generator.store.bounds import Bounds
 from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore
+from mirage_generator.tickets import TicketOffice, make_app
+from mirage_generator.upkeep import Keeper
 
 BOUNDS = Bounds(queue=10, per_client=10, kept_per_client=10, ttl_s=60.0, attempts=2, lease_s=10.0)
 SPEC = Spec("axial brain", "", 1, 1.0, 7, 64, 64, 1, Priority.INTERACTIVE, 600.0)
@@ -136,3 +140,35 @@ def test_images_go_only_where_they_are_surely_nobodys(
     assert job.state is state
     assert len(list(tmp_path.rglob("*.png"))) == len(job.images) == files
     assert all(folder.path(image.sha256).exists() for image in job.images)
+
+
+class Endless(ArtifactFolder):
+    """A folder that takes as long to go through as the test wants."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.begun, self.end = threading.Event(), threading.Event()
+
+    def remove_orphans(self, *_: object, **__: object) -> int:
+        self.begun.set()
+        self.end.wait()
+        return 0
+
+
+async def test_leases_are_kept_while_a_sweep_takes_its_time(queue: Queue, tmp_path: Path) -> None:
+    folder, office = Endless(tmp_path), TicketOffice(make_app(queue.url, longest_s=60))
+    seen = asyncio.Event()
+
+    async def tell(_answers: bool, _workers: int) -> None:
+        if folder.begun.is_set() and queue.job().state is State.EXPIRED:
+            seen.set()
+
+    queue.redis.hset(f"mirage:job:{ID}", "deadline_time", 1)
+    queue.redis.zadd("mirage:deadlines", {ID: 1})
+    keeping = asyncio.create_task(Keeper(queue.store(), office, folder, lease_s=BOUNDS.lease_s).run(tell))
+    try:
+        async with asyncio.timeout(30):
+            await seen.wait()
+    finally:
+        folder.end.set()
+        keeping.cancel()
