@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,28 +61,40 @@ def whole(system: Any) -> Iterator[Whole]:
     state = State.read(Folders.at(system.data).state)
     assert state is not None
     addresses = {each.name: each.address for each in state.services}
+    with (
+        _processes().house(workers=1, env_MIRAGE_API_KEYS=ACCEPTED) as house,
+        _gateway(
+            house,
+            MIRAGE_SERVICE_KEY=KEYS["gate"],
+            MIRAGE_GATEWAY_ENCODER=addresses["encoder"],
+            MIRAGE_GATEWAY_RETRIEVER=addresses["retriever"],
+        ) as made,
+    ):
+        yield made
+
+
+@contextmanager
+def _gateway(house: Any, **variables: str) -> Iterator[Whole]:
+    """A gateway that asks for keys, before that generator."""
     http_port = ports.any_free()
-    with _processes().house(workers=1, env_MIRAGE_API_KEYS=ACCEPTED) as house:
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("MIRAGE_")},
-            "MIRAGE_API_KEYS": ACCEPTED,
-            "MIRAGE_SERVICE_KEY": KEYS["gate"],
-            "MIRAGE_GATEWAY_HTTP_PORT": str(http_port),
-            "MIRAGE_GATEWAY_PORT": str(ports.any_free(taken=frozenset({http_port}))),
-            "MIRAGE_GATEWAY_ENCODER": addresses["encoder"],
-            "MIRAGE_GATEWAY_RETRIEVER": addresses["retriever"],
-            "MIRAGE_GATEWAY_LLM": "",
-            "MIRAGE_GATEWAY_GENERATOR": house.address,
-        }
-        command = [sys.executable, "-P", "-m", "mirage_gateway"]
-        gateway = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            made = Whole(f"http://127.0.0.1:{http_port}", house)
-            _wait_ready(made.url)
-            yield made
-        finally:
-            gateway.terminate()
-            gateway.wait()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MIRAGE_")},
+        "MIRAGE_API_KEYS": ACCEPTED,
+        "MIRAGE_GATEWAY_HTTP_PORT": str(http_port),
+        "MIRAGE_GATEWAY_PORT": str(ports.any_free(taken=frozenset({http_port}))),
+        "MIRAGE_GATEWAY_LLM": "",
+        "MIRAGE_GATEWAY_GENERATOR": house.address,
+        **variables,
+    }
+    command = [sys.executable, "-P", "-m", "mirage_gateway"]
+    gateway = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        made = Whole(f"http://127.0.0.1:{http_port}", house)
+        _wait_ready(made.url)
+        yield made
+    finally:
+        gateway.terminate()
+        gateway.wait()
 
 
 def _wait_ready(url: str) -> None:
@@ -142,6 +155,32 @@ def test_another_clients_job_and_image_are_not_found_and_an_admin_sees_them(whol
         assert head.job(job.id).client == "ann"
         assert head.job_image(job.id).data == ann.job_image(job.id).data
         assert ann.job(job.id).client == ""
+
+
+def test_where_the_gateway_alone_has_keys_an_admin_sees_all_jobs_and_nobody_else_does() -> None:
+    # As in containers: the generator has no keys, and believes the gateway of its own network.
+    with (
+        _processes().house(workers=1, PUBLISHED="private") as house,
+        # Nobody searches here.
+        _gateway(house, MIRAGE_GATEWAY_ENCODER="127.0.0.1:9", MIRAGE_GATEWAY_RETRIEVER="127.0.0.1:9") as whole,
+        whole.client("ann") as ann,
+        whole.client("bob") as bob,
+        whole.client("head") as head,
+    ):
+        hers, its = ann.create_job("axial"), head.create_job("coronal")
+        for job, owner in ((hers, "ann"), (its, "head")):
+            assert [each.state for each in head.watch_job(job.id) if isinstance(each, Job)][-1] == "SUCCEEDED"
+            assert head.job(job.id).client == owner
+            assert head.job_image(job.id).data.startswith(b"\x89PNG")
+            assert head.cancel_job(job.id).state == "SUCCEEDED"
+        assert [each.client for each in head.jobs().jobs] == ["head", "ann"]
+        assert [(each.id, each.client) for each in ann.jobs().jobs] == [(hers.id, "")]
+        assert bob.jobs().jobs == ()
+        for job in (hers, its):
+            for call in (bob.job, bob.job_image, bob.cancel_job, lambda each: list(bob.watch_job(each))):
+                with pytest.raises(ApiError) as caught:
+                    call(job.id)
+                assert caught.value.code == "JOB_NOT_FOUND"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import ipaddress
 import re
 
-# Metadata with which the gateway tells the generator for whom it speaks.
+# Metadata with which the gateway tells the generator for whom it speaks, and (`true`) that this one showed an admin key.
 CLIENT_METADATA = "x-mirage-client"
+ADMIN_METADATA = "x-mirage-admin"
 _PEER = re.compile(r"ipv[46]:\[?(?P<address>[^\]]+)\]?:\d+")
 
 

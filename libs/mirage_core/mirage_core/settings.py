@@ -55,11 +55,6 @@ class ApiKeys:
                 found = identity
         return found
 
-    def is_admin(self, name: str) -> bool:
-        """True for a name that has keys, all of them an admin's."""
-        roles = [identity.admin for identity in self._keys.values() if identity.name == name]
-        return bool(roles) and all(roles)
-
     def __repr__(self) -> str:
         return f"ApiKeys({[identity.name for identity in self._keys.values()]})"
 

@@ -12,7 +12,7 @@ from mirage_core import context
 from mirage_core.channels import Metadata
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import check_job_options, check_job_request_id
-from mirage_core.peers import CLIENT_METADATA, address_of
+from mirage_core.peers import ADMIN_METADATA, CLIENT_METADATA, address_of
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.image_file import ImageFile
 from mirage_gateway.settings import GatewaySettings
@@ -155,5 +155,5 @@ def _caller() -> Metadata:
 
 
 def _viewer() -> Metadata:
-    """The same, but nobody where an admin asks: the gateway's own key sees all jobs, and so does an admin."""
-    return () if context.admin.get() else _caller()
+    """The same, and that it is an admin's where it is: the generator need not know the gateway's keys, nor have any."""
+    return (*_caller(), (ADMIN_METADATA, "true")) if context.admin.get() else _caller()

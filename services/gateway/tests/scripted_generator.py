@@ -38,6 +38,17 @@ MANIFEST = {
 }
 
 
+@dataclass(frozen=True)
+class Viewer:
+    """Whom the gateway speaks for; `admin` sees the jobs of all."""
+
+    name: str
+    admin: bool
+
+    def sees(self, job: pb.Job) -> bool:
+        return self.admin or job.client == self.name
+
+
 @dataclass
 class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
     """Keeps what it was asked, and in whose name; `error` is what calls fail with, and no job starts while `gate` is shut."""
@@ -59,20 +70,21 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def _take(self, request: Any, context: Any) -> str | None:
+    async def _take(self, request: Any, context: Any) -> Viewer:
         self.asked.append(request)
-        self.clients.append(dict(context.invocation_metadata()).get("x-mirage-client"))
+        said = dict(context.invocation_metadata())
+        self.clients.append(said.get("x-mirage-client"))
         if self.error:
             await _abort(context, self.error)
-        return self.clients[-1]
+        return Viewer(said.get("x-mirage-client", ""), admin=said.get("x-mirage-admin") == "true")
 
-    async def _find(self, request: Any, context: Any) -> pb.Job:
-        client = await self._take(request, context)
+    async def _find(self, request: Any, context: Any) -> tuple[pb.Job, Viewer]:
+        viewer = await self._take(request, context)
         job = self.jobs.get(request.id)
-        if job is None or client not in (None, job.client):
+        if job is None or not viewer.sees(job):
             await _abort(context, MirageError(Code.JOB_NOT_FOUND, id=request.id))
             raise AssertionError
-        return job
+        return job, viewer
 
     async def _change(self, job: pb.Job, **fields: Any) -> None:
         job.MergeFrom(pb.Job(**fields))
@@ -83,18 +95,18 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         async with self.changed:
             self.changed.notify_all()
 
-    def shown(self, job: pb.Job, client: str | None) -> pb.Job:
-        """The job as its client sees it."""
+    def shown(self, job: pb.Job, viewer: Viewer) -> pb.Job:
+        """The job as it is seen: whose it is, by an admin alone."""
         found = pb.Job()
         found.CopyFrom(job)
-        if client is not None:
+        if not viewer.admin:
             found.client = ""
         waiting = list(self.queue)
         found.queue_position = waiting.index(job.id) if job.id in waiting else 0
         return found
 
     async def CreateJob(self, request: Any, context: Any) -> Any:  # noqa: N802 -- the contract names the methods
-        client = await self._take(request, context) or "gateway"
+        viewer = await self._take(request, context)
         spec = request.spec
         if request.request_id == "reset":
             await self._reset(float(spec.prompt) / 1000)
@@ -102,10 +114,10 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         if "crowded" in spec.prompt:
             await _abort(context, MirageError(Code.QUEUE_FULL, retry_after_s=3.0))
         for job in self.jobs.values():
-            if request.request_id and (job.client, job.request_id) == (client, request.request_id):
+            if request.request_id and (job.client, job.request_id) == (viewer.name, request.request_id):
                 if job.spec.prompt != spec.prompt:
                     await _abort(context, MirageError(Code.REQUEST_ID_REUSED, request_id=request.request_id))
-                return messages.GeneratorServiceCreateJobResponse(job=self.shown(job, client))
+                return messages.GeneratorServiceCreateJobResponse(job=self.shown(job, viewer))
         if len([job for job in self.jobs.values() if job.state not in FINAL]) >= self.max_jobs:
             await _abort(context, MirageError(Code.TOO_MANY_JOBS, max=self.max_jobs, retry_after_s=1.0))
         job = pb.Job(
@@ -118,7 +130,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             deadline_time=time.time() + 600,
             expire_time=time.time() + 3600,
             fingerprint="a1" * 32,
-            client=client,
+            client=viewer.name,
             revision=1,
         )
         job.spec.CopyFrom(spec)
@@ -133,32 +145,30 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         self.jobs[job.id] = job
         self.queue.append(job.id)
         # Else a job on a step of no time would be done before its creation is answered.
-        answer = messages.GeneratorServiceCreateJobResponse(job=self.shown(job, client))
+        answer = messages.GeneratorServiceCreateJobResponse(job=self.shown(job, viewer))
         async with self.changed:
             self.changed.notify_all()
         return answer
 
     async def GetJob(self, request: Any, context: Any) -> Any:  # noqa: N802
-        job = await self._find(request, context)
-        return messages.GeneratorServiceGetJobResponse(job=self.shown(job, self.clients[-1]))
+        return messages.GeneratorServiceGetJobResponse(job=self.shown(*await self._find(request, context)))
 
     async def ListJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
-        client = await self._take(request, context)
-        found = [job for job in reversed(self.jobs.values()) if client in (None, job.client)]
+        viewer = await self._take(request, context)
+        found = [job for job in reversed(self.jobs.values()) if viewer.sees(job)]
         found = [job for job in found if not request.states or job.state in request.states]
         start, limit = int(request.page_token or 0), request.limit or 20
         more = str(start + limit) if len(found) > start + limit else ""
-        page = [self.shown(job, client) for job in found[start : start + limit]]
+        page = [self.shown(job, viewer) for job in found[start : start + limit]]
         return messages.GeneratorServiceListJobsResponse(jobs=page, next_page_token=more)
 
     async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        job = await self._find(request, context)
-        client = self.clients[-1]
+        job, viewer = await self._find(request, context)
         self.watching += 1
         try:
             sent, step = -1, 0
             while True:
-                seen = self.shown(job, client)
+                seen = self.shown(job, viewer)
                 if seen.state in FINAL:
                     yield _event(done=seen)
                     return
@@ -175,15 +185,15 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             self.watching -= 1
 
     async def CancelJob(self, request: Any, context: Any) -> Any:  # noqa: N802
-        job = await self._find(request, context)
+        job, viewer = await self._find(request, context)
         if job.id in self.queue:
             self.queue.remove(job.id)
         if job.state not in FINAL:
             await self._change(job, state=pb.JOB_STATE_CANCELLED)
-        return messages.GeneratorServiceCancelJobResponse(job=self.shown(job, self.clients[-1]))
+        return messages.GeneratorServiceCancelJobResponse(job=self.shown(job, viewer))
 
     async def GetArtifact(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        job = await self._find(request, context)
+        job, _ = await self._find(request, context)
         data = self.files.get((job.id, request.index))
         if data is None:
             await _abort(context, MirageError(Code.JOB_IMAGE_NOT_FOUND, id=job.id, index=request.index))

@@ -198,7 +198,7 @@ async def test_without_keys_a_client_is_its_address_whatever_the_port(gateway: G
 async def test_nobody_says_of_himself_who_he_is(gateway: Gateway, peer: Peer) -> None:
     http = await gateway(api_keys=KEYS)
     job = await create(http, bearer("a"))
-    claimed = {**bearer("b"), "x-mirage-client": "ann"}
+    claimed = {**bearer("b"), "x-mirage-client": "ann", "x-mirage-admin": "true"}
     assert (await http.get(f"/v1/jobs/{job['id']}", headers=claimed)).status_code == 404
     assert peer.generator.clients == ["ann", "bob"]
 

@@ -1,11 +1,12 @@
 """Whose a job is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from mirage_core import context
 from mirage_core.errors import Code, MirageError
-from mirage_core.peers import CLIENT_METADATA, address_of, is_this_machine
+from mirage_core.peers import ADMIN_METADATA, CLIENT_METADATA, address_of, is_this_machine
 from mirage_generator.settings import GeneratorSettings
 
 _NAME_CHARS = 256
@@ -19,18 +20,20 @@ class Caller:
     all_jobs: bool
 
 
-def caller(given: str | None, settings: GeneratorSettings) -> Caller:
-    """The caller of the request that is served; `given` is the client that it speaks for, percent-encoded (see generator.proto).
+def caller(metadata: Mapping[str, str | bytes], settings: GeneratorSettings) -> Caller:
+    """The caller of the request that is served; `metadata` may name another that it speaks for (see generator.proto).
 
-    That counts from an admin key, and where no keys are set, from this machine or from the containers of a network of their own.
-    Raises REQUEST_MALFORMED for a name that is too long or has control characters.
+    Both the name, percent-encoded, and that it is an admin's count from an admin key alone, and where no keys are set, from this
+    machine or from the containers of a network of their own. Raises REQUEST_MALFORMED for a name that is too long or has control
+    characters.
     """
     name, admin = context.client.get(), context.admin.get()
     keys = settings.api_keys
     speaks_for_others = admin if keys else is_this_machine(name) or settings.knows_callers
-    if not given or not speaks_for_others:
+    given = metadata.get(CLIENT_METADATA)
+    if not speaks_for_others or not given or not isinstance(given, str):
         return Caller(name if keys else address_of(name), all_jobs=admin)
     client = unquote(given)
     if len(client) > _NAME_CHARS or not client.isprintable():
         raise MirageError(Code.REQUEST_MALFORMED, field=CLIENT_METADATA)
-    return Caller(client, all_jobs=keys.is_admin(client))
+    return Caller(client, all_jobs=metadata.get(ADMIN_METADATA) == "true")

@@ -11,7 +11,6 @@ import grpc
 
 from mirage.v1 import common_pb2, generator_pb2, generator_pb2_grpc
 from mirage_core.bundles import GeneratorManifest
-from mirage_core.peers import CLIENT_METADATA
 from mirage_generator.clients import Caller, caller
 from mirage_generator.messages import read_order, read_states, write_event, write_job
 from mirage_generator.service import JobService
@@ -111,5 +110,4 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         )
 
     def _caller(self, context: Context) -> Caller:
-        given = dict(context.invocation_metadata() or ()).get(CLIENT_METADATA)
-        return caller(given if isinstance(given, str) else None, self._settings)
+        return caller(dict(context.invocation_metadata() or ()), self._settings)

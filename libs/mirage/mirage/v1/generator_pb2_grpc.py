@@ -30,8 +30,9 @@ class GeneratorServiceStub:
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for. It counts only with an admin key, or on a server
-    without keys from this machine.
+    gateway speaks for, and `x-mirage-admin: true` beside it says that the
+    client has an admin key. Both count only with an admin key, or on a server
+    without keys from this machine or its own network of containers.
     """
 
     def __init__(self, channel):
@@ -82,8 +83,9 @@ class GeneratorServiceServicer:
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for. It counts only with an admin key, or on a server
-    without keys from this machine.
+    gateway speaks for, and `x-mirage-admin: true` beside it says that the
+    client has an admin key. Both count only with an admin key, or on a server
+    without keys from this machine or its own network of containers.
     """
 
     def CreateJob(self, request, context):
@@ -187,8 +189,9 @@ class GeneratorService:
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for. It counts only with an admin key, or on a server
-    without keys from this machine.
+    gateway speaks for, and `x-mirage-admin: true` beside it says that the
+    client has an admin key. Both count only with an admin key, or on a server
+    without keys from this machine or its own network of containers.
     """
 
     @staticmethod

@@ -33,8 +33,9 @@ class GeneratorServiceStub:
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for. It counts only with an admin key, or on a server
-    without keys from this machine.
+    gateway speaks for, and `x-mirage-admin: true` beside it says that the
+    client has an admin key. Both count only with an admin key, or on a server
+    without keys from this machine or its own network of containers.
     """
 
     @_typing.overload
@@ -64,8 +65,9 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for. It counts only with an admin key, or on a server
-    without keys from this machine.
+    gateway speaks for, and `x-mirage-admin: true` beside it says that the
+    client has an admin key. Both count only with an admin key, or on a server
+    without keys from this machine or its own network of containers.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -91,8 +93,9 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for. It counts only with an admin key, or on a server
-    without keys from this machine.
+    gateway speaks for, and `x-mirage-admin: true` beside it says that the
+    client has an admin key. Both count only with an admin key, or on a server
+    without keys from this machine or its own network of containers.
     """
 
     @_abc_1.abstractmethod
