@@ -11,7 +11,10 @@ case $2 in /*) file=$2 ;; *) file=$PWD/$2 ;; esac
 cd "$(dirname "$0")"
 
 project=$(docker compose config --format json | sed -n 's/^ *"name": "\([^"]*\)",\{0,1\}$/\1/p' | head -n 1)
-image=$(docker compose config --images | grep '/tools:' | head -n 1)
+# Of a service that may be switched off, such as the one that indexes the demonstration.
+image=$(docker compose --profile '*' config --images | grep '/tools:' | head -n 1)
+[ -n "$image" ] || { echo "no image of the command among the services of $project" >&2; exit 1; }
+if ! docker image inspect "$image" >/dev/null 2>&1; then docker compose --profile '*' build demo; fi
 volumes="atlas queue jobs demo"
 # Without a Qdrant server the vectors are the retriever's own: what an earlier server left is not part of the system.
 if docker compose config --services | grep -qx qdrant; then volumes="$volumes vectors"; fi
@@ -22,7 +25,7 @@ mirage() { # mirage VERB …: in a container with the volumes that are there und
     if docker volume inspect "${project}_$volume" >/dev/null 2>&1; then mounts="$mounts -v ${project}_$volume:/volumes/$volume"; fi
   done
   # shellcheck disable=SC2086 # the mounts are several words
-  docker run --rm -i --network none --read-only --tmpfs /tmp --user 0:0 --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE \
+  docker run --rm -i --pull never --network none --read-only --tmpfs /tmp --user 0:0 --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE \
     --cap-add FOWNER --security-opt no-new-privileges $mounts "$image" "$@"
 }
 

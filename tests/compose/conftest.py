@@ -184,7 +184,7 @@ def built(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Stack:
             stand_ins(folder, absent),
         ),
         environment={
-            **{name: value for name, value in os.environ.items() if not name.startswith("MIRAGE_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("MIRAGE_", "COMPOSE_"))},
             "MIRAGE_HTTP_PORT": str(first),
             "MIRAGE_GRPC_PORT": str(second),
         },

@@ -36,6 +36,7 @@ def test_a_killed_part_comes_back_by_itself_and_searches_fail_only_meanwhile(cal
         pytest.skip(f"no {part} in this system")
     with calm.client() as client:
         before = records(client)
+        jobs = [] if "worker" in calm.absent else [order(client, number) for number in range(4)]
     with Load(calm.url) as load:
         wait(lambda: load.answered() >= RATE, "searches before the fault")
         killed = time.monotonic()
@@ -66,6 +67,13 @@ def test_a_killed_part_comes_back_by_itself_and_searches_fail_only_meanwhile(cal
     assert max(each.seconds for each in load.outcomes) < SEARCH_S
     with calm.client() as client:
         assert records(client) == before
+        wait(lambda: all(client.job(each).state in FINAL for each in jobs), "the jobs")
+        assert [client.job(each).state for each in jobs] == ["SUCCEEDED"] * len(jobs)
+
+
+def order(client: Client, number: int) -> str:
+    """A job of some seconds."""
+    return client.create_job(f"axial T1 brain, plate {number}", JobOptions(seed=number, steps=10, images=4)).id
 
 
 def picture(number: int) -> bytes:
@@ -126,7 +134,7 @@ def test_no_accepted_job_is_lost_with_a_killed_part(calm: Stack) -> None:
     if "worker" in calm.absent:
         pytest.skip("the mini generator is not in this tree")
     with calm.client() as client:
-        jobs = [client.create_job(f"axial T1 brain, plate {number}", JobOptions(seed=number)).id for number in range(6)]
+        jobs = [order(client, number) for number in range(6)]
         for part in ("worker", "redis", "generator"):
             started = calm.kill(part)
             wait(lambda part=part, started=started: calm.restarted(part, started), f"the {part} started anew")

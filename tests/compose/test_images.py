@@ -128,3 +128,8 @@ def test_it_says_what_it_is(built: Stack, service: str) -> None:
     labels = inspect(images(built)[service])["Config"]["Labels"]
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert labels["org.opencontainers.image.version"]
+
+
+def test_the_command_is_found_by_its_name(built: Stack) -> None:
+    # As the operations and the one-shot that indexes call it.
+    assert shell(images(built)["demo"], "mirage --version")

@@ -2,9 +2,10 @@
 
 import itertools
 import json
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 
 from mirage.jobs import FINAL, JobOptions
 
-from .conftest import Stack, docker, wait
+from .conftest import DEPLOY, Stack, docker, wait
 from .load import RATE, Load
 
 QUESTIONS = ("sagittal T1 corpus callosum", "axial T2 thalami", "coronal T1 hippocampi", "axial FLAIR brainstem")
@@ -44,30 +45,41 @@ def calls(stack: Stack, service: str, index: int, method: str) -> int:
     )
 
 
-def restart_in_turn(stack: Stack, service: str, wait_for_more: Callable[[], None]) -> None:
-    for index in (1, 2):
-        docker("restart", f"{stack.project}-{service}-{index}")
-        wait(lambda index=index: stack.healthy(service, index), f"{service} {index} again")
-        wait_for_more()
+def replace_in_turn(stack: Stack, service: str) -> None:
+    """By the operator's own script."""
+    environment = {
+        **stack.environment,
+        "COMPOSE_FILE": ":".join(map(str, stack.files)),
+        "COMPOSE_PROJECT_NAME": stack.project,
+    }
+    command = [str(DEPLOY / "rolling-restart.sh"), service]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+    assert done.returncode == 0, done.stderr
 
 
-def test_two_encoders_are_restarted_in_turn_without_a_failed_search(calm: Stack) -> None:
+def running(stack: Stack, service: str) -> list[str]:
+    return sorted(stack.compose("ps", "--quiet", service).split())
+
+
+def test_encoders_are_replaced_in_turn_without_a_failed_search(calm: Stack) -> None:
     with scaled(calm, "encoder", 2) as stack, Load(stack.url) as load:
         wait(lambda: load.answered() >= RATE, "searches before")
 
-        def more() -> None:
-            answered = load.answered()
-            wait(lambda: load.answered() >= answered + RATE, "searches with both")
-
-        restart_in_turn(stack, "encoder", more)
+        before = running(stack, "encoder")
+        replace_in_turn(stack, "encoder")
+        after = running(stack, "encoder")
+        answered = load.answered()
+        wait(lambda: load.answered() >= answered + RATE, "searches with the new ones")
     stack.figures["rolling_restart"] = {
         "searches": len(load.outcomes),
         "longest_s": round(max(each.seconds for each in load.outcomes), 2),
     }
+    assert len(after) == 2
+    assert not set(before) & set(after)
     assert [each for each in load.outcomes if each.status != 200] == []
 
 
-def test_two_language_models_share_the_questions_and_are_restarted_in_turn(calm: Stack) -> None:
+def test_two_language_models_share_the_questions_and_are_replaced_in_turn(calm: Stack) -> None:
     if "llm" in calm.absent:
         pytest.skip("the mini language model is not in this tree")
     told: list[tuple[int, str]] = []
@@ -91,12 +103,9 @@ def test_two_language_models_share_the_questions_and_are_restarted_in_turn(calm:
         try:
             wait(lambda: len(told) >= 6, "explanations before")
             shares = [calls(stack, "llm", index, "Describe") for index in (1, 2)]
-
-            def more() -> None:
-                before = len(told)
-                wait(lambda: len(told) >= before + 6, "explanations with both")
-
-            restart_in_turn(stack, "llm", more)
+            replace_in_turn(stack, "llm")
+            before = len(told)
+            wait(lambda: len(told) >= before + 6, "explanations with the new ones")
         finally:
             stop.set()
             for writer in writers:
@@ -122,3 +131,11 @@ def test_three_workers_share_the_queue(calm: Stack) -> None:
     assert all(made)
     # Each job by one of them alone.
     assert sum(map(len, made)) == len(jobs)
+
+
+@pytest.mark.parametrize("arguments", [(), ("retriever",), ("nothing",), ("encoder", "llm")])
+def test_what_cannot_be_replaced_in_turn_is_refused(stack: Stack, arguments: tuple[str, ...]) -> None:
+    before = {service: running(stack, service) for service in ("retriever", "encoder", "llm")}
+    done = subprocess.run([str(DEPLOY / "rolling-restart.sh"), *arguments], capture_output=True, text=True)
+    assert (done.returncode, bool(done.stderr)) == (2, True)
+    assert before == {service: running(stack, service) for service in before}
