@@ -157,16 +157,18 @@ def test_another_clients_job_and_image_are_not_found_and_an_admin_sees_them(whol
         assert ann.job(job.id).client == ""
 
 
-def test_where_the_gateway_alone_has_keys_an_admin_sees_all_jobs_and_nobody_else_does() -> None:
-    # As in containers: the generator has no keys, and believes the gateway of its own network.
+@pytest.fixture(scope="module")
+def apart() -> Iterator[Whole]:
+    """As in containers: the gateway alone has keys, and the generator believes who is on its network. Nobody searches."""
     with (
         _processes().house(workers=1, PUBLISHED="private") as house,
-        # Nobody searches here.
-        _gateway(house, MIRAGE_GATEWAY_ENCODER="127.0.0.1:9", MIRAGE_GATEWAY_RETRIEVER="127.0.0.1:9") as whole,
-        whole.client("ann") as ann,
-        whole.client("bob") as bob,
-        whole.client("head") as head,
+        _gateway(house, MIRAGE_GATEWAY_ENCODER="127.0.0.1:9", MIRAGE_GATEWAY_RETRIEVER="127.0.0.1:9") as made,
     ):
+        yield made
+
+
+def test_where_the_gateway_alone_has_keys_an_admin_sees_all_jobs_and_nobody_else_does(apart: Whole) -> None:
+    with apart.client("ann") as ann, apart.client("bob") as bob, apart.client("head") as head:
         hers, its = ann.create_job("axial"), head.create_job("coronal")
         for job, owner in ((hers, "ann"), (its, "head")):
             assert [each.state for each in head.watch_job(job.id) if isinstance(each, Job)][-1] == "SUCCEEDED"
@@ -181,6 +183,23 @@ def test_where_the_gateway_alone_has_keys_an_admin_sees_all_jobs_and_nobody_else
                 with pytest.raises(ApiError) as caught:
                     call(job.id)
                 assert caught.value.code == "JOB_NOT_FOUND"
+
+
+def test_the_command_line_fetches_nothing_of_another_clients_job(
+    apart: Whole, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with apart.client("ann") as ann:
+        job = ann.create_job("axial")
+        assert [each.state for each in ann.watch_job(job.id) if isinstance(each, Job)][-1] == "SUCCEEDED"
+    monkeypatch.setenv("MIRAGE_URL", apart.url)
+    monkeypatch.setenv("MIRAGE_API_KEY", KEYS["bob"])
+    monkeypatch.chdir(tmp_path)
+    assert run(["jobs", "get", job.id, "-o", "x.png", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["code"] == "JOB_NOT_FOUND"
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("MIRAGE_API_KEY", KEYS["ann"])
+    assert run(["jobs", "get", job.id, "-o", "x.png", "--json"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
 @pytest.mark.parametrize(
