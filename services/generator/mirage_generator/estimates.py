@@ -45,6 +45,11 @@ class Outlook:
     position: int
     eta_s: float | None
 
+    @property
+    def seconds(self) -> int | None:
+        """The time that is left, as a reader sees it change."""
+        return None if self.eta_s is None else round(self.eta_s)
+
 
 @dataclass(frozen=True)
 class Snapshot:

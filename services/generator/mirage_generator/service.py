@@ -22,7 +22,7 @@ LIMIT_MAX = 100
 _ID_CHARS = 64
 # How old the queue's order may be that places and times are told from.
 _FRESH_S = 0.2
-# A watch looks by itself this often, whatever it is told.
+# A watch looks by itself this often, whatever it is told; nor does it tell a waiting job's time left more often.
 _LOOK_S = 2.0
 _RETRY_S = 5.0
 _log = telemetry.get_logger()
@@ -128,17 +128,19 @@ class JobService:
     async def watch(self, id_: str, caller: Caller, *, previews: bool) -> AsyncGenerator[Standing | Preview]:
         """The job now and after each change, to its end, which comes last; with its previews where they are wanted.
 
+        A new place in the queue is a change, and so is, every few seconds while it waits, another time left.
         Raises JOB_NOT_FOUND, also where the job is removed while it is watched.
         """
+        loop = asyncio.get_running_loop()
         with self._changes.of(id_) as changed:
-            told: tuple[int, int] | None = None
+            told: Standing | None = None
+            told_at = 0.0
             shown: tuple[int, int] | None = None
             while True:
                 changed.clear()
                 standing = await self.get(id_, caller)
-                now = (standing.job.revision, standing.outlook.position)
-                if now != told:
-                    told = now
+                if told is None or _is_news(standing, told, after_s=loop.time() - told_at):
+                    told, told_at = standing, loop.time()
                     yield standing
                 if previews and standing.job.state is State.RUNNING:
                     preview = await asyncio.to_thread(self._store.preview, id_)
@@ -195,3 +197,10 @@ class JobService:
                 found = await asyncio.to_thread(self._store.snapshot, self._fingerprint)
                 self._snapshot = found
             return found
+
+
+def _is_news(now: Standing, told: Standing, *, after_s: float) -> bool:
+    if (now.job.revision, now.outlook.position) != (told.job.revision, told.outlook.position):
+        return True
+    # A running job's time left comes with its steps.
+    return now.job.state is State.PENDING and after_s >= _LOOK_S and now.outlook.seconds != told.outlook.seconds

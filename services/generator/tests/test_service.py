@@ -6,7 +6,7 @@ import math
 import shutil
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +297,32 @@ async def test_places_and_times_come_from_measured_steps(one: House) -> None:
         ends = [await client.end_of(job.id) for job in found]
         assert [end.state for end in ends] == [SUCCEEDED] * 3
         assert [end.start_time for end in ends] == sorted(end.start_time for end in ends)
+
+
+async def test_a_job_that_waits_tells_its_time_left_and_its_place_as_they_change(one: House) -> None:
+    async with jobs(one) as client:
+        await client.end_of((await client.create()).id)
+        long = [await client.create(**LONG) for _ in range(3)]
+        await client.running(long[0].id)
+        made = await client.create()
+        events = client.watch(made.id)
+
+        async def next_one(wanted: Callable[[common_pb2.Job], bool]) -> common_pb2.Job:
+            async with asyncio.timeout(DEADLINE_S):
+                async for event in events:
+                    assert event.progress.state == PENDING, event
+                    if wanted(event.progress):
+                        return event.progress
+            raise AssertionError("the watch ended")
+
+        first = await next_one(lambda job: job.HasField("eta_s"))
+        later = await next_one(lambda job: round(job.eta_s) != round(first.eta_s))
+        assert later.revision == first.revision
+        await client.cancel(long[2].id)
+        moved = await next_one(lambda job: job.queue_position < later.queue_position)
+        assert moved.revision == first.revision
+        for job in (*long[:2], made):
+            await client.cancel(job.id)
 
 
 async def test_a_deadline_ends_a_waiting_job_and_a_running_one(one: House) -> None:
