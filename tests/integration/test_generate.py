@@ -248,6 +248,19 @@ def test_the_client_gets_a_job_with_its_previews(generating: Any) -> None:
         assert caught.value.code == "JOB_IMAGE_NOT_FOUND"
 
 
+def test_a_job_that_waits_is_told_when_it_moves_up(generating: Any) -> None:
+    with Client(generating.http_url) as client:
+        first, second = client.create_job("waiting"), client.create_job("waiting")
+        events = client.watch_job(second.id)
+        assert next(events) == second
+        assert second.queue_position == 1
+        client.cancel_job(first.id)
+        moved = next(events)
+        assert isinstance(moved, Job)
+        assert (moved.state, moved.queue_position) == ("PENDING", 0)
+        events.close()
+
+
 def test_a_watch_that_nobody_answers_any_more_ends(generating: Any) -> None:
     with Client(generating.http_url) as client:
         job = client.create_job("waiting")

@@ -85,7 +85,8 @@ class Jobs:
     async def watch(self, job_id: str, *, previews: bool) -> AsyncGenerator[pb.JobEvent]:
         """A job from now until it ends, over restarts of the generator: a watch that breaks is begun again for a while."""
         request = generator_pb2.GeneratorServiceWatchJobRequest(id=job_id, previews=previews)
-        revision, silent_since = -1, time.monotonic()
+        told: tuple[int, int, int | None] | None = None
+        trouble_since: float | None = None
         while True:
             try:
                 messages = self._parts.listen(
@@ -94,19 +95,23 @@ class Jobs:
                 async with aclosing(messages):
                     async for message in messages:
                         event, kind = message.event, message.event.WhichOneof("event")
-                        silent_since = time.monotonic()
+                        trouble_since = None
+                        news = _news(event.progress) if kind == "progress" else told
                         # What is known already comes first in each watch.
-                        if kind is None or (kind == "progress" and event.progress.revision == revision):
+                        if kind is None or (kind == "progress" and news == told):
                             continue
-                        revision = event.progress.revision if kind == "progress" else max(revision, 0)
+                        told = news
                         yield event
                         if kind == "done":
                             return
                 broken = MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service=_SERVICE)
             except MirageError as error:
                 broken = error
-            late = time.monotonic() - silent_since > self._retry_s or context.remaining_s(_AGAIN_S) < _AGAIN_S
-            if revision < 0 or late or broken.code not in _PASSING:
+            # A job that waits may say nothing for hours: patience begins with the trouble, not with the last word.
+            now = time.monotonic()
+            trouble_since = now if trouble_since is None else trouble_since
+            late = now - trouble_since > self._retry_s or context.remaining_s(_AGAIN_S) < _AGAIN_S
+            if told is None or late or broken.code not in _PASSING:
                 raise broken
             await asyncio.sleep(_AGAIN_S)
 
@@ -147,6 +152,11 @@ def check_spec(spec: pb.JobSpec) -> None:
         images=spec.images if spec.HasField("images") else None,
         deadline_s=spec.deadline_s if spec.HasField("deadline_s") else None,
     )
+
+
+def _news(job: pb.Job) -> tuple[int, int, int | None]:
+    """What of a job makes news: its own changes, its place, and its time left to the second."""
+    return job.revision, job.queue_position, round(job.eta_s) if job.HasField("eta_s") else None
 
 
 def _caller() -> Metadata:

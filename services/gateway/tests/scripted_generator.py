@@ -166,21 +166,21 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         job, viewer = await self._find(request, context)
         self.watching += 1
         try:
-            sent, step = -1, 0
+            sent, step = pb.Job(), 0
             while True:
                 seen = self.shown(job, viewer)
                 if seen.state in FINAL:
                     yield _event(done=seen)
                     return
-                if seen.revision != sent:
-                    sent = seen.revision
+                if seen != sent:
+                    sent = seen
                     yield _event(progress=seen)
                 preview = self.previews.get(job.id)
                 if request.previews and preview is not None and preview.step != step:
                     step = preview.step
                     yield _event(preview=preview)
                 async with self.changed:
-                    await self.changed.wait_for(lambda sent=sent: job.revision != sent)
+                    await self.changed.wait_for(lambda sent=sent: self.shown(job, viewer) != sent)
         finally:
             self.watching -= 1
 

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -8,14 +9,17 @@ from google.rpc import error_details_pb2, status_pb2
 
 from mirage.v1 import common_pb2 as pb
 from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage.v1.generator_pb2 import GeneratorServiceWatchJobRequest
 from mirage_core.errors import Code, MirageError
 from mirage_core.server import GrpcServer
-from mirage_gateway import servicer
+from mirage_gateway import generating, servicer
 from mirage_gateway.compose import Composer
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.settings import GatewaySettings
 
+from . import scripted_generator
 from .conftest import Peer
+from .test_job_routes import until
 
 
 @pytest.fixture
@@ -188,6 +192,66 @@ async def test_a_job_is_made_followed_and_fetched(stub: Any, peer: Peer) -> None
     assert b"".join(part.chunk for part in parts) == peer.generator.files[job.id, 1]
     assert (await stub.CancelJob(gateway_pb2.CancelJobRequest(id=job.id))).job.state == pb.JOB_STATE_SUCCEEDED
     assert set(peer.generator.clients) == {"127.0.0.1"}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time that a watch's patience is measured in: it stands still unless a test puts it forward."""
+    made = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(generating, "time", SimpleNamespace(monotonic=lambda: made.now))
+    return made
+
+
+async def test_a_watch_that_was_quiet_for_an_hour_goes_on_over_a_restart(
+    stub: Any, peer: Peer, clock: SimpleNamespace
+) -> None:
+    job = (await stub.CreateJob(gateway_pb2.CreateJobRequest(spec=pb.JobSpec(prompt="waiting")))).job
+    watch = stub.WatchJob(gateway_pb2.WatchJobRequest(id=job.id))
+    assert (await watch.read()).event.progress.state == pb.JOB_STATE_PENDING
+    clock.now += 3600
+    await peer.generator_server.stop(0)
+    port = int(peer.generator_address.rpartition(":")[2])
+    peer.generator_server, _, _, working = await scripted_generator.serve(peer.generator, port)
+    async with asyncio.timeout(20):
+        await until(lambda: peer.generator.watching == 1)
+        await stub.CancelJob(gateway_pb2.CancelJobRequest(id=job.id))
+        assert (await watch.read()).event.done.state == pb.JOB_STATE_CANCELLED
+    working.cancel()
+
+
+async def test_a_watch_outlives_the_deadlines_of_its_calls(
+    stub: Any, peer: Peer, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generating, "_WATCH_S", 1.0)
+    asked = peer.generator.asked
+    job = (await stub.CreateJob(gateway_pb2.CreateJobRequest(spec=pb.JobSpec(prompt="waiting")))).job
+    watch = stub.WatchJob(gateway_pb2.WatchJobRequest(id=job.id))
+    assert (await watch.read()).event.progress.state == pb.JOB_STATE_PENDING
+    clock.now += 3600
+    async with asyncio.timeout(20):
+        await until(lambda: sum(isinstance(each, GeneratorServiceWatchJobRequest) for each in asked) >= 3)
+        await stub.CancelJob(gateway_pb2.CancelJobRequest(id=job.id))
+        assert (await watch.read()).event.done.state == pb.JOB_STATE_CANCELLED
+
+
+async def test_a_watch_tells_a_place_in_the_queue_and_a_time_left_that_change(stub: Any, peer: Peer) -> None:
+    waiting = gateway_pb2.CreateJobRequest(spec=pb.JobSpec(prompt="waiting"))
+    first, second = (await stub.CreateJob(waiting)).job, (await stub.CreateJob(waiting)).job
+    watch = stub.WatchJob(gateway_pb2.WatchJobRequest(id=second.id))
+
+    async def told() -> pb.Job:
+        async with asyncio.timeout(10):
+            return (await watch.read()).event.progress
+
+    assert (await told()).queue_position == 1
+    await stub.CancelJob(gateway_pb2.CancelJobRequest(id=first.id))
+    moved = await told()
+    assert (moved.queue_position, moved.HasField("eta_s")) == (0, False)
+    peer.generator.jobs[second.id].eta_s = 7
+    async with peer.generator.changed:
+        peer.generator.changed.notify_all()
+    assert (await told()).eta_s == 7
+    watch.cancel()
 
 
 async def test_cancelling_the_watch_does_not_cancel_the_job(stub: Any, peer: Peer) -> None:
