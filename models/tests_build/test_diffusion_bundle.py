@@ -163,6 +163,17 @@ def test_a_made_image_is_the_same_twice_and_has_previews(distilled: Path) -> Non
     assert np.abs(previews[-1] - squares).mean() < 24
 
 
+def test_a_bundle_in_float32_alone_has_previews_too(native: Path) -> None:
+    manifest = load_generator(native)
+    assert set(manifest.variants) == {"fp32"}
+    references = load_references(native / "reference.npz")
+    for latents, image in zip(references.latents[:, -1:], references.images, strict=True):
+        shown = preview(latents, manifest)
+        assert shown is not None
+        squares = image.reshape(8, 8, 8, 8, 3).mean(axis=(1, 3))
+        assert np.abs(shown - squares).mean() < 24
+
+
 def test_prompts_become_the_tokens_that_transformers_makes(
     distilled: Path, generator_folders: Mapping[str, Path]
 ) -> None:

@@ -66,21 +66,26 @@ def calibrate_unet(
 def calibrate_decoder(
     path: Path, names: Collection[str], latents: Floats, *, threads: int
 ) -> tuple[dict[str, Span], list[list[float]]]:
-    """The spans of the named activations over these latents, and the map from a latent to the colour of its square.
-
-    The map has a row of RGB for each channel and one more for the bias, by least squares.
-    """
+    """The spans of the named activations over these latents, and the preview map that they give (see `fit_preview`)."""
     recorder = SpanRecorder(path, names, output=IMAGE, threads=threads)
-    rows, colours = [], []
     try:
-        for each in latents:
-            image = recorder.run({LATENTS: each[None]})[0]
-            height, width = each.shape[1:]
-            scale = image.shape[1] // height
-            squares = image.reshape(3, height, scale, width, scale).mean(axis=(2, 4))
-            rows.append(np.concatenate([each.reshape(len(each), -1), np.ones((1, height * width))]).T)
-            colours.append(squares.reshape(3, -1).T)
+        images = [recorder.run({LATENTS: each[None]})[0] for each in latents]
     finally:
         recorder.close()
+    return recorder.spans, fit_preview(latents, images)
+
+
+def fit_preview(latents: Floats, images: Sequence[Floats]) -> list[list[float]]:
+    """The map from latents float32[images, channels, h, w] to the colours of squares of float32[3, height, width] in 0..1.
+
+    It has a row of RGB for each channel and one more for the bias, by least squares.
+    """
+    rows, colours = [], []
+    for each, image in zip(latents, images, strict=True):
+        height, width = each.shape[1:]
+        scale = image.shape[1] // height
+        squares = image.reshape(3, height, scale, width, scale).mean(axis=(2, 4))
+        rows.append(np.concatenate([each.reshape(len(each), -1), np.ones((1, height * width))]).T)
+        colours.append(squares.reshape(3, -1).T)
     fitted = np.linalg.lstsq(np.concatenate(rows), np.concatenate(colours), rcond=None)[0]
-    return recorder.spans, [[round(float(value), 5) for value in row] for row in fitted]
+    return [[round(float(value), 5) for value in row] for row in fitted]

@@ -17,7 +17,7 @@ from mirage_core.bundles import TINY_DECODER, GeneratorManifest, GeneratorParity
 from mirage_generator.engines.base import EngineOptions
 from mirage_generator.model import GeneratorModel, load_sessions
 from mirage_generator.tokenizer import PromptTokenizer
-from mirage_models.diffusion.calibrate import calibrate_decoder, calibrate_unet
+from mirage_models.diffusion.calibrate import calibrate_decoder, calibrate_unet, fit_preview
 from mirage_models.diffusion.checkpoint import (
     INDEX_FILE,
     load_text,
@@ -115,7 +115,6 @@ class _Build:
         stage("export unet", self._export_unet)
         stage("export decoder", self._export_decoders)
         self.draft = draft_manifest(self.checkpoint, self.request, self.prompt)
-        preview: list[list[float]] = []
         built: dict[str, GeneratorVariant] = {}
         # The full precision is measured in any case: an int8 network is made of it.
         full = stage("compare fp32", lambda: self._measure(self._full_files(), reduced=False))
@@ -125,8 +124,11 @@ class _Build:
         if "int8" in self.variants:
             unet_spans = stage("calibrate unet", self._calibrate_unet)
             calibrated = stage("calibrate decoder", self._calibrate_decoder)
-            preview = calibrated["preview"]
+            preview: list[list[float]] = calibrated["preview"]
             built["int8"] = self._int8(unet_spans, calibrated["spans"])
+        else:
+            # Nothing is calibrated: the original's images do.
+            preview = stage("fit preview", self._fit_preview)
         if "fp32" in self.variants:
             built["fp32"] = self._variant(self._full_files(), {}, GeneratorParity.model_validate(full), reduced=False)
         return make_manifest(
@@ -225,6 +227,11 @@ class _Build:
         latents = np.load(self.workspace.scratch / "latents.npy")
         spans, preview = calibrate_decoder(path, names, latents, threads=self.request.threads)
         return {"spans": {name: [span.least, span.most] for name, span in spans.items()}, "preview": preview}
+
+    def _fit_preview(self) -> list[list[float]]:
+        references = load_references(self.workspace.folder / REFERENCE_FILE)
+        images = [np.asarray(image.transpose(2, 0, 1) / np.float32(255)) for image in references.images]
+        return fit_preview(references.latents[:, -1], images)
 
     def _int8(
         self, unet_spans: Mapping[str, list[float]], decoder_spans: Mapping[str, list[float]]
