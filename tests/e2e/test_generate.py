@@ -196,6 +196,23 @@ def test_jobs_are_listed_kept_up_and_cancelled(maker: Page, generating: Any) -> 
     expect(maker.get_by_role("heading", name="a late one")).to_be_visible()
 
 
+def test_a_job_beyond_the_first_page_is_kept_up_until_it_is_gone(maker: Page, generating: Any) -> None:
+    with Client(generating.http_url) as client:
+        oldest, second = client.create_job("waiting oldest"), client.create_job("waiting second")
+        for _ in range(20):
+            client.create_job("waiting")
+        maker.goto("/?show=jobs")
+        maker.get_by_role("button", name="Load more").click()
+        row = maker.locator(f"[data-id={oldest.id}]")
+        expect(row).to_contain_text("Waiting")
+        client.cancel_job(oldest.id)
+        expect(row).to_contain_text("Cancelled")
+        gone = {"code": "JOB_NOT_FOUND", "status": 404}
+        maker.route(f"**/v1/jobs/{second.id}", lambda route: route.fulfill(status=404, json=gone))
+        expect(maker.locator(f"[data-id={second.id}]")).to_have_count(0)
+        expect(maker.locator(".job")).to_have_count(21)
+
+
 def test_a_prompt_that_was_cut_and_a_model_that_failed_are_told(maker: Page) -> None:
     maker.goto("/?q=overlong+brain")
     expect(generate(maker).locator(".notices")).to_contain_text("reads only the beginning")

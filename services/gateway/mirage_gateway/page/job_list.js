@@ -43,6 +43,16 @@ export async function jobList(signal) {
 
 // Asks again while something is unfinished and the page is looked at.
 async function keepUp(shown, list, place, empty, signal) {
+  const renew = async (id) => {
+    try {
+      place(await jobs.read(id, { signal }));
+    } catch (error) {
+      // Another failure may pass; a job that is gone does not come back.
+      if (error.status !== 404) return;
+      shown.get(id).node.remove();
+      shown.delete(id);
+    }
+  };
   for (;;) {
     await new Promise((done) => setTimeout(done, PERIOD_MS));
     if (signal.aborted) return;
@@ -53,6 +63,10 @@ async function keepUp(shown, list, place, empty, signal) {
     const fresh = page.jobs.filter((job) => !shown.has(job.id));
     page.jobs.filter((job) => shown.has(job.id)).forEach(place);
     list.prepend(...fresh.map(place));
+    // What was loaded beyond the first page is asked for one by one, as long as it is unfinished.
+    const listed = new Set(page.jobs.map(({ id }) => id));
+    await Promise.all([...shown].filter(([id, { open }]) => open() && !listed.has(id)).map(([id]) => renew(id)));
+    if (signal.aborted) return;
     empty.hidden = shown.size > 0;
     tally.refresh();
   }
