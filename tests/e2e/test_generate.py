@@ -125,6 +125,34 @@ def test_an_option_out_of_range_is_refused_by_name_and_can_be_mended(maker: Page
     expect(panel.get_by_role("alert")).to_have_count(0)
 
 
+@pytest.mark.parametrize(
+    ("label", "keys", "told"),
+    [
+        ("Seed", "-1", "seed must be a whole number between 0 and 2^63-1; -1 was asked for"),
+        ("Seed", "7a", "seed must be a whole number between 0 and 2^63-1; 7a was asked for"),
+        ("Seed", "1e5", "seed must be a whole number between 0 and 2^63-1; 1e5 was asked for"),
+        ("Steps", "1e", "steps must be a number between 1 and 8"),
+        ("Guidance", "--", "guidance_scale must be a number between 1 and 2"),
+    ],
+)
+def test_a_field_that_cannot_be_read_is_told_and_makes_no_job(
+    maker: Page, generating: Any, label: str, keys: str, told: str
+) -> None:
+    maker.goto(SEARCH)
+    panel = generate(maker)
+    panel.get_by_text("Options").click()
+    panel.get_by_label(label).fill("")
+    panel.get_by_label(label).press_sequentially(keys)
+    panel.get_by_role("button", name="Generate another").click()
+    expect(panel.get_by_role("alert")).to_contain_text(told)
+    with Client(generating.http_url) as client:
+        assert len(client.jobs().jobs) == 1
+    panel.get_by_label(label).fill("2")
+    maker.get_by_role("button", name=re.compile("^Generate again:")).click()
+    expect(panel.locator(".made:not(.unfinished) img")).to_be_visible()
+    expect(panel.get_by_role("alert")).to_have_count(0)
+
+
 def test_both_sides_of_a_comparison_have_their_own(maker: Page, generating: Any) -> None:
     maker.goto(COMPARE)
     for side, prompt in (("base", "axial T1 brain"), ("shifted", "axial T1 brain without axial, with sagittal")):

@@ -25,7 +25,7 @@ export async function model() {
 // one job.
 export async function create({ seed, ...given }) {
   const text = JSON.stringify({ ...given, request_id: token() });
-  const body = /^\d+$/.test(seed || "") ? `${text.slice(0, -1)},"seed":${BigInt(seed)}}` : text;
+  const body = seed ? `${text.slice(0, -1)},"seed":${BigInt(seed)}}` : text;
   const send = () => request("/v1/jobs", { method: "POST", body });
   return job(
     await send().catch(async (error) => {

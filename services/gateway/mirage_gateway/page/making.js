@@ -1,13 +1,16 @@
 // How an image is to be made: options within the model's ranges, kept for this tab.
 
+import { Problem } from "./api.js";
 import { element } from "./elements.js";
 
 const KEY = "mirage-making";
 const SIDE_STEP = 64;
 const IMAGES = 4;
+const DIGITS = /^[0-9]{1,19}$/;
 let count = 0;
 
-// Gives the closed options and `read()`, the fields of a job that differ from the model's defaults.
+// Gives the closed options and `read()`, the fields of a job that differ from the model's defaults; it throws a Problem where one
+// cannot be read.
 export function making(model) {
   const { steps, guidance, side, guidance_input: how } = model.manifest;
   const id = `making-${(count += 1)}`;
@@ -26,7 +29,7 @@ export function making(model) {
     return made;
   };
   const sides = Array.from({ length: Math.floor((side.most - side.least) / SIDE_STEP) + 1 }, (_, index) => side.least + index * SIDE_STEP);
-  const seed = element("input", { id: `${id}-seed`, name: "seed", type: "text", inputmode: "numeric", pattern: "[0-9]{1,19}", autocomplete: "off", placeholder: "chosen for you" });
+  const seed = element("input", { id: `${id}-seed`, name: "seed", type: "text", inputmode: "numeric", pattern: DIGITS.source, autocomplete: "off", placeholder: "chosen for you" });
   // Where guidance enters the model as a number, there is no second prompt to guide away from.
   const negative = how === "unconditional" && element("input", { id: `${id}-negative`, name: "negative_prompt", type: "text", maxlength: 2000, autocomplete: "off", value: kept.negative_prompt });
   const form = element(
@@ -42,26 +45,40 @@ export function making(model) {
   );
   form.addEventListener("submit", (event) => event.preventDefault());
 
-  // What a number's field cannot read is sent as it stands nowhere: the default is taken.
-  const numeric = (name) => (form.elements[name].value === "" ? undefined : Number(form.elements[name].value));
+  // An empty field is the model's default. One that the browser cannot read as a number looks empty, and is none.
+  const numeric = (name, range) => {
+    const { value, validity } = form.elements[name];
+    if (validity.badInput) throw unreadable(name, `a number between ${range.least} and ${range.most}`);
+    return value === "" ? undefined : Number(value);
+  };
+  const digits = () => {
+    const given = seed.value.trim();
+    if (given && !DIGITS.test(given)) throw unreadable("seed", "a whole number between 0 and 2^63-1", given.slice(0, 40));
+    return given;
+  };
 
   return {
     node: element("details", { class: "filters making" }, element("summary", {}, "Options"), form),
     seed: (value) => (seed.value = value),
     read() {
       const given = {
-        steps: numeric("steps"),
-        guidance_scale: numeric("guidance_scale"),
-        width: numeric("width"),
-        height: numeric("height"),
+        steps: numeric("steps", steps),
+        guidance_scale: numeric("guidance_scale", guidance),
+        width: numeric("width", side),
+        height: numeric("height", side),
         images: numeric("images"),
         negative_prompt: negative?.value?.trim() || undefined,
       };
+      const chosen = { ...given, seed: digits() };
       save(given);
-      return { ...given, seed: seed.value.trim() };
+      return chosen;
     },
   };
 }
+
+// As the server says it of what it can read.
+const unreadable = (field, range, given) =>
+  new Problem({ code: "OPTION_OUT_OF_RANGE", title: "Option out of range", status: 422, detail: `${field} must be ${range}${given ? `; ${given} was asked for` : ""}.` });
 
 function load() {
   try {
