@@ -294,6 +294,29 @@ def test_a_watch_that_breaks_is_begun_again(maker: Page, generating: Any) -> Non
     assert len(broken) == 1
 
 
+def test_a_watch_that_breaks_after_an_hour_of_silence_is_begun_again(maker: Page) -> None:
+    held: list[Route] = []
+    maker.route("**/v1/jobs/*/events", lambda route: held.append(route), times=1)
+    maker.clock.install()
+    maker.goto(SEARCH)
+    with maker.expect_request("**/v1/jobs/*/events"):
+        maker.get_by_role("button", name=re.compile("^Generate:")).click()
+    maker.clock.fast_forward("01:00:00")
+    held[0].abort()
+    expect(maker.locator(".synthesis .made:not(.unfinished) img")).to_be_visible()
+
+
+def test_a_job_that_waits_shows_its_place_as_it_changes(maker: Page, generating: Any) -> None:
+    with Client(generating.http_url) as client:
+        first = client.create_job("waiting")
+        maker.goto("/?q=waiting+brain")
+        maker.get_by_role("button", name=re.compile("^Generate:")).click()
+        progress = maker.locator(".synthesis .progress")
+        expect(progress).to_contain_text("Waiting: 1 job ahead")
+        client.cancel_job(first.id)
+        expect(progress).to_contain_text("next in the queue")
+
+
 def test_without_a_generator_nothing_is_offered(page: Page) -> None:
     page.goto(SEARCH)
     expect(page.get_by_role("button", name=re.compile("^Explain"))).to_be_visible()

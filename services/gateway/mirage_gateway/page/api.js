@@ -74,8 +74,8 @@ export async function* describe(query, { signal }) {
   yield* events("/v1/describe", { method: "POST", body, signal });
 }
 
-// The events of a stream up to `done`, as { name, data }.
-export async function* events(path, options) {
+// The events of a stream up to `done`, as { name, data }. `heard` is called at each, and at a silent server's signs of life.
+export async function* events(path, { heard = () => {}, ...options }) {
   const response = await request(path, { ...options, accept: "text/event-stream" });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   const broken = { code: "UNREACHABLE", title: "No connection", detail: "The connection broke off." };
@@ -91,6 +91,7 @@ export async function* events(path, options) {
       rest = blocks.pop();
       for (const event of blocks.map(parse)) {
         if (event.name === "error") throw new Problem(event.data.problem);
+        heard();
         if (event.name) yield event;
         if (event.name === "done") return;
       }

@@ -54,19 +54,19 @@ export async function list({ states = [], token = "", limit = 20, signal } = {})
   return job(await request(`/v1/jobs?${parameters}`, { signal }));
 }
 
-// A job until it has ended, as { name, data }; a connection that breaks is made again, for a minute.
+// A job until it has ended, as { name, data }; a connection that breaks is made again, for a minute of trouble. A job that waits
+// in silence is none.
 export async function* watch(id, { signal }) {
-  let heard = performance.now();
+  let troubleSince = null;
+  const heard = () => (troubleSince = null);
   for (;;) {
     try {
-      for await (const event of events(`${path(id)}/events`, { signal })) {
-        heard = performance.now();
-        yield event;
-      }
+      for await (const event of events(`${path(id)}/events`, { signal, heard })) yield event;
       return;
     } catch (error) {
       const passing = error instanceof Problem && [0, 429, 503, 504].includes(error.status);
-      if (!passing || performance.now() - heard > LOST_MS) throw error;
+      troubleSince ??= performance.now();
+      if (!passing || performance.now() - troubleSince > LOST_MS) throw error;
     }
     await pause();
     signal.throwIfAborted();
