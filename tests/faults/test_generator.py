@@ -19,6 +19,7 @@ from mirage.v1 import common_pb2
 
 PROCESSES = Path(__file__).parents[2] / "services" / "generator" / "tests" / "generator_process.py"
 SUCCEEDED, FAILED = common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 PENDING, RUNNING = common_pb2.JOB_STATE_PENDING, common_pb2.JOB_STATE_RUNNING
 CANCELLED = common_pb2.JOB_STATE_CANCELLED
 
@@ -55,6 +56,22 @@ def house(place: Any) -> Iterator[Any]:
         worker.send_signal(signal.SIGCONT)
 
 
+@pytest.fixture(params=["onnxruntime", "auto"])
+def any_engine(place: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The same with one worker on each engine: `auto`, the default, is OpenVINO for UNet and decoder where that is installed."""
+    pinned = place.settings["ENGINE"]
+    _workers(place, 0)
+    place.settings["ENGINE"] = request.param
+    try:
+        _workers(place, 1)
+        described = place.redis().get("mirage:engine").decode()
+        assert ("openvino" in described.lower()) == (request.param == "auto" and HAS_OPENVINO), described
+        yield place
+    finally:
+        _workers(place, 0)
+        place.settings["ENGINE"] = pinned
+
+
 def _workers(place: Any, count: int) -> list[Any]:
     place.workers = [worker for worker in place.workers if worker.poll() is None]
     while len(place.workers) > count:
@@ -84,7 +101,8 @@ async def _one_result(house: Any, client: Any, id_: str) -> None:
         assert await client.image(id_, image.index)
 
 
-async def test_a_job_whose_worker_is_killed_is_finished_by_the_next(house: Any) -> None:
+async def test_a_job_whose_worker_is_killed_is_finished_by_the_next(any_engine: Any) -> None:
+    house = any_engine
     (worker,) = house.workers
     async with jobs(house) as client:
         made = await client.create(**MEDIUM, images=2)
@@ -246,6 +264,18 @@ async def test_two_hundred_jobs_at_once_are_bounded_and_fair(place: Any) -> None
         assert abs(order[:count].count("anna") - order[:count].count("ben")) <= 2
 
 
+async def test_a_job_that_runs_is_cancelled_and_the_next_one_made(any_engine: Any) -> None:
+    house = any_engine
+    async with jobs(house) as client:
+        made = await client.create(**LONG)
+        job = await client.running(made.id)
+        assert job.step < job.steps
+        assert (await client.cancel(made.id)).state == CANCELLED
+        await _one_result(house, client, (await client.create()).id)
+        assert (await client.get(made.id)).state == CANCELLED
+        assert not [path for path in house.images.rglob("*.png") if made.id.encode() in path.read_bytes()]
+
+
 async def test_cancelling_jobs_that_wait_stops_no_other(house: Any) -> None:
     async with jobs(house) as client:
         running = await client.create(**MEDIUM)
@@ -273,7 +303,8 @@ async def test_two_workers_share_the_queue(place: Any) -> None:
             await client.cancel(job.id)
 
 
-async def test_a_worker_keeps_its_size_over_fifty_jobs(house: Any) -> None:
+async def test_a_worker_keeps_its_size_over_fifty_jobs(any_engine: Any) -> None:
+    house = any_engine
     (worker,) = house.workers
 
     # One process, and one model in it.
