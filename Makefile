@@ -86,6 +86,7 @@ mini-bundle: setup-build ## Build the mini models' bundles from their checkpoint
 	$(BIN_BUILD)/python -m mirage_models.mini_clip.gate --bundle models/mini/clip/bundle --write >/dev/null
 	$(BIN_BUILD)/python -m mirage_models.build mini-lm --out models/mini/lm/bundle --replace \
 		--calibration atlas/mirage_atlas/demo/data
+	$(BIN_BUILD)/python -m mirage_models.build mini-generator --out models/mini/generator/bundle --replace
 
 clean: ## Remove environments and caches
 	rm -rf $(VENV) $(VENV_BUILD) .mypy_cache .ruff_cache .pytest_cache reports

@@ -38,6 +38,7 @@ TINY = Recipe(
     autoencoder=StageRecipe(3, 2, 1e-3, warmup=2),
     diffusion=StageRecipe(3, 2, 1e-3, warmup=2),
     distillation=StageRecipe(3, 2, 1e-3, warmup=2),
+    refinement=StageRecipe(3, 2, 1e-3, warmup=2),
 )
 
 
@@ -192,7 +193,7 @@ def test_latents_are_of_one_spread_and_lead_to_the_same_pictures() -> None:
 
 
 def test_a_snapshot_says_what_it_is_of(tmp_path: Path, trained: tuple[Path, Path]) -> None:
-    assert snapshot(trained[0], TINY, tmp_path / "now") == "distillation, step 3"
+    assert snapshot(trained[0], TINY, tmp_path / "now") == "refinement, step 3"
     for path in (tmp_path / "now").rglob("*"):
         assert path.is_dir() or path.read_bytes() == (trained[1] / path.relative_to(tmp_path / "now")).read_bytes()
 

@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from mirage.client import Client
+from mirage.provenance import read_provenance
 
 from .conftest import open_page
 
@@ -317,12 +318,25 @@ def test_a_job_that_waits_shows_its_place_as_it_changes(maker: Page, generating:
         expect(progress).to_contain_text("next in the queue")
 
 
-def test_without_a_generator_nothing_is_offered(page: Page) -> None:
+def test_without_a_generator_nothing_is_offered(browser: Browser, explaining: Any) -> None:
+    explaining.kill_generator()
+    with open_page(browser, explaining.http_url) as page:
+        page.goto(SEARCH)
+        expect(page.get_by_role("button", name=re.compile("^Explain"))).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        expect(page.get_by_role("button", name=re.compile("^Generate"))).to_have_count(0)
+        expect(page.locator("#jobs-link")).to_be_hidden()
+
+
+def test_the_generator_that_comes_along_makes_an_image(page: Page, system: Any) -> None:
     page.goto(SEARCH)
-    expect(page.get_by_role("button", name=re.compile("^Explain"))).to_be_visible()
-    page.wait_for_load_state("networkidle")
-    expect(page.get_by_role("button", name=re.compile("^Generate"))).to_have_count(0)
-    expect(page.locator("#jobs-link")).to_be_hidden()
+    panel = generate(page)
+    expect(panel).to_contain_text("AI-generated")
+    with Client(system.http_url) as client:
+        (job,) = client.jobs(limit=1).jobs
+        said = read_provenance(client.job_image(job.id).data)
+    assert said is not None
+    assert (said.bundle, said.prompt) == ("mini-generator", job.request["prompt"])
 
 
 def test_an_image_or_a_record_alone_has_no_words_to_generate_from(maker: Page, generating: Any) -> None:

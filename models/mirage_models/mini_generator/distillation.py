@@ -6,11 +6,13 @@ from the point that one guided DDIM step of the teacher leads to, with the guida
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_models.mini_generator.diffusion import noisy
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 SIGMA_DATA = 0.5
 TIMESTEP_SCALING = 10.0
+STAGE_NUMBERS = {"distillation": 3, "refinement": 4}
+SERVED_STEPS = 4
+LENGTHS = np.array([1, 2, 4])
+"""Of the teacher's steps while refining, in steps of the sampler."""
 HUBER = 0.03
 """Of the pseudo-Huber loss, for one latent's number (Song and Dhariwal 2023: 0.00054 times the root of the dimension)."""
 
@@ -57,11 +63,47 @@ def distillation_stage(folder: Path, recipe: Recipe, teacher: Any) -> Stage:
     return Stage(folder, "distillation", student, recipe.distillation)
 
 
+def refinement_stage(folder: Path, recipe: Recipe, student: Any) -> Stage:
+    """The fourth stage, as far as it got in this folder: at its start it is the third's student."""
+    further = make_unet(recipe, guided=True)
+    further.load_state_dict(student.state_dict())
+    return Stage(folder, "refinement", further, recipe.refinement)
+
+
 def train_distillation(stage: Stage, teacher: Any, examples: Examples, recipe: Recipe, pace: Pace) -> bool:
     """Train on; True at the end."""
+    return _train(stage, teacher, examples, recipe, pace, draw=_evenly)
+
+
+def train_refinement(stage: Stage, teacher: Any, examples: Examples, recipe: Recipe, pace: Pace) -> bool:
+    """Train on with longer steps of the teacher, so that what it knows has fewer of them to go through; True at the end.
+
+    Half of the points are those that four steps of the sampler begin at.
+    """
+    return _train(stage, teacher, examples, recipe, pace, draw=_far)
+
+
+Draw = Callable[[np.random.Generator, int, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Numbers of sampler steps [count]: from 1 to `steps` each, and how many of them the teacher goes at once."""
+
+
+def _evenly(rng: np.random.Generator, count: int, steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    places = (rng.permutation(count) + rng.random(count)) / count
+    return (places * steps).astype(np.int64) + 1, np.ones(count, dtype=np.int64)
+
+
+def _far(rng: np.random.Generator, count: int, steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    starts, _ = _evenly(rng, count, steps)
+    served = rng.permutation(count) < count // 2
+    starts[served] = steps - rng.integers(SERVED_STEPS, size=int(served.sum())) * (steps // SERVED_STEPS)
+    return starts, rng.choice(LENGTHS, size=count)
+
+
+def _train(stage: Stage, teacher: Any, examples: Examples, recipe: Recipe, pace: Pace, *, draw: Draw) -> bool:
     shares = signal_shares()
     stride = TRAIN_TIMESTEPS // recipe.original_steps
-    batch, dimension = recipe.distillation.batch, recipe.guidance_dimension
+    batch, dimension = stage.recipe.batch, recipe.guidance_dimension
+    number = STAGE_NUMBERS[stage.name]
 
     def consistent(latents: Tensor, timesteps: Tensor, states: Tensor, guidance: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -71,11 +113,11 @@ def train_distillation(stage: Stage, teacher: Any, examples: Examples, recipe: R
         return skip * latents + out * clean
 
     def losses(step: int) -> Losses:
-        rng = np.random.default_rng([recipe.seed, 3, step])
+        rng = np.random.default_rng([recipe.seed, number, step])
         latents, states = examples.draw(rng, batch)
-        places = (rng.permutation(batch) + rng.random(batch)) / batch
-        start = torch.from_numpy((places * recipe.original_steps).astype(np.int64) + 1) * stride - 1
-        end = (start - stride).clamp(min=0)
+        starts, lengths = draw(rng, batch, recipe.original_steps)
+        start = torch.from_numpy(starts) * stride - 1
+        end = (start - torch.from_numpy(lengths) * stride).clamp(min=0)
         noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
         scales = torch.from_numpy(rng.uniform(1, recipe.most_guidance, batch)).float()
         guidance = guidance_states(scales, dimension)

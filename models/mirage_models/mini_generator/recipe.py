@@ -40,6 +40,7 @@ class Recipe:
     guidance_dimension: int = 256
     most_guidance: float = 4.0
     original_steps: int = 20
-    autoencoder: StageRecipe = field(default_factory=lambda: StageRecipe(2000, 16, 2e-3, average=0.995))
-    diffusion: StageRecipe = field(default_factory=lambda: StageRecipe(5000, 32, 8e-4))
-    distillation: StageRecipe = field(default_factory=lambda: StageRecipe(2500, 32, 3e-4))
+    autoencoder: StageRecipe = field(default_factory=lambda: StageRecipe(1500, 12, 2e-3, average=0.995))
+    diffusion: StageRecipe = field(default_factory=lambda: StageRecipe(3600, 32, 8e-4))
+    distillation: StageRecipe = field(default_factory=lambda: StageRecipe(1500, 32, 3e-4))
+    refinement: StageRecipe = field(default_factory=lambda: StageRecipe(700, 32, 3e-4))

@@ -1,7 +1,7 @@
 """Train the mini generator: `python -m mirage_models.mini_generator.train --work DIR --out DIR`. Seeded and resumable.
 
 Pictures are rendered, the autoencoder is trained on them, their latents are kept, a diffusion model is trained on these, and
-a latent consistency model is distilled from it. What is done is found in the work folder and not done again.
+a latent consistency model is distilled from it in two rounds. What is done is found in the work folder and not done again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from mirage_models.mini_clip.batches import SectionSource
 from mirage_models.mini_clip.workfolder import cached_template
 from mirage_models.mini_generator.autoencoder import autoencoder_stage, train_autoencoder
 from mirage_models.mini_generator.diffusion import Examples, diffusion_stage, train_diffusion
-from mirage_models.mini_generator.distillation import distillation_stage, train_distillation
+from mirage_models.mini_generator.distillation import (
+    distillation_stage,
+    refinement_stage,
+    train_distillation,
+    train_refinement,
+)
 from mirage_models.mini_generator.folder import write_trained
 from mirage_models.mini_generator.latents import encoded, standardise
 from mirage_models.mini_generator.networks import make_unet
@@ -31,7 +36,7 @@ from mirage_models.mini_generator.text_tower import Prompts, load_text_tower, mi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STAGES = ("autoencoder", "diffusion", "distillation")
+STAGES = ("autoencoder", "diffusion", "distillation", "refinement")
 
 
 def train(
@@ -68,8 +73,11 @@ def train(
     third = distillation_stage(work, recipe, teacher)
     if not train_distillation(third, teacher, examples, recipe, pace["distillation"]):
         return False
+    fourth = refinement_stage(work, recipe, third.averaged())
+    if not train_refinement(fourth, teacher, examples, recipe, pace["refinement"]):
+        return False
     if out is not None:
-        write_trained(out, autoencoder=autoencoder, unet=third.averaged(), recipe=recipe)
+        write_trained(out, autoencoder=autoencoder, unet=fourth.averaged(), recipe=recipe)
     return True
 
 
@@ -88,8 +96,10 @@ def snapshot(work: Path, recipe: Recipe, out: Path) -> str:
     unet, found = make_unet(recipe, guided=True), second
     unet.load_state_dict(second.averaged().state_dict(), strict=False)
     third = distillation_stage(work, recipe, second.averaged())
-    if third.step:
-        unet, found = third.averaged(), third
+    fourth = refinement_stage(work, recipe, third.averaged())
+    for stage in (third, fourth):
+        if stage.step:
+            unet, found = stage.averaged(), stage
     write_trained(out, autoencoder=autoencoder, unet=unet, recipe=recipe)
     return f"{found.name}, step {found.step}"
 

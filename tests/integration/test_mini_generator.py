@@ -1,0 +1,63 @@
+"""The generator that comes along, in a whole MIRAGE as `mirage up` starts it."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mirage.cli.entry import run
+from mirage.client import Client
+from mirage.jobs import JobOptions
+from mirage.provenance import read_provenance
+
+
+def made(client: Client, prompt: str, seed: int) -> bytes:
+    """The file of an image of that prompt."""
+    job = client.create_job(prompt, JobOptions(seed=seed))
+    for _ in client.watch_job(job.id):
+        pass
+    return client.job_image(job.id).data
+
+
+@pytest.mark.parametrize("plane", ["axial", "sagittal", "coronal"])
+def test_an_image_shows_the_plane_that_was_asked_for(system: Any, plane: str) -> None:
+    with Client(system.http_url, timeout_s=60) as client:
+        files = [made(client, f"{plane} T1 brain MRI", seed) for seed in range(3)]
+    found = []
+    for file in files:
+        body = {"image": base64.b64encode(file).decode(), "k": 3}
+        reply = httpx.post(f"{system.http_url}/v1/search", json=body, timeout=60)
+        assert reply.status_code == 200, reply.text
+        found += [result["labels"]["plane"] for result in reply.json()["results"]]
+    # Of nine of the atlas's images that are nearest to what was made.
+    assert found.count([plane]) >= 7, found
+
+
+def test_the_command_line_makes_an_image_and_makes_it_again(
+    system: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIRAGE_URL", system.http_url)
+    file = tmp_path / "thalami.png"
+    assert run(["generate", "axial T1 brain MRI, thalami", "--seed", "7", "-o", str(file), "--json"]) == 0
+    said = read_provenance(file.read_bytes())
+    assert said is not None
+    assert (said.bundle, said.seed, said.steps, said.width) == ("mini-generator", 7, 4, 128)
+    assert said.visible_mark
+    capsys.readouterr()
+    assert run(["generate", "--replay", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
+def test_what_was_made_cannot_join_the_atlas(system: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRAGE_URL", system.http_url)
+    with Client(system.http_url, timeout_s=60) as client:
+        before = client.collection().records
+        (tmp_path / "images").mkdir()
+        (tmp_path / "images" / "made.png").write_bytes(made(client, "axial T2 brain MRI", 3))
+        row = {"id": "made", "file": "images/made.png", "caption": "Axial T2.", "licence": "CC0-1.0"}
+        (tmp_path / "captions.jsonl").write_text(json.dumps(row) + "\n")
+        assert run(["index", str(tmp_path), "--json"]) == 1
+        assert client.collection().records == before
