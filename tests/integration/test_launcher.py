@@ -48,6 +48,8 @@ def test_a_machine_is_started_asked_and_stopped(machine: Machine) -> None:
     code, started = machine.up("--no-demo")
     assert (code, started["phase"]) == (0, "ready")
     assert machine.searches()
+    # Ready for searches; what explains and draws may come a moment later.
+    until(lambda: machine.run("status")[1]["healthy"])
     code, status = machine.run("status")
     assert (code, status["healthy"], status["records"]) == (0, True, 0)
     assert machine.run("down") == (0, {"stopped": True})

@@ -1,6 +1,7 @@
 """Jobs of image generation over HTTP, with a script in place of the generator."""
 
 import asyncio
+import contextlib
 import base64
 import io
 import json
@@ -321,10 +322,16 @@ async def test_a_generator_that_is_down_gives_503_and_searches_go_on(gateway: Ga
 
 async def test_a_generator_that_hangs_is_noticed_long_before_the_deadline(gateway: Gateway) -> None:
     async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        silent.append(task)
         await gone.wait()
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     gone = asyncio.Event()
+    silent: list[asyncio.Task[None]] = []
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     http = await gateway(generator=f"{host}:{port}", patience_s=0.1, read_timeout_s=60)
@@ -333,6 +340,7 @@ async def test_a_generator_that_hangs_is_noticed_long_before_the_deadline(gatewa
     assert (response.status_code, response.json()["code"]) == (503, "DEPENDENCY_UNAVAILABLE")
     gone.set()
     server.close()
+    await asyncio.gather(*silent)
 
 
 async def test_a_watch_goes_on_over_a_restart_of_the_generator(gateway: Gateway, peer: Peer) -> None:
