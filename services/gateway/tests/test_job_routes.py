@@ -1,8 +1,8 @@
 """Jobs of image generation over HTTP, with a script in place of the generator."""
 
 import asyncio
-import contextlib
 import base64
+import contextlib
 import io
 import json
 import math
