@@ -88,9 +88,16 @@ class Stack:
         return tuple(sorted(set(found) - {"demo"}))
 
     def container(self, service: str, index: int = 1) -> dict[str, Any]:
-        """What the engine knows of a service's container."""
-        found: list[dict[str, Any]] = json.loads(docker("inspect", f"{self.project}-{service}-{index}"))
-        return found[0]
+        """What the engine knows of a service's container, the oldest first: their own numbers change as they are replaced."""
+        ids = docker(
+            *("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}"),
+            *("--filter", f"label=com.docker.compose.service={service}"),
+        ).split()
+        assert len(ids) >= index, f"{len(ids)} containers of {service}"
+        found: list[dict[str, Any]] = json.loads(docker("inspect", *ids))
+        return sorted(found, key=lambda each: int(each["Config"]["Labels"]["com.docker.compose.container-number"]))[
+            index - 1
+        ]
 
     def healthy(self, service: str, index: int = 1) -> bool:
         state = self.container(service, index)["State"]

@@ -102,6 +102,7 @@ def test_no_acknowledged_record_is_lost_with_a_killed_part(calm: Stack, part: st
                     image=picture(number),
                     caption=f"A plate, number {number}.",
                     licence="CC0-1.0",
+                    source="drawn by a test",
                 )
                 try:
                     outcomes = client.upsert([upload])

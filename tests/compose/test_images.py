@@ -25,7 +25,19 @@ OWN = {
 ADDED_MB = {"gateway": 220, "retriever": 220}
 ADDED_OTHERS_MB = 570
 BASE = "python:3.11-slim-bookworm"
-SECRETS = ("*.key", "id_*", ".env*", ".netrc", ".git", "pip.conf", "uv.toml", "*.pem")
+SECRETS = (
+    "*.key",
+    "id_rsa*",
+    "id_dsa*",
+    "id_ecdsa*",
+    "id_ed25519*",
+    ".env*",
+    ".netrc",
+    ".git",
+    "pip.conf",
+    "uv.toml",
+    "*.pem",
+)
 
 
 def images(built: Stack) -> dict[str, str]:

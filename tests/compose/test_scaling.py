@@ -34,8 +34,9 @@ def scaled(stack: Stack, service: str, count: int) -> Iterator[Stack]:
 
 def events(stack: Stack, service: str, index: int) -> list[dict[str, str]]:
     """A container's log lines."""
-    lines = docker("logs", f"{stack.project}-{service}-{index}").splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{")]
+    command = ["docker", "logs", stack.container(service, index)["Id"]]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
 
 
 def calls(stack: Stack, service: str, index: int, method: str) -> int:
@@ -95,7 +96,7 @@ def test_two_language_models_share_the_questions_and_are_replaced_in_turn(calm: 
 
     with scaled(calm, "llm", 2) as stack:
         # The gateway finds the second one once its name is looked up anew.
-        docker("restart", f"{stack.project}-gateway-1")
+        docker("restart", stack.container("gateway")["Id"])
         wait(stack.settled, "the gateway again")
         writers = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(WRITERS)]
         for writer in writers:
