@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mirage.v1 import common_pb2 as pb
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc, retriever_pb2, retriever_pb2_grpc
+from mirage.v1 import encoder_pb2, encoder_pb2_grpc, gateway_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 from mirage_core.errors import MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
+from mirage_core.server import GrpcServer
+from mirage_gateway import servicer
 from mirage_gateway.compose import Composer
 from mirage_gateway.dependencies import ENCODER, RETRIEVER, Dependencies
 from mirage_gateway.settings import GatewaySettings
@@ -303,3 +306,24 @@ async def gateway(peer: Peer) -> AsyncIterator[Gateway]:
 async def http(gateway: Gateway) -> httpx.AsyncClient:
     """A client of a gateway with the settings as they come."""
     return await gateway()
+
+
+@asynccontextmanager
+async def serving_grpc(peer: Peer, **changes: Any) -> AsyncIterator[Any]:
+    """A stub of the gateway's gRPC server before the peer, with these settings."""
+    settings = GatewaySettings(port=0, retriever=peer.address, encoder=peer.address, **changes)
+    parts = Dependencies(
+        retriever=peer.address,
+        encoder=peer.address,
+        llm=peer.llm_address,
+        generator=peer.generator_address,
+        patience_s=settings.patience_s,
+    )
+    server = GrpcServer(settings)
+    implementation = servicer.MirageServicer(Composer(parts, settings), keyed=bool(settings.api_keys))
+    server.add(gateway_pb2_grpc.add_MirageServiceServicer_to_server, implementation, servicer.NAME)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        yield gateway_pb2_grpc.MirageServiceStub(channel)
+    await server.stop()
+    await parts.close()

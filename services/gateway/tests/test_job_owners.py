@@ -8,14 +8,9 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2, gateway_pb2_grpc
-from mirage_core.server import GrpcServer
-from mirage_gateway import servicer
-from mirage_gateway.compose import Composer
-from mirage_gateway.dependencies import Dependencies
-from mirage_gateway.settings import GatewaySettings
+from mirage.v1 import gateway_pb2
 
-from .conftest import Peer
+from .conftest import Peer, serving_grpc
 
 KEYS = "ann:" + "a" * 24 + ",bob:" + "b" * 24 + ",head:" + "h" * 24 + ":admin"
 ANN, BOB, HEAD = ((("authorization", f"Bearer {letter * 24}"),) for letter in "abh")
@@ -25,18 +20,8 @@ STRANGERS = {"another": BOB, "an impostor": (*BOB, ("x-mirage-client", "ann"), (
 
 @pytest.fixture
 async def stub(peer: Peer) -> AsyncIterator[Any]:
-    settings = GatewaySettings(port=0, retriever=peer.address, encoder=peer.address, api_keys=KEYS)
-    parts = Dependencies(
-        retriever=peer.address, encoder=peer.address, generator=peer.generator_address, patience_s=settings.patience_s
-    )
-    server = GrpcServer(settings)
-    implementation = servicer.MirageServicer(Composer(parts, settings), keyed=True)
-    server.add(gateway_pb2_grpc.add_MirageServiceServicer_to_server, implementation, servicer.NAME)
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        yield gateway_pb2_grpc.MirageServiceStub(channel)
-    await server.stop()
-    await parts.close()
+    async with serving_grpc(peer, api_keys=KEYS) as made:
+        yield made
 
 
 async def made(stub: Any) -> pb.Job:

@@ -8,38 +8,20 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage.v1 import gateway_pb2
 from mirage.v1.generator_pb2 import GeneratorServiceWatchJobRequest
 from mirage_core.errors import Code, MirageError
-from mirage_core.server import GrpcServer
-from mirage_gateway import generating, servicer
-from mirage_gateway.compose import Composer
-from mirage_gateway.dependencies import Dependencies
-from mirage_gateway.settings import GatewaySettings
+from mirage_gateway import generating
 
 from . import scripted_generator
-from .conftest import Peer
+from .conftest import Peer, serving_grpc
 from .test_job_routes import until
 
 
 @pytest.fixture
 async def stub(peer: Peer) -> AsyncIterator[Any]:
-    settings = GatewaySettings(port=0, retriever=peer.address, encoder=peer.address)
-    parts = Dependencies(
-        retriever=peer.address,
-        encoder=peer.address,
-        llm=peer.llm_address,
-        generator=peer.generator_address,
-        patience_s=settings.patience_s,
-    )
-    server = GrpcServer(settings)
-    implementation = servicer.MirageServicer(Composer(parts, settings), keyed=False)
-    server.add(gateway_pb2_grpc.add_MirageServiceServicer_to_server, implementation, servicer.NAME)
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        yield gateway_pb2_grpc.MirageServiceStub(channel)
-    await server.stop()
-    await parts.close()
+    async with serving_grpc(peer) as made:
+        yield made
 
 
 async def test_search_and_compare_come_back_whole(stub: Any) -> None:
