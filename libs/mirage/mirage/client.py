@@ -41,6 +41,8 @@ from mirage.uploads import Upload, multipart
 
 Where = Mapping[str, Sequence[str]]
 Phrases = str | Sequence[str]
+STEADY_WATCH_S = 5.0
+"""A watch that held for so long was no part of what went wrong before it."""
 
 
 class Client:
@@ -151,12 +153,13 @@ class Client:
         told: tuple[int, int, str] | None = None
         trouble_since: float | None = None
         while True:
+            heard: float | None = None
             try:
                 with closing(
                     self._transport.events("GET", path, params={"previews": "true" if previews else "false"})
                 ) as events:
                     for name, data in events:
-                        trouble_since = None
+                        heard = time.monotonic() if heard is None else heard
                         event = parse_job_event(name, data)
                         if isinstance(event, Job):
                             revision = Fields(data, name).integer_or("revision")
@@ -166,6 +169,7 @@ class Client:
                                 continue
                             told = news
                         if event is not None:
+                            trouble_since = None
                             yield event
                         if isinstance(event, Job) and event.ended:
                             return
@@ -177,7 +181,9 @@ class Client:
                     raise
                 broken = error
             now = time.monotonic()
-            trouble_since = now if trouble_since is None else trouble_since
+            # A watch that held for a while ends earlier trouble; one that says what is known and breaks off does not.
+            held = heard is not None and now - heard > STEADY_WATCH_S
+            trouble_since = now if trouble_since is None or held else trouble_since
             if told is None or now - trouble_since > patience_s:
                 raise broken
             time.sleep(0.5)

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,8 +27,20 @@ def job(state: str, revision: int, **fields: Any) -> dict[str, Any]:
     return {"id": "a", "state": state, "step": 0, "steps": 4, "request": REQUEST, "revision": revision, **fields}
 
 
-def watching(*streams: list[tuple[str, Any]] | int) -> tuple[Client, list[httpx.Request]]:
-    """A client whose requests are answered with these streams, or statuses, one after the other."""
+class Lazy(httpx.SyncByteStream):
+    """A body whose pieces come as they are asked for."""
+
+    def __init__(self, pieces: Callable[[], Iterator[bytes]]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces()
+
+
+def watching(
+    *streams: list[tuple[str, Any]] | Callable[[], Iterator[bytes]] | int,
+) -> tuple[Client, list[httpx.Request]]:
+    """A client whose requests are answered with these events, pieces of streams, or statuses, one after the other."""
     asked: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -36,7 +48,8 @@ def watching(*streams: list[tuple[str, Any]] | int) -> tuple[Client, list[httpx.
         given = streams[len(asked) - 1]
         if isinstance(given, int):
             return httpx.Response(given, json={"code": "X", "detail": "x", "status": given})
-        return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Body(frames(given)))
+        stream = Lazy(given) if callable(given) else Body(frames(given))
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
 
     return Client("http://mirage.test", transport=httpx.MockTransport(answer)), asked
 
@@ -122,16 +135,29 @@ def test_a_job_that_was_quiet_for_an_hour_is_followed_on(
     assert len(asked) == 3
 
 
-def test_a_comment_says_that_a_silent_server_is_there(clock: SimpleNamespace) -> None:
+def test_a_watch_that_holds_for_a_while_ends_the_trouble_before_it(clock: SimpleNamespace) -> None:
     clock.step = 20
+
+    def quiet() -> Iterator[bytes]:
+        yield b": hello\n\n"
+        clock.now += 6
+
     begun = [("progress", job("PENDING", 1))]
-    client, asked = watching(begun, 503, [], 503, [("done", job("SUCCEEDED", 2))])
+    client, asked = watching(begun, 503, quiet, 503, [("done", job("SUCCEEDED", 2))])
     assert [each.state for each in client.watch_job("a") if isinstance(each, Job)] == ["PENDING", "SUCCEEDED"]
     assert len(asked) == 5
     client, asked = watching(begun, 503, 503)
     with pytest.raises(ApiError):
         list(client.watch_job("a"))
     assert len(asked) == 3
+
+
+def test_a_server_that_says_what_is_known_and_breaks_off_is_not_asked_for_ever(clock: SimpleNamespace) -> None:
+    clock.step = 10
+    client, asked = watching(*[[("progress", job("PENDING", 1))]] * 9)
+    with pytest.raises(ReplyError, match="ended the watch"):
+        list(client.watch_job("a"))
+    assert len(asked) == 5
 
 
 def test_a_place_in_the_queue_and_a_time_left_are_told_as_they_change() -> None:

@@ -21,6 +21,7 @@ _SERVICE = "generator"
 # One watch of the generator; a longer job is watched by several, one after the other.
 _WATCH_S = 600.0
 _AGAIN_S = 0.25
+_STEADY_S = 5.0
 # What a generator that is started anew, or that closed a long watch, ends a watch with.
 _PASSING = (Code.DEPENDENCY_UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.MODEL_NOT_READY)
 # gRPC's values are printable ASCII; a key's name need not be.
@@ -88,6 +89,7 @@ class Jobs:
         told: tuple[int, int, int | None] | None = None
         trouble_since: float | None = None
         while True:
+            heard: float | None = None
             try:
                 messages = self._parts.listen(
                     self._generator.WatchJob, request, timeout_s=_WATCH_S, service=_SERVICE, metadata=_viewer()
@@ -95,12 +97,12 @@ class Jobs:
                 async with aclosing(messages):
                     async for message in messages:
                         event, kind = message.event, message.event.WhichOneof("event")
-                        trouble_since = None
+                        heard = time.monotonic() if heard is None else heard
                         news = _news(event.progress) if kind == "progress" else told
                         # What is known already comes first in each watch.
                         if kind is None or (kind == "progress" and news == told):
                             continue
-                        told = news
+                        told, trouble_since = news, None
                         yield event
                         if kind == "done":
                             return
@@ -109,7 +111,9 @@ class Jobs:
                 broken = error
             # A job that waits may say nothing for hours: patience begins with the trouble, not with the last word.
             now = time.monotonic()
-            trouble_since = now if trouble_since is None else trouble_since
+            # Nor does a watch end it that says what is known and breaks off: only one that holds for a while.
+            held = heard is not None and now - heard > _STEADY_S
+            trouble_since = now if trouble_since is None or held else trouble_since
             late = now - trouble_since > self._retry_s or context.remaining_s(_AGAIN_S) < _AGAIN_S
             if told is None or late or broken.code not in _PASSING:
                 raise broken

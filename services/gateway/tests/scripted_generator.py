@@ -51,7 +51,8 @@ class Viewer:
 
 @dataclass
 class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
-    """Keeps what it was asked, and in whose name; `error` is what calls fail with, and no job starts while `gate` is shut."""
+    """Keeps what it was asked, and in whose name; `error` is what calls fail with, no job starts while `gate` is shut, and
+    where it `breaks` a watch ends after its first word."""
 
     step_s: float = 0.0
     error: MirageError | None = None
@@ -64,6 +65,8 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     watching: int = 0
+    watches: int = 0
+    breaks: bool = False
     max_jobs: int = 50
     working: "asyncio.Task[None] | None" = None
 
@@ -165,6 +168,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
     async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         job, viewer = await self._find(request, context)
         self.watching += 1
+        self.watches += 1
         try:
             sent, step = pb.Job(), 0
             while True:
@@ -175,12 +179,14 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
                 if seen != sent:
                     sent = seen
                     yield _event(progress=seen)
+                if self.breaks:
+                    return
                 preview = self.previews.get(job.id)
                 if request.previews and preview is not None and preview.step != step:
                     step = preview.step
                     yield _event(preview=preview)
                 async with self.changed:
-                    await self.changed.wait_for(lambda sent=sent: self.shown(job, viewer) != sent)
+                    await self.changed.wait_for(lambda sent=sent: self.breaks or self.shown(job, viewer) != sent)
         finally:
             self.watching -= 1
 

@@ -375,6 +375,22 @@ async def test_a_generator_that_stays_away_ends_the_watch_with_an_error(gateway:
     assert (name, document["problem"]["code"]) == ("error", "DEPENDENCY_UNAVAILABLE")
 
 
+async def test_a_generator_that_says_what_is_known_and_breaks_off_is_not_asked_for_ever(
+    gateway: Gateway, peer: Peer
+) -> None:
+    http = await gateway(watch_retry_s=1.0)
+    job = await create(http, prompt="waiting")
+    watching = asyncio.create_task(watch(http, job["id"]))
+    await until(lambda: peer.generator.watching == 1)
+    peer.generator.breaks = True
+    async with peer.generator.changed:
+        peer.generator.changed.notify_all()
+    async with asyncio.timeout(20):
+        found = await watching
+    assert (found[-1][0], found[-1][1]["problem"]["code"]) == ("error", "DEPENDENCY_UNAVAILABLE")
+    assert 3 <= peer.generator.watches <= 8
+
+
 async def test_a_watch_that_is_refused_on_its_way_is_not_begun_again(gateway: Gateway, peer: Peer) -> None:
     http = await gateway()
     job = await create(http, prompt="waiting")
