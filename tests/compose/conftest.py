@@ -26,7 +26,6 @@ DEPLOY = ROOT / "deploy"
 # Building takes minutes where nothing is cached, and the demonstration atlas is encoded on whatever machine this is.
 START_S = 1_800.0
 HEAL_S = 300.0
-BUNDLES = {"llm": "lm", "generator": "generator", "worker": "generator"}
 
 if not os.environ.get("MIRAGE_COMPOSE_TEST"):
     collect_ignore = [
@@ -67,7 +66,6 @@ class Stack:
     environment: dict[str, str] = field(repr=False)
     http_port: int
     grpc_port: int
-    absent: frozenset[str]
     figures: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -109,8 +107,7 @@ class Stack:
             reply = httpx.get(f"{self.url}/readyz", timeout=5)
         except httpx.HTTPError:
             return False
-        here = {name: state for name, state in reply.json().get("dependencies", {}).items() if name not in self.absent}
-        return reply.status_code == 200 and set(here.values()) == {"serving"}
+        return reply.status_code == 200 and set(reply.json().get("dependencies", {}).values()) == {"serving"}
 
     def settled(self) -> bool:
         return all(map(self.healthy, self.services())) and self.ready()
@@ -144,19 +141,11 @@ def vectors_engine() -> str:
     )
 
 
-def stand_ins(folder: Path, absent: frozenset[str]) -> Path:
-    """An override for what is different here: another image in the place of Redis', models that are not there."""
-    lines = ["services:"]
+def stand_ins(folder: Path) -> Path:
+    """An override for what may be different here: an image in the place of Redis' with another owner of its data."""
     owner = docker("run", "--rm", "--entrypoint", "stat", "redis:7-bookworm", "-c", "%u:%g", "/data")
-    lines += ["  redis:", f'    user: "{owner}"']
-    if absent:
-        waits = {"encoder": "healthy", "retriever": "healthy", "llm": "started", "generator": "started"}
-        lines += ["  gateway:", "    depends_on: !override"]
-        lines += [f"      {name}: {{condition: service_{how}}}" for name, how in waits.items() if name not in absent]
-        for name in sorted(absent):
-            lines += [f"  {name}:", "    profiles: [absent]"]
     path = folder / "stand-ins.yml"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text(f'services:\n  redis:\n    user: "{owner}"\n')
     return path
 
 
@@ -175,11 +164,6 @@ def built(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     keep = bool(os.environ.get("MIRAGE_COMPOSE_KEEP"))
     first = 28480 if keep else ports.any_free()
     second = 28481 if keep else ports.any_free(taken=frozenset({first}))
-    absent = frozenset(
-        name
-        for name, bundle in BUNDLES.items()
-        if not (ROOT / "models/mini" / bundle / "bundle/manifest.json").is_file()
-    )
     kind = vectors_engine()
     override = [DEPLOY / "docker-compose.embedded.yml"] if kind == "embedded" else []
     stack = Stack(
@@ -188,7 +172,7 @@ def built(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Stack:
             DEPLOY / "docker-compose.yml",
             *override,
             DEPLOY / "docker-compose.grpc.yml",
-            stand_ins(folder, absent),
+            stand_ins(folder),
         ),
         environment={
             **{name: value for name, value in os.environ.items() if not name.startswith(("MIRAGE_", "COMPOSE_"))},
@@ -197,9 +181,8 @@ def built(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Stack:
         },
         http_port=first,
         grpc_port=second,
-        absent=absent,
     )
-    stack.figures |= {"engine": engine, "vectors": kind, "absent": sorted(absent)}
+    stack.figures |= {"engine": engine, "vectors": kind}
     begun = time.monotonic()
     stack.compose("build", timeout_s=3_600)
     stack.figures["build_s"] = round(time.monotonic() - begun, 1)

@@ -36,7 +36,7 @@ def test_a_killed_part_comes_back_by_itself_and_searches_fail_only_meanwhile(cal
         pytest.skip(f"no {part} in this system")
     with calm.client() as client:
         before = records(client)
-        jobs = [] if "worker" in calm.absent else [order(client, number) for number in range(4)]
+        jobs = [order(client, number) for number in range(4)]
     with Load(calm.url) as load:
         wait(lambda: load.answered() >= RATE, "searches before the fault")
         killed = time.monotonic()
@@ -132,8 +132,6 @@ def test_no_acknowledged_record_is_lost_with_a_killed_part(calm: Stack, part: st
 
 
 def test_no_accepted_job_is_lost_with_a_killed_part(calm: Stack) -> None:
-    if "worker" in calm.absent:
-        pytest.skip("the mini generator is not in this tree")
     with calm.client() as client:
         jobs = [order(client, number) for number in range(6)]
         for part in ("worker", "redis", "generator"):

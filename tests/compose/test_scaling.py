@@ -81,8 +81,6 @@ def test_encoders_are_replaced_in_turn_without_a_failed_search(calm: Stack) -> N
 
 
 def test_two_language_models_share_the_questions_and_are_replaced_in_turn(calm: Stack) -> None:
-    if "llm" in calm.absent:
-        pytest.skip("the mini language model is not in this tree")
     told: list[tuple[int, str]] = []
     stop = threading.Event()
 
@@ -117,8 +115,6 @@ def test_two_language_models_share_the_questions_and_are_replaced_in_turn(calm: 
 
 
 def test_three_workers_share_the_queue(calm: Stack) -> None:
-    if "worker" in calm.absent:
-        pytest.skip("the mini generator is not in this tree")
     with scaled(calm, "worker", 3) as stack, stack.client() as client:
         begun = time.monotonic()
         jobs = [client.create_job(f"axial T1 brain, copy {number}", JobOptions(seed=number)).id for number in range(18)]
