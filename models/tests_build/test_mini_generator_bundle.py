@@ -33,7 +33,9 @@ OPTIONS = {
     "calibration_prompts": 1,
     "steps": 2,
 }
-SMALL = Recipe(vae_channels=(8, 8, 8, 8), unet_channels=(16, 32), unet_heads=2, unet_groups=8)
+SMALL = Recipe(
+    vae_channels=(8, 8, 8, 8), unet_channels=(16, 32), unet_attention=(False, True), unet_heads=2, unet_groups=8
+)
 
 
 @pytest.fixture(scope="module")

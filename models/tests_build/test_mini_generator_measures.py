@@ -48,6 +48,9 @@ def test_the_judge_is_right_about_real_sections_and_not_about_exchanged_ones(jud
     assert judged.plane.mean() > 0.95
     assert judged.contrast.mean() > 0.9
     assert judged.side.mean() > 0.8
+    sick = np.array([spec.lesion is not None for spec in specs])
+    assert judged.lesion[sick].mean() > 0.6
+    assert judged.lesion[~sick].mean() < 0.2
     texts = judge.texts([each.caption for each in asked])
     assert margins(judged.vectors, texts).mean() > 0.2
     exchanged = judge.look(pictures[7:] + pictures[:7], specs)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_models.mini_generator.diffusion import noisy
+from mirage_models.mini_generator.emphasis import weighted_mean
 from mirage_models.mini_generator.networks import TRAIN_TIMESTEPS, make_unet, signal_shares
 from mirage_models.mini_generator.stage import Stage
 
@@ -112,25 +113,27 @@ def _train(stage: Stage, teacher: Any, examples: Examples, recipe: Recipe, pace:
         skip, out = boundary(timesteps)
         return skip * latents + out * clean
 
-    def losses(step: int) -> Losses:
+    def of_step(step: int) -> Losses:
         rng = np.random.default_rng([recipe.seed, number, step])
-        latents, states = examples.draw(rng, batch)
-        starts, lengths = draw(rng, batch, recipe.original_steps)
+        drawn = examples.draw(rng, batch)
+        states, rows = drawn.states, drawn.rows
+        starts, lengths = (each[rows] for each in draw(rng, batch, recipe.original_steps))
         start = torch.from_numpy(starts) * stride - 1
         end = (start - torch.from_numpy(lengths) * stride).clamp(min=0)
-        noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
-        scales = torch.from_numpy(rng.uniform(1, recipe.most_guidance, batch)).float()
+        noise = torch.from_numpy(rng.standard_normal(drawn.latents.shape, dtype=np.float32)[rows])
+        scales = torch.from_numpy(rng.uniform(1, recipe.most_guidance, batch)[rows]).float()
         guidance = guidance_states(scales, dimension)
         share = shares[start][:, None, None, None]
-        far = noisy(latents, noise, share)
+        far = noisy(drawn.latents, noise, share)
         found = consistent(far, start, states, guidance)
         with torch.no_grad():
             near = guided_step(teacher, far, start, end, states, examples.prompts.nothing, scales, shares)
             target = consistent(near, end, states, guidance)
         wrong = found - target
-        return {"consistency": ((wrong.square() + HUBER**2).sqrt() - HUBER).mean()}
+        losses = (wrong.square() + HUBER**2).sqrt() - HUBER
+        return {"consistency": weighted_mean(losses, drawn.lesions, recipe.lesion_weight)}
 
-    return stage.run(losses, pace)
+    return stage.run(of_step, pace)
 
 
 def guided_step(

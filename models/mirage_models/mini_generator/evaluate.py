@@ -35,6 +35,8 @@ from mirage_models.paths import mini_clip_bundle
 from mirage_models.trust.intervals import Share
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from mirage_atlas.demo.sections import SectionSpec
@@ -127,11 +129,14 @@ def generate(model: GeneratorModel, asked: list[Asked], *, steps: int, guidance:
     return np.stack(images), np.array(seconds, dtype=np.float32)
 
 
-def figures(judged: Judged, texts: Floats, distances: Floats) -> dict[str, Any]:
+def figures(judged: Judged, specs: Sequence[SectionSpec], texts: Floats, distances: Floats) -> dict[str, Any]:
     """What was measured on pictures of one kind."""
+    sick = np.array([spec.lesion is not None for spec in specs], dtype=np.bool_)
     return {
         "plane": share(judged.plane),
         "contrast": share(judged.contrast),
+        "lesion seen where there is to be one": share(judged.lesion[sick]),
+        "lesion seen where there is to be none": share(judged.lesion[~sick]),
         "lesion side": share(judged.side),
         "prompt margin": mean(margins(judged.vectors, texts)),
         "distance to the nearest training picture": mean(distances),
@@ -184,8 +189,8 @@ def main(arguments: list[str] | None = None) -> int:
         "guidance": guidance,
         "prompts": len(asked),
         "seconds an image": {"median": round(float(np.median(seconds)), 3), "most": round(float(seconds.max()), 3)},
-        "generated": figures(made, texts, nearest(np.asarray(images.mean(axis=-1), dtype=np.uint8), known)),
-        "real": figures(real, texts, nearest(reals, known)),
+        "generated": figures(made, specs, texts, nearest(np.asarray(images.mean(axis=-1), dtype=np.uint8), known)),
+        "real": figures(real, specs, texts, nearest(reals, known)),
     }
     text = json.dumps(report, indent=2)
     if parsed.out:

@@ -1,4 +1,4 @@
-"""What the mini CLIP takes a picture for: its plane, its contrast and the side of its lesion, zero-shot."""
+"""What the mini CLIP takes a picture for: its plane, its contrast, whether it has a lesion and on which side, zero-shot."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from mirage_atlas.demo.contrast import SEQUENCES
 from mirage_atlas.demo.landmarks import PLANES
+from mirage_atlas.demo.lesions import SIGNALS
 from mirage_models.mini_clip.queries import PLANE_QUERIES, SEQUENCE_QUERIES
 
 if TYPE_CHECKING:
@@ -23,14 +24,20 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
 
 SIDES = ("left", "right")
+_SICK = tuple(f"{{plane}} {{sequence}} with a {signal} lesion" for signal in SIGNALS)
+_PLAIN = ("{plane} {sequence}, no lesion", "normal {plane} {sequence}", "{plane} {sequence} without a simulated lesion")
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What was right of each picture [N]; `side` of those with a lesion alone, and `vectors` float32 [N, dim]."""
+    """What was right of each picture [N]; `side` of those with a lesion alone, and `vectors` float32 [N, dim].
+
+    `lesion` says whether one is seen, be it right or not.
+    """
 
     plane: Flags
     contrast: Flags
+    lesion: Flags
     side: Flags
     vectors: Vectors
 
@@ -60,8 +67,12 @@ class Judge:
         vectors = self._encoder.images(pictures)
         planes = (vectors @ self._planes.T).argmax(axis=1)
         contrasts = (vectors @ self._contrasts.T).argmax(axis=1)
-        sides = []
+        sides, seen = [], []
         for vector, spec in zip(vectors, specs, strict=True):
+            words = {"plane": spec.plane, "sequence": spec.sequence}
+            plain = self._encoder.texts([form.format(**words) for form in _PLAIN]).mean(axis=0)
+            sick = self._encoder.texts([form.format(**words) for form in _SICK])
+            seen.append(float((sick @ vector).max()) > float(plain @ vector))
             if spec.lesion is None:
                 continue
             asked = self._encoder.texts(
@@ -71,6 +82,7 @@ class Judge:
         return Judged(
             plane=planes == np.array([PLANES.index(spec.plane) for spec in specs]),
             contrast=contrasts == np.array([SEQUENCES.index(spec.sequence) for spec in specs]),
+            lesion=np.array(seen, dtype=np.bool_),
             side=np.array(sides, dtype=np.bool_),
             vectors=vectors,
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 from mirage_models.mini_generator.autoencoder import as_input
 
 if TYPE_CHECKING:
-    from mirage_models.mini_generator.pictures import Pictures
+    from mirage_models.mini_generator.pictures import Pictures, Pixels
 
 _BATCH = 64
 
@@ -22,13 +22,7 @@ def encoded(path: Path, pictures: Pictures, autoencoder: Any) -> Tensor:
     The autoencoder is changed to give and take them so (`standardise`).
     """
     if not path.exists():
-        parts = []
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            for start in range(0, len(pictures.pixels), _BATCH):
-                shown = as_input(pictures.pixels[start : start + _BATCH])
-                # The means: the spread around them is far smaller than what a step of the sampler leaves.
-                parts.append(autoencoder.encode(shown).latent_dist.mean.float())
-        values = torch.cat(parts)
+        values = _encode(autoencoder, pictures.pixels)
         mean, spread = values.mean(dim=(0, 2, 3)), values.std(dim=(0, 2, 3))
         scaled = (values - mean[:, None, None]) / spread[:, None, None]
         part = path.with_suffix(".writing")
@@ -38,6 +32,26 @@ def encoded(path: Path, pictures: Pictures, autoencoder: Any) -> Tensor:
     standardise(autoencoder, stored["mean"], stored["spread"])
     kept: Tensor = stored["values"]
     return kept
+
+
+def encoded_mirrored(path: Path, pictures: Pictures, autoencoder: Any) -> Tensor:
+    """The same of the pictures seen in a mirror, by the autoencoder as `encoded` has changed it."""
+    if not path.exists():
+        part = path.with_suffix(".writing")
+        torch.save(_encode(autoencoder, pictures.pixels[:, :, ::-1]).half(), part)
+        part.replace(path)
+    kept: Tensor = torch.load(path, weights_only=True)
+    return kept
+
+
+def _encode(autoencoder: Any, pixels: Pixels) -> Tensor:
+    parts = []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for start in range(0, len(pixels), _BATCH):
+            shown = as_input(pixels[start : start + _BATCH])
+            # The means: the spread around them is far smaller than what a step of the sampler leaves.
+            parts.append(autoencoder.encode(shown).latent_dist.mean.float())
+    return torch.cat(parts)
 
 
 def standardise(autoencoder: Any, mean: Tensor, spread: Tensor) -> None:

@@ -27,20 +27,26 @@ class StageRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run: its seed, how many pictures are rendered, widths of the networks, and each stage's recipe."""
+    """A run: its seed, how many pictures are rendered, widths of the networks, and each stage's recipe.
+
+    `unet_attention`: which of the UNet's levels look at the text and across the picture. `lesion_weight`: how often the error
+    of latents that show a lesion is counted.
+    """
 
     seed: int = 20261124
     pictures: int = 24_000
     vae_channels: tuple[int, ...] = (16, 24, 48, 96)
     vae_groups: int = 8
-    unet_channels: tuple[int, ...] = (64, 144)
+    unet_channels: tuple[int, ...] = (64, 112, 112)
+    unet_attention: tuple[bool, ...] = (False, True, True)
     unet_layers: int = 1
     unet_heads: int = 4
     unet_groups: int = 16
     guidance_dimension: int = 256
     most_guidance: float = 4.0
     original_steps: int = 20
+    lesion_weight: float = 8.0
     autoencoder: StageRecipe = field(default_factory=lambda: StageRecipe(1500, 12, 2e-3, average=0.995))
-    diffusion: StageRecipe = field(default_factory=lambda: StageRecipe(3600, 32, 8e-4))
+    diffusion: StageRecipe = field(default_factory=lambda: StageRecipe(8_500, 32, 8e-4, average=0.999))
     distillation: StageRecipe = field(default_factory=lambda: StageRecipe(1500, 32, 3e-4))
-    refinement: StageRecipe = field(default_factory=lambda: StageRecipe(700, 32, 3e-4))
+    refinement: StageRecipe = field(default_factory=lambda: StageRecipe(800, 32, 3e-4))

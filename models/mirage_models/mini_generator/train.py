@@ -26,7 +26,7 @@ from mirage_models.mini_generator.distillation import (
     train_refinement,
 )
 from mirage_models.mini_generator.folder import write_trained
-from mirage_models.mini_generator.latents import encoded, standardise
+from mirage_models.mini_generator.latents import encoded, encoded_mirrored, standardise
 from mirage_models.mini_generator.networks import make_unet
 from mirage_models.mini_generator.pictures import rendered
 from mirage_models.mini_generator.recipe import Recipe
@@ -65,7 +65,9 @@ def train(
         return False
     autoencoder = first.averaged()
     latents = encoded(work / "latents.pt", pictures, autoencoder)
-    examples = Examples(latents, pictures.specs, Prompts(load_text_tower(mini_clip_checkpoint())))
+    turned = encoded_mirrored(work / "mirrored.pt", pictures, autoencoder)
+    prompts = Prompts(load_text_tower(mini_clip_checkpoint()))
+    examples = Examples(latents, turned, pictures.specs, prompts)
     second = diffusion_stage(work, recipe)
     if not train_diffusion(second, examples, recipe, pace["diffusion"]):
         return False
