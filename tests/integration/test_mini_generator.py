@@ -1,12 +1,15 @@
 """The generator that comes along, in a whole MIRAGE as `mirage up` starts it."""
 
 import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from mirage.cli.entry import run
 from mirage.client import Client
@@ -34,6 +37,21 @@ def test_an_image_shows_the_plane_that_was_asked_for(system: Any, plane: str) ->
         found += [result["labels"].get("plane") for result in reply.json()["results"]]
     # Of nine of the atlas's images that are nearest to what was made; by chance three.
     assert found.count([plane]) >= 6, found
+
+
+def test_a_lesion_lies_on_the_side_that_was_asked_for(system: Any) -> None:
+    right = 0
+    with Client(system.http_url, timeout_s=60) as client:
+        for side in ("left", "right"):
+            for seed in range(10):
+                file = made(client, f"axial T2 brain MRI, hyperintense lesion in the {side} frontal lobe", seed)
+                shown = Image.open(io.BytesIO(file)).convert("L").crop((0, 0, 128, 120))
+                soft = np.asarray(shown.filter(ImageFilter.GaussianBlur(4)), dtype=np.float32)
+                # Brighter than its mirror image, as the brain itself is symmetric; the patient's left is the picture's right.
+                column = int((soft - soft[:, ::-1]).max(axis=0).argmax())
+                right += (column > 64) == (side == "left")
+    # Of twenty; by chance ten, and fifteen or more in one of fifty.
+    assert right >= 15
 
 
 def test_the_command_line_makes_an_image_and_makes_it_again(
