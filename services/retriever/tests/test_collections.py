@@ -331,6 +331,8 @@ async def test_a_retriever_killed_amid_switches_comes_back_with_one_of_them(
     for round_ in range(3):
         address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
         async with open_channel(address, idempotent={}) as channel:
+            # gRPC keeps what it knows of an address for all channels of a process: until its next try the one killed is still it.
+            await asyncio.wait_for(channel.channel_ready(), 30)
             stub = Stub(channel)
             if not round_:
                 await upsert(stub, "", *range(3))
