@@ -64,9 +64,9 @@ class Examples:
         sided = np.array(self._sided, dtype=np.int64)[rng.integers(max(1, len(self._sided)), size=pairs)]
         texts = [training_text(self._specs[index], rng) for index in chosen]
         seeds = rng.integers(2**32, size=pairs)
-        for change in (_same, mirrored):
-            for index, seed in zip(sided, seeds, strict=True):
-                texts.append(training_text(change(self._specs[index]), np.random.default_rng(seed)))
+        shown = [self._specs[index] for index in sided]
+        for specs in (shown, map(mirrored, shown)):
+            texts += [training_text(spec, np.random.default_rng(seed)) for spec, seed in zip(specs, seeds, strict=True)]
         plain, lesions = torch.from_numpy(np.concatenate([chosen, sided])), torch.from_numpy(sided)
         rows = np.arange(count)
         rows[count - pairs :] -= pairs
@@ -76,10 +76,6 @@ class Examples:
             self.prompts.states(texts),
             rows,
         )
-
-
-def _same(spec: SectionSpec) -> SectionSpec:
-    return spec
 
 
 def noisy(latents: Tensor, noise: Tensor, share: Tensor) -> Tensor:

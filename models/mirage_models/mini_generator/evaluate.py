@@ -132,12 +132,15 @@ def generate(model: GeneratorModel, asked: list[Asked], *, steps: int, guidance:
 def figures(judged: Judged, specs: Sequence[SectionSpec], texts: Floats, distances: Floats) -> dict[str, Any]:
     """What was measured on pictures of one kind."""
     sick = np.array([spec.lesion is not None for spec in specs], dtype=np.bool_)
+    planes = np.array([spec.plane for spec in specs if spec.lesion])
     return {
         "plane": share(judged.plane),
         "contrast": share(judged.contrast),
         "lesion seen where there is to be one": share(judged.lesion[sick]),
         "lesion seen where there is to be none": share(judged.lesion[~sick]),
         "lesion side": share(judged.side),
+        # A sagittal section is of one side as a whole: its share hides what the others' tells.
+        "lesion side by plane": {plane: share(judged.side[planes == plane]) for plane in sorted(set(planes))},
         "prompt margin": mean(margins(judged.vectors, texts)),
         "distance to the nearest training picture": mean(distances),
     }
