@@ -23,6 +23,7 @@ _PIXEL_TAGS = [
     "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
     "BluePaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedBluePaletteColorLookupTableData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "SOPClassUID", "Modality",
+    "BurnedInAnnotation",
 ]  # fmt: skip
 
 # pydicom logs element values when a file is odd; those may be a patient's.
@@ -65,6 +66,8 @@ def is_synthetic(data: bytes) -> bool:
 
 def _decode(data: bytes, frame: int | None) -> tuple[Image.Image, int]:
     dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(_PIXEL_TAGS), force=False)
+    if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
+        raise MirageError(Code.IMAGE_BURNED_IN, field="BurnedInAnnotation")
     frames = max(1, int(dataset.get("NumberOfFrames") or 1))
     check_size(int(dataset.Columns), int(dataset.Rows))
     index = frames // 2 if frame is None else frame

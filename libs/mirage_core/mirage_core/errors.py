@@ -52,6 +52,11 @@ class Code(StrEnum):
     IMAGE_TOO_SMALL = "IMAGE_TOO_SMALL"
     IMAGE_UNREADABLE = "IMAGE_UNREADABLE"
     IMAGE_FORMAT_UNSUPPORTED = "IMAGE_FORMAT_UNSUPPORTED"
+    IMAGE_CODING_UNSUPPORTED = "IMAGE_CODING_UNSUPPORTED"
+    IMAGE_BURNED_IN = "IMAGE_BURNED_IN"
+    IMAGE_FRAME_OUT_OF_RANGE = "IMAGE_FRAME_OUT_OF_RANGE"
+    IMAGE_TOO_COSTLY = "IMAGE_TOO_COSTLY"
+    PIXELS_INVALID = "PIXELS_INVALID"
     ID_INVALID = "ID_INVALID"
     RECORD_INVALID = "RECORD_INVALID"
     RECORD_NOT_FOUND = "RECORD_NOT_FOUND"
@@ -155,6 +160,28 @@ CATALOGUE: dict[Code, Entry] = {
     Code.IMAGE_UNREADABLE: Entry(_BAD, 422, "Image unreadable", "The {format} file is damaged or cannot be decoded."),
     Code.IMAGE_FORMAT_UNSUPPORTED: Entry(
         _BAD, 415, "Image format unsupported", "The file is no PNG, JPEG, WebP or DICOM image, whatever its name says."
+    ),
+    Code.IMAGE_CODING_UNSUPPORTED: Entry(
+        _BAD,
+        415,
+        "Pixel coding unsupported",
+        "The pixels of the {format} file are coded as {coding}, which is not read.",
+    ),
+    Code.IMAGE_BURNED_IN: Entry(
+        _BAD,
+        422,
+        "Annotation in the pixels",
+        "The file says that its pixels may show who the patient is ({field}), so it is refused. Remove what the pixels show, "
+        "then correct the attribute.",
+    ),
+    Code.IMAGE_FRAME_OUT_OF_RANGE: Entry(
+        _BAD, 422, "No such frame", "The image has {frames} frames, counted from 0; frame {given} was asked for."
+    ),
+    Code.IMAGE_TOO_COSTLY: Entry(
+        _BAD, 422, "Image too costly", "Decoding the image takes more memory or time than is allowed."
+    ),
+    Code.PIXELS_INVALID: Entry(
+        _BAD, 422, "Pixels invalid", "The pixels' {field} is missing, out of range or does not fit the image."
     ),
     Code.ID_INVALID: Entry(
         _BAD,

@@ -13,6 +13,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
+from mirage_core.pixels import PixelInfo, Window
+
+__all__ = [
+    "CleanImage",
+    "DecodedImage",
+    "MediaType",
+    "PixelInfo",
+    "Window",
+    "check_size",
+    "clean_image",
+    "decode_image",
+    "encode_png",
+    "encode_thumbnail",
+    "sniff_media_type",
+]
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp", "application/dicom"]
 
@@ -36,6 +51,24 @@ class DecodedImage:
     def height(self) -> int:
         """Height in pixels."""
         return self.image.height
+
+
+@dataclass(frozen=True)
+class CleanImage:
+    """An image that was decoded and written again, without any metadata in any of its bytes.
+
+    `data` has 8 bits a channel and is what readers get; a JPEG stays a JPEG, all else is lossless. `pixels_data` is a
+    lossless 16-bit greyscale PNG of the same size if the source has more than 8 bits, and `pixels` says what its numbers
+    mean; else both are None. `frames` is how many the source has.
+    """
+
+    data: bytes
+    media_type: MediaType
+    width: int
+    height: int
+    frames: int
+    pixels_data: bytes | None
+    pixels: PixelInfo | None
 
 
 def sniff_media_type(data: bytes) -> MediaType:
@@ -69,6 +102,24 @@ def decode_image(data: bytes, *, frame: int | None = None) -> DecodedImage:
         image, frames = decode_dicom(data, frame=frame)
         return DecodedImage(image, media_type, frames)
     return DecodedImage(_decode_picture(data, media_type), media_type, 1)
+
+
+def clean_image(data: bytes, *, frame: int | None = None, pixels: PixelInfo | None = None) -> CleanImage:
+    """Decodes an image and writes it again without metadata; the same pixels give the same bytes.
+
+    `pixels` says what the numbers of a 16-bit greyscale PNG mean; its first window is shown. Raises what `decode_image`
+    raises, IMAGE_BURNED_IN if a DICOM file says that its pixels show annotations, and PIXELS_INVALID if `pixels` is given
+    with any other image.
+    """
+    decoded = decode_image(data, frame=frame)
+    buffer = io.BytesIO()
+    if decoded.media_type == "image/jpeg":
+        decoded.image.save(buffer, "JPEG", quality=95, subsampling=0, optimize=True)
+        media_type: MediaType = "image/jpeg"
+    else:
+        decoded.image.save(buffer, "PNG", compress_level=3)
+        media_type = "image/png"
+    return CleanImage(buffer.getvalue(), media_type, decoded.width, decoded.height, decoded.frames, None, None)
 
 
 def check_size(width: int, height: int, *, frames: int = 1) -> None:

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
-from mirage_core.imaging import decode_image, encode_png, encode_thumbnail
+from mirage_core.imaging import clean_image, decode_image, encode_png, encode_thumbnail
 from mirage_core.synthetic import is_marked
 
 
@@ -165,3 +165,22 @@ def test_a_thumbnail_fits_its_side_and_a_png_carries_no_metadata() -> None:
     assert max(decode_image(encode_thumbnail(gradient(800, 400))).image.size) == 256
     tagged = decode_image(encoded(gradient(), "JPEG", comment=b"secret")).image
     assert b"secret" not in encode_png(tagged)
+
+
+@pytest.mark.parametrize(
+    ("form", "media_type"),
+    [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/png"), ("DICOM", "image/png")],
+)
+def test_a_clean_image_is_the_same_picture_in_a_format_for_browsers(form: str, media_type: str) -> None:
+    source = dicom(np.eye(32, dtype=np.uint16)) if form == "DICOM" else encoded(gradient(), form)
+    clean = clean_image(source)
+    assert clean.media_type == media_type
+    before, after = (np.asarray(decode_image(each).image).astype(int) for each in (source, clean.data))
+    assert np.abs(before - after).max() <= 2
+    assert clean_image(source) == clean
+
+
+def test_burned_in_annotation_is_refused() -> None:
+    with pytest.raises(MirageError) as caught:
+        clean_image(dicom(np.eye(32, dtype=np.uint16), BurnedInAnnotation="YES"))
+    assert caught.value.code is Code.IMAGE_BURNED_IN
