@@ -34,6 +34,8 @@ class HttpServer:
             ws="none",
             lifespan="off",
             access_log=False,
+            # web/proxies.py believes the proxies that the operator names; uvicorn would believe any on this machine.
+            proxy_headers=False,
             log_config=None,
             server_header=False,
             date_header=True,

@@ -1,5 +1,6 @@
 """What the gateway can be told."""
 
+import ipaddress
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -16,7 +17,19 @@ def _names(value: object) -> tuple[str, ...]:
     raise ValueError("expected names, separated by commas")
 
 
+def _networks(value: object) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    if isinstance(value, str):
+        value = _names(value)
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected addresses or networks, separated by commas")
+    try:
+        return tuple(ipaddress.ip_network(str(each)) for each in value)
+    except ValueError:
+        raise ValueError("expected addresses such as 192.0.2.7 and networks such as 192.0.2.0/24") from None
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+Networks = Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 
 
 class GatewaySettings(ServiceSettings):
@@ -74,7 +87,12 @@ class GatewaySettings(ServiceSettings):
     body_timeout_s: float = Field(30.0, gt=0, le=3600, description="Time in which a JSON body must have arrived.")
     allowed_hosts: Names = Field(
         default_factory=tuple,
-        description="Names beside localhost that the Host header may hold where no keys are set, or `*`.",
+        description="The server's names other than localhost, as they are in the browser's address bar (`atlas.example`, "
+        "`atlas.example:8443`), or `*`. Without keys, requests for other names are refused.",
+    )
+    trusted_proxies: Networks = Field(
+        default_factory=tuple,
+        description="Addresses and networks (CIDR) of the reverse proxies whose X-Forwarded-For, -Proto and -Host are believed.",
     )
     cors_origins: Names = Field(
         default_factory=tuple, description="Origins whose pages may call this server; none where empty."

@@ -20,6 +20,7 @@ from mirage_gateway.web.job_routes import JobRoutes
 from mirage_gateway.web.openapi import describe
 from mirage_gateway.web.operations import Handler, Operation
 from mirage_gateway.web.page import Page
+from mirage_gateway.web.proxies import ForwardedClient, TrustedProxies
 from mirage_gateway.web.record_routes import RecordRoutes
 from mirage_gateway.web.search_routes import SearchRoutes
 from mirage_gateway.web.system_routes import SystemRoutes
@@ -60,7 +61,7 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
                 "x-request-id",
             ],
         )
-    return app
+    return ForwardedClient(app, TrustedProxies(settings.trusted_proxies))
 
 
 def _routes(operations: list[Operation]) -> list[BaseRoute]:

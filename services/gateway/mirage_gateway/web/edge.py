@@ -12,6 +12,7 @@ from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.problems import problem_response
+from mirage_gateway.web.proxies import FORWARDED_HOST
 
 _log = telemetry.get_logger()
 _latency = telemetry.histogram("http_seconds", "Time to serve one HTTP request.", ("route", "method", "status"))
@@ -41,7 +42,9 @@ class Edge:
         self._app = app
         self._keys = settings.api_keys
         self._origins = frozenset(settings.cors_origins)
-        self._hosts = _LOCAL_NAMES | {name.lower() for name in settings.allowed_hosts}
+        # As the operator writes them; a name with a port is the address of a page, whose name alone is looked for in Host.
+        self._addresses = frozenset(name.lower() for name in settings.allowed_hosts)
+        self._hosts = _LOCAL_NAMES | {_name(address) for address in self._addresses}
         self._limit = settings.max_requests
         self._open_paths = open_paths
         self._count = 0
@@ -117,8 +120,10 @@ class Edge:
         host, port = scope.get("client") or ("", 0)
         context.client.set(f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}")
         if not self._keys:
-            if "*" not in self._hosts and _name(headers.get("host", "")) not in self._hosts:
-                raise MirageError(Code.REQUEST_MALFORMED, field="host")
+            self._check_host(headers.get("host", ""))
+            # A proxy that replaces Host may say which name it was asked by: that one has to be right as well.
+            if forwarded := scope.get(FORWARDED_HOST):
+                self._check_host(forwarded)
             self._check_origin(scope, headers)
             return
         path = scope["path"]
@@ -133,12 +138,22 @@ class Edge:
         context.client.set(identity.name)
         context.admin.set(identity.admin)
 
+    def _check_host(self, host: str) -> None:
+        if "*" not in self._hosts and _name(host) not in self._hosts:
+            raise MirageError(Code.REQUEST_MALFORMED, field="host")
+
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
-        """Without keys a page of another site must change nothing: a browser names the site in Origin, nothing else sends it."""
+        """Refuses a change that a page of another site asks for. Only browsers send Origin, and it names the page's site.
+
+        The page's own site is the name in Host, the one that a trusted proxy was asked by, or one of `allowed_hosts`: a proxy
+        may replace Host and say nothing.
+        """
         origin = headers.get("origin")
         if origin is None or scope["method"] in ("GET", "HEAD", "OPTIONS") or self._origins & {origin, "*"}:
             return
-        if origin.partition("://")[2].lower() != headers.get("host", "").lower():
+        site = origin.partition("://")[2].lower()
+        # A sandboxed page sends `null`: it has no site.
+        if not site or site not in {headers.get("host", "").lower(), scope.get(FORWARDED_HOST), *self._addresses}:
             raise MirageError(Code.REQUEST_MALFORMED, field="origin")
 
     def _complete(self, headers: MutableHeaders, request_id: str) -> None:
