@@ -7,6 +7,7 @@ BIN_BUILD := $(CURDIR)/$(VENV_BUILD)/bin
 PARTS := libs/mirage libs/mirage_core services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher
 PROJECTS := $(PARTS:%=%/pyproject.toml)
 EDITABLE := $(PARTS:%=-e %)
+TRAINING := -e training
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
@@ -62,7 +63,7 @@ bench: setup-dev setup-build ## Measure against peers on this machine; writes re
 	$(BIN_BUILD)/python -m bench --out reports
 
 test-build: setup-build ## Run the tests that need torch: builder, parity, training
-	$(BIN_BUILD)/python -m pytest -c tools/pytest-build.ini --rootdir=. models/tests_build atlas/tests_build $(ARGS)
+	$(BIN_BUILD)/python -m pytest -c tools/pytest-build.ini --rootdir=. models/tests_build training/tests_build atlas/tests_build $(ARGS)
 
 test-qdrant: setup-dev ## Run the engine contract on a real Qdrant: make test-qdrant URL=http://localhost:6333
 	@test -n "$(URL)" || { echo "URL=http://host:6333 is missing" >&2; exit 2; }
@@ -83,7 +84,7 @@ compose-test: setup-dev ## Build the images, use and break the system in contain
 mini-bundle: setup-build ## Build the mini models' bundles from their checkpoints
 	$(BIN_BUILD)/python -m mirage_models.build mini-clip --out models/mini/clip/bundle --replace \
 		--calibration atlas/mirage_atlas/demo/data --match models/mini/clip/match.json
-	$(BIN_BUILD)/python -m mirage_models.mini_clip.gate --bundle models/mini/clip/bundle --write >/dev/null
+	$(BIN_BUILD)/python -m mirage_training.mini_clip.gate --bundle models/mini/clip/bundle --write >/dev/null
 	$(BIN_BUILD)/python -m mirage_models.build mini-lm --out models/mini/lm/bundle --replace \
 		--calibration atlas/mirage_atlas/demo/data
 	$(BIN_BUILD)/python -m mirage_models.build mini-generator --out models/mini/generator/bundle --replace
@@ -102,16 +103,17 @@ $(VENV)/.runtime: $(VENV)/.bootstrap requirements/runtime.txt $(PROJECTS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt training/pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(TRAINING)
 	@touch $@
 
 # torch by pip, because a machine may keep its large files at hand for pip; all the rest by uv. --no-deps: the lock is whole, and
 # the hash check would ask for torch again.
-$(VENV_BUILD)/.build: requirements/bootstrap.txt requirements/torch.txt requirements/build.txt $(PROJECTS)
+$(VENV_BUILD)/.build: requirements/bootstrap.txt requirements/torch.txt requirements/build.txt $(PROJECTS) training/pyproject.toml
 	$(PYTHON) -m venv $(VENV_BUILD)
 	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/torch.txt
 	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --no-deps --require-hashes -r requirements/build.txt
-	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --no-deps --no-build-isolation $(EDITABLE)
+	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --no-deps --no-build-isolation $(EDITABLE) $(TRAINING)
 	@touch $@

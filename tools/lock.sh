@@ -13,7 +13,8 @@ fi
 parts=(libs/mirage libs/mirage_core services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher)
 own=(--no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-encoder
   --no-emit-package mirage-retriever --no-emit-package mirage-gateway --no-emit-package mirage-models
-  --no-emit-package mirage-llm --no-emit-package mirage-generator --no-emit-package mirage-atlas --no-emit-package mirage-launcher)
+  --no-emit-package mirage-llm --no-emit-package mirage-generator --no-emit-package mirage-atlas --no-emit-package mirage-launcher
+  --no-emit-package mirage-training)
 common=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "${own[@]}")
 
 compile() { # compile NAME ARGUMENT...
@@ -42,7 +43,7 @@ compile tools -c "$out/runtime.txt" "$out/tools.in" <(only atlas)
 compile torch "$out/torch.in"
 # torch and what it alone brings are in torch.txt.
 mapfile -t heavy < <(sed -nE 's/^([a-z0-9_.-]+)==.*/\1/p' "$out/torch.txt" | grep -E '^(torch|torchvision|triton|nvidia-|cuda-)')
-compile build "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" "$out/build.in" "$mine"
+compile build "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" "$out/build.in" "$mine" <(printf -- '-e training\n')
 # The same for the image that builds bundles: without the benchmarks' peers and the tests.
 compile builder "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" -c "$out/build.txt" \
   <(only services/encoder services/llm services/generator atlas "models[build]")

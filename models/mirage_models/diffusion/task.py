@@ -17,6 +17,7 @@ from mirage_core.bundles import TINY_DECODER, GeneratorManifest, GeneratorParity
 from mirage_generator.engines.base import EngineOptions
 from mirage_generator.model import GeneratorModel, load_sessions
 from mirage_generator.tokenizer import PromptTokenizer
+from mirage_models.diffusion.borrowed_text import complete, lacks_text_tower
 from mirage_models.diffusion.calibrate import calibrate_decoder, calibrate_unet, fit_preview
 from mirage_models.diffusion.checkpoint import (
     INDEX_FILE,
@@ -37,7 +38,6 @@ from mirage_models.diffusion.quantise import RECIPES, Span, layers, network_file
 from mirage_models.diffusion.references import REFERENCE_FILE, load_references, save_references
 from mirage_models.diffusion.stored import DESCRIPTION, STORED, store_weights
 from mirage_models.diffusion.tokenizer import write_tokenizer
-from mirage_models.mini_generator.folder import complete, lacks_text_tower
 from mirage_models.tasks import UNSHOWN, BuildError, ParityError
 
 if TYPE_CHECKING:

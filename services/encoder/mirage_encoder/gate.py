@@ -44,7 +44,7 @@ class Guess:
 
 
 class PictureGate:
-    """Logistic regression on picture statistics and their squares: `picture_gate.json`, made by `mirage_models.picture_gate`."""
+    """Logistic regression on picture statistics and their squares. `mirage_training.picture_gate` makes `picture_gate.json`."""
 
     def __init__(self, content: Mapping[str, object]) -> None:
         if tuple(content["statistics"]) != NAMES:  # type: ignore[arg-type]  # our own file; anything else fails right here

@@ -1,8 +1,8 @@
 """Whether a question is surely about something else than medicine.
 
 Logistic regression on hashed words, word pairs and character n-grams, and on what `medical_words.txt` knows of the words;
-its weights (`domain_check.json`) are made by `mirage_models.trust.domain_check`. Unsure means let pass: an explanation stands on
-captions anyway, and no good match ends it too. Measured in docs/describe.md.
+its weights (`domain_check.json`) are made by `mirage_training.trust.domain_check`. If the check is unsure, the question is let
+through: a description is written from captions anyway, and it ends if there is no good match. Measured in docs/describe.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,28 @@
+"""The trained parts of the mini generator as a checkpoint folder in diffusers' layout, without the borrowed text tower."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mirage_models.diffusion.borrowed_text import INDEX
+from mirage_models.diffusion.folder import write_json, write_part
+from mirage_training.mini_generator.networks import schedule_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mirage_training.mini_generator.recipe import Recipe
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def write_trained(out: Path, *, autoencoder: Any, unet: Any, recipe: Recipe) -> None:
+    """Writes what was trained, in float16: index, schedule, UNet and autoencoder, whose latents need no scaling."""
+    write_json(out / "model_index.json", INDEX)
+    write_json(out / "scheduler" / "scheduler_config.json", schedule_config(recipe))
+    for part, network, more in (("unet", unet, {}), ("vae", autoencoder, {"scaling_factor": 1.0})):
+        config = {key: value for key, value in network.config.items() if not key.startswith("_")}
+        config = {"_class_name": type(network).__name__, **config, **more}
+        write_part(out / part, config, network.state_dict(), torch.float16, _WEIGHTS)

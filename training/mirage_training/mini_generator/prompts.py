@@ -1,0 +1,56 @@
+"""What the pictures are called while training: the atlas's captions, students' queries, and sometimes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirage_atlas.demo.captions import choose
+from mirage_training.mini_clip.queries import PLANE_QUERIES, SEQUENCE_QUERIES, caption_query, framed, short_query
+
+if TYPE_CHECKING:
+    from mirage_atlas.demo.sections import SectionSpec
+
+NOTHING_SHARE = 0.1
+"""Share of pictures without a text, which guidance needs (Ho and Salimans 2022)."""
+CAPTION_SHARE = 0.5
+WHOLE_SHARE = 0.2
+_LESION_FORMS = (
+    "{plane} {sequence}, {signal} lesion in the {side} {lobe}",
+    "{sequence} {plane} with a {signal} lesion in the {side} {lobe}",
+    "{side} {lobe} lesion, {signal}, {plane} {sequence}",
+    "{signal} {side} {lobe} lesion {sequence} {plane}",
+    "{plane} {sequence} brain mri, lesion in the {side} {lobe}",
+)
+_PLAIN_FORMS = (
+    "{plane} {sequence}",
+    "{sequence} {plane}",
+    "{plane} {sequence}, no lesion",
+    "normal {plane} {sequence}",
+)
+
+
+def training_text(spec: SectionSpec, rng: np.random.Generator) -> str:
+    """A text that is true of the section."""
+    roll = rng.random()
+    if roll < NOTHING_SHARE:
+        return ""
+    if roll < NOTHING_SHARE + CAPTION_SHARE:
+        return caption_query(spec, rng).text
+    if roll < NOTHING_SHARE + CAPTION_SHARE + WHOLE_SHARE:
+        return whole_query(spec, rng)
+    return short_query(spec, rng).text
+
+
+def whole_query(spec: SectionSpec, rng: np.random.Generator) -> str:
+    """Plane, contrast and lesion in a few words."""
+    words = {
+        "plane": choose(rng, PLANE_QUERIES[spec.plane][:3]),
+        "sequence": choose(rng, SEQUENCE_QUERIES[spec.sequence]),
+    }
+    lesion = spec.lesion
+    if lesion is None:
+        return framed(choose(rng, _PLAIN_FORMS).format(**words), rng)
+    form = choose(rng, _LESION_FORMS)
+    return framed(form.format(**words, side=lesion.side, lobe=lesion.lobe, signal=lesion.signal), rng)

@@ -1,0 +1,133 @@
+"""Train the mini generator: `python -m mirage_training.mini_generator.train --work DIR --out DIR`. Seeded and resumable.
+
+Pictures are rendered, the autoencoder is trained on them, their latents are kept, a diffusion model is trained on these, and
+a latent consistency model is distilled from it in two rounds. What is done is found in the work folder and not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mirage_models.diffusion.borrowed_text import mini_clip_checkpoint
+from mirage_training.mini_clip.batches import SectionSource
+from mirage_training.mini_clip.workfolder import cached_template
+from mirage_training.mini_generator.autoencoder import autoencoder_stage, train_autoencoder
+from mirage_training.mini_generator.diffusion import Examples, diffusion_stage, train_diffusion
+from mirage_training.mini_generator.distillation import (
+    distillation_stage,
+    refinement_stage,
+    train_distillation,
+    train_refinement,
+)
+from mirage_training.mini_generator.folder import write_trained
+from mirage_training.mini_generator.latents import encoded, encoded_mirrored, standardise
+from mirage_training.mini_generator.networks import make_unet
+from mirage_training.mini_generator.pictures import rendered
+from mirage_training.mini_generator.recipe import Recipe
+from mirage_training.mini_generator.stage import Pace
+from mirage_training.mini_generator.text_tower import Prompts, load_text_tower
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STAGES = ("autoencoder", "diffusion", "distillation", "refinement")
+
+
+def train(
+    work: Path,
+    recipe: Recipe,
+    *,
+    paces: dict[str, Pace] | None = None,
+    make_source: Callable[[], SectionSource] | None = None,
+    out: Path | None = None,
+) -> bool:
+    """Train in `work`, from where it stands on, each stage up to where its pace says; True at the very end.
+
+    The checkpoint is written at `out` at the end.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    paces = paces or {}
+    pace = {stage: paces.get(stage, Pace()) for stage in STAGES}
+    pictures = rendered(
+        work / "pictures",
+        make_source or (lambda: SectionSource(cached_template(work))),
+        count=recipe.pictures,
+        seed=recipe.seed,
+    )
+    first = autoencoder_stage(work, recipe)
+    if not train_autoencoder(first, pictures, recipe, pace["autoencoder"]):
+        return False
+    autoencoder = first.averaged()
+    latents = encoded(work / "latents.pt", pictures, autoencoder)
+    turned = encoded_mirrored(work / "mirrored.pt", pictures, autoencoder)
+    prompts = Prompts(load_text_tower(mini_clip_checkpoint()))
+    examples = Examples(latents, turned, pictures.specs, prompts)
+    second = diffusion_stage(work, recipe)
+    if not train_diffusion(second, examples, recipe, pace["diffusion"]):
+        return False
+    teacher = second.averaged()
+    third = distillation_stage(work, recipe, teacher)
+    if not train_distillation(third, teacher, examples, recipe, pace["distillation"]):
+        return False
+    fourth = refinement_stage(work, recipe, third.averaged())
+    if not train_refinement(fourth, teacher, examples, recipe, pace["refinement"]):
+        return False
+    if out is not None:
+        write_trained(out, autoencoder=autoencoder, unet=fourth.averaged(), recipe=recipe)
+    return True
+
+
+def snapshot(work: Path, recipe: Recipe, out: Path) -> str:
+    """Write the checkpoint as it would be were the run to end now; gives what its UNet is: a stage and its step.
+
+    Before anything is distilled that is the diffusion model, whose images in a few steps are soft. Raises FileNotFoundError
+    before there is one.
+    """
+    autoencoder = autoencoder_stage(work, recipe).averaged()
+    stored = torch.load(work / "latents.pt", weights_only=True)
+    standardise(autoencoder, stored["mean"], stored["spread"])
+    second = diffusion_stage(work, recipe)
+    if not second.step:
+        raise FileNotFoundError("nothing of the diffusion model is there yet")
+    unet, found = make_unet(recipe, guided=True), second
+    unet.load_state_dict(second.averaged().state_dict(), strict=False)
+    third = distillation_stage(work, recipe, second.averaged())
+    fourth = refinement_stage(work, recipe, third.averaged())
+    for stage in (third, fourth):
+        if stage.step:
+            unet, found = stage.averaged(), stage
+    write_trained(out, autoencoder=autoencoder, unet=unet, recipe=recipe)
+    return f"{found.name}, step {found.step}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_generator.train", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder for pictures, latents and states")
+    parser.add_argument("--out", type=Path, help="write the checkpoint here at the end")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--snapshot", action="store_true", help="write the checkpoint of what there is and train no further"
+    )
+    parsed = parser.parse_args(arguments)
+    if parsed.snapshot and parsed.out is None:
+        parser.error("--snapshot needs --out")
+    torch.set_num_threads(parsed.threads)
+    recipe = Recipe()
+    if parsed.snapshot:
+        print(json.dumps({"written": snapshot(parsed.work, recipe, parsed.out)}))
+        return 0
+    print(json.dumps(asdict(recipe)), flush=True)
+    train(parsed.work, recipe, out=parsed.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

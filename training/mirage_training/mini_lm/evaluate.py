@@ -1,0 +1,134 @@
+"""Measures if the mini llm follows the captions: `python -m mirage_training.mini_lm.evaluate --bundle DIR [--prompts 500]`.
+
+Prompts hold combinations that training never saw, the model answers greedily, and `check` reads every sentence. Beside that:
+the same answers read against the captions of another prompt, which is what a model gets that does not look at its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirage_core.bundles import load_language
+from mirage_core.cpus import available_cpus
+from mirage_llm.decode import Continuation, PrefixCache, generate
+from mirage_llm.engines.onnxruntime import OnnxRuntimeEngine
+from mirage_llm.prompt import PREFIX, prompt
+from mirage_llm.tokenizer import LanguageTokenizer
+from mirage_training.mini_lm.check import check
+from mirage_training.mini_lm.heldout import heldout_examples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mirage_training.mini_lm.explanations import Example
+
+SEED = 7_654_321
+MAX_TOKENS = 160
+
+
+@dataclass
+class Tally:
+    """Sentences counted: how many agree with the captions, and why others do not."""
+
+    sentences: int = 0
+    agree: int = 0
+    agree_with_others: int = 0
+    whole: int = 0
+    unfinished: int = 0
+    prompts: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """Shares with their numbers; the interval is Wilson's at 95 %."""
+        return {
+            "prompts": self.prompts,
+            "sentences": self.sentences,
+            "agree": round(self.agree / max(1, self.sentences), 4),
+            "interval": [round(bound, 4) for bound in wilson(self.agree, self.sentences)],
+            "agree_with_the_captions_of_another_prompt": round(self.agree_with_others / max(1, self.sentences), 4),
+            "answers_without_a_wrong_sentence": round(self.whole / max(1, self.prompts), 4),
+            "unfinished": self.unfinished,
+            "reasons": dict(self.reasons.most_common(10)),
+        }
+
+
+def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval of a share (Wilson 1927)."""
+    if count == 0:
+        return 0.0, 1.0
+    share = right / count
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return float(centre - half), float(centre + half)
+
+
+def measure(answer: Callable[[str, Sequence[str]], tuple[str, bool]], examples: Sequence[Example]) -> Tally:
+    """Ask for every example. `answer(query, captions)` gives a text, and whether the model came to its end by itself."""
+    tally = Tally()
+    for index, each in enumerate(examples):
+        text, finished = answer(each.query, [seen.caption for seen in each.seen])
+        verdicts = check(text, each.seen)
+        others = check(text, examples[(index + 1) % len(examples)].seen)
+        tally.prompts += 1
+        tally.unfinished += not finished
+        tally.sentences += len(verdicts)
+        tally.agree += sum(verdict.agrees for verdict in verdicts)
+        tally.agree_with_others += sum(verdict.agrees for verdict in others)
+        tally.whole += bool(verdicts) and finished and all(verdict.agrees for verdict in verdicts)
+        tally.reasons.update(verdict.reason for verdict in verdicts if not verdict.agrees)
+        captions = [seen.caption for seen in each.seen]
+        tally.wrong.extend(
+            {"query": each.query, "captions": captions, "said": verdict.sentence, "why": verdict.reason}
+            for verdict in verdicts
+            if not verdict.agrees
+        )
+    return tally
+
+
+def bundle_answers(directory: Path, variant: str | None = None) -> Callable[[str, Sequence[str]], tuple[str, bool]]:
+    """Greedy answers of a bundle, by the code that the service runs."""
+    manifest = load_language(directory)
+    tokenizer = LanguageTokenizer(directory / manifest.tokenizer, vocabulary=manifest.vocabulary)
+    decoder = OnnxRuntimeEngine().load(
+        directory, manifest, variant or manifest.default_variant, threads=available_cpus()
+    )
+    cache = PrefixCache(decoder, tokenizer.encode(PREFIX))
+    continuation = Continuation(max_tokens=MAX_TOKENS, end_ids=manifest.end_ids)
+
+    def answer(query: str, captions: Sequence[str]) -> tuple[str, bool]:
+        session, rest = cache.begin(tokenizer.encode(prompt(query, captions)))
+        ids = list(generate(session, rest, continuation))
+        return tokenizer.decode(ids).strip(), len(ids) < MAX_TOKENS
+
+    return answer
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_lm.evaluate", description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--variant")
+    parser.add_argument("--prompts", type=int, default=500)
+    parser.add_argument("--out", type=Path, help="write the figures and the wrong sentences here, as JSON")
+    parsed = parser.parse_args(arguments)
+    examples = list(islice(heldout_examples(np.random.default_rng(SEED)), parsed.prompts))
+    tally = measure(bundle_answers(parsed.bundle, parsed.variant), examples)
+    print(json.dumps(tally.figures(), indent=2))
+    if parsed.out:
+        content = {"figures": tally.figures(), "wrong": tally.wrong}
+        parsed.out.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
