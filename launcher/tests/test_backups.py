@@ -22,8 +22,36 @@ from mirage_launcher.backups import manifest
 from mirage_launcher.backups.parts import STAGING, of_machine
 from mirage_launcher.backups.replacement import settle
 from mirage_launcher.folders import Folders
+from mirage_launcher.queue_files.jobs import QueueData
+from mirage_launcher.queue_files.resp import encode
 
 FINGERPRINT = "ab" * 32
+SPEC = {
+    **{"prompt": "axial brain", "negative_prompt": "", "steps": 4, "guidance_scale": 1.5, "seed": 7, "width": 64},
+    **{"height": 64, "images": 1, "priority": "batch", "deadline_s": 60.0},
+}
+JOB: dict[str, Any] = {
+    **{"id": "job1", "sequence": 1, "client": "anna", "request_id": "r", "digest": "0" * 64, "priority": "batch"},
+    **{"state": "PENDING", "step": 0, "steps": 4, "count": 1, "attempts": 0, "fence": 0, "revision": 1, "ttl": 60.0},
+    **{"create_time": 1.5, "start_time": 0.0, "end_time": 0.0, "deadline_time": 9.0, "expire_time": 69.0},
+    **{"spec": SPEC, "workload": "64x64/1", "prompt_tokens": 3, "prompt_truncated": False, "fingerprint": FINGERPRINT},
+}
+
+
+def job_lines(*jobs: dict[str, Any]) -> bytes:
+    """The queue's file of a backup."""
+    header = {
+        **{"kind": "mirage-jobs", "version": 1, "jobs": len(jobs), "sequence": len(jobs), "outcomes": {}, "times": {}},
+        "queue": {"batch": [{"client": "anna", "jobs": [job["id"] for job in jobs]}]},
+    }
+    return b"".join(json.dumps(each).encode() + b"\n" for each in (header, *jobs))
+
+
+def queue_file(*jobs: dict[str, Any]) -> bytes:
+    """The queue's file as it is stored."""
+    return b"".join(QueueData.from_lines(io.BytesIO(job_lines(*jobs))).commands())
+
+
 OLD = {"atlas/flags.jsonl": b"old flags", "atlas/images/ff/ff": b"old image", "images/cc/cc.png": b"old synthetic"}
 CONTENT = {
     "atlas/edge/collection.json": json.dumps({"collection": {"name": "atlas", "fingerprint": FINGERPRINT}}).encode(),
@@ -31,7 +59,7 @@ CONTENT = {
     "atlas/edge/mostly-nothing": b"start" + bytes(3_000_000) + b"end" + bytes(500_000),
     "atlas/images/0a/0a1b": b"an image",
     "atlas/flags.jsonl": b"",
-    "queue/appendonlydir/appendonly.aof.1.incr.aof": b"*1\r\n",
+    "queue/appendonly.aof": queue_file(JOB),
     "demo.json": b'{"finished": true}',
 }
 
@@ -68,7 +96,7 @@ def stored(root: Path) -> dict[str, bytes]:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     made = store(tmp_path / "data", CONTENT)
-    (made / "queue" / "empty").mkdir()
+    (made / "atlas" / "empty").mkdir()
     return made
 
 
@@ -91,7 +119,7 @@ def test_what_was_stored_comes_back_in_an_empty_place(backup: Path, tmp_path: Pa
     assert said["collections"] == {"atlas": FINGERPRINT}
     assert said["counts"] == {"atlas": 5, "queue": 1, "demo": 1, "atlas images": 1}
     assert stored(tmp_path / "new") == CONTENT
-    assert (tmp_path / "new" / "queue" / "empty").is_dir()
+    assert (tmp_path / "new" / "atlas" / "empty").is_dir()
     sparse = (tmp_path / "new" / "atlas" / "edge" / "mostly-nothing").stat()
     assert sparse.st_blocks * 512 < sparse.st_size, "long runs of zeros are holes again"
 
@@ -106,7 +134,7 @@ def test_a_backup_is_told_by_its_list_which_other_programs_read_too(backup: Path
     with tarfile.open(backup) as tar:
         assert tar.next().name == "mirage-backup.json"  # type: ignore[union-attr]
         text = json.load(tar.extractfile("mirage-backup.json"))  # type: ignore[arg-type]
-    assert text["format"] == 1
+    assert text["format"] == 2
     assert text["files"]["atlas/images/0a/0a1b"] == [8, hashlib.sha256(b"an image").hexdigest()]
 
 
@@ -181,7 +209,7 @@ def repack(members: dict[str, Any], *, file: Path) -> Path:
 def listing(content: dict[str, bytes], **other: Any) -> bytes:
     """A list of files as a backup begins with."""
     entries = {name: [len(data), hashlib.sha256(data).hexdigest()] for name, data in content.items()}
-    fields = {"format": 1, "mirage": "0.1.0", "created": "", "collections": {}, "folders": [], **other}
+    fields = {"format": 2, "mirage": "0.1.0", "created": "", "collections": {}, "folders": [], **other}
     return json.dumps({"parts": ["atlas", "queue", "images", "demo"], "files": entries, **fields}).encode()
 
 
@@ -189,6 +217,10 @@ def linked(kind: bytes, name: str = "atlas/a") -> tarfile.TarInfo:
     header = tarfile.TarInfo(name)
     header.type, header.linkname = kind, "/etc/passwd"
     return header
+
+
+def queued(content: dict[str, bytes], **other: Any) -> dict[str, Any]:
+    return {manifest.NAME: listing(content, **other), **content}
 
 
 ONE = {"atlas/a": b"one"}
@@ -210,6 +242,21 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a hard link": ({manifest.NAME: listing(ONE), "atlas/a": linked(tarfile.LNKTYPE)}, "not a plain file"),
     "a device": ({manifest.NAME: listing(ONE), "atlas/a": linked(tarfile.CHRTYPE)}, "not a plain file"),
     "a folder": ({manifest.NAME: listing(ONE), "atlas/a": linked(tarfile.DIRTYPE)}, "not a plain file"),
+    "a name that no file system takes": ({manifest.NAME: listing({"atlas/" + "a" * 256: b""})}, "no backup has"),
+    "a file and a folder": ({manifest.NAME: listing(ONE, folders=["atlas/a"]), **ONE}, "a file and a folder"),
+    "another part": ({manifest.NAME: listing({"run/lock": b""}, parts=["run"])}, "part that no backup has"),
+    "the launcher's own": ({manifest.NAME: listing({"demo/run/lock": b""})}, "no backup has"),
+    "a format that is none": ({manifest.NAME: listing(ONE, format="2"), **ONE}, "cannot be read"),
+    "files of a Redis": (
+        {manifest.NAME: listing({"queue/appendonly.aof": b""})},
+        "file of the queue that no backup has",
+    ),
+    "a folder of a Redis": ({manifest.NAME: listing({}, folders=["queue/appendonlydir"])}, "file of the queue"),
+    "jobs that are none": (queued({"queue/jobs.jsonl": job_lines({**JOB, "state": "ROOT"})}), "in 'state'"),
+    "commands for jobs": (
+        queued({"queue/jobs.jsonl": encode("CONFIG", "SET", "port", "1")}),
+        "its jobs cannot be used",
+    ),
     "no list": (ONE, "no backup of MIRAGE"),
     "a list that is none": ({manifest.NAME: b"[" * 100_000}, "cannot be read"),
     "a list of other things": ({manifest.NAME: listing({}, files={"atlas/a": [-1, ""]})}, "cannot be read"),
@@ -272,12 +319,85 @@ def test_other_files_are_no_backups(other: Path, tmp_path: Path, mirage: Command
 
 
 def test_a_later_format_is_told_from_damage(other: Path, tmp_path: Path, mirage: Command) -> None:
-    text = json.dumps({"format": 2, "mirage": "3.0.0", "something": "new"}).encode()
+    text = json.dumps({"format": 3, "mirage": "3.0.0", "something": "new"}).encode()
     file = repack({manifest.NAME: text}, file=tmp_path / "later.tar.gz")
     code, problem = mirage("restore", file, "--data", other, "--replace")
     assert (code, problem["code"]) == (1, "BACKUP_NEWER")
     assert "3.0.0" in problem["detail"]
     assert stored(other) == OLD
+
+
+OLD_LIST = b"file appendonly.aof.1.base.aof seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n"
+
+
+def old_queue(*commands: bytes, **other: bytes) -> dict[str, Any]:
+    """A backup of format 1, with the files of the queue's Redis in it."""
+    content = {
+        "appendonlydir/appendonly.aof.manifest": OLD_LIST,
+        "appendonlydir/appendonly.aof.1.base.aof": b"",
+        "appendonlydir/appendonly.aof.1.incr.aof": b"".join(commands),
+        **other,
+    }
+    return queued({**ONE, **{f"queue/{name}": data for name, data in content.items()}}, format=1)
+
+
+def test_the_jobs_of_an_older_backup_are_read_and_nothing_else(tmp_path: Path, mirage: Command) -> None:
+    members = old_queue(
+        queue_file(JOB), encode("SET", "theirs", "x"), **{"evil.so": b"\x7fELF", "redis.conf": b"port 1"}
+    )
+    file = repack(members, file=tmp_path / "old.tar.gz")
+    code, checked = mirage("restore", file, "--check")
+    assert code == 0, checked
+    code, said = mirage("restore", file, "--data", tmp_path / "new")
+    assert code == 0, said
+    assert said["remarks"] == checked["remarks"]
+    assert said["remarks"] == [
+        "left out: 2 files of the queue that are not read",
+        "left out: 1 keys that MIRAGE does not write",
+    ]
+    assert stored(tmp_path / "new") == {**ONE, "queue/appendonly.aof": queue_file(JOB)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["CONFIG SET port 1", "MODULE LOAD ./evil.so", "REPLICAOF 127.0.0.1 1", "EVAL x 0", "SHUTDOWN NOSAVE", "SAVE"],
+)
+def test_an_older_backup_with_other_commands_is_refused(
+    text: str, other: Path, tmp_path: Path, mirage: Command
+) -> None:
+    file = repack(old_queue(queue_file(JOB), encode(*text.split())), file=tmp_path / "old.tar.gz")
+    for command in (("restore", file, "--check"), ("restore", file, "--data", other, "--replace")):
+        code, problem = mirage(*command)
+        assert (code, problem["code"]) == (1, "BACKUP_INVALID")
+        assert text.split()[0] in problem["detail"]
+    assert stored(other) == OLD
+
+
+def test_an_older_backup_whose_queue_is_damaged_is_refused(other: Path, tmp_path: Path, mirage: Command) -> None:
+    whole = old_queue()
+    lost = {name: data for name, data in whole.items() if not name.endswith(".manifest")}
+    lost[manifest.NAME] = listing({name: data for name, data in lost.items() if name != manifest.NAME}, format=1)
+    for number, members in enumerate((old_queue(b"rubbish" * 10), lost)):
+        file = repack(members, file=tmp_path / f"{number}.tar.gz")
+        assert mirage("restore", file, "--check")[1]["code"] == "BACKUP_INVALID"
+        assert mirage("restore", file, "--data", other, "--replace")[1]["code"] == "BACKUP_INVALID"
+    assert stored(other) == OLD
+
+
+def test_fields_of_jobs_that_nobody_knows_are_left_out_and_said(tmp_path: Path, mirage: Command) -> None:
+    file = repack(queued({"queue/jobs.jsonl": job_lines({**JOB, "eval": "return 1"})}), file=tmp_path / "b.tar.gz")
+    code, said = mirage("restore", file, "--data", tmp_path / "new")
+    assert (code, said["remarks"]) == (0, ["left out: 1 fields named 'eval'"])
+    assert stored(tmp_path / "new") == {"queue/appendonly.aof": queue_file(JOB)}
+
+
+def test_a_queue_that_is_damaged_is_backed_up_as_far_as_it_can_be_read(tmp_path: Path, mirage: Command) -> None:
+    data = store(tmp_path / "data", {**ONE, "queue/appendonly.aof": queue_file(JOB) + b"rubbish" * 10})
+    code, said = mirage("backup", tmp_path / "b.tar.gz", "--data", data)
+    assert code == 0
+    assert "damaged" in said["remarks"][0]
+    assert mirage("restore", tmp_path / "b.tar.gz", "--data", tmp_path / "new")[0] == 0
+    assert stored(tmp_path / "new") == {**ONE, "queue/appendonly.aof": queue_file(JOB)}
 
 
 def crammed(*arguments: str | Path) -> Result:

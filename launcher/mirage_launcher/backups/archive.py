@@ -8,12 +8,14 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from mirage_launcher.backups import queue
 from mirage_launcher.backups.manifest import MANIFEST_BYTES, NAME, Manifest, Member
-from mirage_launcher.backups.parts import Part, collections
+from mirage_launcher.backups.parts import QUEUE, Part, collections
 from mirage_launcher.errors import BackupError, BackupInvalidError, StillUpError
 
 # Told how many bytes of how many were dealt with, and at what.
@@ -28,19 +30,35 @@ _LONG_NAME_BYTES = 8192
 _PADDING_BYTES = 2**20
 
 
-def survey(parts: Sequence[Part], *, mirage: str, report: Report) -> tuple[Manifest, dict[str, Path]]:
-    """Reads everything once: the manifest, and where each of its files lies.
+@dataclass(frozen=True)
+class Survey:
+    """What a backup will hold: each file by its name in it, on the disk or as bytes. `remarks` say what is not in it."""
+
+    manifest: Manifest
+    files: Mapping[str, Path | bytes]
+    remarks: tuple[str, ...] = ()
+
+
+def survey(parts: Sequence[Part], *, mirage: str, report: Report) -> Survey:
+    """Reads everything once.
 
     Raises BackupError where something is neither a file nor a folder; sockets are passed over.
     """
     files: dict[str, Path] = {}
     folders: list[str] = []
+    jobs: dict[str, bytes] = {}
+    remarks: tuple[str, ...] = ()
     for part in parts:
+        if part.name == QUEUE:
+            data, remarks = queue.collect(part.folder)
+            if data is not None:
+                jobs[queue.JOBS] = data
+            continue
         for entry in part.entries():
             _walk(entry, f"{part.name}/{entry.name}", files, folders)
     total = sum(path.lstat().st_size for path in files.values())
     done = 0
-    members: dict[str, Member] = {}
+    members = {name: Member(len(data), hashlib.sha256(data).hexdigest()) for name, data in jobs.items()}
     for name, path in files.items():
         digest, size = hashlib.sha256(), 0
         with path.open("rb") as file:
@@ -58,7 +76,7 @@ def survey(parts: Sequence[Part], *, mirage: str, report: Report) -> tuple[Manif
         members=members,
         folders=tuple(folders),
     )
-    return manifest, files
+    return Survey(manifest, {**jobs, **files}, remarks)
 
 
 def _walk(path: Path, name: str, files: dict[str, Path], folders: list[str]) -> None:
@@ -75,8 +93,9 @@ def _walk(path: Path, name: str, files: dict[str, Path], folders: list[str]) -> 
         raise BackupError(f"{path} is neither a file nor a folder: a backup cannot hold it")
 
 
-def write(out: IO[bytes], manifest: Manifest, files: Mapping[str, Path], *, report: Report) -> None:
+def write(out: IO[bytes], found: Survey, *, report: Report) -> None:
     """Writes the backup. Raises StillUpError where a file is no longer what the manifest says."""
+    manifest = found.manifest
     total, done = manifest.total_bytes, 0
     moment = int(time.time())
     # Without a file's name in it, and so without the place where it lay.
@@ -86,18 +105,18 @@ def write(out: IO[bytes], manifest: Manifest, files: Mapping[str, Path], *, repo
     ):
         text = manifest.to_json()
         tar.addfile(_header(NAME, len(text), moment), io.BytesIO(text))
-        for name, path in files.items():
+        for name, path in found.files.items():
             member = manifest.members[name]
-            with path.open("rb") as file:
+            with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as file:
                 hashed = _Hashed(file)
                 try:
                     tar.addfile(_header(name, member.size, moment), hashed)  # type: ignore[arg-type] # it only reads
                 except OSError as error:
                     if error.errno is not None:
                         raise
-                    raise _changed(path) from error
+                    raise _changed(name) from error
                 if hashed.hexdigest() != member.sha256 or file.read(1):
-                    raise _changed(path)
+                    raise _changed(name)
             # It would keep a header of each.
             tar.members.clear()  # type: ignore[attr-defined] # in no stub
             done += member.size
@@ -110,8 +129,8 @@ def _header(name: str, size: int, moment: int) -> tarfile.TarInfo:
     return header
 
 
-def _changed(path: Path) -> StillUpError:
-    return StillUpError(f"{path} changed while it was read: something still uses it; stop that and begin again")
+def _changed(name: str) -> StillUpError:
+    return StillUpError(f"{name} changed while it was read: something still uses it; stop that and begin again")
 
 
 class _Hashed:
@@ -151,8 +170,8 @@ class Reader:
             raise BackupInvalidError("it is no backup of MIRAGE: its list of files is not at its beginning")
         self.manifest = Manifest.from_json(b"".join(self._content(header)))
 
-    def unpack(self, place: Callable[[str], IO[bytes]] | None, *, report: Report) -> None:
-        """Reads every file, checks it, and writes it to what `place` opens for its name.
+    def unpack(self, place: Callable[[str], IO[bytes] | None], *, report: Report) -> None:
+        """Reads every file, checks it, and writes it to what `place` opens for its name; None for one that is only checked.
 
         Raises BackupInvalidError where a file is missing, too much, or other than the manifest says.
         """
@@ -163,20 +182,19 @@ class Reader:
             if member is None:
                 raise BackupInvalidError(f"it holds a file that its list does not name: {header.name[:200]!r}")
             digest = hashlib.sha256()
-            if place is None:
+            file = place(header.name)
+            with file or nullcontext():
                 for chunk in self._content(header):
                     digest.update(chunk)
-            else:
-                with place(header.name) as file:
-                    for chunk in self._content(header):
-                        digest.update(chunk)
+                    if file:
                         _write_sparse(file, chunk)
+                if file:
                     file.truncate()
             if header.size != member.size or digest.hexdigest() != member.sha256:
                 raise BackupInvalidError(f"{header.name!r} in it is not what was backed up: its hash is another")
             self._tar.members.clear()  # type: ignore[attr-defined] # in no stub
             done += header.size
-            report("unpacking" if place else "checking", done, total)
+            report("reading", done, total)
         if missing:
             raise BackupInvalidError(f"it ends too early: {len(missing):,} of its files are missing")
         rest = 0

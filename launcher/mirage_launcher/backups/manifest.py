@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mirage_launcher.backups.parts import STAGING
+from mirage_launcher.backups.parts import DEMO, DEMO_MARK, PARTS, STAGING
 from mirage_launcher.errors import BackupInvalidError, BackupNewerError
 
 NAME = "mirage-backup.json"
-FORMAT = 1
+# From 2 on the jobs are data (`queue`).
+FORMAT = 2
 # A hundred thousand images are 20 MB.
 MANIFEST_BYTES = 512 * 2**20
 _NAME_BYTES = 1024
+# What a file system takes between two slashes.
+_STEP_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Manifest:
     """The whole. `members` and `folders` (the empty ones) have names such as `atlas/images/0a/0a1b`: first their part's.
 
     `mirage` is the version that wrote it, `created` UTC in ISO 8601, `collections` the fingerprints of the models by which the
-    collections were made; of a Qdrant server's they are not known.
+    collections were made; of a Qdrant server's they are not known. `format` says how the parts are written.
     """
 
     mirage: str
@@ -38,6 +41,7 @@ class Manifest:
     collections: Mapping[str, str]
     members: Mapping[str, Member]
     folders: tuple[str, ...] = ()
+    format: int = FORMAT
 
     @property
     def total_bytes(self) -> int:
@@ -53,7 +57,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """As it stands in the file."""
         fields = {
-            "format": FORMAT,
+            "format": self.format,
             "mirage": self.mirage,
             "created": self.created,
             "parts": self.parts,
@@ -69,7 +73,9 @@ class Manifest:
         """Reads one. Raises BackupNewerError, and BackupInvalidError for anything that no version writes."""
         try:
             fields = json.loads(data)
-            number = int(fields["format"])
+            number = fields["format"]
+            if not isinstance(number, int) or number < 1:
+                raise ValueError("not a format")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BackupInvalidError("its list of files cannot be read") from error
         if number > FORMAT:
@@ -85,6 +91,7 @@ class Manifest:
                 collections={str(name): str(value) for name, value in fields["collections"].items()},
                 members={str(name): _member(value) for name, value in fields["files"].items()},
                 folders=tuple(map(str, fields["folders"])),
+                format=number,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BackupInvalidError("its list of files cannot be read") from error
@@ -92,18 +99,25 @@ class Manifest:
         return manifest
 
     def _check_names(self) -> None:
+        if unknown := set(self.parts) - PARTS:
+            raise BackupInvalidError(f"it holds a part that no backup has: {sorted(unknown)[0][:200]!r}")
         for name in (*self.members, *self.folders):
             check_name(name, self.parts)
+        for name in self.folders:
+            if name in self.members:
+                raise BackupInvalidError(f"{name!r} is a file and a folder")
         for name in (*self.members, *self.folders):
             if any(above in self.members for above in _above(name)):
-                raise BackupInvalidError(f"{name!r} lies below a file")
+                raise BackupInvalidError(f"{name!r} is below a file")
 
 
 def check_name(name: str, parts: Iterable[str]) -> None:
     """Raises BackupInvalidError for the name of a file that would lie anywhere but below one of the parts' folders."""
     steps = name.split("/")
     plain = all(step not in ("", ".", "..") and "\\" not in step and step.isprintable() for step in steps)
-    if not (plain and len(steps) > 1 and steps[0] in parts and steps[1] != STAGING and len(name) <= _NAME_BYTES):
+    short = plain and len(name) <= _NAME_BYTES and all(len(step.encode()) <= _STEP_BYTES for step in steps)
+    placed = len(steps) > 1 and steps[0] in parts and steps[1] != STAGING
+    if not (short and placed and (steps[0] != DEMO or steps[1:] == [DEMO_MARK])):
         raise BackupInvalidError(f"it holds a file by a name that no backup has: {name[:200]!r}")
 
 

@@ -1,9 +1,11 @@
 """What `mirage backup` and `mirage restore` do."""
 
 import errno
+import io
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,11 +18,13 @@ from mirage_launcher import lock
 from mirage_launcher.backups import archive
 from mirage_launcher.backups.archive import Report
 from mirage_launcher.backups.manifest import Manifest
-from mirage_launcher.backups.parts import VECTORS, Part, of_machine, of_volumes, require_rest
+from mirage_launcher.backups.parts import QUEUE, VECTORS, Part, of_machine, of_volumes, require_rest
+from mirage_launcher.backups.queue import Arrival, is_of_queue
 from mirage_launcher.backups.replacement import Replacement, settle
 from mirage_launcher.errors import BackupError, BackupInvalidError, DataExistsError, DiskFullError, StillUpError
 from mirage_launcher.folders import Folders
 from mirage_launcher.launch import leftovers
+from mirage_launcher.queue_files.folder import SINGLE
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -33,7 +37,15 @@ class Place:
     volumes: Path | None = None
 
 
-def back_up(place: Place, file: Path | None, *, report: Report) -> Manifest:
+@dataclass(frozen=True)
+class Outcome:
+    """What was written or read; `remarks` say what of it was left out, and why."""
+
+    manifest: Manifest
+    remarks: tuple[str, ...] = ()
+
+
+def back_up(place: Place, file: Path | None, *, report: Report) -> Outcome:
     """Writes everything that is stored to `file`, whole or not at all; to standard output for None.
 
     Raises StillUpError while MIRAGE runs there, DiskFullError, and BackupError.
@@ -44,26 +56,38 @@ def back_up(place: Place, file: Path | None, *, report: Report) -> Manifest:
         if file is not None and any(not part.only and file.is_relative_to(part.folder) for part in parts):
             raise InputError(f"{file} lies within what is to be backed up: give another place")
         with _system_errors("what is stored cannot be read"):
-            manifest, files = archive.survey(parts, mirage=__version__, report=report)
+            found = archive.survey(parts, mirage=__version__, report=report)
+        outcome = Outcome(found.manifest, found.remarks)
         where = str(file) if file else "the output"
         with _system_errors(f"{where} cannot be written"):
             if file is None:
-                archive.write(sys.stdout.buffer, manifest, files, report=report)
+                archive.write(sys.stdout.buffer, found, report=report)
                 sys.stdout.buffer.flush()
-                return manifest
+                return outcome
             with _whole(file) as out:
-                archive.write(out, manifest, files, report=report)
-        return manifest
+                archive.write(out, found, report=report)
+        return outcome
 
 
-def check(file: Path | None, *, report: Report) -> Manifest:
-    """Reads a backup from beginning to end, standard input for None. Raises BackupInvalidError and BackupNewerError."""
-    with _source(file) as source, archive.opened(source, _name(file)) as reader:
-        reader.unpack(None, report=report)
-        return reader.manifest
+def check(file: Path | None, *, report: Report) -> Outcome:
+    """Reads a backup from beginning to end, standard input for None, as `restore` does.
+
+    Raises BackupInvalidError and BackupNewerError.
+    """
+    with (
+        _source(file) as source,
+        tempfile.TemporaryDirectory(prefix="mirage-") as scratch,
+        archive.opened(source, _name(file)) as reader,
+        _system_errors(f"{scratch} cannot be written"),
+    ):
+        manifest = reader.manifest
+        arrival = Arrival(Path(scratch), format_=manifest.format)
+        arrival.check_names((*manifest.members, *manifest.folders))
+        reader.unpack(lambda name: arrival.open(name) if is_of_queue(name) else None, report=report)
+        return Outcome(manifest, arrival.read()[1])
 
 
-def restore(place: Place, file: Path | None, *, replace: bool, report: Report) -> Manifest:
+def restore(place: Place, file: Path | None, *, replace: bool, report: Report) -> Outcome:
     """Puts what a backup holds in the place of all that is stored, once it is unpacked and found to be whole.
 
     Raises DataExistsError where something is stored and `replace` is not set, StillUpError while MIRAGE runs there,
@@ -81,16 +105,31 @@ def restore(place: Place, file: Path | None, *, replace: bool, report: Report) -
             try:
                 with _system_errors(f"{parts[0].folder.parent} cannot be written"):
                     replacement.begin()
-                    for name in manifest.folders:
-                        replacement.make_folder(name)
-                    reader.unpack(replacement.open, report=report)
+                    remarks = _unpack(reader, replacement, report=report)
             except BaseException:
                 with suppress(OSError):
                     settle(parts)
                 raise
         with _system_errors(f"{parts[0].folder.parent} cannot be written"), _uninterrupted():
             replacement.commit()
-        return manifest
+        return Outcome(manifest, remarks)
+
+
+def _unpack(reader: archive.Reader, replacement: Replacement, *, report: Report) -> tuple[str, ...]:
+    """Puts all that a backup holds in the replacement; gives what was left out."""
+    manifest = reader.manifest
+    arrival = Arrival(replacement.scratch(), format_=manifest.format)
+    arrival.check_names((*manifest.members, *manifest.folders))
+    for name in manifest.folders:
+        if not is_of_queue(name):
+            replacement.make_folder(name)
+    reader.unpack(lambda name: (arrival if is_of_queue(name) else replacement).open(name), report=report)
+    jobs, remarks = arrival.read()
+    if jobs is not None:
+        with io.BufferedWriter(replacement.open(f"{QUEUE}/{SINGLE}")) as file:
+            for command in jobs.commands():
+                file.write(command)
+    return remarks
 
 
 def _require_room_for(manifest: Manifest, parts: tuple[Part, ...]) -> None:

@@ -13,6 +13,9 @@ from mirage_launcher.folders import Folders
 # What a restoration has not put in place yet, in each part's folder: never part of what is stored.
 STAGING = ".restore"
 VECTORS = "vectors"
+QUEUE = "queue"
+DEMO = "demo"
+PARTS = frozenset({"atlas", QUEUE, "images", DEMO, VECTORS})
 DEMO_MARK = "demo.json"
 # The retriever holds these while it keeps the vectors itself.
 _LOCKS = ("collections/lock", "edge/lock")
@@ -40,9 +43,9 @@ def of_machine(folders: Folders) -> tuple[Part, ...]:
     """Of a `mirage up`. The first of all parts is the one with the retriever's files."""
     return (
         Part("atlas", folders.atlas),
-        Part("queue", folders.queue),
+        Part(QUEUE, folders.queue),
         Part("images", folders.images),
-        Part("demo", folders.root, DEMO_MARK),
+        Part(DEMO, folders.root, DEMO_MARK),
     )
 
 
@@ -53,9 +56,9 @@ def of_volumes(root: Path) -> tuple[Part, ...]:
     """
     wanted = (
         Part("atlas", root / "atlas"),
-        Part("queue", root / "queue"),
+        Part(QUEUE, root / "queue"),
         Part("images", root / "jobs"),
-        Part("demo", root / "demo", DEMO_MARK),
+        Part(DEMO, root / "demo", DEMO_MARK),
         Part(VECTORS, root / VECTORS),
     )
     found = tuple(part for part in wanted if part.folder.is_dir())

@@ -13,7 +13,7 @@ from typing import IO
 from mirage_launcher.backups.parts import STAGING, Part
 
 _MARK = "COMMITTED"
-_NEW, _COMING, _OLD = "new", "coming", "old"
+_NEW, _COMING, _OLD, _SCRATCH = "new", "coming", "old", "scratch"
 
 
 class Replacement:
@@ -30,6 +30,12 @@ class Replacement:
             for folder in (part.folder / STAGING, part.folder / STAGING / _NEW):
                 folder.mkdir(mode=0o700)
                 _give(folder, part)
+
+    def scratch(self) -> Path:
+        """A folder on the same disk for what is only needed until the new is whole."""
+        folder = self._parts[0].folder / STAGING / _SCRATCH
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
 
     def open(self, name: str) -> IO[bytes]:
         """Opens a new file of a backup by the name that it has there, which `check_name` has passed."""

@@ -27,13 +27,14 @@ def command(file: Path, force: bool, data: Path | None, volumes: Path | None, as
     if not to_output:
         check_writable(file, replace=force)
     with backups.progress() as report:
-        manifest = launcher("backups.operations").back_up(
+        outcome = launcher("backups.operations").back_up(
             backups.place(data, volumes), None if to_output else file, report=report
         )
+    backups.note_remarks(outcome)
     if to_output:
         return
     size = file.stat().st_size
     if as_json:
-        print_json({"file": str(file), "bytes": size, **backups.fields(manifest)})
+        print_json({"file": str(file), "bytes": size, **backups.fields(outcome)})
     else:
-        click.echo(f"{file}: {size / 2**20:,.1f} MiB, {len(manifest.members):,} files")
+        click.echo(f"{file}: {size / 2**20:,.1f} MiB, {len(outcome.manifest.members):,} files")

@@ -14,7 +14,7 @@ from mirage.cli.output import note
 
 if TYPE_CHECKING:
     from mirage_launcher.backups.archive import Report
-    from mirage_launcher.backups.manifest import Manifest
+    from mirage_launcher.backups.operations import Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
 # Where there is no terminal, a line so often.
@@ -40,8 +40,15 @@ def place(data: Path | None, volumes: Path | None) -> Any:
     return launcher("backups.operations").Place(data=data, volumes=volumes)
 
 
-def fields(manifest: "Manifest") -> dict[str, Any]:
+def note_remarks(outcome: "Outcome") -> None:
+    """Says on standard error what was left out."""
+    for remark in outcome.remarks:
+        note(remark)
+
+
+def fields(outcome: "Outcome") -> dict[str, Any]:
     """A backup as `--json` prints it."""
+    manifest = outcome.manifest
     return {
         "created": manifest.created,
         "mirage": manifest.mirage,
@@ -49,6 +56,7 @@ def fields(manifest: "Manifest") -> dict[str, Any]:
         "unpacked_bytes": manifest.total_bytes,
         "counts": manifest.counts(),
         "collections": dict(manifest.collections),
+        "remarks": list(outcome.remarks),
     }
 
 

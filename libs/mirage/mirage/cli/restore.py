@@ -18,6 +18,8 @@ from mirage.cli.output import print_json
 def command(file: Path, replace: bool, check: bool, data: Path | None, volumes: Path | None, as_json: bool) -> None:
     """Store again what `mirage backup` wrote to FILE ("-" is standard input). MIRAGE must be down meanwhile.
 
+    Jobs are stored again one by one, after each value of theirs was checked; what is left out is said.
+
     What is stored stays as it is until all of FILE is unpacked beside it and every hash is right. A restoration that was
     killed is taken back, or finished, by the next `mirage up`, `backup` or `restore`.
     """
@@ -25,11 +27,12 @@ def command(file: Path, replace: bool, check: bool, data: Path | None, volumes: 
     source = None if str(file) == "-" else file
     with backups.progress() as report:
         if check:
-            manifest = operations.check(source, report=report)
+            outcome = operations.check(source, report=report)
         else:
-            manifest = operations.restore(backups.place(data, volumes), source, replace=replace, report=report)
+            outcome = operations.restore(backups.place(data, volumes), source, replace=replace, report=report)
+    backups.note_remarks(outcome)
     if as_json:
-        print_json({"file": str(file), "restored": not check, **backups.fields(manifest)})
+        print_json({"file": str(file), "restored": not check, **backups.fields(outcome)})
     else:
         done = "is whole" if check else "restored"
-        click.echo(f"{file} {done}: {len(manifest.members):,} files of {manifest.created}")
+        click.echo(f"{file} {done}: {len(outcome.manifest.members):,} files of {outcome.manifest.created}")
