@@ -90,6 +90,8 @@ class Code(StrEnum):
     API_KEY_REQUIRED = "API_KEY_REQUIRED"
     REQUEST_MALFORMED = "REQUEST_MALFORMED"
     REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE"
+    REQUEST_HEAD_TOO_LARGE = "REQUEST_HEAD_TOO_LARGE"
+    REQUEST_TOO_SLOW = "REQUEST_TOO_SLOW"
     ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     MEDIA_TYPE_UNSUPPORTED = "MEDIA_TYPE_UNSUPPORTED"
@@ -299,6 +301,15 @@ CATALOGUE: dict[Code, Entry] = {
     Code.REQUEST_MALFORMED: Entry(_BAD, 400, "Request malformed", "The request cannot be read: {field}."),
     Code.REQUEST_TOO_LARGE: Entry(
         Status.RESOURCE_EXHAUSTED, 413, "Request too large", "A request may have at most {max_bytes} bytes."
+    ),
+    Code.REQUEST_HEAD_TOO_LARGE: Entry(
+        Status.RESOURCE_EXHAUSTED,
+        431,
+        "Request head too large",
+        "The head of a request may have at most {max_bytes} bytes and {max_fields} fields.",
+    ),
+    Code.REQUEST_TOO_SLOW: Entry(
+        Status.DEADLINE_EXCEEDED, 408, "Request too slow", "The request did not arrive fast enough."
     ),
     Code.ROUTE_NOT_FOUND: Entry(Status.UNIMPLEMENTED, 404, "No such address", "There is nothing at this address."),
     Code.METHOD_NOT_ALLOWED: Entry(

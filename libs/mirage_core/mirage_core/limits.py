@@ -20,6 +20,9 @@ IMAGE_SIDE_MIN = 16
 CHUNK_BYTES = 2**20
 # One image, its fields and gRPC's framing; anything larger is refused before it is read.
 MESSAGE_BYTES = 25 * 2**20
+# Of an HTTP request's head (and of its trailers), counted before anything is made of it.
+HEAD_BYTES = 32 * 2**10
+HEAD_FIELDS = 100
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 

@@ -9,6 +9,7 @@ from mirage.v1 import gateway_pb2_grpc
 from mirage_core.server import GrpcServer, run_service
 from mirage_gateway import readiness, servicer
 from mirage_gateway.compose import Composer
+from mirage_gateway.connections import raise_file_limit
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.http_server import HttpServer
 from mirage_gateway.settings import GatewaySettings
@@ -18,6 +19,7 @@ from mirage_gateway.web.app import build_app
 def main() -> None:
     """Serves until SIGTERM or SIGINT."""
     settings = GatewaySettings()
+    raise_file_limit()
 
     async def setup(server: GrpcServer, stack: AsyncExitStack) -> None:
         dependencies = Dependencies(

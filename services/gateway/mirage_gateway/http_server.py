@@ -2,20 +2,31 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mirage_core import telemetry
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.connections import Connections, Pace, Room, connections_possible
+from mirage_gateway.http_protocol import BoundedProtocol, render
 from mirage_gateway.settings import GatewaySettings
+from mirage_gateway.web.edge import PROBES
+from mirage_gateway.web.problems import problem_response
+from mirage_gateway.web.proxies import TrustedProxies, group_of, parse_address
 
+_log = telemetry.get_logger()
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # Signals are the gRPC server's business (mirage_core.server); both end together.
-        yield
+# Connections that are accepted beyond the limit, for probes alone.
+_RESERVE = 16
+# Connections that are accepted before other work gets its turn.
+_BURST = 32
+_NO_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NO_FILES_PAUSE_S = 0.1
 
 
 class HttpServer:
@@ -30,7 +41,7 @@ class HttpServer:
             ssl_certfile=certificate,
             ssl_keyfile=key,
             loop="none",
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             access_log=False,
@@ -39,11 +50,9 @@ class HttpServer:
             log_config=None,
             server_header=False,
             date_header=True,
-            timeout_keep_alive=30,
             timeout_graceful_shutdown=max(1, round(settings.drain_s)),
-            h11_max_incomplete_event_size=2**16,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, app, self._socket, settings)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -59,6 +68,147 @@ class HttpServer:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which accepts connections itself: it counts them before anything of them is read."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: ASGIApp, listener: socket.socket, settings: GatewaySettings
+    ) -> None:
+        super().__init__(config)
+        self._app = app
+        self._listener = listener
+        self._proxies = TrustedProxies(settings.trusted_proxies)
+        limit = min(settings.max_connections, connections_possible() - _RESERVE)
+        if limit < settings.max_connections:
+            _log.warning("fewer connections than set: the limit of open files is low", connections=limit)
+        self._connections = Connections(
+            limit=limit, per_client=min(limit, settings.max_connections_per_client), reserve=_RESERVE
+        )
+        self._pace = Pace(
+            head_s=settings.head_timeout_s,
+            keep_alive_s=settings.keep_alive_s,
+            bytes_per_s=settings.least_bytes_per_s,
+            window_s=settings.pace_window_s,
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._short_of_files = False
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Does nothing: signals are the gRPC server's business (mirage_core.server); both end together."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to accept connections."""
+        self.servers = []
+        self._loop = asyncio.get_running_loop()
+        self._listener.listen(self.config.backlog)
+        self._loop.add_reader(self._listener, self._accept)
+        self._keep(self._connections.watch(self._pace.check_s))
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts no more connections, and lets the requests of those that are open end."""
+        self._loop.remove_reader(self._listener)
+        for task in self._tasks:
+            task.cancel()
+        await super().shutdown(sockets=[self._listener])
+
+    def _accept(self) -> None:
+        for _ in range(_BURST):
+            try:
+                connection, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in _NO_FILES:
+                    self._wait_for_files()
+                return
+            self._short_of_files = False
+            self._admit(connection, str(address[0]))
+
+    def _wait_for_files(self) -> None:
+        if not self._short_of_files:
+            _log.error("no file is left for a connection")
+        self._short_of_files = True
+        self._connections.evict_any()
+        self._loop.remove_reader(self._listener)
+        self._loop.call_later(_NO_FILES_PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        if not self.should_exit:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _admit(self, connection: socket.socket, peer: str) -> None:
+        address = parse_address(peer)
+        # A proxy that the operator names speaks for many.
+        client = "" if peer in self._proxies else group_of(peer if address is None else str(address))
+        room = self._connections.make_room(client)
+        if room is Room.NONE:
+            self._turn_away(connection)
+            return
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        protocol = BoundedProtocol(
+            self.config,
+            self.server_state,
+            self._loop,
+            self._connections,
+            pace=self._pace,
+            client=client,
+            app=_ProbesOnly(self._app) if room is Room.RESERVE else None,
+        )
+        self._connections.add(protocol)
+        protocol.opening = self._keep(self._open(connection, protocol))
+
+    async def _open(self, connection: socket.socket, protocol: BoundedProtocol) -> None:
+        timeout = self._pace.head_s if self.config.ssl else None
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=timeout,
+                ssl_shutdown_timeout=timeout,
+            )
+        except (OSError, TimeoutError):
+            pass
+        finally:
+            if protocol.transport is None:
+                self._connections.remove(protocol)
+                connection.close()
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            if not self.config.ssl:
+                connection.setblocking(False)
+                connection.send(render(MirageError(Code.QUEUE_FULL, retry_after_s=1.0), self.server_state))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+class _ProbesOnly:
+    """Answers probes and refuses everything else; each answer ends its connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        app = (
+            self._app if scope["path"] in PROBES else problem_response(MirageError(Code.QUEUE_FULL, retry_after_s=1.0))
+        )
+        await app(scope, receive, closing)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -84,6 +84,28 @@ class GatewaySettings(ServiceSettings):
     max_large_bodies: int = Field(
         4, ge=1, le=1000, description="Bodies over 1 MiB held in memory at once; others wait."
     )
+    max_connections: int = Field(
+        1024,
+        ge=16,
+        le=60_000,
+        description="Open HTTP connections. For one more, the one that has waited longest for its client is closed.",
+    )
+    max_connections_per_client: int = Field(
+        256,
+        ge=1,
+        le=60_000,
+        description="The same of one address (one /64 of IPv6); connections of trusted proxies are not counted by address.",
+    )
+    head_timeout_s: float = Field(
+        10.0, gt=0, le=300, description="Time in which a request's head, and a TLS handshake, must be complete."
+    )
+    keep_alive_s: float = Field(30.0, gt=0, le=3600, description="How long a connection may wait for its next request.")
+    least_bytes_per_s: float = Field(
+        1024,
+        ge=0,
+        description="A client that sends a body, or takes an answer, more slowly than this is cut off.",
+    )
+    pace_window_s: float = Field(10.0, gt=0, le=300, description="Time over which that rate is measured.")
     body_timeout_s: float = Field(30.0, gt=0, le=3600, description="Time in which a JSON body must have arrived.")
     allowed_hosts: Names = Field(
         default_factory=tuple,

@@ -1,7 +1,7 @@
 """A retriever and an encoder that answer what a test tells them to, over real gRPC: these tests are about translation."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +60,12 @@ def reply(*ids: str) -> pb.SearchReply:
 
 def _info(name: str, *, active: bool = False) -> pb.CollectionInfo:
     return pb.CollectionInfo(name=name, active=active, records=3, dimension=4, fingerprint="f" * 64)
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Event loops that a module's tests run on: those that it names, else asyncio's own."""
+    module = getattr(item, "module", None)
+    return getattr(module, "LOOP_FACTORIES", None) or {"asyncio": asyncio.new_event_loop}
 
 
 @dataclass

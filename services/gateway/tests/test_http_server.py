@@ -1,5 +1,6 @@
 """The HTTP server with a certificate: TLS, and nothing else on that port."""
 
+import asyncio
 import shutil
 import ssl
 import subprocess
@@ -8,10 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 from starlette.responses import PlainTextResponse
 
 from mirage_gateway.http_server import HttpServer
 from mirage_gateway.settings import GatewaySettings
+
+# As in the service.
+LOOP_FACTORIES = {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
@@ -47,3 +52,31 @@ async def test_plain_http_is_not_answered_then(server: HttpServer) -> None:
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.HTTPError):
             await client.get(f"http://localhost:{server.port}/")
+
+
+async def test_a_handshake_that_is_not_begun_is_given_up(certificate: tuple[Path, Path]) -> None:
+    files = {"tls_certificate": certificate[0], "tls_key": certificate[1]}
+    server = HttpServer(PlainTextResponse("here"), GatewaySettings(http_port=0, drain_s=0, head_timeout_s=0.2, **files))
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with asyncio.timeout(30):
+        assert await reader.read() == b""
+    writer.close()
+    await server.stop()
+
+
+async def test_handshakes_that_are_not_begun_count_as_connections(certificate: tuple[Path, Path]) -> None:
+    files = {"tls_certificate": certificate[0], "tls_key": certificate[1]}
+    server = HttpServer(
+        PlainTextResponse("here"), GatewaySettings(http_port=0, drain_s=0, max_connections_per_client=2, **files)
+    )
+    await server.start()
+    silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+    async with asyncio.timeout(30):
+        assert await silent[0][0].read() == b""
+    trusted = ssl.create_default_context(cafile=str(certificate[0]))
+    async with httpx.AsyncClient(verify=trusted) as client:
+        assert (await client.get(f"https://localhost:{server.port}/")).text == "here"
+    for _, writer in silent:
+        writer.close()
+    await server.stop()

@@ -20,6 +20,8 @@ _running = telemetry.gauge("http_running", "HTTP requests being served.")
 
 # A larger upload that was refused is not worth reading to its end.
 _DRAIN_BYTES = 64 * 2**20
+# What shows operators how the server is: answered also when it has no room for anything else.
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HEADERS = {
     "x-content-type-options": "nosniff",

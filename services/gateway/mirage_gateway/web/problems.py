@@ -46,7 +46,8 @@ def problem_document(error: MirageError, **extension: Any) -> dict[str, Any]:
         **extension,
     }
     retry_after_s = error.retry_after_s
-    if retry_after_s is None and entry.status in (Status.UNAVAILABLE, Status.RESOURCE_EXHAUSTED) and entry.http != 413:
+    passing = entry.status in (Status.UNAVAILABLE, Status.RESOURCE_EXHAUSTED) and entry.http not in (413, 431)
+    if retry_after_s is None and passing:
         retry_after_s = 1.0
     if retry_after_s is not None:
         document["retry_after_s"] = retry_after_s
