@@ -79,7 +79,15 @@ def unit(*components: float) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def point(id_: str, image: np.ndarray, *, plane: str = "axial", caption: np.ndarray | None = None) -> Point:
+def point(
+    id_: str,
+    image: np.ndarray,
+    *,
+    plane: str = "axial",
+    caption: np.ndarray | None = None,
+    original: str = "",
+    pixels: str = "",
+) -> Point:
     return Point(
         id=id_,
         image=image,
@@ -87,6 +95,8 @@ def point(id_: str, image: np.ndarray, *, plane: str = "axial", caption: np.ndar
         record=f'{{"id":"{id_}"}}',
         facets={"plane": (plane,), "modality": ("mr",)},
         image_sha256="a" * 64,
+        original_sha256=original,
+        pixels_sha256=pixels,
     )
 
 
@@ -161,6 +171,26 @@ async def test_points_are_found_by_their_image(engine: Engine) -> None:
     await engine.upsert([point(name, unit(1)) for name in ("c", "a", "b")])
     assert await engine.showing(["a" * 64, "b" * 64], 10) == {"a" * 64: ["a", "b", "c"]}
     assert len((await engine.showing(["a" * 64], 2))["a" * 64]) == 2
+
+
+async def test_points_are_found_by_the_file_that_they_came_from(engine: Engine) -> None:
+    await engine.upsert(
+        [
+            point("old", unit(1)),  # as older versions stored it: the digest of its image alone
+            point("clean", unit(1), original="b" * 64),
+            point("other", unit(1), original="c" * 64),
+        ]
+    )
+    found = await engine.showing(["a" * 64, "b" * 64, "c" * 64, "d" * 64], 10)
+    assert found == {"a" * 64: ["clean", "old", "other"], "b" * 64: ["clean"], "c" * 64: ["other"]}
+
+
+async def test_a_digest_is_counted_where_it_is_and_nowhere_else(engine: Engine) -> None:
+    await engine.upsert([point("a", unit(1), original="b" * 64, pixels="c" * 64), point("b", unit(1))])
+    assert await engine.count(facet="pixels_sha256", value="c" * 64) == 1
+    assert await engine.count(facet="pixels_sha256", value="b" * 64) == 0
+    await engine.upsert([point("a", unit(1))])
+    assert await engine.count(facet="pixels_sha256", value="c" * 64) == 0
 
 
 async def test_limit_and_min_score_cut(engine: Engine) -> None:

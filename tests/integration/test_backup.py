@@ -40,7 +40,7 @@ def seen(client: Client) -> dict[str, Any]:
     jobs = client.jobs().jobs
     return {
         "results": [(each.id, round(each.score, 5), each.caption) for each in found],
-        "images": [client.image(each.id, variant="original").data for each in found],
+        "images": [client.image(each.id).data for each in found],
         "flags": [(each.record_id, each.reason, each.comment) for each in client.flags()],
         "jobs": [(job.id, job.state, dict(job.request), job.create_time) for job in jobs],
         "made": [client.job_image(job.id).data for job in jobs],

@@ -116,7 +116,7 @@ def test_an_image_of_the_atlas_finds_itself(mirage: Mirage, tmp_path: Path) -> N
     _, output, _ = mirage("search", "axial T1 brain MRI", "-k", "1")
     record_id = lines(output)[0][1]
     path = tmp_path / "image"
-    assert mirage("image", record_id, "-o", str(path), "--variant", "original")[0] == 0
+    assert mirage("image", record_id, "-o", str(path))[0] == 0
     _, output, _ = mirage("search", "--image", str(path), "-k", "1")
     score, found = lines(output)[0][:2]
     assert found == record_id

@@ -15,6 +15,8 @@ FORMAT = 2
 # A hundred thousand images are 20 MB.
 MANIFEST_BYTES = 512 * 2**20
 _NAME_BYTES = 1024
+# Of older versions and of this one.
+_IMAGES = ("atlas/images/", "atlas/clean/images/")
 # What a file system takes between two slashes.
 _STEP_BYTES = 255
 
@@ -51,7 +53,7 @@ class Manifest:
     def counts(self) -> dict[str, int]:
         """Files by part, and `atlas images`: the records' images, each once."""
         counts = Counter(name.partition("/")[0] for name in self.members)
-        pictures = sum(name.startswith("atlas/images/") for name in self.members)
+        pictures = sum(name.startswith(_IMAGES) for name in self.members)
         return {**{part: counts[part] for part in self.parts}, "atlas images": pictures}
 
     def to_json(self) -> bytes:

@@ -201,11 +201,10 @@ class Client:
         """One record."""
         return Record.parse(self._transport.json("GET", f"/v1/records/{segment(record_id)}"))
 
-    def image(self, record_id: str, *, variant: Literal["display", "original", "thumbnail"] = "display") -> Image:
-        """A record's image: what a browser can show, the file as stored, or a WebP of at most 256 pixels a side."""
-        path = f"/v1/images/{segment(record_id)}" + ("/thumbnail" if variant == "thumbnail" else "")
-        params = {"original": "1"} if variant == "original" else None
-        response = self._transport.send("GET", path, params=params)
+    def image(self, record_id: str, *, variant: Literal["display", "pixels", "thumbnail"] = "display") -> Image:
+        """A record's image: with 8 bits, as a 16-bit PNG if it has `pixels`, or as a WebP of at most 256 pixels a side."""
+        path = f"/v1/images/{segment(record_id)}" + ("" if variant == "display" else f"/{variant}")
+        response = self._transport.send("GET", path)
         return Image(response.headers.get("content-type", "application/octet-stream"), response.content)
 
     def facets(self, *, where: Where | None = None) -> tuple[Facet, ...]:
@@ -242,7 +241,7 @@ class Client:
         return ImageGuess.parse(reply.child("guess").raw)
 
     def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
-        """What is stored of up to 1,000 records, given as (id, SHA-256 of the image file or "")."""
+        """What is stored of up to 1,000 records, given as (id, SHA-256 of the file that would be sent, or "")."""
         body: dict[str, Any] = {
             "keys": [{"id": id_, **({"image_sha256": sha256} if sha256 else {})} for id_, sha256 in keys]
         }

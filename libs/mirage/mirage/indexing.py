@@ -363,9 +363,10 @@ class Indexer:
 
 
 def is_same(stored: Record, upload: Upload, *, sha256: str) -> bool:
-    """True where the atlas holds exactly this record and this image, whose SHA-256 is given."""
+    """True if the atlas holds exactly this record, made from this file, whose SHA-256 is given."""
     return (
-        stored.image_sha256 == sha256
+        (stored.original_sha256 or stored.image_sha256) == sha256
+        and upload.pixels in (None, stored.pixels)
         and stored.caption == upload.caption
         and {facet: sorted(values) for facet, values in stored.labels.items()}
         == {facet: sorted(values) for facet, values in upload.labels.items()}
@@ -388,6 +389,7 @@ def _upload(record: SourceRecord, image: bytes) -> Upload:
         licence=record.licence,
         source=record.source,
         attribution=record.attribution,
+        pixels=getattr(record, "pixels", None),
     )
 
 

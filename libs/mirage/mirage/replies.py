@@ -51,8 +51,45 @@ class QueryReport:
 
 
 @dataclass(frozen=True)
+class Window:
+    """A range of values that is shown from black to white; `center` and `width` are in the unit of the values."""
+
+    name: str
+    center: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What the values of a 16-bit greyscale image mean: value = stored * slope + intercept, in `unit`.
+
+    `bits` (9 to 16) is how many the stored values use. The 8-bit image is in the first window.
+    """
+
+    bits: int
+    slope: float = 1.0
+    intercept: float = 0.0
+    unit: str = ""
+    windows: tuple[Window, ...] = ()
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Self:
+        """From the gateway's JSON."""
+        return cls(
+            fields.integer_or("bits"),
+            fields.number("slope"),
+            fields.number("intercept"),
+            fields.text_or("unit"),
+            tuple(
+                Window(each.text_or("name"), each.number("center"), each.number("width"))
+                for each in fields.children("windows")
+            ),
+        )
+
+
+@dataclass(frozen=True)
 class Record:
-    """One atlas record, without its image."""
+    """One atlas record, without its image. `original_sha256` is of the file that came in, which is not kept."""
 
     id: str
     caption: str
@@ -65,6 +102,8 @@ class Record:
     image_url: str = ""
     thumbnail_url: str = ""
     flags: int = 0
+    original_sha256: str = ""
+    pixels: Pixels | None = None
     raw: Mapping[str, Any] = _raw()
 
     @classmethod
@@ -83,6 +122,8 @@ class Record:
             image_url=fields.text_or("image_url"),
             thumbnail_url=fields.text_or("thumbnail_url"),
             flags=fields.integer_or("flags"),
+            original_sha256=fields.text_or("original_sha256"),
+            pixels=Pixels.parse(fields.child("pixels")) if value.get("pixels") is not None else None,
             raw=value,
         )
 

@@ -3,10 +3,11 @@
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mirage.errors import InputError
+from mirage.replies import Pixels
 
 # The gateway takes so many records at once, and so many bytes.
 BATCH_RECORDS = 64
@@ -16,6 +17,8 @@ BATCH_BYTES = 24 * 2**20
 @dataclass(frozen=True)
 class Upload:
     """A record to store and its image file (PNG, JPEG, WebP or DICOM, at most 20 MB).
+
+    `pixels` says what the values of a 16-bit greyscale PNG mean; DICOM files say it themselves.
 
     Vectors that the caller has (little-endian float32) need the fingerprint of the model that made them.
     """
@@ -31,6 +34,7 @@ class Upload:
     image_vector: bytes | None = field(default=None, repr=False)
     caption_vector: bytes | None = field(default=None, repr=False)
     fingerprint: str = ""
+    pixels: Pixels | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record's own fields, as the gateway reads them."""
@@ -42,6 +46,7 @@ class Upload:
         return {
             **vectors,
             **({"fingerprint": self.fingerprint} if vectors else {}),
+            **({"pixels": asdict(self.pixels)} if self.pixels is not None else {}),
             "id": self.id,
             "caption": self.caption,
             "labels": {facet: list(values) for facet, values in self.labels.items()},

@@ -36,6 +36,7 @@ def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[s
         "embeddings": ["export", "import"],
         "collections": ["list", "create", "activate", "delete"],
         "jobs": ["list", "get", "watch", "cancel"],
+        "record": ["show", "delete"],
     }
     names = groups.get(verb, [""])
     for name in names:

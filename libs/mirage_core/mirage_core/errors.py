@@ -57,6 +57,7 @@ class Code(StrEnum):
     IMAGE_FRAME_OUT_OF_RANGE = "IMAGE_FRAME_OUT_OF_RANGE"
     IMAGE_TOO_COSTLY = "IMAGE_TOO_COSTLY"
     PIXELS_INVALID = "PIXELS_INVALID"
+    PIXELS_NOT_FOUND = "PIXELS_NOT_FOUND"
     ID_INVALID = "ID_INVALID"
     RECORD_INVALID = "RECORD_INVALID"
     RECORD_NOT_FOUND = "RECORD_NOT_FOUND"
@@ -184,6 +185,12 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.PIXELS_INVALID: Entry(
         _BAD, 422, "Pixels invalid", "The pixels' {field} is missing, out of range or does not fit the image."
+    ),
+    Code.PIXELS_NOT_FOUND: Entry(
+        Status.NOT_FOUND,
+        404,
+        "No 16-bit image",
+        "The image of {id} came with at most 8 bits: /v1/images/{id} shows all of it.",
     ),
     Code.ID_INVALID: Entry(
         _BAD,

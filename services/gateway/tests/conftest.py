@@ -35,6 +35,7 @@ def record(record_id: str = "r1", **fields: Any) -> pb.Record:
         licence="CC0-1.0",
         source="a source",
         image_sha256="ab" * 32,
+        original_sha256="cd" * 32,
         image_type="image/png",
         width=32,
         height=24,
@@ -81,6 +82,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     second: tuple[str, ...] | None = None
     match: "pb.Match.ValueType" = pb.MATCH_GOOD
     image_type: str = "image/png"
+    pixels: pb.Pixels | None = None
     image_kind: int = pb.IMAGE_KIND_MEDICAL
     classify_error: MirageError | None = None
     collections: list[str] = field(default_factory=list)
@@ -106,14 +108,17 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
 
     async def GetRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceGetRecordResponse(record=record(request.id, image_type=self.image_type))
+        made = record(request.id, image_type=self.image_type)
+        if self.pixels is not None:
+            made.pixels.CopyFrom(self.pixels)
+        return retriever_pb2.RetrieverServiceGetRecordResponse(record=made)
 
     async def GetImage(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
         names = {
-            pb.IMAGE_VARIANT_ORIGINAL: self.image_type,
             pb.IMAGE_VARIANT_THUMBNAIL: "image/webp",
-            pb.IMAGE_VARIANT_DISPLAY: "image/png",
+            pb.IMAGE_VARIANT_DISPLAY: self.image_type,
+            pb.IMAGE_VARIANT_PIXELS: "image/png",
         }
         head = pb.ImagePart(media_type=names[request.variant], length=6, chunk=b"abc")
         yield retriever_pb2.RetrieverServiceGetImageResponse(part=head)

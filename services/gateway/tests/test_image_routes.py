@@ -7,6 +7,7 @@ from mirage_core.errors import Code, MirageError
 from .conftest import Gateway, Peer
 
 NAMED = "?v=abababababababab"
+PIXELS = pb.Pixels(bits=12, slope=1, intercept=-1024, unit="HU", windows=[pb.PixelWindow(center=40, width=400)])
 
 
 async def test_an_image_comes_whole_with_its_type_and_length(http: httpx.AsyncClient) -> None:
@@ -19,18 +20,43 @@ async def test_an_image_comes_whole_with_its_type_and_length(http: httpx.AsyncCl
 @pytest.mark.parametrize(
     ("path", "image_type", "variant", "sent"),
     [
-        ("", "image/jpeg", pb.IMAGE_VARIANT_ORIGINAL, "image/jpeg"),
-        ("", "application/dicom", pb.IMAGE_VARIANT_DISPLAY, "image/png"),
-        ("?original=1", "application/dicom", pb.IMAGE_VARIANT_ORIGINAL, "application/dicom"),
-        ("/thumbnail", "application/dicom", pb.IMAGE_VARIANT_THUMBNAIL, "image/webp"),
+        ("", "image/jpeg", pb.IMAGE_VARIANT_DISPLAY, "image/jpeg"),
+        ("", "image/png", pb.IMAGE_VARIANT_DISPLAY, "image/png"),
+        ("/thumbnail", "image/png", pb.IMAGE_VARIANT_THUMBNAIL, "image/webp"),
+        ("/pixels", "image/png", pb.IMAGE_VARIANT_PIXELS, "image/png"),
     ],
 )
-async def test_a_browser_gets_what_it_can_show(
+async def test_each_address_gives_its_copy_of_the_image(
     http: httpx.AsyncClient, peer: Peer, path: str, image_type: str, variant: int, sent: str
 ) -> None:
     peer.script.image_type = image_type
+    peer.script.pixels = PIXELS
     response = await http.get(f"/v1/images/r1{path}")
     assert (peer.script.asked[-1].variant, response.headers["content-type"]) == (variant, sent)
+
+
+@pytest.mark.parametrize("path", ["?original=1", "?original=0", "/thumbnail?original=1", "/pixels?original=1"])
+async def test_the_file_that_came_in_has_no_address(http: httpx.AsyncClient, peer: Peer, path: str) -> None:
+    peer.script.pixels = PIXELS
+    response = await http.get(f"/v1/images/r1{path}")
+    assert (response.status_code, response.json()["code"]) == (400, "REQUEST_MALFORMED")
+    assert response.json()["metadata"]["field"] == "original"
+
+
+async def test_an_image_of_8_bits_has_no_16_bit_copy(http: httpx.AsyncClient, peer: Peer) -> None:
+    response = await http.get("/v1/images/r1/pixels")
+    assert (response.status_code, response.json()["code"]) == (404, "PIXELS_NOT_FOUND")
+    assert len(peer.script.asked) == 1
+
+
+async def test_a_16_bit_copy_is_tagged_by_what_it_came_from(http: httpx.AsyncClient, peer: Peer) -> None:
+    peer.script.pixels = PIXELS
+    response = await http.get("/v1/images/r1/pixels")
+    assert "ab" * 32 in response.headers["etag"]
+    assert "cd" * 32 in response.headers["etag"]
+    assert "no-cache" in response.headers["cache-control"]
+    again = await http.get("/v1/images/r1/pixels", headers={"if-none-match": response.headers["etag"]})
+    assert again.status_code == 304
 
 
 async def test_a_copy_that_is_current_is_not_sent_again(http: httpx.AsyncClient, peer: Peer) -> None:

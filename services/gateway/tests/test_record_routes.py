@@ -5,6 +5,7 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
+from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.records import FlagDocument, RecordDocument, UpsertDocument
 
@@ -26,6 +27,36 @@ async def test_a_record_is_read(http: httpx.AsyncClient) -> None:
     document = (await http.get("/v1/records/r1")).json()
     TypeAdapter(RecordDocument).validate_python(document, strict=True)
     assert document["caption"] == "Axial T1 <b>brain</b>"
+    assert (document["image_sha256"], document["original_sha256"]) == ("ab" * 32, "cd" * 32)
+    assert document["pixels"] is None
+
+
+async def test_a_record_says_what_its_pixels_mean(http: httpx.AsyncClient, peer: Peer) -> None:
+    lung = pb.PixelWindow(name="lung", center=-600, width=1500)
+    peer.script.pixels = pb.Pixels(bits=12, slope=0.5, intercept=-1024, unit="HU", windows=[lung])
+    document = (await http.get("/v1/records/r1")).json()
+    TypeAdapter(RecordDocument).validate_python(document, strict=True)
+    assert document["pixels"] == {
+        "bits": 12,
+        "slope": 0.5,
+        "intercept": -1024.0,
+        "unit": "HU",
+        "windows": [{"name": "lung", "center": -600.0, "width": 1500.0}],
+    }
+
+
+async def test_pixels_of_an_upload_reach_the_retriever(http: httpx.AsyncClient, peer: Peer) -> None:
+    pixels = {
+        "bits": 12,
+        "intercept": -1024,
+        "unit": "HU",
+        "windows": [{"name": "lung", "center": -600, "width": 1500}],
+    }
+    response = await http.post("/v1/records", files=form("record", "image", pixels=pixels))
+    assert response.status_code == 200, response.text
+    sent = peer.script.asked[0][0].record.pixels
+    assert (sent.bits, sent.slope, sent.intercept, sent.unit) == (12, 1.0, -1024.0, "HU")
+    assert [(each.name, each.center, each.width) for each in sent.windows] == [("lung", -600.0, 1500.0)]
 
 
 async def test_uploads_are_streamed_in_their_order(http: httpx.AsyncClient, peer: Peer) -> None:
@@ -48,6 +79,12 @@ async def test_uploads_are_streamed_in_their_order(http: httpx.AsyncClient, peer
         (form("colour"), "REQUEST_MALFORMED"),
         (form("record", colour=1), "REQUEST_MALFORMED"),
         (form("record", caption=7), "REQUEST_MALFORMED"),
+        (form("record", pixels={}), "REQUEST_MALFORMED"),
+        (form("record", pixels={"bits": "12 bits"}), "REQUEST_MALFORMED"),
+        (form("record", pixels={"bits": 2**40}), "REQUEST_MALFORMED"),
+        (form("record", pixels={"bits": 12, "windows": [{"center": 1}]}), "REQUEST_MALFORMED"),
+        (form("record", pixels={"bits": 12, "windows": [{"center": 1, "width": 1}] * 17}), "TOO_MANY_ITEMS"),
+        (form("record", pixels={"bits": 12, "colour": 1}), "REQUEST_MALFORMED"),
         (form(*["record", "image"] * 65), "TOO_MANY_ITEMS"),
     ],
 )

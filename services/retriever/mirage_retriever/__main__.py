@@ -1,5 +1,6 @@
 """python -m mirage_retriever: settings, set-up, serve."""
 
+import os
 from functools import partial
 
 from mirage_core.server import run_service
@@ -9,6 +10,8 @@ from mirage_retriever.settings import RetrieverSettings
 
 def main() -> None:
     """Runs the retriever until it is told to stop."""
+    # What is stored is of patients: nobody else on this machine may read it, whichever process or library writes it.
+    os.umask(0o077)
     settings = RetrieverSettings()
     run_service(settings, "retriever", partial(set_up, settings))
 

@@ -197,11 +197,11 @@ class Collections:
         _log.info("collection removed", name=name, records=records)
         return records
 
-    async def shows(self, sha256: str) -> bool:
-        """Whether any record of any collection shows the image."""
+    async def shows(self, field: str, sha256: str) -> bool:
+        """True if any record of any collection has the digest in this field (engines/base.py, DIGESTS)."""
         for name in await self._shelf.names():
             async with self.use(name) as atlas:
-                if await atlas.engine.count(facet="image_sha256", value=sha256):
+                if await atlas.engine.count(facet=field, value=sha256):
                     return True
         return False
 

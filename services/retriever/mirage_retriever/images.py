@@ -1,94 +1,102 @@
-"""Image files by the SHA-256 of their bytes, with thumbnails beside them."""
+"""The retriever's images: cleaned on their way in, read piece by piece on their way out."""
 
-import hashlib
-import re
-from collections.abc import Iterable
-from pathlib import Path
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import ParamSpec, Protocol, TypeVar
 
-from mirage_core.errors import Code, MirageError
-from mirage_core.imaging import decode_image, encode_png, encode_thumbnail
-from mirage_retriever.files import sync_directory, write_atomically
+from mirage_core import limits
+from mirage_core.errors import MirageError
+from mirage_core.executor import Ran
+from mirage_core.image_store import (
+    IMAGES,
+    PIXELS,
+    PIXELS_TYPE,
+    THUMBNAIL_TYPE,
+    THUMBNAILS,
+    ImageStore,
+    StagedImage,
+    take_in,
+    thumbnail_of,
+    view_of,
+)
+from mirage_core.imaging import PixelInfo
+from mirage_retriever.records import Record
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-THUMBNAIL_TYPE = "image/webp"
+__all__ = ["IMAGES", "PIXELS", "PIXELS_TYPE", "THUMBNAILS", "THUMBNAIL_TYPE", "Decoder", "Images"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def sha256_of(data: bytes | bytearray) -> str:
-    """Lower-case hex."""
-    return hashlib.sha256(data).hexdigest()
+class Decoder(Protocol):
+    """Runs functions that decode; `mirage_core.decoders.DecoderPool` is one."""
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Ran[T]:
+        """Runs a function; raises MirageError."""
+        ...
 
 
-class ImageStore:
-    """A folder of images below `path`; all calls block. A name is always a digest, never anything that a client chose."""
+class Images:
+    """The store, and the decoder that everything goes through on its way in.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        for part in ("images", "thumbnails"):
-            (path / part).mkdir(parents=True, exist_ok=True)
+    At most `places` files are with the decoder at a time; others wait, for a bulk must not be refused for being one.
+    """
 
-    def _file(self, part: str, sha256: str) -> Path:
-        if not _SHA256.fullmatch(sha256):
-            raise MirageError(Code.INTERNAL)
-        return self._path / part / sha256[:2] / sha256
+    def __init__(self, store: ImageStore, decoder: Decoder, *, places: int) -> None:
+        self.store = store
+        self._decoder = decoder
+        self._places = asyncio.Semaphore(places)
+        self._making: dict[str, asyncio.Lock] = {}
 
-    def store(self, files: Iterable[tuple[bytes, str, bytes]]) -> None:
-        """Keeps images, given as (bytes, digest, thumbnail or b""); all of them are on the disk when it returns.
+    async def take_in(self, parts: Sequence[bytes], pixels: PixelInfo | None) -> StagedImage:
+        """Cleans a file that came in, given in pieces, and writes the result next to the store.
 
-        Raises STORAGE_FULL where there is no space.
+        Raises what `mirage_core.image_store.take_in` raises, IMAGE_TOO_COSTLY, QUEUE_FULL and STORAGE_FULL.
         """
-        folders: set[Path] = set()
+        async with self._places:
+            ran = await self._decoder.run(take_in, b"".join(parts), pixels)
+            return await asyncio.to_thread(self.store.stage, ran.value)
+
+    async def take_in_again(self, record: Record, pixels: PixelInfo) -> StagedImage:
+        """Does the same for the 16-bit copy of a record that is stored, whose numbers mean something else now."""
+        data = await asyncio.to_thread(self.store.file, PIXELS, record.pixels_sha256)
+        return await self.take_in([data], pixels)
+
+    async def for_model(self, image_sha256: str, staged: StagedImage | None = None) -> bytes:
+        """Returns an image as it is sent to the encoder: the stored file, or a smaller copy if that is too large."""
+        data = await asyncio.to_thread(staged.image if staged else lambda: self.store.file(IMAGES, image_sha256))
+        if len(data) <= limits.IMAGE_BYTES:
+            return data
+        async with self._places:
+            return (await self._decoder.run(view_of, data)).value
+
+    async def read(self, part: str, sha256: str) -> AsyncGenerator[tuple[int, bytes]]:
+        """Reads a file piece by piece, each with the length of the whole; raises RECORD_NOT_FOUND if it is gone."""
         try:
-            for data, sha256, thumbnail in files:
-                file = self._file("images", sha256)
-                if not file.exists():
-                    if not file.parent.exists():
-                        file.parent.mkdir()
-                        folders.add(file.parent.parent)
-                    write_atomically(file, data, sync_name=False)
-                    folders.add(file.parent)
-                small = self._file("thumbnails", sha256)
-                if thumbnail and not small.exists():
-                    self._keep_thumbnail(small, thumbnail)
-            # Names once a folder rather than once a file.
-            for folder in folders:
-                sync_directory(folder)
-        except OSError as error:
-            raise MirageError(Code.STORAGE_FULL) from error
-
-    def _keep_thumbnail(self, file: Path, thumbnail: bytes) -> None:
-        # Not forced to the disk: it can be made again, and an empty one counts as missing.
-        file.parent.mkdir(exist_ok=True)
-        write_atomically(file, thumbnail, sync_data=False, sync_name=False)
-
-    def has(self, sha256: str) -> bool:
-        """Whether the image is there."""
-        return self._file("images", sha256).exists()
-
-    def original(self, sha256: str) -> bytes:
-        """The file as it was stored; raises RECORD_NOT_FOUND where it is gone."""
+            reading, piece = await asyncio.to_thread(self.store.read, part, sha256)
+        except MirageError:
+            if part != THUMBNAILS:
+                raise
+            await self._make_thumbnail(sha256)
+            reading, piece = await asyncio.to_thread(self.store.read, part, sha256)
         try:
-            return self._file("images", sha256).read_bytes()
-        except FileNotFoundError as error:
-            raise MirageError(Code.RECORD_NOT_FOUND, id="image") from error
+            while piece:
+                yield reading.length, piece
+                piece = b"" if reading.is_at_end else await asyncio.to_thread(reading.next)
+        finally:
+            reading.close()
 
-    def thumbnail(self, sha256: str) -> bytes:
-        """A WebP of at most 256 pixels a side, made now if need be."""
-        file = self._file("thumbnails", sha256)
+    async def _make_thumbnail(self, image_sha256: str) -> None:
+        """Makes a thumbnail that was lost with the power; once, however many readers ask for it at the same time."""
+        lock = self._making.setdefault(image_sha256, asyncio.Lock())
         try:
-            if data := file.read_bytes():
-                return data
-        except FileNotFoundError:
-            pass
-        data = encode_thumbnail(decode_image(self.original(sha256)).image)
-        self._keep_thumbnail(file, data)
-        return data
-
-    def display(self, sha256: str, media_type: str) -> bytes:
-        """A PNG that a browser can show: the original where it is one, else made from it."""
-        data = self.original(sha256)
-        return data if media_type == "image/png" else encode_png(decode_image(data).image)
-
-    def remove(self, sha256: str) -> None:
-        """Forgets an image, if it is there."""
-        for part in ("images", "thumbnails"):
-            self._file(part, sha256).unlink(missing_ok=True)
+            async with lock:
+                if await asyncio.to_thread(self.store.has_thumbnail, image_sha256):
+                    return
+                data = await asyncio.to_thread(self.store.file, IMAGES, image_sha256)
+                async with self._places:
+                    made = (await self._decoder.run(thumbnail_of, data)).value
+                await asyncio.to_thread(self.store.keep_thumbnail, image_sha256, made)
+        finally:
+            if not lock.locked():
+                self._making.pop(image_sha256, None)

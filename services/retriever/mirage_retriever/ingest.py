@@ -1,51 +1,61 @@
 """Upserts and deletes: records and images come in as a stream, get their vectors, and are kept."""
 
 import asyncio
+import hashlib
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
-from mirage_core.executor import BoundedExecutor
-from mirage_core.imaging import decode_image, encode_thumbnail
-from mirage_core.synthetic import is_marked
-from mirage_core.synthetic_label import shows_label
+from mirage_core.image_store import StagedImage
+from mirage_core.imaging import PixelInfo
 from mirage_core.vectors import check_unit
 from mirage_retriever.atlas import Atlas
+from mirage_retriever.budget import ByteBudget, Hold
 from mirage_retriever.concurrency import together
 from mirage_retriever.engines.base import Point, Stored
-from mirage_retriever.images import ImageStore, sha256_of
-from mirage_retriever.records import Record, check_record
+from mirage_retriever.images import Images
+from mirage_retriever.records import Record, check_pixels, check_record
 from mirage_retriever.terms import Encoded, TermEncoder, check_fingerprint
 
 Array = npt.NDArray[np.float32]
 
-# What one batch holds at the most; two of them can be in memory a stream.
+# What one batch holds at the most; a stream can have two of them, if the budget of all streams lets it.
 _BATCH_RECORDS = 32
 _BATCH_BYTES = 32 * 2**20
 _STREAM_RECORDS = 10_000
-# Images that all streams together have with the decoder at a time; readers of thumbnails use it too.
-_LOOKING = 16
+# What a stream can always get of the budget: one image, and the piece in which it turns out to be too large.
+_RESERVE_BYTES = limits.IMAGE_BYTES + limits.CHUNK_BYTES
+# How long a stream waits for its part of the budget before it is refused.
+_WAIT_S = 30.0
+# Images on their way to the encoder: those of one call, and those of all streams. gRPC keeps copies of them.
+_ENCODING_BYTES = 16 * 2**20
+_ALL_ENCODING_BYTES = 40 * 2**20
+_ENCODING_WAIT_S = 300.0
 # The last of the space is for logs and the engine's own needs.
 _FREE_BYTES = 256 * 2**20
+# What is wrong with the server, or for now, rather than with the record that met it.
+_OF_THE_SERVER = (Code.QUEUE_FULL, Code.STORAGE_FULL, Code.DEPENDENCY_UNAVAILABLE, Code.CANCELLED, Code.INTERNAL)
 # Two vectors count as the same: given again they differ by rounding only.
 _SAME_VECTOR = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Starts a record of the stream. Vectors as the caller gave them, unchecked."""
+    """Starts a record of the stream. Vectors, and pixels as JSON, are as the caller gave them, unchecked."""
 
     record: Record
     image_vector: Array | None = None
     caption_vector: Array | None = None
     fingerprint: str = ""
+    pixels: Mapping[str, Any] | None = None
 
 
 class State(IntEnum):
@@ -68,24 +78,22 @@ class Outcome:
 
 @dataclass(eq=False)
 class _Incoming:
-    """A record that is being put together. Once `error` is set it is only carried to its outcome."""
+    """A record that is being put together. Once `error` is set it is only carried to its outcome.
+
+    `size` bytes of its image came in; the bytes themselves are dropped once the image is cleaned, and `staged` is the result.
+    """
 
     head: Head
     record: Record
-    data: bytearray = field(default_factory=bytearray)
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+    pixels: PixelInfo | None = None
     error: MirageError | None = None
     stored: Stored | None = None
-    sha256: str = ""
-    # True once the image was decoded: it may not be stored yet.
-    decoded: bool = False
-    thumbnail: bytes = b""
+    staged: StagedImage | None = None
     image: Array | None = None
     caption: Array | None = None
-
-    @property
-    def is_given(self) -> bool:
-        """True where the caller has both vectors: a bulk, whose thumbnails are made when somebody looks."""
-        return self.head.image_vector is not None and self.head.caption_vector is not None
 
     @property
     def before(self) -> Record | None:
@@ -103,46 +111,49 @@ class _Incoming:
 class Ingest:
     """Writes to collections. Several streams may run at once; what they commit is one batch after the other.
 
-    `is_shown` tells whether any record of any collection shows an image.
+    `is_shown` says if any record of any collection has a digest in a payload field. The images of all streams together take
+    at most `budget_bytes` of memory before they are cleaned: a stream waits for its part, and is refused after a while.
     """
 
     def __init__(
         self,
         encoder: TermEncoder,
-        images: ImageStore,
-        decoder: BoundedExecutor,
+        images: Images,
         data: Path,
         *,
-        is_shown: Callable[[str], Awaitable[bool]],
+        is_shown: Callable[[str, str], Awaitable[bool]],
+        budget_bytes: int,
     ) -> None:
         self._is_shown = is_shown
         self._encoder = encoder
         self._images = images
-        self._decoder = decoder
         self._data = data
         self._committing = asyncio.Lock()
-        self._looking = asyncio.Semaphore(_LOOKING)
+        self._incoming = ByteBudget(budget_bytes, reserve=_RESERVE_BYTES, wait_s=_WAIT_S)
+        self._encoding = ByteBudget(_ALL_ENCODING_BYTES, wait_s=_ENCODING_WAIT_S)
 
     async def upsert(self, atlas: Atlas, parts: AsyncIterator[Head | bytes]) -> list[Outcome]:
         """Stores the records of a stream of heads, each followed by pieces of its image; outcomes in their order.
 
         A record that is wrong in itself is rejected in its outcome. Raises for a stream that is no such stream, for a
-        dependency that is away and for a full disk; batches stored by then stay, and sending all again is harmless.
+        dependency that is away, for a full disk, and QUEUE_FULL if other streams need all the memory; batches stored by then
+        stay, and sending all again is harmless.
         """
         outcomes: list[Outcome] = []
         running: asyncio.Task[list[Outcome]] | None = None
-        try:
-            async for batch in self._batches(parts):
+        with self._incoming.hold() as hold:
+            try:
+                async for batch in self._batches(parts, hold):
+                    if running is not None:
+                        outcomes += await running
+                    # The next batch is read while this one is encoded.
+                    running = asyncio.create_task(self._store(atlas, batch, hold))
                 if running is not None:
                     outcomes += await running
-                # The next batch is read while this one is encoded.
-                running = asyncio.create_task(self._store(atlas, batch))
-            if running is not None:
-                outcomes += await running
-        finally:
-            if running is not None and not running.done():
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
+            finally:
+                if running is not None and not running.done():
+                    running.cancel()
+                    await asyncio.gather(running, return_exceptions=True)
         return outcomes
 
     async def delete(self, atlas: Atlas, ids: Sequence[str]) -> int:
@@ -158,12 +169,21 @@ class Ingest:
                 return 0
             deleted = await engine.delete(list(stored))
             atlas.changed()
-            for sha256 in {Record.from_json(point.record).image_sha256 for point in stored.values()}:
-                if sha256 and not await self._is_shown(sha256):
-                    await asyncio.to_thread(self._images.remove, sha256)
+            await self._remove_unused([Record.from_json(point.record) for point in stored.values()])
         return deleted
 
-    async def _batches(self, parts: AsyncIterator[Head | bytes]) -> AsyncIterator[list[_Incoming]]:
+    async def _remove_unused(self, records: Iterable[Record]) -> None:
+        """Removes the files of records that were deleted or replaced, unless another record has the same."""
+        store = self._images.store
+        found = {
+            *(("image_sha256", record.image_sha256, store.remove_image) for record in records),
+            *(("pixels_sha256", record.pixels_sha256, store.remove_pixels) for record in records),
+        }
+        for field_, sha256, remove in found:
+            if sha256 and not await self._is_shown(field_, sha256):
+                await asyncio.to_thread(remove, sha256)
+
+    async def _batches(self, parts: AsyncIterator[Head | bytes], hold: Hold) -> AsyncIterator[list[_Incoming]]:
         batch: list[_Incoming] = []
         ids: set[str] = set()
         size = records = 0
@@ -171,7 +191,7 @@ class Ingest:
             if isinstance(part, bytes):
                 if not batch:
                     raise MirageError(Code.UPSERT_OUT_OF_ORDER)
-                size += _append(batch[-1], part)
+                size += await _append(batch[-1], part, hold)
                 continue
             records += 1
             if records > _STREAM_RECORDS:
@@ -182,8 +202,9 @@ class Ingest:
                     max=_STREAM_RECORDS,
                     given=f"more than {_STREAM_RECORDS}",
                 )
+            full = len(batch) >= _BATCH_RECORDS or size >= _BATCH_BYTES or (size > 0 and self._incoming.is_short)
             # One id twice in a batch would hide the first from the second.
-            if len(batch) >= _BATCH_RECORDS or size >= _BATCH_BYTES or part.record.id in ids:
+            if full or part.record.id in ids:
                 yield batch
                 batch, ids, size = [], set(), 0
             batch.append(_Incoming(part, part.record))
@@ -191,49 +212,73 @@ class Ingest:
         if batch:
             yield batch
 
-    async def _store(self, atlas: Atlas, batch: list[_Incoming]) -> list[Outcome]:
-        for item in batch:
-            _check(item, atlas)
-        stored = await atlas.engine.fetch([item.record.id for item in _fine(batch)], vectors=True)
-        for item in _fine(batch):
-            item.stored = stored.get(item.record.id)
-        await asyncio.gather(*(self._look_at(item) for item in _fine(batch)))
-        changed = [item for item in _fine(batch) if item.changed]
-        await self._encode(atlas, changed)
-        await self._commit(atlas, [item for item in changed if item.error is None])
-        return [_outcome(item, changed=item in changed) for item in batch]
-
-    async def _look_at(self, item: _Incoming) -> None:
-        """Fills in what the image says about itself; an image that is stored already is not decoded again."""
-        before = item.before
-        if not item.data:
-            if before is None or not self._images.has(before.image_sha256):
-                item.error = MirageError(Code.IMAGE_EMPTY)
-                return
-            item.sha256 = before.image_sha256
-        else:
-            item.sha256 = sha256_of(item.data)
-        if before is not None and before.image_sha256 == item.sha256 and self._images.has(item.sha256):
-            item.record = replace(
-                item.record,
-                image_sha256=item.sha256,
-                image_type=before.image_type,
-                width=before.width,
-                height=before.height,
-            )
-            return
+    async def _store(self, atlas: Atlas, batch: list[_Incoming], hold: Hold) -> list[Outcome]:
         try:
-            # Records wait their turn here: a bulk must not be refused for being one.
-            async with self._looking:
-                ran = await self._decoder.run(_decode, bytes(item.data), thumbnail=not item.is_given)
+            for item in batch:
+                _check(item, atlas)
+            stored = await atlas.engine.fetch([item.record.id for item in _fine(batch)], vectors=True)
+            for item in _fine(batch):
+                item.stored = stored.get(item.record.id)
+            await together([self._look_at(item, hold) for item in batch])
+            changed = [item for item in _fine(batch) if item.changed]
+            await self._encode(atlas, changed)
+            await self._commit(atlas, [item for item in changed if item.error is None])
+            return [_outcome(item, changed=item in changed) for item in batch]
+        finally:
+            for item in batch:
+                if item.staged is not None:
+                    await asyncio.to_thread(item.staged.drop)
+
+    async def _look_at(self, item: _Incoming, hold: Hold) -> None:
+        """Cleans the image and fills in what it says about itself; a file that is stored already is not decoded again."""
+        try:
+            if item.error is None:
+                await self._take_in(item)
         except MirageError as error:
-            if error.code is Code.QUEUE_FULL:
+            if error.code in _OF_THE_SERVER:
                 raise
             item.error = error
-            return
-        media_type, width, height, item.thumbnail = ran.value
-        item.decoded = True
-        item.record = replace(item.record, image_sha256=item.sha256, image_type=media_type, width=width, height=height)
+        finally:
+            item.parts.clear()
+            hold.give(item.size)
+
+    async def _take_in(self, item: _Incoming) -> None:
+        before = item.before
+        sha256 = item.digest.hexdigest() if item.size else ""
+        if before is not None and not self._images.store.has(before.image_sha256, before.pixels_sha256):
+            before = None
+        if before is not None and sha256 in ("", before.came_from):
+            if item.pixels in (None, before.pixels):
+                item.record = replace(
+                    item.record,
+                    original_sha256=before.came_from,
+                    image_sha256=before.image_sha256,
+                    image_type=before.image_type,
+                    width=before.width,
+                    height=before.height,
+                    pixels_sha256=before.pixels_sha256,
+                    pixels=before.pixels,
+                )
+                return
+            if not item.size and not before.pixels_sha256:
+                raise MirageError(Code.PIXELS_INVALID, field="bits")
+            if not item.size:
+                item.staged = await self._images.take_in_again(before, item.pixels)
+        if not item.size and item.staged is None:
+            raise MirageError(Code.IMAGE_EMPTY)
+        if item.staged is None:
+            item.staged = await self._images.take_in(item.parts, item.pixels)
+        stored = item.staged.stored
+        item.record = replace(
+            item.record,
+            original_sha256=sha256 or (before.came_from if before else ""),
+            image_sha256=stored.image_sha256,
+            image_type=stored.media_type,
+            width=stored.width,
+            height=stored.height,
+            pixels_sha256=stored.pixels_sha256,
+            pixels=stored.pixels,
+        )
 
     async def _encode(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
         """Gives every item its two vectors: the caller's, the stored one where nothing changed, or the encoder's."""
@@ -241,7 +286,7 @@ class Ingest:
             before, stored = item.before, item.stored
             item.image, item.caption = item.head.image_vector, item.head.caption_vector
             if before is not None and stored is not None:
-                if item.image is None and before.image_sha256 == item.sha256:
+                if item.image is None and before.image_sha256 == item.record.image_sha256:
                     item.image = stored.image
                 if item.caption is None and before.caption == item.record.caption:
                     item.caption = stored.caption
@@ -261,12 +306,21 @@ class Ingest:
             item.caption = _checked(atlas, answer)
 
     async def _encode_images(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
-        files = [bytes(item.data) or await asyncio.to_thread(self._images.original, item.sha256) for item in items]
-        for item, answer in zip(items, await self._encoder.images(files), strict=True):
-            if isinstance(answer, MirageError):
-                item.error = answer
-            else:
-                item.image = _checked(atlas, answer)
+        """Gives the encoder what is stored, a few files at a time."""
+        while items:
+            count = size = 0
+            while count < len(items) and (not count or size + _model_bytes(items[count]) <= _ENCODING_BYTES):
+                size += _model_bytes(items[count])
+                count += 1
+            some, items = items[:count], items[count:]
+            with self._encoding.hold() as hold:
+                await hold.take(size)
+                files = [await self._images.for_model(item.record.image_sha256, item.staged) for item in some]
+                for item, answer in zip(some, await self._encoder.images(files), strict=True):
+                    if isinstance(answer, MirageError):
+                        item.error = answer
+                    else:
+                        item.image = _checked(atlas, answer)
 
     async def _commit(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
         """Images first, then the points that name them: no record ever shows an image that is not there."""
@@ -277,7 +331,9 @@ class Ingest:
                 caption=item.caption,
                 record=item.record.to_json(),
                 facets=item.record.facets(),
-                image_sha256=item.sha256,
+                image_sha256=item.record.image_sha256,
+                original_sha256=item.record.original_sha256,
+                pixels_sha256=item.record.pixels_sha256,
             )
             for item in items
             if item.image is not None and item.caption is not None
@@ -286,13 +342,14 @@ class Ingest:
             return
         if (await asyncio.to_thread(shutil.disk_usage, self._data)).free < _FREE_BYTES:
             raise MirageError(Code.STORAGE_FULL)
-        files = [(bytes(item.data), item.sha256, item.thumbnail) for item in items if item.decoded]
+        staged = [item.staged for item in items if item.staged is not None]
         async with self._committing:
-            await asyncio.to_thread(self._images.store, files)
+            await asyncio.to_thread(self._images.store.keep, staged)
             try:
                 await atlas.engine.upsert(points)
             finally:
                 atlas.changed()
+            await self._remove_unused([before for item in items if (before := item.before) and item.staged])
 
 
 def _checked(atlas: Atlas, answer: Encoded) -> Array:
@@ -300,17 +357,24 @@ def _checked(atlas: Atlas, answer: Encoded) -> Array:
     return check_unit(answer.vector, dimension=atlas.collection.dimension)
 
 
-def _append(item: _Incoming, piece: bytes) -> int:
+def _model_bytes(item: _Incoming) -> int:
+    return limits.IMAGE_BYTES if item.staged is None else min(item.staged.size, limits.IMAGE_BYTES)
+
+
+async def _append(item: _Incoming, piece: bytes, hold: Hold) -> int:
     """Adds a piece of the image; beyond the limit the record is rejected and nothing more of it kept."""
     if len(piece) > limits.CHUNK_BYTES:
         raise MirageError(Code.REQUEST_MALFORMED, field=f"image_chunk of more than {limits.CHUNK_BYTES} bytes")
     if item.error is not None:
         return 0
-    if len(item.data) + len(piece) > limits.IMAGE_BYTES:
+    if item.size + len(piece) > limits.IMAGE_BYTES:
         item.error = MirageError(Code.IMAGE_TOO_LARGE, max_bytes=limits.IMAGE_BYTES)
-        item.data.clear()
+        item.parts.clear()
         return 0
-    item.data += piece
+    await hold.take(len(piece))
+    item.size += len(piece)
+    item.parts.append(piece)
+    item.digest.update(piece)
     return len(piece)
 
 
@@ -321,6 +385,7 @@ def _check(item: _Incoming, atlas: Atlas) -> None:
     try:
         item.record = check_record(item.record)
         head = item.head
+        item.pixels = None if head.pixels is None else check_pixels(head.pixels)
         if head.image_vector is not None or head.caption_vector is not None:
             if not head.fingerprint:
                 raise MirageError(Code.FINGERPRINT_REQUIRED)
@@ -353,11 +418,3 @@ def _outcome(item: _Incoming, *, changed: bool) -> Outcome:
 
 def _same(first: Array, second: Array | None) -> bool:
     return second is not None and bool(np.abs(first - second).max() < _SAME_VECTOR)
-
-
-def _decode(data: bytes, *, thumbnail: bool) -> tuple[str, int, int, bytes]:
-    decoded = decode_image(data)
-    if is_marked(data) or shows_label(decoded.image):
-        raise MirageError(Code.SYNTHETIC_REFUSED)
-    small = encode_thumbnail(decoded.image) if thumbnail else b""
-    return decoded.media_type, decoded.width, decoded.height, small

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from mirage.v1 import common_pb2, retriever_pb2
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
+from mirage_core.pixels import WINDOWS_MAX
 from mirage_core.rpc_errors import to_problem
 from mirage_core.vectors import from_proto
 from mirage_retriever.collections import CollectionState
@@ -113,6 +115,14 @@ def fill_record(message: common_pb2.Record, record: Record, flags: FlagStore) ->
     message.width = record.width
     message.height = record.height
     message.flags = flags.count(record.id)
+    message.original_sha256 = record.came_from
+    if record.pixels is not None:
+        message.pixels.bits = record.pixels.bits
+        message.pixels.slope = record.pixels.slope
+        message.pixels.intercept = record.pixels.intercept
+        message.pixels.unit = record.pixels.unit
+        for window in record.pixels.windows:
+            message.pixels.windows.add(name=window.name, center=window.center, width=window.width)
 
 
 async def to_parts(
@@ -154,7 +164,23 @@ def _head(message: common_pb2.RecordHead) -> Head:
         image_vector=from_proto(message.image_vector) if message.HasField("image_vector") else None,
         caption_vector=from_proto(message.caption_vector) if message.HasField("caption_vector") else None,
         fingerprint=message.fingerprint,
+        pixels=_pixels(message.pixels) if message.HasField("pixels") else None,
     )
+
+
+def _pixels(message: common_pb2.Pixels) -> dict[str, Any]:
+    """Pixels as JSON, unchecked."""
+    return {
+        "bits": message.bits,
+        "slope": message.slope,
+        "intercept": message.intercept,
+        "unit": message.unit,
+        # One more than is allowed is enough to refuse them.
+        "windows": [
+            {"name": window.name, "center": window.center, "width": window.width}
+            for window in message.windows[: WINDOWS_MAX + 1]
+        ],
+    }
 
 
 def from_outcome(outcome: Outcome) -> common_pb2.UpsertOutcome:

@@ -3,21 +3,29 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
+from mirage_core.imaging import PixelInfo
 from mirage_retriever.facets import check_facets
 
 _LABELS_MAX = 64
 _LABEL_CHARS = 1_000
 _LINE_CHARS = 2_000
+# With fewer there is nothing that the 8-bit image does not show.
+_PIXEL_BITS_MIN = 9
 # Where `synthetic` says that a generator made the image; a template rendering is no such thing.
 _GENERATED = frozenset({"generated", "diffusion", "ai-generated"})
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record, without its image; fields as in protos/mirage/v1/common.proto. The last four are the retriever's."""
+    """One record, without its image; fields as in protos/mirage/v1/common.proto. From `image_sha256` on they are the
+    retriever's. `pixels_sha256` names the file of the 16-bit copy.
+
+    Records of older versions have no `original_sha256`: what was stored then was the file that came in.
+    """
 
     id: str
     caption: str
@@ -30,6 +38,9 @@ class Record:
     image_type: str = ""
     width: int = 0
     height: int = 0
+    original_sha256: str = ""
+    pixels_sha256: str = ""
+    pixels: PixelInfo | None = None
 
     def to_json(self) -> str:
         """The same record always gives the same text."""
@@ -40,7 +51,14 @@ class Record:
         """The record behind `to_json`."""
         fields = json.loads(text)
         fields["labels"] = {name: tuple(values) for name, values in fields["labels"].items()}
+        if fields.get("pixels") is not None:
+            fields["pixels"] = PixelInfo.from_json(fields["pixels"])
         return cls(**fields)
+
+    @property
+    def came_from(self) -> str:
+        """SHA-256 of the file that came in."""
+        return self.original_sha256 or self.image_sha256
 
     def facets(self) -> dict[str, tuple[str, ...]]:
         """What can be filtered by: the labels, and the licence where no label names it."""
@@ -71,3 +89,11 @@ def check_record(record: Record) -> Record:
     if _GENERATED.intersection(labels.get("synthetic", ())):
         raise MirageError(Code.SYNTHETIC_REFUSED)
     return replace(record, labels=labels)
+
+
+def check_pixels(value: Mapping[str, Any]) -> PixelInfo:
+    """The meaning of a 16-bit image's numbers, as a caller gave it; raises PIXELS_INVALID."""
+    pixels = PixelInfo.from_json(value)
+    if pixels.bits < _PIXEL_BITS_MIN:
+        raise MirageError(Code.PIXELS_INVALID, field="bits")
+    return pixels

@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack
 from mirage.v1 import retriever_pb2_grpc
 from mirage_core import telemetry
 from mirage_core.cpus import available_cpus
+from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.errors import MirageError
-from mirage_core.executor import BoundedExecutor
+from mirage_core.image_store import ImageStore
 from mirage_core.server import GrpcServer
 from mirage_retriever.collections import Collections
 from mirage_retriever.common_queries import CommonQueries, read_list
@@ -15,7 +16,7 @@ from mirage_retriever.encoder_client import EncoderClient
 from mirage_retriever.engines.base import Graph, Shelf
 from mirage_retriever.facets import NAMES
 from mirage_retriever.flags import FlagStore
-from mirage_retriever.images import ImageStore
+from mirage_retriever.images import Images
 from mirage_retriever.ingest import Ingest
 from mirage_retriever.search import Search
 from mirage_retriever.servicer import NAME, RetrieverServicer
@@ -88,14 +89,20 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
     With records in the collection the retriever serves without waiting for the encoder: searches by id and vector need
     none. A first start waits for it, since the collection takes its model's fingerprint and dimension.
     """
-    settings.data.mkdir(parents=True, exist_ok=True)
-    threads = settings.decode_threads or available_cpus()
-    decoder = BoundedExecutor(workers=threads, queue_limit=64, name="decode")
-    stack.callback(decoder.close)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    decoder = DecoderPool(
+        settings.decoders or available_cpus(),
+        settings.decoder_memory_mb,
+        settings.decoder_timeout_s,
+        max(settings.decoder_budget_mb, settings.decoder_memory_mb),
+        "retriever-decode",
+        preload=(*PRELOAD, "mirage_core.image_store"),
+    )
+    stack.push_async_callback(decoder.close)
     collections = Collections(make_shelf(settings), overrides=settings.match_overrides())
     encoder = EncoderClient(settings.encoder, timeout_s=settings.encoder_timeout_s)
     stack.push_async_callback(encoder.close)
-    images = ImageStore(settings.data)
+    images = Images(ImageStore(settings.data), decoder, places=(settings.decoders or available_cpus()) + 1)
     # A server may have other writers, which this process does not see.
     ttl_s = settings.common_queries_ttl_s if settings.engine == "qdrant" else None
     common = CommonQueries(read_list(settings.common_queries), ttl_s=ttl_s)
@@ -103,10 +110,15 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
         collections=collections,
         encoder=encoder,
         common=common,
-        ingest=Ingest(encoder, images, decoder, settings.data, is_shown=collections.shows),
+        ingest=Ingest(
+            encoder,
+            images,
+            settings.data,
+            is_shown=collections.shows,
+            budget_bytes=settings.upload_memory_mb * 2**20,
+        ),
         images=images,
         flags=FlagStore(settings.data / "flags.jsonl"),
-        decoder=decoder,
     )
     server.add(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, NAME)
     await server.start()

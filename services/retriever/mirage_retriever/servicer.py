@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
@@ -9,7 +10,6 @@ import grpc
 from mirage.v1 import common_pb2, retriever_pb2, retriever_pb2_grpc
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
-from mirage_core.executor import BoundedExecutor
 from mirage_core.vectors import to_proto
 from mirage_retriever import browse, messages
 from mirage_retriever.collections import Collections
@@ -17,7 +17,7 @@ from mirage_retriever.common_queries import CommonQueries
 from mirage_retriever.engines.base import Filter
 from mirage_retriever.facets import NAMES, check_facets
 from mirage_retriever.flags import FlagStore
-from mirage_retriever.images import THUMBNAIL_TYPE, ImageStore
+from mirage_retriever.images import IMAGES, PIXELS, PIXELS_TYPE, THUMBNAIL_TYPE, THUMBNAILS, Images
 from mirage_retriever.ingest import Ingest
 from mirage_retriever.query import check_k
 from mirage_retriever.records import Record
@@ -42,9 +42,8 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         encoder: TermEncoder,
         common: CommonQueries,
         ingest: Ingest,
-        images: ImageStore,
+        images: Images,
         flags: FlagStore,
-        decoder: BoundedExecutor,
     ) -> None:
         self._collections = collections
         self._encoder = encoder
@@ -52,7 +51,6 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self._ingest = ingest
         self._images = images
         self._flags = flags
-        self._decoder = decoder
 
     async def Search(
         self, request: retriever_pb2.RetrieverServiceSearchRequest, _: Context
@@ -91,23 +89,22 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         record = await self._record(request.id)
         match request.variant:
             case common_pb2.IMAGE_VARIANT_THUMBNAIL:
-                media_type = THUMBNAIL_TYPE
-                ran = await self._decoder.run(self._images.thumbnail, record.image_sha256)
-            case common_pb2.IMAGE_VARIANT_DISPLAY:
-                media_type = "image/png"
-                ran = await self._decoder.run(self._images.display, record.image_sha256, record.image_type)
-            case common_pb2.IMAGE_VARIANT_ORIGINAL | common_pb2.IMAGE_VARIANT_UNSPECIFIED:
-                media_type = record.image_type
-                ran = await self._decoder.run(self._images.original, record.image_sha256)
+                media_type, part, sha256 = THUMBNAIL_TYPE, THUMBNAILS, record.image_sha256
+            case common_pb2.IMAGE_VARIANT_DISPLAY | common_pb2.IMAGE_VARIANT_UNSPECIFIED:
+                media_type, part, sha256 = record.image_type, IMAGES, record.image_sha256
+            case common_pb2.IMAGE_VARIANT_PIXELS:
+                if not record.pixels_sha256:
+                    raise MirageError(Code.PIXELS_NOT_FOUND, id=record.id)
+                media_type, part, sha256 = PIXELS_TYPE, PIXELS, record.pixels_sha256
             case _:
                 raise MirageError(Code.REQUEST_MALFORMED, field="variant")
-        data = ran.value
-        for start in range(0, len(data), limits.CHUNK_BYTES):
-            part = common_pb2.ImagePart(chunk=data[start : start + limits.CHUNK_BYTES])
-            if start == 0:
-                part.media_type = media_type
-                part.length = len(data)
-            yield retriever_pb2.RetrieverServiceGetImageResponse(part=part)
+        first = True
+        async with aclosing(self._images.read(part, sha256)) as pieces:
+            async for length, piece in pieces:
+                message = common_pb2.ImagePart(chunk=piece)
+                if first:
+                    message.media_type, message.length, first = media_type, length, False
+                yield retriever_pb2.RetrieverServiceGetImageResponse(part=message)
 
     async def _record(self, id_: str) -> Record:
         limits.check_id(id_)

@@ -52,7 +52,17 @@ class RetrieverSettings(ServiceSettings):
         gt=0,
         description="Seconds that such an answer is kept where the engine is a server, which others write to.",
     )
-    decode_threads: int = Field(0, ge=0, description="Threads that decode images; 0: one a processor.")
+    decoders: int = Field(0, ge=0, le=64, description="Child processes that clean images; 0: one for each processor.")
+    decoder_memory_mb: int = Field(448, ge=64, description="MiB that cleaning one image may take.")
+    decoder_budget_mb: int = Field(
+        448, ge=64, description="MiB that cleaning all images that are in work may take; others wait."
+    )
+    decoder_timeout_s: float = Field(30.0, gt=0, description="Seconds that cleaning one image may take.")
+    upload_memory_mb: int = Field(
+        128,
+        ge=32,
+        description="MiB that all images which are being uploaded may take in memory; more of them wait, at most 30 s.",
+    )
     match_text: str = Field(
         "", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="good,weak cosines instead of the model's."
     )

@@ -58,9 +58,14 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def retriever(encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("retriever")
-    address, process = start("mirage_retriever", folder, encoder=encoder, data=folder / "data")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of `retriever`."""
+    return tmp_path_factory.mktemp("retriever") / "data"
+
+
+@pytest.fixture(scope="session")
+def retriever(encoder: str, data: Path) -> Iterator[str]:
+    address, process = start("mirage_retriever", data.parent, encoder=encoder, data=data)
     wait_until_serving(address, process)
     yield address
     process.terminate()

@@ -7,6 +7,7 @@ import secrets
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -84,6 +85,12 @@ async def image_of(stub: Stub, id_: str, variant: pb.ImageVariant.ValueType) -> 
 
 
 @pytest.fixture
+def files(data: Path) -> Callable[[], set[str]]:
+    """Tells the names of all image files that are stored."""
+    return lambda: {path.name for path in (data / "clean").rglob("*") if path.is_file()}
+
+
+@pytest.fixture
 async def atlas(stub: Stub) -> AsyncIterator[str]:
     """Twelve records whose ids begin with what this yields; gone again afterwards."""
     prefix = f"t{secrets.token_hex(4)}"
@@ -114,7 +121,9 @@ async def test_an_image_finds_itself_and_its_record_comes_with_it(stub: Stub, at
     assert first.record.caption == "Section number 5, sagittal."
     assert list(first.record.labels["plane"].values) == ["sagittal"]
     assert dict(first.record.original_labels) == {"Plane": "TRA"}
-    assert first.record.image_sha256 == hashlib.sha256(picture(5)).hexdigest()
+    assert first.record.original_sha256 == hashlib.sha256(picture(5)).hexdigest()
+    _, stored = await image_of(stub, f"{atlas}-05", pb.IMAGE_VARIANT_DISPLAY)
+    assert first.record.image_sha256 == hashlib.sha256(stored).hexdigest()
     assert (first.record.image_type, first.record.width, first.record.height) == ("image/png", 96, 96)
     assert reply.fingerprint == (await collection(stub)).fingerprint
     assert reply.timings.total_ms >= reply.timings.search_ms > 0
@@ -257,13 +266,62 @@ async def test_given_vectors_are_kept_and_need_the_fingerprint(stub: Stub, atlas
 async def test_images_come_in_three_forms(stub: Stub, atlas: str) -> None:
     jpeg = picture(40, "JPEG", 300)
     await upsert(stub, parts(record(f"{atlas}-01"), jpeg))
-    assert await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_ORIGINAL) == ("image/jpeg", jpeg)
+    media_type, shown = await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_DISPLAY)
+    assert media_type == "image/jpeg"
+    assert Image.open(io.BytesIO(shown)).size == (300, 300)
+    assert await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_UNSPECIFIED) == (media_type, shown)
     media_type, thumbnail = await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_THUMBNAIL)
     assert media_type == "image/webp"
     assert max(Image.open(io.BytesIO(thumbnail)).size) == 256
-    media_type, shown = await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_DISPLAY)
-    assert media_type == "image/png"
-    assert Image.open(io.BytesIO(shown)).size == (300, 300)
+    assert await code_of(image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_PIXELS)) == "PIXELS_NOT_FOUND"
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+async def test_nothing_but_pixels_of_a_file_is_stored(stub: Stub, atlas: str, form: str) -> None:
+    name = f"PLANTED-{secrets.token_hex(8)}"
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Patient", name)
+    exif = Image.Exif()
+    exif[0x010E] = name
+    buffer = io.BytesIO()
+    image = Image.open(io.BytesIO(picture(50, side=300)))
+    image.save(buffer, form, exif=exif, **({"pnginfo": texts} if form == "PNG" else {"xmp": f"<x>{name}</x>".encode()}))
+    data = buffer.getvalue() + name.encode()
+    await upsert(stub, parts(record(f"{atlas}-03"), data))
+    for variant in (pb.IMAGE_VARIANT_DISPLAY, pb.IMAGE_VARIANT_THUMBNAIL):
+        served = (await image_of(stub, f"{atlas}-03", variant))[1]
+        assert name.encode() not in served
+        assert Image.open(io.BytesIO(served)).getexif() == {}
+    got = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=f"{atlas}-03"), timeout_s=10)
+    assert got.record.original_sha256 == hashlib.sha256(data).hexdigest() != got.record.image_sha256
+    [outcome] = await upsert(stub, parts(record(f"{atlas}-03"), data))
+    assert outcome.state == UNCHANGED
+
+
+async def test_a_file_is_found_by_what_came_in_and_by_what_is_stored(stub: Stub, atlas: str) -> None:
+    _, stored = await image_of(stub, f"{atlas}-05", pb.IMAGE_VARIANT_DISPLAY)
+    digests = [hashlib.sha256(data).hexdigest() for data in (picture(5), stored)]
+    keys = [pb.RecordKey(id="new", image_sha256=digest) for digest in digests]
+    found = await invoke(stub.LookupRecords, rpb.RetrieverServiceLookupRecordsRequest(keys=keys), timeout_s=10)
+    assert [list(each.same_image_ids) for each in found.records] == [[f"{atlas}-05"]] * 2
+
+
+async def test_an_image_that_is_replaced_is_gone(stub: Stub, atlas: str, files: Callable[[], set[str]]) -> None:
+    got = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=f"{atlas}-07"), timeout_s=10)
+    assert got.record.image_sha256 in files()
+    [outcome] = await upsert(stub, parts(record(f"{atlas}-07"), picture(70)))
+    assert outcome.state == UPDATED
+    assert got.record.image_sha256 not in files()
+    await upsert(stub, parts(record(f"{atlas}-07"), picture(8)))
+    await upsert(stub, parts(record(f"{atlas}-07"), picture(7)))
+    # The other record that shows it keeps it.
+    assert Image.open(io.BytesIO((await image_of(stub, f"{atlas}-08", pb.IMAGE_VARIANT_DISPLAY))[1])).size == (96, 96)
+
+
+def test_no_other_user_can_read_what_is_stored(data: Path, retriever: str) -> None:
+    entries = [data, *data.rglob("*")]
+    assert len(entries) > 10
+    assert [entry for entry in entries if entry.stat().st_mode & 0o077] == []
 
 
 async def test_a_large_image_travels_in_pieces(stub: Stub, atlas: str) -> None:
@@ -273,7 +331,9 @@ async def test_a_large_image_travels_in_pieces(stub: Stub, atlas: str) -> None:
     assert len(buffer.getvalue()) > 2 * 2**20
     [outcome] = await upsert(stub, parts(record(f"{atlas}-02"), buffer.getvalue()))
     assert outcome.state == UPDATED
-    assert await image_of(stub, f"{atlas}-02", pb.IMAGE_VARIANT_ORIGINAL) == ("image/png", buffer.getvalue())
+    media_type, stored = await image_of(stub, f"{atlas}-02", pb.IMAGE_VARIANT_DISPLAY)
+    assert (media_type, len(stored) > 2 * 2**20) == ("image/png", True)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(stored))), noise)
 
 
 async def test_facets_are_counted_under_a_filter(stub: Stub, atlas: str) -> None:
@@ -299,7 +359,7 @@ async def test_deleting_removes_an_image_that_nobody_else_shows(stub: Stub) -> N
         return (await invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=[id_, "none"]), timeout_s=10)).deleted
 
     assert await delete("one") == 1
-    assert (await image_of(stub, "two", pb.IMAGE_VARIANT_ORIGINAL))[1] == picture(77)
+    assert Image.open(io.BytesIO((await image_of(stub, "two", pb.IMAGE_VARIANT_DISPLAY))[1])).size == (96, 96)
     assert await delete("two") == 1
     assert await delete("two") == 0
     [outcome] = await upsert(stub, parts(record("two")))
@@ -436,7 +496,7 @@ async def test_a_stream_that_is_no_upsert_is_refused(stub: Stub) -> None:
 async def test_an_id_is_an_id_everywhere(stub: Stub, id_: str) -> None:
     calls: list[Awaitable[object]] = [
         invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=id_), timeout_s=10),
-        image_of(stub, id_, pb.IMAGE_VARIANT_ORIGINAL),
+        image_of(stub, id_, pb.IMAGE_VARIANT_DISPLAY),
         invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=[id_]), timeout_s=10),
         invoke(stub.FlagRecord, rpb.RetrieverServiceFlagRecordRequest(record_id=id_, reason="other"), timeout_s=10),
     ]

@@ -1,15 +1,33 @@
-"""`mirage record`: all that is known about one image."""
+"""`mirage record`: all that is known about one image, and its end."""
+
+import sys
 
 import click
 
 from mirage.cli.options import open_client, server_options
-from mirage.cli.output import labels_text, print_fields, print_json
+from mirage.cli.output import labels_text, note, print_fields, print_json
+from mirage.replies import Pixels
 
 
-@click.command("record")
+class _Record(click.Group):
+    """The group; `mirage record ID`, as it was before there were verbs, shows the record."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, with `show` if no verb is given."""
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("record", cls=_Record, context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Show a record, or delete records. `mirage record ID` is short for `mirage record show ID`."""
+
+
+@command.command("show")
 @click.argument("record_id", metavar="ID")
 @server_options
-def command(record_id: str, url: str | None, as_json: bool) -> None:
+def show(record_id: str, url: str | None, as_json: bool) -> None:
     """Show record ID: caption, labels, source and licence."""
     with open_client(url) as client:
         record = client.record(record_id)
@@ -25,7 +43,44 @@ def command(record_id: str, url: str | None, as_json: bool) -> None:
             "licence": record.licence,
             "source": record.source,
             "attribution": record.attribution,
+            "pixels": _pixels_text(record.pixels),
             "image sha256": record.image_sha256,
+            "original sha256": record.original_sha256,
             "open flags": str(record.flags or ""),
         }
     )
+
+
+@command.command("delete")
+@click.argument("record_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@server_options
+def delete(record_ids: tuple[str, ...], yes: bool, url: str | None, as_json: bool) -> int:
+    """Delete records from the active collection, with their images. Exit code 1 if one of them was not there."""
+    ids = tuple(dict.fromkeys(record_ids))
+    if not yes and sys.stdin.isatty():
+        what = f"record {ids[0]}" if len(ids) == 1 else f"{len(ids)} records"
+        click.confirm(f"Delete {what} with what they show?", abort=True, err=True)
+    deleted: list[str] = []
+    missing: list[str] = []
+    try:
+        with open_client(url) as client:
+            for record_id in ids:
+                (deleted if client.delete(record_id) else missing).append(record_id)
+    finally:
+        # Also if the server goes away before the last one: these are gone.
+        if deleted and not as_json:
+            click.echo(f"deleted: {' '.join(deleted)}")
+    if as_json:
+        print_json({"deleted": deleted, "missing": missing})
+    if missing:
+        note(f"not there: {' '.join(missing)}")
+    return 1 if missing else 0
+
+
+def _pixels_text(pixels: Pixels | None) -> str:
+    if pixels is None:
+        return ""
+    windows = ", ".join(f"{each.name or 'window'} {each.center:g}/{each.width:g}" for each in pixels.windows)
+    scale = f"value = {pixels.slope:g} x stored {pixels.intercept:+g} {pixels.unit}".rstrip()
+    return "; ".join(filter(None, (f"{pixels.bits} bits", scale, windows)))

@@ -122,25 +122,31 @@ class _ImageVariant:
 class _ImageVariantEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageVariant.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     IMAGE_VARIANT_UNSPECIFIED: _ImageVariant.ValueType  # 0
-    """The default: IMAGE_VARIANT_ORIGINAL."""
-    IMAGE_VARIANT_ORIGINAL: _ImageVariant.ValueType  # 1
-    """The file as it was stored."""
+    """The default: IMAGE_VARIANT_DISPLAY."""
     IMAGE_VARIANT_THUMBNAIL: _ImageVariant.ValueType  # 2
     """A WebP of at most 256 pixels a side."""
     IMAGE_VARIANT_DISPLAY: _ImageVariant.ValueType  # 3
-    """A PNG that a browser can show, also where the original is DICOM."""
+    """The 8-bit image: JPEG, PNG or WebP."""
+    IMAGE_VARIANT_PIXELS: _ImageVariant.ValueType  # 4
+    """The lossless 16-bit greyscale PNG of a record with `pixels`;
+    PIXELS_NOT_FOUND for any other.
+    """
 
 class ImageVariant(_ImageVariant, metaclass=_ImageVariantEnumTypeWrapper):
-    """Which copy of an image to give."""
+    """Which copy of an image to give. All of them are written by the retriever:
+    no file that came in is served.
+    """
 
 IMAGE_VARIANT_UNSPECIFIED: ImageVariant.ValueType  # 0
-"""The default: IMAGE_VARIANT_ORIGINAL."""
-IMAGE_VARIANT_ORIGINAL: ImageVariant.ValueType  # 1
-"""The file as it was stored."""
+"""The default: IMAGE_VARIANT_DISPLAY."""
 IMAGE_VARIANT_THUMBNAIL: ImageVariant.ValueType  # 2
 """A WebP of at most 256 pixels a side."""
 IMAGE_VARIANT_DISPLAY: ImageVariant.ValueType  # 3
-"""A PNG that a browser can show, also where the original is DICOM."""
+"""The 8-bit image: JPEG, PNG or WebP."""
+IMAGE_VARIANT_PIXELS: ImageVariant.ValueType  # 4
+"""The lossless 16-bit greyscale PNG of a record with `pixels`;
+PIXELS_NOT_FOUND for any other.
+"""
 Global___ImageVariant: _TypeAlias = ImageVariant  # noqa: Y015
 
 class _ImageKind:
@@ -591,6 +597,8 @@ class Record(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
+    ORIGINAL_SHA256_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique in the collection: 1 to 128 characters of [A-Za-z0-9._:-], the
     first a letter or digit.
@@ -604,15 +612,23 @@ class Record(_message.Message):
     attribution: _builtins.str
     """Whom the licence asks to name; empty where it asks nobody."""
     image_sha256: _builtins.str
-    """Lower-case hex SHA-256 of the image file's bytes; set by the retriever."""
+    """Lower-case hex SHA-256 of the 8-bit image file that is stored and served;
+    set by the retriever.
+    """
     image_type: _builtins.str
-    """Media type of the image file; set by the retriever."""
+    """Media type of that file: "image/jpeg", "image/png" or "image/webp"; set by
+    the retriever.
+    """
     width: _builtins.int
     """Width of the image in pixels; set by the retriever."""
     height: _builtins.int
     """Height of the image in pixels; set by the retriever."""
     flags: _builtins.int
     """Open flags that readers raised against the caption."""
+    original_sha256: _builtins.str
+    """Lower-case hex SHA-256 of the file that came in, which is not kept: the
+    same file again is recognised by it. Set by the retriever.
+    """
     @_builtins.property
     def labels(self) -> _containers.MessageMap[_builtins.str, Global___StringList]:
         """Facet name (modality, plane, body_part, ...) to lower-case values."""
@@ -620,6 +636,12 @@ class Record(_message.Message):
     @_builtins.property
     def original_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The dataset's own labels, in its own words."""
+
+    @_builtins.property
+    def pixels(self) -> Global___Pixels:
+        """What the values of the image's 16-bit copy mean; not set if the image came
+        with at most 8 bits. Set by the retriever.
+        """
 
     def __init__(
         self,
@@ -636,14 +658,90 @@ class Record(_message.Message):
         width: _builtins.int = ...,
         height: _builtins.int = ...,
         flags: _builtins.int = ...,
+        original_sha256: _builtins.str = ...,
+        pixels: Global___Pixels | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pixels", b"pixels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "caption", b"caption", "flags", b"flags", "height", b"height", "id", b"id", "image_sha256", b"image_sha256", "image_type", b"image_type", "labels", b"labels", "licence", b"licence", "original_labels", b"original_labels", "source", b"source", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "caption", b"caption", "flags", b"flags", "height", b"height", "id", b"id", "image_sha256", b"image_sha256", "image_type", b"image_type", "labels", b"labels", "licence", b"licence", "original_labels", b"original_labels", "original_sha256", b"original_sha256", "pixels", b"pixels", "source", b"source", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Record: _TypeAlias = Record  # noqa: Y015
+
+@_typing.final
+class Pixels(_message.Message):
+    """What the values of a 16-bit greyscale image mean:
+    value = stored * slope + intercept.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BITS_FIELD_NUMBER: _builtins.int
+    SLOPE_FIELD_NUMBER: _builtins.int
+    INTERCEPT_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    bits: _builtins.int
+    """Bits that the stored values use, 9 to 16."""
+    slope: _builtins.float
+    """Finite, not 0."""
+    intercept: _builtins.float
+    """Finite."""
+    unit: _builtins.str
+    """Unit of the values, such as "HU"; at most 16 characters, empty if not
+    known.
+    """
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PixelWindow]:
+        """How the values are shown, at most 16; the 8-bit image is in the first."""
+
+    def __init__(
+        self,
+        *,
+        bits: _builtins.int = ...,
+        slope: _builtins.float = ...,
+        intercept: _builtins.float = ...,
+        unit: _builtins.str = ...,
+        windows: _abc.Iterable[Global___PixelWindow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "intercept", b"intercept", "slope", b"slope", "unit", b"unit", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pixels: _TypeAlias = Pixels  # noqa: Y015
+
+@_typing.final
+class PixelWindow(_message.Message):
+    """A range of values that is shown from black to white."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CENTER_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """At most 64 characters, such as "lung"; may be empty."""
+    center: _builtins.float
+    """Middle of the range, finite, in the unit of the values."""
+    width: _builtins.float
+    """Width of the range, finite, above 0, in the unit of the values."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        center: _builtins.float = ...,
+        width: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["center", b"center", "name", b"name", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PixelWindow: _TypeAlias = PixelWindow  # noqa: Y015
 
 @_typing.final
 class Result(_message.Message):
@@ -972,6 +1070,7 @@ class RecordHead(_message.Message):
     IMAGE_VECTOR_FIELD_NUMBER: _builtins.int
     CAPTION_VECTOR_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
     """Fingerprint of the bundle that the given vectors come from; required
     with them, refused unless it is the collection's.
@@ -992,6 +1091,13 @@ class RecordHead(_message.Message):
         and the caption unchanged, else encoded from the caption.
         """
 
+    @_builtins.property
+    def pixels(self) -> Global___Pixels:
+        """What the values of a 16-bit greyscale PNG mean. If omitted: what is stored
+        for the same file, else the range of its own values. DICOM files say it
+        themselves.
+        """
+
     def __init__(
         self,
         *,
@@ -999,10 +1105,11 @@ class RecordHead(_message.Message):
         image_vector: Global___Vector | None = ...,
         caption_vector: Global___Vector | None = ...,
         fingerprint: _builtins.str = ...,
+        pixels: Global___Pixels | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "image_vector", b"image_vector", "record", b"record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "image_vector", b"image_vector", "pixels", b"pixels", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "fingerprint", b"fingerprint", "image_vector", b"image_vector", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "fingerprint", b"fingerprint", "image_vector", b"image_vector", "pixels", b"pixels", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1268,7 +1375,9 @@ class RecordKey(_message.Message):
     id: _builtins.str
     """Its id."""
     image_sha256: _builtins.str
-    """Lower-case hex SHA-256 of its image file; may be empty."""
+    """Lower-case hex SHA-256 of an image file, as it would come in or as it is
+    stored; may be empty.
+    """
     def __init__(
         self,
         *,
@@ -1300,7 +1409,9 @@ class RecordPresence(_message.Message):
 
     @_builtins.property
     def same_image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other records whose image file has the SHA-256 asked for, at most ten."""
+        """Other records that came from the file asked for, or whose stored image is
+        that file, at most ten.
+        """
 
     def __init__(
         self,

@@ -52,7 +52,6 @@ function draw() {
         { class: "buttons" },
         element("button", { type: "button", class: "button", onclick: similar }, "Find similar"),
         element("button", { type: "button", class: "button quiet", onclick: use }, "Use in arithmetic"),
-        original(result),
       ),
       flagForm(result.id),
     ),
@@ -74,12 +73,6 @@ async function ownWords(id, place) {
   if (found[position]?.id !== id || !record) return;
   const labels = Object.entries(record.original_labels).filter(([, value]) => value);
   if (labels.length) place.replaceChildren(element("dt", { class: "title" }, "In the dataset’s own words"), element("dd"), ...labels.flatMap(([name, value]) => fact(name, value)));
-}
-
-function original({ id, image_url }) {
-  const href = `${image_url.split("?")[0]}?original=1`;
-  const onclick = (event) => images.save(event, href, id);
-  return element("a", { class: "button quiet", href, download: id, onclick }, "Original file");
 }
 
 function fact(name, value) {

@@ -1,10 +1,10 @@
-"""Images: what a browser can show, thumbnails, and the file as it was stored."""
+"""Images: the 8-bit image, which a browser can show, its 16-bit copy, and thumbnails."""
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from mirage.v1 import common_pb2 as pb
-from mirage_core.errors import Code
+from mirage_core.errors import Code, MirageError
 from mirage_gateway.compose import Composer
 from mirage_gateway.web.answers import ClassifyDocument, classify_document
 from mirage_gateway.web.body import Intake
@@ -12,7 +12,6 @@ from mirage_gateway.web.operations import ID, Operation, Parameter, check_parame
 from mirage_gateway.web.queries import ClassifyBody, image_bytes
 from mirage_gateway.web.records import image_version
 
-_DICOM = "application/dicom"
 _VERSION = Parameter("v", "As in image_url: with it the answer may be cached for ever.")
 CACHED = Parameter("if-none-match", "The ETag of an answer that the caller holds.", within="header")
 _IMAGE_ERRORS = (
@@ -38,11 +37,6 @@ class ImageRoutes:
     def operations(self) -> tuple[Operation, ...]:
         """What is served."""
         errors = (Code.ID_INVALID, Code.RECORD_NOT_FOUND)
-        original = Parameter(
-            "original",
-            "1 for the file as it was stored; otherwise DICOM comes as a PNG.",
-            {"type": "string", "enum": ["0", "1"]},
-        )
         return (
             Operation(
                 "POST",
@@ -56,11 +50,20 @@ class ImageRoutes:
             Operation(
                 "GET",
                 "/v1/images/{id}",
-                "Read a record's image",
+                "Read a record's image, 8 bits a channel; with more than 8 bits it is in the first window",
                 self._image,
-                media_types=("image/png", "image/jpeg", "image/webp", _DICOM),
-                parameters=(ID, original, _VERSION, CACHED),
+                media_types=("image/png", "image/jpeg", "image/webp"),
+                parameters=(ID, _VERSION, CACHED),
                 errors=errors,
+            ),
+            Operation(
+                "GET",
+                "/v1/images/{id}/pixels",
+                "Read the lossless 16-bit greyscale PNG of a record with `pixels`, which say what its values mean",
+                self._pixels,
+                media_types=("image/png",),
+                parameters=(ID, CACHED),
+                errors=(*errors, Code.PIXELS_NOT_FOUND),
             ),
             Operation(
                 "GET",
@@ -79,9 +82,12 @@ class ImageRoutes:
         return json_response(classify_document(found))
 
     async def _image(self, request: Request) -> Response:
-        check_parameters(request, "original", "v")
-        original = request.query_params.get("original") == "1"
-        return await self._serve(request, pb.IMAGE_VARIANT_ORIGINAL if original else pb.IMAGE_VARIANT_DISPLAY)
+        check_parameters(request, "v")
+        return await self._serve(request, pb.IMAGE_VARIANT_DISPLAY)
+
+    async def _pixels(self, request: Request) -> Response:
+        check_parameters(request)
+        return await self._serve(request, pb.IMAGE_VARIANT_PIXELS)
 
     async def _thumbnail(self, request: Request) -> Response:
         check_parameters(request, "v")
@@ -89,9 +95,13 @@ class ImageRoutes:
 
     async def _serve(self, request: Request, variant: "pb.ImageVariant.ValueType") -> Response:
         record = await self._composer.record(request.path_params["id"])
-        if variant == pb.IMAGE_VARIANT_DISPLAY and record.image_type != _DICOM:
-            variant = pb.IMAGE_VARIANT_ORIGINAL  # a browser shows it as it is
-        etag = f'"{record.image_sha256}-{variant}"'
+        tag = record.image_sha256
+        if variant == pb.IMAGE_VARIANT_PIXELS:
+            if not record.HasField("pixels"):
+                raise MirageError(Code.PIXELS_NOT_FOUND, id=record.id)
+            # Two files may look the same on 8 bits and differ on 16.
+            tag += record.original_sha256
+        etag = f'"{tag}-{variant}"'
         named = request.query_params.get("v") == image_version(record)
         headers = {
             "etag": etag,
@@ -101,8 +111,6 @@ class ImageRoutes:
             return Response(status_code=304, headers=headers)
         image = await self._composer.image(record.id, variant)
         headers["content-length"] = str(image.length)
-        if image.media_type == _DICOM:
-            headers["content-disposition"] = f'attachment; filename="{record.id}.dcm"'
         if request.method == "HEAD":
             return Response(headers=headers, media_type=image.media_type)
         return StreamingResponse(image.chunks, headers=headers, media_type=image.media_type)

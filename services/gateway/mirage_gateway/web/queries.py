@@ -23,6 +23,7 @@ from mirage_core.describe_options import (
     check_describe_options,
 )
 from mirage_core.errors import Code, MirageError
+from mirage_core.pixels import NAME_CHARS, UNIT_CHARS, WINDOWS_MAX
 from mirage_gateway.compose import string_lists
 from mirage_gateway.describing import K_DEFAULT, K_MAX
 
@@ -39,6 +40,7 @@ Base64 = Annotated[
     ),
 ]
 Id = Annotated[str, Field(description="The id of a record.")]
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Components = Annotated[list[float], Field(max_length=_COMPONENTS_MAX, description="Of the collection's dimension.")]
 Packed = Annotated[
     str,
@@ -237,6 +239,38 @@ class FlagBody(Body):
     comment: str = Field("", description=f"Free text, at most {limits.COMMENT_CHARS} characters.")
 
 
+class WindowBody(Body):
+    """A range of values that is shown from black to white, in the unit of the values."""
+
+    name: str = Field("", description=f"At most {NAME_CHARS} characters, such as lung.")
+    center: float = Field(description="Middle of the range.")
+    width: float = Field(description="Width of the range, above 0.")
+
+
+class PixelsBody(Body):
+    """What the values of a 16-bit greyscale PNG mean: value = stored * slope + intercept."""
+
+    bits: Int32 = Field(description="Bits that the stored values use, 9 to 16.")
+    slope: float = Field(1.0, description="Any but 0.")
+    intercept: float = 0.0
+    unit: str = Field("", description=f"Unit of the values, such as HU; at most {UNIT_CHARS} characters.")
+    windows: list[WindowBody] = Field(
+        default_factory=list,
+        max_length=WINDOWS_MAX,
+        description="How the values are shown; the 8-bit image is in the first.",
+    )
+
+    def to_message(self) -> pb.Pixels:
+        """The message."""
+        return pb.Pixels(
+            bits=self.bits,
+            slope=self.slope,
+            intercept=self.intercept,
+            unit=self.unit,
+            windows=[pb.PixelWindow(name=each.name, center=each.center, width=each.width) for each in self.windows],
+        )
+
+
 class RecordBody(Body):
     """A record to store; its image file follows in the next part."""
 
@@ -250,6 +284,9 @@ class RecordBody(Body):
     image_vector: Components | Packed | None = Field(None, description="Encoded from the image where absent.")
     caption_vector: Components | Packed | None = Field(None, description="Encoded from the caption where absent.")
     fingerprint: str = Field("", description="Of the bundle that the given vectors come from.")
+    pixels: PixelsBody | None = Field(
+        None, description="What the values of a 16-bit greyscale PNG mean; DICOM files say it themselves."
+    )
 
     def to_head(self) -> pb.RecordHead:
         """The message."""
@@ -269,6 +306,8 @@ class RecordBody(Body):
         if self.caption_vector is not None:
             head.caption_vector.SetInParent()
             head.caption_vector.values.extend(_components(self.caption_vector, "caption_vector"))
+        if self.pixels is not None:
+            head.pixels.CopyFrom(self.pixels.to_message())
         return head
 
 
@@ -282,7 +321,9 @@ class KeyBody(Body):
     """A record to look up."""
 
     id: Id
-    image_sha256: str = Field("", description="Lower-case hex SHA-256 of its image file.")
+    image_sha256: str = Field(
+        "", description="Lower-case hex SHA-256 of an image file, as it would come in or as it is stored."
+    )
 
 
 class LookupBody(Body):

@@ -15,8 +15,30 @@ from mirage_core.errors import Code
 Labels = dict[str, list[str]]
 
 
+class WindowDocument(TypedDict):
+    """A range of values that is shown from black to white, in the unit of the values."""
+
+    name: str
+    center: float
+    width: float
+
+
+class PixelsDocument(TypedDict):
+    """What the values of the 16-bit image mean: value = stored * slope + intercept. The 8-bit image is in the first window."""
+
+    bits: int
+    slope: float
+    intercept: float
+    unit: str
+    windows: list[WindowDocument]
+
+
 class RecordDocument(TypedDict):
-    """One atlas record."""
+    """One atlas record.
+
+    `image_sha256` is of the image that is served, `original_sha256` of the file that came in; `pixels` is null if that had at
+    most 8 bits.
+    """
 
     id: str
     caption: str
@@ -31,6 +53,8 @@ class RecordDocument(TypedDict):
     image_type: str
     width: int
     height: int
+    original_sha256: str
+    pixels: PixelsDocument | None
     flags: int
 
 
@@ -152,7 +176,19 @@ def record_document(record: pb.Record) -> RecordDocument:
         "image_type": record.image_type,
         "width": record.width,
         "height": record.height,
+        "original_sha256": record.original_sha256,
+        "pixels": _pixels(record.pixels) if record.HasField("pixels") else None,
         "flags": record.flags,
+    }
+
+
+def _pixels(pixels: pb.Pixels) -> PixelsDocument:
+    return {
+        "bits": pixels.bits,
+        "slope": pixels.slope,
+        "intercept": pixels.intercept,
+        "unit": pixels.unit,
+        "windows": [{"name": window.name, "center": window.center, "width": window.width} for window in pixels.windows],
     }
 
 

@@ -12,6 +12,10 @@ Array = npt.NDArray[np.float32]
 Facets = Mapping[str, tuple[str, ...]]
 
 
+# Payload fields that hold digests: indexed, and countable like facets. Points of older versions have the first only.
+DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256")
+
+
 class Space(StrEnum):
     """A named vector of a point."""
 
@@ -46,8 +50,8 @@ class Graph:
 class Point:
     """One record as an engine stores it: unit vectors of shape (dimension,), float32.
 
-    `record` is the record as JSON, `facets` are the fields that can be filtered and counted, `image_sha256` names its
-    image file.
+    `record` is the record as JSON, `facets` are the fields that can be filtered and counted. The digests name its image
+    file, the file that came in, and its 16-bit image ("" if it has none).
     """
 
     id: str
@@ -56,6 +60,8 @@ class Point:
     record: str
     facets: Facets
     image_sha256: str
+    original_sha256: str = ""
+    pixels_sha256: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +171,7 @@ class Engine(Protocol):
         ...
 
     async def count(self, *, facet: str, value: str) -> int:
-        """Points that carry the value; also for the facet "image_sha256"."""
+        """Points that carry the value; also for the facets "image_sha256" and "pixels_sha256"."""
         ...
 
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
@@ -181,7 +187,9 @@ class Engine(Protocol):
         ...
 
     async def showing(self, images: Sequence[str], limit: int) -> dict[str, list[str]]:
-        """Ids of the points whose image has one of these SHA-256, by SHA-256, at most `limit` each."""
+        """Ids of the points that came from a file with one of these SHA-256, or whose image is one, by SHA-256, at most
+        `limit` each.
+        """
         ...
 
     async def status(self) -> Status:

@@ -16,6 +16,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from mirage_core import context
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.engines.base import (
+    DIGESTS,
     Array,
     Collection,
     Filter,
@@ -98,6 +99,8 @@ class QdrantEngine:
         stored = (info.config.metadata or {}).get("mirage")
         if not isinstance(stored, dict):
             raise MirageError(Code.RECORD_INVALID, field=f"collection {self._name} (made by something else)")
+        # A collection of an older version lacks some of them.
+        await self._index(name for name in DIGESTS if name not in (info.payload_schema or {}))
         return Collection(**stored)
 
     async def create(self, collection: Collection) -> None:
@@ -113,7 +116,10 @@ class QdrantEngine:
             optimizers_config=models.OptimizersConfigDiff(indexing_threshold=self._graph.indexing_threshold_kb),
             metadata={"mirage": asdict(collection)},
         )
-        for field in (*(f"facets.{name}" for name in self._facet_names), "image_sha256"):
+        await self._index((*(f"facets.{name}" for name in self._facet_names), *DIGESTS))
+
+    async def _index(self, fields: Iterable[str]) -> None:
+        for field in fields:
             await self._call(
                 self._client.create_payload_index,
                 field_name=field,
@@ -176,7 +182,7 @@ class QdrantEngine:
 
     async def count(self, *, facet: str, value: str) -> int:
         """Points that carry the value."""
-        key = facet if facet == "image_sha256" else f"facets.{facet}"
+        key = facet if facet in DIGESTS else f"facets.{facet}"
         condition = models.FieldCondition(key=key, match=models.MatchValue(value=value))
         answer = await self._call(self._client.count, count_filter=models.Filter(must=[condition]), exact=True)
         return answer.count
@@ -221,9 +227,12 @@ class QdrantEngine:
         """One request an image, all at the same time."""
 
         async def ids(image: str) -> list[str]:
-            match = models.FieldCondition(key="image_sha256", match=models.MatchValue(value=image))
+            either: list[Any] = [
+                models.FieldCondition(key=name, match=models.MatchValue(value=image))
+                for name in ("original_sha256", "image_sha256")
+            ]
             points, _ = await self._call(
-                self._client.scroll, scroll_filter=models.Filter(must=[match]), limit=limit, with_payload=["id"]
+                self._client.scroll, scroll_filter=models.Filter(should=either), limit=limit, with_payload=["id"]
             )
             return sorted(str((point.payload or {})["id"]) for point in points)
 
@@ -280,7 +289,7 @@ def _to_server(point: Point) -> models.PointStruct:
             "id": point.id,
             "record": point.record,
             "facets": {name: list(values) for name, values in point.facets.items()},
-            "image_sha256": point.image_sha256,
+            **{name: digest for name in DIGESTS if (digest := getattr(point, name))},
         },
     )
 

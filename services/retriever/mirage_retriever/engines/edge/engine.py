@@ -14,12 +14,23 @@ from typing import Any, TextIO
 import numpy as np
 
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.engines.base import Collection, Filter, Graph, Hit, Nearest, Point, Status, Stored, Walked
+from mirage_core.files import take, write_atomically
+from mirage_retriever.engines.base import (
+    DIGESTS,
+    Collection,
+    Filter,
+    Graph,
+    Hit,
+    Nearest,
+    Point,
+    Status,
+    Stored,
+    Walked,
+)
 from mirage_retriever.engines.edge.shard import Shard, ShardPolicy
 from mirage_retriever.engines.edge.shard_shape import ShardShape
 from mirage_retriever.engines.edge.stored import FILE, read_stored
 from mirage_retriever.engines.identity import point_id
-from mirage_retriever.files import take, write_atomically
 
 # Far more values than a facet lists; each shard names its own most frequent ones.
 _FACET_VALUES = 1_000
@@ -156,7 +167,7 @@ class EdgeEngine:
                 _finite(point.caption),
                 point.record,
                 {name: list(values) for name, values in point.facets.items()},
-                point.image_sha256,
+                {name: digest for name in DIGESTS if (digest := getattr(point, name))},
             )
             rows[self._shard_of(point.id)].append(row)
         await asyncio.gather(*(shard.upsert(part) for shard, part in rows.items()))
@@ -168,7 +179,7 @@ class EdgeEngine:
 
     async def count(self, *, facet: str, value: str) -> int:
         """Points that carry the value."""
-        key = facet if facet == "image_sha256" else f"facets.{facet}"
+        key = facet if facet in DIGESTS else f"facets.{facet}"
         return sum(await self._all("count", key, value))
 
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from mirage_retriever.files import write_atomically
+from mirage_core.files import write_atomically
 
 # What stays free for writes while a generation is built.
 _FREE_BYTES = 512 * 2**20

@@ -16,8 +16,10 @@ from mirage_retriever.engines.edge.shard_shape import ShardShape
 from mirage_retriever.engines.identity import point_id
 
 SPACES = ("image", "caption")
-# A point as it travels: id, image vector, caption vector (float32 bytes), record, facets, image_sha256.
-PointRow = tuple[str, bytes, bytes, str, dict[str, list[str]], str]
+# Payload fields that hold digests, as engines/base.py names them. Points of older versions have the first only.
+DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256")
+# A point as it travels: id, image vector, caption vector (float32 bytes), record, facets, and the digests it has.
+PointRow = tuple[str, bytes, bytes, str, dict[str, list[str]], dict[str, str]]
 # A search as it travels: vector, space, limit, ef, exact, min_score, where, exclude, only.
 SearchRow = tuple[bytes, str, int, int, bool, float | None, dict[str, list[str]], list[str], list[str] | None]
 
@@ -55,15 +57,17 @@ class ShardFiles:
         shard = qe.EdgeShard.create(str(path), _config(shape))
         for name in shape.facets:
             shard.update(qe.UpdateOperation.create_field_index(f"facets.{name}", qe.KeywordIndexParams()))
-        # Nearly as many values as points: links for each in the graph would be waste.
-        shard.update(qe.UpdateOperation.create_field_index("image_sha256", qe.KeywordIndexParams(enable_hnsw=False)))
+        _index_digests(shard)
         shard.flush()
         return cls(shard)
 
     @classmethod
     def load(cls, path: Path) -> "ShardFiles":
         """Opens a shard; what its write-ahead log holds beyond the segments is applied first."""
-        return cls(qe.EdgeShard.load(str(path)))
+        shard = qe.EdgeShard.load(str(path))
+        # A shard of an older version lacks some of them.
+        _index_digests(shard)
+        return cls(shard)
 
     def search(self, rows: Sequence[SearchRow]) -> list[list[tuple[str, float, str]]]:
         """For each search its hits: id, cosine, record."""
@@ -118,10 +122,10 @@ class ShardFiles:
                     "id": id_,
                     "record": record,
                     "facets": facets,
-                    "image_sha256": image_sha256,
+                    **digests,
                 },
             )
-            for id_, image, caption, record, facets, image_sha256 in rows
+            for id_, image, caption, record, facets, digests in rows
         ]
         self._shard.update(qe.UpdateOperation.upsert_points(points))
 
@@ -134,7 +138,7 @@ class ShardFiles:
                 *_vectors(point),
                 payload["record"],
                 payload["facets"],
-                payload["image_sha256"],
+                {name: payload[name] for name in DIGESTS if name in payload},
             )
             for point in points
             if (payload := point.payload)
@@ -190,12 +194,17 @@ class ShardFiles:
         return sorted(rows), None if following is None else str(following)
 
     def showing(self, images: Sequence[str], limit: int) -> list[tuple[str, str]]:
-        """SHA-256 and id of points whose image has one of these SHA-256, at most `limit` an image."""
+        """SHA-256 and id of points that came from a file with one of these SHA-256, or whose image is one, at most `limit`
+        each.
+        """
         found = []
         for image in dict.fromkeys(images):
-            match = qe.FieldCondition(key="image_sha256", match=qe.MatchValue(value=image))
+            either: list[Any] = [
+                qe.FieldCondition(key=name, match=qe.MatchValue(value=image))
+                for name in ("original_sha256", "image_sha256")
+            ]
             points, _ = self._shard.scroll(
-                qe.ScrollRequest(limit=limit, filter=qe.Filter(must=[match]), with_payload=["id"])
+                qe.ScrollRequest(limit=limit, filter=qe.Filter(should=either), with_payload=["id"])
             )
             found += [(image, payload["id"]) for point in points if (payload := point.payload)]
         return found
@@ -213,6 +222,13 @@ class ShardFiles:
         """Flushes and closes."""
         self._shard.flush()
         self._shard.close()
+
+
+def _index_digests(shard: "qe.EdgeShard") -> None:
+    for name in DIGESTS:
+        if name not in shard.info().payload_schema:
+            # Nearly as many values as points: links for each in the graph would be waste.
+            shard.update(qe.UpdateOperation.create_field_index(name, qe.KeywordIndexParams(enable_hnsw=False)))
 
 
 def _keys(ids: Iterable[str]) -> list[Any]:

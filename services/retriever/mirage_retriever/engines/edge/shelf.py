@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from mirage_core.files import take, write_atomically
 from mirage_retriever.engines.base import Engine
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.stored import stored_collection
-from mirage_retriever.files import take, write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # The first collection of a data directory has always stood here.
@@ -30,7 +30,7 @@ class EdgeShelf:
         self._data = data
         self._default = default
         self._make = make
-        (data / _OTHERS).mkdir(parents=True, exist_ok=True)
+        (data / _OTHERS).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = take(data / _OTHERS)
         for file in data.glob(".ACTIVE.*.new"):
             file.unlink(missing_ok=True)

@@ -8,13 +8,14 @@ from typing import TextIO
 
 
 def write_atomically(path: Path, data: bytes, *, sync_data: bool = True, sync_name: bool = True) -> None:
-    """Writes a file by way of a temporary one beside it; on the disk, with its name, when this returns.
+    """Writes a file, which only this user can read, by way of a temporary one in the same folder.
 
-    `sync_name=False` leaves the name to a later `sync_directory`, `sync_data=False` the bytes to the system.
+    The file is on the disk, with its name, when this returns. `sync_name=False` leaves the name to a later
+    `sync_directory`, `sync_data=False` the bytes to the system.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             if sync_data:
@@ -36,11 +37,14 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def take(directory: Path) -> TextIO:
-    """Locks a directory for this process until the answer is closed; raises OSError where another process has it."""
+def take(directory: Path, *, wait: bool = False) -> TextIO:
+    """Locks a directory for this process until the returned file is closed.
+
+    Raises OSError if another process has it, unless `wait` is set: then it waits for that one.
+    """
     lock = (directory / "lock").open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
         raise OSError(f"{directory} is in use by another retriever") from error

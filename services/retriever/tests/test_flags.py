@@ -1,65 +1,12 @@
-"""Images and flags on disk."""
+"""Flags on disk."""
 
 import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from mirage_core.errors import Code, MirageError
-from mirage_core.imaging import encode_png
 from mirage_retriever.flags import FlagStore
-from mirage_retriever.images import ImageStore, sha256_of
-
-PNG = encode_png(Image.radial_gradient("L").convert("RGB"))
-SHA256 = sha256_of(PNG)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> ImageStore:
-    store = ImageStore(tmp_path)
-    store.store([(PNG, SHA256, b"small")])
-    return store
-
-
-def test_an_image_comes_back_byte_for_byte(images: ImageStore) -> None:
-    assert images.original(SHA256) == PNG
-    assert images.thumbnail(SHA256) == b"small"
-    assert images.display(SHA256, "image/png") == PNG
-    assert images.has(SHA256)
-
-
-def test_nothing_but_finished_files_is_left(images: ImageStore, tmp_path: Path) -> None:
-    images.store([(PNG, SHA256, b"small")])
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [SHA256, SHA256]
-
-
-def test_a_lost_or_torn_thumbnail_is_made_again(images: ImageStore, tmp_path: Path) -> None:
-    file = tmp_path / "thumbnails" / SHA256[:2] / SHA256
-    file.write_bytes(b"")
-    assert images.thumbnail(SHA256)[8:12] == b"WEBP"
-    file.unlink()
-    assert images.thumbnail(SHA256)[8:12] == b"WEBP"
-
-
-def test_another_format_is_shown_as_png(images: ImageStore) -> None:
-    assert images.display(SHA256, "image/webp")[:4] == b"\x89PNG"
-
-
-def test_a_removed_image_is_gone(images: ImageStore) -> None:
-    images.remove(SHA256)
-    images.remove(SHA256)
-    assert not images.has(SHA256)
-    with pytest.raises(MirageError) as caught:
-        images.original(SHA256)
-    assert caught.value.code is Code.RECORD_NOT_FOUND
-
-
-@pytest.mark.parametrize("name", ["../../etc/passwd", "", SHA256.upper(), SHA256 + "0"])
-def test_no_name_but_a_digest_reaches_the_disk(images: ImageStore, name: str) -> None:
-    with pytest.raises(MirageError) as caught:
-        images.original(name)
-    assert caught.value.code is Code.INTERNAL
 
 
 def test_flags_are_listed_newest_first_and_survive_a_restart(tmp_path: Path) -> None:

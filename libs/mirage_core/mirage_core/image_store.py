@@ -1,0 +1,289 @@
+"""Images as they are stored: decoded once, written again by us, and named by the SHA-256 of what was written.
+
+No byte of a file that came in is kept. `take_in` runs in a decoding child (decoders.py) and gives all that is stored of a
+file: the 8-bit image, its 16-bit copy if the file has more than 8 bits, and a thumbnail, so that no reader ever makes
+anybody decode an image again.
+"""
+
+import hashlib
+import io
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from mirage_core import limits
+from mirage_core.errors import Code, MirageError
+from mirage_core.files import sync_directory, write_atomically
+from mirage_core.imaging import CleanImage, PixelInfo, clean_image, encode_png, encode_thumbnail
+from mirage_core.synthetic import is_marked
+from mirage_core.synthetic_label import shows_label
+
+# Below the data folder. Whatever older versions stored is elsewhere: what is in here was written by `take_in`.
+FOLDER = "clean"
+IMAGES, PIXELS, THUMBNAILS = "images", "pixels", "thumbnails"
+_PARTS = (IMAGES, PIXELS, THUMBNAILS)
+_INCOMING = "incoming"
+THUMBNAIL_TYPE = "image/webp"
+PIXELS_TYPE = "image/png"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FORMATS = ("JPEG", "PNG", "WEBP")
+# No model looks at more; what is larger as a file is given to it with sides of this at most.
+_VIEW_SIDE = 2_048
+# What an ended process left is older than anything that is still on its way.
+_LEFT_S = 3_600.0
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What is stored of a file: the clean image, and a thumbnail of it (WebP, at most 256 pixels a side)."""
+
+    clean: CleanImage
+    thumbnail: bytes
+
+
+def take_in(data: bytes, pixels: PixelInfo | None) -> TakenIn:
+    """Cleans a file that came in, and makes its thumbnail.
+
+    `pixels` says what the numbers of a 16-bit PNG mean. Raises what `clean_image` raises, and SYNTHETIC_REFUSED for an
+    image that says in its file or shows in its pixels that a model made it.
+    """
+    if is_marked(data):
+        raise MirageError(Code.SYNTHETIC_REFUSED)
+    clean = clean_image(data, pixels=pixels)
+    image = _decode_stored(clean.data)
+    if shows_label(image):
+        raise MirageError(Code.SYNTHETIC_REFUSED)
+    return TakenIn(clean, encode_thumbnail(image))
+
+
+def thumbnail_of(data: bytes) -> bytes:
+    """Makes the thumbnail of a stored image again."""
+    return encode_thumbnail(_decode_stored(data))
+
+
+def view_of(data: bytes) -> bytes:
+    """Returns a stored image as a PNG that is small enough to be sent to a model."""
+    image = _decode_stored(data)
+    image.thumbnail((_VIEW_SIDE, _VIEW_SIDE), Image.Resampling.LANCZOS)
+    return encode_png(image)
+
+
+def _decode_stored(data: bytes) -> Image.Image:
+    """Decodes an image that `clean_image` wrote to RGB. It may have more bytes than a file that comes in."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MirageError(Code.IMAGE_UNREADABLE, format="stored") from error
+
+
+def sha256_of(data: bytes | bytearray) -> str:
+    """Returns the digest in lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image in the store, or on its way there: digests name its files ("" for no 16-bit copy), sizes are in pixels."""
+
+    image_sha256: str
+    pixels_sha256: str
+    media_type: str
+    width: int
+    height: int
+    pixels: PixelInfo | None
+
+
+class ImageStore:
+    """Images below `path`. All calls block. A file's name is always a digest, never anything that a client chose.
+
+    Several processes may use one folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path / FOLDER
+        for folder in (self._path, *(self._path / part for part in (*_PARTS, _INCOMING))):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in (self._path / _INCOMING).iterdir():
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _LEFT_S:
+                    left.unlink()
+
+    def _file(self, part: str, sha256: str) -> Path:
+        if not _SHA256.fullmatch(sha256):
+            raise MirageError(Code.INTERNAL)
+        return self._path / part / sha256[:2] / sha256
+
+    def stage(self, taken: TakenIn) -> "StagedImage":
+        """Writes the files of an image without putting them in the store yet; raises STORAGE_FULL if there is no space."""
+        clean = taken.clean
+        stored = StoredImage(
+            image_sha256=sha256_of(clean.data),
+            pixels_sha256=sha256_of(clean.pixels_data) if clean.pixels_data is not None else "",
+            media_type=clean.media_type,
+            width=clean.width,
+            height=clean.height,
+            pixels=clean.pixels if clean.pixels_data is not None else None,
+        )
+        staged = StagedImage(stored, self._path / _INCOMING / secrets.token_hex(8), len(clean.data))
+        try:
+            for part, data in ((IMAGES, clean.data), (PIXELS, clean.pixels_data), (THUMBNAILS, taken.thumbnail)):
+                if data is not None:
+                    _write(staged.file(part), data)
+        except OSError as error:
+            staged.drop()
+            raise MirageError(Code.STORAGE_FULL) from error
+        return staged
+
+    def keep(self, images: Iterable["StagedImage"]) -> None:
+        """Puts staged images in the store; they are on the disk when this returns. Raises STORAGE_FULL."""
+        folders: set[Path] = set()
+        try:
+            for staged in images:
+                for part, sha256 in _files(staged.stored):
+                    self._keep(staged.file(part), self._file(part, sha256), folders, sync=part != THUMBNAILS)
+            # Names once a folder rather than once a file.
+            for folder in folders:
+                sync_directory(folder)
+        except OSError as error:
+            raise MirageError(Code.STORAGE_FULL) from error
+
+    def _keep(self, source: Path, file: Path, folders: set[Path], *, sync: bool) -> None:
+        if file.exists() and file.stat().st_size:
+            source.unlink(missing_ok=True)
+            return
+        if not file.parent.exists():
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            folders.add(file.parent.parent)
+        if sync:
+            # A thumbnail can be made again, and an empty one counts as missing.
+            descriptor = os.open(source, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            folders.add(file.parent)
+        source.rename(file)
+
+    def has(self, image_sha256: str, pixels_sha256: str = "") -> bool:
+        """True if the image is there, and its 16-bit copy if it has one."""
+        return self._file(IMAGES, image_sha256).exists() and (
+            not pixels_sha256 or self._file(PIXELS, pixels_sha256).exists()
+        )
+
+    def file(self, part: str, sha256: str) -> bytes:
+        """Returns a whole file; raises RECORD_NOT_FOUND if it is gone."""
+        with self._opened(part, sha256) as file:
+            return file.read()
+
+    def read(self, part: str, sha256: str) -> "tuple[Reading, bytes]":
+        """Opens a file to be sent piece by piece, with its first piece; raises RECORD_NOT_FOUND if it is gone or empty."""
+        reading = Reading(self._opened(part, sha256))
+        if not reading.length:
+            reading.close()
+            raise MirageError(Code.RECORD_NOT_FOUND, id="image")
+        return reading, reading.next()
+
+    def _opened(self, part: str, sha256: str) -> BinaryIO:
+        try:
+            return self._file(part, sha256).open("rb")
+        except FileNotFoundError as error:
+            raise MirageError(Code.RECORD_NOT_FOUND, id="image") from error
+
+    def has_thumbnail(self, image_sha256: str) -> bool:
+        """False if the thumbnail was lost with the power, and is to be made again."""
+        file = self._file(THUMBNAILS, image_sha256)
+        return file.exists() and file.stat().st_size > 0
+
+    def keep_thumbnail(self, image_sha256: str, thumbnail: bytes) -> None:
+        """Stores a thumbnail that was made again; raises STORAGE_FULL."""
+        file = self._file(THUMBNAILS, image_sha256)
+        try:
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(file, thumbnail, sync_data=False, sync_name=False)
+        except OSError as error:
+            raise MirageError(Code.STORAGE_FULL) from error
+
+    def digests(self, part: str) -> Iterator[str]:
+        """Walks over the names of all files of a part, in no order."""
+        for folder in (self._path / part).iterdir():
+            for file in folder.iterdir():
+                if _SHA256.fullmatch(file.name):
+                    yield file.name
+
+    def remove_image(self, image_sha256: str) -> None:
+        """Removes an image and its thumbnail, if they are there."""
+        self._file(THUMBNAILS, image_sha256).unlink(missing_ok=True)
+        self._file(IMAGES, image_sha256).unlink(missing_ok=True)
+
+    def remove_pixels(self, pixels_sha256: str) -> None:
+        """Removes a 16-bit copy, if it is there."""
+        self._file(PIXELS, pixels_sha256).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class StagedImage:
+    """Files that are written but not in the store; `base` is their path up to the part, `size` the image's bytes.
+
+    Once they are kept, the image can no longer be read here.
+    """
+
+    stored: StoredImage
+    base: Path
+    size: int
+
+    def file(self, part: str) -> Path:
+        """The path of one of the files."""
+        return self.base.with_name(f"{self.base.name}.{part}")
+
+    def image(self) -> bytes:
+        """Returns the image file."""
+        return self.file(IMAGES).read_bytes()
+
+    def drop(self) -> None:
+        """Removes what is not in the store."""
+        for part in _PARTS:
+            self.file(part).unlink(missing_ok=True)
+
+
+class Reading:
+    """A file of the store that is being sent; one that is removed meanwhile is read to its end. `length` is in bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._read = 0
+        self.length = os.fstat(file.fileno()).st_size
+
+    @property
+    def is_at_end(self) -> bool:
+        """True if nothing is left."""
+        return self._read >= self.length
+
+    def next(self) -> bytes:
+        """Returns the next piece, at most limits.CHUNK_BYTES; b"" at the end."""
+        piece = self._file.read(limits.CHUNK_BYTES)
+        self._read += len(piece)
+        return piece
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _files(stored: StoredImage) -> tuple[tuple[str, str], ...]:
+    # The image last: where it is, the others are.
+    pixels = ((PIXELS, stored.pixels_sha256),) if stored.pixels_sha256 else ()
+    return (*pixels, (THUMBNAILS, stored.image_sha256), (IMAGES, stored.image_sha256))
+
+
+def _write(file: Path, data: bytes) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
+        out.write(data)
