@@ -48,7 +48,7 @@ _START_S = 60.0
 # A call whose caller is gone may run on for this long: most end sooner, and a new child costs more than that.
 _ABANDONED_S = 1.0
 # Imported, and called if a function is named, before the children are forked.
-PRELOAD = ("mirage_core.imaging", "mirage_core.dicom", "PIL.Image:preinit", "PIL.WebPImagePlugin")
+PRELOAD = ("mirage_core.imaging", "mirage_core.dicom.picture", "PIL.Image:preinit", "PIL.WebPImagePlugin")
 # All that a child gets of the service's environment: where Python and its libraries are, and the language. No keys, no proxies.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
 # One thread, and memory that goes back to the system when it is freed.

@@ -1,0 +1,327 @@
+"""JPEG files: the segments that pixels need, and nothing else.
+
+`parse` rewrites a file from an allow-list: frame header, tables, scans, and an application segment of our own that states the
+colour space. Everything that can hold a text (APP0 to APP15, comments, thumbnails, what is between segments or after the end)
+is left out before the decoder sees the file.
+"""
+
+import io
+import re
+import struct
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from PIL import Image, ImageChops
+
+from mirage_core.errors import Code, MirageError
+from mirage_core.imaging import exif
+from mirage_core.imaging.colours import is_srgb, to_srgb
+from mirage_core.imaging.geometry import aspect, squared, upright
+from mirage_core.imaging.sizes import PROFILE_BYTES, check_scans, check_size
+
+QUALITY = 95
+_BASELINE = (0xC0, 0xC1)
+_DECODED = (0xC0, 0xC1, 0xC2)
+_FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+_TABLES = (0xC4, 0xDB, 0xDD)  # DHT, DQT, DRI
+_SEGMENTS_MAX = 10_000
+# A marker that ends entropy-coded data: neither a stuffed 0xFF nor a restart marker.
+_SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
+_RESTART = re.compile(rb"\xff[\xd0-\xd7\xff]", re.DOTALL)
+# Where a quantisation table could be read as a text.
+_LETTERS = re.compile(rb"[A-Za-z^ ]{5,}")
+_KINDS = {
+    0xC1: "JPEG extended, 12 bits",
+    0xC3: "JPEG lossless",
+    0xC9: "JPEG, arithmetic coding",
+    0xCA: "JPEG, arithmetic coding",
+}
+
+
+@dataclass
+class Jpeg:
+    """What a JPEG file holds for its pixels. `stripped` is the file with nothing else in it."""
+
+    width: int = 0
+    height: int = 0
+    components: int = 0
+    precision: int = 0
+    frame: int = 0
+    scans: int = 0
+    orientation: int = 1
+    aspect: float = 1.0  # a pixel's height by its width
+    profile: bytes | None = None
+    copyable: bool = False
+    scan_end: int = 0  # where the entropy-coded data of the only scan ends in `stripped`
+    stripped: bytes = b""
+    ids: dict[int, int] = field(default_factory=dict)  # component numbers of the file to 1, 2, 3
+
+
+def parse(data: bytes, *, unmarked_is_rgb: bool = False) -> Jpeg:
+    """Reads the segments of a JPEG file up to its first end of image; raises IMAGE_UNREADABLE and the size errors.
+
+    Checks the size and the number of scans that the file has, so that nothing is unpacked of one that is too costly. Three
+    components are Y, Cb and Cr unless a marker or their numbers say RGB, or `unmarked_is_rgb` does and nothing says otherwise.
+    """
+    jpeg = Jpeg()
+    parts: list[bytes] = []
+    quantisation: dict[int, bytes] = {}
+    huffman: dict[int, bytes] = {}
+    profile: dict[int, bytes] = {}
+    jfif, adobe, seen_exif, restart, used_huffman = False, None, False, 0, b""
+    plain = True  # no restart, one scan, sound tables: the file can be copied
+    place = 2
+    for _ in range(_SEGMENTS_MAX):
+        found = _MARKER.search(data, place)
+        if found is None:
+            raise _unreadable()
+        marker, place = data[found.end() - 1], found.end()
+        if marker == 0xD9:
+            break
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            continue
+        length = int.from_bytes(data[place : place + 2], "big")
+        content = data[place + 2 : place + length]
+        if length < 2 or len(content) < length - 2:
+            raise _unreadable()
+        place += length
+        if marker in _FRAMES:
+            if jpeg.frame:
+                raise _unreadable()
+            _read_frame(jpeg, marker, content)
+            parts.append(_segment(marker, _renumbered_frame(jpeg, content)))
+        elif marker in _TABLES:
+            parts.append(_segment(marker, content))
+            if marker == 0xDB:
+                plain &= _split_quantisation(content, quantisation)
+            elif marker == 0xC4:
+                plain &= _split_huffman(content, huffman)
+            else:
+                restart = int.from_bytes(content[:2], "big")
+        elif marker == 0xDA:
+            jpeg.scans += 1
+            check_scans(jpeg.scans, jpeg.width, jpeg.height)
+            header = _renumbered_scan(jpeg, content)
+            used_huffman = header[2 : 1 + 2 * header[0] : 2]
+            plain &= header[0] == jpeg.components
+            end = _SCAN_END.search(data, place)
+            if end is None:
+                raise _unreadable()
+            parts += [_segment(marker, header), data[place : end.start()]]
+            place = end.start()
+        elif marker == 0xE0 and content[:5] == b"JFIF\0" and len(content) >= 12:
+            jfif = True
+            jpeg.aspect = aspect(*struct.unpack(">HH", content[8:12]))  # densities across and down
+        elif marker == 0xEE and content[:5] == b"Adobe" and len(content) >= 12:
+            adobe = content[11]
+        elif marker == 0xE1 and content[:6] == b"Exif\0\0" and not seen_exif:
+            seen_exif = True
+            jpeg.orientation = exif.orientation(content)
+        elif marker == 0xE2 and content[:12] == b"ICC_PROFILE\0" and len(content) > 14:
+            profile[content[12]] = content[14:]
+    else:
+        raise MirageError(Code.IMAGE_TOO_COSTLY)
+    if not jpeg.frame or not jpeg.scans:
+        raise _unreadable()
+    if profile and sum(map(len, profile.values())) <= PROFILE_BYTES:
+        jpeg.profile = b"".join(profile[number] for number in sorted(profile))
+    colours = _colours(jpeg, jfif=jfif, adobe=0 if adobe is None and unmarked_is_rgb else adobe)
+    if plain and not restart and jpeg.scans == 1 and jpeg.frame in _BASELINE and jpeg.components in (1, 3):
+        frame, scan, entropy = parts[_index(parts, jpeg.frame)], parts[-2][:-3] + b"\0\x3f\0", parts[-1]
+        kept = _needed(frame, used_huffman, quantisation, huffman)
+        if kept is not None and not _RESTART.search(entropy):
+            parts = [*kept[:1], frame, *kept[1:], scan, entropy]
+            jpeg.copyable = True
+    jpeg.stripped = b"".join([b"\xff\xd8", colours, *parts, b"\xff\xd9"])
+    jpeg.scan_end = len(jpeg.stripped) - 2
+    return jpeg
+
+
+def decode(jpeg: Jpeg) -> Image.Image:
+    """Decodes to mode L, RGB or CMYK, as stored: not turned, no profile applied. Raises IMAGE_CODING_UNSUPPORTED."""
+    if jpeg.precision != 8 or (jpeg.frame not in _DECODED and jpeg.frame not in (0xC9, 0xCA)):
+        coding = _KINDS.get(jpeg.frame, "JPEG, hierarchical")
+        raise MirageError(Code.IMAGE_CODING_UNSUPPORTED, format="JPEG", coding=coding)
+    image = Image.open(io.BytesIO(jpeg.stripped), formats=["JPEG"])
+    image.load()
+    return image
+
+
+def picture(jpeg: Jpeg) -> Image.Image:
+    """Decodes to mode L or RGB in sRGB, upright, with square pixels."""
+    image = to_srgb(decode(jpeg), jpeg.profile)
+    return upright(squared(image, jpeg.aspect), jpeg.orientation)
+
+
+def clean(jpeg: Jpeg) -> tuple[bytes, tuple[int, int]]:
+    """Returns a JPEG without metadata, and its (width, height): a copy of what the pixels need if that is safe, else coded again.
+
+    A copy is made of a baseline file of one scan that needs no turning, no profile and no stretching, after it was decoded whole,
+    and after a change of the last byte of its entropy-coded data was seen to change the picture: so no byte in it is idle.
+    """
+    image = decode(jpeg)
+    if jpeg.copyable and jpeg.orientation == 1 and jpeg.aspect == 1.0 and is_srgb(jpeg.profile, image.mode):
+        # The last unit of the scan is at the lower right; its chroma can cover 32 pixels.
+        corner = (max(0, image.width - 64), max(0, image.height - 64), image.width, image.height)
+        seen, size = image.crop(corner), image.size
+        del image
+        if _last_byte_counts(jpeg, corner, seen):
+            return jpeg.stripped, size
+        image = decode(jpeg)
+    image = upright(squared(to_srgb(image, jpeg.profile), jpeg.aspect), jpeg.orientation)
+    return encode(image), image.size
+
+
+def encode(image: Image.Image) -> bytes:
+    """Codes an L or RGB image as a JPEG of quality 95 with full colour resolution."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=QUALITY, subsampling=0, icc_profile=None, comment=b"")
+    return buffer.getvalue()
+
+
+def _unreadable() -> MirageError:
+    return MirageError(Code.IMAGE_UNREADABLE, format="JPEG")
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def _index(parts: list[bytes], marker: int) -> int:
+    return next(place for place, part in enumerate(parts) if part[:2] == bytes((0xFF, marker)))
+
+
+def _read_frame(jpeg: Jpeg, marker: int, content: bytes) -> None:
+    if len(content) < 6 or len(content) < 6 + 3 * content[5]:
+        raise _unreadable()
+    jpeg.frame = marker
+    jpeg.precision, jpeg.height, jpeg.width, jpeg.components = struct.unpack(">BHHB", content[:6])
+    if jpeg.components not in (1, 3, 4) or jpeg.height == 0:
+        raise _unreadable()
+    check_size(jpeg.width, jpeg.height)
+    for number in range(jpeg.components):
+        jpeg.ids[content[6 + 3 * number]] = number + 1
+    if len(jpeg.ids) != jpeg.components:
+        raise _unreadable()
+
+
+def _renumbered_frame(jpeg: Jpeg, content: bytes) -> bytes:
+    body = bytearray(content[: 6 + 3 * jpeg.components])
+    for number in range(jpeg.components):
+        body[6 + 3 * number] = number + 1
+    return bytes(body)
+
+
+def _renumbered_scan(jpeg: Jpeg, content: bytes) -> bytes:
+    count = content[0] if content else 0
+    if not 1 <= count <= 4 or len(content) < 4 + 2 * count or not jpeg.frame:
+        raise _unreadable()
+    body = bytearray(content[: 4 + 2 * count])
+    for number in range(count):
+        if body[1 + 2 * number] not in jpeg.ids:
+            raise _unreadable()
+        body[1 + 2 * number] = jpeg.ids[body[1 + 2 * number]]
+    return bytes(body)
+
+
+def _colours(jpeg: Jpeg, *, jfif: bool, adobe: int | None) -> bytes:
+    """Returns an application segment that states the colour space which libjpeg would have found in the original file."""
+    if jpeg.components == 4:
+        return _adobe(adobe) if adobe is not None else b""
+    if jpeg.components == 3 and not jfif:
+        if adobe is not None:
+            return _adobe(0 if adobe == 0 else 1)
+        if list(jpeg.ids) in (list(b"RGB"), list(b"rgb")):
+            return _adobe(0)
+    return _segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0")
+
+
+def _adobe(transform: int) -> bytes:
+    return _segment(0xEE, b"Adobe\0\x64\0\0\0\0" + bytes((transform if transform in (0, 1, 2) else 1,)))
+
+
+def _split_quantisation(content: bytes, tables: dict[int, bytes]) -> bool:
+    """Adds each table of a DQT segment by its number; returns False if one is not sound."""
+    place = 0
+    while place < len(content):
+        wide, number = content[place] >> 4, content[place] & 15
+        length = 65 + 64 * (wide == 1)
+        table = content[place : place + length]
+        if wide > 1 or number > 3 or len(table) < length:
+            return False
+        tables[number] = table
+        place += length
+    return True
+
+
+def _split_huffman(content: bytes, tables: dict[int, bytes]) -> bool:
+    """Adds each table of a DHT segment by its class and number; returns False if one has codes that no 8-bit picture has."""
+    place = 0
+    while place < len(content):
+        head, counts = content[place], content[place + 1 : place + 17]
+        symbols = content[place + 17 : place + 17 + sum(counts)]
+        if len(counts) < 16 or len(symbols) < sum(counts) or (head & 15) > 3 or head >> 4 > 1:
+            return False
+        if len(set(symbols)) < len(symbols) or not all(_is_symbol(symbol, head >> 4) for symbol in symbols):
+            return False
+        tables[head] = content[place : place + 17 + len(symbols)]
+        place += 17 + len(symbols)
+    return True
+
+
+def _is_symbol(symbol: int, kind: int) -> bool:
+    if kind == 0:
+        return symbol <= 11
+    return symbol in (0x00, 0xF0) or 1 <= symbol & 15 <= 10
+
+
+def _needed(
+    frame: bytes, used_huffman: bytes, quantisation: dict[int, bytes], huffman: dict[int, bytes]
+) -> list[bytes] | None:
+    """Returns DQT and DHT segments with the tables that the frame and its scan name, or None if one is missing or suspicious."""
+    numbers = sorted(set(frame[12::3]))
+    kept = [quantisation.get(number) for number in numbers]
+    classes = sorted({selector >> 4 for selector in used_huffman} | {16 + (selector & 15) for selector in used_huffman})
+    codes = [huffman.get(number) for number in classes]
+    if None in kept or None in codes:
+        return None
+    tables = [table for table in kept if table is not None]
+    if any(_LETTERS.search(table[1:]) and table[1:] not in _standard_tables() for table in tables):
+        return None
+    return [_segment(0xDB, b"".join(tables)), _segment(0xC4, b"".join(code for code in codes if code is not None))]
+
+
+@lru_cache(maxsize=1)
+def _standard_tables() -> frozenset[bytes]:
+    """Returns the quantisation tables of all qualities of the usual encoders, in the order of a file."""
+    found = set()
+    for quality in range(1, 101):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(buffer, "JPEG", quality=quality)
+        data = buffer.getvalue()
+        for start in re.finditer(rb"\xff\xdb\x00\x43", data):
+            found.add(data[start.end() + 1 : start.end() + 65])
+    return frozenset(found)
+
+
+def _last_byte_counts(jpeg: Jpeg, corner: tuple[int, int, int, int], seen: Image.Image) -> bool:
+    """True if the picture's lower right corner changes with the last byte of the entropy-coded data.
+
+    Bytes after the last coded unit are never decoded, so a change of such a byte changes nothing.
+    """
+    changed = bytearray(jpeg.stripped)
+    last = jpeg.scan_end - 1
+    if changed[last] == 0x00 and changed[last - 1] == 0xFF:
+        # A stuffed 0xFF: with another value it needs no stuffing.
+        del changed[last]
+        last -= 1
+    changed[last] ^= 0xFF
+    if changed[last] == 0xFF:
+        changed.insert(last + 1, 0x00)
+    try:
+        image = Image.open(io.BytesIO(changed), formats=["JPEG"])
+        image.load()
+    except OSError:
+        return True
+    return ImageChops.difference(image.crop(corner), seen).getbbox() is not None
