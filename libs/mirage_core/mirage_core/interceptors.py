@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 
 from mirage_core import context, telemetry, tracing
+from mirage_core.budgets import ByteBudget, read_within
 from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
 from mirage_core.settings import ApiKeys, Identity
@@ -33,6 +34,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, *, api_keys: ApiKeys) -> None:
         self._api_keys = api_keys
+        self._budgets: dict[str, tuple[ByteBudget, int]] = {}
+
+    def bound_reads(self, budget: ByteBudget, message_bytes: int, methods: Sequence[str]) -> None:
+        """See GrpcServer.bound_reads."""
+        self._budgets |= dict.fromkeys(methods, (budget, message_bytes))
 
     async def intercept_service(
         self,
@@ -44,6 +50,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
         if handler is None or service in _OPEN_SERVICES:
             return handler
+        if bound := self._budgets.get(f"{service}/{method}"):
+            handler = read_within(handler, *bound)
         return self._wrap(handler, service, method)
 
     def _wrap(self, handler: Handler, service: str, method: str) -> Handler:

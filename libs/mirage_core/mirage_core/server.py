@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mirage_core import channels, limits, telemetry, tracing
+from mirage_core.budgets import ByteBudget
 from mirage_core.errors import MirageError
 from mirage_core.interceptors import CallInterceptor
 from mirage_core.settings import ServiceSettings
@@ -31,8 +32,9 @@ class GrpcServer:
         self._started = False
         self._stopping = asyncio.Event()
         self.port = settings.port
+        self._interceptor = CallInterceptor(api_keys=settings.api_keys)
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(api_keys=settings.api_keys)],
+            interceptors=[self._interceptor],
             options=[
                 ("grpc.max_receive_message_length", limits.MESSAGE_BYTES),
                 ("grpc.max_send_message_length", limits.MESSAGE_BYTES),
@@ -42,6 +44,8 @@ class GrpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 # Calls that run stay on the old connection to their end; without a limit no call is cut off by its age.
                 ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000)),
+                # A message that nobody reads yet takes 64 KiB; with the probe its window grows to megabytes for each call.
+                ("grpc.http2.bdp_probe", 0),
                 # Small replies leave at once.
                 ("grpc.optimization_target", "latency"),
             ],
@@ -52,6 +56,10 @@ class GrpcServer:
         """Registers a servicer under its full protobuf name, NOT_SERVING."""
         register(servicer, self._server)
         self._serving[name] = False
+
+    def bound_reads(self, budget: ByteBudget, message_bytes: int, *methods: str) -> None:
+        """Lets unary methods ("package.Service/Method") read a message only once they have that much of the budget."""
+        self._interceptor.bound_reads(budget, message_bytes, methods)
 
     async def start(self) -> None:
         """Listens; from now on health answers. Raises OSError where the address is taken. A second call does nothing."""

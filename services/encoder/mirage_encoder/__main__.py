@@ -4,13 +4,14 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from mirage.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
+from mirage_core.budgets import ByteBudget
 from mirage_core.cpus import available_cpus
 from mirage_core.loading import timed_load
 from mirage_core.server import GrpcServer, run_service
 from mirage_encoder.embedder import Embedder, EmbedderOptions
 from mirage_encoder.engines.base import EngineOptions
 from mirage_encoder.model import load_model
-from mirage_encoder.servicer import EncoderServicer
+from mirage_encoder.servicer import BUDGETED, IMAGE_MESSAGE_BYTES, EncoderServicer
 from mirage_encoder.settings import EncoderSettings
 
 SERVICE = "mirage.v1.EncoderService"
@@ -21,7 +22,9 @@ def main() -> None:
     settings = EncoderSettings()
 
     async def set_up(server: GrpcServer, stack: AsyncExitStack) -> None:
-        servicer = EncoderServicer()
+        budget = ByteBudget(settings.image_budget_mb * 2**20, queue_limit=settings.image_queue, name="encoder-images")
+        servicer = EncoderServicer(budget)
+        server.bound_reads(budget, IMAGE_MESSAGE_BYTES, *BUDGETED)
         server.add(add_EncoderServiceServicer_to_server, servicer, SERVICE)
         await server.start()
         engine = EngineOptions(
@@ -50,6 +53,10 @@ _EMBEDDER_SETTINGS = (
     "image_queue",
     "cache_entries",
     "image_cache_entries",
+    "decoders",
+    "decoder_memory_mb",
+    "decoder_budget_mb",
+    "decoder_timeout_s",
 )
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mirage_core import limits, telemetry, tracing
+from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
-from mirage_core.imaging import decode_image
 from mirage_encoder.batching import Batched, Batcher
 from mirage_encoder.cache import VectorCache
+from mirage_encoder.decoding import look, prepare
 from mirage_encoder.engines.base import FloatArray
 from mirage_encoder.gate import Gate, Guess
 from mirage_encoder.model import EncoderModel
-from mirage_encoder.picture_statistics import picture_statistics
-from mirage_encoder.preprocessing import PixelArray, preprocess
+from mirage_encoder.preprocessing import PixelArray
 from mirage_encoder.tokenizer import Tokens
 
 _cache_lookups = telemetry.counter("encoder_text_cache_total", "Texts looked up in the cache.", ("outcome",))
@@ -33,7 +33,7 @@ _INLINE_CHARS = 400
 
 @dataclass(frozen=True)
 class EmbedderOptions:
-    """Bounds of the queues and batches; see the settings of the same names."""
+    """Bounds of queues, batches and decoding; see the settings of the same names."""
 
     text_batch: int = 32
     image_batch: int = 8
@@ -43,6 +43,9 @@ class EmbedderOptions:
     cache_entries: int = 2048
     image_cache_entries: int = 64
     decoders: int = 2
+    decoder_memory_mb: int = 512
+    decoder_budget_mb: int = 576
+    decoder_timeout_s: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,19 @@ class Embedder:
         )
         # Apart, so that neither kind of request waits for, or is refused because of, the other.
         self._tokenizing = BoundedExecutor(workers=1, queue_limit=options.text_queue, name="encoder-tokenize")
-        self._decoding = BoundedExecutor(
-            workers=options.decoders, queue_limit=options.image_queue, name="encoder-decode"
+        self._decoding = DecoderPool(
+            workers=options.decoders,
+            memory_mb=options.decoder_memory_mb,
+            timeout_s=options.decoder_timeout_s,
+            budget_mb=max(options.decoder_budget_mb, options.decoder_memory_mb),
+            name="encoder-decode",
+            queue_limit=options.image_queue,
+            preload=(*PRELOAD, "mirage_encoder.decoding"),
         )
 
     async def warm_up(self) -> None:
-        """Runs both towers once, the texts of the gate too; raises MODEL_FAILED where one cannot."""
+        """Starts the decoders and runs both towers once, the texts of the gate too; raises MODEL_FAILED where one cannot."""
+        await self._decoding.warm_up()
         size = self.model.manifest.image.size
         await self._texts.run([self.model.tokenizer.tokenize("warm up")])
         await self._images.run([np.zeros((3, size, size), dtype=np.float32)])
@@ -158,7 +168,7 @@ class Embedder:
         # Before the work of decoding, not only after it.
         self._images.check_room()
         with tracing.span("encode.decode"):
-            decoded = await self._decoding.run(self._prepare, data)
+            decoded = await self._decoding.run(prepare, data, self.model.manifest.image)
         result = await self._infer_image(decoded.value)
         self._image_cache.put(key, result.value)
         spent = Spent(
@@ -177,16 +187,15 @@ class Embedder:
         if self._image_cache.get(key) is None:
             self._images.check_room()
         with tracing.span("encode.decode"):
-            looked = await self._decoding.run(self._look, data)
-        pixels, statistics = looked.value
+            looked = await self._decoding.run(look, data, self.model.manifest.image)
         vector = self._image_cache.get(key)
         queue_ms, inference_ms = looked.queue_ms, 0.0
         if vector is None:
-            result = await self._infer_image(pixels)
+            result = await self._infer_image(looked.value.pixels)
             vector = result.value
             queue_ms, inference_ms = queue_ms + result.queue_ms, result.run_ms
             self._image_cache.put(key, vector)
-        guess = self._gate.guess(statistics, vector)
+        guess = self._gate.guess(looked.value.statistics, vector)
         return guess, Spent(queue_ms, inference_ms, (time.perf_counter() - started) * 1000)
 
     async def _infer_texts(self, tokens: Sequence[Tokens]) -> list[Batched[FloatArray]]:
@@ -202,21 +211,14 @@ class Embedder:
         return result
 
     async def close(self) -> None:
-        """Ends the threads; what waits fails with CANCELLED. The model stays open: it is the caller's."""
+        """Ends threads and decoders; what waits fails with CANCELLED. The model stays open: it is the caller's."""
         self._tokenizing.close()
-        self._decoding.close()
+        await self._decoding.close()
         await self._texts.close()
         await self._images.close()
 
     def _tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         return [self.model.tokenizer.tokenize(text) for text in texts]
-
-    def _prepare(self, data: bytes) -> PixelArray:
-        return preprocess(decode_image(data).image, self.model.manifest.image)
-
-    def _look(self, data: bytes) -> tuple[PixelArray, FloatArray]:
-        image = decode_image(data).image
-        return preprocess(image, self.model.manifest.image), picture_statistics(image)
 
     def _run_texts(self, tokens: Sequence[Tokens]) -> list[FloatArray]:
         _batch_items.labels("text").observe(len(tokens))

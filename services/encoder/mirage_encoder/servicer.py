@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias, TypeVar
 
 import grpc
 
 from mirage.v1 import common_pb2, encoder_pb2, encoder_pb2_grpc
+from mirage_core import limits
+from mirage_core.budgets import ByteBudget, Share, read_message
 from mirage_core.errors import Code, MirageError
 from mirage_core.vectors import to_proto
 from mirage_encoder.embedder import Embedder, Spent
-from mirage_encoder.engines.base import FloatArray
 
+T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 # Images of one stream that are worked on at once; the stream is not read further until one of them is done.
@@ -20,12 +22,16 @@ _STREAM_WINDOW = 8
 _KEY_CHARS = 256
 # A stream waits its turn where a single call would be told to come again, though not for ever.
 _STREAM_PATIENCE_S = 60.0
+# A request with the largest image. Requests of BUDGETED methods hold images and nothing else.
+IMAGE_MESSAGE_BYTES = limits.IMAGE_BYTES + 2**12
+BUDGETED = ("mirage.v1.EncoderService/EncodeImage", "mirage.v1.EncoderService/ClassifyImage")
 
 
 class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     """Answers with what the embedder gives, MODEL_NOT_READY before there is one; errors go through to the interceptor."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
         self._loaded: Embedder | None = None
         self._fingerprint = ""
 
@@ -60,7 +66,10 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         self, request: encoder_pb2.EncodeImageRequest, context: Context
     ) -> encoder_pb2.EncodeImageResponse:
         """See protos/mirage/v1/encoder.proto."""
-        vector, spent = await self._embedder.encode_image(request.image)
+        image = request.image
+        # The message holds the file once more.
+        del request
+        vector, spent = await self._embedder.encode_image(image)
         return encoder_pb2.EncodeImageResponse(
             vector=to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
         )
@@ -71,10 +80,13 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         """See protos/mirage/v1/encoder.proto."""
         running: set[asyncio.Task[encoder_pb2.EncodeImagesResponse]] = set()
         try:
-            async for request in request_iterator:
-                if len(request.key) > _KEY_CHARS:
-                    raise MirageError(Code.REQUEST_MALFORMED, field="key")
-                running.add(asyncio.create_task(self._encode_one(request)))
+            while received := await self._receive(context):
+                request, share = received
+                task = asyncio.create_task(self._encode_one(request))
+                # Also if it is cancelled before it has begun.
+                task.add_done_callback(lambda _, share=share: share.release())  # type: ignore[misc]  # bound now, not later
+                running.add(task)
+                del received, request
                 if len(running) >= _STREAM_WINDOW:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
@@ -85,31 +97,37 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             for task in running:
                 task.cancel()
 
-    async def _encode_one(self, request: encoder_pb2.EncodeImagesRequest) -> encoder_pb2.EncodeImagesResponse:
+    async def _receive(self, context: Context) -> tuple[encoder_pb2.EncodeImagesRequest, Share] | None:
+        """Returns the next request and its share of the budget; None at the end of the stream."""
+        share = await _in_turn(lambda: self._budget.take(IMAGE_MESSAGE_BYTES))
         try:
-            vector, spent = await self._encode_in_turn(request.image)
+            request = await read_message(context, share)
+            if request is not None and len(request.key) > _KEY_CHARS:
+                raise MirageError(Code.REQUEST_MALFORMED, field="key")
+        except BaseException:
+            share.release()
+            raise
+        return None if request is None else (request, share)
+
+    async def _encode_one(self, request: encoder_pb2.EncodeImagesRequest) -> encoder_pb2.EncodeImagesResponse:
+        key, image = request.key, request.image
+        del request
+        try:
+            vector, spent = await _in_turn(lambda: self._embedder.encode_image(image))
         except MirageError as error:
             problem = common_pb2.Problem(code=error.code, message=error.message, metadata=error.metadata)
-            return encoder_pb2.EncodeImagesResponse(key=request.key, error=problem, fingerprint=self._fingerprint)
+            return encoder_pb2.EncodeImagesResponse(key=key, error=problem, fingerprint=self._fingerprint)
         return encoder_pb2.EncodeImagesResponse(
-            key=request.key, vector=to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
+            key=key, vector=to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
         )
-
-    async def _encode_in_turn(self, image: bytes) -> tuple[FloatArray, Spent]:
-        until = time.monotonic() + _STREAM_PATIENCE_S
-        while True:
-            try:
-                return await self._embedder.encode_image(image)
-            except MirageError as error:
-                if error.code is not Code.QUEUE_FULL or time.monotonic() > until:
-                    raise
-                await asyncio.sleep(min(error.retry_after_s or 0.1, 1.0))
 
     async def ClassifyImage(
         self, request: encoder_pb2.EncoderServiceClassifyImageRequest, context: Context
     ) -> encoder_pb2.EncoderServiceClassifyImageResponse:
         """See protos/mirage/v1/encoder.proto."""
-        guess, spent = await self._embedder.classify_image(request.image)
+        image = request.image
+        del request
+        guess, spent = await self._embedder.classify_image(image)
         return encoder_pb2.EncoderServiceClassifyImageResponse(
             guess=common_pb2.ImageGuess(
                 kind=common_pb2.ImageKind.ValueType(guess.kind),
@@ -146,6 +164,18 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 manifest_json=manifest.to_json(),
             )
         )
+
+
+async def _in_turn(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Awaits the attempt again and again while there is no place, for `_STREAM_PATIENCE_S` at most."""
+    until = time.monotonic() + _STREAM_PATIENCE_S
+    while True:
+        try:
+            return await attempt()
+        except MirageError as error:
+            if error.code is not Code.QUEUE_FULL or time.monotonic() > until:
+                raise
+            await asyncio.sleep(min(error.retry_after_s or 0.1, 1.0))
 
 
 def _timings(spent: Spent, *, cached: bool = False) -> common_pb2.Timings:

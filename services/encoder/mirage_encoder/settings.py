@@ -30,5 +30,21 @@ class EncoderSettings(ServiceSettings):
     )
     text_queue: int = Field(256, ge=1, le=100_000, description="Texts that may wait; more are refused.")
     image_queue: int = Field(32, ge=1, le=10_000, description="Images that may wait; more are refused.")
+    image_budget_mb: int = Field(
+        96,
+        ge=24,
+        le=65_536,
+        description="Image files in hand together, in MiB; more wait, then are refused.",
+    )
     cache_entries: int = Field(2048, ge=0, le=1_000_000, description="Text vectors kept for repeated texts.")
     image_cache_entries: int = Field(64, ge=0, le=100_000, description="Image vectors kept for repeated images.")
+    decoders: int = Field(2, ge=1, le=64, description="Child processes that decode images.")
+    decoder_memory_mb: int = Field(
+        512, ge=64, le=65_536, description="Memory that the decoding of one image may take, in MiB; more is refused."
+    )
+    decoder_budget_mb: int = Field(
+        576, ge=64, le=65_536, description="Memory that all images being decoded may take together, in MiB."
+    )
+    decoder_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="Seconds that the decoding of one image may take; longer is refused."
+    )

@@ -1,0 +1,152 @@
+"""Bounds in bytes on what the requests in hand hold together: each takes its share before its message is read.
+
+A queue that is bounded in number alone holds gigabytes if every request brings an image. gRPC reads a message only when it is
+asked to, so a call that waits for its share holds next to nothing.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self, TypeAlias, cast
+
+import grpc
+
+from mirage_core import telemetry
+from mirage_core.errors import Code, MirageError
+from mirage_core.executor import queue_waiting
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+_held_bytes = telemetry.gauge("request_bytes_held", "Bytes that the requests in hand may hold.", ("queue",))
+# A peer that has a share must send its message within this time.
+_PATIENCE_S = 30.0
+
+
+class ByteBudget:
+    """At most `total` bytes in hand; more wait in turn, and beyond `queue_limit` waiting requests get QUEUE_FULL."""
+
+    def __init__(self, total: int, *, queue_limit: int, name: str) -> None:
+        self._total = total
+        self._free = total
+        self._queue_limit = queue_limit
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._gauges = queue_waiting.labels(name), _held_bytes.labels(name)
+        self._held_s = 0.1
+
+    async def take(self, size: int) -> "Share":
+        """Returns a share of `size` bytes (of all, if that is less), to be used in a `with`; raises QUEUE_FULL."""
+        size = min(size, self._total)
+        if self._waiting or self._free < size:
+            if len(self._waiting) >= self._queue_limit:
+                raise MirageError(Code.QUEUE_FULL, retry_after_s=max(0.1, self._held_s))
+            place = (size, asyncio.get_running_loop().create_future())
+            self._waiting.append(place)
+            self._note()
+            try:
+                await place[1]
+            except asyncio.CancelledError:
+                if place in self._waiting:
+                    self._waiting.remove(place)
+                    self.give_back(0)
+                else:
+                    self.give_back(size)
+                raise
+        else:
+            self._free -= size
+            self._note()
+        return Share(self, size)
+
+    def give_back(self, size: int) -> None:
+        """Returns bytes to the budget, and lets in who waits for them."""
+        self._free += size
+        while self._waiting and self._waiting[0][0] <= self._free:
+            taken, ready = self._waiting.popleft()
+            if not ready.done():
+                self._free -= taken
+                ready.set_result(None)
+        self._note()
+
+    def note_held(self, seconds: float) -> None:
+        """Counts the time that a share was held into what callers are told when there is no place."""
+        self._held_s += 0.1 * (seconds - self._held_s)
+
+    def _note(self) -> None:
+        waiting, held = self._gauges
+        waiting.set(len(self._waiting))
+        held.set(self._total - self._free)
+
+
+class Share:
+    """Bytes of a budget; leaving the `with` block gives them back."""
+
+    def __init__(self, budget: ByteBudget, size: int) -> None:
+        self._budget = budget
+        self._size = size
+        self._taken = time.monotonic()
+
+    def shrink(self, size: int) -> None:
+        """Keeps `size` bytes and gives back the rest; never takes more."""
+        if size < self._size:
+            self._size, rest = size, self._size - size
+            self._budget.give_back(rest)
+
+    def release(self) -> None:
+        """Gives all of it back; a second call does nothing."""
+        if self._size:
+            self._budget.note_held(time.monotonic() - self._taken)
+            self.shrink(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+async def read_message(ctx: Context, share: Share) -> Any:
+    """Returns the next message of a call, None at the end, and shrinks the share to its size.
+
+    Raises DEADLINE_EXCEEDED if none comes in time: others wait for what is held for it. For handlers that do not use their
+    iterator of messages, which keeps the last one in memory until it is exhausted or collected.
+    """
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            message = await ctx.read()
+    except TimeoutError as error:
+        raise MirageError(Code.DEADLINE_EXCEEDED) from error
+    if message is grpc.aio.EOF:
+        share.release()
+        return None
+    share.shrink(message.ByteSize())
+    return message
+
+
+def read_within(
+    handler: "grpc.RpcMethodHandler[Any, Any]", budget: ByteBudget, message_bytes: int
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Returns the handler of a unary method that takes `message_bytes` of the budget, then reads its message.
+
+    It keeps as much as the message has until it has answered.
+    """
+    behaviour = cast(Any, handler.unary_unary)
+
+    async def answer(_: AsyncIterator[Any], ctx: Context) -> Any:
+        with await budget.take(message_bytes) as share:
+            # No name for the message here, so that the handler can free it while it works.
+            return await behaviour(_there(await read_message(ctx, share)), ctx)
+
+    return grpc.stream_unary_rpc_method_handler(
+        cast(Any, answer),
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _there(message: Any) -> Any:
+    if message is None:
+        raise MirageError(Code.REQUEST_MALFORMED, field="there is no message")
+    return message
