@@ -1,36 +1,46 @@
 """A folder of DICOM files: series by series, the pixels alone, described by technical headers from a short list.
 
 Nothing of a patient, a person, a place or a date is read, kept or logged: only the tags in `_TAGS`, of which free texts are not
-one. Identifiers of series and instances tell files apart while reading and leave as digests. What is stored is a PNG of the
-windowed pixels, never the file. Pixels may still show a name: a file that says so (BurnedInAnnotation) is left out.
+one. Identifiers of series and instances tell files apart while reading and leave as digests. What is stored is a picture of the
+pixels, never the file. Pixels may still show a name: a file that says so (BurnedInAnnotation) is left out.
+
+A file's name may be a patient's, too. So complaints call files by their number: the place among all files of the folder in the
+order of their names. This shows the 17th: `cd FOLDER; find . -not -path '*/.*' ! -type d | LC_ALL=C sort | sed -n 17p`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
+import math
 import os
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.uid import UID
 
-from mirage_atlas.folder import IMAGE_BYTES
-from mirage_atlas.records import AtlasRecord, BadRow, Labels
-from mirage_core.dicom import decode_dicom
-from mirage_core.errors import MirageError
-from mirage_core.imaging import encode_png
+from mirage_atlas.facets import facet_values
+from mirage_atlas.folder import IMAGE_BYTES, Folder, RowError, is_hidden
+from mirage_atlas.records import AtlasRecord, BadRow, Labels, LeftOut
+from mirage_core.errors import Code, MirageError
+from mirage_core.imaging import clean_image
+from mirage_core.synthetic import is_marked
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "BodyPartExamined", "ViewPosition", "Laterality",
-    "ImageLaterality", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "BurnedInAnnotation",
-    "SequenceVariant", "ScanningSequence", "RepetitionTime", "EchoTime", "InversionTime", "SliceThickness",
+    "ImageLaterality", "ImageOrientationPatient", "ImagePositionPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
+    "BurnedInAnnotation", "RepetitionTime", "EchoTime", "InversionTime", "AnatomicRegionSequence",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 _MODALITIES = {
     "CR": "x-ray", "DX": "x-ray", "RF": "x-ray", "XA": "x-ray", "MG": "x-ray", "IO": "x-ray", "PX": "x-ray", "CT": "ct",
@@ -41,170 +51,506 @@ _WORDS = {"x-ray": "X-ray", "ct": "CT", "mr": "MRI", "us": "Ultrasound", "nm": "
 _NO_PICTURE = frozenset({"PR", "KO", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "REG", "DOC", "ECG", "AU", "PLAN"})
 _SIDES = {"L": "left", "R": "right", "B": "bilateral"}
 _VIEWS = {"AP": "frontal", "PA": "frontal", "LL": "lateral", "RL": "lateral", "LATERAL": "lateral"}
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+# Groups that a file without a preamble may begin with: its meta information, or the data themselves.
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+_BODY_PARTS = frozenset(
+    [
+        "abdomen",
+        "abdomenpelvis",
+        "acjoint",
+        "adrenal",
+        "ankle",
+        "anus",
+        "aorta",
+        "aorticarch",
+        "arm",
+        "artery",
+        "axilla",
+        "back",
+        "bileduct",
+        "bladder",
+        "bone",
+        "brain",
+        "breast",
+        "bronchus",
+        "buttock",
+        "calcaneus",
+        "calf",
+        "carotid",
+        "cerebellum",
+        "cerebrum",
+        "cerebralart",
+        "cervicalspine",
+        "chest",
+        "chestabdomen",
+        "chestabdpelvis",
+        "circleofwillis",
+        "clavicle",
+        "coccyx",
+        "colon",
+        "cornea",
+        "coronaryartery",
+        "cspine",
+        "ctspine",
+        "duodenum",
+        "ear",
+        "elbow",
+        "esophagus",
+        "extremity",
+        "eye",
+        "eyelid",
+        "face",
+        "femur",
+        "fibula",
+        "finger",
+        "foot",
+        "forearm",
+        "gallbladder",
+        "hand",
+        "head",
+        "headneck",
+        "heart",
+        "hip",
+        "humerus",
+        "iac",
+        "ileum",
+        "ilium",
+        "jaw",
+        "jejunum",
+        "kidney",
+        "knee",
+        "larynx",
+        "leg",
+        "liver",
+        "lowerextremity",
+        "lowerleg",
+        "lspine",
+        "lssspine",
+        "lsspine",
+        "lumbarspine",
+        "lung",
+        "mandible",
+        "maxilla",
+        "mediastinum",
+        "mouth",
+        "muscle",
+        "neck",
+        "neckchest",
+        "neckchestabdomen",
+        "neckchestabdpelv",
+        "nose",
+        "orbit",
+        "ovary",
+        "pancreas",
+        "pancreaticduct",
+        "parotid",
+        "patella",
+        "pelvis",
+        "penis",
+        "pharynx",
+        "prostate",
+        "radius",
+        "radiusulna",
+        "rectum",
+        "retina",
+        "rib",
+        "ribs",
+        "sacrum",
+        "scalp",
+        "scapula",
+        "scrotum",
+        "shoulder",
+        "sijoint",
+        "sinus",
+        "sinuses",
+        "skin",
+        "skull",
+        "spine",
+        "spleen",
+        "sspine",
+        "sternum",
+        "stomach",
+        "testis",
+        "thigh",
+        "thoracicspine",
+        "thorax",
+        "thumb",
+        "thymus",
+        "thyroid",
+        "tibia",
+        "tibiafibula",
+        "tlspine",
+        "tmj",
+        "tmjoint",
+        "toe",
+        "tongue",
+        "tooth",
+        "trachea",
+        "tspine",
+        "ulna",
+        "upperarm",
+        "upperextremity",
+        "ureter",
+        "urethra",
+        "uterus",
+        "vagina",
+        "vein",
+        "vulva",
+        "wholebody",
+        "wrist",
+        "zygoma",
+    ]
+)
+"""Defined terms of Body Part Examined (PS3.16 annex L) and usual ones; any other word could be somebody's name."""
 PER_SERIES = 1
 SOURCE = "DICOM files of the operator"
+_FORMER_MAX = 1_000
+_Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """How a frame is oriented and where it is: unit normal and position in mm; None if the file does not say."""
+
+    normal: _Vector | None = None
+    position: _Vector | None = None
+
+    def along(self, normal: _Vector) -> float | None:
+        """The place along a normal, in mm to two decimals: sections at the same place are the same section."""
+        return None if self.position is None else round(_dot(self.position, normal), 2)
 
 
 @dataclass(frozen=True)
 class _Slice:
-    """One file of a series: where it stands and what its headers say."""
+    """One file of a series: where it is and what its headers say of the frame that is shown.
+
+    `section` is the place of that frame in a stack within the file, and how many sections this has; (0, 0) if it has none.
+    """
 
     path: Path
+    file: int
     number: int
     instance: str
+    size: tuple[int, int]
+    plane: _Plane
     labels: Labels
     frames: int
+    frame: int
+    section: tuple[int, int] = (0, 0)
 
 
 class DicomReader:
     """Reads every DICOM file below `path`; of each series the middle one, or `per_series` spread over it evenly.
 
-    A file with several frames is one record, of its middle frame. `licence` and `source` are the operator's to state.
+    Sections are ordered by their position along the normal of their planes. A series with several stacks (a localizer, say) gives
+    the middle of its largest. A file with several frames is one record, of its middle section. The id is that of the series, so a
+    series that has grown updates its record. `licence` and `source` are the operator's to state.
     """
 
     def __init__(
-        self, path: Path, *, per_series: int = PER_SERIES, licence: str = "not stated", source: str = SOURCE
+        self,
+        path: Path,
+        *,
+        per_series: int = PER_SERIES,
+        licence: str = "not stated",
+        source: str = SOURCE,
+        follow_links: bool = False,
     ) -> None:
-        self._path = path.resolve()
+        self._path = path
+        self._follow = follow_links
+        self._folder = Folder(path, follow_links=follow_links)
         self._per_series = max(1, per_series)
         self._licence = licence
         self._source = source
+        self.left_out = LeftOut()
 
     def read(self) -> Iterator[AtlasRecord | BadRow]:
         """Records by series; files that give none are named by their number in the order of names."""
         series: dict[str, list[_Slice]] = {}
-        for number, path in enumerate(dicom_files(self._path), start=1):
-            found = _look(path)
-            if isinstance(found, str):
-                yield BadRow(number, found)
+        for number, path in dicom_files(self._path, follow_links=self._follow):
+            try:
+                key, each = _look(self._folder.checked(path), number)
+            except RowError as error:
+                yield BadRow(number, str(error), _name(number))
                 continue
-            key, each = found
+            except MirageError as error:
+                yield BadRow(number, _plain(error), _name(number), error.code)
+                continue
             series.setdefault(key, []).append(each)
         for key, slices in series.items():
-            slices.sort(key=lambda each: (each.number, each.instance))
-            for place, each in _spread(slices, self._per_series):
-                yield self._record(key, each, place, len(slices))
+            former = tuple(f"dicom-{key[:16]}-{each.instance[:12]}" for each in slices[:_FORMER_MAX])
+            stack = _stack(slices)
+            for part, (place, each) in enumerate(_spread(stack, self._per_series), start=1):
+                suffix = f"-{part}of{self._per_series}" if self._per_series > 1 else ""
+                made = self._record(f"dicom-{key[:16]}{suffix}", key, each, place, len(stack))
+                yield replace(made, former_ids=() if suffix else former) if isinstance(made, AtlasRecord) else made
 
-    def _record(self, key: str, each: _Slice, place: int, count: int) -> AtlasRecord | BadRow:
+    def _record(self, identity: str, key: str, each: _Slice, place: int, count: int) -> AtlasRecord | BadRow:
+        name = _name(each.file)
         try:
-            image, _ = decode_dicom(each.path.read_bytes())
+            data = _with_preamble(each.path.read_bytes())
+            # Looked for here: what is sent says nothing of it.
+            if is_marked(data):
+                raise MirageError(Code.SYNTHETIC_REFUSED)
+            clean = clean_image(data, frame=each.frame if each.frames > 1 else None)
         except OSError:
-            return BadRow(place, "the file cannot be read")
+            return BadRow(each.file, "the file cannot be read", name)
         except MirageError as error:
-            return BadRow(place, f"the pixels cannot be decoded ({error.code})")
-        data = encode_png(image)
-        labels = {**each.labels, "licence": (self._licence.lower(),)}
+            return BadRow(each.file, f"{_plain(error)}{_syntax_of(data)}", name, error.code)
+        labels = {**each.labels, "licence": facet_values([self._licence])}
+        sent = clean.data if clean.pixels_data is None else clean.pixels_data
+        if count == 1 and each.section != (0, 0):
+            place, count = each.section
         return AtlasRecord(
-            id=f"dicom-{key[:16]}-{each.instance[:12]}",
+            id=identity,
             caption=_caption(each, place, count),
             labels=labels,
             original_labels={"series": key[:16], "slice": f"{place} of {count}"},
             licence=self._licence,
             source=self._source,
             attribution="",
-            sha256=hashlib.sha256(data).hexdigest(),
-            image_bytes=data,
+            sha256=hashlib.sha256(sent).hexdigest(),
+            image_bytes=sent,
+            pixels=clean.pixels,
+            file=name,
+            line=each.file,
         )
 
 
-def dicom_files(path: Path) -> Iterator[Path]:
-    """Regular files below a path, by name; links and special files are not followed, DICOMDIR is left out."""
-    if path.is_file() and not path.is_symlink():
-        yield path
+def dicom_files(path: Path, *, follow_links: bool = False) -> Iterator[tuple[int, Path]]:
+    """The files below a path with their number in the order of their names; without hidden files and the indexes named DICOMDIR.
+
+    Folders that are links are entered with `follow_links` only.
+    """
+    if not path.is_dir():
+        yield 1, path
         return
-    for folder, folders, names in os.walk(path, followlinks=False):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(folder) / name
-            if name.upper() != "DICOMDIR" and not name.startswith(".") and not file.is_symlink() and file.is_file():
-                yield file
+    root = path.resolve()
+    found: list[Path] = []
+    entered: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, followlinks=follow_links):
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in entered:
+            # A link that leads back.
+            folders.clear()
+            continue
+        entered.add((here.st_dev, here.st_ino))
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        found += [Path(folder) / name for name in names if not is_hidden(name)]
+    found.sort(key=lambda each: os.fsencode(each.relative_to(root)))
+    for number, file in enumerate(found, start=1):
+        if file.name.upper() != "DICOMDIR":
+            yield number, file
 
 
 def is_dicom(path: Path) -> bool:
-    """True for a file with DICOM's preamble."""
+    """True for a file that begins as DICOM does, with its preamble or without."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            start = file.read(132)
     except OSError:
         return False
+    return start[128:] == b"DICM" or _begins_with_tag(start)
 
 
-def _look(path: Path) -> tuple[str, _Slice] | str:
-    """Digest of the series with the slice, or why the file gives none."""
+def _begins_with_tag(start: bytes) -> bool:
+    """True for a data set's first element: a low group, a low element, and a representation or a length that makes sense."""
+    if len(start) < 16 or start[:2] not in _FIRST_GROUPS:
+        return False
+    order = "big" if start[:1] == b"\x00" else "little"
+    element = int.from_bytes(start[2:4], "big" if order == "big" else "little")
+    if element > 0x0018:
+        return False
+    return (start[4:6].isalpha() and start[4:6].isupper()) or int.from_bytes(start[4:8], "little") <= 256
+
+
+def _with_preamble(data: bytes) -> bytes:
+    """The file as PS3.10 wants it: preamble and meta information are put in front of data that came without."""
+    if data[128:132] == b"DICM" or not _begins_with_tag(data[:132]):
+        return data
+    head = bytes(128) + b"DICM"
+    if data[:2] == b"\x02\x00":
+        return head + data
+    is_explicit = data[4:6].isalpha() and data[4:6].isupper()
+    syntax = b"1.2.840.10008.1.2" + (b".2" if data[:1] == b"\x00" else b".1" if is_explicit else b"")
+    syntax += b"\0" * (len(syntax) % 2)
+    element = b"\x02\x00\x10\x00UI" + len(syntax).to_bytes(2, "little") + syntax
+    return head + b"\x02\x00\x00\x00UL\x04\x00" + len(element).to_bytes(4, "little") + element + data
+
+
+def _look(path: Path, number: int) -> tuple[str, _Slice]:
+    """Digest of the series with the slice; raises RowError that says why the file gives none, MirageError of the catalogue."""
+    if not is_dicom(path):
+        raise RowError("the file is not DICOM")
+    has_pixels = False
+
+    def at_pixels(tag: int, _representation: str | None, _length: int) -> bool:
+        nonlocal has_pixels
+        has_pixels |= tag in _PIXELS
+        return has_pixels
+
     try:
-        if path.stat().st_size > IMAGE_BYTES:
-            return "the file is too large"
-        if not is_dicom(path):
-            return "the file is no DICOM"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(io.BytesIO(path.read_bytes()), specific_tags=list(_TAGS), stop_before_pixels=False)
-            whole = pydicom.dcmread(path, stop_before_pixels=False, defer_size=1024, specific_tags=["PixelData"])
-    except (InvalidDicomError, OSError):
-        return "the file is no DICOM"
+            with path.open("rb") as opened:
+                starts_well = opened.read(132)[128:] == b"DICM"
+                opened.seek(0)
+                file = opened if starts_well else BytesIO(_with_preamble(opened.read(IMAGE_BYTES)))
+                header = read_partial(file, at_pixels, specific_tags=list(map(pydicom.tag.Tag, _TAGS)))
+            return _described(path, number, header, has_pixels=has_pixels)
+    except (RowError, MirageError):
+        raise
+    except OSError:
+        raise RowError("the file cannot be read") from None
     # pydicom raises nearly anything on a damaged file, and its words may quote a header.
     except Exception:
-        return "the DICOM file is damaged"
-    try:
-        return _described(path, header, has_pixels="PixelData" in whole)
-    except Exception:
-        return "the DICOM headers are damaged"
+        raise RowError("the DICOM file is damaged") from None
 
 
-def _described(path: Path, header: pydicom.Dataset, *, has_pixels: bool) -> tuple[str, _Slice] | str:
-    modality = str(header.get("Modality", "")).upper()
-    if modality in _NO_PICTURE or "1.2.840.10008.5.1.4.1.1.104" in str(header.get("SOPClassUID", "")):
-        return "the DICOM file holds a document or a plan and no picture"
+def _described(path: Path, number: int, header: pydicom.Dataset, *, has_pixels: bool) -> tuple[str, _Slice]:
+    modality = _text(header, "Modality").upper()
+    if modality in _NO_PICTURE or "1.2.840.10008.5.1.4.1.1.104" in _text(header, "SOPClassUID"):
+        raise RowError("the DICOM file holds a document or a plan and no picture")
     if not has_pixels:
-        return "the DICOM file has no pixels"
-    if str(header.get("BurnedInAnnotation", "")).upper() == "YES":
-        return "the picture has annotations burned in, which may name a patient"
+        raise RowError("the DICOM file has no pixels")
+    if _text(header, "BurnedInAnnotation").upper() == "YES":
+        raise MirageError(Code.IMAGE_BURNED_IN, field="BurnedInAnnotation")
+    frames = max(1, round(_number(header, "NumberOfFrames", 1)))
+    groups = _groups(header, frames)
+    frame, section = _middle([_plane_of(each) for each in groups]) if len(groups) > 1 else (frames // 2, (0, 0))
+    shown = groups[frame] if len(groups) > 1 else groups[0]
+    instance = _digest(_text(header, "SOPInstanceUID") or str(path))
+    key = _digest(_text(header, "SeriesInstanceUID") or str(path))
+    size = (round(_number(header, "Rows")), round(_number(header, "Columns")))
+    return key, _Slice(
+        path=path,
+        file=number,
+        number=round(_number(header, "InstanceNumber")),
+        instance=instance,
+        size=size,
+        plane=_plane_of(shown),
+        labels=_labels(modality, shown),
+        frames=frames,
+        frame=frame,
+        section=section,
+    )
+
+
+class _Group:
+    """The headers that hold for one frame: those of its functional groups, then the shared ones', then the file's own."""
+
+    def __init__(self, *levels: pydicom.Dataset) -> None:
+        self._levels = levels
+
+    def value(self, keyword: str, macro: str = "") -> Any:
+        """A value by its keyword, in the functional group `macro` if it is in one; None if there is none."""
+        for level in self._levels:
+            for inside in _items(level, macro) if macro else ():
+                if (value := _value(inside, keyword)) not in (None, ""):
+                    return value
+            if (value := _value(level, keyword)) not in (None, ""):
+                return value
+        return None
+
+    def items(self, keyword: str, macro: str = "") -> Sequence[pydicom.Dataset]:
+        """The items of the first sequence of this keyword that is not empty."""
+        for level in self._levels:
+            for inside in (*(_items(level, macro) if macro else ()), level):
+                if found := _items(inside, keyword):
+                    return found
+        return ()
+
+
+def _groups(header: pydicom.Dataset, frames: int) -> list[_Group]:
+    """What holds for each frame; for a file without functional groups one for all."""
+    shared = _items(header, "SharedFunctionalGroupsSequence")[:1]
+    each = _items(header, "PerFrameFunctionalGroupsSequence")
+    if frames > 1 and len(each) == frames:
+        return [_Group(own, *shared, header) for own in each]
+    return [_Group(*each[:1], *shared, header)]
+
+
+def _labels(modality: str, group: _Group) -> Labels:
     labels: Labels = {"modality": (_MODALITIES.get(modality, "other"),)}
-    part = _plain_words(str(header.get("BodyPartExamined", "")))
+    part = _body_part(group)
     if part:
-        labels["body_part"] = (part,)
-    plane = _plane(header)
+        labels["body_part"] = facet_values([part])
+    plane = _plane_name(group)
     if plane:
         labels["plane"] = (plane,)
-    side = _SIDES.get(str(header.get("ImageLaterality") or header.get("Laterality") or "").upper())
+    side = _SIDES.get(
+        str(
+            group.value("FrameLaterality", "FrameAnatomySequence")
+            or group.value("ImageLaterality")
+            or group.value("Laterality")
+            or ""
+        ).upper()
+    )
     if side:
         labels["side"] = (side,)
-    if modality == "MR" and (sequence := _sequence(header)):
+    if modality == "MR" and (sequence := _sequence(group)):
         labels["sequence"] = (sequence,)
-    instance = _digest(str(header.get("SOPInstanceUID", "")) or str(path))
-    key = _digest(str(header.get("SeriesInstanceUID", "")) or str(path))
-    frames = max(1, int(header.get("NumberOfFrames") or 1))
-    return key, _Slice(path, int(header.get("InstanceNumber") or 0), instance, labels, frames)
+    return labels
 
 
-def _plain_words(text: str) -> str:
-    """BodyPartExamined is a coded word (PS3.16 annex L); anything that is not letters is not one and is not kept."""
-    words = text.strip().lower()
-    return words if words.replace(" ", "").replace("_", "").isalpha() and len(words) <= 16 else ""
+def _body_part(group: _Group) -> str:
+    """Body Part Examined if it is a defined term, else the standard's words for a coded anatomic region."""
+    words = str(group.value("BodyPartExamined") or "").strip().lower()
+    if words.replace(" ", "").replace("_", "").replace("-", "") in _BODY_PARTS:
+        return words.replace("_", " ")
+    for item in group.items("AnatomicRegionSequence", "FrameAnatomySequence"):
+        meaning = _region(_text(item, "CodeValue"), _text(item, "CodingSchemeDesignator"))
+        if meaning:
+            return meaning
+    return ""
 
 
-def _plane(header: pydicom.Dataset) -> str:
-    view = _VIEWS.get(str(header.get("ViewPosition", "")).upper(), "")
-    cosines = header.get("ImageOrientationPatient")
-    if view or cosines is None or len(cosines) != 6:
+@lru_cache(maxsize=256)
+def _region(value: str, scheme: str) -> str:
+    """The standard's own words for an anatomic region (CID 4), never those of a file; empty for a code that is not in it."""
+    from pydicom.sr import codes
+    from pydicom.sr.coding import Code as Concept
+
+    if not value or not scheme:
+        return ""
+    wanted = Concept(value, scheme, "")
+    return next(
+        (str(each.meaning).lower() for name in dir(codes.cid4) if (each := getattr(codes.cid4, name)) == wanted), ""
+    )
+
+
+def _plane_of(group: _Group) -> _Plane:
+    cosines = _floats(group.value("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
+    position = _floats(group.value("ImagePositionPatient", "PlanePositionSequence"), 3)
+    normal = None
+    if cosines is not None:
+        (a, b, c), (d, e, f) = cosines[:3], cosines[3:]
+        cross = (b * f - c * e, c * d - a * f, a * e - b * d)
+        length = math.sqrt(_dot(cross, cross))
+        normal = (cross[0] / length, cross[1] / length, cross[2] / length) if length > 0.01 else None
+    return _Plane(normal, (position[0], position[1], position[2]) if position is not None else None)
+
+
+def _plane_name(group: _Group) -> str:
+    view = _VIEWS.get(str(group.value("ViewPosition") or "").upper(), "")
+    normal = _plane_of(group).normal
+    if view or normal is None:
         return view
-    row, column = [float(v) for v in cosines[:3]], [float(v) for v in cosines[3:]]
-    normal = [
-        abs(row[1] * column[2] - row[2] * column[1]),
-        abs(row[2] * column[0] - row[0] * column[2]),
-        abs(row[0] * column[1] - row[1] * column[0]),
-    ]
-    largest = max(normal)
+    sizes = [abs(each) for each in normal]
+    largest = max(sizes)
     if largest < 0.8:
         return "oblique"
-    return ("sagittal", "coronal", "axial")[normal.index(largest)]
+    return ("sagittal", "coronal", "axial")[sizes.index(largest)]
 
 
-def _sequence(header: pydicom.Dataset) -> str:
+def _sequence(group: _Group) -> str:
     """t1, t2 or flair by echo, repetition and inversion times in ms (conventional spin echo ranges); empty in between."""
-    repetition, echo, inversion = (
-        float(header.get(name) or 0) for name in ("RepetitionTime", "EchoTime", "InversionTime")
-    )
+    repetition = _float(group.value("RepetitionTime", "MRTimingAndRelatedParametersSequence"))
+    echo = _float(group.value("EffectiveEchoTime", "MREchoSequence") or group.value("EchoTime"))
+    inversion = _float(group.value("InversionTimes", "MRModifierSequence") or group.value("InversionTime"))
     if inversion > 1500 and echo > 60:
         return "flair"
     if repetition > 2000 and echo > 60:
@@ -212,14 +558,77 @@ def _sequence(header: pydicom.Dataset) -> str:
     return "t1" if 0 < repetition < 1000 and 0 < echo < 30 else ""
 
 
+def _stack(slices: list[_Slice]) -> list[_Slice]:
+    """The sections of a series in their order: of its largest stack of planes, one for each position.
+
+    Without orientations, or if every plane has its own (radial planes), the order is that of the instance numbers.
+    """
+    ordered = sorted(slices, key=lambda each: (each.number, each.instance))
+    stacks: list[list[_Slice]] = []
+    for each in ordered:
+        for stack in stacks:
+            if _is_parallel(stack[0], each):
+                stack.append(each)
+                break
+        else:
+            stacks.append([each])
+    largest = max(stacks, key=len)
+    return _sections(ordered if len(largest) == 1 else largest)
+
+
+def _is_parallel(first: _Slice, second: _Slice) -> bool:
+    if first.size != second.size or (first.plane.normal is None) != (second.plane.normal is None):
+        return False
+    if first.plane.normal is None or second.plane.normal is None:
+        return True
+    return _dot(first.plane.normal, second.plane.normal) > 0.999
+
+
+def _sections(stack: list[_Slice]) -> list[_Slice]:
+    """The slices by position along the normal; of several at one position (echoes, times, directions) the first."""
+    normal = stack[0].plane.normal
+    places = [each.plane.along(normal) if normal is not None else None for each in stack]
+    if any(place is None for place in places) or len(set(places)) == 1:
+        return stack
+    at: dict[float, _Slice] = {}
+    for place, each in zip(places, stack, strict=True):
+        if place is not None:
+            at.setdefault(place, each)
+    return [at[place] for place in sorted(at)]
+
+
+def _middle(planes: list[_Plane]) -> tuple[int, tuple[int, int]]:
+    """The frame in the middle of a file's largest stack, and its place in that and the stack's size: (0, 0) without positions."""
+    stacks: dict[int, list[int]] = defaultdict(list)
+    first: list[_Vector] = []
+    for index, plane in enumerate(planes):
+        if plane.normal is None or plane.position is None:
+            return len(planes) // 2, (0, 0)
+        normal = plane.normal
+        number = next((n for n, known in enumerate(first) if _dot(known, normal) > 0.999), len(first))
+        if number == len(first):
+            first.append(normal)
+        stacks[number].append(index)
+    number = max(stacks, key=lambda n: len(stacks[n]))
+    at: dict[float, int] = {}
+    for index in stacks[number]:
+        place = planes[index].along(first[number])
+        if place is not None:
+            at.setdefault(place, index)
+    if len(at) == 1:
+        return len(planes) // 2, (0, 0)
+    places = sorted(at)
+    return at[places[len(places) // 2]], (len(places) // 2 + 1, len(places))
+
+
 def _caption(each: _Slice, place: int, count: int) -> str:
     """`Axial CT of the chest, section 12 of 40.`: nothing but coded headers."""
     labels = each.labels
     plane = labels.get("plane", ("",))[0]
-    part = labels.get("body_part", ("",))[0].replace("_", " ")
+    part = labels.get("body_part", ("",))[0]
     sequence = labels.get("sequence", ("",))[0].upper()
     side = labels.get("side", ("",))[0]
-    words = " ".join(filter(None, (plane, sequence, _WORDS[labels["modality"][0]])))
+    words = " ".join(filter(None, ("" if part else side, plane, sequence, _WORDS[labels["modality"][0]])))
     of = f" of the {side + ' ' if side else ''}{part}" if part else ""
     where = (
         f", section {place} of {count}"
@@ -236,5 +645,73 @@ def _spread(slices: list[_Slice], count: int) -> list[tuple[int, _Slice]]:
     return [(place + 1, slices[place]) for place in places]
 
 
+def _name(number: int) -> str:
+    return f"file {number}"
+
+
+def _plain(error: MirageError) -> str:
+    """The catalogue's text as part of a sentence."""
+    text = error.message.rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _syntax_of(data: bytes) -> str:
+    """How the pixels are compressed, for a complaint: the standard's name and its UID; empty if they are not or it is unknown."""
+    try:
+        meta = read_partial(BytesIO(data), lambda *_: True).file_meta
+        syntax = UID(str(meta.get("TransferSyntaxUID", "")))
+        if not syntax.is_transfer_syntax or not syntax.is_compressed or syntax.is_private:
+            return ""
+        return f" (its pixels are {syntax.name}, {syntax})"
+    # Nearly anything, on a damaged file.
+    except Exception:
+        return ""
+
+
+def _items(dataset: pydicom.Dataset, keyword: str) -> Sequence[pydicom.Dataset]:
+    found = _value(dataset, keyword)
+    return found if isinstance(found, pydicom.Sequence) else ()
+
+
+def _value(dataset: pydicom.Dataset, keyword: str) -> Any:
+    """A value; None if there is none or it is damaged."""
+    try:
+        return dataset.get(keyword)
+    # pydicom converts a value when it is asked for, and raises nearly anything.
+    except Exception:
+        return None
+
+
+def _text(dataset: pydicom.Dataset, keyword: str) -> str:
+    value = _value(dataset, keyword)
+    return "" if value is None else str(value).strip()
+
+
+def _number(dataset: pydicom.Dataset, keyword: str, default: float = 0) -> float:
+    value = _value(dataset, keyword)
+    return default if value is None or value == "" else _float(value)
+
+
+def _float(value: Any) -> float:
+    """A finite number, the first of several; 0 for anything else."""
+    try:
+        number = float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value or 0)
+    except (TypeError, ValueError, IndexError):
+        return 0.0
+    return number if math.isfinite(number) else 0.0
+
+
+def _floats(value: Any, count: int) -> list[float] | None:
+    try:
+        numbers = [float(each) for each in value]
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+
+def _dot(first: Sequence[float], second: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(first, second, strict=True))
+
+
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

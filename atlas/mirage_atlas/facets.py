@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mirage_atlas.records import FACETS, Labels
+from mirage_atlas.folder import cut, label_text, plain_text
+from mirage_atlas.records import FACETS, Labels, LeftOut
+from mirage_core.limits import facet_value
+from mirage_core.people import is_about_person
 
-VALUE_CHARACTERS = 1000
-LABELS_MAX = 64
+LABELS_MAX = 56
+"""Labels of a row in its own words; a server takes 64, and readers add some."""
 VALUES_MAX = 32
-
-PERSONAL = frozenset(
-    {"age", "sex", "gender", "patient", "patient_id", "patient_name", "name", "birth_date", "survival", "offset_days"}
-)
-"""Labels about a person: never kept, not even beside the facets."""
+LABEL_NAME_CHARACTERS = 200
 
 _MODALITIES: tuple[tuple[str, str], ...] = (
     (r"\bx-?rays?\b|\bradiograph|\bcr\b|\bdx\b|\bmammogra", "x-ray"),
@@ -72,17 +71,19 @@ _VERBATIM: dict[str, str] = {
 """Labels whose words are taken as they are, in lower case."""
 
 
-def map_labels(labels: object, original: object) -> tuple[Labels, dict[str, str]]:
+def map_labels(labels: object, original: object, left: LeftOut | None = None) -> tuple[Labels, dict[str, str]]:
     """Facets that a row's labels map to, and its labels in their own words; anything odd is left out, nothing is raised.
 
-    A label that already has a facet's name and a value of that facet maps to itself. Labels about a person are dropped.
+    A label that already has a facet's name and a value of that facet maps to itself. A value that is too long for a facet, or has
+    a line break, is cut there and kept whole in its own words. Labels about a person are dropped and named in `left`.
     """
-    own = _words(original)
+    left = LeftOut() if left is None else left
+    own: dict[str, str] = {}
+    for name, values in _label_items(original, left):
+        _keep(own, name, values, left)
     facets: Labels = {}
-    for name, values in _label_items(labels):
+    for name, values in _label_items(labels, left):
         key = name.lower()
-        if key in PERSONAL:
-            continue
         mapped = False
         for facet, rules in _SOURCES.get(key, ()):
             found = tuple(dict.fromkeys(value for text in values for value in _found(text, rules)))
@@ -90,15 +91,28 @@ def map_labels(labels: object, original: object) -> tuple[Labels, dict[str, str]
                 facets[facet] = tuple(dict.fromkeys(facets.get(facet, ()) + found))
                 mapped = True
         if key in _VERBATIM:
-            words = tuple(_BODY_PARTS.get(text.lower(), text.lower()) for text in values)
-            if any(words):
-                facets[_VERBATIM[key]] = tuple(word for word in words if word)
+            words = facet_values(_BODY_PARTS.get(text.lower(), text) for text in values)
+            if words:
+                facets[_VERBATIM[key]] = words
             mapped = True
-        if key == "side" and not mapped:
-            facets["side"] = tuple(text.lower() for text in values)
+        if key == "side" and not mapped and (words := facet_values(values)):
+            facets["side"] = words
         if not (mapped and key in FACETS and facets.get(key) == values):
-            own.setdefault(name, "; ".join(values))
+            _keep(own, name, values, left)
     return facets, own
+
+
+def _keep(own: dict[str, str], name: str, values: tuple[str, ...], left: LeftOut) -> None:
+    """Adds a label in its own words, unless there is one of that name, or no room."""
+    if name not in own and len(own) >= LABELS_MAX:
+        left.add_beyond(name)
+    else:
+        own.setdefault(name, label_text("; ".join(values)))
+
+
+def facet_values(texts: Iterable[str]) -> tuple[str, ...]:
+    """The texts as values of a facet: lower case, on one line, bounded, none empty, each once."""
+    return tuple(dict.fromkeys(value for value in map(facet_value, texts) if value))
 
 
 def _found(text: str, rules: tuple[tuple[str, str], ...]) -> Iterable[str]:
@@ -106,17 +120,27 @@ def _found(text: str, rules: tuple[tuple[str, str], ...]) -> Iterable[str]:
     return (value for pattern, value in rules if re.search(pattern, lower))
 
 
-def _label_items(labels: object) -> list[tuple[str, tuple[str, ...]]]:
+def _label_items(labels: object, left: LeftOut) -> list[tuple[str, tuple[str, ...]]]:
+    """Names and texts of labels, those about a person left out."""
     if not isinstance(labels, dict):
         return []
     items = []
-    for name, value in list(labels.items())[:LABELS_MAX]:
+    for name, value in labels.items():
+        shown = " ".join(plain_text(name).split()) if isinstance(name, str) else ""
+        if not shown:
+            continue
+        if is_about_person(shown):
+            left.add(shown)
+            continue
         values = value if isinstance(value, list) else [value]
-        texts = tuple(v.strip()[:VALUE_CHARACTERS] for v in values[:VALUES_MAX] if isinstance(v, str) and v.strip())
-        if isinstance(name, str) and texts:
-            items.append((name[:VALUE_CHARACTERS], texts))
+        texts = tuple(text for each in values[:VALUES_MAX] if (text := _text(each)))
+        if texts:
+            items.append((cut(shown, LABEL_NAME_CHARACTERS), texts))
     return items
 
 
-def _words(original: object) -> dict[str, str]:
-    return {name: "; ".join(values) for name, values in _label_items(original) if name.lower() not in PERSONAL}
+def _text(value: object) -> str:
+    """A label's value as text; empty if it is none."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return plain_text(value).strip() if isinstance(value, str) else ""

@@ -1,8 +1,8 @@
 """A folder with `captions.jsonl` and image files: the format that datasets are exchanged in.
 
 A line is a JSON object with `id`, `file`, `caption`, and as far as known `labels`, `original_labels`, `licence`, `source`,
-`attribution`, `split` and `sha256`. What a source's labels say in its own words is mapped to facets where it can be and kept
-beside them.
+`attribution`, `split` and `sha256`. What a source's labels say in its own words is mapped to facets if it can be, and kept
+next to them. Any other key is ignored, and named if it is about a person.
 """
 
 from __future__ import annotations
@@ -14,60 +14,79 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mirage_atlas.facets import map_labels
-from mirage_atlas.folder import Folder, Ids, RowError, caption_text, line_text
+from mirage_atlas.facets import facet_values, map_labels
+from mirage_atlas.folder import Folder, Ids, RowError, caption_text, label_text, line_text
 from mirage_atlas.licences import UNKNOWN
-from mirage_atlas.records import AtlasRecord, BadRow
+from mirage_atlas.records import AtlasRecord, BadRow, LeftOut
+from mirage_atlas.texts import is_text, read_lines
+from mirage_core.people import is_about_person
 
 LINE_BYTES = 256 * 1024
+_JSON = json.JSONDecoder()
+_KEYS = frozenset({
+    "id", "file", "caption", "labels", "original_labels", "licence", "source", "attribution", "split", "case_id", "sha256",
+})  # fmt: skip
 
 
 class CaptionsReader:
     """Reads one dataset folder line by line; `verify` also compares each image with its sha256."""
 
     def __init__(
-        self, folder: Path, *, captions: str = "captions.jsonl", split: str | None = None, verify: bool = False
+        self,
+        folder: Path,
+        *,
+        captions: str = "captions.jsonl",
+        split: str | None = None,
+        verify: bool = False,
+        follow_links: bool = False,
     ) -> None:
-        self._folder = Folder(folder)
-        self._captions = captions
+        self._folder = Folder(folder / captions, follow_links=follow_links)
+        self._captions = folder / captions
+        self._name = self._folder.relative(self._captions)
         self._split = split
         self._verify = verify
+        self.left_out = LeftOut()
 
     def read(self) -> Iterator[AtlasRecord | BadRow]:
-        """Records in file order, bad rows where they stand; raises OSError when the folder has no captions file."""
-        ids = Ids()
-        with (self._folder.path / self._captions).open("rb") as lines:
-            number = 0
-            while line := lines.readline(LINE_BYTES + 1):
-                number += 1
-                if len(line) > LINE_BYTES and not line.endswith(b"\n"):
-                    while (rest := lines.readline(LINE_BYTES)) and not rest.endswith(b"\n"):
-                        pass
-                    yield BadRow(number, "the line is too long")
-                    continue
-                if not line.strip():
-                    continue
+        """Records in file order, bad rows where they are; raises OSError when the folder has no captions file."""
+        ids = Ids(self._folder.name)
+        for number, line in read_lines(self._captions, LINE_BYTES):
+            if line is None:
+                yield BadRow(number, "the line is too long", self._name)
+                continue
+            for row in self._rows(line):
                 try:
-                    row = self._row(line)
+                    if isinstance(row, RowError):
+                        raise row
                     if self._split is not None and row.get("split") != self._split:
                         continue
-                    record = self._record(row, ids)
+                    record = self._record(row, ids, number)
                 except RowError as error:
-                    yield BadRow(number, str(error))
+                    yield BadRow(number, str(error), self._name)
                     continue
                 yield record
 
     @staticmethod
-    def _row(line: bytes) -> dict[str, Any]:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise RowError("the line is not JSON") from None
-        if not isinstance(row, dict):
-            raise RowError("the line is not an object")
-        return row
+    def _rows(line: str) -> Iterator[dict[str, Any] | RowError]:
+        """The objects of a line: usually one, but some programs write several, or a list of them."""
+        if not is_text(line):
+            yield RowError("the line has bytes that are not text")
+            return
+        rest = line.strip()
+        while rest:
+            try:
+                value, end = _JSON.raw_decode(rest)
+            except (ValueError, RecursionError):
+                yield RowError("the line is not JSON")
+                return
+            rest = rest[end:].lstrip().removeprefix(",").lstrip()
+            for each in value if isinstance(value, list) and value else [value]:
+                yield each if isinstance(each, dict) else RowError("the line is not an object")
 
-    def _record(self, row: dict[str, Any], ids: Ids) -> AtlasRecord:
+    def _record(self, row: dict[str, Any], ids: Ids, number: int) -> AtlasRecord:
+        for key in row.keys() - _KEYS:
+            if is_about_person(key):
+                self.left_out.add(key)
         caption = caption_text(row.get("caption"))
         path = self._folder.image(row.get("file"))
         sha256 = row.get("sha256") or ""
@@ -76,22 +95,34 @@ class CaptionsReader:
         if self._verify and sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise RowError("the image differs from its sha256")
         licence = line_text(row.get("licence")) or UNKNOWN
-        labels, original = map_labels(row.get("labels"), row.get("original_labels"))
+        labels, original = map_labels(row.get("labels"), row.get("original_labels"), self.left_out)
         for name in ("case_id", "split"):
-            if word := line_text(row.get(name)):
-                original.setdefault(name, word)
+            value = row.get(name)
+            if word := line_text(str(value) if isinstance(value, int) else value):
+                original.setdefault(name, label_text(word))
         # Last: a row that gives no record does not use up its id.
-        identity, own_id = ids.take(row.get("id"))
-        if licence and "licence" not in labels:
-            labels["licence"] = (licence.lower(),)
+        own, where = row.get("id"), f"line {number}"
+        is_without = own is None or own == ""
+        own_id: dict[str, str] = {}
+        former: tuple[str, ...] = ()
+        if is_without:
+            identity, former = ids.make(path.relative_to(self._folder.path).as_posix(), where)
+        else:
+            identity, own_id = ids.take(own, where)
+        if "licence" not in labels:
+            labels["licence"] = facet_values([licence])
         return AtlasRecord(
             id=identity,
             caption=caption,
             labels=labels,
             original_labels={**original, **own_id},
             licence=licence,
-            source=line_text(row.get("source")) or f"{self._folder.path.name} (source not stated)",
+            source=line_text(row.get("source")) or f"{self._folder.name} (source not stated)",
             attribution=line_text(row.get("attribution")),
             sha256=sha256,
             image_path=path,
+            file=self._name,
+            line=number,
+            made_id=is_without,
+            former_ids=former,
         )

@@ -7,13 +7,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from mirage_atlas.records import AtlasRecord, BadRow
+from mirage_atlas.records import AtlasRecord, BadRow, DatasetError, LeftOut
+from mirage_atlas.texts import count_lines
 
 _FILES_LOOKED_AT = 200
 
 
 class Reader(Protocol):
-    """A dataset as a stream: bad rows are yielded where they stand and never stop it."""
+    """A dataset as a stream: bad rows are yielded where they are and never stop it."""
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Names of columns and labels that no record has; complete once all is read."""
 
     def read(self) -> Iterator[AtlasRecord | BadRow]:
         """Yield records and bad rows in the source's order, holding one at a time in memory."""
@@ -24,8 +29,12 @@ READERS = ("captions", "roco", "rocov2", "parquet", "csv", "dicom", "demo")
 table with images, a folder of DICOM files, and the demonstration atlas."""
 
 
-def open_reader(name: str, path: Path | None = None) -> Reader:
-    """The reader of that name on a folder or file; `demo` needs none. Raises ValueError, or ModuleNotFoundError for parquet."""
+def open_reader(name: str, path: Path | None = None, *, follow_links: bool = False) -> Reader:
+    """The reader of that name on a folder or file; `demo` needs none.
+
+    `follow_links` also reads links that lead out of the dataset (see folder.py). Raises DatasetError for a path that the reader
+    cannot read, ValueError for an unknown name, OSError, and ModuleNotFoundError for parquet.
+    """
     if name == "demo":
         from mirage_atlas.demo.reader import DemoReader
 
@@ -34,84 +43,95 @@ def open_reader(name: str, path: Path | None = None) -> Reader:
         raise ValueError("no such reader")
     if path is None:
         raise ValueError(f"the {name} reader needs a folder")
-    return _open(name, path)
+    return _open(name, path, follow_links)
 
 
-def _open(name: str, path: Path) -> Reader:
+def _open(name: str, path: Path, follow_links: bool) -> Reader:
     folder = path.parent if path.is_file() else path
     match name:
         case "captions":
             from mirage_atlas.jsonl import CaptionsReader
 
-            if not (folder / "captions.jsonl").is_file():
-                raise ValueError("there is no captions.jsonl")
-            return CaptionsReader(folder)
+            file = path.name if path.is_file() and path.suffix.lower() == ".jsonl" else CAPTIONS
+            if not (folder / file).is_file():
+                raise DatasetError(f"there is no {CAPTIONS}")
+            return CaptionsReader(folder, captions=file, follow_links=follow_links)
         case "roco":
             from mirage_atlas.roco import RocoReader, roco_folders
 
             if not roco_folders(folder):
-                raise ValueError("there is no captions.txt in it or in a folder below it")
-            return RocoReader(folder)
+                raise DatasetError("there is no captions.txt in it or in a folder below it")
+            return RocoReader(folder, follow_links=follow_links)
         case "rocov2":
-            from mirage_atlas.tables import RocoV2Reader, captions_files
+            from mirage_atlas.tables import RocoV2Reader
 
-            if not captions_files(folder):
-                raise ValueError("there is no *_captions.csv")
-            return RocoV2Reader(folder)
+            return RocoV2Reader(folder, follow_links=follow_links)
         case "parquet":
             from mirage_atlas.parquet import ParquetReader, parquet_files
 
-            if not parquet_files(path):
-                raise ValueError("there is no .parquet file")
-            return ParquetReader(path)
+            if not parquet_files(path, follow_links=follow_links):
+                raise DatasetError("there is no .parquet file")
+            return ParquetReader(path, follow_links=follow_links)
         case "csv":
             from mirage_atlas.tables import TableReader
 
-            return TableReader(path)
+            return TableReader(path, follow_links=follow_links)
         case _:
             from mirage_atlas.dicom import DicomReader
 
-            return DicomReader(path)
+            return DicomReader(path, follow_links=follow_links)
 
 
-def detect_reader(path: Path) -> str | None:
-    """The name of the reader that fits what lies at a path; None where none does. A special file fits none."""
+CAPTIONS = "captions.jsonl"
+
+
+def detect_reader(path: Path, *, follow_links: bool = False) -> str | None:
+    """The name of the reader that fits what is at a path; None if none does. A special file fits none."""
     from mirage_atlas.dicom import dicom_files, is_dicom
     from mirage_atlas.parquet import parquet_files
     from mirage_atlas.roco import roco_folders
-    from mirage_atlas.tables import captions_files, table_file
+    from mirage_atlas.tables import captions_files, table_files
 
     if not (path.is_file() or path.is_dir()):
         return None
-    folder = path.parent if path.is_file() else path
-    if path.name == "captions.jsonl" or (path.is_dir() and (folder / "captions.jsonl").is_file()):
+    if path.is_file() and path.suffix.lower() == ".jsonl":
         return "captions"
     if path.is_dir():
-        if captions_files(path):
+        if (path / CAPTIONS).is_file():
+            return "captions"
+        if captions_files(path, follow_links=follow_links):
             return "rocov2"
         if roco_folders(path):
             return "roco"
-    if parquet_files(path):
+    if parquet_files(path, follow_links=follow_links):
         return "parquet"
-    if table_file(path) is not None:
+    tables = table_files(path, follow_links=follow_links)
+    if len(tables) == 1:
         return "csv"
-    return "dicom" if any(map(is_dicom, islice(dicom_files(path), _FILES_LOOKED_AT))) else None
+    files = (file for _, file in dicom_files(path, follow_links=follow_links))
+    if any(map(is_dicom, islice(files, _FILES_LOOKED_AT))):
+        return "dicom"
+    return "csv" if tables else None
 
 
 def count_rows(name: str, path: Path) -> int | None:
-    """About how many rows a dataset has, where that can be told at little cost: for a progress bar."""
+    """About how many rows a dataset has, if that can be found out at little cost: for a progress bar."""
     folder = path.parent if path.is_file() else path
     match name:
         case "captions":
-            return _lines(folder / "captions.jsonl")
+            return count_lines(path if path.is_file() else folder / CAPTIONS)
         case "roco":
             from mirage_atlas.roco import roco_folders
 
-            return sum(_lines(file) for each in roco_folders(folder) for file in each.glob("captions*.txt"))
+            return sum(count_lines(file) for each in roco_folders(folder) for file in each.glob("captions*.txt"))
         case "rocov2":
             from mirage_atlas.tables import captions_files
 
-            return sum(max(0, _lines(file) - 1) for file in captions_files(folder))
+            return sum(max(0, count_lines(file) - 1) for file in captions_files(folder))
+        case "csv":
+            from mirage_atlas.tables import table_files
+
+            return sum(max(0, count_lines(file) - 1) for file in table_files(path))
         case "parquet":
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -124,8 +144,3 @@ def count_rows(name: str, path: Path) -> int | None:
                 return None
         case _:
             return None
-
-
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirage_core.imaging import PixelInfo
+
 Labels = dict[str, tuple[str, ...]]
 
 FACETS = ("modality", "plane", "body_part", "sequence", "finding", "side", "licence", "synthetic")
 """The one vocabulary of facet names; what does not fit into it stays in `original_labels`."""
+
+
+class DatasetError(ValueError):
+    """A dataset that cannot be read as a whole; the message names the fault, never the dataset's content."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,10 @@ class AtlasRecord:
     """An image with what is known about it.
 
     `labels` are facets (names of `FACETS`, lower-case values), `original_labels` the source's own words. Exactly one of
-    `image_path` and `image_bytes` is set; `sha256` is the hex digest of the image file's bytes, empty where the source has none.
+    `image_path` and `image_bytes` is set; `sha256` is the hex digest of the image file's bytes, empty if the source has none.
+    `pixels` says what the numbers of a 16-bit PNG mean. `file` and `line` say where the record is in the dataset.
+    `made_id` is True for an id that was made of names of the folder and the file, because the dataset has none: another dataset
+    may share it by accident. `former_ids` are those that earlier versions made for the record.
     """
 
     id: str
@@ -29,6 +38,11 @@ class AtlasRecord:
     sha256: str
     image_path: Path | None = None
     image_bytes: bytes | None = field(default=None, repr=False)
+    pixels: PixelInfo | None = None
+    file: str = ""
+    line: int = 0
+    made_id: bool = False
+    former_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.image_path is None) == (self.image_bytes is None):
@@ -44,7 +58,42 @@ class AtlasRecord:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that gave no record: where it stands and a reason that quotes nothing of the row's content."""
+    """A row that gave no record: where it is and a reason that quotes nothing of the row's content.
+
+    `line` is the row's line or number in `file`, a name relative to the dataset; `code` is that of the error catalogue if it
+    has one for the reason.
+    """
 
     line: int
     reason: str
+    file: str = ""
+    code: str = "BAD_ROW"
+
+
+@dataclass
+class LeftOut:
+    """Names of columns and labels that a dataset has and its records do not: filled while the dataset is read.
+
+    `people` are about a person. `beyond` are more than a record may have.
+    """
+
+    people: dict[str, None] = field(default_factory=dict)
+    beyond: dict[str, None] = field(default_factory=dict)
+
+    def add(self, name: str) -> None:
+        """Notes a name that is about a person."""
+        self._note(self.people, name)
+
+    def add_beyond(self, name: str) -> None:
+        """Notes a name that found no room."""
+        self._note(self.beyond, name)
+
+    @staticmethod
+    def _note(names: dict[str, None], name: str) -> None:
+        if len(names) < _NAMES:
+            names.setdefault(name[:_NAME_CHARACTERS])
+
+
+# A hostile dataset may have another key in each row.
+_NAMES = 1_000
+_NAME_CHARACTERS = 100

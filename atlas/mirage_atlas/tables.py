@@ -1,27 +1,42 @@
-"""A table with image files beside it: one CSV or TSV with a header, any names of columns that we know; ROCOv2's CSVs too.
+"""A table with image files next to it: one CSV or TSV with a header, any names of columns that we know; ROCOv2's CSVs too.
 
 ROCOv2 (Rückert et al. 2024) gives `SPLIT_captions.csv` (ID, Caption), `SPLIT_concepts.csv` (ID, CUIs separated by `;`) and
-`license_information.csv`; its images lie in folders named after the split.
+`license_information.csv`; its images are in folders named after the split.
 """
 
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator, Mapping
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from mirage_atlas.concepts import facets_of
-from mirage_atlas.facets import map_labels
-from mirage_atlas.folder import SUFFIXES, Folder, Ids, RowError, caption_text, line_text
+from mirage_atlas.facets import facet_values, map_labels
+from mirage_atlas.folder import SUFFIXES, Folder, Ids, RowError, caption_text, label_text, line_text
 from mirage_atlas.licences import licence_name
-from mirage_atlas.records import AtlasRecord, BadRow
+from mirage_atlas.records import AtlasRecord, BadRow, DatasetError, LeftOut
+from mirage_atlas.texts import is_text, read_lines
+from mirage_core.people import is_about_person
 
 FIELD_CHARACTERS = 150_000
+LINE_CHARACTERS = 2**20
+ROW_LINES = 1_000
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "id": ("id", "image_id", "imageid", "uid", "name", "figure_id"),
-    "file": ("file", "image", "path", "filename", "file_name", "image_path", "image_file", "img"),
+    "id": ("id", "image_id", "imageid", "img_id", "uid", "figure_id", "fig_id", "roco_id"),
+    "file": (
+        "file",
+        "image",
+        "path",
+        "filename",
+        "file_name",
+        "image_path",
+        "image_file",
+        "image_name",
+        "img",
+        "image_filename",
+    ),
     "caption": ("caption", "text", "description", "captions", "report", "title"),
     "licence": ("licence", "license", "cc", "rights"),
     "source": ("source", "url", "article", "citation", "reference", "doi"),
@@ -29,212 +44,345 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "pmcid": ("pmcid", "pmc_id", "pmc"),
     "cuis": ("cuis", "cui", "concepts"),
 }
+"""Names by which columns are known, best first. An id comes from a column that is called so, never from a `name`."""
+
 csv.field_size_limit(FIELD_CHARACTERS)
 Row = Mapping[str, str]
+_DELIMITERS = (",", "\t", ";", "|")
+_SEPARATOR = re.compile(r'"?sep=(.|\\t)"?\s*', re.IGNORECASE)
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
-    """Line number and row by lower-case column, or the reason why it is none; a row's file may be in UTF-8 or Latin-1.
+class Table:
+    """A table's header and rows. The header is read at once: raises DatasetError if there is none, OSError.
 
-    Raises ValueError where there is no header.
+    Names of columns are in lower case; one that comes twice gets a number. `people` are the columns about a person.
     """
-    with _opened(path) as lines:
-        sample = lines.read(8192)
-        lines.seek(0)
-        first = sample.partition("\n")[0]
-        delimiter = max((",", "\t", ";"), key=first.count)
-        rows = csv.reader((line.replace("\0", "\ufffd") for line in lines), delimiter=delimiter, strict=True)
+
+    def __init__(self, path: Path) -> None:
+        self._feed = _Feed(read_lines(path, LINE_CHARACTERS))
+        self._delimiter = _delimiter(self._feed)
         try:
-            header = [name.strip().lstrip("\ufeff").lower() for name in next(rows)]
+            names = next(csv.reader(self._feed, delimiter=self._delimiter, strict=True))
         except (StopIteration, csv.Error):
-            header = []
-        if not any(header):
-            raise ValueError("the table has no header")
+            names = []
+        self.header = _distinct([_one_line(name) for name in names])
+        if not any(self.header):
+            raise DatasetError("the table is empty: it has no header")
+        keys = {name: column_key(name) for name in self.header if name}
+        self.known = {
+            what: tuple(sorted((n for n, key in keys.items() if key in names), key=lambda n: names.index(keys[n])))
+            for what, names in COLUMNS.items()
+        }
+        named = {name for names in self.known.values() for name in names}
+        self.people = tuple(name for name in keys if name not in named and is_about_person(name))
+        self.others = tuple(name for name in keys if name not in named and name not in self.people)
+
+    def require(self, *columns: str) -> None:
+        """Raises DatasetError unless the table has a column for each of these."""
+        for each in columns:
+            if not self.known[each]:
+                raise DatasetError(f"the table has no column for the {each}: one of {', '.join(COLUMNS[each])}")
+
+    def value(self, row: Row, column: str) -> str:
+        """A row's field by any name of the column; empty if there is none."""
+        return next((row[name] for name in self.known[column] if row[name]), "")
+
+    def rows(self) -> Iterator[tuple[int, Row | str]]:
+        """The line that a row starts on, and the row or the reason why it is none. To be called once.
+
+        A quote that does not end spoils its own line alone.
+        """
+        feed = self._feed
+        width = len(self.header)
         while True:
+            feed.taken.clear()
+            fault = ""
+            row: list[str] = []
             try:
-                row = next(rows)
+                row = next(csv.reader(feed, delimiter=self._delimiter, strict=True))
             except StopIteration:
                 return
-            except csv.Error:
-                yield rows.line_num, "the row is no CSV (a quote that does not end, or too long a field)"
+            except csv.Error as error:
+                fault = str(error) if isinstance(error, _LineError) else _NO_CSV
+            if not fault and not any(field.strip() for field in row):
                 continue
-            if not any(field.strip() for field in row):
-                continue
-            if len(row) != len(header):
-                yield rows.line_num, f"the row has {len(row)} fields, the header {len(header)}"
-                continue
-            if any("\ufffd" in field for field in row):
-                yield rows.line_num, "the row holds bytes that are no text"
-                continue
-            yield rows.line_num, dict(zip(header, (field.strip() for field in row), strict=True))
+            if not fault and len(row) > width and not any(field.strip() for field in row[width:]):
+                del row[width:]
+            if not fault and len(row) != width:
+                fault = f"the row has {len(row)} fields, the header {width}"
+            line = feed.taken[0][0]
+            if fault:
+                feed.give_back(1)
+                yield line, fault
+            elif not all(map(is_text, row)):
+                yield line, "the row has bytes that are not text"
+            else:
+                yield line, dict(zip(self.header, (field.strip() for field in row), strict=True))
 
 
-def _opened(path: Path) -> TextIO:
-    with path.open("rb") as file:
-        start = file.read(2**20)
-    try:
-        start.decode("utf-8")
-        encoding = "utf-8-sig"
-    except UnicodeDecodeError as error:
-        # Cut in the middle of a character, or really something else.
-        encoding = "utf-8-sig" if error.start > len(start) - 4 else "cp1252"
-    return io.TextIOWrapper(path.open("rb"), encoding=encoding, errors="replace", newline="")
+_NO_CSV = "the row is not CSV (a quote that does not end, or too long a field)"
 
 
-def column(row: Row, name: str) -> str:
-    """The field of a column by any of its names; empty where there is none."""
-    return next((row[alias] for alias in COLUMNS[name] if row.get(alias)), "")
+class _LineError(csv.Error):
+    """A line that cannot be part of a row."""
 
 
-def table_file(path: Path) -> Path | None:
-    """The table at a path: the file itself, or the folder's only one."""
+class _Feed:
+    """Lines for csv.reader. `taken` are those of the row being read, which can be given back."""
+
+    def __init__(self, lines: Iterator[tuple[int, str | None]]) -> None:
+        self._lines = lines
+        self._back: deque[tuple[int, str | None]] = deque()
+        self.taken: list[tuple[int, str | None]] = []
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        each = self._back.popleft() if self._back else next(self._lines)
+        self.taken.append(each)
+        if each[1] is None:
+            raise _LineError("the line is too long")
+        if len(self.taken) > ROW_LINES:
+            raise _LineError(_NO_CSV)
+        return each[1]
+
+    def give_back(self, keep: int) -> None:
+        """Puts the row's lines back, without the first `keep`."""
+        self._back.extendleft(reversed(self.taken[keep:]))
+
+
+def _delimiter(feed: _Feed) -> str:
+    """The delimiter of a table, from its first line: what `sep=` of Excel says, else the one that is there most often."""
+    for line in feed:
+        if not line.strip():
+            continue
+        said = _SEPARATOR.fullmatch(line)
+        if said:
+            feed.taken.clear()
+            return "\t" if said[1] == "\\t" else said[1]
+        feed.give_back(len(feed.taken) - 1)
+        feed.taken.clear()
+        bare = re.sub(r'"[^"]*"', "", line)
+        return max(_DELIMITERS, key=bare.count)
+    return ","
+
+
+def _one_line(name: str) -> str:
+    return label_text(" ".join(name.split())).lower()
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that were there before; empty ones stay."""
+    found: list[str] = []
+    for name in names:
+        number = 2
+        other = name
+        while name and other in found:
+            other, number = f"{name}_{number}", number + 1
+        found.append(other)
+    return found
+
+
+def column_key(name: str) -> str:
+    """A column's name as `COLUMNS` has them: `Image ID` is `image_id`."""
+    return "_".join(re.findall(r"[^\W_]+", name.lower()))
+
+
+def table_files(path: Path, *, follow_links: bool = False) -> list[Path]:
+    """The tables at a path: the file itself, or those in the folder."""
     if path.is_file():
-        return path if path.suffix.lower() in (".csv", ".tsv") else None
-    tables = [each for each in sorted(path.iterdir()) if each.suffix.lower() in (".csv", ".tsv") and each.is_file()]
-    return tables[0] if len(tables) == 1 else None
+        return [path] if path.suffix.lower() in (".csv", ".tsv") else []
+    folder = Folder(path, follow_links=follow_links)
+    return [each for each in folder.files("*") if each.suffix.lower() in (".csv", ".tsv")]
 
 
 class TableReader:
     """Reads a table (`path` is it, or the folder that holds it) with images in the same folder or in `images/`."""
 
-    def __init__(self, path: Path) -> None:
-        table = table_file(path)
-        if table is None:
-            raise ValueError("there is no table (.csv or .tsv), or more than one")
-        self._table = table
-        self._folder = Folder(table.parent)
+    def __init__(self, path: Path, *, follow_links: bool = False) -> None:
+        """Reads the header; raises DatasetError if the table, or a column that every record needs, is missing."""
+        tables = table_files(path, follow_links=follow_links)
+        if not tables:
+            raise DatasetError("there is no table (.csv or .tsv)")
+        if len(tables) > 1:
+            raise DatasetError(f"there are {len(tables)} tables: name the one to read")
+        self._folder = Folder(tables[0], follow_links=follow_links)
+        self._name = self._folder.relative(tables[0])
+        if not self._folder.holds(tables[0]):
+            raise DatasetError("the table is a link that leaves the folder")
+        self._table = Table(tables[0])
+        self._table.require("file", "caption")
+        self.left_out = LeftOut()
+        for name in self._table.people:
+            self.left_out.add(name)
 
     def read(self) -> Iterator[AtlasRecord | BadRow]:
-        """Records in the table's order; raises ValueError where a column is missing that every record needs."""
-        ids = Ids()
-        checked = False
-        for number, row in read_rows(self._table):
+        """Records in the table's order."""
+        ids = Ids(self._folder.name)
+        for line, row in self._table.rows():
             if isinstance(row, str):
-                yield BadRow(number, row)
+                yield BadRow(line, row, self._name)
                 continue
-            if not checked:
-                for need in ("file", "caption"):
-                    if not any(alias in row for alias in COLUMNS[need]):
-                        raise ValueError(f"the table has no column for the {need}: one of {', '.join(COLUMNS[need])}")
-                checked = True
             try:
-                yield self._record(row, ids)
+                yield self._record(row, line, ids)
             except RowError as error:
-                yield BadRow(number, str(error))
+                yield BadRow(line, str(error), self._name)
 
-    def _record(self, row: Row, ids: Ids) -> AtlasRecord:
-        file = column(row, "file")
-        path = self._image(file)
-        caption = caption_text(column(row, "caption"))
-        identity, own_id = ids.take(column(row, "id") or file)
-        named = {alias for aliases in COLUMNS.values() for alias in aliases}
-        others = {name: value for name, value in row.items() if name and value and name not in named}
-        labels, original = map_labels(others, None)
-        labels = {**facets_of(caption, column(row, "cuis").split(";")), **labels}
-        licence = licence_name(column(row, "licence"))
-        labels.setdefault("licence", (licence.lower(),))
+    def _record(self, row: Row, line: int, ids: Ids) -> AtlasRecord:
+        table = self._table
+        path = self._folder.image(table.value(row, "file"))
+        caption = caption_text(table.value(row, "caption"))
+        own = table.value(row, "id")
+        where = f"line {line}"
+        own_id: dict[str, str] = {}
+        former: tuple[str, ...] = ()
+        if own:
+            identity, own_id = ids.take(own, where)
+        else:
+            identity, former = ids.make(path.relative_to(self._folder.path).as_posix(), where)
+        others = {name: row[name] for name in table.others if row[name]}
+        labels, original = map_labels(others, None, self.left_out)
+        labels = {**facets_of(caption, table.value(row, "cuis").split(";")), **labels}
+        licence = licence_name(table.value(row, "licence"))
+        labels.setdefault("licence", facet_values([licence]))
         return AtlasRecord(
             id=identity,
             caption=caption,
             labels=labels,
-            original_labels={**original, **own_id, "licence": licence},
+            original_labels={**original, **own_id, "licence": label_text(licence)},
             licence=licence,
-            source=line_text(column(row, "source") or column(row, "pmcid")) or self._table.parent.name,
-            attribution=line_text(column(row, "attribution")),
+            source=line_text(table.value(row, "source") or table.value(row, "pmcid")) or self._folder.name,
+            attribution=line_text(table.value(row, "attribution")),
             sha256="",
             image_path=path,
+            file=self._name,
+            line=line,
+            made_id=not own,
+            former_ids=former,
         )
-
-    def _image(self, file: str) -> Path:
-        try:
-            return self._folder.image(file)
-        except RowError as error:
-            if "missing" not in str(error):
-                raise
-            return self._folder.image(f"images/{file}")
 
 
 class RocoV2Reader:
     """Reads the CSVs of ROCOv2 in a folder, split after split."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._folder = Folder(path)
+    def __init__(self, path: Path, *, follow_links: bool = False) -> None:
+        """Reads the headers; raises DatasetError if there is no table of captions, or one of its columns is missing."""
+        self._folder = Folder(path, follow_links=follow_links)
+        self.left_out = LeftOut()
+        self._tables = captions_files(path, follow_links=follow_links)
+        if not self._tables:
+            raise DatasetError("there is no *_captions.csv")
+        for file in self._tables:
+            self._table(file, "id", "caption")
+
+    def _table(self, file: Path, *columns: str) -> Table:
+        """A table with these columns; raises DatasetError with the file's name."""
+        try:
+            table = Table(file)
+            table.require(*columns)
+        except DatasetError as error:
+            raise DatasetError(f"{self._folder.relative(file)}: {error}") from None
+        for name in table.people:
+            self.left_out.add(name)
+        return table
 
     def read(self) -> Iterator[AtlasRecord | BadRow]:
         """Records in the order of each split's captions."""
-        ids = Ids()
+        ids = Ids(self._folder.name)
         licences = self._licences()
-        for table in captions_files(self._path):
-            split = table.name.removesuffix("_captions.csv")
+        for file in self._tables:
+            table, name = self._table(file), self._folder.relative(file)
+            split = file.name.removesuffix("_captions.csv")
             concepts = self._concepts(split)
-            for number, row in read_rows(table):
+            for line, row in table.rows():
                 if isinstance(row, str):
-                    yield BadRow(number, row)
+                    yield BadRow(line, row, name)
                     continue
                 try:
-                    yield self._record(row, split, ids, concepts, licences)
+                    own, caption = table.value(row, "id"), caption_text(table.value(row, "caption"))
+                    image = self._image(own, split)
+                    identity, own_id = ids.take(own, f"{name} line {line}")
+                    cuis, about = concepts.get(own, ""), licences.get(own, {})
+                    yield _rocov2_record(identity, caption, image, own_id, split, cuis, about, name, line)
                 except RowError as error:
-                    yield BadRow(number, str(error))
-
-    def _record(
-        self, row: Row, split: str, ids: Ids, concepts: dict[str, str], licences: dict[str, Row]
-    ) -> AtlasRecord:
-        own = column(row, "id")
-        caption = caption_text(column(row, "caption"))
-        image = self._image(own, split)
-        identity, own_id = ids.take(own)
-        cuis = concepts.get(own, "")
-        about: Row = licences.get(own, {})
-        licence = licence_name(column(about, "licence"))
-        pmcid = column(about, "pmcid")
-        labels = facets_of(caption, cuis.replace(",", ";").split(";"))
-        labels["licence"] = (licence.lower(),)
-        original = {**own_id, "cuis": cuis[:1000], "split": split, "pmcid": pmcid}
-        return AtlasRecord(
-            id=identity,
-            caption=caption,
-            labels=labels,
-            original_labels={name: value for name, value in original.items() if value},
-            licence=licence,
-            source=f"PubMed Central {pmcid}, by ROCOv2" if pmcid else "ROCOv2",
-            attribution=line_text(column(about, "attribution")),
-            sha256="",
-            image_path=image,
-        )
+                    yield BadRow(line, str(error), name)
 
     def _image(self, own: str, split: str) -> Path:
-        if "/" in own:
-            raise RowError("the file lies outside the folder")
+        if "/" in own or "\\" in own or not own:
+            raise RowError("the file lies outside the folder" if own else "the id is missing")
         for folder in (f"{split}/", f"{split}_images/{split}/", f"{split}_images/", "images/", f"{split}/images/", ""):
             for suffix in sorted(SUFFIXES):
-                if (self._path / f"{folder}{own}{suffix}").exists():
-                    return self._folder.image(f"{folder}{own}{suffix}")
+                path = self._folder.path / f"{folder}{own}{suffix}"
+                if path.exists() or path.is_symlink():
+                    return self._folder.checked(path)
+        for folder in (f"{split}/", f"{split}_images/{split}/", f"{split}_images/", f"{split}/images/", ""):
+            try:
+                return self._folder.image(f"{folder}{own}")
+            except RowError as error:
+                if "missing" not in str(error):
+                    raise
         raise RowError("the image is missing")
 
     def _concepts(self, split: str) -> dict[str, str]:
         found: dict[str, str] = {}
         # The manual ones come second: they are the curated modality and region, and are read first by the mapping.
         for name in (f"{split}_concepts_manual.csv", f"{split}_concepts.csv"):
-            path = self._path / name
-            if path.is_file() and not path.is_symlink():
-                for _, row in read_rows(path):
+            path = self._folder.path / name
+            if self._folder.holds(path):
+                table = self._table(path)
+                for _, row in table.rows():
                     if not isinstance(row, str):
-                        own = column(row, "id")
-                        found[own] = ";".join(filter(None, (found.get(own, ""), column(row, "cuis"))))
+                        own = table.value(row, "id")
+                        found[own] = ";".join(filter(None, (found.get(own, ""), table.value(row, "cuis"))))
         return found
 
-    def _licences(self) -> dict[str, Row]:
-        found: dict[str, Row] = {}
+    def _licences(self) -> dict[str, dict[str, str]]:
+        """Licence, PMC id and attribution by id."""
+        found: dict[str, dict[str, str]] = {}
         for name in ("license_information.csv", "licence_information.csv", "licenses.csv"):
-            path = self._path / name
-            if path.is_file() and not path.is_symlink():
-                for _, row in read_rows(path):
+            path = self._folder.path / name
+            if self._folder.holds(path):
+                table = self._table(path)
+                for _, row in table.rows():
                     if not isinstance(row, str):
-                        found[column(row, "id")] = row
+                        found[table.value(row, "id")] = {
+                            what: table.value(row, what) for what in ("licence", "pmcid", "attribution")
+                        }
         return found
 
 
-def captions_files(path: Path) -> list[Path]:
+def _rocov2_record(
+    identity: str,
+    caption: str,
+    image: Path,
+    own_id: dict[str, str],
+    split: str,
+    cuis: str,
+    about: Row,
+    file: str,
+    line: int,
+) -> AtlasRecord:
+    licence = licence_name(about.get("licence"))
+    pmcid = line_text(about.get("pmcid"))
+    labels = facets_of(caption, cuis.replace(",", ";").split(";"))
+    labels["licence"] = facet_values([licence])
+    original = {**own_id, "cuis": label_text(cuis), "split": label_text(split), "pmcid": label_text(pmcid)}
+    return AtlasRecord(
+        id=identity,
+        caption=caption,
+        labels=labels,
+        original_labels={name: value for name, value in original.items() if value},
+        licence=licence,
+        source=line_text(f"PubMed Central {pmcid}, by ROCOv2") if pmcid else "ROCOv2",
+        attribution=line_text(about.get("attribution")),
+        sha256="",
+        image_path=image,
+        file=file,
+        line=line,
+    )
+
+
+def captions_files(path: Path, *, follow_links: bool = False) -> list[Path]:
     """The captions tables of ROCOv2 in a folder."""
-    return [each for each in sorted(path.glob("*_captions.csv")) if each.is_file() and not each.is_symlink()]
+    return Folder(path, follow_links=follow_links).files("*_captions.csv")

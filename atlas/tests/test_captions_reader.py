@@ -71,11 +71,11 @@ def test_a_bad_row_is_reported_in_its_place_and_the_next_one_is_read(folder: Pat
     found = read(folder, GOOD, b"{not json", GOOD | {"id": "a2"})
 
     assert [type(item) for item in found] == [AtlasRecord, BadRow, AtlasRecord]
-    assert found[1] == BadRow(2, "the line is not JSON")
+    assert found[1] == BadRow(2, "the line is not JSON", "captions.jsonl")
 
 
 @pytest.mark.parametrize(
-    "file", ["../a.png", "/etc/hosts", "images/../../a.png", "images\\a.png", "", "images/a.png\0", None]
+    "file", ["../a.png", "/etc/hosts", "images/../../a.png", "..\\a.png", "C:\\a.png", "", "images/a.png\0", None]
 )
 def test_a_file_outside_the_folder_is_refused(folder: Path, file: str | None) -> None:
     assert "file" in only_reason(read(folder, GOOD | {"file": file}))
@@ -91,17 +91,20 @@ def test_a_link_is_refused_wherever_it_stands_on_the_way(
 
     found = read(folder, GOOD | {"file": "linked/b.png"}, GOOD | {"id": "a2", "file": "images/b.png"})
 
-    assert found == [BadRow(1, "the file is missing or a link"), BadRow(2, "the file is missing or a link")]
+    assert [each.reason for each in found if isinstance(each, BadRow)] == [
+        "the file is a link that leaves the folder"
+    ] * 2
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"id": ["x"]}, "the id is missing"),
-        ({"id": None}, "the id is missing"),
+        ({"id": True}, "the id is missing"),
+        ({"id": "  "}, "the id is missing"),
         ({"caption": "  "}, "the caption is missing"),
         ({"caption": "x" * 20_001}, "the caption is too long"),
-        ({"file": "images/none.png"}, "the file is missing or a link"),
+        ({"file": "images/none.png"}, "the file is missing"),
         ({"sha256": "zz"}, "the sha256 is not a hex digest"),
     ],
 )
@@ -110,7 +113,7 @@ def test_a_faulty_field_is_named(folder: Path, change: dict[str, object], reason
 
 
 def test_a_repeated_id_is_reported(folder: Path) -> None:
-    assert read(folder, GOOD, GOOD)[1] == BadRow(2, "the id was used before")
+    assert read(folder, GOOD, GOOD)[1] == BadRow(2, "the id was used before (line 1)", "captions.jsonl")
 
 
 def test_an_endless_line_is_skipped_without_being_kept(folder: Path) -> None:
@@ -118,7 +121,7 @@ def test_an_endless_line_is_skipped_without_being_kept(folder: Path) -> None:
 
     found = read(folder, long, GOOD)
 
-    assert found[0] == BadRow(1, "the line is too long")
+    assert found[0] == BadRow(1, "the line is too long", "captions.jsonl")
     assert isinstance(found[1], AtlasRecord)
 
 
@@ -129,7 +132,7 @@ def test_verifying_compares_the_image_with_its_digest(folder: Path) -> None:
     found = read(folder, right, wrong, verify=True)
 
     assert isinstance(found[0], AtlasRecord)
-    assert found[1] == BadRow(2, "the image differs from its sha256")
+    assert found[1] == BadRow(2, "the image differs from its sha256", "captions.jsonl")
 
 
 def test_readers_are_opened_by_name(folder: Path) -> None:
@@ -157,9 +160,9 @@ def test_an_id_that_no_server_takes_gets_one_that_it_does(folder: Path) -> None:
 def test_a_row_that_gives_no_record_does_not_use_up_its_id(folder: Path) -> None:
     found = read(folder, GOOD | {"file": "images/none.png"}, GOOD, GOOD)
     assert [getattr(each, "reason", "") for each in found] == [
-        "the file is missing or a link",
+        "the file is missing",
         "",
-        "the id was used before",
+        "the id was used before (line 2)",
     ]
 
 
@@ -167,3 +170,94 @@ def test_markup_in_a_caption_stays_the_text_that_it_is(folder: Path) -> None:
     caption = "<script>alert(1)</script><b>CT</b>"
     (record,) = read(folder, GOOD | {"caption": caption})
     assert record.caption == caption
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_encodings_and_line_ends_of_other_programs(folder: Path, encoding: str, ends: bytes) -> None:
+    rows = [GOOD | {"caption": "für Röntgen"}, GOOD | {"id": "a2"}]
+    text = ends.decode().join(json.dumps(row, ensure_ascii=False) for row in rows) + ends.decode()
+    (folder / "captions.jsonl").write_bytes(text.encode(encoding))
+    found = list(CaptionsReader(folder).read())
+    assert [(each.id, each.line) for each in found if isinstance(each, AtlasRecord)] == [("a1", 1), ("a2", 2)]
+    assert isinstance(found[0], AtlasRecord)
+    assert found[0].caption == "für Röntgen"
+
+
+def test_several_objects_of_a_line_are_several_rows(folder: Path) -> None:
+    two = json.dumps(GOOD) + json.dumps(GOOD | {"id": "a2"})
+    listed = json.dumps([GOOD | {"id": "a3"}, GOOD | {"id": "a4"}, 5])
+    found = read(folder, two.encode(), listed.encode(), (json.dumps(GOOD | {"id": "a5"}) + " rest").encode())
+    assert [getattr(each, "id", getattr(each, "reason", "")) for each in found] == [
+        "a1", "a2", "a3", "a4", "the line is not an object", "a5", "the line is not JSON",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", [b"\xff\xfe{}", b'{"id": "a1", "x\0": 1}', b"[" * 100_000, b"null", b'"x"', b"\x00", b"[]"]
+)
+def test_a_line_that_is_no_row_is_one_complaint(folder: Path, line: bytes) -> None:
+    found = read(folder, GOOD, line, GOOD | {"id": "a2"})
+    assert [type(each) for each in found] == [AtlasRecord, BadRow, AtlasRecord]
+
+
+def test_texts_that_cannot_be_sent_are_made_plain(folder: Path) -> None:
+    (record,) = read(
+        folder,
+        GOOD
+        | {
+            "caption": "CT\x00 of\x1b[31m the \ud800 chest.\r\nSecond line.",
+            "licence": "a\nb",
+            "labels": {"finding\n": "x\x00\ny", "number": 7, "ratio": 0.5, "yes": True},
+        },
+    )
+    assert isinstance(record, AtlasRecord)
+    assert record.caption == "CT of[31m the \N{REPLACEMENT CHARACTER} chest.\nSecond line."
+    assert record.labels["licence"] == ("a b",)
+    assert record.labels["finding"] == ("x y",)
+    assert record.original_labels == {"finding": "x\ny", "number": "7", "ratio": "0.5"}
+
+
+def test_a_long_label_is_cut_for_its_facet_and_kept_whole(folder: Path) -> None:
+    long = "Wörter " * 30
+    (record,) = read(folder, GOOD | {"labels": {"finding": [long, "short"], "location": long}, "licence": long})
+    assert isinstance(record, AtlasRecord)
+    assert all(0 < len(value) <= 64 for values in record.labels.values() for value in values)
+    assert record.original_labels["finding"] == f"{long.strip()}; short"
+    assert record.licence == long.strip()
+
+
+def test_a_row_without_an_id_gets_one_of_the_dataset(folder: Path) -> None:
+    row = {"file": "images/a.png", "caption": "CT"}
+    (record,) = read(folder, row)
+    (again,) = read(folder, row | {"id": None})
+    assert isinstance(record, AtlasRecord)
+    assert isinstance(again, AtlasRecord)
+    assert record.id == again.id
+    assert record.made_id
+
+
+def test_keys_about_people_are_left_out_and_named_wherever_they_are(folder: Path) -> None:
+    (folder / "captions.jsonl").write_text(
+        json.dumps(
+            GOOD
+            | {
+                "patientName": "Mustermann", "history": "not kept", "MRN": 4711,
+                "labels": {"Nachname": "Mustermann", "plane": "axial", "Fecha de nacimiento": "1970"},
+                "original_labels": {"(0010,0010)": "Mustermann", "structure name": "thalamus"},
+            }
+        )
+        + "\n"
+    )  # fmt: skip
+    reader = CaptionsReader(folder)
+    (record,) = reader.read()
+    assert "Mustermann" not in repr(record)
+    assert "1970" not in repr(record)
+    assert isinstance(record, AtlasRecord)
+    assert record.original_labels == {"structure name": "thalamus"}
+    assert sorted(reader.left_out.people) == ["(0010,0010)", "Fecha de nacimiento", "MRN", "Nachname", "patientName"]
+
+
+def test_another_file_of_captions_can_be_named(folder: Path) -> None:
+    (folder / "mine.jsonl").write_text(json.dumps(GOOD) + "\n")
+    assert [type(each) for each in open_reader("captions", folder / "mine.jsonl").read()] == [AtlasRecord]

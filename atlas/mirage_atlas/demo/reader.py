@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mirage_atlas.demo.samples import read_samples
 from mirage_atlas.jsonl import CaptionsReader
-from mirage_atlas.records import AtlasRecord, BadRow
+from mirage_atlas.records import AtlasRecord, BadRow, LeftOut
 
 DATA = Path(__file__).parent / "data"
 
@@ -16,9 +16,14 @@ class DemoReader:
     """Renderings of one averaged brain and a few samples; needs neither torch nor nilearn, downloads nothing."""
 
     def __init__(self, data: Path = DATA) -> None:
-        self._data = data
+        self._captions = CaptionsReader(data)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Nothing: the demonstration names no person."""
+        return self._captions.left_out
 
     def read(self) -> Iterator[AtlasRecord | BadRow]:
         """All records; bad rows where a sample's package is missing."""
-        yield from CaptionsReader(self._data).read()
+        yield from self._captions.read()
         yield from read_samples()

@@ -188,12 +188,12 @@ def read_samples() -> Iterator[AtlasRecord | BadRow]:
     for line, sample in enumerate(SAMPLES, start=1):
         path = sample_path(sample.file)
         if path is None:
-            yield BadRow(line, "the sample's package is not installed")
+            yield BadRow(line, "the sample's package is not installed", sample.file)
             continue
         try:
             picture = sample_picture(sample, path.read_bytes())
         except (MirageError, OSError):
-            yield BadRow(line, "the sample could not be decoded")
+            yield BadRow(line, "the sample could not be decoded", sample.file)
             continue
         labels: Labels = {name: (value,) for name, value in sample.labels.items()}
         labels["licence"] = (SAMPLES_LICENCE,)

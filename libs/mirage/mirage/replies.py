@@ -224,19 +224,23 @@ class Image:
 
 @dataclass(frozen=True)
 class UpsertOutcome:
-    """What became of one record: "created", "updated", "unchanged" or "rejected", the last with code and message."""
+    """What became of one record: "created", "updated", "unchanged" or "rejected", the last with code and message.
+
+    `left_out` names original labels about a person, which the server did not store.
+    """
 
     id: str
     state: str
     code: str = ""
     message: str = ""
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, fields: Fields) -> Self:
         """From the gateway's JSON."""
         state = fields.text("state").lower()
         if state != "rejected":
-            return cls(fields.text_or("id"), state)
+            return cls(fields.text_or("id"), state, left_out=fields.strings("left_out"))
         error = fields.child("error")
         return cls(fields.text_or("id"), state, error.text("code"), error.text_or("message"))
 

@@ -151,7 +151,7 @@ CATALOGUE: dict[Code, Entry] = {
         _BAD, 422, "Page token invalid", "The page token does not belong to this query: start again without it."
     ),
     Code.FACET_UNKNOWN: Entry(_BAD, 422, "Unknown facet", "There is no facet named {field}; known are: {known}."),
-    Code.FACET_VALUE_INVALID: Entry(_BAD, 422, "Facet value invalid", "{field} takes 1 to {max} non-empty values."),
+    Code.FACET_VALUE_INVALID: Entry(_BAD, 422, "Facet value invalid", "The facet {field} {reason}."),
     Code.IMAGE_EMPTY: Entry(_BAD, 422, "Empty image", "The image has no bytes."),
     Code.IMAGE_TOO_LARGE: Entry(_BAD, 413, "Image too large", "An image file may have at most {max_bytes} bytes."),
     Code.IMAGE_TOO_MANY_PIXELS: Entry(

@@ -14,6 +14,7 @@ TEXTS_MAX = 64
 IDS_MAX = 1_000
 EXCLUDE_MAX = 100
 FACET_VALUES_MAX = 64
+FACET_CHARS = 64
 IMAGE_BYTES = 20 * 2**20
 IMAGE_PIXELS = 50_000_000
 IMAGE_SIDE_MIN = 16
@@ -32,3 +33,13 @@ def check_id(value: str) -> str:
     if not ID_PATTERN.fullmatch(value) or ".." in value:
         raise MirageError(Code.ID_INVALID)
     return value
+
+
+def facet_value(text: str) -> str:
+    """A text as a facet's value: lower case, on one line, at most 64 characters, the last an ellipsis if something was cut.
+
+    Empty if the text has nothing that can be shown.
+    """
+    shown = "".join(char if char.isprintable() else " " if char.isspace() else "" for char in text.lower())
+    value = " ".join(shown.split())
+    return value if len(value) <= FACET_CHARS else value[: FACET_CHARS - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.records import FlagDocument, RecordDocument, UpsertDocument
+from mirage_gateway.web.records import FlagDocument, RecordDocument, UpsertDocument, upsert_document
 
 from .conftest import Peer
 
@@ -70,6 +70,19 @@ async def test_uploads_are_streamed_in_their_order(http: httpx.AsyncClient, peer
     assert first == 0
     assert b"".join(part.image_chunk for part in parts[first:second]) == b"png" * 1000
     assert parts[second].record.record.id == "n2"
+
+
+def test_labels_that_were_left_out_are_named() -> None:
+    outcomes = [
+        pb.UpsertOutcome(id="a", state=pb.UPSERT_STATE_CREATED, left_out=["MRN"]),
+        pb.UpsertOutcome(id="b", state=pb.UPSERT_STATE_CREATED),
+    ]
+    document = upsert_document(outcomes)
+    TypeAdapter(UpsertDocument).validate_python(document, strict=True)
+    assert document["outcomes"] == [
+        {"id": "a", "state": "created", "left_out": ["MRN"]},
+        {"id": "b", "state": "created"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from mirage_retriever.budget import ByteBudget, Hold
 from mirage_retriever.concurrency import together
 from mirage_retriever.engines.base import Point, Stored
 from mirage_retriever.images import Images
-from mirage_retriever.records import Record, check_pixels, check_record
+from mirage_retriever.records import Record, check_pixels, check_record, without_people
 from mirage_retriever.terms import Encoded, TermEncoder, check_fingerprint
 
 Array = npt.NDArray[np.float32]
@@ -69,11 +69,12 @@ class State(IntEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a record."""
+    """What became of a record. `left_out` names original labels about a person, which were not stored."""
 
     id: str
     state: State
     error: MirageError | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -90,6 +91,7 @@ class _Incoming:
     digest: Any = field(default_factory=hashlib.sha256)
     pixels: PixelInfo | None = None
     error: MirageError | None = None
+    left_out: tuple[str, ...] = ()
     stored: Stored | None = None
     staged: StagedImage | None = None
     image: Array | None = None
@@ -383,7 +385,7 @@ def _check(item: _Incoming, atlas: Atlas) -> None:
     if item.error is not None:
         return
     try:
-        item.record = check_record(item.record)
+        item.record, item.left_out = without_people(check_record(item.record))
         head = item.head
         item.pixels = None if head.pixels is None else check_pixels(head.pixels)
         if head.image_vector is not None or head.caption_vector is not None:
@@ -412,8 +414,9 @@ def _outcome(item: _Incoming, *, changed: bool) -> Outcome:
     if item.error is not None:
         return Outcome(item.head.record.id[:128], State.REJECTED, item.error)
     if not changed:
-        return Outcome(item.record.id, State.UNCHANGED)
-    return Outcome(item.record.id, State.CREATED if item.stored is None else State.UPDATED)
+        return Outcome(item.record.id, State.UNCHANGED, left_out=item.left_out)
+    state = State.CREATED if item.stored is None else State.UPDATED
+    return Outcome(item.record.id, state, left_out=item.left_out)
 
 
 def _same(first: Array, second: Array | None) -> bool:

@@ -189,6 +189,7 @@ def from_outcome(outcome: Outcome) -> common_pb2.UpsertOutcome:
         id=outcome.id,
         state=common_pb2.UpsertState.ValueType(outcome.state),
         error=None if outcome.error is None else to_problem(outcome.error),
+        left_out=outcome.left_out,
     )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.algebra import check_weights
-from mirage_retriever.facets import check_facets
+from mirage_retriever.facets import check_where
 
 
 class Vectors(StrEnum):
@@ -117,7 +117,7 @@ def check_query(query: Query) -> Query:
         )
     for id_ in query.exclude_ids:
         limits.check_id(id_)
-    return replace(query, where=check_facets(query.where))
+    return replace(query, where=check_where(query.where))
 
 
 def check_k(value: int, *, field: str, maximum: int) -> int:

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from mirage_core import limits
+from mirage_core import limits, people
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import PixelInfo
 from mirage_retriever.facets import check_facets
 
 _LABELS_MAX = 64
 _LABEL_CHARS = 1_000
+_NAME_CHARS = 64
 _LINE_CHARS = 2_000
 # With fewer there is nothing that the 8-bit image does not show.
 _PIXEL_BITS_MIN = 9
@@ -64,8 +65,14 @@ class Record:
         """What can be filtered by: the labels, and the licence where no label names it."""
         facets = dict(self.labels)
         if self.licence and "licence" not in facets:
-            facets["licence"] = (self.licence.lower()[:64].strip(),)
+            facets["licence"] = (limits.facet_value(self.licence),)
         return facets
+
+
+def without_people(record: Record) -> tuple[Record, tuple[str, ...]]:
+    """The record without original labels that are about a person, and the names of those, cut to 64 characters."""
+    kept, left = people.without_people(record.original_labels)
+    return (replace(record, original_labels=kept) if left else record), tuple(name[:_NAME_CHARS] for name in left)
 
 
 def check_record(record: Record) -> Record:

@@ -15,7 +15,7 @@ from mirage_retriever import browse, messages
 from mirage_retriever.collections import Collections
 from mirage_retriever.common_queries import CommonQueries
 from mirage_retriever.engines.base import Filter
-from mirage_retriever.facets import NAMES, check_facets
+from mirage_retriever.facets import NAMES, check_where
 from mirage_retriever.flags import FlagStore
 from mirage_retriever.images import IMAGES, PIXELS, PIXELS_TYPE, THUMBNAIL_TYPE, THUMBNAILS, Images
 from mirage_retriever.ingest import Ingest
@@ -121,7 +121,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         limit = check_k(
             request.limit if request.HasField("limit") else _FACET_VALUES, field="limit", maximum=limits.K_MAX
         )
-        where = check_facets(messages.to_facets(request.where))
+        where = check_where(messages.to_facets(request.where))
         async with self._collections.use() as atlas:
             found = await atlas.engine.facets(NAMES, Filter(where=where), limit)
         return retriever_pb2.RetrieverServiceListFacetsResponse(

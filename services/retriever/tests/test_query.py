@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.facets import check_facets
+from mirage_retriever.facets import check_facets, check_where
 from mirage_retriever.fusion import reciprocal_rank
 from mirage_retriever.match import Match, Thresholds, judge, kind_of, read_thresholds
 from mirage_retriever.query import Given, Id, Image, Query, Term, Text, Vectors, check_query
+from mirage_retriever.records import Record
 
 QUERY = Query((Term(Text("lesion")),), where={"plane": ("axial",)}, min_score=0.1, exclude_ids=("a",))
 
@@ -43,8 +44,8 @@ def code_of(query: Query) -> Code:
         ({"where": {"plane": ()}}, Code.FACET_VALUE_INVALID),
         ({"where": {"plane": ("diagonal",)}}, Code.FACET_VALUE_INVALID),
         ({"where": {"finding": ("",)}}, Code.FACET_VALUE_INVALID),
-        ({"where": {"finding": ("Tumour",)}}, Code.FACET_VALUE_INVALID),
-        ({"where": {"finding": ("a\nb",)}}, Code.FACET_VALUE_INVALID),
+        ({"where": {"finding": ("\x00\n",)}}, Code.FACET_VALUE_INVALID),
+        ({"where": {"finding": ("a",) * 65}}, Code.FACET_VALUE_INVALID),
         ({"exclude_ids": ("a/b",)}, Code.ID_INVALID),
         ({"exclude_ids": tuple(f"i{n}" for n in range(101))}, Code.TOO_MANY_ITEMS),
     ],
@@ -60,6 +61,49 @@ def test_a_query_at_the_limits_passes() -> None:
 
 def test_facet_values_are_sorted_and_each_there_once() -> None:
     assert check_facets({"finding": ("b", "a", "b")}) == {"finding": ("a", "b")}
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ({"modality": ("CT",)}, {"modality": ("ct",)}),
+        ({"Modality": ("X-Ray", "x-ray")}, {"modality": ("x-ray",)}),
+        ({"Body Part": ("  Left\nLung ",)}, {"body_part": ("left lung",)}),
+        ({"BODY-PART": ("LUNG",), "body_part": ("chest",)}, {"body_part": ("chest", "lung")}),
+        ({"License": ("CC-BY-4.0",)}, {"licence": ("cc-by-4.0",)}),
+        ({"finding": ("ÄTZUNG",)}, {"finding": ("ätzung",)}),
+    ],
+)  # fmt: skip
+def test_a_filter_is_matched_in_any_case(given: dict[str, tuple[str, ...]], where: dict[str, tuple[str, ...]]) -> None:
+    assert check_query(replace(QUERY, where=given)).where == where
+
+
+def test_a_filter_finds_a_licence_that_was_too_long_for_a_facet() -> None:
+    licence = "All rights reserved. " * 20
+    record = Record(id="a", caption="b", licence=licence)
+    assert check_where({"licence": (licence,)})["licence"] == record.facets()["licence"]
+    assert len(record.facets()["licence"][0]) <= 64
+
+
+def test_an_unknown_value_or_facet_is_answered_with_those_that_are_known() -> None:
+    with pytest.raises(MirageError) as caught:
+        check_where({"modality": ("MRI",)})
+    assert caught.value.message == (
+        'The facet modality has no value "mri"; known are: ct, fundus, histology, mr, nm, other, us, x-ray.'
+    )
+    with pytest.raises(MirageError) as caught:
+        check_where({"Colour": ("red",)})
+    assert "There is no facet named Colour; known are: modality, plane, body_part" in caught.value.message
+    with pytest.raises(MirageError) as caught:
+        check_where({"plane": ("x" * 5_000,)})
+    assert len(caught.value.message) < 250
+
+
+@pytest.mark.parametrize("value", ["Tumour", "a\nb", "x" * 65, "", " a"])
+def test_a_records_own_values_must_be_in_form(value: str) -> None:
+    with pytest.raises(MirageError) as caught:
+        check_facets({"finding": (value,)})
+    assert caught.value.code is Code.FACET_VALUE_INVALID
 
 
 @pytest.mark.parametrize(

@@ -483,6 +483,37 @@ async def test_a_bad_record_is_rejected_and_its_neighbours_are_kept(
     assert (await collection(stub)).records == 0
 
 
+async def test_original_labels_about_a_person_are_not_stored_and_are_named(stub: Stub) -> None:
+    message = record("person")
+    message.original_labels.update(
+        {
+            "Patient Name": "Mustermann^Erika",
+            "MRN": "4711",
+            "Fecha de nacimiento": "1970-01-01",
+            "Structure name": "thalamus",
+        }
+    )
+    outcomes = await upsert(stub, parts(message, picture(1)))
+    try:
+        assert outcomes[0].state == CREATED
+        assert sorted(outcomes[0].left_out) == ["Fecha de nacimiento", "MRN", "Patient Name"]
+        assert (await upsert(stub, parts(message, picture(1))))[0].state == UNCHANGED
+        reply = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id="person"), timeout_s=10)
+        assert dict(reply.record.original_labels) == {"Plane": "TRA", "Structure name": "thalamus"}
+    finally:
+        await invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=["person"]), timeout_s=10)
+
+
+async def test_a_filter_may_be_written_in_any_case(stub: Stub, atlas: str) -> None:
+    where = {"Plane": pb.StringList(values=["AXIAL "])}
+    assert len(ids(await search(stub, pb.Term(text="axial section"), where=where))) == 4
+    request = rpb.RetrieverServiceListFacetsRequest(where=where)
+    facets = (await invoke(stub.ListFacets, request, timeout_s=10)).facets
+    assert [(value.value, value.count) for value in next(f for f in facets if f.name == "plane").values] == [
+        ("axial", 4)
+    ]
+
+
 async def test_a_stream_that_is_no_upsert_is_refused(stub: Stub) -> None:
     chunk = Part(part=pb.RecordPart(image_chunk=b"x"))
     assert await code_of(upsert(stub, [chunk])) == "UPSERT_OUT_OF_ORDER"

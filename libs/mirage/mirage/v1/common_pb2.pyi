@@ -1124,6 +1124,7 @@ class UpsertOutcome(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The record's id."""
     state: Global___UpsertState.ValueType
@@ -1132,16 +1133,21 @@ class UpsertOutcome(_message.Message):
     def error(self) -> Global___Problem:
         """Set with UPSERT_STATE_REJECTED."""
 
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of original labels that are about a person. They were not stored."""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         state: Global___UpsertState.ValueType = ...,
         error: Global___Problem | None = ...,
+        left_out: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "left_out", b"left_out", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,11 +87,12 @@ class OutcomeErrorDocument(TypedDict):
 
 
 class OutcomeDocument(TypedDict):
-    """What became of one record."""
+    """What became of one record. `left_out` names original labels about a person, which were not stored."""
 
     id: str
     state: Literal["created", "updated", "unchanged", "rejected"]
     error: NotRequired[OutcomeErrorDocument]
+    left_out: NotRequired[list[str]]
 
 
 class UpsertDocument(TypedDict):
@@ -213,6 +214,8 @@ def _outcome(outcome: pb.UpsertOutcome) -> OutcomeDocument:
         error = outcome.error
         code = Code(error.code) if error.code in Code.__members__ else Code.INTERNAL
         document["error"] = {"code": code, "message": error.message, "metadata": dict(error.metadata)}
+    if outcome.left_out:
+        document["left_out"] = list(outcome.left_out)
     return document
 
 
