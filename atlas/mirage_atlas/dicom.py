@@ -19,17 +19,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import pydicom
-from pydicom.filereader import read_partial
-from pydicom.uid import UID
 
 from mirage_atlas.facets import facet_values
-from mirage_atlas.folder import IMAGE_BYTES, Folder, RowError, is_hidden
+from mirage_atlas.folder import Folder, RowError, is_hidden
 from mirage_atlas.records import AtlasRecord, BadRow, Labels, LeftOut
+from mirage_core.dicom.elements import Elements, Frame, read
+from mirage_core.dicom.layout import looks_like_dicom
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import clean_image
 from mirage_core.synthetic import is_marked
@@ -39,7 +35,7 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 _TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "BodyPartExamined", "ViewPosition", "Laterality",
     "ImageLaterality", "ImageOrientationPatient", "ImagePositionPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
-    "BurnedInAnnotation", "RepetitionTime", "EchoTime", "InversionTime", "AnatomicRegionSequence",
+    "BurnedInAnnotation", "RecognizableVisualFeatures", "RepetitionTime", "EchoTime", "InversionTime", "AnatomicRegionSequence",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 _MODALITIES = {
@@ -51,9 +47,23 @@ _WORDS = {"x-ray": "X-ray", "ct": "CT", "mr": "MRI", "us": "Ultrasound", "nm": "
 _NO_PICTURE = frozenset({"PR", "KO", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "REG", "DOC", "ECG", "AU", "PLAN"})
 _SIDES = {"L": "left", "R": "right", "B": "bilateral"}
 _VIEWS = {"AP": "frontal", "PA": "frontal", "LL": "lateral", "RL": "lateral", "LATERAL": "lateral"}
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-# Groups that a file without a preamble may begin with: its meta information, or the data themselves.
-_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+_SHOWS_PERSON = ("BurnedInAnnotation", "RecognizableVisualFeatures")
+_START_BYTES = 2**20
+_SIGNATURE_BYTES = 512
+_OTHER_KINDS = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"RIFF",
+    b"II*\0",
+    b"MM\0*",
+    b"%PDF",
+    b"PK\3\4",
+    b"\x1f\x8b",
+    b"MZ",
+    b"\x7fELF",
+    b"BM",
+)
 _BODY_PARTS = frozenset(
     [
         "abdomen",
@@ -266,16 +276,22 @@ class DicomReader:
         self.left_out = LeftOut()
 
     def read(self) -> Iterator[AtlasRecord | BadRow]:
-        """Records by series; files that give none are named by their number in the order of names."""
+        """Records by series; DICOM files that give none are named by their number in the order of names.
+
+        Text and other files that never were DICOM are no rows: `left_out` has them.
+        """
         series: dict[str, list[_Slice]] = {}
         for number, path in dicom_files(self._path, follow_links=self._follow):
             try:
                 key, each = _look(self._folder.checked(path), number)
+            except _OtherKindError:
+                self.left_out.add_other(_name(number))
+                continue
             except RowError as error:
-                yield BadRow(number, str(error), _name(number))
+                yield BadRow(0, str(error), _name(number))
                 continue
             except MirageError as error:
-                yield BadRow(number, _plain(error), _name(number), error.code)
+                yield BadRow(0, _plain(error), _name(number), error.code)
                 continue
             series.setdefault(key, []).append(each)
         for key, slices in series.items():
@@ -289,15 +305,15 @@ class DicomReader:
     def _record(self, identity: str, key: str, each: _Slice, place: int, count: int) -> AtlasRecord | BadRow:
         name = _name(each.file)
         try:
-            data = _with_preamble(each.path.read_bytes())
+            data = each.path.read_bytes()
             # Looked for here: what is sent says nothing of it.
             if is_marked(data):
                 raise MirageError(Code.SYNTHETIC_REFUSED)
             clean = clean_image(data, frame=each.frame if each.frames > 1 else None)
         except OSError:
-            return BadRow(each.file, "the file cannot be read", name)
+            return BadRow(0, "the file cannot be read", name)
         except MirageError as error:
-            return BadRow(each.file, f"{_plain(error)}{_syntax_of(data)}", name, error.code)
+            return BadRow(0, _plain(error), name, error.code)
         labels = {**each.labels, "licence": facet_values([self._licence])}
         sent = clean.data if clean.pixels_data is None else clean.pixels_data
         if count == 1 and each.section != (0, 0):
@@ -314,7 +330,6 @@ class DicomReader:
             image_bytes=sent,
             pixels=clean.pixels,
             file=name,
-            line=each.file,
         )
 
 
@@ -350,87 +365,69 @@ def is_dicom(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            start = file.read(132)
+            return looks_like_dicom(file.read(_START_BYTES))
     except OSError:
         return False
-    return start[128:] == b"DICM" or _begins_with_tag(start)
 
 
-def _begins_with_tag(start: bytes) -> bool:
-    """True for a data set's first element: a low group, a low element, and a representation or a length that makes sense."""
-    if len(start) < 16 or start[:2] not in _FIRST_GROUPS:
-        return False
-    order = "big" if start[:1] == b"\x00" else "little"
-    element = int.from_bytes(start[2:4], "big" if order == "big" else "little")
-    if element > 0x0018:
-        return False
-    return (start[4:6].isalpha() and start[4:6].isupper()) or int.from_bytes(start[4:8], "little") <= 256
+class _OtherKindError(Exception):
+    """A file that is no DICOM and never was, such as a note next to the images."""
 
 
-def _with_preamble(data: bytes) -> bytes:
-    """The file as PS3.10 wants it: preamble and meta information are put in front of data that came without."""
-    if data[128:132] == b"DICM" or not _begins_with_tag(data[:132]):
-        return data
-    head = bytes(128) + b"DICM"
-    if data[:2] == b"\x02\x00":
-        return head + data
-    is_explicit = data[4:6].isalpha() and data[4:6].isupper()
-    syntax = b"1.2.840.10008.1.2" + (b".2" if data[:1] == b"\x00" else b".1" if is_explicit else b"")
-    syntax += b"\0" * (len(syntax) % 2)
-    element = b"\x02\x00\x10\x00UI" + len(syntax).to_bytes(2, "little") + syntax
-    return head + b"\x02\x00\x00\x00UL\x04\x00" + len(element).to_bytes(4, "little") + element + data
+def _is_of_other_kind(start: bytes) -> bool:
+    """True for text, and for the signatures of pictures, documents, archives and programs."""
+    if start.startswith(_OTHER_KINDS):
+        return True
+    try:
+        text = start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # Perhaps cut in the middle of a character.
+        text = start[: error.start].decode("utf-8") if error.start > len(start) - 4 else ""
+    return bool(text) and all(char.isprintable() or char in "\r\n\t\f" for char in text)
 
 
 def _look(path: Path, number: int) -> tuple[str, _Slice]:
     """Digest of the series with the slice; raises RowError that says why the file gives none, MirageError of the catalogue."""
-    if not is_dicom(path):
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise RowError("the file cannot be read") from None
+    if not looks_like_dicom(data):
+        if _is_of_other_kind(data[:_SIGNATURE_BYTES]):
+            raise _OtherKindError
         raise RowError("the file is not DICOM")
-    has_pixels = False
-
-    def at_pixels(tag: int, _representation: str | None, _length: int) -> bool:
-        nonlocal has_pixels
-        has_pixels |= tag in _PIXELS
-        return has_pixels
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with path.open("rb") as opened:
-                starts_well = opened.read(132)[128:] == b"DICM"
-                opened.seek(0)
-                file = opened if starts_well else BytesIO(_with_preamble(opened.read(IMAGE_BYTES)))
-                header = read_partial(file, at_pixels, specific_tags=list(map(pydicom.tag.Tag, _TAGS)))
-            return _described(path, number, header, has_pixels=has_pixels)
+            file = read(data, _TAGS)
+            return _described(path, number, file.elements, has_pixels=bool(file.keyword))
     except (RowError, MirageError):
         raise
-    except OSError:
-        raise RowError("the file cannot be read") from None
     # pydicom raises nearly anything on a damaged file, and its words may quote a header.
     except Exception:
         raise RowError("the DICOM file is damaged") from None
 
 
-def _described(path: Path, number: int, header: pydicom.Dataset, *, has_pixels: bool) -> tuple[str, _Slice]:
-    modality = _text(header, "Modality").upper()
-    if modality in _NO_PICTURE or "1.2.840.10008.5.1.4.1.1.104" in _text(header, "SOPClassUID"):
+def _described(path: Path, number: int, header: Elements, *, has_pixels: bool) -> tuple[str, _Slice]:
+    modality = header.word("Modality")
+    if modality in _NO_PICTURE or "1.2.840.10008.5.1.4.1.1.104" in header.word("SOPClassUID"):
         raise RowError("the DICOM file holds a document or a plan and no picture")
     if not has_pixels:
         raise RowError("the DICOM file has no pixels")
-    if _text(header, "BurnedInAnnotation").upper() == "YES":
-        raise MirageError(Code.IMAGE_BURNED_IN, field="BurnedInAnnotation")
-    frames = max(1, round(_number(header, "NumberOfFrames", 1)))
-    groups = _groups(header, frames)
-    frame, section = _middle([_plane_of(each) for each in groups]) if len(groups) > 1 else (frames // 2, (0, 0))
-    shown = groups[frame] if len(groups) > 1 else groups[0]
-    instance = _digest(_text(header, "SOPInstanceUID") or str(path))
-    key = _digest(_text(header, "SeriesInstanceUID") or str(path))
-    size = (round(_number(header, "Rows")), round(_number(header, "Columns")))
-    return key, _Slice(
+    for keyword in _SHOWS_PERSON:
+        if any(word.upper().startswith("Y") for word in header.words(keyword)):
+            raise MirageError(Code.IMAGE_BURNED_IN, field=keyword)
+    frames = max(1, header.whole("NumberOfFrames") or 1)
+    own = len(header.items("PerFrameFunctionalGroupsSequence"))
+    each = [Frame(header, index) for index in range(frames)] if own == frames > 1 else [Frame(header, 0)]
+    frame, section = _middle([_plane_of(one) for one in each]) if len(each) > 1 else (frames // 2, (0, 0))
+    shown = each[frame] if len(each) > 1 else each[0]
+    return _digest(header.word("SeriesInstanceUID") or str(path)), _Slice(
         path=path,
         file=number,
-        number=round(_number(header, "InstanceNumber")),
-        instance=instance,
-        size=size,
+        number=header.whole("InstanceNumber") or 0,
+        instance=_digest(header.word("SOPInstanceUID") or str(path)),
+        size=(header.whole("Rows") or 0, header.whole("Columns") or 0),
         plane=_plane_of(shown),
         labels=_labels(modality, shown),
         frames=frames,
@@ -439,70 +436,31 @@ def _described(path: Path, number: int, header: pydicom.Dataset, *, has_pixels: 
     )
 
 
-class _Group:
-    """The headers that hold for one frame: those of its functional groups, then the shared ones', then the file's own."""
-
-    def __init__(self, *levels: pydicom.Dataset) -> None:
-        self._levels = levels
-
-    def value(self, keyword: str, macro: str = "") -> Any:
-        """A value by its keyword, in the functional group `macro` if it is in one; None if there is none."""
-        for level in self._levels:
-            for inside in _items(level, macro) if macro else ():
-                if (value := _value(inside, keyword)) not in (None, ""):
-                    return value
-            if (value := _value(level, keyword)) not in (None, ""):
-                return value
-        return None
-
-    def items(self, keyword: str, macro: str = "") -> Sequence[pydicom.Dataset]:
-        """The items of the first sequence of this keyword that is not empty."""
-        for level in self._levels:
-            for inside in (*(_items(level, macro) if macro else ()), level):
-                if found := _items(inside, keyword):
-                    return found
-        return ()
-
-
-def _groups(header: pydicom.Dataset, frames: int) -> list[_Group]:
-    """What holds for each frame; for a file without functional groups one for all."""
-    shared = _items(header, "SharedFunctionalGroupsSequence")[:1]
-    each = _items(header, "PerFrameFunctionalGroupsSequence")
-    if frames > 1 and len(each) == frames:
-        return [_Group(own, *shared, header) for own in each]
-    return [_Group(*each[:1], *shared, header)]
-
-
-def _labels(modality: str, group: _Group) -> Labels:
+def _labels(modality: str, frame: Frame) -> Labels:
     labels: Labels = {"modality": (_MODALITIES.get(modality, "other"),)}
-    part = _body_part(group)
+    part = _body_part(frame)
     if part:
         labels["body_part"] = facet_values([part])
-    plane = _plane_name(group)
+    plane = _plane_name(frame)
     if plane:
         labels["plane"] = (plane,)
-    side = _SIDES.get(
-        str(
-            group.value("FrameLaterality", "FrameAnatomySequence")
-            or group.value("ImageLaterality")
-            or group.value("Laterality")
-            or ""
-        ).upper()
-    )
+    header = frame.elements
+    side = frame.either("FrameAnatomySequence", "FrameLaterality").word("FrameLaterality")
+    side = _SIDES.get(side or header.word("ImageLaterality") or header.word("Laterality"), "")
     if side:
         labels["side"] = (side,)
-    if modality == "MR" and (sequence := _sequence(group)):
+    if modality == "MR" and (sequence := _sequence(frame)):
         labels["sequence"] = (sequence,)
     return labels
 
 
-def _body_part(group: _Group) -> str:
+def _body_part(frame: Frame) -> str:
     """Body Part Examined if it is a defined term, else the standard's words for a coded anatomic region."""
-    words = str(group.value("BodyPartExamined") or "").strip().lower()
+    words = " ".join(frame.elements.words("BodyPartExamined")[:1]).lower()
     if words.replace(" ", "").replace("_", "").replace("-", "") in _BODY_PARTS:
         return words.replace("_", " ")
-    for item in group.items("AnatomicRegionSequence", "FrameAnatomySequence"):
-        meaning = _region(_text(item, "CodeValue"), _text(item, "CodingSchemeDesignator"))
+    for item in frame.either("FrameAnatomySequence", "AnatomicRegionSequence").items("AnatomicRegionSequence"):
+        meaning = _region(item.word("CodeValue"), item.word("CodingSchemeDesignator"))
         if meaning:
             return meaning
     return ""
@@ -522,21 +480,27 @@ def _region(value: str, scheme: str) -> str:
     )
 
 
-def _plane_of(group: _Group) -> _Plane:
-    cosines = _floats(group.value("ImageOrientationPatient", "PlaneOrientationSequence"), 6)
-    position = _floats(group.value("ImagePositionPatient", "PlanePositionSequence"), 3)
+def _plane_of(frame: Frame) -> _Plane:
+    cosines = _numbers(frame, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
+    position = _numbers(frame, "PlanePositionSequence", "ImagePositionPatient", 3)
     normal = None
-    if cosines is not None:
+    if cosines:
         (a, b, c), (d, e, f) = cosines[:3], cosines[3:]
         cross = (b * f - c * e, c * d - a * f, a * e - b * d)
         length = math.sqrt(_dot(cross, cross))
         normal = (cross[0] / length, cross[1] / length, cross[2] / length) if length > 0.01 else None
-    return _Plane(normal, (position[0], position[1], position[2]) if position is not None else None)
+    return _Plane(normal, (position[0], position[1], position[2]) if position else None)
 
 
-def _plane_name(group: _Group) -> str:
-    view = _VIEWS.get(str(group.value("ViewPosition") or "").upper(), "")
-    normal = _plane_of(group).normal
+def _numbers(frame: Frame, group: str, keyword: str, count: int) -> list[float]:
+    """So many finite numbers; none if there are more or fewer."""
+    values = frame.either(group, keyword).numbers(keyword)
+    return values if len(values) == count and all(map(math.isfinite, values)) else []
+
+
+def _plane_name(frame: Frame) -> str:
+    view = _VIEWS.get(frame.elements.word("ViewPosition"), "")
+    normal = _plane_of(frame).normal
     if view or normal is None:
         return view
     sizes = [abs(each) for each in normal]
@@ -546,11 +510,14 @@ def _plane_name(group: _Group) -> str:
     return ("sagittal", "coronal", "axial")[sizes.index(largest)]
 
 
-def _sequence(group: _Group) -> str:
+def _sequence(frame: Frame) -> str:
     """t1, t2 or flair by echo, repetition and inversion times in ms (conventional spin echo ranges); empty in between."""
-    repetition = _float(group.value("RepetitionTime", "MRTimingAndRelatedParametersSequence"))
-    echo = _float(group.value("EffectiveEchoTime", "MREchoSequence") or group.value("EchoTime"))
-    inversion = _float(group.value("InversionTimes", "MRModifierSequence") or group.value("InversionTime"))
+    timing = frame.either("MRTimingAndRelatedParametersSequence", "RepetitionTime")
+    repetition = timing.number("RepetitionTime") or 0
+    echo = frame.either("MREchoSequence", "EffectiveEchoTime").number("EffectiveEchoTime")
+    echo = echo or frame.elements.number("EchoTime") or 0
+    inversion = frame.either("MRModifierSequence", "InversionTimes").number("InversionTimes")
+    inversion = inversion or frame.elements.number("InversionTime") or 0
     if inversion > 1500 and echo > 60:
         return "flair"
     if repetition > 2000 and echo > 60:
@@ -653,60 +620,6 @@ def _plain(error: MirageError) -> str:
     """The catalogue's text as part of a sentence."""
     text = error.message.rstrip(".")
     return text[:1].lower() + text[1:]
-
-
-def _syntax_of(data: bytes) -> str:
-    """How the pixels are compressed, for a complaint: the standard's name and its UID; empty if they are not or it is unknown."""
-    try:
-        meta = read_partial(BytesIO(data), lambda *_: True).file_meta
-        syntax = UID(str(meta.get("TransferSyntaxUID", "")))
-        if not syntax.is_transfer_syntax or not syntax.is_compressed or syntax.is_private:
-            return ""
-        return f" (its pixels are {syntax.name}, {syntax})"
-    # Nearly anything, on a damaged file.
-    except Exception:
-        return ""
-
-
-def _items(dataset: pydicom.Dataset, keyword: str) -> Sequence[pydicom.Dataset]:
-    found = _value(dataset, keyword)
-    return found if isinstance(found, pydicom.Sequence) else ()
-
-
-def _value(dataset: pydicom.Dataset, keyword: str) -> Any:
-    """A value; None if there is none or it is damaged."""
-    try:
-        return dataset.get(keyword)
-    # pydicom converts a value when it is asked for, and raises nearly anything.
-    except Exception:
-        return None
-
-
-def _text(dataset: pydicom.Dataset, keyword: str) -> str:
-    value = _value(dataset, keyword)
-    return "" if value is None else str(value).strip()
-
-
-def _number(dataset: pydicom.Dataset, keyword: str, default: float = 0) -> float:
-    value = _value(dataset, keyword)
-    return default if value is None or value == "" else _float(value)
-
-
-def _float(value: Any) -> float:
-    """A finite number, the first of several; 0 for anything else."""
-    try:
-        number = float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value or 0)
-    except (TypeError, ValueError, IndexError):
-        return 0.0
-    return number if math.isfinite(number) else 0.0
-
-
-def _floats(value: Any, count: int) -> list[float] | None:
-    try:
-        numbers = [float(each) for each in value]
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
 
 
 def _dot(first: Sequence[float], second: Sequence[float]) -> float:

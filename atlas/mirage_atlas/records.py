@@ -60,8 +60,8 @@ class AtlasRecord:
 class BadRow:
     """A row that gave no record: where it is and a reason that quotes nothing of the row's content.
 
-    `line` is the row's line or number in `file`, a name relative to the dataset; `code` is that of the error catalogue if it
-    has one for the reason.
+    `file` is a name relative to the dataset, `line` the row's line or number in it, 0 if the file as a whole gave none; `code` is
+    that of the error catalogue if it has one for the reason.
     """
 
     line: int
@@ -72,13 +72,15 @@ class BadRow:
 
 @dataclass
 class LeftOut:
-    """Names of columns and labels that a dataset has and its records do not: filled while the dataset is read.
+    """What a dataset has and its records do not: filled while the dataset is read.
 
-    `people` are about a person. `beyond` are more than a record may have.
+    `people` are names of columns and labels about a person, `beyond` those that are more than a record may have; `others` are
+    files of other kinds that are next to the images.
     """
 
     people: dict[str, None] = field(default_factory=dict)
     beyond: dict[str, None] = field(default_factory=dict)
+    others: dict[str, None] = field(default_factory=dict)
 
     def add(self, name: str) -> None:
         """Notes a name that is about a person."""
@@ -87,6 +89,10 @@ class LeftOut:
     def add_beyond(self, name: str) -> None:
         """Notes a name that found no room."""
         self._note(self.beyond, name)
+
+    def add_other(self, name: str) -> None:
+        """Notes a file of another kind."""
+        self._note(self.others, name)
 
     @staticmethod
     def _note(names: dict[str, None], name: str) -> None:

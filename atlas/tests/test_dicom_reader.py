@@ -13,6 +13,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    MPEG2MPML,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -121,7 +122,7 @@ def test_monochrome1_is_inverted_and_frames_are_one_record(tmp_path: Path) -> No
     write_dicom(tmp_path / "b.dcm", Modality="CR", PhotometricInterpretation="MONOCHROME1", SeriesInstanceUID="1.2.4")
     movie, inverted = records(read(tmp_path))
     assert movie.caption == "Ultrasound, middle of 3 frames."
-    pixels = np.asarray(Image.open(io.BytesIO(inverted.read_image())).convert("L"))
+    pixels = np.asarray(Image.open(io.BytesIO(inverted.read_image())))
     assert pixels[0, 0] > pixels[0, -1]
 
 
@@ -132,21 +133,20 @@ def test_files_that_give_no_picture_are_named(tmp_path: Path) -> None:
     (tmp_path / "d.txt").write_text("notes about Jane Doe")
     (tmp_path / "e.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 50)
     (tmp_path / "DICOMDIR").write_bytes(b"index")
-    found = read(tmp_path)
+    reader = open_reader("dicom", tmp_path)
+    found = list(reader.read())
     assert records(found) == []
-    assert reasons(found)[:4] == [
+    assert reasons(found) == [
         "the DICOM file has no pixels",
         "the DICOM file holds a document or a plan and no picture",
         "the file says that its pixels may show who the patient is (BurnedInAnnotation), so it is refused. Remove what the "
         "pixels show, then correct the attribute",
-        "the file is not DICOM",
+        "the DICOM file has no pixels",
     ]
-    assert len(found) == 5
     assert "Jane" not in repr(found)
-    # DICOMDIR is the first name, and no picture.
-    assert [(each.file, each.line) for each in found if isinstance(each, BadRow)] == [
-        (f"file {n}", n) for n in range(2, 7)
-    ]
+    # DICOMDIR is the first name, and no picture; the notes are no row.
+    assert [each.file for each in found if isinstance(each, BadRow)] == ["file 2", "file 3", "file 4", "file 6"]
+    assert list(reader.left_out.others) == ["file 5"]
     codes = [each.code for each in found if isinstance(each, BadRow)]
     assert codes[2] == "IMAGE_BURNED_IN"
 
@@ -351,9 +351,9 @@ def test_a_deflated_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x08\x00", b"hello " * 50, b"\x08\x00\x05\x00" + b"\xff" * 200, b"<?xml version='1.0'?>" * 20]
+    "data", [b"", b"\x08\x00", b"\0" * 500, b"\x08\x00\x05\x00" + b"\xff" * 200, b"Mustermann\0" * 20]
 )
-def test_a_file_of_another_kind_is_named(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_may_have_been_dicom_is_named(tmp_path: Path, data: bytes) -> None:
     write_dicom(tmp_path / "a.dcm", Modality="CT")
     (tmp_path / "b").write_bytes(data)
     found = read(tmp_path)
@@ -363,19 +363,46 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, data: bytes) -> None:
     ]
 
 
-def test_pixels_that_cannot_be_decoded_are_named_with_their_compression(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello",
+        "für".encode() * 300,
+        b"<?xml version='1.0'?>" * 20,
+        b"\x89PNG\r\n\x1a\n\0\0\0",
+        b"%PDF-1.4\n\xe2\xe3",
+        b"MZ\x90\0",
+    ],
+)
+def test_a_file_of_another_kind_is_no_row(tmp_path: Path, data: bytes) -> None:
+    write_dicom(tmp_path / "a.dcm", Modality="CT")
+    (tmp_path / "b").write_bytes(data)
+    reader = open_reader("dicom", tmp_path)
+    assert [type(each) for each in reader.read()] == [AtlasRecord]
+    assert list(reader.left_out.others) == ["file 2"]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "code", "words"),
+    [
+        (JPEGLSLossless, "IMAGE_UNREADABLE", "damaged"),
+        (MPEG2MPML, "IMAGE_CODING_UNSUPPORTED", "MPEG2"),
+    ],
+)
+def test_pixels_that_cannot_be_read_are_named_with_their_file_and_coding(
+    tmp_path: Path, syntax: UID, code: str, words: str
+) -> None:
     write_dicom(tmp_path / "a.dcm", Modality="CT", SeriesInstanceUID="1.2.3")
     dataset = pydicom.dcmread(tmp_path / "a.dcm")
     dataset.PixelData = pydicom.encaps.encapsulate([b"no such picture "])
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
-    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(tmp_path / "a.dcm")
     (bad,) = read(tmp_path)
     assert isinstance(bad, BadRow)
-    assert (bad.file, bad.line, bad.code) == ("file 1", 1, "IMAGE_UNREADABLE")
-    assert "JPEG-LS" in bad.reason
-    assert JPEGLSLossless in bad.reason
+    assert (bad.file, bad.code) == ("file 1", code)
+    assert words in bad.reason
 
 
 def test_odd_headers_are_no_reason_to_refuse_a_file(tmp_path: Path) -> None:
@@ -405,17 +432,17 @@ def test_files_are_numbered_in_the_order_of_their_names(tmp_path: Path) -> None:
     ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text("Mustermann")
+        path.write_bytes(b"\0Mustermann")
     os.mkfifo(tmp_path / "a" / "pipe")
     (tmp_path / "b" / "link.dcm").symlink_to("/dev/zero")
-    found = [(each.line, each.reason) for each in read(tmp_path) if isinstance(each, BadRow)]
+    found = [(each.file, each.reason) for each in read(tmp_path) if isinstance(each, BadRow)]
     assert found == [
-        (1, "the file is not DICOM"),
-        (2, "the file is not DICOM"),
-        (3, "the file is not a regular file"),
-        (4, "the file is not DICOM"),
-        (5, "the file is a link that leaves the folder"),
-        (6, "the file is not DICOM"),
+        ("file 1", "the file is not DICOM"),
+        ("file 2", "the file is not DICOM"),
+        ("file 3", "the file is not a regular file"),
+        ("file 4", "the file is not DICOM"),
+        ("file 5", "the file is a link that leaves the folder"),
+        ("file 6", "the file is not DICOM"),
     ]
 
 
