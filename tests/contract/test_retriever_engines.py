@@ -1,37 +1,43 @@
 """What every engine of the retriever does, on each of them.
 
-`edge` is the embedded engine with its real searcher processes, with one shard and with three. `simulator` is the server
-engine on qdrant-client's in-memory imitation: it tests our use of the client, not a server. With
-MIRAGE_TEST_QDRANT_URL set, `server` runs the same on a real one (`make test-qdrant URL=...`).
+`edge` is the embedded engine with its real searcher processes, with one shard and with three. `scripted` is the server
+engine on a server for tests, which answers over gRPC what qdrant-client's simulator finds: it tests our use of Qdrant's
+contract, not a server. With MIRAGE_TEST_QDRANT_URL set, `server` runs the same on a real one (`make test-qdrant URL=...`), with
+the key in MIRAGE_TEST_QDRANT_KEY if it wants one.
 """
 
 import os
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
-from qdrant_client import AsyncQdrantClient
 
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.engines.base import Collection, Engine, Filter, Nearest, Point, Space
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.engines.qdrant import QdrantEngine
+from mirage_retriever.engines.qdrant_nodes import connect
+from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
+from tests.support.scripted_qdrant import Node
 
 DIMENSION = 8
 COLLECTION = Collection(name="contract", dimension=DIMENSION, fingerprint="f" * 64)
 FACETS = ("plane", "modality")
-# The simulator says that it has no indexes and searches exactly; nothing here depends on that.
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
+    # What the simulator behind the scripted server says; nothing here depends on it.
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
     pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
 ]
 SERVER = os.environ.get("MIRAGE_TEST_QDRANT_URL")
-KINDS = ["edge", "edge-3-shards", "simulator", *(["server"] if SERVER else [])]
+KINDS = ["edge", "edge-3-shards", "scripted", *(["server"] if SERVER else [])]
 
 
 def edge(path: Path, shards: int) -> EdgeEngine:
@@ -39,29 +45,38 @@ def edge(path: Path, shards: int) -> EdgeEngine:
     return EdgeEngine(path, facets=FACETS, policy=policy, shards=shards)
 
 
-async def make(kind: str, path: Path) -> Engine:
+def on_server(url: str, stack: AsyncExitStack, *, name: str) -> QdrantEngine:
+    urls = read_urls(url)
+    key = os.environ.get("MIRAGE_TEST_QDRANT_KEY", "")
+    nodes = connect(urls, read_ports("", urls), collection=name, api_key=key)
+    stack.push_async_callback(nodes.close)
+    return QdrantEngine(nodes, name=name, facets=FACETS)
+
+
+async def make(kind: str, path: Path, stack: AsyncExitStack) -> Engine:
     match kind:
         case "edge":
             return edge(path, 1)
         case "edge-3-shards":
             return edge(path, 3)
-        case "simulator":
-            return QdrantEngine(AsyncQdrantClient(":memory:"), name="contract", facets=FACETS)
+        case "scripted":
+            node = await Node().start()
+            stack.push_async_callback(node.stop)
+            return on_server(node.url, stack, name="contract")
         case _:
-            name = f"contract-{secrets.token_hex(4)}"
-            return QdrantEngine.connect(str(SERVER), api_key=None, name=name, facets=FACETS)
+            return on_server(str(SERVER), stack, name=f"contract-{secrets.token_hex(4)}")
 
 
 @pytest_asyncio.fixture(params=KINDS, scope="module", loop_scope="module")
 async def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
     """One empty collection for all tests of an engine: starting the processes takes longer than most tests."""
-    engine = await make(request.param, tmp_path_factory.mktemp(request.param))
-    assert await engine.open() is None
-    await engine.create(COLLECTION)
-    yield engine
-    if request.param == "server":
-        await engine._client.delete_collection(engine._name)  # leave no trace on somebody's server
-    await engine.close()
+    async with AsyncExitStack() as stack:
+        engine = await make(request.param, tmp_path_factory.mktemp(request.param), stack)
+        assert await engine.open() is None
+        await engine.create(COLLECTION)
+        yield engine
+        await engine.drop()  # leave no trace on somebody's server
+        await engine.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -273,9 +288,31 @@ async def test_more_points_than_one_write_takes_are_all_there(engine: Engine) ->
     assert await found(engine, unit(1), limit=3) == ["p000", "p001", "p002"]
 
 
-async def test_creating_again_leaves_nothing_of_the_old(engine: Engine) -> None:
+async def test_a_collection_that_is_there_stays_with_its_records(engine: Engine) -> None:
     await engine.upsert([point("a", unit(1))])
-    await engine.create(Collection(name="contract", dimension=4, fingerprint="e" * 64))
+    await engine.create(COLLECTION)
+    assert await found(engine, unit(1)) == ["a"]
+
+
+@pytest.mark.parametrize("change", [{"dimension": 4}, {"fingerprint": "e" * 64}])
+async def test_a_collection_of_another_model_is_never_replaced(engine: Engine, change: dict[str, Any]) -> None:
+    await engine.upsert([point("a", unit(1))])
+    with pytest.raises(MirageError) as caught:
+        await engine.create(replace(COLLECTION, **change))
+    assert caught.value.code is Code.COLLECTION_EXISTS
+    assert caught.value.metadata["name"] == "contract" or SERVER
+    assert await found(engine, unit(1)) == ["a"]
+
+
+async def test_a_dropped_collection_leaves_nothing_for_the_next(engine: Engine) -> None:
+    await engine.upsert([point("a", unit(1))])
+    await engine.drop()
+    await engine.create(replace(COLLECTION, dimension=4))
     assert (await engine.status()).records == 0
     assert await engine.search([Nearest(np.ones(4, np.float32) / 2, Space.IMAGE, 1)]) == [[]]
+    await engine.drop()
     await engine.create(COLLECTION)
+
+
+async def test_an_engine_that_is_open_answers(engine: Engine) -> None:
+    assert engine.answers

@@ -72,6 +72,7 @@ class Code(StrEnum):
     COLLECTION_NOT_FOUND = "COLLECTION_NOT_FOUND"
     COLLECTION_EXISTS = "COLLECTION_EXISTS"
     COLLECTION_ACTIVE = "COLLECTION_ACTIVE"
+    COLLECTION_FOREIGN = "COLLECTION_FOREIGN"
     PROMPT_EMPTY = "PROMPT_EMPTY"
     NEGATIVE_PROMPT_UNUSED = "NEGATIVE_PROMPT_UNUSED"
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
@@ -223,6 +224,13 @@ CATALOGUE: dict[Code, Entry] = {
         409,
         "Collection in use",
         "{name} is the collection that searches run on: activate another one first.",
+    ),
+    Code.COLLECTION_FOREIGN: Entry(
+        Status.FAILED_PRECONDITION,
+        409,
+        "Collection of another program",
+        "The Qdrant server has a collection named {name} that MIRAGE did not make or cannot use: choose another name "
+        "(MIRAGE_RETRIEVER_COLLECTION).",
     ),
     Code.RECORD_NOT_FOUND: Entry(Status.NOT_FOUND, 404, "Record not found", "There is no record with the id {id}."),
     Code.CAPTION_TOO_LONG: Entry(

@@ -51,15 +51,17 @@ class Atlas:
         return self._collection is not None
 
     async def adopt(self, model: EncoderModel) -> None:
-        """Binds the atlas to the encoder's model: makes the collection where there is none, or where it is empty.
+        """Binds the atlas to the encoder's model: makes the collection if there is none.
 
-        A collection with records keeps its own; queries that need the encoder are then refused one by one, those by id
-        and vector go on.
+        One of another model is replaced if it is empty and belongs to this process alone. Any other keeps its own model;
+        queries that need the encoder are then refused one by one, those by id and vector go on.
         """
-        stored = self._collection
-        if stored is not None and stored.fingerprint != model.fingerprint:
+        if self._collection is None:
+            await self._make_or_find(model)
+        stored = self.collection
+        if stored.fingerprint != model.fingerprint:
             records = (await self.engine.status()).records
-            if records:
+            if records or not self.engine.exclusive:
                 _log.error(
                     "the encoder runs another model than the collection was made with",
                     expected=stored.fingerprint,
@@ -68,14 +70,25 @@ class Atlas:
                 )
                 self.thresholds = dict(self._overrides or {})
                 return
-        if stored is None or stored.fingerprint != model.fingerprint:
-            await self.make(Collection(name=self.name, dimension=model.dimension, fingerprint=model.fingerprint))
-            _log.info("collection made", name=self.name, dimension=model.dimension, fingerprint=model.fingerprint)
+            _log.warning("empty collection of another model is replaced", name=self.name, was=stored.fingerprint)
+            await self.engine.drop()
+            self._collection = None
+            await self._make_or_find(model)
         self.learn(model)
 
+    async def _make_or_find(self, model: EncoderModel) -> None:
+        """Makes the collection, or takes the one that another process has made since this one looked."""
+        wanted = Collection(name=self.name, dimension=model.dimension, fingerprint=model.fingerprint)
+        try:
+            await self.make(wanted)
+        except MirageError as error:
+            if error.code is not Code.COLLECTION_EXISTS or not await self.open():
+                raise
+        else:
+            _log.info("collection made", name=self.name, dimension=model.dimension, fingerprint=model.fingerprint)
+
     async def make(self, collection: Collection) -> None:
-        """Makes the collection, in place of an empty one if need be."""
-        self._collection = None
+        """Makes the collection; raises COLLECTION_EXISTS if there is one that is bound to something else."""
         await self.engine.create(collection)
         self._collection = collection
         self.changed()

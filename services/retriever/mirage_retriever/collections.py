@@ -79,6 +79,12 @@ class Collections:
             raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
         return self._opened[self._active].atlas
 
+    @property
+    def answers(self) -> bool:
+        """True while the engine of the active collection answers."""
+        opened = self._opened.get(self._active)
+        return opened is not None and opened.atlas.engine.answers
+
     async def open(self) -> bool:
         """Opens the active collection; False where there is none yet."""
         self._active = await self._shelf.active()
@@ -133,17 +139,18 @@ class Collections:
                 if self._model is None:
                     raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
                 dimension, fingerprint = self._model.dimension, self._model.fingerprint
-            opened = await self._open(name)
+            try:
+                opened = await self._open(name)
+            except OSError as error:
+                raise MirageError(Code.STORAGE_FULL) from error
             try:
                 with opened.held() as atlas:
                     await atlas.make(Collection(name=name, dimension=dimension, fingerprint=fingerprint))
-            except OSError as error:
-                await self._let_go(name)
-                await self._shelf.remove(name)
-                raise MirageError(Code.STORAGE_FULL) from error
             except BaseException:
                 await self._let_go(name)
-                await self._shelf.remove(name)
+                # On a server it may be another retriever's by now.
+                if opened.atlas.engine.exclusive:
+                    await self._shelf.remove(name)
                 raise
             if self._model is not None:
                 opened.atlas.learn(self._model)

@@ -1,13 +1,15 @@
 """Puts the retriever together from its settings."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import TypeVar
 
 from mirage.v1 import retriever_pb2_grpc
 from mirage_core import telemetry
 from mirage_core.cpus import available_cpus
 from mirage_core.decoders import PRELOAD, DecoderPool
-from mirage_core.errors import MirageError
+from mirage_core.errors import Code, MirageError
 from mirage_core.image_store import ImageStore
 from mirage_core.server import GrpcServer
 from mirage_retriever.collections import Collections
@@ -25,9 +27,13 @@ from mirage_retriever.terms import TermEncoder
 
 _log = telemetry.get_logger()
 
+T = TypeVar("T")
+
 # The encoder is asked again this often: first until it answers, then to notice another model.
 _ASK_SOON_S = 0.25
 _ASK_LATER_S = 30.0
+# How soon health follows the engine, which itself looks every half second.
+_LOOK_S = 0.2
 # Other retrievers may switch the collection of a server.
 _ALIAS_S = 5.0
 
@@ -42,24 +48,29 @@ def make_shelf(settings: RetrieverSettings) -> Shelf:
     )
     # Only the engine that runs is imported: each brings tens of megabytes.
     if settings.engine == "qdrant":
-        from mirage_retriever.engines.qdrant import QdrantEngine, connect
+        from mirage_retriever.engines.qdrant import QdrantEngine
+        from mirage_retriever.engines.qdrant_nodes import connect
         from mirage_retriever.engines.qdrant_shelf import QdrantShelf
 
+        urls, ports = settings.qdrant_addresses()
+        nodes = connect(
+            urls,
+            ports,
+            collection=settings.collection,
+            api_key=settings.qdrant_key.get_secret_value(),
+            authorities=settings.qdrant_ca_file.read_bytes() if settings.qdrant_ca_file else None,
+            timeout_s=settings.qdrant_timeout_s,
+        )
         return QdrantShelf(
-            connect(
-                settings.qdrant_url,
-                api_key=settings.qdrant_key.get_secret_value(),
-                grpc_port=settings.qdrant_grpc_port,
-            ),
+            nodes,
             default=settings.collection,
-            make=lambda client, name: QdrantEngine(
-                client,
+            make=lambda nodes, name: QdrantEngine(
+                nodes,
                 name=name,
                 facets=NAMES,
                 shards=settings.shards,
                 replicas=settings.qdrant_replicas,
                 graph=graph,
-                shared=True,
             ),
         )
     from mirage_retriever.engines.edge.engine import EdgeEngine
@@ -72,6 +83,7 @@ def make_shelf(settings: RetrieverSettings) -> Shelf:
         build_quiet_s=settings.build_quiet_s,
         build_share=settings.build_share,
         build_points=settings.build_points,
+        hang_s=settings.searcher_hang_s,
     )
     threads = settings.build_threads or max(1, available_cpus() - 1)
     return EdgeShelf(
@@ -123,15 +135,47 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
     server.add(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, NAME)
     await server.start()
     stack.push_async_callback(collections.close)
-    # An empty collection may still be made anew for the encoder's model.
-    if await collections.open() and (await collections.active.engine.status()).records:
-        await server.set_serving(NAME, serving=True)
-    watching = [asyncio.create_task(_follow_encoder(collections, encoder, server))]
+    usable = asyncio.Event()
+    watching = [asyncio.create_task(_follow_engine(collections, server, usable))]
+    stack.callback(watching[0].cancel)
+    is_server = settings.engine == "qdrant"
+    # An empty collection may still be made again for the encoder's model.
+    if (
+        await _reach(collections.open, wait=is_server)
+        and (await _reach(collections.active.engine.status, wait=is_server)).records
+    ):
+        usable.set()
+    watching.append(asyncio.create_task(_follow_encoder(collections, encoder, usable)))
     watching.append(asyncio.create_task(common.fill(lambda: collections.active, lambda atlas: Search(atlas, encoder))))
-    if settings.engine == "qdrant":
+    if is_server:
         watching.append(asyncio.create_task(_follow_alias(collections)))
-    for task in watching:
+    for task in watching[1:]:
         stack.callback(task.cancel)
+
+
+async def _reach(call: Callable[[], Awaitable[T]], *, wait: bool) -> T:
+    """The call's result, with `wait` as soon as a server that is away has come back."""
+    while True:
+        try:
+            return await call()
+        except MirageError as error:
+            if error.code is not Code.DEPENDENCY_UNAVAILABLE or not wait:
+                raise
+            await asyncio.sleep(_ASK_SOON_S)
+
+
+async def _follow_engine(collections: Collections, server: GrpcServer, usable: asyncio.Event) -> None:
+    """Keeps the service's health: SERVING while there is a collection, and its engine answers."""
+    await usable.wait()
+    serving: bool | None = None
+    while True:
+        answers = collections.answers
+        if answers is not serving:
+            if serving is not None:
+                (_log.info if answers else _log.error)("engine answers" if answers else "engine does not answer")
+            serving = answers
+            await server.set_serving(NAME, serving=serving)
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _follow_alias(collections: Collections) -> None:
@@ -144,18 +188,24 @@ async def _follow_alias(collections: Collections) -> None:
             _log.debug("active collection not known", code=error.code)
 
 
-async def _follow_encoder(collections: Collections, encoder: TermEncoder, server: GrpcServer) -> None:
+async def _follow_encoder(collections: Collections, encoder: TermEncoder, usable: asyncio.Event) -> None:
     """Takes over the encoder's fingerprint and thresholds, now and whenever it comes back with others."""
-    known = ""
+    known, told = "", ""
     while True:
         try:
             model = await encoder.model()
-            if model.fingerprint != known:
-                await collections.adopt(model)
-                known = model.fingerprint
-                await server.set_serving(NAME, serving=True)
         except MirageError as error:
             _log.debug("encoder not there", code=error.code)
-        except Exception:
-            _log.exception("cannot make the collection")
+        else:
+            try:
+                if model.fingerprint != known:
+                    await collections.adopt(model)
+                    known = model.fingerprint
+                    usable.set()
+            except MirageError as error:
+                if error.code != told:
+                    _log.error("cannot make the collection", code=error.code, problem=error.message)
+                    told = error.code
+            except Exception:
+                _log.exception("cannot make the collection")
         await asyncio.sleep(_ASK_LATER_S if known else _ASK_SOON_S)

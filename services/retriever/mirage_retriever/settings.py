@@ -1,11 +1,12 @@
 """Settings of the retriever, from MIRAGE_RETRIEVER_* variables."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from mirage_core.settings import ServiceSettings, service_config
+from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
 from mirage_retriever.match import Thresholds
 
 
@@ -22,9 +23,24 @@ class RetrieverSettings(ServiceSettings):
     encoder_timeout_s: float = Field(30.0, gt=0, description="Seconds that one text or image may take to encode.")
     collection: str = Field("atlas", pattern=r"[A-Za-z0-9_-]{1,64}", description="Name of the collection.")
     engine: Literal["edge", "qdrant"] = Field("edge", description="edge: embedded; qdrant: a server.")
-    qdrant_url: str = Field("http://127.0.0.1:6333", description="HTTP address of the Qdrant server.")
-    qdrant_grpc_port: int = Field(6334, ge=1, le=65535, description="gRPC port of the Qdrant server.")
+    qdrant_url: str = Field(
+        "http://127.0.0.1:6333",
+        description="HTTP address of the Qdrant server, with https for TLS; those of several nodes of one cluster are "
+        "separated by commas.",
+    )
+    qdrant_grpc_port: str = Field(
+        "",
+        pattern=r"(\d{1,5}(,\d{1,5})*)?",
+        description="gRPC port of the Qdrant server: one for all addresses, or one for each, separated by commas. If "
+        "omitted, the HTTP port plus one.",
+    )
     qdrant_key: SecretStr = Field(SecretStr(""), description="API key of the Qdrant server.")
+    qdrant_ca_file: Path | None = Field(
+        None, description="PEM file of the certificates to trust for the Qdrant server; if omitted, the system's."
+    )
+    qdrant_timeout_s: float = Field(
+        5.0, gt=0, description="Longest time in seconds that one read of the Qdrant server may take."
+    )
     qdrant_replicas: int = Field(1, ge=1, description="Replicas of each shard on a Qdrant cluster.")
     shards: int = Field(
         1, ge=1, le=64, description="Shards of a new collection; with the edge engine a searcher process each."
@@ -43,6 +59,12 @@ class RetrieverSettings(ServiceSettings):
     build_points: int = Field(50_000, ge=1_000, description="Writes after which a build starts, quiet or not.")
     search_queue: int = Field(256, ge=1, description="Calls that may wait for a searcher before QUEUE_FULL.")
     searcher_wait_s: float = Field(5.0, gt=0, description="Seconds that a call waits for a searcher that restarts.")
+    searcher_hang_s: float = Field(
+        2.0,
+        ge=0.5,
+        description="Seconds after which a searcher that owes an answer and does nothing is killed and started again; "
+        "a builder after five times that.",
+    )
     common_queries: Path | None = Field(
         None,
         description="File of queries, one a line, that are answered from a cache; without one a list of 50 of ours.",
@@ -68,6 +90,16 @@ class RetrieverSettings(ServiceSettings):
     )
     match_image: str = Field("", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="The same for image queries.")
     match_arithmetic: str = Field("", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="The same for sums of terms.")
+
+    @model_validator(mode="after")
+    def _check_addresses(self) -> Self:
+        self.qdrant_addresses()
+        return self
+
+    def qdrant_addresses(self) -> tuple[list[str], list[int]]:
+        """Address and gRPC port of each node; raises ValueError."""
+        urls = read_urls(self.qdrant_url)
+        return urls, read_ports(self.qdrant_grpc_port, urls)
 
     def match_overrides(self) -> dict[str, Thresholds]:
         """The thresholds that were set; raises ValueError where `weak` is above `good`."""

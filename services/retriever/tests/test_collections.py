@@ -13,7 +13,6 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from qdrant_client import AsyncQdrantClient
 
 from mirage.v1 import common_pb2 as pb
 from mirage.v1 import retriever_pb2 as rpb
@@ -26,7 +25,9 @@ from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.engines.edge.shelf import EdgeShelf
 from mirage_retriever.engines.qdrant import QdrantEngine
+from mirage_retriever.engines.qdrant_nodes import connect
 from mirage_retriever.engines.qdrant_shelf import QdrantShelf
+from tests.support.scripted_qdrant import Node
 
 POLICY = ShardPolicy(restart_wait_s=20, queue_limit=64, build_quiet_s=2, build_share=0.1, build_points=50_000)
 FINGERPRINT = "f" * 64
@@ -165,20 +166,24 @@ async def test_a_second_retriever_on_the_same_data_is_refused(tmp_path: Path) ->
             shelf(tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+@pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 async def test_on_a_server_an_alias_names_the_active_one() -> None:
-    """On qdrant-client's simulator: our use of the client, not a server."""
-    client = AsyncQdrantClient(":memory:")
+    """On the scripted server: our use of the client, not a server."""
+    node = await Node().start()
 
-    def make(client: AsyncQdrantClient, name: str) -> QdrantEngine:
-        return QdrantEngine(client, name=name, facets=("plane",), shared=True)
+    def collections_of() -> Collections:
+        nodes = connect([node.url], [node.port], collection="atlas")
+        return Collections(
+            QdrantShelf(
+                nodes, default="atlas", make=lambda nodes, name: QdrantEngine(nodes, name=name, facets=("plane",))
+            )
+        )
 
-    collections = Collections(QdrantShelf(client, default="atlas", make=make))
+    collections, other = collections_of(), collections_of()
     assert not await collections.open()
     await collections.active.make(Collection(name="atlas", dimension=4, fingerprint=FINGERPRINT))
-    await client.create_collection("foreign", vectors_config={})
+    node.cluster.local.create_collection("foreign", vectors_config={})
     await collections.create("next", dimension=4, fingerprint=FINGERPRINT)
-    other = Collections(QdrantShelf(client, default="atlas", make=make))
     assert await other.open()
     await collections.activate("next")
     assert other.active.collection.name == "atlas"
@@ -187,8 +192,10 @@ async def test_on_a_server_an_alias_names_the_active_one() -> None:
     await collections.activate("atlas")
     assert await collections.remove("next") == 0
     assert [each.collection.name for each in await collections.listed()] == ["atlas"]
+    assert node.cluster.deleted == ["next"]
     await other.close()
     await collections.close()
+    await node.stop()
 
 
 # Over gRPC, with the real encoder.

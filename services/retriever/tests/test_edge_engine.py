@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
+from mirage_core import context
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.engines.base import Collection, Graph, Nearest, Point, Space
+from mirage_retriever.engines.edge.activity import Activity
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.processes import ProcessLostError
 from mirage_retriever.engines.edge.shard import ShardPolicy
@@ -22,9 +25,14 @@ DIMENSION = 32
 GRAPH = Graph(indexing_threshold_kb=100)
 
 
-def make(path: Path, *, quiet_s: float = 3600, wait_s: float = 20) -> EdgeEngine:
+def make(path: Path, *, quiet_s: float = 3600, wait_s: float = 20, hang_s: float = 0.5) -> EdgeEngine:
     policy = ShardPolicy(
-        restart_wait_s=wait_s, queue_limit=64, build_quiet_s=quiet_s, build_share=0.1, build_points=100_000
+        restart_wait_s=wait_s,
+        queue_limit=64,
+        build_quiet_s=quiet_s,
+        build_share=0.1,
+        build_points=100_000,
+        hang_s=hang_s,
     )
     return EdgeEngine(path, facets=("plane",), policy=policy, graph=GRAPH)
 
@@ -65,6 +73,11 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         await asyncio.sleep(0.01)
+
+
+def builders() -> list[psutil.Process]:
+    children = psutil.Process().children()
+    return [child for child in children if "mirage_retriever.engines.edge.builder" in " ".join(child.cmdline())]
 
 
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -113,6 +126,137 @@ async def test_without_a_searcher_in_time_calls_fail_and_may_be_tried_again(tmp_
     assert caught.value.retry_after_s
     await until(lambda: engine.searcher_pids not in ([], [pid]))
     await engine.close()
+
+
+async def test_calls_wait_for_a_searcher_that_is_frozen(engine: EdgeEngine) -> None:
+    await engine.upsert(points(100))
+    [pid] = engine.searcher_pids
+    os.kill(pid, signal.SIGSTOP)
+    writing = asyncio.create_task(engine.upsert(points(1, seed=3, first=500)))
+    assert await asyncio.gather(*(nearest(engine, points(1)[0].image) for _ in range(10))) == [["p00000"]] * 10
+    await writing
+    assert (await engine.status()).records == 101
+    assert engine.searcher_pids != [pid]
+
+
+async def test_a_frozen_searcher_is_replaced_when_nobody_asks_it_anything(engine: EdgeEngine) -> None:
+    [pid] = engine.searcher_pids
+    assert engine.answers
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: not engine.answers)
+    await until(lambda: engine.answers)
+    assert engine.searcher_pids != [pid]
+
+
+async def test_a_frozen_searcher_is_replaced_when_its_callers_have_left(engine: EdgeEngine) -> None:
+    [pid] = engine.searcher_pids
+    os.kill(pid, signal.SIGSTOP)
+    callers = [asyncio.create_task(engine.status()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for caller in callers:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    await until(lambda: engine.searcher_pids not in ([], [pid]) and engine.answers)
+    assert (await engine.status()).records == 0
+
+
+@pytest.mark.parametrize(
+    ("hang_s", "code"),
+    [(2.0, Code.DEPENDENCY_UNAVAILABLE), (600.0, Code.DEADLINE_EXCEEDED)],
+    ids=["noticed", "not yet"],
+)
+async def test_a_caller_of_a_frozen_searcher_gets_a_code_before_its_deadline(
+    tmp_path: Path, hang_s: float, code: Code
+) -> None:
+    engine = await created(tmp_path, hang_s=hang_s)
+    [pid] = engine.searcher_pids
+    os.kill(pid, signal.SIGSTOP)
+
+    async def asked() -> Code:
+        context.deadline.set(time.monotonic() + 1.9)
+        with pytest.raises(MirageError) as caught:
+            await engine.status()
+        return caught.value.code
+
+    assert await asyncio.create_task(asked()) is code
+    os.kill(pid, signal.SIGCONT)
+    assert (await engine.status()).records == 0
+    await engine.close()
+
+
+async def test_a_searcher_that_does_not_come_back_is_not_waited_for_by_every_caller(tmp_path: Path) -> None:
+    engine = await created(tmp_path, wait_s=1)
+    generation = next((tmp_path / "shards" / "0").glob("g*"))
+    generation.rename(generation.with_name("away"))
+    [pid] = engine.searcher_pids
+    os.kill(pid, signal.SIGKILL)
+    codes = []
+    for _ in range(50):
+        with pytest.raises(MirageError) as caught:
+            await engine.status()
+        codes.append(caught.value.code)
+    # Of 50 waits of a second each, only the first is one: the rest would take most of a minute.
+    assert set(codes) == {Code.DEPENDENCY_UNAVAILABLE}
+    generation.with_name("away").rename(generation)
+    await until(lambda: engine.answers)
+    assert (await engine.status()).records == 0
+    await engine.close()
+
+
+async def test_a_builder_that_freezes_is_given_up_and_writes_go_on(tmp_path: Path) -> None:
+    engine = await created(tmp_path, hang_s=0.2)
+    await engine.upsert(points(2_000))
+    building = asyncio.create_task(engine.rebuild())
+    await until(lambda: bool(builders()))
+    for process in builders():
+        process.suspend()
+    await engine.upsert(points(1, seed=9, first=5_000))
+    with pytest.raises(ProcessLostError):
+        await building
+    assert (await engine.status()).records == 2_001
+    await engine.rebuild()
+    assert (await engine.status()).records == 2_001
+    await engine.close()
+
+
+async def test_a_builder_that_freezes_in_the_making_of_a_collection_is_reported(tmp_path: Path) -> None:
+    engine = make(tmp_path, hang_s=0.2)
+    assert await engine.open() is None
+    making = asyncio.create_task(engine.create(Collection(name="test", dimension=DIMENSION, fingerprint="f" * 64)))
+    await until(lambda: bool(builders()))
+    for process in builders():
+        process.suspend()
+    with pytest.raises(MirageError) as caught:
+        await making
+    assert caught.value.code is Code.DEPENDENCY_UNAVAILABLE
+    await engine.create(Collection(name="test", dimension=DIMENSION, fingerprint="f" * 64))
+    assert (await engine.status()).records == 0
+    await engine.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells")
+@pytest.mark.parametrize(
+    ("program", "works"),
+    [
+        ("while True: pass", True),
+        ("import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()", False),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", False),
+    ],
+    ids=["busy", "deadlocked", "stopped"],
+)
+async def test_a_process_that_works_is_told_from_one_that_hangs(program: str, works: bool) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    try:
+        activity = Activity(process.pid)
+        if works:
+            for _ in range(20):
+                await asyncio.sleep(0.05)
+                assert activity.seen()
+        else:
+            await until(lambda: not activity.seen())
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_too_many_waiting_calls_are_refused_and_the_rest_answered(engine: EdgeEngine) -> None:
@@ -184,12 +328,8 @@ async def test_a_build_that_dies_leaves_the_old_graph_and_no_rubbish(engine: Edg
     await engine.upsert(points(2_000))
     building = asyncio.create_task(engine.rebuild())
 
-    def builder() -> list[psutil.Process]:
-        children = psutil.Process().children()
-        return [child for child in children if "mirage_retriever.engines.edge.builder" in " ".join(child.cmdline())]
-
-    await until(lambda: bool(builder()) or building.done())
-    for process in builder():
+    await until(lambda: bool(builders()) or building.done())
+    for process in builders():
         process.kill()
     with pytest.raises(ProcessLostError):
         await building

@@ -3,6 +3,7 @@
 The kernel plays the disk: a limit on the size of files that the retriever's process may write.
 """
 
+import errno
 import io
 import resource
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from mirage.v1 import retriever_pb2 as rpb
 from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_core.errors import Code, MirageError
+from mirage_retriever.engines.edge.builder import is_full
 
 
 def picture(side: int) -> bytes:
@@ -64,3 +66,34 @@ async def test_what_does_not_fit_is_refused_and_nothing_is_lost(encoder: str, tm
         assert await store(stub, "large", picture(256)) == pb.UPSERT_STATE_CREATED
         status = await invoke(stub.GetCollection, rpb.RetrieverServiceGetCollectionRequest(), timeout_s=10)
         assert status.records == 2
+
+
+async def test_a_collection_that_does_not_fit_is_refused_and_made_later(encoder: str, tmp_path: Path, services) -> None:
+    address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
+    async with open_channel(address, idempotent={}) as channel:
+        stub = Stub(channel)
+        create = rpb.RetrieverServiceCreateCollectionRequest(name="next")
+        limit_files(address, 20_000)
+        with pytest.raises(MirageError) as caught:
+            await invoke(stub.CreateCollection, create, timeout_s=60)
+        assert caught.value.code == Code.STORAGE_FULL
+        listed = await invoke(stub.ListCollections, rpb.RetrieverServiceListCollectionsRequest(), timeout_s=10)
+        assert [each.name for each in listed.collections] == ["atlas"]
+        limit_files(address, resource.RLIM_INFINITY)
+        made = await invoke(stub.CreateCollection, create, timeout_s=60)
+        assert (made.collection.name, made.collection.records) == ("next", 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "no space"), True),
+        (OSError(errno.EACCES, "not yours"), False),
+        (Exception("Service runtime error: can't init WAL: No space left on device (os error 28)"), True),
+        (Exception('failed to open WAL: Os { code: 122, kind: QuotaExceeded, message: "Quota exceeded" }'), True),
+        (Exception("Permission denied (os error 13)"), False),
+        (Exception("1228 points were expected"), False),
+    ],
+)
+def test_a_builder_tells_a_full_disk_from_other_failures(error: Exception, full: bool) -> None:
+    assert is_full(error) is full

@@ -146,12 +146,29 @@ class Engine(Protocol):
         """Its name and version, such as "edge 0.9.0"."""
         ...
 
+    @property
+    def exclusive(self) -> bool:
+        """True if nothing else can write to the collection while this engine has it."""
+        ...
+
+    @property
+    def answers(self) -> bool:
+        """True while what is behind the engine answers. Kept up to date in the background: asking costs nothing."""
+        ...
+
     async def open(self) -> Collection | None:
-        """Opens what is there; None where there is no collection yet."""
+        """Opens what is there; returns None if there is no collection yet."""
         ...
 
     async def create(self, collection: Collection) -> None:
-        """Makes the collection, in place of an empty one if need be."""
+        """Makes the collection if there is none. One that is there stays, with its records, if it is bound to the same.
+
+        Raises COLLECTION_EXISTS if the one that is there is bound to something else, and STORAGE_FULL.
+        """
+        ...
+
+    async def drop(self) -> None:
+        """Removes the collection with its records; one that is not there is not an error."""
         ...
 
     async def search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:

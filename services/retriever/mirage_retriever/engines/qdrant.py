@@ -1,19 +1,17 @@
 """The server engine: a Qdrant server (or cluster) over gRPC."""
 
 import asyncio
+import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-import grpc
-import httpx
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from mirage_core import context
+from mirage_core import context, telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.engines.base import (
     DIGESTS,
@@ -30,123 +28,181 @@ from mirage_retriever.engines.base import (
     Walked,
 )
 from mirage_retriever.engines.identity import point_id
+from mirage_retriever.engines.qdrant_nodes import Nodes, RefusedError, Request, unavailable
+
+_log = telemetry.get_logger()
 
 T = TypeVar("T")
 
 _UPSERT_CHUNK = 64
 _GRAPH = Graph()
-_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+# The server stores before it answers, and a cluster agrees before it makes a collection.
+_WRITE_S = 10.0
+_CREATE_S = 30.0
+_LOOK_AGAIN_S = 0.1
 
 
 class QdrantEngine:
     """A collection on a server, made with a named vector a space; see engines/base.py for what each call does.
 
-    What the collection is bound to stands in its metadata on the server. Writes wait until the server has applied them;
-    it logs them before. `client` may also be qdrant-client's own simulator (`AsyncQdrantClient(":memory:")`), in tests.
+    What the collection is bound to is in its metadata on the server. Writes wait until the server has applied them; it logs them
+    before. The engine does not close `nodes`: they are shared.
     """
 
     def __init__(
         self,
-        client: AsyncQdrantClient,
+        nodes: Nodes,
         *,
         name: str,
         facets: Sequence[str],
-        timeout_s: float = 10.0,
         shards: int = 1,
         replicas: int = 1,
         graph: Graph = _GRAPH,
-        shared: bool = False,
     ) -> None:
-        self._client = client
-        self._shared = shared
+        self._nodes = nodes
         self._name = name
         self._facet_names = tuple(facets)
-        self._timeout_s = timeout_s
         self._shards = shards
         self._replicas = replicas
         self._graph = graph
-
-    @classmethod
-    def connect(cls, url: str, *, api_key: str | None, grpc_port: int = 6334, **options: Any) -> "QdrantEngine":
-        """An engine on the server at `url` (its HTTP address); calls go over gRPC."""
-        return cls(connect(url, api_key=api_key, grpc_port=grpc_port), **options)
 
     @property
     def version(self) -> str:
         """Its name and the client's version."""
         return f"qdrant (client {version('qdrant-client')})"
 
-    async def _call(self, method: Callable[..., Coroutine[Any, Any, T]], **arguments: Any) -> T:
-        timeout_s = context.remaining_s(self._timeout_s)
+    @property
+    def exclusive(self) -> bool:
+        """False: other retrievers may use the same server."""
+        return False
+
+    @property
+    def answers(self) -> bool:
+        """True while a node answers."""
+        return self._nodes.answers
+
+    async def _call(self, request: Request[T], *, timeout_s: float | None = None) -> T:
         try:
-            async with asyncio.timeout(timeout_s):
-                return await method(collection_name=self._name, **arguments)
-        except TimeoutError as error:
-            raise _unavailable() from error
-        except grpc.aio.AioRpcError as error:
-            raise (_unavailable() if error.code() in _AWAY else MirageError(Code.INTERNAL)) from error
-        except (ResponseHandlingException, httpx.TransportError) as error:
-            raise _unavailable() from error
-        except UnexpectedResponse as error:
-            away = error.status_code in (502, 503, 504)
-            raise (_unavailable() if away else MirageError(Code.INTERNAL)) from error
+            return await self._nodes.call(request, timeout_s=timeout_s)
+        except RefusedError as error:
+            raise MirageError(error.code, retry_after_s=error.retry_after_s, name=self._name) from error
 
     async def open(self) -> Collection | None:
-        """What the collection is bound to, by its metadata; raises RECORD_INVALID for one that is not ours."""
-        if not await self._call(self._client.collection_exists):
+        """What the collection is bound to, by its metadata. Raises COLLECTION_FOREIGN for one that is not ours.
+
+        Indexes that are missing, because whoever made the collection died meanwhile, are made.
+        """
+        if not await self._call(self._exists):
             return None
-        info = await self._call(self._client.get_collection)
+        try:
+            info = await self._call(self._info)
+        except MirageError as error:
+            if error.code is Code.COLLECTION_NOT_FOUND:
+                return None
+            raise
+        collection = self._bound(info)
+        await self._index(info)
+        return collection
+
+    def _exists(self, client: AsyncQdrantClient) -> Coroutine[Any, Any, bool]:
+        return client.collection_exists(self._name)
+
+    def _info(self, client: AsyncQdrantClient) -> Coroutine[Any, Any, models.CollectionInfo]:
+        return client.get_collection(self._name)
+
+    def _bound(self, info: models.CollectionInfo) -> Collection:
+        """What the collection is bound to, if its vectors are as its metadata says."""
         stored = (info.config.metadata or {}).get("mirage")
-        if not isinstance(stored, dict):
-            raise MirageError(Code.RECORD_INVALID, field=f"collection {self._name} (made by something else)")
-        # A collection of an older version lacks some of them.
-        await self._index(name for name in DIGESTS if name not in (info.payload_schema or {}))
-        return Collection(**stored)
+        vectors = info.config.params.vectors
+        try:
+            collection = Collection(**stored)  # type: ignore[arg-type] # TypeError is what is waited for
+        except TypeError:
+            raise MirageError(Code.COLLECTION_FOREIGN, name=self._name) from None
+        params = [vectors.get(str(space)) for space in Space] if isinstance(vectors, dict) else [None]
+        for each in params:
+            if each is None or each.size != collection.dimension or each.distance is not models.Distance.COSINE:
+                raise MirageError(Code.COLLECTION_FOREIGN, name=self._name)
+        return collection
 
     async def create(self, collection: Collection) -> None:
-        """Makes the collection with its payload indexes."""
-        await self._call(self._client.delete_collection)
-        params = models.VectorParams(size=collection.dimension, distance=models.Distance.COSINE)
-        await self._call(
-            self._client.create_collection,
-            vectors_config={str(space): params for space in Space},
-            shard_number=self._shards,
-            replication_factor=self._replicas,
-            hnsw_config=models.HnswConfigDiff(m=self._graph.m, ef_construct=self._graph.ef_construct),
-            optimizers_config=models.OptimizersConfigDiff(indexing_threshold=self._graph.indexing_threshold_kb),
-            metadata={"mirage": asdict(collection)},
-        )
-        await self._index((*(f"facets.{name}" for name in self._facet_names), *DIGESTS))
+        """Makes the collection with its payload indexes, or takes the one that another retriever is making at this moment."""
+        if not await self._call(self._exists):
+            await self._make(collection)
+        info = await self._settled()
+        if self._bound(info) != collection:
+            raise MirageError(Code.COLLECTION_EXISTS, name=self._name)
+        await self._index(info)
 
-    async def _index(self, fields: Iterable[str]) -> None:
-        for field in fields:
+    async def _make(self, collection: Collection) -> None:
+        params = models.VectorParams(size=collection.dimension, distance=models.Distance.COSINE)
+        try:
             await self._call(
-                self._client.create_payload_index,
-                field_name=field,
-                field_schema=models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
+                lambda client: client.create_collection(
+                    self._name,
+                    vectors_config={str(space): params for space in Space},
+                    shard_number=self._shards,
+                    replication_factor=self._replicas,
+                    hnsw_config=models.HnswConfigDiff(m=self._graph.m, ef_construct=self._graph.ef_construct),
+                    optimizers_config=models.OptimizersConfigDiff(indexing_threshold=self._graph.indexing_threshold_kb),
+                    metadata={"mirage": asdict(collection)},
+                ),
+                timeout_s=_CREATE_S,
             )
+        except MirageError as error:
+            # Whatever the reason was, such as another retriever's being first, what counts is whether there is one now.
+            if error.code is not Code.COLLECTION_EXISTS and not await self._call(self._exists):
+                raise
+
+    async def _settled(self) -> models.CollectionInfo:
+        """The collection's state once it can be used; raises DEPENDENCY_UNAVAILABLE if it does not come to that."""
+        end = time.monotonic() + context.remaining_s(_CREATE_S)
+        while True:
+            try:
+                info = await self._call(self._info)
+            except MirageError as error:
+                # Its name is taken before it can be looked at.
+                if error.code is not Code.COLLECTION_NOT_FOUND or time.monotonic() >= end:
+                    raise
+            else:
+                # One with records may be yellow for long while its graph is built, and is searched all the same.
+                if info.status is models.CollectionStatus.GREEN or info.points_count:
+                    return info
+                if time.monotonic() >= end:
+                    _log.error("qdrant collection is not ready", name=self._name, status=str(info.status))
+                    raise unavailable()
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _index(self, info: models.CollectionInfo) -> None:
+        """Makes the payload indexes that are not there yet; a collection of an older version lacks some."""
+        fields = (*(f"facets.{name}" for name in self._facet_names), *DIGESTS)
+        schema = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
+        for field in fields:
+            if field not in info.payload_schema:
+                await self._call(_indexing(self._name, field, schema), timeout_s=_CREATE_S)
+
+    async def drop(self) -> None:
+        """Deletes the collection on the server."""
+        await self._call(lambda client: client.delete_collection(self._name), timeout_s=_CREATE_S)
 
     async def search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
         """All searches in one round trip."""
-        answers = await self._call(
-            self._client.query_batch_points,
-            requests=[
-                models.QueryRequest(
-                    query=request.vector.tolist(),
-                    using=str(request.space),
-                    limit=request.limit,
-                    filter=_filter(request.filter),
-                    params=models.SearchParams(
-                        hnsw_ef=max(self._graph.ef, request.limit),
-                        exact=request.exact,
-                        acorn=models.AcornSearchParams(enable=bool(request.filter.where)),
-                    ),
-                    score_threshold=request.threshold,
-                    with_payload=models.PayloadSelectorInclude(include=["id", "record"]),
-                )
-                for request in requests
-            ],
-        )
+        queries = [
+            models.QueryRequest(
+                query=request.vector.tolist(),
+                using=str(request.space),
+                limit=request.limit,
+                filter=_filter(request.filter),
+                params=models.SearchParams(
+                    hnsw_ef=max(self._graph.ef, request.limit),
+                    exact=request.exact,
+                    acorn=models.AcornSearchParams(enable=bool(request.filter.where)),
+                ),
+                score_threshold=request.threshold,
+                with_payload=models.PayloadSelectorInclude(include=["id", "record"]),
+            )
+            for request in requests
+        ]
+        answers = await self._call(lambda client: client.query_batch_points(self._name, requests=queries))
         return [
             sorted(
                 (_hit(point) for point in answer.points),
@@ -157,8 +213,9 @@ class QdrantEngine:
 
     async def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Stored]:
         """The points that are there."""
+        keys = _keys(ids)
         points = await self._call(
-            self._client.retrieve, ids=_keys(ids), with_payload=["id", "record"], with_vectors=vectors
+            lambda client: client.retrieve(self._name, ids=keys, with_payload=["id", "record"], with_vectors=vectors)
         )
         found = [_stored(point, vectors=vectors) for point in points]
         return {point.id: point for point in found}
@@ -166,41 +223,37 @@ class QdrantEngine:
     async def upsert(self, points: Sequence[Point]) -> None:
         """Stores points, and returns when the server has."""
         for start in range(0, len(points), _UPSERT_CHUNK):
-            await self._call(
-                self._client.upsert,
-                points=[_to_server(point) for point in points[start : start + _UPSERT_CHUNK]],
-                wait=True,
-            )
+            chunk = [_to_server(point) for point in points[start : start + _UPSERT_CHUNK]]
+            await self._call(_upserting(self._name, chunk), timeout_s=_WRITE_S)
 
     async def delete(self, ids: Sequence[str]) -> int:
         """Removes points; how many were there."""
-        there = await self._call(self._client.retrieve, ids=_keys(dict.fromkeys(ids)), with_payload=False)
+        keys = _keys(dict.fromkeys(ids))
+        there = await self._call(lambda client: client.retrieve(self._name, ids=keys, with_payload=False))
         if there:
             selector = models.PointIdsList(points=[point.id for point in there])
-            await self._call(self._client.delete, points_selector=selector, wait=True)
+            await self._call(
+                lambda client: client.delete(self._name, points_selector=selector, wait=True), timeout_s=_WRITE_S
+            )
         return len(there)
 
     async def count(self, *, facet: str, value: str) -> int:
         """Points that carry the value."""
         key = facet if facet in DIGESTS else f"facets.{facet}"
-        condition = models.FieldCondition(key=key, match=models.MatchValue(value=value))
-        answer = await self._call(self._client.count, count_filter=models.Filter(must=[condition]), exact=True)
+        only = models.Filter(must=[models.FieldCondition(key=key, match=models.MatchValue(value=value))])
+        answer = await self._call(lambda client: client.count(self._name, count_filter=only, exact=True))
         return answer.count
 
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
         """One request a facet, all at the same time."""
-        answers = await asyncio.gather(
-            *(
-                self._call(
-                    self._client.facet,
-                    key=f"facets.{name}",
-                    facet_filter=_filter(among),
-                    limit=1_000,
-                    exact=True,
-                )
-                for name in names
+        only = _filter(among)
+
+        async def counted(key: str) -> models.FacetResponse:
+            return await self._call(
+                lambda client: client.facet(self._name, key=key, facet_filter=only, limit=1_000, exact=True)
             )
-        )
+
+        answers = await asyncio.gather(*(counted(f"facets.{name}") for name in names))
         return {
             name: sorted(
                 ((str(hit.value), hit.count) for hit in answer.hits if hit.count), key=lambda item: (-item[1], item[0])
@@ -215,7 +268,9 @@ class QdrantEngine:
         except ValueError as error:
             raise MirageError(Code.PAGE_TOKEN_INVALID) from error
         points, following = await self._call(
-            self._client.scroll, limit=limit, offset=offset, with_payload=["id", "record"], with_vectors=vectors
+            lambda client: client.scroll(
+                self._name, limit=limit, offset=offset, with_payload=["id", "record"], with_vectors=vectors
+            )
         )
         return Walked(
             tuple(_stored(point, vectors=vectors) for point in points),
@@ -231,8 +286,9 @@ class QdrantEngine:
                 models.FieldCondition(key=name, match=models.MatchValue(value=image))
                 for name in ("original_sha256", "image_sha256")
             ]
+            only = models.Filter(should=either)
             points, _ = await self._call(
-                self._client.scroll, scroll_filter=models.Filter(should=either), limit=limit, with_payload=["id"]
+                lambda client: client.scroll(self._name, scroll_filter=only, limit=limit, with_payload=["id"])
             )
             return sorted(str((point.payload or {})["id"]) for point in points)
 
@@ -242,21 +298,20 @@ class QdrantEngine:
 
     async def status(self) -> Status:
         """Points and indexed points."""
-        info = await self._call(self._client.get_collection)
+        info = await self._call(self._info)
         records = info.points_count or 0
         return Status(records, min(records, (info.indexed_vectors_count or 0) // len(Space)))
 
     async def close(self) -> None:
-        """Closes the connection, where it is not shared with others."""
-        if not self._shared:
-            await self._client.close()
+        """Does nothing: the connections are shared."""
 
 
-def connect(url: str, *, api_key: str | None, grpc_port: int) -> AsyncQdrantClient:
-    """A client of the server at `url` (its HTTP address) that calls over gRPC; nothing is sent yet."""
-    return AsyncQdrantClient(
-        url=url, api_key=api_key or None, grpc_port=grpc_port, prefer_grpc=True, check_compatibility=False
-    )
+def _upserting(name: str, points: list[models.PointStruct]) -> Request[Any]:
+    return lambda client: client.upsert(name, points=points, wait=True)
+
+
+def _indexing(name: str, field: str, schema: models.KeywordIndexParams) -> Request[Any]:
+    return lambda client: client.create_payload_index(name, field_name=field, field_schema=schema)
 
 
 def _hit(point: models.ScoredPoint) -> Hit:
@@ -303,7 +358,3 @@ def _filter(condition: Filter) -> models.Filter | None:
         must.append(models.HasIdCondition(has_id=_keys(condition.only)))
     must_not: list[Any] = [models.HasIdCondition(has_id=_keys(condition.exclude))] if condition.exclude else []
     return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
-
-
-def _unavailable() -> MirageError:
-    return MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service="qdrant")

@@ -1,24 +1,16 @@
-"""The collections on a Qdrant server: ours are told by their metadata, the active one by an alias."""
+"""The collections on a Qdrant server: ours are known by their metadata, the active one by an alias."""
 
 import asyncio
 from collections.abc import Callable
 
-import grpc
-import httpx
-from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client import models
 
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.engines.base import Engine
 from mirage_retriever.engines.qdrant import QdrantEngine
+from mirage_retriever.engines.qdrant_nodes import Nodes, RefusedError
 
-_FAILURES = (
-    grpc.aio.AioRpcError,
-    ResponseHandlingException,
-    UnexpectedResponse,
-    httpx.TransportError,
-    TimeoutError,
-)
+_WRITE_S = 30.0
 
 
 class QdrantShelf:
@@ -27,18 +19,10 @@ class QdrantShelf:
     Every retriever on the server sees the same, a switch by another one when it asks again.
     """
 
-    def __init__(
-        self,
-        client: AsyncQdrantClient,
-        *,
-        default: str,
-        make: Callable[[AsyncQdrantClient, str], QdrantEngine],
-        timeout_s: float = 10.0,
-    ) -> None:
-        self._client = client
+    def __init__(self, nodes: Nodes, *, default: str, make: Callable[[Nodes, str], QdrantEngine]) -> None:
+        self._nodes = nodes
         self._default = default
         self._make = make
-        self._timeout_s = timeout_s
 
     @property
     def _alias(self) -> str:
@@ -46,15 +30,18 @@ class QdrantShelf:
 
     async def names(self) -> list[str]:
         """Collections of the server that hold our metadata."""
+        listed = (await self._nodes.call(lambda client: client.get_collections())).collections
+        ours = await asyncio.gather(*(self._is_ours(each.name) for each in listed))
+        return sorted(each.name for each, is_ours in zip(listed, ours, strict=True) if is_ours)
+
+    async def _is_ours(self, name: str) -> bool:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                listed = (await self._client.get_collections()).collections
-                infos = await asyncio.gather(*(self._client.get_collection(each.name) for each in listed))
-        except _FAILURES as error:
-            raise _unavailable() from error
-        return sorted(
-            each.name for each, info in zip(listed, infos, strict=True) if "mirage" in (info.config.metadata or {})
-        )
+            info = await self._nodes.call(lambda client: client.get_collection(name))
+        except RefusedError as error:
+            if error.code is Code.COLLECTION_NOT_FOUND:
+                return False  # removed since it was listed
+            raise
+        return "mirage" in (info.config.metadata or {})
 
     async def active(self) -> str:
         """Where the alias points; the default without one."""
@@ -68,35 +55,24 @@ class QdrantShelf:
         create = models.CreateAlias(collection_name=name, alias_name=self._alias)
         moves.append(models.CreateAliasOperation(create_alias=create))
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._client.update_collection_aliases(change_aliases_operations=moves)
-        except _FAILURES as error:
-            raise _unavailable() from error
+            await self._nodes.call(
+                lambda client: client.update_collection_aliases(change_aliases_operations=moves), timeout_s=_WRITE_S
+            )
+        except RefusedError as error:
+            raise MirageError(error.code, name=name) from error
 
     async def _pointed_at(self) -> str:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                aliases = (await self._client.get_aliases()).aliases
-        except _FAILURES as error:
-            raise _unavailable() from error
+        aliases = (await self._nodes.call(lambda client: client.get_aliases())).aliases
         return next((each.collection_name for each in aliases if each.alias_name == self._alias), "")
 
     def engine(self, name: str) -> Engine:
-        """An engine on the collection of that name; it shares the connection and does not close it."""
-        return self._make(self._client, name)
+        """An engine on the collection of that name; it shares the connections."""
+        return self._make(self._nodes, name)
 
     async def remove(self, name: str) -> None:
         """Deletes the collection."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._client.delete_collection(name)
-        except _FAILURES as error:
-            raise _unavailable() from error
+        await self.engine(name).drop()
 
     async def close(self) -> None:
-        """Closes the connection."""
-        await self._client.close()
-
-
-def _unavailable() -> MirageError:
-    return MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service="qdrant")
+        """Closes the connections."""
+        await self._nodes.close()

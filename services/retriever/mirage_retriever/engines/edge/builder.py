@@ -1,16 +1,31 @@
 """The builder process: copies a shard as it stands, merges it and builds its HNSW graph, away from all searches."""
 
 import argparse
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from mirage_retriever.engines.edge.searcher import end_with_parent
 from mirage_retriever.engines.edge.shard_files import ShardFiles
 from mirage_retriever.engines.edge.shard_shape import ShardShape
+
+# A limit on the size of files counts as a full disk, as everywhere else.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# Both ways in which Rust writes an error of the system.
+_OS_ERROR = re.compile(r"\bos error (\d+)\b|\bOs \{ code: (\d+)\b")
+
+
+def is_full(error: Exception) -> bool:
+    """True if the disk was full; the engine has no exception for that, only its text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    return any(int(first or second) in _FULL for first, second in _OS_ERROR.findall(str(error)))
 
 
 def sync_tree(path: Path) -> None:
@@ -24,10 +39,31 @@ def sync_tree(path: Path) -> None:
                 os.close(descriptor)
 
 
+def build(target: Path, source: Path | None, shape: str) -> int:
+    """Makes the shard and forces it to the disk; the number of points in it."""
+    if source is None:
+        fields = json.loads(shape)
+        shard = ShardFiles.create(target, ShardShape(**{**fields, "facets": tuple(fields["facets"])}))
+    else:
+        # The files of a live shard with no write under way are what a kill at this moment would leave: loading
+        # the copy applies its write-ahead log.
+        shutil.copytree(source, target)
+        sys.stdout.write("copied\n")
+        sys.stdout.flush()
+        # Searches go before: this may take minutes and no one waits for it.
+        os.nice(10)
+        shard = ShardFiles.load(target)
+        shard.optimize()
+    points, _ = shard.status()
+    shard.close()
+    sync_tree(target)
+    return points
+
+
 def main() -> None:
     """Makes the empty shard at `target`, or with a `source` an optimised copy of that.
 
-    Says `copied` when the source may change again, then `built N` with the number of points.
+    Says `copied` when the source may change again, then `built N` with the number of points, or `full` if the disk is.
     """
     parser = argparse.ArgumentParser(description="Makes a shard, or an optimised copy of one.")
     parser.add_argument("target", type=Path)
@@ -37,22 +73,13 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(arguments.parent)
-    if arguments.source is None:
-        fields = json.loads(arguments.shape)
-        shard = ShardFiles.create(arguments.target, ShardShape(**{**fields, "facets": tuple(fields["facets"])}))
-    else:
-        # The files of a live shard with no write under way are what a kill at this moment would leave: loading
-        # the copy applies its write-ahead log.
-        shutil.copytree(arguments.source, arguments.target)
-        sys.stdout.write("copied\n")
-        sys.stdout.flush()
-        # Searches go before: this may take minutes and no one waits for it.
-        os.nice(10)
-        shard = ShardFiles.load(arguments.target)
-        shard.optimize()
-    points, _ = shard.status()
-    shard.close()
-    sync_tree(arguments.target)
+    try:
+        points = build(arguments.target, arguments.source, arguments.shape)
+    except Exception as error:
+        traceback.print_exc()
+        if is_full(error):
+            sys.stdout.write("full\n")
+        raise SystemExit(1) from None
     sys.stdout.write(f"built {points}\n")
 
 

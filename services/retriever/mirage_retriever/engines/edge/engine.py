@@ -68,6 +68,16 @@ class EdgeEngine:
         """Its name and the engine's version."""
         return f"edge {version('qdrant-edge-py')}"
 
+    @property
+    def exclusive(self) -> bool:
+        """True: the path is locked."""
+        return True
+
+    @property
+    def answers(self) -> bool:
+        """True while every searcher answers; they are asked every second."""
+        return all(shard.answers for shard in self._shards)
+
     async def open(self) -> Collection | None:
         """Takes the path and starts a searcher a shard."""
         self._path.mkdir(parents=True, exist_ok=True)
@@ -82,14 +92,32 @@ class EdgeEngine:
 
     async def create(self, collection: Collection) -> None:
         """Makes empty shards; the collection is there once collection.json is, which is written last."""
+        stored = read_stored(self._path)
+        if stored is not None:
+            if Collection(**stored["collection"]) != collection:
+                raise MirageError(Code.COLLECTION_EXISTS, name=collection.name)
+            return
+        # What a death in the making left.
+        shutil.rmtree(self._path / "shards", ignore_errors=True)
+        try:
+            self._shards = self._make_shards(self._shard_count, collection.dimension)
+            made = await asyncio.gather(*(shard.create() for shard in self._shards), return_exceptions=True)
+            for failure in filter(None, made):
+                raise failure
+            content = {"collection": asdict(collection), "shards": self._shard_count}
+            write_atomically(self._path / FILE, json.dumps(content, indent=2).encode())
+        except BaseException as error:
+            self._shards = []
+            if isinstance(error, OSError):
+                raise MirageError(Code.STORAGE_FULL) from error
+            raise
+        await asyncio.gather(*(shard.open() for shard in self._shards))
+
+    async def drop(self) -> None:
+        """Ends the searchers and removes their files; collection.json goes first."""
         await self._close_shards()
         (self._path / FILE).unlink(missing_ok=True)
-        shutil.rmtree(self._path / "shards", ignore_errors=True)
-        self._shards = self._make_shards(self._shard_count, collection.dimension)
-        await asyncio.gather(*(shard.create() for shard in self._shards))
-        stored = {"collection": asdict(collection), "shards": self._shard_count}
-        write_atomically(self._path / FILE, json.dumps(stored, indent=2).encode())
-        await asyncio.gather(*(shard.open() for shard in self._shards))
+        await asyncio.to_thread(shutil.rmtree, self._path / "shards", ignore_errors=True)
 
     def _make_shards(self, count: int, dimension: int) -> list[Shard]:
         shape = ShardShape(

@@ -2,17 +2,32 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
+import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mirage_core import telemetry
+from mirage_retriever.engines.edge.activity import Activity
 from mirage_retriever.engines.edge.frames import FrameReader, pack
 from mirage_retriever.engines.edge.shard_shape import ShardShape
+
+_log = telemetry.get_logger()
+
+# A searcher that was asked nothing for so long is asked whether it is there.
+_PING_S = 1.0
+# However busy it is: an operation takes milliseconds, a shard of millions of points loads in less than two minutes.
+_LONGEST_ANSWER_S = 30.0
+_LONGEST_LOAD_S = 120.0
+# A builder has nobody waiting for most of its time, and a slow disk to write to.
+_BUILDER_PATIENCE = 5.0
 
 
 class ProcessLostError(Exception):
@@ -40,22 +55,33 @@ async def _spawn(module: str, *arguments: str, pass_fds: tuple[int, ...] = (), s
 
 
 class SearcherProcess(asyncio.Protocol):
-    """A running searcher. Calls are answered in the order in which they were made."""
+    """A running searcher. Calls are answered in the order in which they were made.
 
-    def __init__(self, path: Path) -> None:
+    It is watched for as long as it runs, whether or not a caller still waits: one that owes an answer and has done nothing
+    for `hang_s` (stopped, or deadlocked) is killed, and so is one that is busy with a single operation for half a minute.
+    While it is asked nothing it is pinged every second.
+    """
+
+    def __init__(self, path: Path, *, hang_s: float) -> None:
         self.path = path
         self.lost = asyncio.Event()
+        self.lost_at = 0.0
+        self._hang_s = hang_s
         self._frames = FrameReader()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
+        self._answered = -1
+        # When it answered last, or was first asked after a rest; and when it was last seen at work meanwhile.
+        self._heard = self._moved = time.monotonic()
         self._transport: asyncio.Transport | None = None
         self._process: Process | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, path: Path, *, timeout_s: float) -> "SearcherProcess":
+    async def start(cls, path: Path, *, hang_s: float) -> "SearcherProcess":
         """Starts a searcher on a shard and waits until it has loaded; raises ProcessLostError where it does not."""
         ours, theirs = socket.socketpair()
-        self = cls(path)
+        self = cls(path, hang_s=hang_s)
         loop = asyncio.get_running_loop()
         ready = self._waiting[0] = loop.create_future()
         try:
@@ -65,10 +91,8 @@ class SearcherProcess(asyncio.Protocol):
                 )
                 ours.setblocking(False)
                 await loop.create_unix_connection(lambda: self, sock=ours.dup())
-            await asyncio.wait_for(ready, timeout_s)
-        except TimeoutError as error:
-            await self.end()
-            raise ProcessLostError from error
+            self._watching = asyncio.create_task(self._watch(self._process.pid))
+            await ready
         except BaseException:
             await self.end()
             raise
@@ -84,26 +108,49 @@ class SearcherProcess(asyncio.Protocol):
 
     @property
     def pending(self) -> int:
-        """Calls that have no answer yet."""
-        return len(self._waiting)
+        """Messages that it has not answered yet, those of callers that have gone included."""
+        return self._number - self._answered
 
-    async def call(self, operation: str, *arguments: Any, timeout_s: float = 30.0) -> Any:
-        """The operation's result.
+    @property
+    def answers(self) -> bool:
+        """False once it is gone, or has been silent and idle for so long that it will soon be killed."""
+        return not self.lost.is_set() and (not self.pending or time.monotonic() - self._moved < self._hang_s / 2)
 
-        Raises ProcessLostError, also for a process that hangs (it is killed), or OperationFailedError.
-        """
+    async def call(self, operation: str, *arguments: Any) -> Any:
+        """The operation's result; raises ProcessLostError or OperationFailedError."""
         if self._transport is None or self.lost.is_set():
             raise ProcessLostError
-        self._number += 1
-        number = self._number
+        number = self._send(operation, *arguments)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        self._transport.write(pack([number, operation, *arguments]))
-        handle = asyncio.get_running_loop().call_later(timeout_s, self.kill)
         try:
             return await answer
         finally:
-            handle.cancel()
             self._waiting.pop(number, None)
+
+    def _send(self, operation: str, *arguments: Any) -> int:
+        assert self._transport is not None  # noqa: S101 -- the callers have looked
+        if not self.pending:
+            self._heard = self._moved = time.monotonic()
+        self._number += 1
+        self._transport.write(pack([self._number, operation, *arguments]))
+        return self._number
+
+    async def _watch(self, pid: int) -> None:
+        activity = Activity(pid)
+        while not self.lost.is_set():
+            await asyncio.sleep(min(_PING_S, self._hang_s) / 4)
+            now = time.monotonic()
+            if not self.pending:
+                if now - self._heard >= _PING_S and not self.lost.is_set():
+                    self._send("ping")
+                continue
+            if activity.seen():
+                self._moved = now
+            longest_s = _LONGEST_ANSWER_S if self._answered >= 0 else _LONGEST_LOAD_S
+            if now - self._moved >= self._hang_s or now - self._heard >= longest_s:
+                _log.error("searcher hangs", pid=pid, silent_s=round(now - self._heard, 1), pending=self.pending)
+                self.kill()
+                return
 
     async def leave(self) -> None:
         """Lets it answer what it was asked and then end without writing anything more."""
@@ -115,8 +162,9 @@ class SearcherProcess(asyncio.Protocol):
 
     async def _say(self, operation: str, *, timeout_s: float) -> None:
         try:
-            with contextlib.suppress(ProcessLostError, OperationFailedError):
-                await self.call(operation, timeout_s=timeout_s)
+            with contextlib.suppress(ProcessLostError, OperationFailedError, TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self.call(operation)
         finally:
             await self.end()
 
@@ -132,7 +180,8 @@ class SearcherProcess(asyncio.Protocol):
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
         if self._transport is not None:
-            self._transport.close()
+            # Not close(): that would first send what a process that hangs does not take.
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
@@ -146,7 +195,10 @@ class SearcherProcess(asyncio.Protocol):
         except ValueError:
             self.kill()
             return
+        if messages:
+            self._heard = self._moved = time.monotonic()
         for number, fine, result in messages:
+            self._answered = number
             answer = self._waiting.get(number)
             if answer is None or answer.done():
                 continue  # its caller went away
@@ -157,33 +209,42 @@ class SearcherProcess(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         """Called by asyncio: the process has ended or is about to."""
+        self.lost_at = time.monotonic()
         self.lost.set()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(ProcessLostError())
+        if self._watching is not None:
+            self._watching.cancel()
         self.kill()
 
 
 class BuilderProcess:
-    """A running builder."""
+    """A running builder. One that has done nothing for a while (stopped, or deadlocked) is killed."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, *, hang_s: float) -> None:
         self._process = process
+        self._watching = asyncio.create_task(self._watch(hang_s))
 
     @classmethod
-    async def start(cls, target: Path, shape: ShardShape, *, source: Path | None = None) -> "BuilderProcess":
+    async def start(
+        cls, target: Path, shape: ShardShape, *, hang_s: float, source: Path | None = None
+    ) -> "BuilderProcess":
         """Starts making an empty shard at `target`, or an optimised copy of `source` there."""
         arguments = [str(target), "--shape", json.dumps(asdict(shape))]
         if source is not None:
             arguments += ["--source", str(source)]
-        return cls(await _spawn("builder", *arguments, stdout=PIPE))
+        return cls(await _spawn("builder", *arguments, stdout=PIPE), hang_s=hang_s * _BUILDER_PATIENCE)
 
     async def copied(self) -> None:
-        """Returns when the source may change again; raises ProcessLostError."""
+        """Returns when the source may change again; raises as `built`."""
         await self._line("copied")
 
     async def built(self) -> int:
-        """Returns the number of points when all is done and on the disk; raises ProcessLostError."""
+        """Returns the number of points when all is done and on the disk.
+
+        Raises ProcessLostError, and OSError (ENOSPC) if the disk was full.
+        """
         points = int((await self._line("built"))[1])
         if await self._process.wait() != 0:
             raise ProcessLostError
@@ -192,12 +253,29 @@ class BuilderProcess:
     async def _line(self, first: str) -> list[str]:
         assert self._process.stdout is not None  # noqa: S101 -- it was started with a pipe
         words = (await self._process.stdout.readline()).decode().split()
+        if words == ["full"] or (not words and await self._process.wait() == -signal.SIGBUS):
+            # A file that is mapped into memory and has no room to grow is a bus error.
+            raise OSError(errno.ENOSPC, "no room to build")
         if not words or words[0] != first:
             raise ProcessLostError
         return words
 
+    async def _watch(self, hang_s: float) -> None:
+        activity = Activity(self._process.pid)
+        moved = time.monotonic()
+        while self._process.returncode is None:
+            await asyncio.sleep(min(1.0, hang_s / 4))
+            if activity.seen():
+                moved = time.monotonic()
+            elif time.monotonic() - moved >= hang_s:
+                _log.error("builder hangs", pid=self._process.pid, idle_s=round(time.monotonic() - moved, 1))
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+                return
+
     async def kill(self) -> None:
         """Ends it at once, where it has not ended."""
+        self._watching.cancel()
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

@@ -54,6 +54,7 @@ def serve(shard: ShardFiles, sock: socket.socket) -> None:
         "showing": shard.showing,
         "status": shard.status,
         "sample": shard.sample,
+        "ping": lambda: None,
         "leave": lambda: None,
         "stop": shard.close,
     }

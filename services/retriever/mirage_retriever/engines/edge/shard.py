@@ -24,9 +24,11 @@ _log = telemetry.get_logger()
 # A searcher answers one call at a time: a search waits for at most one of these, about a millisecond.
 _WRITE_CHUNK = 32
 _REPLAY_CHUNK = 64
-_LOAD_TIMEOUT_S = 120.0
+_OPEN_TIMEOUT_S = 120.0
 _FLUSH_TIMEOUT_S = 20.0
 _BUILD_RETRY_S = 60.0
+# So much before its deadline a caller gets the reason why there is no answer.
+_REASON_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class ShardPolicy:
     """When to wait and when to build.
 
     A build starts `build_quiet_s` after the last write, or amid writes when `build_points` have been written, and only
-    where the points that are searched exactly have come to `build_share` of those in the graph.
+    where the points that are searched exactly have come to `build_share` of those in the graph. A searcher that owes an
+    answer and has done nothing for `hang_s` is killed.
     """
 
     restart_wait_s: float
@@ -42,6 +45,7 @@ class ShardPolicy:
     build_quiet_s: float
     build_share: float
     build_points: int
+    hang_s: float = 2.0
 
 
 class Shard:
@@ -53,6 +57,7 @@ class Shard:
         self._generations = Generations(path)
         self._searcher: SearcherProcess | None = None
         self._available = asyncio.Event()
+        self._opened = time.monotonic()
         self._writing = asyncio.Lock()
         self._touched: set[str] | None = None
         self._written = 0
@@ -61,11 +66,15 @@ class Shard:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def create(self) -> None:
-        """Makes the first generation, empty."""
+        """Makes the first generation, empty; raises DEPENDENCY_UNAVAILABLE, and STORAGE_FULL for a full disk."""
         target = self._generations.prepare()
-        builder = await BuilderProcess.start(target, self._shape)
+        builder = await BuilderProcess.start(target, self._shape, hang_s=self._policy.hang_s)
         try:
             await builder.built()
+        except ProcessLostError as error:
+            raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service="builder") from error
+        except OSError as error:
+            raise MirageError(Code.STORAGE_FULL) from error
         finally:
             await builder.kill()
         self._generations.publish(target)
@@ -74,9 +83,10 @@ class Shard:
     async def open(self) -> None:
         """Starts the searcher; raises DEPENDENCY_UNAVAILABLE where it does not come up."""
         self._generations.clean()
+        self._opened = time.monotonic()
         self._tasks = [asyncio.create_task(self._keep_alive()), asyncio.create_task(self._keep_built())]
         try:
-            await asyncio.wait_for(self._available.wait(), _LOAD_TIMEOUT_S)
+            await asyncio.wait_for(self._available.wait(), _OPEN_TIMEOUT_S)
         except TimeoutError as error:
             raise _unavailable() from error
 
@@ -93,6 +103,11 @@ class Shard:
         """The searcher's process id; None while there is none."""
         return self._searcher.pid if self._searcher else None
 
+    @property
+    def answers(self) -> bool:
+        """True while there is a searcher that answers."""
+        return self._searcher is not None and self._searcher.answers
+
     async def read(self, operation: str, *arguments: Any) -> Any:
         """One operation that writes nothing; raises as `_ask`, and QUEUE_FULL where too many wait."""
         if self._searcher is not None and self._searcher.pending >= self._policy.queue_limit:
@@ -102,25 +117,31 @@ class Shard:
     async def _ask(self, operation: str, *arguments: Any) -> Any:
         """One operation of the searcher; after its death once again on the next one, for all of them are idempotent.
 
-        Raises DEPENDENCY_UNAVAILABLE where no searcher comes up in time. Writes and builds ask without the queue's
-        limit: there is one of each at a time, and searches must not make them fail.
+        Raises DEPENDENCY_UNAVAILABLE if no searcher comes up in time, or none answers within the caller's deadline. Writes and
+        builds ask without the queue's limit: there is one of each at a time, and searches must not make them fail.
         """
-        end = time.monotonic() + context.remaining_s(self._policy.restart_wait_s)
-        for _ in range(2):
-            searcher = await self._wait_for_searcher(end)
-            try:
-                return await searcher.call(operation, *arguments)
-            except ProcessLostError:
-                continue
-            except OperationFailedError as error:
-                raise MirageError(Code.INTERNAL) from error
+        try:
+            async with asyncio.timeout(_within_deadline()):
+                for _ in range(2):
+                    searcher = await self._wait_for_searcher()
+                    try:
+                        return await searcher.call(operation, *arguments)
+                    except ProcessLostError:
+                        continue
+        except OperationFailedError as error:
+            raise MirageError(Code.INTERNAL) from error
+        except TimeoutError as error:
+            raise (MirageError(Code.DEADLINE_EXCEEDED) if self.answers else _unavailable()) from error
         raise _unavailable()
 
-    async def _wait_for_searcher(self, end: float) -> SearcherProcess:
+    async def _wait_for_searcher(self) -> SearcherProcess:
+        """The searcher. One that has been gone for longer than `restart_wait_s` is not waited for by each caller again."""
         while self._searcher is None or self._searcher.lost.is_set():
+            gone_since = self._opened if self._searcher is None else self._searcher.lost_at
             self._available.clear()
             try:
-                await asyncio.wait_for(self._available.wait(), max(0.001, end - time.monotonic()))
+                async with asyncio.timeout(gone_since + self._policy.restart_wait_s - time.monotonic()):
+                    await self._available.wait()
             except TimeoutError as error:
                 raise _unavailable() from error
         return self._searcher
@@ -160,7 +181,7 @@ class Shard:
                 if path is None:
                     raise FileNotFoundError(self._generations)
                 try:
-                    searcher = await SearcherProcess.start(path, timeout_s=_LOAD_TIMEOUT_S)
+                    searcher = await SearcherProcess.start(path, hang_s=self._policy.hang_s)
                 except ProcessLostError:
                     _log.error("searcher does not start", generation=path.name, retry_s=delay_s)
                     await asyncio.sleep(delay_s)
@@ -224,11 +245,11 @@ class Shard:
                 records, _ = await self._ask("status")
                 written_before = self._written
                 self._touched = set()
-                builder = await BuilderProcess.start(target, self._shape, source=source)
+                builder = await BuilderProcess.start(target, self._shape, hang_s=self._policy.hang_s, source=source)
                 await builder.copied()
             if await builder.built() != records:
                 raise ProcessLostError
-            successor = await SearcherProcess.start(target, timeout_s=_LOAD_TIMEOUT_S)
+            successor = await SearcherProcess.start(target, hang_s=self._policy.hang_s)
             await self._warm_up(successor)
             while len(self._touched) > _REPLAY_CHUNK:
                 await self._replay(successor)
@@ -278,6 +299,12 @@ class Shard:
             (_, _, image, caption), *_ = await searcher.call("fetch", [sample], True)
             for vector, space in ((image, "image"), (caption, "caption")):
                 await searcher.call("search", [(vector, space, 100, 128, False, None, {}, [], None)])
+
+
+def _within_deadline() -> float | None:
+    """Seconds that the caller's deadline leaves for an answer; None without one."""
+    deadline = context.deadline.get()
+    return None if deadline is None else max(0.001, deadline - time.monotonic() - _REASON_S)
 
 
 def _unavailable() -> MirageError:
