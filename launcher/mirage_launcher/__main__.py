@@ -18,6 +18,8 @@ def main() -> int:
     parser.add_argument("--models", default="mini")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--grpc-port", type=int)
+    parser.add_argument("--qdrant", default="")
+    parser.add_argument("--qdrant-key-file", type=Path)
     parser.add_argument("--no-demo", dest="demo", action="store_false")
     options = UpOptions(**vars(parser.parse_args()))
     phases: list[str] = []

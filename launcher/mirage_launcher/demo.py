@@ -20,10 +20,11 @@ class DemoIndex:
     def __init__(self, folders: Folders, plan: Plan) -> None:
         self._folders = folders
         self._plan = plan
+        self._mark = folders.demo_mark_server if plan.vectors else folders.demo_mark
 
     def is_due(self) -> bool:
         """False once the atlas was completed here, or was not wanted as the directory held another one."""
-        return not read_mark(self._folders.demo_mark).get("finished", False)
+        return not read_mark(self._mark).get("finished", False)
 
     async def build(self, report: Callable[[IndexState], None]) -> IndexState:
         """Runs to the end and gives the last state, with `problem` set where it failed; the next start goes on from there."""
@@ -31,7 +32,7 @@ class DemoIndex:
         try:
             process = await asyncio.create_subprocess_exec(
                 *python_module("mirage_launcher.demo_job"),
-                str(self._folders.demo_mark),
+                str(self._mark),
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=log,

@@ -57,8 +57,18 @@ class Folders:
 
     @property
     def demo_mark(self) -> Path:
-        """Tells whether the demonstration atlas was begun and finished here."""
+        """Says whether the demonstration atlas was begun and finished here."""
         return self.root / "demo.json"
+
+    @property
+    def demo_mark_server(self) -> Path:
+        """The same of the atlas on a Qdrant server."""
+        return self.root / "demo-qdrant.json"
+
+    @property
+    def vectors_note(self) -> Path:
+        """The Qdrant server that keeps the records, if one does."""
+        return self.root / "run" / "vectors.json"
 
     def log(self, name: str) -> Path:
         """The log of one process."""

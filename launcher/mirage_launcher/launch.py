@@ -68,7 +68,14 @@ class Launch:
         supervisor = Supervisor(plan.services, self._folders.root, self._note_services)
         self._supervisor = supervisor
         self._state = State(
-            me, "starting", plan.url, plan.grpc, plan.models, services=supervisor.states, remarks=plan.remarks
+            me,
+            "starting",
+            plan.url,
+            plan.grpc,
+            plan.models,
+            plan.vectors,
+            services=supervisor.states,
+            remarks=plan.remarks,
         )
         self._note()
         problem = ""

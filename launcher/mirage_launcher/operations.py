@@ -4,12 +4,12 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from mirage_launcher import lock, logs, processes, services
+from mirage_launcher import lock, logs, processes, services, vectors
 from mirage_launcher.bundles import find_bundle, find_generator_bundle, find_language_bundle
 from mirage_launcher.errors import AlreadyUpError, LaunchError
 from mirage_launcher.folders import Folders
@@ -30,6 +30,9 @@ class UpOptions:
     port: int = 8080
     grpc_port: int | None = None
     demo: bool = True
+    # Addresses of a Qdrant server, and the file with its key; as `vectors.choose` takes them.
+    qdrant: str = ""
+    qdrant_key_file: Path | None = None
 
 
 def up(options: UpOptions, report: Callable[[State], None]) -> None:
@@ -37,12 +40,21 @@ def up(options: UpOptions, report: Callable[[State], None]) -> None:
     folders = Folders.at(options.data)
     bundle, language = find_bundle(options.models), find_language_bundle(options.models)
     generator = find_generator_bundle(options.models)
+    store = vectors.choose(options.qdrant, options.qdrant_key_file)
 
     def make_plan() -> services.Plan:
+        vectors.require_answer(store)
         grpc_port = options.grpc_port if options.grpc_port is not None else options.port + 1
-        return services.plan(
-            folders, bundle=bundle, port=options.port, grpc_port=grpc_port, language=language, generator=generator
+        plan = services.plan(
+            folders,
+            bundle=bundle,
+            port=options.port,
+            grpc_port=grpc_port,
+            language=language,
+            generator=generator,
+            vectors=store,
         )
+        return replace(plan, remarks=(*plan.remarks, *vectors.note(folders, store)))
 
     Launch(folders, make_plan, report, demo=options.demo).run()
 
@@ -51,6 +63,7 @@ def up_detached(options: UpOptions, report: Callable[[State], None]) -> State:
     """Starts a launcher that outlives this process, follows it until all is ready, and gives its state."""
     folders = Folders.at(options.data)
     find_bundle(options.models)
+    vectors.choose(options.qdrant, options.qdrant_key_file)
     folders.create()
     if lock.is_held(folders.lock):
         raise AlreadyUpError(f"another launcher, or a backup or restoration, uses {folders.root}")
@@ -95,6 +108,10 @@ def _arguments(options: UpOptions, folders: Folders) -> list[str]:
     arguments = ["--data", str(folders.root), "--models", models, "--port", str(options.port)]
     if options.grpc_port is not None:
         arguments += ["--grpc-port", str(options.grpc_port)]
+    if options.qdrant:
+        arguments += ["--qdrant", options.qdrant]
+    if options.qdrant_key_file is not None:
+        arguments += ["--qdrant-key-file", str(options.qdrant_key_file.expanduser().resolve())]
     return arguments if options.demo else [*arguments, "--no-demo"]
 
 

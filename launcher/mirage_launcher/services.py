@@ -10,12 +10,14 @@ from pathlib import Path
 from mirage_launcher import ports, queue_server
 from mirage_launcher.folders import Folders
 from mirage_launcher.processes import MARK
+from mirage_launcher.vectors import Vectors
 
 HOST = "127.0.0.1"
 ENCODER_PORT = 50051
 RETRIEVER_PORT = 50052
 LLM_PORT = 50053
 GENERATOR_PORT = 50054
+_EMBEDDED = Vectors()
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Plan:
     url: str
     grpc: str
     models: str
+    # Addresses of the Qdrant server that keeps the vectors; empty if the retriever does.
+    vectors: str = ""
     # For the launcher's own calls; empty where the server asks for no key.
     key: str = field(default="", repr=False)
     remarks: tuple[str, ...] = ()
@@ -50,6 +54,7 @@ def plan(
     grpc_port: int,
     language: Path | None = None,
     generator: Path | None = None,
+    vectors: Vectors = _EMBEDDED,
 ) -> Plan:
     """The services on free ports; the language model's and the generator's where there are bundles of them.
 
@@ -85,7 +90,7 @@ def plan(
             {
                 "MIRAGE_RETRIEVER_HOST": HOST,
                 "MIRAGE_RETRIEVER_PORT": str(chosen["retriever"]),
-                "MIRAGE_RETRIEVER_ENGINE": "edge",
+                **vectors.environment,
                 "MIRAGE_RETRIEVER_DATA": str(folders.atlas),
                 "MIRAGE_RETRIEVER_ENCODER": encoder,
             },
@@ -120,6 +125,7 @@ def plan(
     ]
     if generator:
         services += _generating(folders, generator, chosen["generator"], common)
+    remarks += _unused(services)
     # Last, because what is started last is stopped first.
     services.sort(key=lambda service: service.name == "gateway")
     return Plan(
@@ -127,6 +133,7 @@ def plan(
         url=f"http://localhost:{port}",
         grpc=f"localhost:{grpc_port}",
         models=str(bundle),
+        vectors=vectors.server,
         key=key,
         remarks=tuple(remarks),
     )
@@ -150,6 +157,21 @@ def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, 
         Service("queue", server, f"unix:{socket}", folders.log("queue"), mark),
         Service("generator", module, address, folders.log("generator"), environment),
         Service("worker", (*module, "worker"), address, folders.log("worker"), {**environment, **_own_metrics_port()}),
+    ]
+
+
+def _unused(services: list[Service]) -> list[str]:
+    """Remarks on variables that somebody has set and that are set here to something else."""
+    given = {
+        name: value
+        for service in services
+        for name, value in service.environment.items()
+        if name.startswith("MIRAGE_") and name not in (MARK, "MIRAGE_API_KEYS", "MIRAGE_SERVICE_KEY")
+    }
+    return [
+        f"{name} is not used: `mirage up` sets it itself"
+        for name, value in given.items()
+        if os.environ.get(name, "").strip() not in ("", value)
     ]
 
 

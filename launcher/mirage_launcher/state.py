@@ -46,6 +46,8 @@ class State:
     url: str
     grpc: str
     models: str
+    # Addresses of the Qdrant server that keeps records and vectors; empty if the retriever does.
+    vectors: str = ""
     services: tuple[ServiceState, ...] = ()
     index: IndexState | None = None
     waiting_for: tuple[str, ...] = ()

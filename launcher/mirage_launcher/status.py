@@ -67,6 +67,8 @@ def read_status(data: Path | None) -> Status:
         remarks = (*remarks, "the launcher is gone: `mirage up` takes over, `mirage down` stops the services")
     if collection and model and collection.records and collection.fingerprint != model.fingerprint:
         remarks = (*remarks, OTHER_MODEL)
+    if state.vectors and any(one.name == "retriever" and one.health != "serving" for one in services):
+        remarks = (*remarks, f"the retriever needs the Qdrant server at {state.vectors}; its log says why it has none")
     if state.index and state.index.problem:
         remarks = (*remarks, f"the demonstration atlas is incomplete: {state.index.problem}")
     return Status(

@@ -25,6 +25,7 @@ from mirage_launcher.errors import BackupError, BackupInvalidError, DataExistsEr
 from mirage_launcher.folders import Folders
 from mirage_launcher.launch import leftovers
 from mirage_launcher.queue_files.folder import SINGLE
+from mirage_launcher.vectors import noted
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -57,7 +58,7 @@ def back_up(place: Place, file: Path | None, *, report: Report) -> Outcome:
             raise InputError(f"{file} lies within what is to be backed up: give another place")
         with _system_errors("what is stored cannot be read"):
             found = archive.survey(parts, mirage=__version__, report=report)
-        outcome = Outcome(found.manifest, found.remarks)
+        outcome = Outcome(found.manifest, (*found.remarks, *_elsewhere(place)))
         where = str(file) if file else "the output"
         with _system_errors(f"{where} cannot be written"):
             if file is None:
@@ -67,6 +68,14 @@ def back_up(place: Place, file: Path | None, *, report: Report) -> Outcome:
             with _whole(file) as out:
                 archive.write(out, found, report=report)
         return outcome
+
+
+def _elsewhere(place: Place) -> tuple[str, ...]:
+    """A remark if records and vectors are on a Qdrant server, which no file of ours holds."""
+    server = "" if place.volumes else noted(Folders.at(place.data))
+    if not server:
+        return ()
+    return (f"records and vectors are on the Qdrant server at {server} and not in this file: back up that server too",)
 
 
 def check(file: Path | None, *, report: Report) -> Outcome:

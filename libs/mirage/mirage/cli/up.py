@@ -25,18 +25,46 @@ if TYPE_CHECKING:
 @click.option(
     "--models", default="mini", show_default=True, metavar="DIR|mini", help="Directory of the encoder's bundle."
 )
+@click.option(
+    "--qdrant",
+    default="",
+    metavar="URL",
+    help="Keep records and vectors on this Qdrant server, not in the data directory; nodes of a cluster: separated by commas.",
+)
+@click.option(
+    "--qdrant-key-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File with the API key of the Qdrant server.",
+)
 @click.option("--detach", is_flag=True, help="Return once all is ready; `mirage down` stops it.")
 @click.option("--no-demo", "demo", is_flag=True, flag_value=False, default=True, help="Begin with an empty atlas.")
 @json_option
 def command(
-    port: int, grpc_port: int | None, data: Path | None, models: str, detach: bool, demo: bool, as_json: bool
+    port: int,
+    grpc_port: int | None,
+    data: Path | None,
+    models: str,
+    qdrant: str,
+    qdrant_key_file: Path | None,
+    detach: bool,
+    demo: bool,
+    as_json: bool,
 ) -> None:
     """Start all services on this machine. The first start builds the demonstration atlas.
 
     Runs until Ctrl-C, or in the background with --detach.
     """
     operations = launcher("operations")
-    options = operations.UpOptions(data=data, models=models, port=port, grpc_port=grpc_port, demo=demo)
+    options = operations.UpOptions(
+        data=data,
+        models=models,
+        port=port,
+        grpc_port=grpc_port,
+        demo=demo,
+        qdrant=qdrant,
+        qdrant_key_file=qdrant_key_file,
+    )
     running = operations.running_state(data)
     if running is not None:
         _say_where(running, as_json=as_json, already=True)

@@ -1,0 +1,126 @@
+"""Where the retriever keeps records and vectors: in the data directory, or on a Qdrant server that somebody else runs."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mirage_launcher.errors import LaunchError
+from mirage_launcher.folders import Folders
+from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
+
+ENGINE = "MIRAGE_RETRIEVER_ENGINE"
+URL = "MIRAGE_RETRIEVER_QDRANT_URL"
+PORT = "MIRAGE_RETRIEVER_QDRANT_GRPC_PORT"
+KEY = "MIRAGE_RETRIEVER_QDRANT_KEY"
+# A server that was started at the same moment needs some.
+_ANSWER_S = 15.0
+_CONNECT_S = 3.0
+_PAUSE_S = 0.25
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """`urls` are the server's addresses, empty for the data directory; `environment` is for the retriever."""
+
+    urls: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: {ENGINE: "edge"}, repr=False)
+
+    @property
+    def server(self) -> str:
+        """The addresses as they are given to `mirage up`; empty if there is no server."""
+        return ",".join(self.urls)
+
+
+def choose(url: str = "", key_file: Path | None = None) -> Vectors:
+    """What `--qdrant` and `--qdrant-key-file` ask for, and without them the variables of the retriever.
+
+    Raises LaunchError for what contradicts itself or cannot be read.
+    """
+    engine = os.environ.get(ENGINE, "").strip()
+    if engine not in ("", "edge", "qdrant"):
+        raise LaunchError(f"{ENGINE} is {engine!r}: it can be edge or qdrant")
+    if url and engine == "edge":
+        raise LaunchError(
+            f"{ENGINE}=edge and --qdrant contradict each other: unset the variable or leave out the option"
+        )
+    if not url and engine != "qdrant":
+        if key_file is not None:
+            raise LaunchError("--qdrant-key-file goes with --qdrant")
+        return Vectors()
+    try:
+        urls = read_urls(url or os.environ.get(URL, "") or "http://127.0.0.1:6333")
+        ports = read_ports(os.environ.get(PORT, ""), urls)
+    except ValueError as error:
+        raise LaunchError(str(error)) from error
+    environment = {ENGINE: "qdrant", URL: ",".join(urls)}
+    if key_file is not None:
+        environment[KEY] = _read_key(key_file)
+    return Vectors(tuple(urls), tuple(ports), environment)
+
+
+def require_answer(vectors: Vectors, *, patience_s: float = _ANSWER_S) -> None:
+    """Raises LaunchError if nothing listens at any of the server's addresses, with the reason for each."""
+    if not vectors.urls:
+        return
+    end = time.monotonic() + patience_s
+    while True:
+        reasons = []
+        for url, port in zip(vectors.urls, vectors.ports, strict=True):
+            host = urlsplit(url).hostname or ""
+            try:
+                with socket.create_connection((host, port), timeout=_CONNECT_S):
+                    return
+            except OSError as error:
+                reasons.append(f"{host}:{port} ({error.strerror or 'no answer'})")
+        if time.monotonic() >= end:
+            raise LaunchError(f"no Qdrant server answers at {', '.join(reasons)}: gRPC is expected there")
+        time.sleep(_PAUSE_S)
+
+
+def note(folders: Folders, vectors: Vectors) -> tuple[str, ...]:
+    """Notes down where the records of the data directory are from now on; remarks on what is left elsewhere."""
+    before = noted(folders)
+    remarks = []
+    if vectors.server:
+        remarks.append(f"records and vectors are kept on the Qdrant server at {vectors.server}")
+        if before != vectors.server and any(
+            (folders.atlas / name).exists() for name in ("edge/collection.json", "ACTIVE")
+        ):
+            remarks.append(f"the records in {folders.atlas} itself are not shown: start without --qdrant to see them")
+    elif before:
+        remarks.append(
+            f"the last start kept its records on the Qdrant server at {before}: --qdrant {before} shows them"
+        )
+    with suppress(OSError):
+        # A full disk must not keep anything from starting.
+        if vectors.server:
+            folders.vectors_note.write_text(json.dumps({"qdrant": vectors.server}), encoding="utf-8")
+        else:
+            folders.vectors_note.unlink(missing_ok=True)
+    return tuple(remarks)
+
+
+def noted(folders: Folders) -> str:
+    """The Qdrant server that the last start used; empty if there was none."""
+    try:
+        return str(json.loads(folders.vectors_note.read_text(encoding="utf-8"))["qdrant"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _read_key(file: Path) -> str:
+    try:
+        key = file.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise LaunchError(f"the key file {file} cannot be read: {reason}") from error
+    if not key or not key.isascii() or not key.isprintable():
+        raise LaunchError(f"the key file {file} holds no key: one line of printable characters is expected")
+    return key
