@@ -1,4 +1,6 @@
-"""`mirage models build`: the command line of the builder. Runs in the build environment, and finds it from any other."""
+"""`mirage models build`: the command line of the builder. Runs in the build environment, and finds it from any
+other.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ PYTHON_VARIABLE = "MIRAGE_BUILD_PYTHON"
 
 
 class EnvironmentMissingError(BuildError):
-    """There is no environment with torch in which to build."""
+    """Raised if no environment with torch is found."""
 
     code = "PART_MISSING"
 

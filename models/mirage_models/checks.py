@@ -1,4 +1,4 @@
-"""What a verification finds: one comparison with the original's outputs, and the bar that it had to reach."""
+"""One comparison with the original's outputs, and the bar that it has to reach."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """`measured` on `items` of `what` (such as "text: least cosine") in one variant, and the least that it had to be."""
+    """`measured` on `items` of `what` (such as "text: least cosine") in one variant, and the least that it had to
+    be.
+    """
 
     variant: str
     what: str
@@ -17,5 +19,5 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """True where the bar was reached; never for a NaN."""
+        """Returns True if the bar is reached; never for a NaN."""
         return self.measured >= self.bar

@@ -1,7 +1,8 @@
-"""Checkpoints from the Hugging Face hub, by `huggingface_hub`: resumable, with progress, of one revision, or from the cache.
+"""Checkpoints from the Hugging Face hub, by `huggingface_hub`: resumable, with progress, of one revision, or from the
+cache.
 
-Nothing is fetched unless the operator names a repository, and the library's telemetry is off. Files go into its usual cache
-(HF_HOME), so that what was fetched once is there for other programs and for `offline`.
+Nothing is fetched unless the operator names a repository, and the library's telemetry is off. Files go into its usual
+cache (HF_HOME), so that what was fetched once is there for other programs and for `offline`.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def is_hub_id(text: str) -> bool:
 def fetch(
     repository: str, *, revision: str, files: Sequence[str], offline: bool = False, cache: Path | None = None
 ) -> Snapshot:
-    """The files of `repository` at `revision` that match a pattern; what is in the cache is not fetched again.
+    """Returns the files of `repository` at `revision` that match a pattern; files in the cache are not fetched again.
 
-    A download that was cut off goes on where it stopped. Raises HubError, or DiskFullError.
+    An interrupted download is resumed. Raises HubError or DiskFullError.
     """
     if not is_hub_id(repository):
         raise HubError(f"{repository!r} is no repository's id (owner/name)")

@@ -66,7 +66,9 @@ _KINDS: Mapping[TaskName, str] = {
 
 @dataclass(frozen=True)
 class Order:
-    """What the operator asks for. `target` is a preset, a repository on the hub or a folder; what is None is decided here.
+    """The operator's request. `target` is a preset, a repository on the hub or a folder.
+
+    Fields that are None get their value here.
 
     `preset` describes a folder or a repository as that preset does. `extras` name further sources by role, each a
     repository or a path.
@@ -93,7 +95,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Built:
-    """A bundle that was built: where it lies, what it says of itself, how long it took and the most memory it held."""
+    """A bundle that was built: its folder, its manifest, the seconds and the peak memory of the build."""
 
     directory: Path
     manifest: Manifest
@@ -103,7 +105,7 @@ class Built:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a checkpoint lies on this machine, where it comes from, and what a preset says of it."""
+    """A checkpoint on this machine: its folder, its origin, and its preset."""
 
     folder: Path
     origin: str
@@ -112,7 +114,9 @@ class _Source:
 
 
 def build(order: Order) -> Built:
-    """Build the bundle at `order.out`, whole or not at all; a build that was stopped goes on where it was.
+    """Builds the bundle at `order.out`, completely or not at all.
+
+    A build that was stopped continues with its next stage.
 
     Raises BuildError and its kinds: ExistsError, BusyError, DiskFullError, HubError, UnknownArchitectureError,
     CheckpointError, ParityError.
@@ -148,7 +152,7 @@ def build(order: Order) -> Built:
 
 
 def discard(out: Path) -> bool:
-    """Take away what an unfinished build of `out` left; True where there was something."""
+    """Removes the files of an unfinished build of `out`; returns True if there were any."""
     root = workspace_of(out)
     there = root.exists()
     shutil.rmtree(root, ignore_errors=True)
@@ -188,7 +192,7 @@ def _find(order: Order) -> _Source:
     if path.is_dir():
         if (path / MANIFEST_FILE).is_file():
             raise BuildError(f"{path} is a bundle, not a checkpoint")
-        # The folder's name alone: where it lies on the operator's machine is nobody else's business.
+        # The folder's name alone: its path on the operator's machine is private.
         return _Source(path, path.resolve().name, name, preset)
     if path.exists():
         raise BuildError(f"{path} is a file; the folder that holds the whole checkpoint is needed")
@@ -308,7 +312,7 @@ def _warn_of_memory(preset: Preset | None) -> None:
 
 
 def report(built: Built) -> Mapping[str, Any]:
-    """What was built, as `--json` prints it."""
+    """Returns the result as `--json` prints it."""
     manifest = built.manifest
     content: Mapping[str, Any] = json.loads(manifest.to_json())
     return {

@@ -1,10 +1,12 @@
-"""Where the models that come with this package lie."""
+"""Folders of the models that come with this package."""
 
 from pathlib import Path
 
 
 def bundles_folder() -> Path:
-    """The folder of the models that come along: beside the package in a source tree, inside it where it was installed."""
+    """Returns the folder of the models that come with this package: next to it in a source tree, inside it if it was
+    installed.
+    """
     package = Path(__file__).resolve().parent
     installed = package / "_mini"
     return installed if installed.is_dir() else package.parent / "mini"

@@ -35,7 +35,7 @@ class BundleEntry:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What a bundle gave on the inputs that it holds, beside what PyTorch gave for them when it was built."""
+    """A bundle's outputs for its reference inputs, compared with PyTorch's at the time of the build."""
 
     directory: Path
     manifest: Manifest
@@ -49,7 +49,10 @@ class VerifyReport:
 
 
 def list_bundles(directory: Path) -> list[BundleEntry]:
-    """The bundles in `directory` and up to three levels below it, by path; what cannot be read is listed with its problem."""
+    """The bundles in `directory` and up to three levels below it, by path.
+
+    What cannot be read is listed with its problem.
+    """
     entries = []
     for path in sorted(_manifests(directory, _DEPTH)):
         try:
@@ -74,9 +77,9 @@ def show(directory: Path) -> Manifest:
 
 
 def verify(directory: Path, *, engine: str = "auto") -> VerifyReport:
-    """Compare every file with its hash, then every variant's outputs for the reference inputs with the original's.
+    """Compares every file with its hash, then every variant's outputs for the reference inputs with the original's.
 
-    Raises BUNDLE_MISSING or BUNDLE_INVALID where the bundle cannot be loaded; a number that is too low is in the report.
+    Raises BUNDLE_MISSING or BUNDLE_INVALID if the bundle cannot be loaded; a number below its bar is in the report.
     """
     manifest = load_manifest(directory)
     verify_files(directory, manifest)

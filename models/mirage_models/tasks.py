@@ -1,4 +1,4 @@
-"""What builds a bundle: a request, and one class for each task."""
+"""The request for a bundle, and the Protocol that each task implements."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class ParityError(BuildError):
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What is to be built of which checkpoint.
+    """The checkpoint, and the bundle to build from it.
 
     `source` is a folder on this machine. `variants` are named in order of preference, the first is the default; none:
-    the task's own. `calibration` is a folder with `captions.jsonl` and images. `extras` are further sources by role, such
-    as "lora"; `options` are the task's own. Raises nothing by itself: each task checks its options.
+    the task's own. `calibration` is a folder with `captions.jsonl` and images. `extras` are further sources by role,
+    such as "lora"; `options` are the task's own. Raises nothing by itself: each task checks its options.
     """
 
     source: Path
@@ -77,9 +77,9 @@ class Task(Protocol):
         ...
 
     def build(self, request: BuildRequest, workspace: Workspace) -> Manifest:
-        """Write the bundle's files, but for the manifest, into `workspace.folder`.
+        """Writes the bundle's files, except the manifest, into `workspace.folder`.
 
-        Raises BuildError and its kinds; ParityError where a bar was missed, unless the request lets that pass, and then
-        the manifest's `parity_missed` names it.
+        Raises BuildError and its kinds; ParityError if a bar was missed, unless the request allows it; then the
+        manifest's `parity_missed` names it.
         """
         ...

@@ -1,8 +1,8 @@
-"""The folder that a bundle grows in: locked, resumable after a kill, and renamed into place when it is whole.
+"""The folder that a bundle is built in: locked, resumable after a kill, and renamed into place when it is complete.
 
-Beside `out` lies `.NAME.building/` with `bundle/` (what becomes the bundle), `scratch/` (what the build needs meanwhile) and
-`stages.json` (what is done). A build that was stopped goes on after its last whole stage, provided that it is the same
-build: the same request, the same source, the same versions of what makes the numbers.
+Next to `out` there is `.NAME.building/` with `bundle/` (the future bundle), `scratch/` (temporary files) and
+`stages.json` (completed stages). A build that was stopped continues after its last complete stage if it is the same
+build: the same request, source, code and library versions.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DiskFullError(BuildError):
 
 
 class ExistsError(BuildError):
-    """Something lies where the bundle is to be, and was not to be replaced."""
+    """Raised if `out` exists and was not to be replaced."""
 
     code = "EXISTS"
 
@@ -69,10 +69,11 @@ class Workspace:
         return bool(self._records)
 
     def stage(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` returns (anything JSON can hold), and the files it writes into `folder` and `scratch`.
+        """Runs `make`, which writes files into `folder` and `scratch`, and returns its result (anything that JSON can
+        hold).
 
-        In a build that goes on, a stage that was completed is not made again: its recorded result is returned. `make` must
-        not rely on anything but files and results of earlier stages, and may take files away that they made.
+        In a resumed build a completed stage is not run again: its recorded result is returned. `make` must not rely on
+        anything but files and results of earlier stages, and may take files away that they made.
         """
         if name in self._seen:
             raise ValueError(f"two stages are named {name}")
@@ -89,7 +90,7 @@ class Workspace:
         return result
 
     def adopt(self, identity: str) -> None:
-        """Go on with what lies here where it is the same build; else start with empty folders."""
+        """Resumes the build in this folder if it is the same one, else starts with empty folders."""
         try:
             found = json.loads((self.root / STAGES_FILE).read_text("utf-8"))
         except (OSError, ValueError):
@@ -151,11 +152,11 @@ def _sync(path: Path) -> None:
 def open_workspace(
     out: Path, *, identity: Mapping[str, Any], replace: bool = False, disk_bytes: int = 0
 ) -> Iterator[Workspace]:
-    """The workspace of the bundle that is to lie at `out`.
+    """Opens the workspace of the bundle at `out`.
 
-    `identity` is all that the numbers depend on; another one than last time starts anew. Whatever ends the build early, `out`
-    is untouched, and the workspace stays for the next attempt if a stage was completed. Raises ExistsError, BusyError,
-    DiskFullError.
+    `identity` is everything that the numbers depend on; if it differs from last time, the build starts again. If the
+    build ends early, `out` is untouched, and the workspace is kept for the next attempt if a stage was completed.
+    Raises ExistsError, BusyError, DiskFullError.
     """
     root = workspace_of(out)
     with disk_errors(out):
@@ -194,7 +195,7 @@ def _exists(out: Path) -> ExistsError:
 
 
 def workspace_of(out: Path) -> Path:
-    """Where the bundle at `out` is built."""
+    """Returns the folder in which the bundle at `out` is built."""
     return out.absolute().parent / f".{out.absolute().name}.building"
 
 
@@ -207,7 +208,7 @@ def _check_disk(root: Path, disk_bytes: int) -> None:
         )
 
 
-# Libraries that write files themselves (ONNX Runtime, safetensors, torch) tell of a full disk in words.
+# Libraries that write files themselves (ONNX Runtime, safetensors, torch) report a full disk in words only.
 _FULL = ("no space left", "file too large", "quota exceeded", "os error 28", "os error 27", "failed writing file")
 
 

@@ -1,8 +1,9 @@
 """Fit the encoder's picture gate: `python -m mirage_training.picture_gate --photos FOLDER --out picture_gate.json`.
 
-Medical pictures are the demonstration atlas, its clinical samples, varied (window, inversion, crop, frame, marks), and computed
-histology and fundus pictures; the others are photographs of a folder with crops of them, and computed pages, charts and
-drawings. Grey photographs are in neither: pixels do not tell them from radiographs. Each set weighs the same.
+Medical pictures are the demonstration atlas, its clinical samples, varied (window, inversion, crop, frame, marks), and
+computed histology and fundus pictures; the others are photographs of a folder with crops of them, and computed pages,
+charts and drawings. Grey photographs are in neither: pixels do not separate them from radiographs. Each set has the
+same weight.
 """
 
 from __future__ import annotations

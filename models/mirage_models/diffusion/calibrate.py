@@ -28,7 +28,7 @@ _SEED = 10_000
 
 
 class _Skipped:
-    """Stands for the decoder where only latents are wanted."""
+    """Takes the decoder's place if only latents are needed."""
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Floats:
         return np.zeros((1, 3, 8, 8), dtype=np.float32)
@@ -76,7 +76,8 @@ def calibrate_decoder(
 
 
 def fit_preview(latents: Floats, images: Sequence[Floats]) -> list[list[float]]:
-    """The map from latents float32[images, channels, h, w] to the colours of squares of float32[3, height, width] in 0..1.
+    """The map from latents float32[images, channels, h, w] to the colours of squares of float32[3, height, width] in
+    0..1.
 
     It has a row of RGB for each channel and one more for the bias, by least squares.
     """

@@ -1,4 +1,6 @@
-"""A Stable Diffusion 1.x folder in the layout of diffusers: what is in it, and its parts as PyTorch modules in float32."""
+"""A Stable Diffusion 1.x folder in the layout of diffusers: what is in it, and its parts as PyTorch modules in
+float32.
+"""
 
 from __future__ import annotations
 
@@ -61,15 +63,15 @@ class Checkpoint:
 
     @property
     def latent_scale(self) -> int:
-        """Pixels of a side of the square that a latent stands for."""
+        """Side in pixels of the square that one latent covers."""
         return int(2 ** (len(self.vae["block_out_channels"]) - 1))
 
 
 def read_checkpoint(folder: Path, *, lora: Path | None = None, tiny: Path | None = None) -> Checkpoint:
     """Look at a folder's configurations and for its files.
 
-    Raises UnknownArchitectureError for classes other than those of Stable Diffusion 1.x, and CheckpointError for what is
-    absent, cannot be read, or cannot make images in a few steps (neither distilled nor with an LCM-LoRA to fuse).
+    Raises UnknownArchitectureError for classes other than those of Stable Diffusion 1.x, and CheckpointError for what
+    is absent, cannot be read, or cannot make images in a few steps (neither distilled nor with an LCM-LoRA to fuse).
     """
     index = read_json(folder / INDEX_FILE)
     if index.get("_class_name") not in KNOWN_PIPELINES:

@@ -1,7 +1,7 @@
 """Configurations of the public checkpoints, to write random ones of exactly their form.
 
-Sources: `config.json` of each part of stable-diffusion-v1-5/stable-diffusion-v1-5, whose layout Nihirc/Prompt2MedImage has
-(it was trained from Stable Diffusion 1.x with diffusers); SimianLuo/LCM_Dreamshaper_v7, of the same sizes, with a
+Sources: `config.json` of each part of stable-diffusion-v1-5/stable-diffusion-v1-5, whose layout Nihirc/Prompt2MedImage
+has (it was trained from Stable Diffusion 1.x with diffusers); SimianLuo/LCM_Dreamshaper_v7, of the same sizes, with a
 `time_cond_proj_dim`; madebyollin/taesd; latent-consistency/lcm-lora-sdv1-5, made by diffusers'
 `train_lcm_distill_lora_sd_wds.py`, whose `target_modules` are listed below.
 """
@@ -17,7 +17,9 @@ Kind: TypeAlias = Literal["prompt2medimage", "lcm-dreamshaper-v7"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What differs between a full checkpoint and a small one with the same kinds of keys: channels, widths, layers."""
+    """Channels, widths and layers: the differences between a full checkpoint and a small one with the same kinds of
+    keys.
+    """
 
     unet_channels: tuple[int, ...]
     layers: int

@@ -1,4 +1,4 @@
-"""What a generator's manifest says that follows from its checkpoint alone."""
+"""The parts of a generator's manifest that follow from its checkpoint alone."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _STEPS, _SIDE = 10, 768
-# A native LCM takes the scales it was distilled with (Luo et al. 2023: up to 14, 8 on its card); with an LCM-LoRA more than 2
+# A native LCM takes the scales it was distilled with (Luo et al. 2023: up to 14, 8 on its card); with an LCM-LoRA more
+# than 2
 # burns the image, and 1 runs the UNet once a step instead of twice.
 _NATIVE_GUIDANCE = Range(least=1, most=14, default=8)
 _LORA_GUIDANCE = Range(least=1, most=2, default=1)
 
 
 def ranges(checkpoint: Checkpoint, options: Mapping[str, Any]) -> dict[str, Range]:
-    """What a caller may ask for, with the defaults that the options name; raises ValueError where they are outside."""
+    """Returns the ranges of parameters with the defaults that the options name.
+
+    Raises ValueError if a default is outside its range.
+    """
     guidance = _NATIVE_GUIDANCE if checkpoint.native else _LORA_GUIDANCE
     if "guidance_range" in options:
         least, most = options["guidance_range"]
@@ -82,7 +86,9 @@ def make_manifest(
 
 
 def draft_manifest(checkpoint: Checkpoint, request: BuildRequest, prompt: PromptInput) -> GeneratorManifest:
-    """A manifest to run networks with that are not measured yet: how they work is true, files and parity are not stated."""
+    """A manifest to run networks with that are not measured yet: how they work is true, files and parity are not
+    stated.
+    """
     roles = ("text", "unet", "decoder")
     variant = GeneratorVariant(
         files={role: role for role in roles},

@@ -31,7 +31,8 @@ class TextTower(torch.nn.Module):
 
 
 class UNet(torch.nn.Module):
-    """`sample` float32[B, 4, h, w], `timestep` int64[B], `prompt` float32[B, T, D] to `prediction` of the sample's shape.
+    """`sample` float32[B, 4, h, w], `timestep` int64[B], `prompt` float32[B, T, D] to `prediction` of the sample's
+    shape.
 
     A native LCM takes `guidance` float32[B, G] as well.
     """
@@ -71,7 +72,10 @@ def export_text(text: Any, target: Path, *, context: int) -> None:
 
 
 def export_unet(unet: Any, target: Path, *, context: int) -> None:
-    """Write the UNet's ONNX at `target`, its weights beside it; about the UNet's size in memory beyond the UNet."""
+    """Writes the UNet as ONNX to `target`, with its weights in a second file.
+
+    Takes about the UNet's size of extra memory.
+    """
     config = unet.config
     width, guided = int(config.cross_attention_dim), config.time_cond_proj_dim
     example = [torch.zeros(2, config.in_channels, 32, 40), torch.tensor([999, 1]), torch.zeros(2, context, width)]

@@ -1,7 +1,7 @@
 """An LCM-LoRA into the weights of a UNet: W + up x down x alpha / rank.
 
-Source: Hu et al., "LoRA", 2021; the keys are those of kohya-ss/sd-scripts, in which latent-consistency/lcm-lora-sdv1-5 is
-published. Checked against diffusers' `load_lora_weights` and `fuse_lora`.
+Source: Hu et al., "LoRA", 2021; the keys are those of kohya-ss/sd-scripts, in which latent-consistency/lcm-lora-sdv1-5
+is published. Checked against diffusers' `load_lora_weights` and `fuse_lora`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ _PREFIX = "lora_unet_"
 
 
 def fuse_lora(unet: Any, source: Path) -> int:
-    """Add the LoRA in `source` (a file, or a folder with one) to the UNet's weights; gives the number of layers changed.
+    """Adds the LoRA in `source` (a file, or a folder with one) to the UNet's weights.
 
-    Raises CheckpointError where the file is of another form or for another model.
+    Returns the number of changed layers.
+
+    Raises CheckpointError if the file has another form or belongs to another model.
     """
     path = source if source.is_file() else source / LORA_FILE
     if not path.is_file():

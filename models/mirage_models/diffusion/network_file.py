@@ -1,4 +1,4 @@
-"""ONNX files with their weights in a file beside them: read one tensor at a time, written in one order.
+"""ONNX files with their weights in a second file: read one tensor at a time, always written in the same order.
 
 A UNet's weights are 3.4 GB, more than a protobuf message may hold and more than is needed in memory at once.
 """
@@ -27,7 +27,7 @@ _PAGE = 4096
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """A graph without its weights, and the folder in which those lie."""
+    """A graph without its weights, and the folder that has them."""
 
     model: onnx.ModelProto
     folder: Path
@@ -37,7 +37,7 @@ class NetworkFile:
         return {tensor.name: tensor for tensor in self.model.graph.initializer}
 
     def read(self, tensor: onnx.TensorProto) -> Array:
-        """The values of one tensor, memory-mapped where they lie outside."""
+        """Returns the values of one tensor, memory-mapped if they are in the weights file."""
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             return np.asarray(numpy_helper.to_array(tensor))
         place = {entry.key: entry.value for entry in tensor.external_data}
@@ -50,17 +50,17 @@ class NetworkFile:
 
 
 def read_network(path: Path) -> NetworkFile:
-    """The graph in an ONNX file, its weights left where they are."""
+    """Returns the graph of an ONNX file without reading its weights."""
     return NetworkFile(onnx.load(path, load_external_data=False), path.parent)
 
 
 def data_path(path: Path) -> Path:
-    """Where the weights of an ONNX file lie that was written here."""
+    """Returns the path of the weights of an ONNX file that this module wrote."""
     return path.with_name(path.name + ".data")
 
 
 class WeightsWriter:
-    """Writes tensors one behind the other into the file beside `path`; a context manager."""
+    """Writes tensors one after another into the weights file of `path`; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._path = data_path(path)
@@ -79,7 +79,9 @@ class WeightsWriter:
             self._path.unlink()
 
     def put(self, name: str, array: Array) -> onnx.TensorProto:
-        """The tensor as a graph holds it: small ones whole, larger ones by where they were written."""
+        """Returns the tensor as a graph holds it: a small one with its values, a larger one with its place in the
+        weights file.
+        """
         # Not ascontiguousarray: it makes a vector of a scalar.
         array = np.asarray(array, order="C")
         if array.nbytes < INLINE_BYTES:
@@ -99,7 +101,9 @@ class WeightsWriter:
 
 
 def write_network(network: NetworkFile, path: Path, *, name: str) -> None:
-    """Write graph and weights at `path` without what differs from one machine to the next: the same bytes every time."""
+    """Write graph and weights at `path` without what differs from one machine to the next: the same bytes every
+    time.
+    """
     strip(network.model, name=name)
     tensors = list(network.model.graph.initializer)
     del network.model.graph.initializer[:]
@@ -109,7 +113,7 @@ def write_network(network: NetworkFile, path: Path, *, name: str) -> None:
 
 
 def strip(model: onnx.ModelProto, *, name: str) -> None:
-    """Take away names, stack traces, versions and intermediate shapes that the exporter left; the graph is named anew."""
+    """Removes names, stack traces, versions and intermediate shapes that the exporter left, and renames the graph."""
     model.producer_name = model.producer_version = model.doc_string = ""
     del model.metadata_props[:]
     graph = model.graph

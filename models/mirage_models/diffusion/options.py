@@ -1,4 +1,4 @@
-"""What a generator's build can be told, and what it does where it is told nothing."""
+"""The options of a generator's build, and their defaults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KNOWN_OPTIONS = frozenset({*DEFAULTS, "steps", "guidance", "side", "guidance_ran
 
 
 def check_request(request: BuildRequest, variants: Sequence[str]) -> None:
-    """Raises BuildError for variants, options, recipes and extra sources that there are none of."""
+    """Raises BuildError for unknown variants, options, recipes and extra sources."""
     if unknown := set(variants) - set(VARIANTS):
         raise BuildError(f"no variant {', '.join(sorted(unknown))}; known are {', '.join(VARIANTS)}")
     if unknown := set(request.options) - KNOWN_OPTIONS:

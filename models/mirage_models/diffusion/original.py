@@ -39,7 +39,7 @@ class Original:
                 into.append(values["latents"].numpy().copy())
                 return values
 
-            # The scheduler draws the later noise itself, from a generator that stands where this one stood.
+            # The scheduler draws the later noise itself, from a generator in the same state as this one.
             again = torch.Generator().manual_seed(seed)
             torch.randn(shape, generator=again)
             result = self.pipeline(
@@ -61,7 +61,7 @@ class Original:
 
 
 def decode_tiny(tiny: Any, latents: Floats) -> Pixels:
-    """What a tiny autoencoder makes of latents float32[images, channels, h, w]: uint8[images, height, width, 3]."""
+    """Decodes latents float32[images, channels, h, w] with a tiny autoencoder to uint8[images, height, width, 3]."""
     with torch.inference_mode():
         scaled = torch.from_numpy(latents) / tiny.config.scaling_factor
         image = (tiny.decode(scaled, return_dict=False)[0] * 0.5 + 0.5).clamp(0, 1)
@@ -69,7 +69,10 @@ def decode_tiny(tiny: Any, latents: Floats) -> Pixels:
 
 
 def make_pipeline(checkpoint: Checkpoint, unet: Any) -> Any:
-    """diffusers' pipeline of a checkpoint's parts with this UNet; without a safety checker, which would blank images."""
+    """diffusers' pipeline of a checkpoint's parts with this UNet.
+
+    Without a safety checker, which would blank images.
+    """
     parts = {
         "vae": load_vae(checkpoint),
         "text_encoder": load_text(checkpoint),

@@ -26,9 +26,9 @@ BUILT_IN = (
 
 
 def read_prompts(calibration: Path | None, *, count: int) -> tuple[str, ...]:
-    """`count` captions, evenly spaced, of a folder with captions.jsonl; without a folder, sentences of our own.
+    """Returns `count` captions, evenly spaced, of a folder with captions.jsonl; without a folder, sentences of our own.
 
-    Fewer where there are fewer. Raises BuildError where the folder has none.
+    Returns fewer if the folder has fewer. Raises BuildError if it has none.
     """
     found = BUILT_IN if calibration is None else _captions(calibration)
     step = max(1, len(found) // count)

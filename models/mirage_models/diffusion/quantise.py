@@ -1,8 +1,8 @@
 """UNet and decoder to int8: weights per channel, activations with ranges from the model's own runs (QDQ).
 
-Written out here because the libraries that do it hold a network several times over in memory. What stays in float32: the
-first and the last convolution, layers on one vector (the timestep's), and layers on the prompt, whose few outlying numbers
-are most of it.
+Written out here because the libraries that do it hold a network several times over in memory. What stays in float32:
+the first and the last convolution, layers on one vector (the timestep's), and layers on the prompt, whose few outlying
+numbers are most of it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Layer:
-    """A node to quantise: its place in the graph, its activation, its weight and the weight's axis of output channels."""
+    """A node to quantise: its place in the graph, its activation, its weight and the weight's axis of output
+    channels.
+    """
 
     index: int
     activation: str
@@ -113,7 +115,9 @@ class SpanRecorder:
     """A network that notes the span of activations while it runs; a session as in `mirage_generator.engines`."""
 
     def __init__(self, source: Path, names: Collection[str], *, output: str, threads: int) -> None:
-        """The network in `source`; beside it a graph that gives the spans of `names` too lies until `close`."""
+        """Opens the network in `source`, and keeps a graph that also outputs the spans of `names` in its folder
+        until `close`.
+        """
         self._names = sorted(names)
         self._source, self._output = source, output
         self.spans: dict[str, Span] = {}
@@ -131,7 +135,7 @@ class SpanRecorder:
         self._session: Any = ort.InferenceSession(str(self._path), settings, providers=["CPUExecutionProvider"])
 
     def run(self, inputs: Inputs) -> npt.NDArray[np.float32]:
-        """See Session.run; raises ValueError where an activation is no number."""
+        """See Session.run; raises ValueError if an activation is not a number."""
         wanted = [f"{name}.{suffix}" for name in self._names for suffix in ("least", "most")]
         result, *found = self._session.run([self._output, *wanted], dict(inputs))
         values = [float(value) for value in found]
@@ -212,5 +216,5 @@ def _dequantised(layer: Layer, ready: set[str]) -> list[onnx.NodeProto]:
 
 
 def network_files(path: Path) -> list[str]:
-    """Names of the files of a network: the graph, and its weights where they are apart."""
+    """Returns the names of a network's files: the graph, and the weights file if there is one."""
     return [path.name, *([data_path(path).name] if data_path(path).is_file() else [])]

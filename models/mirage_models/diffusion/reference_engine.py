@@ -34,7 +34,9 @@ VARIANT = "original"
 
 
 class TorchSession:
-    """One module of PyTorch. Calls from several threads are as safe as the module's own `forward`, which keeps no state."""
+    """One module of PyTorch. Calls from several threads are as safe as the module's own `forward`, which keeps no
+    state.
+    """
 
     def __init__(self, module: Module, names: Collection[str], *, device: torch.device) -> None:
         self._module: Module | None = module
@@ -67,8 +69,9 @@ class TorchSession:
 class ReferenceEngine:
     """See Engine: loads the networks of one checkpoint, its LoRA fused.
 
-    `device` is torch's name of one, such as "cpu" or "cuda". In float32, unless `EngineOptions.reduced_precision` lets a device
-    other than the processor compute in float16. `EngineOptions.threads` is set for the whole process, as torch has it.
+    `device` is torch's name of one, such as "cpu" or "cuda". In float32, unless `EngineOptions.reduced_precision` lets
+    a device other than the processor compute in float16. `EngineOptions.threads` is set for the whole process, as torch
+    has it.
     """
 
     def __init__(self, checkpoint: Checkpoint, options: EngineOptions, *, device: str = "cpu") -> None:
@@ -89,13 +92,16 @@ class ReferenceEngine:
         return f"diffusers {diffusers.__version__}, torch {torch.__version__}, {self._device.type} {precision}"
 
     def files(self) -> dict[str, Path]:
-        """What `load` takes, by role."""
+        """Returns the files that `load` takes, by role."""
         folder, tiny = self._checkpoint.folder, self._checkpoint.tiny
         files = {"text": folder / "text_encoder", "unet": folder / "unet", "decoder": folder / "vae"}
         return {**files, TINY_DECODER: tiny} if tiny is not None else files
 
     def load(self, path: Path, *, inputs: Collection[str], output: str) -> TorchSession:
-        """The network in a folder of the checkpoint; raises BUNDLE_INVALID for another, CheckpointError as loading does."""
+        """The network in a folder of the checkpoint.
+
+        Raises BUNDLE_INVALID for another, CheckpointError as loading does.
+        """
         role = next((role for role, part in self.files().items() if part == path), None)
         guided = self._checkpoint.native
         if role is None or (set(inputs), output) != (set(network_names(role, guided=guided)[0]), _output(role)):

@@ -26,8 +26,8 @@ _ITEMS = 32
 class References:
     """`prompts`, and for each what PyTorch in float32 gave at `guidance`, in as many steps as `latents` has.
 
-    `noise` float32[prompts, steps, channels, h, w]: what was started from, then what each step but the last added; `latents`
-    of the same shape: after each step; `images` uint8[prompts, height, width, 3].
+    `noise` float32[prompts, steps, channels, h, w]: what was started from, then what each step but the last added;
+    `latents` of the same shape: after each step; `images` uint8[prompts, height, width, 3].
     """
 
     prompts: tuple[str, ...]
@@ -61,7 +61,7 @@ def save_references(path: Path, references: References) -> None:
 
 
 def load_references(path: Path) -> References:
-    """Read what `save_references` wrote; raises BUNDLE_INVALID where it is something else."""
+    """Reads the file that `save_references` wrote; raises BUNDLE_INVALID if it is another file."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             references = References(

@@ -1,4 +1,4 @@
-"""How alike two images, and two latents, are; in numpy, so that `verify` needs no more."""
+"""Similarity of two images, and of two latents, in numpy, so that `verify` needs nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WINDOW = 7
 
 
 def cosine(first: Array, second: Array) -> float:
-    """Cosine of two arrays of one shape, taken as vectors; 0 where one has no length."""
+    """Returns the cosine of two arrays of one shape, taken as vectors; 0 if one of them is all zeros."""
     a, b = np.asarray(first, dtype=np.float64).ravel(), np.asarray(second, dtype=np.float64).ravel()
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / length if length > 0 else 0.0
@@ -42,7 +42,7 @@ def ssim(first: Array, second: Array) -> float:
 
 
 def _means(values: Array) -> Array:
-    # Of every window that lies inside the image, by running sums along one axis and then the other.
+    # Covers every window inside the image, by running sums along one axis and then the other.
     for axis in (0, 1):
         sums = np.cumsum(values, axis=axis)
         sums = np.insert(sums, 0, 0.0, axis=axis)

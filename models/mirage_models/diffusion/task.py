@@ -61,10 +61,10 @@ _TINY_IMAGES = "tiny.npy"
 class DiffusionTask:
     """See Task: Stable Diffusion 1.x with an LCM-LoRA, or a native latent consistency model.
 
-    Extras: "lora" (an LCM-LoRA, fused), "tiny_decoder" (an AutoencoderTiny). Options: `steps`, `guidance` and `side` (defaults
-    of the bundle, at which parity is measured), `guidance_range` and `side_range` (least and most), `unet_recipes` and
-    `decoder_recipes` (in order of preference: the first that reaches its bar is kept), `text_recipes` (one: "float32" or
-    "weights"), `calibration_prompts`, `parity_prompts`.
+    Extras: "lora" (an LCM-LoRA, fused), "tiny_decoder" (an AutoencoderTiny). Options: `steps`, `guidance` and `side`
+    (defaults of the bundle, at which parity is measured), `guidance_range` and `side_range` (least and most),
+    `unet_recipes` and `decoder_recipes` (in order of preference: the first that reaches its bar is kept),
+    `text_recipes` (one: "float32" or "weights"), `calibration_prompts`, `parity_prompts`.
     """
 
     @property
@@ -356,7 +356,7 @@ class _Build:
 
 
 def _whole(source: Path, scratch: Path) -> Path:
-    """The checkpoint's folder; the mini generator's is completed with what lies in the mini CLIP's."""
+    """Returns the checkpoint's folder; the mini generator's is completed with the mini encoder's text tower first."""
     if not lacks_text_tower(source):
         return source
     whole = scratch / "checkpoint"
@@ -365,7 +365,7 @@ def _whole(source: Path, scratch: Path) -> Path:
 
 
 def _give_back_memory() -> None:
-    """What a stage held goes back to the system: a network's gigabytes would add up over the stages."""
+    """Gives a stage's memory back to the system: a network's gigabytes would add up over the stages."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # a C library other than glibc
         ctypes.CDLL(None).malloc_trim(0)

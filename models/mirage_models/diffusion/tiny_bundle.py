@@ -1,7 +1,7 @@
 """A bundle of random weights that the generator service runs on in tests: real sessions, no torch, 200 kB.
 
-`python -m mirage_models.diffusion.tiny_bundle --out services/generator/tests/tiny_bundle`, with the same files each time. A step
-takes milliseconds at 64 x 64 and a good part of a second at 768 x 768, where a test needs a job that lasts.
+`python -m mirage_models.diffusion.tiny_bundle --out services/generator/tests/tiny_bundle`, with the same files each
+time. A step takes milliseconds at 64 x 64, and a good part of a second at 768 x 768 for tests that need a long job.
 """
 
 import argparse

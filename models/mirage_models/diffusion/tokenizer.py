@@ -18,7 +18,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> CLIPTokenizer:
-    """The tokenizer as the original pipeline runs it; raises CheckpointError where it cannot be read."""
+    """Returns the tokenizer as the original pipeline runs it; raises CheckpointError if it cannot be read."""
     try:
         return CLIPTokenizer.from_pretrained(checkpoint.folder / "tokenizer", local_files_only=True)
     except Exception as error:  # the library raises whatever the files gave it
@@ -26,7 +26,10 @@ def load_tokenizer(checkpoint: Checkpoint) -> CLIPTokenizer:
 
 
 def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> PromptInput:
-    """Write `tokenizer.json` and describe how prompts are tokenised; raises CheckpointError where it cannot be read."""
+    """Writes `tokenizer.json` and returns how prompts are tokenised.
+
+    Raises CheckpointError if the tokenizer cannot be read.
+    """
     slow = load_tokenizer(checkpoint)
     if slow.vocab_size > int(checkpoint.text["vocab_size"]):
         raise CheckpointError(

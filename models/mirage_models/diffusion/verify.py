@@ -26,9 +26,9 @@ SSIM_TOLERANCE = 0.03
 def verify_generator(
     directory: Path, manifest: GeneratorManifest, *, engine: str = "auto"
 ) -> tuple[str, tuple[Check, ...]]:
-    """Make the reference images with every variant; gives what ran them, and the comparisons.
+    """Makes the reference images with every variant; returns the engine's description and the comparisons.
 
-    Raises BUNDLE_INVALID where the bundle cannot be loaded or its references cannot be read.
+    Raises BUNDLE_INVALID if the bundle cannot be loaded or its references cannot be read.
     """
     references = load_references(directory / manifest.reference)
     checks: list[Check] = []

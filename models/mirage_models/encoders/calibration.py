@@ -48,7 +48,10 @@ def spaced(items: Sequence[T], count: int) -> list[T]:
 
 
 def read_calibration(folder: Path, *, items: int) -> CalibrationSet:
-    """At most `items` records, evenly spaced, of a folder with captions.jsonl; raises ValueError where it has none."""
+    """Returns at most `items` records, evenly spaced, of a folder with captions.jsonl.
+
+    Raises ValueError if it has none.
+    """
     from mirage_atlas.jsonl import CaptionsReader
     from mirage_atlas.records import AtlasRecord
 
@@ -61,7 +64,7 @@ def read_calibration(folder: Path, *, items: int) -> CalibrationSet:
 
 
 def make_calibration() -> CalibrationSet:
-    """Phrases and smooth random images of odd sizes, the same every time, where no captioned images are at hand.
+    """Returns phrases and smooth random images of odd sizes, always the same, for builds without captioned images.
 
     Enough to compare vectors of a tower with the original's, not to say anything about retrieval.
     """

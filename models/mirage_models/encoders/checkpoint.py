@@ -50,8 +50,9 @@ class Checkpoint:
 
 
 def read_config(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The model's and the preprocessing's configuration; raises CheckpointError, and UnknownArchitectureError for a kind that
-    cannot be built.
+    """The model's and the preprocessing's configuration.
+
+    Raises CheckpointError, and UnknownArchitectureError for a kind that cannot be built.
     """
     try:
         content = json.loads((directory / CONFIG_FILE).read_text("utf-8"))
@@ -86,10 +87,10 @@ def _check_kind(model_cfg: Mapping[str, Any], vision: Mapping[str, Any], text: M
 
 
 def load_checkpoint(directory: Path) -> Checkpoint:
-    """Load a local Hub-style directory (`open_clip_config.json` and weights) without touching a network.
+    """Loads a local folder in the hub's layout (`open_clip_config.json` and weights) without using a network.
 
-    Raises CheckpointError where a file is absent, cannot be read or does not fit the configuration, and
-    UnknownArchitectureError for a model of a kind that cannot be built.
+    Raises CheckpointError if a file is missing, cannot be read or does not fit the configuration, and
+    UnknownArchitectureError for a kind of model that cannot be built.
     """
     model_cfg, preprocess_cfg = read_config(directory)
     weights = find_weights(directory)
@@ -102,7 +103,9 @@ def load_checkpoint(directory: Path) -> Checkpoint:
 
 
 def make_model(model_cfg: Mapping[str, Any], *, tower: Mapping[str, Any] | None) -> Any:
-    """The model of a configuration with open_clip's random initialisation; `tower` configures a Hugging Face text tower.
+    """The model of a configuration with open_clip's random initialisation.
+
+    `tower` configures a Hugging Face text tower.
 
     Raises CheckpointError for a configuration that open_clip does not accept.
     """
@@ -121,7 +124,8 @@ def make_model(model_cfg: Mapping[str, Any], *, tower: Mapping[str, Any] | None)
 
 
 def text_tower_config(directory: Path, text_cfg: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The configuration of a Hugging Face text tower: `config.json` beside the weights, else what is known by its name.
+    """Returns the configuration of a Hugging Face text tower: `config.json` in the checkpoint's folder, else the known
+    one of that name.
 
     None for open_clip's own text tower; raises UnknownArchitectureError for a tower that is not known.
     """

@@ -10,16 +10,18 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
-# As in open_clip/tokenizer.py. The flag that ignores case matters for the letters after an apostrophe only; it also makes
+# As in open_clip/tokenizer.py. The flag that ignores case matters for the letters after an apostrophe only; it also
+# makes
 # that library take U+0345 (a combining Greek iota) and some unassigned code points another way, which is not followed.
 _PIECES = r"<start_of_text>|<end_of_text>|(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def clip_tokenizer_json(source: SimpleTokenizer) -> str:
-    """The text of a tokenizer.json that gives the ids of `source.encode`, once the text is cleaned as it cleans it.
+    """Returns the text of a tokenizer.json that gives the ids of `source.encode`, for texts that are cleaned as it
+    cleans them.
 
-    Cleaning and the start and end tokens are left to the caller (mirage_encoder.tokenizer), which also takes the two
-    markers for one token each where a text spells them out.
+    Cleaning and the start and end tokens are left to the caller (mirage_encoder.tokenizer), which also reads the two
+    markers as one token each if a text spells them out.
     """
     model = BPE(
         vocab=dict(source.encoder),

@@ -1,4 +1,4 @@
-"""What a tower is measured on, the original's vectors for it, and what each exported tower makes of the same inputs."""
+"""The inputs that towers are measured on, the original's vectors for them, and the vectors of each exported tower."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BLOCK = 64
 
 
 class Comparison:
-    """One build's calibration set and the vectors of the original and of each tower, which lie in the scratch folder."""
+    """One build's calibration set, and the vectors of the original and of each tower, kept in the scratch folder."""
 
     def __init__(self, request: BuildRequest, workspace: Workspace, text: TextInput, image: ImageInput) -> None:
         self._request, self._workspace = request, workspace
@@ -50,7 +50,10 @@ class Comparison:
 
     @cached_property
     def calibration(self) -> CalibrationSet:
-        """The operator's captioned images, else made ones; raises CheckpointError where there is none in his folder."""
+        """Returns the operator's captioned images, else generated ones.
+
+        Raises CheckpointError if the operator's folder has none.
+        """
         folder = self._request.calibration
         if folder is None:
             return make_calibration()
@@ -60,7 +63,7 @@ class Comparison:
             raise CheckpointError(f"no calibration: {error}") from error
 
     def batches(self, role: Role, chosen: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
-        """What the tower takes for some items: int64[1, length] or float32[1, 3, S, S], made as they are asked for.
+        """Yields the tower's inputs for some items: int64[1, length] or float32[1, 3, S, S].
 
         One item at a time: a dynamic range must not be that of a batch that no query will ever be in.
         """
@@ -74,7 +77,7 @@ class Comparison:
             yield pad_batch([tokenizer.tokenize(self.calibration.captions[index]).ids], text.pad_id)
 
     def run_original(self, original: Callable[[], Original]) -> None:
-        """Stage by stage, the original's vectors; `original` is called where some are not there yet."""
+        """Returns the original's vectors, stage by stage; calls `original` only if some are missing."""
         calibration = self.calibration
         for role in ROLES:
 
@@ -108,7 +111,10 @@ class Comparison:
         return np.concatenate([np.load(folder / f"{role}.{name}.{start:06d}.npy") for start in blocks])
 
     def overlap(self, *, text: str = "original", image: str = "original") -> float | None:
-        """Share of each caption's ten nearest images that stays the same with these towers; None without captioned images."""
+        """Share of each caption's ten nearest images that stays the same with these towers.
+
+        None without captioned images.
+        """
         if not self.calibration.paired:
             return None
         original = self.vectors("text", "original"), self.vectors("image", "original")

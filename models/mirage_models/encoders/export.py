@@ -20,7 +20,7 @@ EXAMPLE_LENGTH = 9
 
 @contextlib.contextmanager
 def _exportable() -> Iterator[None]:
-    # The fused inference path of MultiheadAttention has no ONNX counterpart.
+    # ONNX lacks an operator for the fused inference path of MultiheadAttention.
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

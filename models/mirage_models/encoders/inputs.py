@@ -1,4 +1,4 @@
-"""What a checkpoint does with texts and images before its towers, as the manifest states it and as files of the bundle."""
+"""Tokenisation and preprocessing of a checkpoint, as the manifest states them and as files of the bundle."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def original_tokenizer(checkpoint: Checkpoint) -> Any:
 
 
 def describe_text(checkpoint: Checkpoint) -> tuple[TextInput, str]:
-    """Tokenisation as a manifest states it, and the text of its tokenizer.json.
+    """Returns the tokenisation as a manifest states it, and the text of its tokenizer.json.
 
-    Raises CheckpointError where the tokenizer cannot be had, UnknownArchitectureError where it is of another kind.
+    Raises CheckpointError if the tokenizer cannot be read, and UnknownArchitectureError if it is of another kind.
     """
     tokenizer = original_tokenizer(checkpoint)
     if isinstance(tokenizer, SimpleTokenizer):
@@ -111,7 +111,10 @@ def describe_image(checkpoint: Checkpoint) -> ImageInput:
 
 
 def write_inputs(checkpoint: Checkpoint, folder: Path) -> tuple[TextInput, ImageInput]:
-    """Write tokenizer.json; what the manifest says of texts and images. Raises as `describe_text` and `describe_image`."""
+    """Write tokenizer.json.
+
+    What the manifest says of texts and images. Raises as `describe_text` and `describe_image`.
+    """
     image = describe_image(checkpoint)
     text, tokenizer = describe_text(checkpoint)
     (folder / TOKENIZER_FILE).write_text(tokenizer, "utf-8")

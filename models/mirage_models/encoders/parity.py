@@ -1,4 +1,4 @@
-"""How close vectors come to the original's."""
+"""Distance of vectors from the original's."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Checkpoints with random weights and the files, keys, dtypes and configurations of the public ones.
 
-`python -m mirage_models.encoders.random_checkpoint --config medicat-roco --out DIR [--size small] [--seed 0]`: for tests, and
-to measure speed where the trained weights cannot be had. Sources of `configs/`: medicat-roco is `pmc_vit_l_14` of the
+`python -m mirage_models.encoders.random_checkpoint --config medicat-roco --out DIR [--size small] [--seed 0]`: for
+tests, and to measure speed without the trained weights. Sources of `configs/`: medicat-roco is `pmc_vit_l_14` of the
 MedICaT-ROCO repository's training code at 448 px, openai-vit-b-32 is open_clip's ViT-B-32-quickgelu, biomedclip is the
-open_clip_config.json of `microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224`; BiomedCLIP's weights were saved by a
-transformers older than 4.31, hence the key `position_ids`.
+open_clip_config.json of `microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224`; BiomedCLIP's weights were saved by
+a transformers older than 4.31, hence the key `position_ids`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WORDS = (
     *("right", "lobe", "mass", "cyst", "with", "contrast", "lesion", "fundus", "histology", "liver", "kidney", "heart"),
     *("frontal", "view", "corpus", "callosum", "and", "in", "word", "##s", "##ed", "##ing"),
 )
-# What the sizes of the public models are replaced with; the layout of the keys stays.
+# Small sizes instead of the public models'; the layout of the keys stays.
 _SMALL: dict[str, dict[str, Any]] = {
     "medicat-roco": {
         "embed_dim": 64,
@@ -45,7 +45,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     },
     "biomedclip": {"embed_dim": 64, "vision_cfg": {"timm_model_name": "test_vit", "image_size": 160}},
 }
-# A small BERT has its configuration beside it: by its name it would be the large one.
+# A small BERT has a configuration file: by its name alone it would be the large one.
 _SMALL_BERT = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 2, "num_hidden_layers": 3}
 _SMALL_BERT |= {"vocab_size": 1000}
 
@@ -59,11 +59,11 @@ def preset_names() -> list[str]:
 def write_random_checkpoint(
     preset: str, out: Path, *, seed: int = 0, size: Size = "full", half: bool = False, form: Form | None = None
 ) -> Path:
-    """Write a checkpoint's folder, the same bytes for the same arguments; gives `out`.
+    """Writes a checkpoint's folder, the same bytes for the same arguments; returns `out`.
 
-    Weights are open_clip's own initialisation with noise where it has zeros and ones, in float32 or float16. `form` is how
-    they are stored: safetensors, a .bin as on the hub, or the .pt of a training run (default: as the public checkpoint).
-    Raises KeyError for a configuration that is not there.
+    Weights are open_clip's own initialisation, with noise instead of its zeros and ones, in float32 or float16. `form`
+    is how they are stored: safetensors, a .bin as on the hub, or the .pt of a training run (default: as the public
+    checkpoint). Raises KeyError for an unknown configuration.
     """
     if preset not in preset_names():
         raise KeyError(preset)
@@ -90,7 +90,8 @@ def write_random_checkpoint(
 
 
 def _noisy(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    # Biases of zero and norms of one would hide that one of them is left out, and with BERT's small initial weights every
+    # Biases of zero and norms of one would hide that one of them is left out, and with BERT's small initial weights
+    # every
     # text would get the vector of its first token.
     def noisy(name: str, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.ndim == 1:

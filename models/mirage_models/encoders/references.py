@@ -50,7 +50,7 @@ def save_references(path: Path, references: References) -> None:
 
 
 def load_references(path: Path) -> References:
-    """Read what `save_references` wrote; raises BUNDLE_INVALID where it is something else."""
+    """Reads the file that `save_references` wrote; raises BUNDLE_INVALID if it is another file."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = sorted(name for name in archive.files if name.startswith("image_") and name != "image_vectors")

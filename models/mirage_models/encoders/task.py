@@ -57,10 +57,10 @@ _ONNX_BYTES = 2**31 - 2**20  # an ONNX file without external data is one protobu
 class EncoderOptions:
     """The options of this task.
 
-    `text_recipes` and `image_recipes` name ways to int8 to try; the closest is kept (a large image tower runs several times
-    faster with `static` alone). Bars of int8: top-10 overlap where there are captioned images, and mean cosine. `match` is a
-    JSON file with match thresholds. `architecture` names the configuration in `configs/` of a checkpoint that comes
-    without one.
+    `text_recipes` and `image_recipes` name ways to int8 to try; the closest is kept (a large image tower runs several
+    times faster with `static` alone). Bars of int8: top-10 overlap if there are captioned images, and mean cosine.
+    `match` is a JSON file with match thresholds. `architecture` names the configuration in `configs/` of a checkpoint
+    that comes without one.
     """
 
     text_recipes: tuple[str, ...] = tuple(RECIPES)
@@ -91,7 +91,9 @@ class EncoderOptions:
 
 @dataclass(frozen=True)
 class _Tower:
-    """One tower at one precision: the names of its file and of its vectors in the scratch folder, and what was measured."""
+    """One tower at one precision: the names of its file and of its vectors in the scratch folder, and what was
+    measured.
+    """
 
     name: str
     vectors: str
@@ -158,7 +160,9 @@ class _Build:
         return self._checkpoint
 
     def _source(self) -> Path:
-        """The checkpoint's folder; where it has weights but no configuration, one beside it that has both."""
+        """Returns the checkpoint's folder, or a second folder with weights and configuration if the first lacks the
+        configuration.
+        """
         source, name = self.request.source, self.options.architecture
         if name is None or (source / CONFIG_FILE).exists():
             return source
@@ -209,7 +213,8 @@ class _Build:
         return _Tower(name, name, quantisation, mixes_batch, parity)
 
     def _as_served(self, role: Role, tower: _Tower) -> _Tower:
-        # Engines compute int8 each in their own way, and not always well: what is recorded is the worse of ONNX Runtime,
+        # Engines compute int8 each in their own way, and not always well: what is recorded is the worse of ONNX
+        # Runtime,
         # which serves anywhere, and the engine that serves this tower on this machine.
         path = self._path(role, tower.name)
         engine = resolve("auto", path, mixes_batch=tower.mixes_batch)

@@ -37,7 +37,7 @@ class ExportedAttention(torch.nn.Module):
         self.causal = causal
 
     def mix(self, hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Attend: float32[B, T, D], and where given bool[B, 1, T, T] (true: is looked at), to float32[B, T, D]."""
+        """Attend: float32[B, T, D], and optionally bool[B, 1, T, T] (true: attended to), to float32[B, T, D]."""
         packed = functional.linear(hidden, self.in_weight, self.in_bias)
         first, second, third = packed.chunk(3, dim=-1)
         mixed, *_rest = torch.onnx.ops.attention(
@@ -48,7 +48,7 @@ class ExportedAttention(torch.nn.Module):
 
 
 class PackedAttention(ExportedAttention):
-    """Stands for a `torch.nn.MultiheadAttention` of open_clip."""
+    """Replaces a `torch.nn.MultiheadAttention` of open_clip."""
 
     def __init__(self, source: torch.nn.MultiheadAttention, *, causal: bool) -> None:
         """Take the weights of `source`, which must be batch first, packed and with biases (as open_clip builds it)."""
@@ -59,12 +59,12 @@ class PackedAttention(ExportedAttention):
         )
 
     def forward(self, query: torch.Tensor, *_: torch.Tensor, **__: object) -> tuple[torch.Tensor, None]:
-        """Attend: float32[B, T, D] -> (float32[B, T, D], None), as the module it stands for."""
+        """Attend: float32[B, T, D] -> (float32[B, T, D], None), as the module that it replaces."""
         return self.mix(query), None
 
 
 class TrunkAttention(ExportedAttention):
-    """Stands for the attention of a timm ViT."""
+    """Replaces the attention of a timm ViT."""
 
     def __init__(self, source: Any) -> None:
         """Take the weights of `source`, which must be a plain one."""
@@ -76,7 +76,7 @@ class TrunkAttention(ExportedAttention):
         super().__init__(source.qkv.weight, source.qkv.bias, source.proj, heads=source.num_heads)
 
     def forward(self, hidden: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
-        """Attend: float32[B, T, D] to float32[B, T, D], as the module it stands for."""
+        """Attend: float32[B, T, D] to float32[B, T, D], as the module that it replaces."""
         return self.mix(hidden)
 
 
@@ -107,12 +107,15 @@ class ImageTower(torch.nn.Module):
 class CausalTextTower(torch.nn.Module):
     """`tokens` int64[B, T] with any T up to the context to `unit_vector` float32[B, D] of length 1.
 
-    A causal tower pooled at the end token gives the same vector whatever stands behind that token, so T may be the
-    longest text of the batch where open_clip always runs the whole context (checked against it by the builder).
+    A causal tower pooled at the end token gives the same vector whatever follows that token. So T may be the longest
+    text of the batch, although open_clip always runs the whole context (the builder checks this).
     """
 
     def __init__(self, clip: Any) -> None:
-        """Take the text side of an open_clip model; raises UnknownArchitectureError unless causal and pooled at the end."""
+        """Take the text side of an open_clip model.
+
+        Raises UnknownArchitectureError unless causal and pooled at the end.
+        """
         super().__init__()
         if getattr(clip, "attn_mask", None) is None or clip.text_pool_type not in ("argmax", "eos"):
             raise UnknownArchitectureError(
@@ -168,8 +171,8 @@ class BertLayer(torch.nn.Module):
 class BertTextTower(torch.nn.Module):
     """`tokens` int64[B, T] with any T up to the context, filled up with the pad id, to `unit_vector` float32[B, D].
 
-    It looks both ways, so what fills a batch up is masked out, as open_clip does it (`HFTextEncoder.forward`): the mask is
-    computed from the tokens, and the vector is that of the text padded to the whole context.
+    It looks both ways, so what fills a batch up is masked out, as open_clip does it (`HFTextEncoder.forward`): the mask
+    is computed from the tokens, and the vector is that of the text padded to the whole context.
     """
 
     def __init__(self, clip: Any) -> None:
@@ -186,7 +189,7 @@ class BertTextTower(torch.nn.Module):
                 f"a BERT with a pooler or positions of another kind was found; known are {KNOWN}"
             )
         self.embed = bert.embeddings.word_embeddings
-        # One segment, the first, wherever a token stands.
+        # Every token belongs to the first segment.
         position = bert.embeddings.position_embeddings.weight + bert.embeddings.token_type_embeddings.weight[0]
         self.register_buffer("position", position.detach().clone(), persistent=False)
         self.norm = bert.embeddings.LayerNorm

@@ -1,4 +1,4 @@
-"""An encoder's vectors for the reference inputs beside those of the original, without torch."""
+"""Compares an encoder's vectors for the reference inputs with those of the original, without torch."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from mirage_encoder.engines.selection import EngineChoice
     from mirage_encoder.model import EncoderModel, Role
 
-# Below what was measured at build by more than this, the numbers are not the bundle's: another processor or engine rounds
-# differently, also computes in bfloat16; int8 steps are coarse, and where a value falls on one is decided by that rounding.
+# Below what was measured at build by more than this, the numbers are not the bundle's: another processor or engine
+# rounds
+# differently, also computes in bfloat16; int8 steps are coarse, and that rounding decides on which one a value falls.
 FLOAT_TOLERANCE, INTEGER_TOLERANCE = 0.002, 0.005
 
 
 def verify_encoder(
     directory: Path, manifest: EncoderManifest, *, engine: str = "auto"
 ) -> tuple[str, tuple[Check, ...]]:
-    """The engine's description, and for each variant and tower the least cosine to the original's vectors.
+    """Returns the engine's description, and for each variant and tower the least cosine to the original's vectors.
 
-    Raises BUNDLE_INVALID where the bundle cannot be loaded.
+    Raises BUNDLE_INVALID if the bundle cannot be loaded.
     """
     references = load_references(directory / manifest.reference)
     checks: list[Check] = []

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     State = dict[str, torch.Tensor]
 
-# Names that checkpoints on the hub carry, in open_clip's order of preference (open_clip/factory.py). `model.safetensors` is
+# Names that checkpoints on the hub carry, in open_clip's order of preference (open_clip/factory.py).
+# `model.safetensors` is
 # not among them: in timm's repositories it holds the image tower alone, under other keys.
 WEIGHTS_FILES = (
     "open_clip_model.safetensors",
@@ -26,14 +27,18 @@ WEIGHTS_FILES = (
     "open_clip_pytorch_model.pt",
     "open_clip_pytorch_model.pth",
 )
-# Present in checkpoints of older libraries, and not weights: positions 0, 1, 2, ... of a BERT tower, sizes of OpenAI's files.
+# Present in checkpoints of older libraries, and not weights: positions 0, 1, 2, ... of a BERT tower, sizes of OpenAI's
+# files.
 _NOT_WEIGHTS = ("text.transformer.embeddings.position_ids", "input_resolution", "context_length", "vocab_size")
 _PREFIX = "module."  # of a model that was trained on several devices
 _NAMED = 3
 
 
 def find_weights(directory: Path) -> Path:
-    """The file with the weights; raises CheckpointError where there is none, or several and no way to choose."""
+    """Returns the file with the weights.
+
+    Raises CheckpointError if there is none, or if there are several to choose from.
+    """
     for name in WEIGHTS_FILES:
         if (directory / name).is_file():
             return directory / name
@@ -45,7 +50,10 @@ def find_weights(directory: Path) -> Path:
 
 
 def read_weights(path: Path) -> State:
-    """The tensors by name, without the wrapping of a training run; raises CheckpointError. No code of the file is run."""
+    """The tensors by name, without the wrapping of a training run.
+
+    Raises CheckpointError. No code of the file is run.
+    """
     try:
         content: Any = (
             load_file(path)
@@ -72,13 +80,16 @@ def read_weights(path: Path) -> State:
 
 
 def _is_zip(path: Path) -> bool:
-    # Files of torch before 1.6 are no archives and cannot be mapped.
+    # Files of torch before 1.6 are not archives and cannot be mapped.
     with path.open("rb") as file:
         return file.read(2) == b"PK"
 
 
 def load_into(model: torch.nn.Module, state: Mapping[str, torch.Tensor], *, name: str) -> None:
-    """Copy the tensors into the model, in its own precision; raises CheckpointError unless they are all its, and finite."""
+    """Copy the tensors into the model, in its own precision.
+
+    Raises CheckpointError unless they are all its, and finite.
+    """
     wanted = model.state_dict()
     for tensor in ("logit_scale", "logit_bias"):
         # One number, in some checkpoints as a vector of one.

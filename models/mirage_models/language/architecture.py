@@ -1,4 +1,4 @@
-"""What a checkpoint's config.json says of a GPT-NeoX model (keys as in transformers' GPTNeoXConfig)."""
+"""The config.json of a GPT-NeoX checkpoint (keys as in transformers' GPTNeoXConfig)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ _ACTIVATIONS: dict[str, Gelu] = {
 
 @dataclass(frozen=True)
 class NeoxConfig:
-    """A GPT-NeoX decoder (Black et al. 2022). `rotary` is the number of dimensions of a head that turn with the position."""
+    """A GPT-NeoX decoder (Black et al. 2022). `rotary` is the number of dimensions of a head that turn with the
+    position.
+    """
 
     vocabulary: int
     hidden: int
@@ -57,7 +59,7 @@ class NeoxConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; raises CheckpointError where the file is absent or something else."""
+    """Returns a JSON object; raises CheckpointError if the file is missing or holds something else."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:

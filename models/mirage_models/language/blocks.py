@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
 
 Bits: TypeAlias = Literal[4, 8]
-# Of these shares of the scale that just holds the largest value, the one with the least squared error is taken, block by
+# Of these shares of the scale that just holds the largest value, the one with the least squared error is taken, block
+# by
 # block: cutting off one large value can be better than coarse steps for the others.
 _SHARES = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 1.05)
 _ROWS_BYTES = 2**20
@@ -41,9 +42,9 @@ class Blocks:
 
 
 def quantise(weights: Floats, bits: Bits, *, block: int, threads: int = 2) -> Blocks:
-    """Blocks of a float32 matrix [N, K], symmetric about zero; the same bytes for any number of threads.
+    """Returns blocks of a float32 matrix [N, K], symmetric about zero; the same bytes for any number of threads.
 
-    `block` is 16, 32, 64 or more by powers of two; where K is no multiple of it the last one is filled with zeros.
+    `block` is 16, 32, 64 or more by powers of two; if K is not a multiple of it, the last block is filled with zeros.
     """
     rows, columns = weights.shape
     count = -(-columns // block)
@@ -66,7 +67,7 @@ def quantise(weights: Floats, bits: Bits, *, block: int, threads: int = 2) -> Bl
 
 
 def _four(blocks: Floats) -> tuple[Bytes, Floats]:
-    # The value of largest magnitude goes to -8, the one end that has a step more (as in llama.cpp's Q4_0).
+    # The value of largest magnitude becomes -8, the one end that has a step more (as in llama.cpp's Q4_0).
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
     full = largest / np.float32(-8)
     best = np.full(blocks.shape[:2], -np.inf, np.float32)

@@ -2,16 +2,16 @@
 
 Made for decoding one token at a time on a CPU:
 
-- Keys and values live in buffers as long as the context, which the kernel (GroupQueryAttention) extends in place.
-- In the parallel form (Pythia, Dolly) attention and perceptron read the same normalised state. The scale and shift of their
-  layer norms are multiplied into the matrices that follow, so that one norm serves both and the four matrices of a layer
-  are two: [queries, keys, values, first of the perceptron] and [attention's output | second of the perceptron].
-- Logits are computed for the positions asked for alone: the last one, usually.
+- Keys and values live in buffers as long as the context, which the kernel (GroupQueryAttention) extends in place. - In
+the parallel form (Pythia, Dolly) attention and perceptron read the same normalised state. The scale and shift of their
+layer norms are multiplied into the matrices that follow, so that one norm serves both and the four matrices of a layer
+are two: [queries, keys, values, first of the perceptron] and [attention's output | second of the perceptron]. - Logits
+are computed for the positions asked for alone: the last one, usually.
 
-Inputs: `input_ids` int64 [1, S]; `rows` int64 [R], which of the S positions to give logits for; `seqlens_k` int32 [1], the
-tokens in the cache after this run less one; `total` int32 [], the same without the less one; `key.I` and `value.I` float32
-[1, H, C, D] for each layer. Outputs: `logits` float32 [1, R, V], `present.key.I`, `present.value.I`, to be bound to the inputs'
-own buffers.
+Inputs: `input_ids` int64 [1, S]; `rows` int64 [R], which of the S positions to give logits for; `seqlens_k` int32 [1],
+the tokens in the cache after this run less one; `total` int32 [], the same without the less one; `key.I` and `value.I`
+float32 [1, H, C, D] for each layer. Outputs: `logits` float32 [1, R, V], `present.key.I`, `present.value.I`, to be
+bound to the inputs' own buffers.
 """
 
 from __future__ import annotations
@@ -69,12 +69,15 @@ class _Builder:
         return _Linear(self.tensors.read(f"{name}.weight", hidden), self.tensors.read(f"{name}.bias", hidden))
 
     def linear(self, name: str, rows: int, columns: int, *, biased: bool = True) -> _Linear:
-        """A matrix and its bias, zeros where it has none."""
+        """Returns a matrix and its bias, or zeros if it lacks one."""
         weight = self.tensors.read(f"{name}.weight", rows, columns)
         return _Linear(weight, self.tensors.read(f"{name}.bias", rows) if biased else np.zeros(rows, np.float32))
 
     def queries_keys_values(self, name: str) -> _Linear:
-        """The fused projection: in the checkpoint each head has its queries, keys and values; here all queries come first."""
+        """The fused projection: in the checkpoint each head has its queries, keys and values.
+
+        Here all queries come first.
+        """
         config, layout = self.config, self.layout
         fused = self.linear(name, 3 * config.hidden, config.hidden, biased=config.attention_bias)
         places = (layout.places, layout.places, plain_places(config.head, layout.size))
@@ -86,7 +89,7 @@ class _Builder:
         return _Linear(rearranged(fused.weight), rearranged(fused.bias))
 
     def attention_output(self, name: str) -> _Linear:
-        """The matrix after attention, with zeros where the kernel's heads are longer than the model's."""
+        """Returns the matrix after attention, filled with zeros if the kernel's heads are longer than the model's."""
         config, layout = self.config, self.layout
         dense = self.linear(name, config.hidden, config.hidden, biased=config.attention_bias)
         heads = np.ascontiguousarray(dense.weight.T).reshape(config.heads, config.head, config.hidden)
@@ -194,9 +197,11 @@ class _Builder:
 def write_decoder(
     tensors: Tensors, config: NeoxConfig, path: Path, precision: Precision, *, threads: int = 2
 ) -> tuple[Path, Path]:
-    """Write the decoder to `path` (.onnx) and its weights beside it (.data); the same bytes for the same checkpoint.
+    """Writes the decoder to `path` (.onnx) and its weights to a second file (.data).
 
-    Holds one matrix of a layer at a time. Raises CheckpointError where a tensor is absent or not what it should be.
+    The same bytes for the same checkpoint.
+
+    Holds one matrix of a layer at a time. Raises CheckpointError if a tensor is missing or is not what it should be.
     """
     data = path.with_suffix(".data")
     with GraphWriter(data, precision, threads=threads) as writer:

@@ -1,8 +1,8 @@
-"""How a head's dimensions are arranged for ONNX Runtime's attention.
+"""The order of a head's dimensions for ONNX Runtime's attention.
 
-The kernel wants heads of a multiple of 16, and the two halves that turn against each other of a multiple of 8; Dolly's 80 with
-20 that turn are not so. Attention does not mind in which order the dimensions of queries and keys stand, as long as it is the
-same: so dimensions that do not turn are set between those that do, turning by an angle of zero.
+The kernel wants heads of a multiple of 16, and the two halves that turn against each other of a multiple of 8; Dolly's
+heads (80, of which 20 turn) do not fit. Attention gives the same result for any order of the dimensions, if queries
+and keys have the same one: so dimensions that do not turn are put between those that do, with an angle of zero.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _HALF, _HEAD = 8, 16
 
 @dataclass(frozen=True)
 class HeadLayout:
-    """`places[i]` is the dimension that stands at place i of a query's or key's head, -1 where there is none (a zero).
+    """`places[i]` is the dimension at place i of a query's or key's head, -1 for a zero.
 
-    `size` dimensions in all, of which twice `half` go through the kernel's rotation, `turning` pairs of them by an angle.
+    `size` dimensions in all, of which twice `half` go through the kernel's rotation, `turning` pairs of them by an
+    angle.
     """
 
     places: tuple[int, ...]
@@ -40,7 +41,7 @@ class HeadLayout:
 
 
 def head_layout(config: NeoxConfig) -> HeadLayout:
-    """The layout of a model's heads: as it is where the kernel takes that."""
+    """Returns the layout of a model's heads: unchanged if the kernel takes it."""
     turning = config.rotary // 2
     half = max(_HALF, -(-turning // _HALF) * _HALF)
     still = iter(range(config.rotary, config.head))
@@ -52,7 +53,10 @@ def head_layout(config: NeoxConfig) -> HeadLayout:
 
 
 def rotation(config: NeoxConfig, layout: HeadLayout) -> tuple[Floats, Floats]:
-    """Cosines and sines float32 [context, half] of the rotary embedding (Su et al. 2021); 1 and 0 where nothing turns."""
+    """Returns cosines and sines float32 [context, half] of the rotary embedding (Su et al. 2021).
+
+    1 and 0 for dimensions that do not turn.
+    """
     frequencies = config.rotary_base ** -(np.arange(layout.turning, dtype=np.float64) / max(1, layout.turning))
     # In float32, as transformers computes them.
     angles = np.arange(config.context, dtype=np.float32)[:, None] * frequencies.astype(np.float32)

@@ -1,7 +1,7 @@
 """The original: transformers' GPT-NeoX in PyTorch, float32 and eager, run layer by layer.
 
-A model of 2.8 B parameters takes 11 GB in float32. Here one layer at a time is in memory: transformers' own layer, given
-its weights, run on all texts, and let go.
+A model of 2.8 B parameters takes 11 GB in float32. Here one layer at a time is in memory: transformers' own layer,
+given its weights, run on all texts, and let go.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROWS = 256
 def run_original(
     source: Path, tensors: Tensors, config: NeoxConfig, texts: Sequence[ParityText], *, threads: int
 ) -> list[Predictions]:
-    """What the original predicts in each text. Raises CheckpointError where a tensor is not what it should be."""
+    """Returns the original's predictions in each text. Raises CheckpointError if a tensor is not what it should be."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,4 +1,6 @@
-"""How close a decoder comes to the original: the next token it finds likeliest, and how likely it finds the actual one."""
+"""Distance of a decoder from the original: its likeliest next token, and the probability that it gives the actual
+one.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Ids = npt.NDArray[np.int32]
 
-# A decoder that finds a token next to impossible is wrong, but not infinitely so: one token must not be all that counts.
+# A decoder that finds a token next to impossible is wrong, but not infinitely so: one token must not be all that
+# counts.
 _MOST_NATS = 40.0
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """For each compared token of a text: the likeliest id int32 [T], and the actual one's -log p in nats float32 [T]."""
+    """For each compared token of a text: the likeliest id int32 [T], and the actual one's -log p in nats float32
+    [T].
+    """
 
     likeliest: Ids
     surprise: Floats
@@ -53,11 +58,11 @@ def predictions(text: ParityText, pieces: Iterable[Floats]) -> Predictions:
 
 
 def run_decoder(decoder: Decoder, texts: Sequence[ParityText]) -> list[Predictions]:
-    """What a decoder predicts in each text, as the service runs it. Raises MODEL_FAILED."""
+    """Returns a decoder's predictions in each text, as the service runs it. Raises MODEL_FAILED."""
     found = []
     for text in texts:
         session = decoder.open(capacity=len(text.ids))
-        # What comes before the first compared token is a prompt like any other.
+        # The tokens before the first compared one are a prompt like any other.
         if text.start > 1:
             session.prefill(text.ids[: text.start - 1])
         compared = ParityText(text.ids[text.start - 1 :], 1)

@@ -2,16 +2,16 @@
 
 `python -m mirage_models.language.random_checkpoint --like dolly-v2-3b --size full --out DIR --seed 0`
 
-Facts from the repositories' config.json and file lists as publicly described: databricks/dolly-v2-3b (GPT-NeoX, 2.8 B, one
-pytorch_model.bin of 5.68 GB in bfloat16, 50,280 tokens, three of Dolly's own at the end: databrickslabs/dolly,
-training/consts.py) and EleutherAI/pythia-1b (1.0 B, model.safetensors of 2.09 GB in float16, 50,304 rows for 50,277 tokens).
-Both carry the buffers that older versions of transformers saved (causal mask, masked bias, rotary frequencies): their sizes
-account for the difference between the parameters and the files.
+Facts from the repositories' config.json and file lists as publicly described: databricks/dolly-v2-3b (GPT-NeoX, 2.8 B,
+one pytorch_model.bin of 5.68 GB in bfloat16, 50,280 tokens, three of Dolly's own at the end: databrickslabs/dolly,
+training/consts.py) and EleutherAI/pythia-1b (1.0 B, model.safetensors of 2.09 GB in float16, 50,304 rows for 50,277
+tokens). Both carry the buffers that older versions of transformers saved (causal mask, masked bias, rotary
+frequencies): their sizes account for the difference between the parameters and the files.
 
-The weights are random, but not without order. Purely random ones predict every token with nearly the same probability, and
-then it is noise which of 50,000 comes first. Here the output matrix holds, for each token, the input vectors of four others:
-a table of likely successors, with close scores, that the layers' (random) contributions decide between. So the next token has
-a few candidates, as in a trained model, and errors of quantisation change it now and then.
+The weights are random, but not without order. Purely random ones predict every token with nearly the same probability,
+and then it is noise which of 50,000 comes first. Here the output matrix holds, for each token, the input vectors of
+four others: a table of likely successors, with close scores, that the layers' (random) contributions decide between. So
+the next token has a few candidates, as in a trained model, and errors of quantisation change it now and then.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LEADER = 10.0
 
 @dataclass(frozen=True)
 class Likeness:
-    """What a random checkpoint resembles: configuration (full and small), file, dtype, and whose tokens it has."""
+    """The public checkpoint that a random one resembles: configuration (full and small), file, dtype, and tokenizer."""
 
     config: dict[str, Any]
     small: dict[str, Any]

@@ -56,7 +56,10 @@ def save_references(path: Path, references: References) -> None:
 
 
 def load_references(path: Path, *, vocabulary: int, context: int) -> References:
-    """Read what `save_references` wrote; raises BUNDLE_INVALID where it is something else or does not suit the decoder."""
+    """Reads the file that `save_references` wrote.
+
+    Raises BUNDLE_INVALID if it is another file or does not suit the decoder.
+    """
     texts, original = [], []
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

@@ -119,7 +119,7 @@ class _Build:
             raise BuildError(str(error)) from error
 
     def _original(self, form: Format) -> dict[str, Any]:
-        # Imported here: a build that goes on after this stage needs no torch.
+        # Imported here: a build that continues after this stage does not need torch.
         from mirage_models.language.original import run_original
 
         texts = self._texts(form)

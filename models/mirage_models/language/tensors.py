@@ -1,7 +1,7 @@
 """A checkpoint's tensors, read one at a time: a model larger than the memory can be gone through.
 
-Safetensors are mapped by numpy; a `pytorch_model.bin` by torch (`mmap=True, weights_only=True`: no code in it is run). Both
-may be in shards with an index, as transformers writes them.
+Safetensors are mapped by numpy; a `pytorch_model.bin` by torch (`mmap=True, weights_only=True`: no code in it is run).
+Both may be in shards with an index, as transformers writes them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FLOATS: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a tensor before it is read: dtype as safetensors name it, and shape."""
+    """Dtype (as safetensors name it) and shape of a tensor, known before it is read."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -94,7 +94,7 @@ class _PickledFile:
     """One .bin file, as torch.save writes it."""
 
     def __init__(self, path: Path) -> None:
-        # Imported here: whoever reads safetensors needs no torch.
+        # Imported here: reading safetensors does not need torch.
         import torch
 
         known: dict[Any, str] = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -148,7 +148,8 @@ class Tensors:
         if entry.shape != shape:
             raise CheckpointError(f"{name} has shape {list(entry.shape)}; the configuration asks for {list(shape)}")
         values = self._where[name].read(name)
-        # A sum is not finite where a value is not, and needs no array of its own; a sum that overflows is looked at again.
+        # A sum is not finite if a value is not, and does not need a second array; a sum that overflows is checked value
+        # by value.
         with np.errstate(over="ignore", invalid="ignore"):
             if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
                 raise CheckpointError(f"{name} holds values that are not numbers (NaN or infinite)")

@@ -62,19 +62,25 @@ _QUERY_WORDS = 6
 
 @dataclass(frozen=True)
 class ParityText:
-    """Ids of a text; predictions are compared from the token at `start` on (at least 1: nothing comes before the first)."""
+    """Ids of a text.
+
+    Predictions are compared from the token at `start` on (at least 1: nothing comes before the first).
+    """
 
     ids: tuple[int, ...]
     start: int
 
     @property
     def predicted(self) -> int:
-        """How many tokens are compared."""
+        """Returns the number of compared tokens."""
         return len(self.ids) - self.start
 
 
 def read_captions(folder: Path, *, items: int) -> list[str]:
-    """At most `items` captions, evenly spaced, of a folder with captions.jsonl; raises ValueError where it has none."""
+    """Returns at most `items` captions, evenly spaced, of a folder with captions.jsonl.
+
+    Raises ValueError if it has none.
+    """
     # Imported here: without a folder, no reader is needed.
     from mirage_atlas.jsonl import CaptionsReader
     from mirage_atlas.records import AtlasRecord
@@ -94,8 +100,8 @@ def parity_texts(
 ) -> list[ParityText]:
     """Texts of captions, at most `tokens` compared tokens in all and each within the context.
 
-    For a model that follows instructions, prompts as the service makes them, of three captions each, compared from the end
-    of their common beginning on; for another, three captions in a row.
+    For a model that follows instructions, prompts as the service makes them, of three captions each, compared from the
+    end of their common beginning on; for another, three captions in a row.
     """
     texts: list[ParityText] = []
     left = tokens

@@ -1,4 +1,5 @@
-"""Make the tiny language model that the service's tests run on: `python -m mirage_models.language.tiny_bundle --out DIR`.
+"""Make the tiny language model that the service's tests run on: `python -m mirage_models.language.tiny_bundle --out
+DIR`.
 
 Random weights in the files of a Dolly checkpoint, built as any other: a megabyte, a context of 512 tokens, no sense.
 Needs the build environment.
@@ -38,7 +39,7 @@ def make(out: Path) -> None:
             variants=("int4",),
             calibration=None,
             calibration_items=8,
-            # Random weights have no likely next token that quantisation could keep.
+            # With random weights all next tokens are about as likely, so quantisation changes their order.
             allow_parity_miss=True,
             threads=1,
             extras={},

@@ -24,16 +24,16 @@ INSTRUCTION = "### Instruction:"
 
 @dataclass(frozen=True)
 class Format:
-    """How prompts are written, and the tokens that end a response."""
+    """The format of prompts, and the tokens that end a response."""
 
     name: Literal["dolly", "plain"]
     end_ids: tuple[int, ...]
 
 
 def write_tokenizer(source: Path, target: Path, config: NeoxConfig) -> Format:
-    """Write the tokenizer to `target`, with special tokens that only the files beside it name.
+    """Writes the tokenizer to `target`, with the special tokens that only its companion files name.
 
-    Raises CheckpointError where it is absent, cannot be read, or has more tokens than the model.
+    Raises CheckpointError if it is missing, cannot be read, or has more tokens than the model.
     """
     if not (source / TOKENIZER_FILE).is_file():
         raise CheckpointError(f"the tokenizer is missing: there is no {TOKENIZER_FILE}")
@@ -44,7 +44,8 @@ def write_tokenizer(source: Path, target: Path, config: NeoxConfig) -> Format:
         tokenizer = LanguageTokenizer(target, vocabulary=config.vocabulary)
     except MirageError as error:
         raise CheckpointError(f"{TOKENIZER_FILE} cannot be used: {error.message}") from error
-    # Dolly's markers are tokens of their own, of which `### Response:` has its line break with it (databrickslabs/dolly,
+    # Dolly's markers are tokens of their own, of which `### Response:` has its line break with it
+    # (databrickslabs/dolly,
     # training/consts.py); for another model they are text like any other.
     markers = [tokenizer.id_of(marker) for marker in (END, INSTRUCTION, RESPONSE)]
     end_ids = {config.end_id}

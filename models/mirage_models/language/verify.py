@@ -1,4 +1,4 @@
-"""What a language model predicts in the reference texts beside what the original does, without torch."""
+"""Compares an llm's predictions in the reference texts with those of the original, without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from mirage_core.bundles import LanguageManifest
 
-# Another processor rounds differently: where two tokens are nearly as likely, the other one can come first, in this many of
+# Another processor rounds differently: where two tokens are nearly as likely, the other one can come first, in this
+# many of
 # the compared places or this share of them; perplexity hardly moves.
 AGREEMENT_PLACES, AGREEMENT_SHARE, PERPLEXITY_TOLERANCE = 2, 0.02, 0.01
 
@@ -25,9 +26,10 @@ AGREEMENT_PLACES, AGREEMENT_SHARE, PERPLEXITY_TOLERANCE = 2, 0.02, 0.01
 def verify_language(
     directory: Path, manifest: LanguageManifest, *, engine: str = "auto"
 ) -> tuple[str, tuple[Check, ...]]:
-    """The engine's description, and for each variant next-token agreement and perplexity beside the original's.
+    """Returns the engine's description, and for each variant the next-token agreement and the perplexity relative to
+    the original's.
 
-    Raises BUNDLE_INVALID where the bundle cannot be loaded or the engine is not known.
+    Raises BUNDLE_INVALID if the bundle cannot be loaded or the engine is unknown.
     """
     if engine not in ("auto", "onnxruntime"):
         raise MirageError(Code.BUNDLE_INVALID, reason=f"the engine {engine[:40]} runs no language models")

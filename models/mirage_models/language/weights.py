@@ -1,4 +1,4 @@
-"""An ONNX graph being written, with its weights going straight into a file beside it."""
+"""An ONNX graph while it is written; its weights are written straight into a second file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCK: dict[Precision, int] = {"int4": 64, "int8": 32}
 """Weights that share a scale (32 bits): in int4, 4.5 bits a weight in all, as many as llama.cpp's Q4_0."""
 OPSET = 21
 _CONTRIB = "com.microsoft"
-# The runtime maps a tensor from the file, rather than reading it, where it begins at such a multiple.
+# The runtime maps a tensor from the file instead of reading it if it begins at such a multiple.
 _ALIGNMENT = 64 * 2**10
 _INLINE_BYTES = 1024
 # Activations as int8 with a scale for each block (MLAS's CompInt8): what makes decoding fast.
@@ -52,7 +52,7 @@ class GraphWriter:
         self._stream.close()
 
     def tensor(self, name: str, values: npt.NDArray[Any], onnx_type: int | None = None) -> str:
-        """Adds an initializer and gives its name; `onnx_type` where numpy has no such type (bfloat16, as uint16)."""
+        """Adds an initializer and returns its name; `onnx_type` is for types that numpy lacks (bfloat16, as uint16)."""
         values = np.ascontiguousarray(values)
         proto = TensorProto(name=name, data_type=onnx_type or _TYPES[values.dtype], dims=values.shape)
         if values.nbytes <= _INLINE_BYTES:
@@ -103,7 +103,7 @@ class GraphWriter:
     def lookup(self, name: str, ids: str, table: Floats, *, kept_as: str) -> str:
         """Rows of `table` [V, D] as float32, kept as the checkpoint keeps them (dtype as safetensors name it): exactly.
 
-        A float32 table is kept as float16 beside quantised weights, which are coarser by far.
+        A float32 table is kept as float16 if the weights are quantised, which is far coarser.
         """
         if kept_as == "BF16":
             stored = self.tensor(name, (table.view(np.uint32) >> 16).astype(np.uint16), TensorProto.BFLOAT16)

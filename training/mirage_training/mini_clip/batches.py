@@ -1,4 +1,4 @@
-"""Training batches: fresh sections and negatives with their augmentation, and the texts beside them."""
+"""Training batches: fresh sections and negatives with their augmentation, and their texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ SAMPLE_SHARE = 0.08
 
 @dataclass(frozen=True)
 class Pictures:
-    """Native pictures before augmentation: float32 [N, FIELD_MM, FIELD_MM] 0..1, lesion masks alike, what each shows."""
+    """Native pictures before augmentation: float32 [N, FIELD_MM, FIELD_MM] 0..1, lesion masks alike, what each
+    shows.
+    """
 
     pixels: NDArray[np.float32]
     masks: NDArray[np.float32]
@@ -101,7 +103,9 @@ class SectionSource:
         return with_lesion(picture, tissue, mask, BRIGHTNESS[(spec.sequence, spec.lesion.signal)]), mask
 
     def negative(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """A picture that is not in the atlas: a computed one, or a clinical sample or section cut up past recognition."""
+        """A picture that is not in the atlas: a computed one, or a clinical sample or section cut up past
+        recognition.
+        """
         if rng.random() < 0.4:
             return negative(rng)
         names = sorted(self.samples)
@@ -112,7 +116,9 @@ class SectionSource:
         return cut_up(source, rng)
 
     def pictures(self, count: int, rng: np.random.Generator) -> Pictures:
-        """A batch: pairs that differ in one attribute, a few clinical samples, a few pictures that are no section."""
+        """Returns a batch: pairs that differ in one attribute, a few clinical samples, a few pictures that are not
+        sections.
+        """
         negatives = round(count * NEGATIVE_SHARE)
         clinical = round(count * SAMPLE_SHARE) if self.samples else 0
         specs: list[SectionSpec] = []
@@ -166,7 +172,7 @@ def cut_up(picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
 
 
 def negative(rng: np.random.Generator) -> NDArray[np.float32]:
-    """A picture that is no section: flat, noise, smooth clouds, stripes, blocks or blobs; float32 0..1."""
+    """Returns a picture that is not a section: flat, noise, smooth clouds, stripes, blocks or blobs; float32 0..1."""
     side = FIELD_MM
     kind = int(rng.integers(6))
     if kind == 0:

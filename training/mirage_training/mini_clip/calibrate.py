@@ -1,9 +1,10 @@
-"""Thresholds of `match`: `python -m mirage_training.mini_clip.calibrate --checkpoint DIR --work DIR --samples DIR --out FILE`.
+"""Thresholds of `match`: `python -m mirage_training.mini_clip.calibrate --checkpoint DIR --work DIR --samples DIR --out
+FILE`.
 
-The top-1 cosine of a query tells how well the atlas answers it. Both thresholds are set on one half of the held-out queries:
-`good` where about 2 in 100 off-atlas queries pass, `weak` where about 1 in 10 does (lower where the two kinds lie far
-apart). What they give is measured on the other half. Off-atlas texts use words that training never saw; off-atlas pictures are
-computed ones and, with `--pictures`, real pictures of other body regions. In-atlas pictures are sections between the atlas's
+The top-1 cosine of a query shows how well the atlas answers it. Both thresholds are set on one half of the held-out
+queries: about 2 in 100 off-atlas queries reach `good`, and about 1 in 10 reaches `weak` (fewer if the two kinds are far
+apart). The other half measures them. Off-atlas texts use words that training never saw; off-atlas pictures are computed
+ones and, with `--pictures`, real pictures of other body regions. In-atlas pictures are sections between the atlas's
 levels, turned, scaled and noisy.
 """
 
@@ -50,7 +51,7 @@ def calibrated(inside: Scores, outside: Scores, seed: int = 5) -> Calibration:
     half_in, half_out = len(inside) // 2, len(outside) // 2
     good = float(np.quantile(outside[:half_out], 1 - GOOD_FALSE_SHARE))
     weak = float(np.quantile(outside[:half_out], 1 - WEAK_FALSE_SHARE))
-    # Where the two kinds lie far apart, the thresholds go up to what nearly all in-atlas queries reach.
+    # If the two kinds are far apart, the thresholds rise to what nearly all in-atlas queries reach.
     good = max(good, float(np.quantile(inside[:half_in], 0.02)))
     weak = min(max(weak, float(np.quantile(inside[:half_in], 0.002)) - 0.05), good - 0.01)
     test_in, test_out = inside[half_in:], outside[half_out:]
@@ -88,7 +89,9 @@ def top_cosines(queries: Vectors, gallery: Vectors) -> Scores:
 
 
 def varied(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A picture as another scanner or screenshot might give it: turned up to 5 degrees, scaled, brighter or darker, noisy."""
+    """A picture as another scanner or screenshot might give it: turned up to 5 degrees, scaled, brighter or darker,
+    noisy.
+    """
     side = image.width
     turned = image.rotate(float(rng.uniform(-5, 5)), Image.Resampling.BICUBIC)
     margin = int(rng.integers(0, side // 20))
@@ -111,7 +114,9 @@ def sample_pictures(folder: Path) -> list[Image.Image]:
 def arithmetic_queries(
     encoder: Encoder, specs: list[SectionSpec], outside: list[str], rng: np.random.Generator
 ) -> tuple[Vectors, Vectors]:
-    """`q - minus + plus` of the atlas and off it: the same shifts applied to queries that belong and to ones that do not."""
+    """`q - minus + plus` of the atlas and off it: the same shifts applied to queries that belong and to ones that do
+    not.
+    """
     shifts = [shift for _, shift in shift_queries(specs, len(outside), rng)]
     terms = encoder.texts([text for shift in shifts for text in (shift.base.text, shift.minus, shift.plus)])
     base, minus, plus = terms.reshape(len(shifts), 3, -1).transpose(1, 0, 2)

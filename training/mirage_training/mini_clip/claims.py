@@ -1,7 +1,7 @@
-"""What a text claims and what an image shows, as arrays, and how far the one is true of the other.
+"""Claims of texts and contents of images as arrays, and the degree to which a claim is true of an image.
 
-A claim leaves an attribute open when its text does not mention it, so that "axial" is true of every axial section. These
-truths replace the diagonal of the usual contrastive loss.
+A claim leaves an attribute open when its text does not mention it, so that "axial" is true of every axial section.
+These truths replace the diagonal of the usual contrastive loss.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Claim:
-    """What one text says. `levels` maps planes to ranges in mm (|x| for sagittal); None leaves an attribute open.
+    """The claims of one text. `levels` maps planes to ranges in mm (|x| for sagittal); None leaves an attribute open.
 
     `samples` names clinical samples that the text is about; `brain` False means that no rendered section is meant.
     """
@@ -51,7 +51,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Shown:
-    """What one image shows: a rendered section, a clinical sample by name, or (neither) nothing that is in the atlas."""
+    """The content of one image: a rendered section, a clinical sample by name, or (neither) something outside the
+    atlas.
+    """
 
     spec: SectionSpec | None = None
     sample: str | None = None
@@ -80,7 +82,7 @@ def level_range(plane: Plane, level_mm: float, around_mm: float) -> Range:
 
 @dataclass(frozen=True)
 class ImageTable:
-    """Attributes of N images: int64 [N] indices (-1 where there is none), float32 [N] level and size (NaN where none)."""
+    """Attributes of N images: int64 [N] indices (-1 for none), float32 [N] level and size (NaN for none)."""
 
     plane: NDArray[np.int64]
     sequence: NDArray[np.int64]
@@ -134,7 +136,7 @@ def image_table(images: list[Shown]) -> ImageTable:
 
 
 def truth(claim: Claim, images: ImageTable) -> NDArray[np.float32]:
-    """How far a claim is true of each image: float32 [N] in 0..1."""
+    """Returns the degree to which a claim is true of each image: float32 [N] in 0..1."""
     if not claim.brain:
         return np.array([1.0 if s is not None and s in claim.samples else 0.0 for s in images.sample], dtype=np.float32)
     weight = (images.plane >= 0).astype(np.float32)

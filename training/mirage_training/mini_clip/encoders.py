@@ -1,4 +1,4 @@
-"""What the evaluation needs of a model: unit vectors of texts and pictures, from a checkpoint or from a bundle."""
+"""Unit vectors of texts and pictures for the evaluation, from a checkpoint or from a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Measure the mini CLIP: `python -m mirage_training.mini_clip.evaluate --checkpoint DIR --work DIR [--out FILE.json]`."""
+"""Measure the mini CLIP: `python -m mirage_training.mini_clip.evaluate --checkpoint DIR --work DIR [--out
+FILE.json]`.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ class Tally:
 
 
 def level_near(table: ImageTable, spec: SectionSpec) -> np.ndarray:
-    """Images of the spec's plane whose level lies within LEVEL_MM of it (|x| for sagittal)."""
+    """Returns the images of the spec's plane whose level is within LEVEL_MM of it (|x| for sagittal)."""
     level = abs(spec.level_mm) if spec.plane == "sagittal" else spec.level_mm
     near: np.ndarray = (table.plane == PLANES.index(spec.plane)) & (np.abs(table.level - level) <= LEVEL_MM)
     return near

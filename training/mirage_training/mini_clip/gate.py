@@ -1,9 +1,10 @@
 """The mini CLIP's gate: `python -m mirage_training.mini_clip.gate --bundle DIR [--write]`.
 
 Prompts for modality and body part, calibrated on the demonstration atlas with its clinical samples, each picture taken
-again: the temperature by the likelihood of the truth, the bar of each value so that guesses above it are right in at least 95
-of 100. A value that fewer than 30 different pictures show gets no bar: a few of them, however often, prove nothing. With
-`--write` the bundle's manifest is given the result, which changes no number of the model and not its fingerprint.
+again: the temperature by the likelihood of the truth, the bar of each value so that guesses above it are right in at
+least 95 of 100. A value that fewer than 30 different pictures show gets no bar: a few of them, however often, prove
+nothing. With `--write` the bundle's manifest is given the result, which changes no number of the model and not its
+fingerprint.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def calibration_set(rng: np.random.Generator) -> tuple[list[Image.Image], dict[s
 
 
 def retaken(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A picture as another scanner or a screenshot might give it: cropped and turned a little, brighter or darker, noisy."""
+    """A picture as another scanner or a screenshot might give it: cropped and turned a little, brighter or darker,
+    noisy.
+    """
     turned = picture.rotate(float(rng.uniform(-6, 6)), Image.Resampling.BICUBIC)
     left, top = (int(length * rng.uniform(0, 0.08)) for length in picture.size)
     right, bottom = (int(length * rng.uniform(0.92, 1)) for length in picture.size)
@@ -129,7 +132,7 @@ def _bar(cosines: Rows, right: NDArray[np.bool_]) -> float | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Calibrate, show, and write where asked to."""
+    """Calibrates, prints, and writes with `--write`."""
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_clip.gate", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--write", action="store_true", help="give the bundle's manifest the result")

@@ -1,4 +1,6 @@
-"""What the evaluation asks: sections and lesions that training never saw, and queries in frames that it never read."""
+"""The evaluation's questions: sections and lesions that training never saw, and queries in frames that it never
+read.
+"""
 
 from __future__ import annotations
 

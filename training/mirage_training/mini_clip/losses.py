@@ -1,4 +1,6 @@
-"""The training objective: soft multi-positive contrast, calibrated sigmoid, attributes, lesion patches and arithmetic."""
+"""The training objective: soft multi-positive contrast, calibrated sigmoid, attributes, lesion patches and
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,19 @@ NARROW_MM = 18.0
 
 @dataclass(frozen=True)
 class Targets:
-    """Attribute targets of N inputs: int64 [N] by group (-100: not asked) and level [N, planes] in units (NaN: not asked)."""
+    """Attribute targets of N inputs: int64 [N] by group (-100: not asked) and level [N, planes] in units (NaN: not
+    asked).
+    """
 
     groups: dict[str, Tensor]
     level: Tensor
 
 
 def image_targets(table: ImageTable) -> Targets:
-    """What the heads should read from images; a picture that is no section has classes of its own for plane, contrast, side."""
+    """Returns the heads' targets for images.
+
+    A picture that is not a section has its own class for plane, contrast and side.
+    """
     groups: dict[str, Tensor] = {}
     for name, column, others in (
         ("plane", table.plane, True),
@@ -50,7 +57,9 @@ def image_targets(table: ImageTable) -> Targets:
 
 
 def text_targets(claims: list[Claim]) -> Targets:
-    """What the heads should read from texts: only what each text claims; other classes for texts about no section."""
+    """Returns the heads' targets for texts: only what each text claims, and the other class for texts about
+    something else.
+    """
     columns: dict[str, list[int]] = {name: [] for name in GROUPS}
     level = np.full((len(claims), len(PLANES)), np.nan, dtype=np.float32)
     for row, claim in enumerate(claims):
@@ -110,14 +119,16 @@ def sigmoid_loss(cosines: Tensor, truths: Tensor, heads: Heads) -> Tensor:
 
 
 def patch_loss(heads: Heads, tokens: Tensor, shares: Tensor) -> Tensor:
-    """Binary cross entropy of the lesion share of each patch: it tells the tower early where to look."""
+    """Returns the binary cross entropy of the lesion share of each patch, which directs the tower to lesions early."""
     logits = heads.patches(tokens)[..., 0]
     each = functional.binary_cross_entropy_with_logits(logits, shares.clamp(0, 1), reduction="none")
     return (each * (1.0 + 9.0 * (shares > 0.1))).mean()
 
 
 def lesion_side_loss(heads: Heads, unit: Tensor, table: ImageTable) -> Tensor:
-    """Cross entropy of left against right from images with a lesion off the sagittal plane, where nothing else shows a side."""
+    """Returns the cross entropy of left against right from images with a lesion off the sagittal plane: only the
+    lesion shows a side.
+    """
     rows = torch.from_numpy((table.lesion == 1) & (table.plane >= 0) & (table.plane != PLANES.index("sagittal")))
     if not bool(rows.any()):
         return unit.new_zeros(())
@@ -125,7 +136,9 @@ def lesion_side_loss(heads: Heads, unit: Tensor, table: ImageTable) -> Tensor:
 
 
 def spot_loss(heads: Heads, tokens: Tensor, shares: Tensor, targets: Targets) -> Tensor:
-    """Cross entropy of side, lobe and signal read from the patches that the lesion covers, so that they carry where they lie."""
+    """Returns the cross entropy of side, lobe and signal read from the lesion's patches, so that patches carry their
+    place.
+    """
     rows = (shares.sum(dim=1) > 0.2) & (targets.groups["lesion"] == 1)
     if not bool(rows.any()):
         return tokens.new_zeros(())

@@ -1,7 +1,7 @@
 """Texts that nothing in the atlas answers: other body parts and modalities, everyday phrases, random tokens.
 
-They are negatives in training, so that `match` can say none. Words listed under `HELD_OUT_*` are kept for calibration and
-never trained on.
+They are negatives in training, so that `match` can say none. Words listed under `HELD_OUT_*` are kept for calibration
+and never trained on.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def random_tokens(rng: np.random.Generator, longest: int = 12) -> list[int]:
 
 
 def opening(rng: np.random.Generator) -> str:
-    """The atlas's own way to begin a query, up to where the body part would come; random tokens follow it in training."""
+    """Returns the usual beginning of a query, up to the body part; random tokens follow it in training."""
     plane = choose(rng, ("axial", "coronal", "sagittal", "left", "right", "transverse", "lateral"))
     sequence = choose(rng, ("T1", "T2", "T2-weighted", "T1-weighted", "FLAIR", "STIR"))
     modality = choose(rng, MODALITIES)

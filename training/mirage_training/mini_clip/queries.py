@@ -72,7 +72,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Shift:
-    """An arithmetic query: `base - minus + plus` should lie where `target` does, and `target.claim` says what is meant."""
+    """An arithmetic query: `base - minus + plus` should be close to `target`, whose `claim` says what is meant."""
 
     base: Query
     minus: str

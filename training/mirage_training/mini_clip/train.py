@@ -1,7 +1,8 @@
 """Train the mini CLIP: `python -m mirage_training.mini_clip.train --work DIR --steps N [--resume]`.
 
-Every step draws its own sections, texts and augmentation from (seed, step), so a resumed run continues as it would have gone on.
-The learning rate warms up, stays, and falls over the last `--decay` steps; averaged weights are what is saved for use.
+Every step draws its own sections, texts and augmentation from (seed, step), so a resumed run continues as it would have
+gone on. The learning rate warms up, stays, and falls over the last `--decay` steps; averaged weights are what is saved
+for use.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ START, END = 49406, 49407
 
 @dataclass(frozen=True)
 class Mix:
-    """Texts of one step beside one short query per image: how many of each kind."""
+    """The number of texts of each kind in one step, in addition to one short query per image."""
 
     captions: int = 16
     attributes: int = 12
@@ -68,7 +69,10 @@ FILLER_SHARE = 0.1
 
 
 def with_filler(ids: Tensor, rows: int, rng: np.random.Generator) -> Tensor:
-    """Ids with random tokens after the start of some of the first rows; the width grows where it must, up to the context."""
+    """Returns ids with random tokens after the start of some of the first rows.
+
+    The width grows if needed, up to the context.
+    """
     lists = ids.tolist()
     for row in range(rows):
         if rng.random() < FILLER_SHARE:

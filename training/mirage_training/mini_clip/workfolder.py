@@ -1,4 +1,4 @@
-"""What training and evaluation keep on disk beside the repository: the resampled template and the clinical samples."""
+"""The files that training and evaluation keep in their work folder: the resampled template and the clinical samples."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def write_samples(folder: Path) -> int:
 
 
 def read_samples(folder: Path | None) -> dict[str, NDArray[np.float32]]:
-    """Clinical samples as grey pictures [FIELD_MM, FIELD_MM] 0..1 by file name, cut as the encoder's preprocessing cuts."""
+    """Clinical samples as grey pictures [FIELD_MM, FIELD_MM] 0..1 by file name, cut as the encoder's preprocessing
+    cuts.
+    """
     pictures: dict[str, NDArray[np.float32]] = {}
     for path in sorted(folder.glob("*.png")) if folder else []:
         image = Image.open(path).convert("L")

@@ -32,10 +32,11 @@ PAIR_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Batch:
-    """Latents float32 [B, 4, h, w], which of them show a lesion [B, 1, h, w], and the states of a text of each [B, 77, 128].
+    """Latents float32 [B, 4, h, w], which of them show a lesion [B, 1, h, w], and the states of a text of each [B, 77,
+    128].
 
-    `rows` [B]: whose noise, timestep and guidance each has. A section and its mirror image have the same, so that what differs
-    in their losses is the side alone.
+    `rows` [B]: whose noise, timestep and guidance each has. A section and its mirror image have the same, so that what
+    differs in their losses is the side alone.
     """
 
     latents: Tensor
@@ -45,7 +46,9 @@ class Batch:
 
 
 class Examples:
-    """What both UNets are trained on: latents [N, 4, h, w] of sections and of their mirror images, specs, the text tower."""
+    """The training data of both UNets: latents [N, 4, h, w] of sections and of their mirror images, specs, the text
+    tower.
+    """
 
     def __init__(
         self, latents: Tensor, mirrored_latents: Tensor, specs: Sequence[SectionSpec], prompts: Prompts
@@ -58,7 +61,9 @@ class Examples:
         self._sided = [index for index, spec in enumerate(specs) if spec.lesion and spec.plane != "sagittal"]
 
     def draw(self, rng: np.random.Generator, count: int) -> Batch:
-        """Half of them lesions beside their mirror images, the same words but for the side, the rest any section."""
+        """Half of them are lesions with their mirror images and the same words except for the side, the rest any
+        section.
+        """
         pairs = int(count * PAIR_SHARE) // 2 if self._sided else 0
         chosen = rng.integers(len(self._specs), size=count - 2 * pairs)
         sided = np.array(self._sided, dtype=np.int64)[rng.integers(max(1, len(self._sided)), size=pairs)]

@@ -1,7 +1,7 @@
-"""The third stage: a latent consistency model of the diffusion model, which takes a few steps where that takes dozens.
+"""The third stage: a latent consistency model of the diffusion model, which takes a few steps instead of dozens.
 
-Luo et al., "Latent Consistency Models", 2023, algorithm 1: the student's result from a noisier point is drawn to its result
-from the point that one guided DDIM step of the teacher leads to, with the guidance scale as an input.
+Luo et al., "Latent Consistency Models", 2023, algorithm 1: the student's result from a noisier point is drawn to its
+result from the point after one guided DDIM step of the teacher, with the guidance scale as an input.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ HUBER = 0.03
 
 
 def guidance_states(scales: Tensor, dimension: int) -> Tensor:
-    """Guidance scales [B] as the UNet takes them, [B, dimension]: `get_guidance_scale_embedding` of diffusers' pipeline."""
+    """Guidance scales [B] as the UNet takes them, [B, dimension]: `get_guidance_scale_embedding` of diffusers'
+    pipeline.
+    """
     half = dimension // 2
     frequencies = torch.exp(torch.arange(half) * -(np.log(10_000.0) / (half - 1)))
     angles = (scales - 1.0)[:, None] * 1000.0 * frequencies[None]
@@ -44,7 +46,9 @@ def guidance_states(scales: Tensor, dimension: int) -> Tensor:
 
 
 def boundary(timesteps: Tensor) -> tuple[Tensor, Tensor]:
-    """How much of its input and of its prediction a consistency model gives, each [B, 1, 1, 1]: at 0 only the input."""
+    """Returns the shares of its input and of its prediction in a consistency model's result, each [B, 1, 1, 1]: at 0
+    only the input.
+    """
     scaled = timesteps.float()[:, None, None, None] * TIMESTEP_SCALING
     return SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2), scaled / (scaled**2 + SIGMA_DATA**2).sqrt()
 
@@ -77,7 +81,9 @@ def train_distillation(stage: Stage, teacher: Any, examples: Examples, recipe: R
 
 
 def train_refinement(stage: Stage, teacher: Any, examples: Examples, recipe: Recipe, pace: Pace) -> bool:
-    """Train on with longer steps of the teacher, so that what it knows has fewer of them to go through; True at the end.
+    """Train on with longer steps of the teacher, so that what it knows has fewer of them to go through.
+
+    True at the end.
 
     Half of the points are those that four steps of the sampler begin at.
     """

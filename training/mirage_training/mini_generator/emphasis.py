@@ -1,4 +1,4 @@
-"""What of a picture counts more than the rest while training: its lesion, which covers a few of 256 latents."""
+"""Weights of the training loss: a lesion, which covers a few of 256 latents, counts more than the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REACH_MM = 6
 
 
 def lesion_latents(specs: Sequence[SectionSpec]) -> Tensor:
-    """Which latents show a lesion: bool [N, 1, h, w], as the sections lie before they are posed."""
+    """Returns a mask of the latents that show a lesion: bool [N, 1, h, w], for sections before they are posed."""
     side = SIDE_PX // LATENT_SCALE
     shown = torch.zeros(len(specs), 1, side, side, dtype=torch.bool)
     for index, spec in enumerate(specs):

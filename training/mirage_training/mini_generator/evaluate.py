@@ -1,8 +1,9 @@
-"""Measure a generator's bundle: `python -m mirage_training.mini_generator.evaluate --bundle DIR --work DIR [--prompts N]`.
+"""Measure a generator's bundle: `python -m mirage_training.mini_generator.evaluate --bundle DIR --work DIR [--prompts
+N]`.
 
-Captions of sections at levels and with lesions in places that training never saw are made into images, as the service makes
-them. The mini CLIP says what they show. Beside each figure stands that of real sections of the same captions, in poses as
-training had them, taken the same way.
+Captions of sections at levels and with lesions in places that training never saw are made into images, as the service
+makes them. The mini encoder classifies them. Each figure is given with that of real sections of the same captions, in
+poses as in training, measured in the same way.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def mean(values: Floats) -> dict[str, float | list[float] | int]:
 
 
 def margins(pictures: Floats, texts: Floats) -> Floats:
-    """How much nearer each picture lies to its own text than to the others on average: cosines, [N]."""
+    """Returns each picture's cosine to its own text minus its mean cosine to the others, [N]."""
     cosines = pictures @ texts.T
     own = np.diagonal(cosines)
     others = (cosines.sum(axis=1) - own) / max(1, len(texts) - 1)
@@ -102,7 +103,9 @@ def margins(pictures: Floats, texts: Floats) -> Floats:
 
 
 def nearest(pictures: Bytes, known: Bytes) -> Floats:
-    """Root mean square difference (0..1 is black to white) of each picture to the nearest known one, at half the size."""
+    """Root mean square difference (0..1 is black to white) of each picture to the nearest known one, at half the
+    size.
+    """
     wanted = _pooled(pictures)
     best = np.full(len(wanted), np.inf, dtype=np.float32)
     for start in range(0, len(known), _BLOCK):
@@ -130,7 +133,7 @@ def generate(model: GeneratorModel, asked: list[Asked], *, steps: int, guidance:
 
 
 def figures(judged: Judged, specs: Sequence[SectionSpec], texts: Floats, distances: Floats) -> dict[str, Any]:
-    """What was measured on pictures of one kind."""
+    """The measurements of one kind of pictures."""
     sick = np.array([spec.lesion is not None for spec in specs], dtype=np.bool_)
     planes = np.array([spec.plane for spec in specs if spec.lesion])
     return {
@@ -139,7 +142,7 @@ def figures(judged: Judged, specs: Sequence[SectionSpec], texts: Floats, distanc
         "lesion seen where there is to be one": share(judged.lesion[sick]),
         "lesion seen where there is to be none": share(judged.lesion[~sick]),
         "lesion side": share(judged.side),
-        # A sagittal section is of one side as a whole: its share hides what the others' tells.
+        # A sagittal section is of one side as a whole: a common share would hide the figures of the other planes.
         "lesion side by plane": {plane: share(judged.side[planes == plane]) for plane in sorted(set(planes))},
         "prompt margin": mean(margins(judged.vectors, texts)),
         "distance to the nearest training picture": mean(distances),

@@ -1,4 +1,4 @@
-"""What the mini CLIP takes a picture for: its plane, its contrast, whether it has a lesion and on which side, zero-shot."""
+"""Classification of pictures by the mini encoder, zero-shot: plane, contrast, lesion or not, and the lesion's side."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _PLAIN = ("{plane} {sequence}, no lesion", "normal {plane} {sequence}", "{plane}
 
 @dataclass(frozen=True)
 class Judged:
-    """What was right of each picture [N]; `side` of those with a lesion alone, and `vectors` float32 [N, dim].
+    """True for each picture [N] that was right; `side` is of those with a lesion only, `vectors` is float32 [N, dim].
 
-    `lesion` says whether one is seen, be it right or not.
+    `lesion` is True if one is seen, right or not.
     """
 
     plane: Flags
@@ -43,10 +43,10 @@ class Judged:
 
 
 class Judge:
-    """Names a picture by the text that lies nearest: of each value several wordings, their mean.
+    """Names a picture by the nearest text: the mean of several wordings of each value.
 
-    A lesion's side is asked with all else that the prompt said of it, left against right, because "left" alone is true of
-    sagittal sections without any lesion too.
+    A lesion's side is asked with the other words of the prompt, left against right, because "left" alone is also true
+    of sagittal sections without a lesion.
     """
 
     def __init__(self, encoder: Encoder) -> None:

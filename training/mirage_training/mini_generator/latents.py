@@ -55,10 +55,10 @@ def _encode(autoencoder: Any, pixels: Pixels) -> Tensor:
 
 
 def standardise(autoencoder: Any, mean: Tensor, spread: Tensor) -> None:
-    """Fold a shift and a scale of each latent channel into the convolutions beside the latents.
+    """Folds a shift and a scale of each latent channel into the convolutions next to the latents.
 
-    One factor for all channels, which is what a configuration can say, would leave some far larger than others; noise would
-    then drown the small ones first.
+    One factor for all channels, which is what a configuration can say, would leave some far larger than others; noise
+    would then drown the small ones first.
     """
     before, after = autoencoder.quant_conv, autoencoder.post_quant_conv
     count = len(mean)

@@ -27,7 +27,9 @@ SHARD = 500
 
 @dataclass(frozen=True)
 class Pose:
-    """How a section lies in its picture and how it is exposed: mild, so that no two pictures of a section are the same."""
+    """Pose and exposure of a section in its picture: mild changes, so that no two pictures of a section are the
+    same.
+    """
 
     angle: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
@@ -80,7 +82,7 @@ class Pictures:
 
 
 def rendered(folder: Path, make_source: Callable[[], SectionSource], *, count: int, seed: int) -> Pictures:
-    """The training pictures, rendered where the folder has them not yet."""
+    """Returns the training pictures, and renders those that the folder lacks."""
     folder.mkdir(parents=True, exist_ok=True)
     source: SectionSource | None = None
     pixels, specs = [], []

@@ -1,4 +1,4 @@
-"""What the pictures are called while training: the atlas's captions, students' queries, and sometimes nothing."""
+"""The texts of pictures in training: the atlas's captions, students' queries, and sometimes an empty one."""
 
 from __future__ import annotations
 

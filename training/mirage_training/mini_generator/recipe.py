@@ -1,4 +1,4 @@
-"""All that decides a training run, beside the code."""
+"""Everything except the code that decides a training run."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class StageRecipe:
 class Recipe:
     """A run: its seed, how many pictures are rendered, widths of the networks, and each stage's recipe.
 
-    `unet_attention`: which of the UNet's levels look at the text and across the picture. `lesion_weight`: how often the error
-    of latents that show a lesion is counted.
+    `unet_attention`: which of the UNet's levels look at the text and across the picture. `lesion_weight`: how often the
+    error of latents that show a lesion is counted.
     """
 
     seed: int = 20261124

@@ -1,4 +1,6 @@
-"""A network's training: steps that follow from their number alone, a state that a stopped run goes on from, averaged weights."""
+"""A network's training: steps that depend on their number alone, a state that a stopped run resumes from, averaged
+weights.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ LOG_EVERY = 20
 
 @dataclass(frozen=True)
 class Pace:
-    """How a run goes: seconds between two saved states, and the step of each stage to stop at (None: its last)."""
+    """Seconds between two saved states, and the step of each stage to stop at (None: its last)."""
 
     save_every_s: float = 120.0
     stop_at: int | None = None
@@ -56,11 +58,14 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        """Whether its last step was taken."""
+        """Returns True after its last step."""
         return self.step >= self.recipe.steps
 
     def run(self, losses: Callable[[int], Losses], pace: Pace) -> bool:
-        """Train on, where `losses` gives a step's by its number and their sum is what is made small; True at the end."""
+        """Train on, where `losses` gives a step's by its number and their sum is what is made small.
+
+        True at the end.
+        """
         last = min(self.recipe.steps, self.recipe.steps if pace.stop_at is None else pace.stop_at)
         saved = began = time.monotonic()
         window: list[dict[str, float]] = []

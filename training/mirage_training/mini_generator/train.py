@@ -1,7 +1,9 @@
-"""Train the mini generator: `python -m mirage_training.mini_generator.train --work DIR --out DIR`. Seeded and resumable.
+"""Train the mini generator: `python -m mirage_training.mini_generator.train --work DIR --out DIR`. Seeded and
+resumable.
 
-Pictures are rendered, the autoencoder is trained on them, their latents are kept, a diffusion model is trained on these, and
-a latent consistency model is distilled from it in two rounds. What is done is found in the work folder and not done again.
+Pictures are rendered, the autoencoder is trained on them, their latents are kept, a diffusion model is trained on
+these, and a latent consistency model is distilled from it in two rounds. What is done is found in the work folder and
+not done again.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ def train(
     make_source: Callable[[], SectionSource] | None = None,
     out: Path | None = None,
 ) -> bool:
-    """Train in `work`, from where it stands on, each stage up to where its pace says; True at the very end.
+    """Trains in `work` from its last state, each stage up to the step that its pace names.
+
+    Returns True after the last stage.
 
     The checkpoint is written at `out` at the end.
     """
@@ -87,8 +91,8 @@ def train(
 def snapshot(work: Path, recipe: Recipe, out: Path) -> str:
     """Write the checkpoint as it would be were the run to end now; gives what its UNet is: a stage and its step.
 
-    Before anything is distilled that is the diffusion model, whose images in a few steps are soft. Raises FileNotFoundError
-    before there is one.
+    Before anything is distilled that is the diffusion model, whose images in a few steps are soft. Raises
+    FileNotFoundError before there is one.
     """
     autoencoder = autoencoder_stage(work, recipe).averaged()
     stored = torch.load(work / "latents.pt", weights_only=True)

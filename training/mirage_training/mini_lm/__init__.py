@@ -1,1 +1,1 @@
-"""The mini language model: facts written by us, captions to stand on, and a small GPT-NeoX trained to explain from them."""
+"""The mini llm: facts written by us, captions to describe, and a small GPT-NeoX trained to write from them."""

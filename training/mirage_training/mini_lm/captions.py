@@ -1,4 +1,4 @@
-"""Captions to stand on: of the demonstration atlas's kind, and of other images, each with what it says."""
+"""Captions to describe, each with what it says: like the demonstration's, and of other images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FINDINGS = (
 class Seen:
     """One caption and what it says: facet words, a lesion or a finding, and the structures that it names.
 
-    `finding` None means that the caption says nothing about findings, "" that it says there is none.
+    `finding` is None if the caption does not mention findings, and "" if it says that there is none.
     """
 
     caption: str
@@ -75,7 +75,7 @@ def named_structures(text: str) -> tuple[str, ...]:
 
 
 def brain_spec(rng: np.random.Generator, *, like: SectionSpec | None = None) -> SectionSpec:
-    """Any section; near `like` where one is given, as the neighbours of a retrieval are."""
+    """Returns any section, or one near `like`, as the neighbours of a retrieval are."""
     plane = PLANES[int(rng.integers(3))] if like is None or rng.random() < 0.25 else like.plane
     sequence = SEQUENCES[int(rng.integers(3))] if like is None or rng.random() < 0.35 else like.sequence
     low, high = LEVELS_MM[plane]
@@ -166,6 +166,6 @@ _ENDINGS = (
 
 
 def invented(rng: np.random.Generator) -> str:
-    """A word that sounds medical and is none, so that nothing but copying helps."""
+    """Returns an invented word that sounds medical, so that only copying helps."""
     stem = "".join(choose(rng, _ONSETS) + choose(rng, _NUCLEI) for _ in range(int(rng.integers(1, 4))))
     return stem + choose(rng, ("l", "n", "r", "m", "d", "c")) + choose(rng, _ENDINGS)

@@ -1,4 +1,4 @@
-"""Whether a sentence agrees with the captions that it was written from; reads the words, not how they came about."""
+"""Checks that a sentence agrees with the captions that it was written from; it reads the words alone."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _subject(clause: str, count: int) -> tuple[int, ...] | None:
 
 
 def _wrong(clause: str, seen: tuple[Seen, ...]) -> str:
-    """What is wrong with a clause; empty where nothing is."""
+    """Returns the faults of a clause; empty if it has none."""
     subject = _subject(clause, len(seen))
     if subject is None:
         return "no such images"
@@ -129,7 +129,7 @@ def _wrong_other(found: re.Match[str], images: list[Seen]) -> str:
 
 
 def _fact_belongs(sentence: str, seen: tuple[Seen, ...]) -> tuple[bool, str]:
-    """A fact agrees where a caption says what the fact is about."""
+    """A fact agrees if a caption mentions its subject."""
     about: set[str] = set()
     for table in (facts.PLANES, facts.SEQUENCES, facts.MODALITIES, facts.LOBES, facts.SIGNALS):
         about |= {name for name, several in table.items() if sentence in several}

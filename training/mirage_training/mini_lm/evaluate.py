@@ -1,7 +1,9 @@
-"""Measures if the mini llm follows the captions: `python -m mirage_training.mini_lm.evaluate --bundle DIR [--prompts 500]`.
+"""Measures if the mini llm follows the captions: `python -m mirage_training.mini_lm.evaluate --bundle DIR [--prompts
+500]`.
 
-Prompts hold combinations that training never saw, the model answers greedily, and `check` reads every sentence. Beside that:
-the same answers read against the captions of another prompt, which is what a model gets that does not look at its own.
+Prompts hold combinations that training never saw, the model answers greedily, and `check` reads every sentence. For
+comparison, the same answers are read against the captions of another prompt: the score of a model that ignores its
+captions.
 """
 
 from __future__ import annotations
@@ -73,7 +75,9 @@ def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def measure(answer: Callable[[str, Sequence[str]], tuple[str, bool]], examples: Sequence[Example]) -> Tally:
-    """Ask for every example. `answer(query, captions)` gives a text, and whether the model came to its end by itself."""
+    """Ask for every example. `answer(query, captions)` gives a text, and whether the model came to its end by
+    itself.
+    """
     tally = Tally()
     for index, each in enumerate(examples):
         text, finished = answer(each.query, [seen.caption for seen in each.seen])

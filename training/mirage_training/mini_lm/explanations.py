@@ -27,7 +27,7 @@ QUESTIONS = ("{}", "{}", "{}", "what is {}?", "explain {}", "{} anatomy", "how d
 
 @dataclass(frozen=True)
 class Example:
-    """A student's query, the captions found for it (best first) and an explanation that stands on them."""
+    """A student's query, the captions found for it (best first), and a description that they support."""
 
     query: str
     seen: tuple[Seen, ...]
@@ -40,7 +40,7 @@ class Example:
 
 
 def subject(indices: tuple[int, ...], count: int) -> str:
-    """`The first and third images`; `All three images` or `Both images` where no image is left out."""
+    """Returns `The first and third images`, or `All three images` or `Both images` for all of them."""
     if len(indices) == count > 1:
         return "Both images" if count == 2 else "All three images"
     if len(indices) == 1:
@@ -50,11 +50,12 @@ def subject(indices: tuple[int, ...], count: int) -> str:
 
 @dataclass(frozen=True)
 class Composition:
-    """How examples are composed.
+    """Options for composing examples.
 
-    `grouped` speaks of images together where they have something in common ("The first and third images have ..."), as the
-    first rounds of training did: a small model often groups them wrongly, so explanations give each image its own sentence.
-    `brain` is the share of queries about the brain atlas; the others are about radiographs and the like with invented findings.
+    `grouped` speaks of images together if they have something in common ("The first and third images have ..."), as the
+    first rounds of training did: a small model often groups them wrongly, so explanations give each image its own
+    sentence. `brain` is the share of queries about the brain atlas; the others are about radiographs and the like with
+    invented findings.
     """
 
     grouped: bool = False
@@ -100,7 +101,7 @@ def _other_query(seen: Seen, rng: np.random.Generator) -> str:
 
 
 def explain(query: str, seen: tuple[Seen, ...], rng: np.random.Generator, *, grouped: bool = False) -> tuple[str, ...]:
-    """Sentences about what the images are, what they show and, where the query asks, facts; at most seven."""
+    """Returns sentences about the images' kinds, their contents and, if the query asks, facts; at most seven."""
     count = len(seen)
     brain = tuple(i for i, each in enumerate(seen) if each.brain)
     sentences: list[str] = []
@@ -130,7 +131,7 @@ def _section(seen: Seen) -> str:
 
 
 def _images(seen: tuple[Seen, ...]) -> list[str]:
-    """What each image is, a sentence each; one for all where they are sections of the same kind."""
+    """Returns a sentence on the kind of each image, or one for all if they are sections of the same kind."""
     count = len(seen)
 
     def say(each: Seen) -> str:
@@ -200,7 +201,10 @@ def _other(seen: Seen, index: int, count: int) -> str:
 
 
 def _facts(query: str, seen: tuple[Seen, ...], rng: np.random.Generator) -> list[str]:
-    """At most two facts: about what the query asks for, as far as the captions say it too; else about what they share."""
+    """At most two facts: about what the query asks for, as far as the captions say it too.
+
+    Else about what they share.
+    """
     lower = query.lower()
     named = tuple(dict.fromkeys(name for each in seen for name in each.structures))
     found = [facts.STRUCTURES[name] for name in asked_structures(query) if name in named]

@@ -1,4 +1,4 @@
-"""What the mini language model may say beyond its captions: short textbook facts, each a whole sentence, written by us."""
+"""Facts that the mini llm may state beyond its captions: short textbook facts, each a whole sentence, written by us."""
 
 from __future__ import annotations
 

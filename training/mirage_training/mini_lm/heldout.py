@@ -14,7 +14,10 @@ _OF = 10
 
 
 def combination(seen: Seen) -> str:
-    """What is combined in a caption: plane, contrast and lesion; or plane, contrast and structure; or kind, plane and part."""
+    """Returns the combination in a caption: plane, contrast and lesion.
+
+    Or plane, contrast and structure; or kind, plane and part.
+    """
     parts: tuple[str, ...]
     if seen.lesion:
         parts = (seen.plane, seen.sequence, seen.lesion.signal, seen.lesion.side, seen.lesion.lobe)

@@ -21,7 +21,9 @@ _EXAMPLES = 30_000
 
 
 def train_tokenizer(seed: int, *, examples: int = _EXAMPLES) -> Tokenizer:
-    """A tokenizer of `VOCABULARY` tokens, the same for the same seed. Digits stand alone, so that numbers can be copied."""
+    """Returns a tokenizer of `VOCABULARY` tokens, the same for the same seed. Each digit is a token, so that numbers
+    can be copied.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

@@ -1,6 +1,6 @@
-"""Train the mini language model: `python -m mirage_training.mini_lm.train --work FOLDER`. Seeded, and resumes where it stopped.
+"""Trains the mini llm: `python -m mirage_training.mini_lm.train --work FOLDER`. Seeded and resumable.
 
-Every batch is composed anew from its step's number, so that a resumed run sees what an uninterrupted one would have seen.
+Every batch is composed from its step's number, so that a resumed run sees the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ IGNORED = -100
 class Round:
     """Steps with one cosine of the learning rate, from `rate` down to a twentieth.
 
-    `prompt_weight` is how much the prompt's tokens count in the loss: captions are worth knowing, but the response is asked for.
+    `prompt_weight` is how much the prompt's tokens count in the loss: captions are worth knowing, but the response is
+    asked for.
     """
 
     steps: int
@@ -46,7 +47,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a run, beside the code."""
+    """Everything except the code that decides a run."""
 
     seed: int = 20261123
     rounds: tuple[Round, ...] = (
@@ -126,7 +127,7 @@ def batch(tokenizer: Tokenizer, recipe: Recipe, step: int) -> tuple[npt.NDArray[
 
 
 def loss_of(model: GPTNeoXForCausalLM, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean cross-entropy of the next token, in nats; what has no weight is not computed."""
+    """Returns the weighted mean cross-entropy of the next token, in nats; tokens of zero weight are not computed."""
     share = weights[:, 1:]
     counts = share > 0
     with torch.autocast("cpu", torch.bfloat16):
@@ -147,7 +148,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def train(work: Path, recipe: Recipe, *, save_every: int = 200, stop_at: int | None = None) -> GPTNeoXForCausalLM:
-    """Train in `work`, from its last saved state on, up to `stop_at` where given; the log has a line every 20 steps."""
+    """Trains in `work` from its last saved state up to `stop_at` (if given); the log has a line every 20 steps."""
     work.mkdir(parents=True, exist_ok=True)
     path = work / TOKENIZER_FILE
     if not path.exists():
@@ -192,7 +193,9 @@ def _save(path: Path, state: dict[str, Any]) -> None:
 
 
 def export(model: GPTNeoXForCausalLM, work: Path, out: Path) -> None:
-    """Write the checkpoint in the Hub's layout: config.json, model.safetensors (float16), tokenizer files as Dolly has them."""
+    """Write the checkpoint in the Hub's layout: config.json, model.safetensors (float16), tokenizer files as Dolly
+    has them.
+    """
     out.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(out)
     tokenizer = Tokenizer.from_file(str(work / TOKENIZER_FILE))

@@ -1,1 +1,1 @@
-"""What the trust of the language model service is measured with: citations and the check of what is medical."""
+"""Measurements of the llm service's citation check and domain check."""

@@ -1,6 +1,7 @@
-"""Measure citations on the pairs that we wrote, and tune their thresholds: `python -m mirage_training.trust.citations [--tune]`.
+"""Measure citations on the pairs that we wrote, and tune their thresholds: `python -m mirage_training.trust.citations
+[--tune]`.
 
-A pair is a sentence and one caption; it counts as found where the caption is cited for the sentence.
+A pair is a sentence and one caption; it counts as found if the caption is cited for the sentence.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Measured:
-    """On pairs: `precision` of what is cited, `recall` of what should be. On sentences: the share that is marked rightly."""
+    """On pairs: `precision` of what is cited, `recall` of what should be. On sentences: the share that is marked
+    rightly.
+    """
 
     precision: Share
     recall: Share
@@ -94,9 +97,10 @@ def measure(
 
 
 def measure_composed(count: int = 400, *, seed: int = 11) -> dict[str, Share]:
-    """How many sentences of composed explanations count as supported: claims, textbook facts, and what is not named.
+    """Returns the shares of sentences in composed explanations that count as supported: claims, textbook facts, and
+    absences.
 
-    "claims on other captions" are claims beside the captions of another explanation; some of them are true there too.
+    "claims on other captions" are claims with the captions of another explanation; some of them are true there too.
     """
     made = list(islice(heldout_examples(np.random.default_rng(seed)), count))
     known = facts.sentences()
@@ -134,7 +138,10 @@ def _letters(indices: Iterable[int]) -> str:
 
 
 def main() -> None:
-    """Print the measures of both parts; with --tune also the best thresholds, without and with the mini CLIP's cosines."""
+    """Print the measures of both parts.
+
+    With --tune also the best thresholds, without and with the mini CLIP's cosines.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tune", action="store_true", help="search thresholds on the tuning part")
     parser.add_argument("--wrong", action="store_true", help="list what goes wrong on the tuning part")

@@ -21,7 +21,7 @@ class Share:
         return self.hits / self.total if self.total else 0.0
 
     def interval(self) -> tuple[float, float]:
-        """The bounds within which the true share lies with 95 % confidence."""
+        """Returns the bounds of the true share with 95 % confidence."""
         if not self.total:
             return 0.0, 1.0
         p, n = self.value, self.total
