@@ -21,6 +21,13 @@ IMAGE_SIDE_MIN = 16
 CHUNK_BYTES = 2**20
 # One image, its fields and gRPC's framing; anything larger is refused before it is read.
 MESSAGE_BYTES = 25 * 2**20
+# Vectors are never longer; this bounds what one list can cost before the retriever sees its dimension.
+VECTOR_COMPONENTS = 16_384
+# A request without images, with vectors or long texts, and any other one.
+VECTORS_BYTES = 2 * 2**20
+REQUEST_BYTES = 256 * 2**10
+# A JSON body with images: one of 20 MiB is 28 MB in base64, and there is room for the other fields.
+JSON_FILE_BYTES = 32 * 2**20
 # Of an HTTP request's head (and of its trailers), counted before anything is made of it.
 HEAD_BYTES = 32 * 2**10
 HEAD_FIELDS = 100

@@ -8,6 +8,7 @@ import uvloop
 from mirage.v1 import gateway_pb2_grpc
 from mirage_core.server import GrpcServer, run_service
 from mirage_gateway import readiness, servicer
+from mirage_gateway.byte_budget import return_large_blocks
 from mirage_gateway.compose import Composer
 from mirage_gateway.connections import raise_file_limit
 from mirage_gateway.dependencies import Dependencies
@@ -20,6 +21,7 @@ def main() -> None:
     """Serves until SIGTERM or SIGINT."""
     settings = GatewaySettings()
     raise_file_limit()
+    return_large_blocks()
 
     async def setup(server: GrpcServer, stack: AsyncExitStack) -> None:
         dependencies = Dependencies(

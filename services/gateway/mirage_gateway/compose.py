@@ -36,11 +36,12 @@ class Composer:
         Raises IMAGE_NOT_MEDICAL for an image that seems to be none, unless the query accepts any.
         """
         started = time.perf_counter()
-        images = await self._gate.look_at(query.terms, accept_any=query.accept_any_image)
+        request = retriever_pb2.RetrieverServiceSearchRequest(query=query)
+        # It may hold images of many megabytes, and the request has a copy.
+        del query
+        images = await self._gate.look_at(request.query.terms, accept_any=request.query.accept_any_image)
         response = await self._parts.ask(
-            self._parts.retriever.Search,
-            retriever_pb2.RetrieverServiceSearchRequest(query=query),
-            timeout_s=self._settings.search_timeout_s,
+            self._parts.retriever.Search, request, timeout_s=self._settings.search_timeout_s
         )
         response.reply.timings.total_ms = (time.perf_counter() - started) * 1000
         response.reply.query.images.extend(images)
@@ -48,20 +49,22 @@ class Composer:
 
     async def compare(self, base: pb.Query, shift: Sequence[pb.Term]) -> retriever_pb2.RetrieverServiceCompareResponse:
         """The base query, and the base query with the terms of `shift` added; raises IMAGE_NOT_MEDICAL as `search` does."""
-        of_base = await self._gate.look_at(base.terms, accept_any=base.accept_any_image)
-        of_shift = await self._gate.look_at(shift, accept_any=base.accept_any_image)
-        both = await self._parts.ask(
-            self._parts.retriever.Compare,
-            retriever_pb2.RetrieverServiceCompareRequest(base=base, shift=shift),
-            timeout_s=self._settings.search_timeout_s,
-        )
+        request = retriever_pb2.RetrieverServiceCompareRequest(base=base, shift=shift)
+        accept_any = base.accept_any_image
+        # As in `search`.
+        del base, shift
+        of_base = await self._gate.look_at(request.base.terms, accept_any=accept_any)
+        of_shift = await self._gate.look_at(request.shift, accept_any=accept_any)
+        both = await self._parts.ask(self._parts.retriever.Compare, request, timeout_s=self._settings.search_timeout_s)
         both.base.query.images.extend(of_base)
         both.shifted.query.images.extend([*of_base, *of_shift])
         return both
 
-    async def classify(self, image: bytes) -> encoder_pb2.EncoderServiceClassifyImageResponse:
+    async def classify(
+        self, request: encoder_pb2.EncoderServiceClassifyImageRequest
+    ) -> encoder_pb2.EncoderServiceClassifyImageResponse:
         """What an image seems to be."""
-        return await self._gate.classify(image)
+        return await self._gate.classify(request)
 
     def describe(self, query: pb.Query, options: pb.DescribeOptions) -> AsyncGenerator[gateway_pb2.DescribeResponse]:
         """The events of a description, the first of them after the retrieval; closing the generator stops the model."""

@@ -73,13 +73,16 @@ class Describer:
         Raises MirageError: what a search raises, K_OUT_OF_RANGE, OPTION_OUT_OF_RANGE and TOO_MANY_ITEMS before the first
         event; later only what the language model refuses.
         """
-        course = _Course(query)
+        course = _Course(pb.Query(vectors=query.vectors, where=query.where, exclude_ids=query.exclude_ids))
         k, words = _check(query, options)
         wider = pb.Query()
         wider.CopyFrom(query)
         wider.k = max(k, RANKED)
+        searching = self._search(wider)
+        # What follows takes minutes at times, and needs nothing of images that the query may hold.
+        del query, wider
         with tracing.span("describe.retrieve"):
-            found = await self._search(wider)
+            found = await searching
         course.search_ms = found.timings.search_ms
         yield Event(retrieval=_first(found, k))
         request = llm_pb2.LlmServiceDescribeRequest(

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.connections import Connections, Pace, Room, connections_possible
+from mirage_gateway.connections import Connections, Room, connections_possible
 from mirage_gateway.http_protocol import BoundedProtocol, render
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.edge import PROBES
@@ -86,12 +86,7 @@ class _Server(uvicorn.Server):
         self._connections = Connections(
             limit=limit, per_client=min(limit, settings.max_connections_per_client), reserve=_RESERVE
         )
-        self._pace = Pace(
-            head_s=settings.head_timeout_s,
-            keep_alive_s=settings.keep_alive_s,
-            bytes_per_s=settings.least_bytes_per_s,
-            window_s=settings.pace_window_s,
-        )
+        self._pace = settings.pace
         self._tasks: set[asyncio.Task[None]] = set()
         self._short_of_files = False
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import grpc
 
 from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage.v1 import encoder_pb2, gateway_pb2, gateway_pb2_grpc
 from mirage_core import context
 from mirage_gateway.access import check_may_write
 from mirage_gateway.compose import Composer
@@ -118,7 +118,7 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
         self, request: gateway_pb2.ClassifyImageRequest, _context: Context
     ) -> gateway_pb2.ClassifyImageResponse:
         """What an image seems to be."""
-        found = await self._composer.classify(request.image)
+        found = await self._composer.classify(encoder_pb2.EncoderServiceClassifyImageRequest(image=request.image))
         return gateway_pb2.ClassifyImageResponse(guess=found.guess, timings=found.timings)
 
     async def ListFlags(

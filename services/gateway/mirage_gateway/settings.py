@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
 from mirage_core.settings import ServiceSettings, service_config
+from mirage_gateway.connections import Pace
 
 
 def _names(value: object) -> tuple[str, ...]:
@@ -70,6 +71,7 @@ class GatewaySettings(ServiceSettings):
         le=100_000,
         description="Watches of jobs over HTTP at once, beside `max_requests`; one more gets QUEUE_FULL.",
     )
+    max_watchers_per_client: int = Field(64, ge=1, le=100_000, description="The same of one address.")
     upload_gate: Literal["decline", "report", "off"] = Field(
         "decline",
         description="Image queries that seem to be no medical image: declined unless the caller insists, reported only, or "
@@ -81,8 +83,13 @@ class GatewaySettings(ServiceSettings):
     max_requests: int = Field(
         128, ge=1, le=10_000, description="HTTP requests served at once; one more gets QUEUE_FULL."
     )
-    max_large_bodies: int = Field(
-        4, ge=1, le=1000, description="Bodies over 1 MiB held in memory at once; others wait."
+    max_requests_per_client: int = Field(96, ge=1, le=10_000, description="The same of one address.")
+    memory_mb: int = Field(
+        192,
+        ge=32,
+        le=1_000_000,
+        description="MiB that HTTP requests and answers may hold in memory together, two thirds of it for one address at most; "
+        "one more waits 2 s for room, then gets QUEUE_FULL. An image in a search takes about four times its size in base64.",
     )
     max_connections: int = Field(
         1024,
@@ -106,7 +113,9 @@ class GatewaySettings(ServiceSettings):
         description="A client that sends a body, or takes an answer, more slowly than this is cut off.",
     )
     pace_window_s: float = Field(10.0, gt=0, le=300, description="Time over which that rate is measured.")
-    body_timeout_s: float = Field(30.0, gt=0, le=3600, description="Time in which a JSON body must have arrived.")
+    body_timeout_s: float = Field(
+        600.0, gt=0, le=86_400, description="Time in which a whole body must have arrived, however fast."
+    )
     allowed_hosts: Names = Field(
         default_factory=tuple,
         description="The server's names other than localhost, as they are in the browser's address bar (`atlas.example`, "
@@ -119,6 +128,11 @@ class GatewaySettings(ServiceSettings):
     cors_origins: Names = Field(
         default_factory=tuple, description="Origins whose pages may call this server; none where empty."
     )
+
+    @property
+    def pace(self) -> Pace:
+        """How slow a client may be."""
+        return Pace(self.head_timeout_s, self.keep_alive_s, self.least_bytes_per_s, self.pace_window_s)
 
     @model_validator(mode="after")
     def _an_internet_address(self) -> Self:

@@ -32,12 +32,12 @@ class UploadGate:
         self._parts = dependencies
         self._settings = settings
 
-    async def classify(self, image: bytes) -> encoder_pb2.EncoderServiceClassifyImageResponse:
+    async def classify(
+        self, request: encoder_pb2.EncoderServiceClassifyImageRequest
+    ) -> encoder_pb2.EncoderServiceClassifyImageResponse:
         """What an image seems to be; raises IMAGE_* for what is no image, and what the encoder raises."""
         return await self._parts.ask(
-            self._parts.encoder.ClassifyImage,
-            encoder_pb2.EncoderServiceClassifyImageRequest(image=image),
-            timeout_s=self._settings.search_timeout_s,
+            self._parts.encoder.ClassifyImage, request, timeout_s=self._settings.search_timeout_s
         )
 
     async def look_at(self, terms: Sequence[pb.Term], *, accept_any: bool) -> list[pb.ImageGuess]:
@@ -48,7 +48,8 @@ class UploadGate:
         for term in terms:
             if term.WhichOneof("value") != "image":
                 continue
-            guess = await self._guess(term.image)
+            # An image is large: of what holds a copy only the request lives on while it is asked.
+            guess = await self._guess(encoder_pb2.EncoderServiceClassifyImageRequest(image=term.image))
             _looks.labels(pb.ImageKind.Name(guess.kind).removeprefix("IMAGE_KIND_").lower()).inc()
             declining = self._settings.upload_gate == "decline" and not accept_any
             if declining and guess.kind == pb.IMAGE_KIND_NOT_MEDICAL:
@@ -56,9 +57,9 @@ class UploadGate:
             guesses.append(guess)
         return guesses
 
-    async def _guess(self, image: bytes) -> pb.ImageGuess:
+    async def _guess(self, request: encoder_pb2.EncoderServiceClassifyImageRequest) -> pb.ImageGuess:
         try:
-            return (await self.classify(image)).guess
+            return (await self.classify(request)).guess
         except MirageError as error:
             if error.code in _OF_THE_IMAGE:
                 raise

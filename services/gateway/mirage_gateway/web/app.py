@@ -9,7 +9,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
+from mirage_gateway.byte_budget import ByteBudget
 from mirage_gateway.compose import Composer
+from mirage_gateway.places import Places
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.body import Intake
 from mirage_gateway.web.collection_routes import CollectionRoutes
@@ -28,7 +30,9 @@ from mirage_gateway.web.system_routes import SystemRoutes
 
 def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     """The application for a composer."""
-    intake = Intake(large=settings.max_large_bodies, timeout_s=settings.body_timeout_s)
+    budget = ByteBudget(settings.memory_mb * 2**20, per_client=settings.memory_mb * 2**20 * 2 // 3)
+    intake = Intake(budget, settings.pace, timeout_s=settings.body_timeout_s)
+    watchers = Places(settings.max_watchers, per_client=settings.max_watchers_per_client, retry_after_s=5.0)
     keyed = bool(settings.api_keys)
     operations: list[Operation] = []
 
@@ -38,14 +42,14 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     operations += [
         *SearchRoutes(composer, intake).operations(),
         *DescribeRoutes(composer, intake).operations(),
-        *JobRoutes(composer.jobs, intake, watchers=settings.max_watchers).operations(),
+        *JobRoutes(composer.jobs, intake, watchers).operations(),
         *RecordRoutes(composer, intake, keyed=settings.knows_callers).operations(),
         *CollectionRoutes(composer, intake, keyed=settings.knows_callers).operations(),
         *ImageRoutes(composer, intake, keyed=keyed).operations(),
         *SystemRoutes(composer, describe_all).operations(),
     ]
     open_paths = frozenset({"/", *(each.path for each in operations if each.open)})
-    app: ASGIApp = Edge(Router(_routes(operations), redirect_slashes=False), settings, open_paths=open_paths)
+    app: ASGIApp = Edge(Router(_routes(operations), redirect_slashes=False), settings, budget, open_paths=open_paths)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

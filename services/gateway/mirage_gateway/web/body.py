@@ -2,50 +2,169 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect, Request
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope
 
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.problems import malformed
+from mirage_gateway.byte_budget import ByteBudget, Share
+from mirage_gateway.connections import Pace
+from mirage_gateway.places import Place
+from mirage_gateway.web.json_bounds import PLAIN, JsonBounds, parse
+from mirage_gateway.web.proxies import CLIENT, group_of
 
-# An image of 20 MiB is 28 MB in base64; room for the other fields beside it.
-JSON_BYTES = 32 * 2**20
 UPLOAD_BYTES = 64 * 2**20
-_LARGE_BYTES = 2**20
+# What belongs to a request is in its ASGI scope: what ends with it, its place among those that are worked on, its memory.
+EXIT = "mirage.exit"
+PLACE = "mirage.place"
+SHARE = "mirage.share"
+
+# Measured: an image takes at most so many times the bytes of its base64, from the body itself to what gRPC sends
+# (docs/operations.md, "Under attack").
+_COPIES = 3.6
+# The same of the decoded image.
+_FILE_COPIES = 4
+_LEAST_SHARE = 16 * 2**10
+# Of an upload that is passed on as it arrives.
+_STREAM_SHARE = 2 * 2**20
+# A longer body is parsed in a thread.
+_LONG = 32 * 2**10
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class Intake:
-    """Reads bodies; at most `large` of those over 1 MiB (or of unknown length) are in memory at once, others wait."""
+    """Reads bodies. While a body arrives its request takes no place; it holds memory from the first byte to the answer."""
 
-    def __init__(self, *, large: int, timeout_s: float) -> None:
-        self._large = asyncio.Semaphore(large)
+    def __init__(self, budget: ByteBudget, pace: Pace, *, timeout_s: float) -> None:
+        self._budget = budget
+        self._pace = pace
         self._timeout_s = timeout_s
+        # One thread: bodies are parsed in turn, and the event loop has to share the processor with one of them only.
+        self._parser = ThreadPoolExecutor(1, "body")
 
-    async def json(self, request: Request, model: type[Model], *, limit: int = JSON_BYTES) -> Model:
-        """The JSON body as a model; raises MEDIA_TYPE_UNSUPPORTED, REQUEST_TOO_LARGE or REQUEST_MALFORMED."""
+    async def json(self, request: Request, model: type[Model], bounds: JsonBounds = PLAIN) -> Model:
+        """Returns the JSON body as a model.
+
+        Raises MEDIA_TYPE_UNSUPPORTED, REQUEST_TOO_LARGE, REQUEST_TOO_SLOW, QUEUE_FULL, and what `parse` does.
+        """
         check_media_type(request, "application/json")
-        length = check_length(request, limit)
-        if min(limit, limit if length is None else length) <= _LARGE_BYTES:
-            return await self._parse(request, model, limit)
-        async with self._large:
-            return await self._parse(request, model, limit)
-
-    async def _parse(self, request: Request, model: type[Model], limit: int) -> Model:
+        length = check_length(request, bounds.largest)
+        place: Place = request.scope[PLACE]
+        place.leave()
+        # If the length is not given, the share grows as the body does.
+        share = await self._share(request.scope, int(_COPIES * (_LONG if length is None else length)))
         body = bytearray()
+        async for chunk in self._receive(request, share, bounds.largest):
+            body += chunk
+            share.grow(_LEAST_SHARE + int(_COPIES * len(body)))
+        place.take()
+        if len(body) <= _LONG:
+            made, files, rest = parse(model, body, bounds)
+        else:
+            made, files, rest = await asyncio.get_running_loop().run_in_executor(
+                self._parser, parse, model, body, bounds
+            )
+        share.become(_LEAST_SHARE + _FILE_COPIES * files + rest)
+        return made
+
+    async def stream(self, request: Request, limit: int) -> AsyncIterator[bytes]:
+        """Yields a body of at most `limit` bytes as it arrives; raises as `json` does. It has no place from then on."""
+        request.scope[PLACE].leave()
+        share = await self._share(request.scope, _STREAM_SHARE)
+        async for chunk in self._receive(request, share, limit):
+            yield chunk
+
+    async def _share(self, scope: Scope, amount: int) -> Share:
+        share = await self._budget.take(group_of(scope[CLIENT]), _LEAST_SHARE + amount)
+        ending: ExitStack = scope[EXIT]
+        ending.callback(share.release)
+        scope[SHARE] = share
+        return share
+
+    async def _receive(self, request: Request, share: Share, limit: int) -> AsyncIterator[bytes]:
+        receive = PacedReceive(request.receive, self._pace, timeout_s=self._timeout_s)
+        self._budget.arrive(share, receive.give_up)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                async for chunk in bounded(request, limit):
-                    body += chunk
-        except TimeoutError as error:
-            raise MirageError(Code.DEADLINE_EXCEEDED) from error
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise MirageError(Code.CANCELLED)
+                chunk = message.get("body", b"")
+                share.received += len(chunk)
+                if share.received > limit:
+                    raise MirageError(Code.REQUEST_TOO_LARGE, max_bytes=limit)
+                if chunk:
+                    yield chunk
+                if not message.get("more_body"):
+                    return
+        finally:
+            self._budget.arrived(share)
+
+
+class PacedReceive:
+    """Receives the parts of a body; raises REQUEST_TOO_SLOW if they arrive more slowly than `pace` allows.
+
+    Only the time that is spent waiting counts: it is no fault of the sender if this side reads slowly.
+    """
+
+    def __init__(self, receive: Receive, pace: Pace, *, timeout_s: float) -> None:
+        self._receive = receive
+        self._pace = pace
+        self._left_s = timeout_s
+        self._waited_s = 0.0
+        self._arrived = 0
+        self._given_up = False
+        self._waiting: asyncio.Timeout | None = None
+
+    def give_up(self) -> None:
+        """Ends the body, as if it were too slow."""
+        self._given_up = True
+        if self._waiting is not None:
+            self._waiting.reschedule(0)
+
+    async def __call__(self) -> Message:
+        """Returns the next part."""
+        while True:
+            if self._given_up or self._left_s <= 0:
+                raise MirageError(Code.REQUEST_TOO_SLOW)
+            message = await self._wait(min(self._left_s, self._pace.window_s - self._waited_s))
+            if message is not None and not message.get("more_body"):
+                return message
+            self._arrived += len(message["body"]) if message else 0
+            if self._waited_s >= self._pace.window_s:
+                if self._arrived < self._pace.bytes_per_s * self._pace.window_s:
+                    raise MirageError(Code.REQUEST_TOO_SLOW)
+                self._waited_s, self._arrived = 0.0, 0
+            if message is not None:
+                return message
+
+    async def _wait(self, seconds: float) -> Message | None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        message: Message | None = None
         try:
-            return model.model_validate_json(body)
-        except ValidationError as error:
-            raise malformed(error) from error
+            async with asyncio.timeout(seconds) as self._waiting:
+                message = await self._receive()
+        except TimeoutError:
+            # The event loop may have been busy for that long: what has arrived meanwhile is taken.
+            with_grace = asyncio.timeout(0.05)
+            if not self._given_up:
+                try:
+                    async with with_grace:
+                        message = await self._receive()
+                except TimeoutError:
+                    pass
+        finally:
+            self._waiting = None
+        waited = loop.time() - began
+        self._waited_s += waited
+        self._left_s -= waited
+        return message
 
 
 def check_media_type(request: Request, expected: str) -> str:
@@ -69,16 +188,3 @@ def check_length(request: Request, limit: int) -> int | None:
     if len(given) > 18 or int(given) > limit:
         raise MirageError(Code.REQUEST_TOO_LARGE, max_bytes=limit)
     return int(given)
-
-
-async def bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The body as it comes; raises REQUEST_TOO_LARGE as soon as it exceeds the limit, CANCELLED where it breaks off."""
-    total = 0
-    try:
-        async for chunk in request.stream():
-            total += len(chunk)
-            if total > limit:
-                raise MirageError(Code.REQUEST_TOO_LARGE, max_bytes=limit)
-            yield chunk
-    except ClientDisconnect as error:
-        raise MirageError(Code.CANCELLED) from error

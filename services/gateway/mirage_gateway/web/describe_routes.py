@@ -13,6 +13,7 @@ from mirage_gateway.compose import Composer
 from mirage_gateway.web.body import Intake
 from mirage_gateway.web.descriptions import EVENTS, DescriptionDocument, event_document
 from mirage_gateway.web.event_stream import MEDIA_TYPE, Events, EventStream, while_connected
+from mirage_gateway.web.json_bounds import QUERY
 from mirage_gateway.web.operations import Operation, check_parameters, json_response
 from mirage_gateway.web.queries import DescribeBody
 from mirage_gateway.web.search_routes import QUERY_ERRORS
@@ -44,8 +45,9 @@ class DescribeRoutes:
 
     async def _describe(self, request: Request) -> Response:
         check_parameters(request)
-        asked = (await self._intake.json(request, DescribeBody)).to_request()
+        asked = (await self._intake.json(request, DescribeBody, QUERY)).to_request()
         messages = self._composer.describe(asked.query, asked.options)
+        del asked
         if _wants_json(request.headers.get("accept", "")):
             return json_response(await while_connected(request.receive, _whole(messages)))
         try:

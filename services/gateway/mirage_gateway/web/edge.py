@@ -1,7 +1,8 @@
 """What happens around every HTTP request: identity, request id, errors as problems, headers, access log, metrics, span."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,9 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
+from mirage_gateway.byte_budget import ByteBudget
+from mirage_gateway.places import Places
 from mirage_gateway.settings import GatewaySettings
+from mirage_gateway.web.body import EXIT, PLACE
 from mirage_gateway.web.problems import problem_response
-from mirage_gateway.web.proxies import FORWARDED_HOST
+from mirage_gateway.web.proxies import CLIENT, FORWARDED_HOST, group_of
 
 _log = telemetry.get_logger()
 _latency = telemetry.histogram("http_seconds", "Time to serve one HTTP request.", ("route", "method", "status"))
@@ -22,6 +26,8 @@ _running = telemetry.gauge("http_running", "HTTP requests being served.")
 _DRAIN_BYTES = 64 * 2**20
 # What shows operators how the server is: answered also when it has no room for anything else.
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+# Of an answer, between two looks at how much of it the reader has taken.
+_PIECE_BYTES = 64 * 2**10
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -40,16 +46,18 @@ class Edge:
     site that gets its own name to point here (DNS rebinding) is refused.
     """
 
-    def __init__(self, app: ASGIApp, settings: GatewaySettings, *, open_paths: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: GatewaySettings, budget: ByteBudget, *, open_paths: frozenset[str]
+    ) -> None:
         self._app = app
+        self._budget = budget
+        self._places = Places(settings.max_requests, per_client=settings.max_requests_per_client)
         self._keys = settings.api_keys
         self._origins = frozenset(settings.cors_origins)
         # As the operator writes them; a name with a port is the address of a page, whose name alone is looked for in Host.
         self._addresses = frozenset(name.lower() for name in settings.allowed_hosts)
         self._hosts = _LOCAL_NAMES | {_name(address) for address in self._addresses}
-        self._limit = settings.max_requests
         self._open_paths = open_paths
-        self._count = 0
         resource_policy = "cross-origin" if settings.cors_origins else "same-origin"
         self._headers = {**_HEADERS, "cross-origin-resource-policy": resource_policy}
 
@@ -72,16 +80,20 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._complete(MutableHeaders(scope=message), request_id)
+            elif len(message.get("body", b"")) > _PIECE_BYTES:
+                await self._send_in_pieces(client, message, send)
+                return
             await send(message)
 
-        self._count += 1
-        release = _once(self._release)
-        # For an answer that lasts long and has bounds of its own.
-        scope["mirage.release"] = release
+        client = group_of(scope[CLIENT])
+        # Left by an answer that lasts long and has bounds of its own, and while a body arrives.
+        scope[PLACE] = place = self._places.of(client)
+        scope[EXIT] = ending = ExitStack()
+        ending.callback(place.leave)
         _running.inc()
         try:
-            if self._count > self._limit:
-                raise MirageError(Code.QUEUE_FULL, retry_after_s=1.0)
+            if scope["path"] not in PROBES:
+                place.take()
             self._admit(scope, headers)
             await self._app(scope, receive, answer)
         except MirageError as error:
@@ -95,7 +107,7 @@ class Edge:
             _log.exception("request failed", route=_route(scope))
             await _answer_problem(MirageError(Code.INTERNAL), scope, receive, answer, started=bool(status))
         finally:
-            release()
+            ending.close()
             _running.dec()
             seconds = time.perf_counter() - started
             route, method = _route(scope), _method(scope)
@@ -115,8 +127,17 @@ class Edge:
             )
             span.end()
 
-    def _release(self) -> None:
-        self._count -= 1
+    async def _send_in_pieces(self, client: str, message: Message, send: Send) -> None:
+        """Sends a large part of an answer as its reader takes it; until then it counts as memory that is used."""
+        body, more = message["body"], message.get("more_body", False)
+        share = self._budget.hold(client, len(body))
+        try:
+            for at in range(0, len(body), _PIECE_BYTES):
+                last = at + _PIECE_BYTES >= len(body)
+                piece = body[at : at + _PIECE_BYTES]
+                await send({"type": "http.response.body", "body": piece, "more_body": more or not last})
+        finally:
+            share.release()
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         host, port = scope.get("client") or ("", 0)
@@ -179,14 +200,10 @@ async def _answer_problem(
         raise _BrokenAnswerError from error
     sent = dict(headers or {})
     length = Headers(scope=scope).get("content-length", "0")
-    if not length.isdigit() or int(length[:18]) > _DRAIN_BYTES or "transfer-encoding" in Headers(scope=scope):
+    unread = not length.isdigit() or int(length[:18]) > _DRAIN_BYTES or "transfer-encoding" in Headers(scope=scope)
+    if unread or error.code is Code.REQUEST_TOO_SLOW:
         sent["connection"] = "close"
     await problem_response(error, headers=sent)(scope, receive, send)
-
-
-def _once(call: Callable[[], None]) -> Callable[[], None]:
-    left = [call]
-    return lambda: left.pop()() if left else None
 
 
 class _BrokenAnswerError(Exception):

@@ -8,8 +8,9 @@ from mirage_core.errors import Code, MirageError
 from mirage_gateway.compose import Composer
 from mirage_gateway.web.answers import ClassifyDocument, classify_document
 from mirage_gateway.web.body import Intake
+from mirage_gateway.web.json_bounds import FILE
 from mirage_gateway.web.operations import ID, Operation, Parameter, check_parameters, json_response
-from mirage_gateway.web.queries import ClassifyBody, image_bytes
+from mirage_gateway.web.queries import ClassifyBody
 from mirage_gateway.web.records import image_version
 
 _VERSION = Parameter("v", "As in image_url: with it the answer may be cached for ever.")
@@ -77,8 +78,7 @@ class ImageRoutes:
         )
 
     async def _classify(self, request: Request) -> Response:
-        body = await self._intake.json(request, ClassifyBody)
-        found = await self._composer.classify(image_bytes(body.image, "image"))
+        found = await self._composer.classify((await self._intake.json(request, ClassifyBody, FILE)).to_request())
         return json_response(classify_document(found))
 
     async def _image(self, request: Request) -> Response:

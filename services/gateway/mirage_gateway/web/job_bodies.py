@@ -16,7 +16,7 @@ from mirage_core.job_options import (
     STEPS_MAX,
     check_job_options,
 )
-from mirage_gateway.web.queries import Body
+from mirage_gateway.web.queries import Body, Text
 
 _SIDE = {"minimum": SIDE_MIN, "maximum": SIDE_MAX, "multipleOf": SIDE_MULTIPLE}
 _PRIORITIES: dict[str, "pb.JobPriority.ValueType"] = {
@@ -28,8 +28,8 @@ _PRIORITIES: dict[str, "pb.JobPriority.ValueType"] = {
 class JobBody(Body):
     """Images to make. The model's ranges, and its defaults for what is absent, are in its manifest at /v1/models."""
 
-    prompt: str = Field(description=f"What the images show, 1 to {limits.TEXT_CHARS} characters.")
-    negative_prompt: str = Field(
+    prompt: Text = Field(description=f"What the images show, 1 to {limits.TEXT_CHARS} characters.")
+    negative_prompt: Text = Field(
         "", description="What they do not show; refused where the model or the guidance scale gives it no effect."
     )
     steps: int | None = Field(
@@ -56,6 +56,7 @@ class JobBody(Body):
     )
     request_id: str = Field(
         "",
+        max_length=1_000,
         description="The caller's own id, 1 to 64 of A-Z a-z 0-9 . _ -: the same request with it makes one job only.",
     )
 

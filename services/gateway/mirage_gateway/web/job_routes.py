@@ -1,6 +1,5 @@
 """Synthetic images on a queue: order, follow, stop, fetch."""
 
-from collections.abc import Callable
 from contextlib import aclosing
 
 from starlette.requests import Request
@@ -10,7 +9,8 @@ from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import IMAGES_MAX
 from mirage_gateway.generating import Jobs
-from mirage_gateway.web.body import Intake
+from mirage_gateway.places import Places
+from mirage_gateway.web.body import EXIT, PLACE, Intake
 from mirage_gateway.web.event_stream import Events, EventStream
 from mirage_gateway.web.image_routes import CACHED, tags
 from mirage_gateway.web.job_bodies import JobBody
@@ -25,9 +25,8 @@ from mirage_gateway.web.jobs import (
     jobs_document,
 )
 from mirage_gateway.web.operations import Operation, Parameter, boolean, check_parameters, integer, json_response
+from mirage_gateway.web.proxies import CLIENT, group_of
 
-# Two texts of 2,000 characters, each written as an escape of twelve, and a good deal more.
-_BODY_BYTES = 256 * 2**10
 _JOBS_MAX = 100
 # The id of a stream's last event: a browser's EventSource that comes again with it is told that there is no more.
 _END = "end"
@@ -49,12 +48,12 @@ _KNOWN = (Code.GENERATOR_ABSENT, Code.JOB_NOT_FOUND)
 
 
 class JobRoutes:
-    """Jobs. At most `watchers` are followed at once."""
+    """Jobs. `watchers` are the places of those who follow one."""
 
-    def __init__(self, jobs: Jobs, intake: Intake, *, watchers: int) -> None:
+    def __init__(self, jobs: Jobs, intake: Intake, watchers: Places) -> None:
         self._jobs = jobs
         self._intake = intake
-        self._places = watchers
+        self._watchers = watchers
 
     def operations(self) -> tuple[Operation, ...]:
         """What is served."""
@@ -137,7 +136,7 @@ class JobRoutes:
 
     async def _create(self, request: Request) -> Response:
         check_parameters(request)
-        body = await self._intake.json(request, JobBody, limit=_BODY_BYTES)
+        body = await self._intake.json(request, JobBody)
         job = await self._jobs.create(body.to_spec(), request_id=body.request_id)
         return json_response(job_document(job), status=202, headers={"location": f"/v1/jobs/{job.id}"})
 
@@ -169,16 +168,15 @@ class JobRoutes:
         if request.method == "HEAD":
             await self._jobs.get(request.path_params["id"])
             return Response(media_type=EventStream.media_type)
-        if not self._places:
-            raise MirageError(Code.QUEUE_FULL, retry_after_s=5.0)
         # Watches last long and cost little: they have places of their own, and leave those of other requests free.
-        request.scope["mirage.release"]()
-        self._places -= 1
+        place = self._watchers.of(group_of(request.scope[CLIENT]))
+        place.take()
+        request.scope[EXIT].callback(place.leave)
+        request.scope[PLACE].leave()
         messages = self._jobs.watch(request.path_params["id"], previews=previews)
         try:
             first = await anext(messages)
         except BaseException:
-            self._places += 1
             await messages.aclose()
             raise
 
@@ -188,10 +186,7 @@ class JobRoutes:
                 async for event in messages:
                     yield event_document(event)
 
-        return _Watch(events(), self._free)
-
-    def _free(self) -> None:
-        self._places += 1
+        return EventStream(events(), last_id=_END)
 
     async def _first(self, request: Request) -> Response:
         return await self._serve(request, 0)
@@ -224,21 +219,6 @@ class JobRoutes:
         image = await self._jobs.image(job.id, index)
         headers["content-length"] = str(image.length)
         return StreamingResponse(image.chunks, headers=headers, media_type=image.media_type)
-
-
-class _Watch(EventStream):
-    """A stream of a job's events, which gives its place back at the end."""
-
-    def __init__(self, events: Events, free: Callable[[], None]) -> None:
-        super().__init__(events, last_id=_END)
-        self._give_back = free
-
-    async def __call__(self, *arguments: object) -> None:
-        """Serves the stream."""
-        try:
-            await super().__call__(*arguments)  # type: ignore[arg-type]
-        finally:
-            self._give_back()
 
 
 def _states(request: Request) -> list["pb.JobState.ValueType"]:

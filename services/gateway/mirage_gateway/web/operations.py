@@ -11,6 +11,9 @@ from starlette.responses import Response
 
 from mirage_core.errors import Code, MirageError
 
+_FILTER_VALUES = 512
+_FILTER_CHARS = 1_000
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -91,11 +94,14 @@ def boolean(request: Request, name: str) -> bool:
 
 
 def where(request: Request) -> dict[str, list[str]]:
-    """The filter of the query, `where=facet=value`; raises REQUEST_MALFORMED."""
+    """The filter of the query, `where=facet=value`; raises REQUEST_MALFORMED or TOO_MANY_ITEMS."""
     found: dict[str, list[str]] = {}
-    for given in request.query_params.getlist("where"):
+    given_all = request.query_params.getlist("where")
+    if len(given_all) > _FILTER_VALUES:
+        raise MirageError(Code.TOO_MANY_ITEMS, field="where", min=0, max=_FILTER_VALUES, given=len(given_all))
+    for given in given_all:
         name, equals, value = given.partition("=")
-        if not equals or not name:
+        if not equals or not name or len(given) > _FILTER_CHARS:
             raise MirageError(Code.REQUEST_MALFORMED, field="where")
         found.setdefault(name, []).append(value)
     return found

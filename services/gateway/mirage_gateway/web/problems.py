@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from mirage_core import context, telemetry
+from mirage_core import context, limits, telemetry
 from mirage_core.errors import Code, MirageError, Status
 
 MEDIA_TYPE = "application/problem+json"
@@ -67,20 +67,35 @@ def problem_response(error: MirageError, *, headers: Mapping[str, str] | None = 
 
 
 def malformed(error: ValidationError) -> MirageError:
-    """The catalogue error of the first thing that is wrong with a body; never pydantic's own text."""
-    first = error.errors(include_url=False, include_context=True, include_input=False)[0]
+    """Returns the catalogue error of the first thing that is wrong with a body; never pydantic's own text."""
+    found = error.errors(include_url=False, include_context=True, include_input=True)
+    # Of a field that may be one thing or another, each is an error: that something is too long says most.
+    first = next((each for each in found if each["type"] in ("too_long", "string_too_long")), found[0])
     field = ".".join(str(part) for part in first["loc"])[:_FIELD_CHARS] or "body"
-    if first["type"] == "too_long":
-        bounds = first.get("ctx", {})
-        return MirageError(
-            Code.TOO_MANY_ITEMS, field=field, min=0, max=bounds.get("max_length"), given=bounds.get("actual_length")
-        )
-    return MirageError(Code.REQUEST_MALFORMED, field=field, reason=_REASONS.get(first["type"], "wrong type or form"))
+    bounds = first.get("ctx", {})
+    # pydantic stops counting at the bound at times.
+    given = bounds.get("actual_length") or "more"
+    match first["type"]:
+        case "too_long" if first["loc"][0] in _SHIFTS or first["loc"][-1] == "terms":
+            return MirageError(Code.TOO_MANY_TERMS, max=bounds.get("max_length"), given=given)
+        case "too_long":
+            return MirageError(Code.TOO_MANY_ITEMS, field=field, min=0, max=bounds.get("max_length"), given=given)
+        case "string_too_long" if not _TEXTS.isdisjoint(first["loc"]):
+            length = len(str(first["input"]))
+            return MirageError(Code.TEXT_TOO_LONG, field=field, max=bounds.get("max_length"), given=length)
+        case "image_too_large":
+            return MirageError(Code.IMAGE_TOO_LARGE, max_bytes=limits.IMAGE_BYTES)
+        case kind:
+            return MirageError(Code.REQUEST_MALFORMED, field=field, reason=_REASONS.get(kind, "wrong type or form"))
 
 
+_SHIFTS = ("minus", "plus")
+_TEXTS = frozenset({"text", "minus", "plus", "prompt", "negative_prompt"})
 _REASONS = {
     "extra_forbidden": "unknown field",
     "missing": "missing",
-    "json_invalid": "no JSON",
-    "model_type": "no JSON object",
+    "json_invalid": "not JSON",
+    "model_type": "not a JSON object",
+    "string_too_long": "too long",
+    "base64": "not base64",
 }

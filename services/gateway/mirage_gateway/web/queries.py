@@ -9,10 +9,11 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2
+from mirage.v1 import encoder_pb2, gateway_pb2
 from mirage_core import limits
 from mirage_core.describe_options import (
     MAX_TOKENS_MAX,
@@ -27,35 +28,73 @@ from mirage_core.pixels import NAME_CHARS, UNIT_CHARS, WINDOWS_MAX
 from mirage_gateway.compose import string_lists
 from mirage_gateway.describing import K_DEFAULT, K_MAX
 
-# Vectors are never longer; this bounds what one list can cost before the retriever sees its dimension.
-_COMPONENTS_MAX = 16_384
 _INT32 = range(-(2**31), 2**31)
+_FACETS = 64
+_ORIGINAL_LABELS = 1_000
+_PAGE_TOKEN_CHARS = 10_000
 
-Text = Annotated[str, Field(description=f"A phrase, at most {limits.TEXT_CHARS} characters.")]
-Base64 = Annotated[
+
+def _decoded(value: object, info: ValidationInfo) -> object:
+    """Returns the file in a base64 string, or the one that was decoded before (`json_bounds.Files`) and that the string names."""
+    if not isinstance(value, str):
+        return value
+    if len(value) > limits.IMAGE_BYTES * 4 / 3 + 4:
+        raise PydanticCustomError("image_too_large", "too large")
+    files: Mapping[str, bytes | None] = (info.context or {}).get("files", {})
+    content = files[value] if value in files else _from_base64(value)
+    if content is None:
+        raise PydanticCustomError("base64", "not base64")
+    return content
+
+
+def _from_base64(text: str) -> bytes | None:
+    try:
+        return binascii.a2b_base64(text, strict_mode=True) if text else b""
+    except ValueError:
+        return None
+
+
+# Bounds of the form, at which no meaning is lost: the retriever's own limits are lower, and its errors say more.
+_Short = Annotated[str, Field(max_length=1_000)]
+_Long = Annotated[str, Field(max_length=limits.CAPTION_CHARS)]
+Text = Annotated[
     str,
+    Field(max_length=limits.TEXT_CHARS, description=f"A phrase, at most {limits.TEXT_CHARS} characters."),
+]
+Base64 = Annotated[
+    bytes,
+    BeforeValidator(_decoded, json_schema_input_type=str),
     Field(
         description=f"A PNG, JPEG, WebP or DICOM file in base64, at most {limits.IMAGE_BYTES} bytes decoded.",
         json_schema_extra={"contentEncoding": "base64"},
     ),
 ]
-Id = Annotated[str, Field(description="The id of a record.")]
+Id = Annotated[_Short, Field(description="The id of a record.")]
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
-Components = Annotated[list[float], Field(max_length=_COMPONENTS_MAX, description="Of the collection's dimension.")]
+Components = Annotated[
+    list[float], Field(max_length=limits.VECTOR_COMPONENTS, description="Of the collection's dimension.")
+]
 Packed = Annotated[
     str,
     Field(
-        max_length=_COMPONENTS_MAX * 6,
+        max_length=limits.VECTOR_COMPONENTS * 6,
         description="The same as little-endian float32 in base64.",
         json_schema_extra={"contentEncoding": "base64"},
     ),
 ]
+_Values = Annotated[list[_Short], Field(max_length=limits.FACET_VALUES_MAX)]
 Where = Annotated[
-    dict[str, str | list[str]],
-    Field(description="Facet to a value or several: a record must carry one of the values of every facet named."),
+    dict[_Short, _Short | _Values],
+    Field(
+        max_length=_FACETS,
+        description="Facet to a value or several: a record must carry one of the values of every facet named.",
+    ),
 ]
 Vectors: TypeAlias = Literal["image", "caption", "fused"]
-Phrases = Annotated[str | list[str], Field(description="One phrase or several.")]
+_Phrase = Annotated[str, Field(max_length=limits.TEXT_CHARS)]
+Phrases = Annotated[
+    _Phrase | Annotated[list[_Phrase], Field(max_length=limits.TERMS_MAX)], Field(description="One phrase or several.")
+]
 
 _SPACES: Mapping[str, "pb.VectorSpace.ValueType"] = {
     "image": pb.VECTOR_SPACE_IMAGE,
@@ -87,7 +126,7 @@ class TermBody(Body):
         if self.text is not None:
             term.text = self.text
         elif self.image is not None:
-            term.image = image_bytes(self.image, f"{field}.image" if field != "image" else field)
+            term.image = self.image
         elif self.id is not None:
             term.id = self.id
         elif self.vector is not None:
@@ -133,7 +172,7 @@ class _Asked(_Options):
         if self.text is not None:
             terms.append(pb.Term(text=self.text))
         if self.image is not None:
-            terms.append(pb.Term(image=image_bytes(self.image, "image")))
+            terms.append(pb.Term(image=self.image))
         if self.id is not None:
             terms.append(pb.Term(id=self.id))
         return terms
@@ -142,8 +181,12 @@ class _Asked(_Options):
 class SearchBody(_Asked):
     """A search: the sum of text, image, id and terms, each with weight 1 unless a term says otherwise."""
 
-    terms: list[TermBody] = Field(default_factory=list, description="Weighted terms, at most 16 in all.")
-    page_token: str = Field("", description="next_page_token of the reply before, with all else unchanged.")
+    terms: list[TermBody] = Field(
+        default_factory=list, max_length=limits.TERMS_MAX, description="Weighted terms, at most 16 in all."
+    )
+    page_token: str = Field(
+        "", max_length=_PAGE_TOKEN_CHARS, description="next_page_token of the reply before, with all else unchanged."
+    )
 
     def to_query(self) -> pb.Query:
         """The message."""
@@ -159,7 +202,9 @@ class CompareBody(_Asked):
 
     minus: Phrases | None = None
     plus: Phrases | None = None
-    terms: list[TermBody] = Field(default_factory=list, description="Further terms of the shift, with their weights.")
+    terms: list[TermBody] = Field(
+        default_factory=list, max_length=limits.TERMS_MAX, description="Further terms of the shift, with their weights."
+    )
 
     def to_queries(self) -> tuple[pb.Query, list[pb.Term]]:
         """The base query and the terms added to it; raises REQUEST_MALFORMED where there is nothing to add."""
@@ -181,7 +226,9 @@ class DescribeBody(_Asked):
     )
     minus: Phrases | None = None
     plus: Phrases | None = None
-    terms: list[TermBody] = Field(default_factory=list, description="Further terms, with their weights.")
+    terms: list[TermBody] = Field(
+        default_factory=list, max_length=limits.TERMS_MAX, description="Further terms, with their weights."
+    )
     max_tokens: int | None = Field(
         None,
         description="Tokens at the most; 128 where absent.",
@@ -202,7 +249,7 @@ class DescribeBody(_Asked):
         description="Chosen and told where absent and the temperature is not 0.",
         json_schema_extra={"minimum": 0, "maximum": SEED_MAX},
     )
-    stop: list[str] = Field(
+    stop: list[_Short] = Field(
         default_factory=list,
         description=f"Ends the text before the first of these, each of at most {STOP_CHARS_MAX} characters.",
         max_length=STOP_MAX,
@@ -235,14 +282,16 @@ class DescribeBody(_Asked):
 class FlagBody(Body):
     """A reader's mark that something is wrong with a record."""
 
-    reason: str = Field(description="wrong-caption, wrong-image, licence, privacy, description or other.")
-    comment: str = Field("", description=f"Free text, at most {limits.COMMENT_CHARS} characters.")
+    reason: _Short = Field(description="wrong-caption, wrong-image, licence, privacy, description or other.")
+    comment: str = Field(
+        "", max_length=10 * limits.COMMENT_CHARS, description=f"Free text, at most {limits.COMMENT_CHARS} characters."
+    )
 
 
 class WindowBody(Body):
     """A range of values that is shown from black to white, in the unit of the values."""
 
-    name: str = Field("", description=f"At most {NAME_CHARS} characters, such as lung.")
+    name: _Short = Field("", description=f"At most {NAME_CHARS} characters, such as lung.")
     center: float = Field(description="Middle of the range.")
     width: float = Field(description="Width of the range, above 0.")
 
@@ -253,7 +302,7 @@ class PixelsBody(Body):
     bits: Int32 = Field(description="Bits that the stored values use, 9 to 16.")
     slope: float = Field(1.0, description="Any but 0.")
     intercept: float = 0.0
-    unit: str = Field("", description=f"Unit of the values, such as HU; at most {UNIT_CHARS} characters.")
+    unit: _Short = Field("", description=f"Unit of the values, such as HU; at most {UNIT_CHARS} characters.")
     windows: list[WindowBody] = Field(
         default_factory=list,
         max_length=WINDOWS_MAX,
@@ -274,16 +323,23 @@ class PixelsBody(Body):
 class RecordBody(Body):
     """A record to store; its image file follows in the next part."""
 
-    id: str = Field(description="Unique: 1 to 128 characters of A-Z a-z 0-9 . _ : -, the first a letter or digit.")
-    caption: str = Field(description=f"What the image shows, 1 to {limits.CAPTION_CHARS} characters.")
-    labels: dict[str, str | list[str]] = Field(default_factory=dict, description="Facet to a value or several.")
-    original_labels: dict[str, str] = Field(default_factory=dict, description="The dataset's own labels.")
-    licence: str = Field("", description="SPDX identifier or a plain name.")
-    source: str = Field("", description="Where the image comes from, shown to users.")
-    attribution: str = Field("", description="Whom the licence asks to name.")
+    id: _Short = Field(description="Unique: 1 to 128 characters of A-Z a-z 0-9 . _ : -, the first a letter or digit.")
+    caption: str = Field(
+        max_length=2 * limits.CAPTION_CHARS,
+        description=f"What the image shows, 1 to {limits.CAPTION_CHARS} characters.",
+    )
+    labels: dict[_Short, _Short | _Values] = Field(
+        default_factory=dict, max_length=_FACETS, description="Facet to a value or several."
+    )
+    original_labels: dict[_Short, _Long] = Field(
+        default_factory=dict, max_length=_ORIGINAL_LABELS, description="The dataset's own labels."
+    )
+    licence: _Long = Field("", description="SPDX identifier or a plain name.")
+    source: _Long = Field("", description="Where the image comes from, shown to users.")
+    attribution: _Long = Field("", description="Whom the licence asks to name.")
     image_vector: Components | Packed | None = Field(None, description="Encoded from the image where absent.")
     caption_vector: Components | Packed | None = Field(None, description="Encoded from the caption where absent.")
-    fingerprint: str = Field("", description="Of the bundle that the given vectors come from.")
+    fingerprint: _Short = Field("", description="Of the bundle that the given vectors come from.")
     pixels: PixelsBody | None = Field(
         None, description="What the values of a 16-bit greyscale PNG mean; DICOM files say it themselves."
     )
@@ -316,12 +372,16 @@ class ClassifyBody(Body):
 
     image: Base64
 
+    def to_request(self) -> encoder_pb2.EncoderServiceClassifyImageRequest:
+        """The message."""
+        return encoder_pb2.EncoderServiceClassifyImageRequest(image=self.image)
+
 
 class KeyBody(Body):
     """A record to look up."""
 
     id: Id
-    image_sha256: str = Field(
+    image_sha256: _Short = Field(
         "", description="Lower-case hex SHA-256 of an image file, as it would come in or as it is stored."
     )
 
@@ -330,7 +390,7 @@ class LookupBody(Body):
     """Records to look up."""
 
     keys: list[KeyBody] = Field(description="1 to 1,000 of them.", max_length=1000)
-    collection: str = Field("", description="The active one where empty.")
+    collection: _Short = Field("", description="The active one where empty.")
 
     def to_keys(self) -> list[pb.RecordKey]:
         """The messages."""
@@ -340,21 +400,11 @@ class LookupBody(Body):
 class CollectionBody(Body):
     """A collection to make."""
 
-    name: str = Field(description="1 to 64 characters of a-z 0-9 _ -, the first a letter or digit.")
+    name: _Short = Field(description="1 to 64 characters of a-z 0-9 _ -, the first a letter or digit.")
     dimension: int = Field(0, description="Length of the vectors; the encoder's where 0.", ge=0, le=2**31 - 1)
-    fingerprint: str = Field(
+    fingerprint: _Short = Field(
         "", description="Of the bundle that its vectors will come from; the encoder's where empty."
     )
-
-
-def image_bytes(text: str, field: str) -> bytes:
-    """The file in a base64 string; raises REQUEST_MALFORMED (no base64) or IMAGE_TOO_LARGE."""
-    if len(text) > limits.IMAGE_BYTES * 4 / 3 + 4:
-        raise MirageError(Code.IMAGE_TOO_LARGE, max_bytes=limits.IMAGE_BYTES)
-    try:
-        return binascii.a2b_base64(text, strict_mode=True) if text else b""
-    except ValueError as error:
-        raise MirageError(Code.REQUEST_MALFORMED, field=field) from error
 
 
 def _components(given: list[float] | str, field: str) -> Sequence[float]:

@@ -164,7 +164,7 @@ class RecordRoutes:
     async def _upsert(self, request: Request) -> Response:
         check_may_write(context.client.get(), keyed=self._keyed)
         check_parameters(request, "collection")
-        upload = Upload(request)
+        upload = Upload(request, self._intake)
         try:
             outcomes = await self._composer.upsert(
                 upload.parts(), collection=request.query_params.get("collection", "")

@@ -8,6 +8,7 @@ from mirage_core.errors import Code
 from mirage_gateway.compose import SIMILAR_K_MAX, Composer
 from mirage_gateway.web.answers import CompareDocument, SearchDocument, compare_document, search_document
 from mirage_gateway.web.body import Intake
+from mirage_gateway.web.json_bounds import QUERY
 from mirage_gateway.web.operations import (
     ID,
     WHERE,
@@ -121,12 +122,13 @@ class SearchRoutes:
         )
 
     async def _search(self, request: Request) -> Response:
-        body = await self._intake.json(request, SearchBody)
-        return json_response(search_document(await self._composer.search(body.to_query())))
+        # Nothing here keeps the query while it is searched: its images are large.
+        found = await self._composer.search((await self._intake.json(request, SearchBody, QUERY)).to_query())
+        return json_response(search_document(found))
 
     async def _compare(self, request: Request) -> Response:
-        base, shift = (await self._intake.json(request, CompareBody)).to_queries()
-        return json_response(compare_document(await self._composer.compare(base, shift)))
+        found = await self._composer.compare(*(await self._intake.json(request, CompareBody, QUERY)).to_queries())
+        return json_response(compare_document(found))
 
     async def _similar(self, request: Request) -> Response:
         check_parameters(request, "k", "where", "page_token")

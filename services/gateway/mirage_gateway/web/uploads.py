@@ -2,21 +2,21 @@
 
 from collections.abc import AsyncIterator
 
-from pydantic import ValidationError
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.body import UPLOAD_BYTES, bounded, check_length, check_media_type
-from mirage_gateway.web.problems import malformed
+from mirage_gateway.web.body import UPLOAD_BYTES, Intake, check_length, check_media_type
+from mirage_gateway.web.json_bounds import JsonBounds, parse
 from mirage_gateway.web.queries import RecordBody
 
 MEDIA_TYPE = "multipart/form-data"
 RECORDS_MAX = 64
 # A caption of 20,000 characters and two vectors, with room.
-_RECORD_BYTES = 2**20
+_RECORD = JsonBounds(plain=2**20, vectors=2**20)
+_PART_HEAD_BYTES = 8 * 2**10
 
 
 class Upload:
@@ -25,7 +25,7 @@ class Upload:
     `failure` is the error that ended `parts` early: gRPC cancels a call whose sender fails and keeps no reason.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, intake: Intake) -> None:
         check_length(request, UPLOAD_BYTES)
         _, options = parse_options_header(check_media_type(request, MEDIA_TYPE))
         boundary = options.get(b"boundary", b"")
@@ -33,10 +33,12 @@ class Upload:
             raise MirageError(Code.REQUEST_MALFORMED, field="boundary")
         self.failure: MirageError | None = None
         self._request = request
+        self._intake = intake
         self._ready: list[pb.RecordPart] = []
         self._records = 0
         self._name = ""
         self._document = bytearray()
+        self._image = bytearray()
         self._header, self._value = bytearray(), bytearray()
         self._ended = False
         self._parser = MultipartParser(
@@ -56,11 +58,12 @@ class Upload:
     async def parts(self) -> AsyncIterator[pb.RecordPart]:
         """The records as messages. Raises REQUEST_MALFORMED, REQUEST_TOO_LARGE or TOO_MANY_ITEMS."""
         try:
-            async for chunk in bounded(self._request, UPLOAD_BYTES):
-                if chunk:
-                    self._parser.write(chunk)
-                while self._ready:
-                    yield self._ready.pop(0)
+            async for chunk in self._intake.stream(self._request, UPLOAD_BYTES):
+                self._parser.write(chunk)
+                self._pass_image_on()
+                ready, self._ready = self._ready, []
+                for part in ready:
+                    yield part
             if not self._ended:
                 raise MirageError(Code.REQUEST_MALFORMED, field="body")
             if not self._records:
@@ -78,9 +81,15 @@ class Upload:
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
+        self._check_part_head()
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
+        self._check_part_head()
+
+    def _check_part_head(self) -> None:
+        if len(self._header) + len(self._value) > _PART_HEAD_BYTES:
+            raise MirageError(Code.REQUEST_TOO_LARGE, max_bytes=_PART_HEAD_BYTES)
 
     def _header_end(self) -> None:
         if bytes(self._header).lower() == b"content-disposition":
@@ -95,23 +104,27 @@ class Upload:
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._name == "image":
-            self._ready.append(pb.RecordPart(image_chunk=data[start:end]))
+            # The parser may give single bytes, where they look like the beginning of a boundary.
+            self._image += data[start:end]
             return
         self._document += data[start:end]
-        if len(self._document) > _RECORD_BYTES:
-            raise MirageError(Code.REQUEST_TOO_LARGE, max_bytes=_RECORD_BYTES)
+        if len(self._document) > _RECORD.largest:
+            raise MirageError(Code.REQUEST_TOO_LARGE, max_bytes=_RECORD.largest)
+
+    def _pass_image_on(self) -> None:
+        if self._image:
+            self._ready.append(pb.RecordPart(image_chunk=bytes(self._image)))
+            self._image.clear()
 
     def _end(self) -> None:
         if self._name != "record":
+            self._pass_image_on()
             return
         self._records += 1
         if self._records > RECORDS_MAX:
             self._refuse_count(self._records)
-        try:
-            head = RecordBody.model_validate_json(bytes(self._document)).to_head()
-        except ValidationError as error:
-            raise malformed(error) from error
-        self._ready.append(pb.RecordPart(record=head))
+        record, _, _ = parse(RecordBody, self._document, _RECORD)
+        self._ready.append(pb.RecordPart(record=record.to_head()))
 
     def _finish(self) -> None:
         self._ended = True

@@ -1,0 +1,229 @@
+"""How slowly a body may arrive, and who waits for whom when memory is short. In virtual time, with the settings as they come."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message, Scope
+
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.byte_budget import ByteBudget, Share
+from mirage_gateway.places import Places
+from mirage_gateway.settings import GatewaySettings
+from mirage_gateway.web.body import EXIT, PLACE, Intake
+from mirage_gateway.web.json_bounds import QUERY
+from mirage_gateway.web.proxies import CLIENT
+from mirage_gateway.web.queries import SearchBody
+
+from .virtual_time import VirtualTimeLoop
+
+LOOP_FACTORIES = {"virtual": VirtualTimeLoop}
+SETTINGS = GatewaySettings()
+MIB = 2**20
+
+
+class Sender:
+    """A client that sends a body of `length` bytes as `chunk` bytes every `every_s` seconds."""
+
+    def __init__(self, length: int, *, chunk: int, every_s: float, client: str = "192.0.2.1") -> None:
+        self._left = length
+        self._chunk = chunk
+        self._every_s = every_s
+        self.scope: Scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/search",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)],
+            CLIENT: client,
+            PLACE: Places(1, per_client=1).of(client),
+            EXIT: ExitStack(),
+        }
+
+    async def receive(self) -> Message:
+        await asyncio.sleep(self._every_s)
+        size = min(self._chunk, self._left)
+        self._left -= size
+        return {"type": "http.request", "body": b"x" * size, "more_body": self._left > 0}
+
+    async def read(self, intake: Intake) -> int:
+        """How many bytes were read; ends as a request does."""
+        with self.scope[EXIT]:
+            return sum([len(chunk) async for chunk in intake.stream(Request(self.scope, self.receive), 64 * MIB)])
+
+    async def search(self, intake: Intake) -> SearchBody:
+        with self.scope[EXIT]:
+            return await intake.json(Request(self.scope, self.receive), SearchBody, QUERY)
+
+
+def intake_of(budget: ByteBudget | None = None) -> Intake:
+    return Intake(
+        budget or ByteBudget(192 * MIB, per_client=128 * MIB), SETTINGS.pace, timeout_s=SETTINGS.body_timeout_s
+    )
+
+
+async def outcome(work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    except MirageError as error:
+        return error.code
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_an_honest_upload_may_take_its_time() -> None:
+    assert await Sender(10 * MIB, chunk=30_000, every_s=0.1).read(intake_of()) == 10 * MIB
+    assert now() > 30
+
+
+@pytest.mark.parametrize(
+    ("chunk", "every_s", "until_s"),
+    [(1, 1.0, 11), (10_000, 10.0, 21), (1, 3600.0, 11), (100, 0.1, 11)],
+    ids=["a byte a second", "just below", "silent", "1 kB/s"],
+)
+async def test_a_body_that_arrives_too_slowly_is_given_up(chunk: int, every_s: float, until_s: float) -> None:
+    sender = Sender(10 * MIB, chunk=chunk, every_s=every_s)
+    assert await outcome(sender.search(intake_of())) is Code.REQUEST_TOO_SLOW
+    assert now() <= until_s
+
+
+async def test_a_body_that_is_just_fast_enough_still_ends() -> None:
+    assert await outcome(Sender(10 * MIB, chunk=2000, every_s=1.0).read(intake_of())) is Code.REQUEST_TOO_SLOW
+    assert now() == pytest.approx(SETTINGS.body_timeout_s, abs=10)
+
+
+async def test_a_small_body_has_the_time_of_a_window() -> None:
+    assert await outcome(Sender(100, chunk=10, every_s=0.9).read(intake_of())) == 100
+    assert await outcome(Sender(100, chunk=10, every_s=1.2).read(intake_of())) is Code.REQUEST_TOO_SLOW
+
+
+async def test_only_the_time_that_this_side_waits_counts() -> None:
+    sender = Sender(10 * MIB, chunk=64 * 1024, every_s=0.001)
+
+    async def read_slowly() -> AsyncIterator[bytes]:
+        with sender.scope[EXIT]:
+            async for chunk in intake_of().stream(Request(sender.scope, sender.receive), 64 * MIB):
+                await asyncio.sleep(20)
+                yield chunk
+
+    assert sum([len(chunk) async for chunk in read_slowly()]) == 10 * MIB
+    assert now() > 3000
+
+
+async def test_a_body_has_no_place_while_it_arrives() -> None:
+    sender = Sender(10 * MIB, chunk=1 * MIB, every_s=1.0)
+    places = Places(1, per_client=1)
+    sender.scope[PLACE] = places.of("a")
+    sender.scope[PLACE].take()
+    arriving = asyncio.create_task(outcome(sender.search(intake_of())))
+    await asyncio.sleep(5)
+    other = places.of("b")
+    other.take()
+    assert await arriving is Code.QUEUE_FULL
+    other.leave()
+
+
+async def take(budget: ByteBudget, client: str, amount: int) -> Share | Code:
+    share = await outcome(budget.take(client, amount))
+    assert isinstance(share, Share | Code)
+    return share
+
+
+async def test_a_client_waits_for_memory_and_is_told_to_come_back() -> None:
+    budget = ByteBudget(192 * MIB, per_client=128 * MIB)
+    first = await budget.take("a", 100 * MIB)
+    assert await take(budget, "a", 100 * MIB) is Code.QUEUE_FULL
+    assert now() == 2
+    waiting = asyncio.create_task(budget.take("a", 100 * MIB))
+    await asyncio.sleep(1)
+    first.release()
+    first.release()
+    assert (await waiting).amount == 100 * MIB
+    assert now() == 3
+
+
+async def test_a_client_leaves_memory_for_others_and_large_requests_for_small_ones() -> None:
+    budget = ByteBudget(192 * MIB, per_client=128 * MIB)
+    for _ in range(2):
+        await budget.take("a", 64 * MIB)
+    assert await take(budget, "a", 20_000) is Code.QUEUE_FULL
+    await budget.take("b", 48 * MIB)
+    assert await take(budget, "b", 2 * MIB) is Code.QUEUE_FULL
+    assert isinstance(await take(budget, "b", 20_000), Share)
+
+
+async def test_what_is_larger_than_a_part_is_served_alone() -> None:
+    budget = ByteBudget(64 * MIB, per_client=48 * MIB)
+    share = await budget.take("a", 500 * MIB)
+    assert await take(budget, "a", 20_000) is Code.QUEUE_FULL
+    share.release()
+    assert isinstance(await take(budget, "a", 20_000), Share)
+
+
+async def test_large_requests_get_memory_in_turn() -> None:
+    budget = ByteBudget(192 * MIB, per_client=192 * MIB)
+    held = await budget.take("a", 150 * MIB)
+    order: list[str] = []
+
+    async def ask(client: str, amount: int) -> None:
+        share = await budget.take(client, amount)
+        order.append(client)
+        share.release()
+
+    tasks = [asyncio.create_task(ask(client, amount)) for client, amount in (("b", 160 * MIB), ("c", 20 * MIB))]
+    await asyncio.sleep(1)
+    assert order == []
+    held.release()
+    await asyncio.gather(*tasks)
+    assert order == ["b", "c"]
+
+
+async def test_who_stops_waiting_holds_nothing() -> None:
+    budget = ByteBudget(192 * MIB, per_client=128 * MIB)
+    held = await budget.take("a", 128 * MIB)
+    waiting = asyncio.create_task(budget.take("a", 128 * MIB))
+    await asyncio.sleep(1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    held.release()
+    assert isinstance(await take(budget, "a", 128 * MIB), Share)
+
+
+async def test_slow_bodies_make_room_when_memory_is_short() -> None:
+    budget = ByteBudget(128 * MIB, per_client=96 * MIB)
+    intake = intake_of(budget)
+    slow = [
+        asyncio.create_task(outcome(Sender(15 * MIB, chunk=20_000, every_s=1.0, client=client).search(intake)))
+        for client in ("a", "b")
+    ]
+    await asyncio.sleep(30)
+    assert not any(task.done() for task in slow)
+    share = await budget.take("c", 40 * MIB)
+    assert now() == pytest.approx(30, abs=1)
+    assert [task.done() for task in slow].count(True) == 1
+    share.release()
+    assert Code.REQUEST_TOO_SLOW in await asyncio.gather(*slow)
+
+
+async def test_honest_bodies_are_not_given_up_for_others() -> None:
+    budget = ByteBudget(128 * MIB, per_client=96 * MIB)
+    intake = intake_of(budget)
+    honest = asyncio.create_task(outcome(Sender(25 * MIB, chunk=300_000, every_s=1.0).search(intake)))
+    await asyncio.sleep(30)
+    assert await take(budget, "c", 40 * MIB) is Code.QUEUE_FULL
+    # All of it was read.
+    assert await honest is Code.REQUEST_TOO_LARGE
+
+
+async def test_an_answer_is_counted_even_where_there_is_no_room() -> None:
+    budget = ByteBudget(64 * MIB, per_client=48 * MIB)
+    answer = budget.hold("a", 100 * MIB)
+    assert await take(budget, "b", 20_000) is Code.QUEUE_FULL
+    answer.release()
+    assert isinstance(await take(budget, "b", 20_000), Share)
