@@ -1,11 +1,11 @@
-"""Which captions a sentence stands on.
+"""Finds the captions that support a sentence.
 
-A caption supports a sentence where nothing in the two is opposed (plane, side, contrast, size, what is denied: see
-`reading`) all that is decisive (findings, degrees, places, numbers) and most of the rest stands in the caption. The
-cosine of their vectors, where the encoder answers, orders captions that support it equally well: weighing it in did not
-cite better on the pairs that we wrote. A sentence that says which image it speaks of ("The second image ...") can only
-stand on that caption, one about all images must stand on each. Rules and thresholds are tuned on some of those pairs and
-measured on others: docs/describe.md.
+A caption supports a sentence if nothing in the two is opposed (plane, side, contrast, size, denials: see `reading`),
+and if the caption holds everything decisive (findings, degrees, places, numbers) and most of the rest. If the encoder
+answers, the cosine of their vectors orders captions that support the sentence equally well; using it in the decision
+did not cite better on the pairs that we wrote. A sentence that names its image ("The second image ...") needs the
+support of that caption, one about all images needs the support of each. Rules and thresholds are tuned on some of those
+pairs and measured on others: docs/describe.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ _ALL = re.compile(
 
 @dataclass(frozen=True)
 class Thresholds:
-    """`covered`: the share from which a caption supports a sentence; `cosine_share`: how much of it the cosine makes up."""
+    """`covered`: the share from which a caption supports a sentence.
+
+    `cosine_share`: how much of it the cosine makes up.
+    """
 
     covered: float = COVERED
     cosine_share: float = COSINE_SHARE
@@ -52,10 +55,10 @@ def supporting(
     *,
     thresholds: Thresholds = DEFAULT,
 ) -> list[int]:
-    """The captions (their indices) that support a sentence, best first; empty where it is not supported.
+    """Returns the indices of the captions that support a sentence, best first; empty if none does.
 
-    A sentence of several parts ("...; ...") is supported where each of them is. `cosines`: one a caption, between its vector
-    and the sentence's; None where the encoder is not there.
+    A sentence of several parts ("...; ...") is supported if each part is. `cosines` has one value per caption,
+    between its vector and the sentence's; None without an encoder.
     """
     known = [_read(caption) for caption in captions]
     if unnamed := _UNNAMED.fullmatch(sentence.strip()):
@@ -126,7 +129,7 @@ def _alike(term: str, other: str) -> bool:
 
 
 def _missing(claim: Claims, caption: Claims) -> bool:
-    """True where the claim gives a side, a number, a denial or anything else decisive that the caption does not give."""
+    """Returns True if the claim has a side, a number, a denial or another decisive word that the caption lacks."""
     if claim.sizes - caption.sizes or claim.sides - caption.sides or claim.counts - caption.counts:
         return True
     if claim.denied - caption.all_terms - {"focal"}:

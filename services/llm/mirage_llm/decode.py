@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Continuation:
-    """How to continue: at most `max_tokens`, up to one of `end_ids` (which is not given out)."""
+    """Options of a continuation: at most `max_tokens`, up to one of `end_ids` (which is not yielded)."""
 
     max_tokens: int
     end_ids: Collection[int]
@@ -30,10 +30,10 @@ def generate(
     *,
     cancelled: Cancelled | None = None,
 ) -> Iterator[int]:
-    """The tokens that follow the session's text and `ids`.
+    """Yields the tokens that follow the session's text and `ids`.
 
-    Ends at an end token, after `max_tokens` or where the context is full. `cancelled` is asked before each token, and
-    CancelledError raised. Raises ContextFullError where `ids` leave no room for one token, and MODEL_FAILED.
+    Ends at an end token, after `max_tokens` or when the context is full. Calls `cancelled` before each token and
+    raises CancelledError if it returns True. Raises ContextFullError if `ids` fill the context, and MODEL_FAILED.
     """
     sampler = Sampler(continuation.sampling)
     logits = session.prefill(ids, cancelled=cancelled)
@@ -63,9 +63,9 @@ class PrefixCache:
             self._prefix = session.keep()
 
     def begin(self, ids: Sequence[int], *, capacity: int | None = None) -> tuple[TextSession, list[int]]:
-        """A session for a text of `ids`, and those of them that are still to be run: at least the last.
+        """Returns a session for a text of `ids`, and the ids that are still to be run: at least the last.
 
-        Where the text does not begin with the whole prefix, what they share is reused.
+        If the text does not begin with the whole prefix, the shared part is reused.
         """
         prefix = self._prefix
         if prefix is None:

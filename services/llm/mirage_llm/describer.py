@@ -40,7 +40,7 @@ BY_WORDS = "Sources were matched by words alone, because the encoder does not an
 
 
 class Similarity(Protocol):
-    """How alike a description's sentences and its captions are in meaning."""
+    """Similarity in meaning of a description's sentences and its captions."""
 
     @property
     def failed(self) -> bool:
@@ -48,13 +48,16 @@ class Similarity(Protocol):
         ...
 
     async def cosines(self, sentence: str) -> list[float] | None:
-        """A cosine a caption; None where they cannot be had. Never raises MirageError."""
+        """Returns a cosine per caption, or None without an encoder. Never raises MirageError."""
         ...
 
 
 @dataclass(frozen=True)
 class DescriberOptions:
-    """`slots` descriptions at once, `queue` waiting; `first_token_s` and `total_s` after arrival the answer is an extract."""
+    """`slots` descriptions at once, `queue` waiting.
+
+    `first_token_s` and `total_s` after arrival the answer is an extract.
+    """
 
     slots: int = 1
     queue: int = 8
@@ -64,7 +67,7 @@ class DescriberOptions:
 
 @dataclass
 class _Draft:
-    """What is known of a description while it is written."""
+    """The state of a description while it is written."""
 
     question: Question
     arrived: float
@@ -93,7 +96,7 @@ class _Running:
 
 
 class Describer:
-    """Describes with the model that `use` gave it; before that, and where the model fails or is late, by extracts."""
+    """Describes with the model that `use` gave it; before that, and if the model fails or is late, with extracts."""
 
     def __init__(
         self,
@@ -114,7 +117,7 @@ class Describer:
 
     @property
     def model(self) -> LanguageModel | None:
-        """The model that writes; None while there is none."""
+        """The model in use; None until one is loaded."""
         return self._model
 
     async def describe(self, question: Question) -> AsyncGenerator[Event]:
@@ -227,13 +230,13 @@ class Describer:
         return events
 
     async def _thread(self, model: LanguageModel, draft: _Draft) -> AsyncGenerator[Written | _Running]:
-        """What the model writes, from a thread of the executor; raises TimeoutError where it is late."""
+        """Yields the model's text from a thread of the executor; raises TimeoutError if it is late."""
         loop = asyncio.get_running_loop()
         items: asyncio.Queue[Written | _Running | None] = asyncio.Queue()
         gone = threading.Event()
 
         def put(item: Written | _Running | None) -> None:
-            # Where the loop is closed, nobody reads any more.
+            # A closed loop has no reader.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(items.put_nowait, item)
 
@@ -247,7 +250,7 @@ class Describer:
                         put(item)
             except MirageError:
                 raise
-            except Exception as error:  # whatever went wrong, the reader gets an extract
+            except Exception as error:  # the reader gets an extract after any error
                 raise MirageError(Code.MODEL_FAILED) from error
 
         running = asyncio.create_task(self._executor.run(write))
@@ -265,7 +268,7 @@ class Describer:
                 yield item
             await running
         finally:
-            # A thread that is amid a token sees this after it and frees its slot; nobody waits for that.
+            # A thread that computes a token sees this after it and frees its slot; this does not wait for it.
             gone.set()
             running.cancel()
             if running.done() and not running.cancelled():

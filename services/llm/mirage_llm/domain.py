@@ -1,8 +1,9 @@
-"""Whether a question is surely about something else than medicine.
+"""Finds questions that are surely not about medicine.
 
-Logistic regression on hashed words, word pairs and character n-grams, and on what `medical_words.txt` knows of the words;
-its weights (`domain_check.json`) are made by `mirage_training.trust.domain_check`. If the check is unsure, the question is let
-through: a description is written from captions anyway, and it ends if there is no good match. Measured in docs/describe.md.
+Logistic regression on hashed words, word pairs and character n-grams, and on the words of `medical_words.txt`; its
+weights (`domain_check.json`) are made by `mirage_training.trust.domain_check`. If the check is unsure, the question is
+let through: a description is written from captions anyway, and it ends if there is no good match. Measured in
+docs/describe.md.
 """
 
 from __future__ import annotations
@@ -54,14 +55,15 @@ class DomainCheck:
         return cls(json.loads(resources.files("mirage_llm").joinpath("domain_check.json").read_text("utf-8")))
 
     def score(self, query: str) -> float:
-        """How likely the question is one of medicine, 0 to 1, as far as the training's questions resemble it."""
+        """Returns the probability that the question is medical, 0 to 1, if it resembles the training's questions."""
         logit = float(features(query) @ self._weights)
         return float(1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30))))
 
     def lets_pass(self, query: str, captions: Sequence[str] = ()) -> bool:
-        """False for a question that is surely not about medicine.
+        """Returns False for a question that is surely not about medicine.
 
-        No words, other scripts than the Latin one, and questions most of whose words stand in the captions found always pass.
+        Always passes questions without words, in another script than Latin, or whose words are mostly in the captions
+        found.
         """
         words = words_of(query)
         if not words or not _latin(query) or self.score(query) >= self._decline_below:
@@ -141,7 +143,7 @@ def _long_words() -> Mapping[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=4096)
 def _alike(word: str) -> bool:
-    """True for a word one letter (two, where it is long) away from one of medicine."""
+    """Returns True for a word that is one letter (two, if it is long) away from a medical one."""
     if len(word) < _ALIKE_FROM:
         return False
     most = 1 if len(word) < 9 else 2

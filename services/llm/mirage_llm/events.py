@@ -1,4 +1,4 @@
-"""What happens while a description is written: Started, Piece and Cited as they come, Ended. Where declined, Ended alone."""
+"""Events of a description: Started, then Piece and Cited in their order, then Ended. A declined one has Ended only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Finish(IntEnum):
 
 @dataclass(frozen=True)
 class Started:
-    """Which captions are written from (ids, best first), tokens of the prompt, and the seed in use."""
+    """The captions in use (ids, best first), tokens of the prompt, and the seed in use."""
 
     used: tuple[str, ...]
     dropped: tuple[str, ...]

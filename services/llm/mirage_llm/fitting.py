@@ -14,7 +14,7 @@ _SHORTEST = 16
 
 
 class Tokenizing(Protocol):
-    """What is needed of a tokenizer."""
+    """The methods of a tokenizer that fitting uses."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, special tokens written out in it included."""
@@ -32,7 +32,9 @@ class Fitted:
 
 
 class Fitter:
-    """Makes prompts of at most `context_length` tokens together with the answer. `special` are the format's own tokens."""
+    """Makes prompts of at most `context_length` tokens together with the answer. `special` are the format's own
+    tokens.
+    """
 
     def __init__(self, tokenizer: Tokenizing, *, context_length: int, special: frozenset[int]) -> None:
         self._tokenizer, self._special = tokenizer, special
@@ -40,14 +42,16 @@ class Fitter:
         self._skeleton = self._specials(tokenizer.encode(prompt("", ["", ""])))
 
     def room(self, max_tokens: int) -> int:
-        """Tokens left for the prompt beside an answer of `max_tokens`, which in a small context gets half at the most."""
+        """Returns the tokens left for the prompt with an answer of `max_tokens`, which gets at most half of a small
+        context.
+        """
         return self._context_length - min(max_tokens, self._context_length // 2)
 
     def fit(self, query: str, captions: Sequence[Caption], *, max_tokens: int) -> Fitted:
-        """Whole captions are dropped from the end until the prompt fits.
+        """Drops whole captions from the end until the prompt fits.
 
-        Where the first alone does not, it is cut at the end of a sentence (or of a word), and a query that fills the context
-        by itself at the end of a word.
+        If the first alone does not fit, it is cut at the end of a sentence (or of a word). A query that fills the
+        context is cut at the end of a word.
         """
         room = self.room(max_tokens)
         for count in range(self._likely(captions, room), 0, -1):
@@ -89,7 +93,7 @@ class Fitter:
         ids = self._tokenizer.encode(prompt(query, captions))
         if self._specials(ids) == self._skeleton:
             return ids
-        # A tokenizer whose special tokens are none that the prompt knows of: letters and digits cannot be one.
+        # The tokenizer has special tokens that the prompt format does not know: letters and digits cannot be one.
         return self._tokenizer.encode(prompt(_bare(query), [_bare(caption) for caption in captions]))
 
     def _specials(self, ids: Sequence[int]) -> list[int]:

@@ -25,7 +25,7 @@ _WARM_UP_TOKENS = 2
 
 @dataclass(frozen=True)
 class Begun:
-    """What the model writes from: the prompt, and how many of its tokens were computed before."""
+    """The prompt, and the number of its tokens that were computed before."""
 
     fitted: Fitted
     cached_tokens: int
@@ -41,7 +41,7 @@ class Wrote:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end. `complete` is false where the text was cut at the number of tokens or the end of the context."""
+    """The end. `complete` is False if the text was cut at the number of tokens or the end of the context."""
 
     complete: bool
     tokens: int
@@ -63,9 +63,9 @@ class LanguageModel:
         self._prefix: PrefixCache | None = None
 
     def prepare(self, special: frozenset[int]) -> None:
-        """Compute the fixed part of the prompt, once; `special` are the ids that no caption may contain.
+        """Computes the fixed part of the prompt, once; `special` are the ids that a caption must not contain.
 
-        Raises BUNDLE_INVALID where the context hardly holds more than that part, and MODEL_FAILED.
+        Raises BUNDLE_INVALID if the context holds hardly more than that part, and MODEL_FAILED.
         """
         ids = self._tokenizer.encode(PREFIX)
         if self.manifest.context_length < 2 * len(ids):
@@ -74,7 +74,10 @@ class LanguageModel:
         self._prefix = PrefixCache(self._decoder, ids)
 
     def warm_up(self) -> None:
-        """A first short description, so that the first reader does not pay for what is done once; raises MODEL_FAILED."""
+        """A first short description, so that the first reader does not pay for what is done once.
+
+        Raises MODEL_FAILED.
+        """
         for _ in self.write(_WARM_UP, seed=0, max_tokens=_WARM_UP_TOKENS, cancelled=lambda: False):
             pass
 
@@ -115,7 +118,8 @@ class LanguageModel:
 
 
 def load_model(directory: Path, *, variant: str = "", threads: int) -> LanguageModel:
-    """Load a bundle at one of its precisions (the bundle's default where `variant` is empty) and compute the prompt's start.
+    """Load a bundle at one of its precisions (the bundle's default where `variant` is empty) and compute the prompt's
+    start.
 
     Raises BUNDLE_MISSING or BUNDLE_INVALID: the files that are loaded are checked against the manifest first.
     """
@@ -134,6 +138,6 @@ def load_model(directory: Path, *, variant: str = "", threads: int) -> LanguageM
 
 
 def special_ids(path: Path) -> frozenset[int]:
-    """The ids of a tokenizer.json that stand for no ordinary text: added tokens but for runs of blanks."""
+    """Returns the ids of a tokenizer.json that do not represent ordinary text: added tokens, except runs of blanks."""
     added = json.loads(path.read_text("utf-8")).get("added_tokens", [])
     return frozenset(entry["id"] for entry in added if entry["content"].strip())

@@ -1,4 +1,4 @@
-"""What becomes of the model's text on its way out: stop sequences, blanks at its ends, marks that nobody can read."""
+"""Cleans the model's text on its way out: stop sequences, blanks at its ends, unreadable marks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Output:
         return self._release(min(len(self._held.rstrip()), len(self._held) - self._open()))
 
     def finish(self) -> str:
-        """The rest, where no stop sequence came."""
+        """Returns the rest if no stop sequence was found."""
         return "" if self.stopped else self._release(len(self._held.rstrip()))
 
     def _open(self) -> int:
@@ -45,7 +45,7 @@ class Output:
     def _release(self, length: int) -> str:
         out, self._held = self._held[:length], self._held[length:]
         if not self._begun:
-            # The blanks that models begin with are no part of the answer.
+            # The blanks that models begin with are not part of the answer.
             out = out.lstrip()
             self._begun = bool(out)
         # Blanks before a held piece wait with it: they may turn out to be at the end.

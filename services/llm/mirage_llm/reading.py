@@ -1,4 +1,4 @@
-"""What a sentence or a caption claims, as far as it can be compared: terms, what is denied, sides, sizes, opposites."""
+"""Reads the comparable claims of a sentence or a caption: terms, denials, sides, sizes, opposites."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Claims:
 
     @property
     def empty(self) -> bool:
-        """True where nothing can be compared."""
+        """Returns True if nothing can be compared."""
         return not (self.all_terms or self.sides or self.sizes)
 
 
@@ -139,7 +139,7 @@ def read(text: str | Sequence[str]) -> Claims:
 
 
 def opposed(claim: Claims, other: Claims) -> bool:
-    """True where both cannot be of the same picture, as far as single words tell."""
+    """Returns True if single words show that both cannot be of the same picture."""
     if claim.terms & other.denied or claim.denied & other.terms:
         return True
     for group in _OPPOSITES:
@@ -156,7 +156,7 @@ def decisive(term: str) -> bool:
 
 
 def weight(term: str) -> float:
-    """How much a term counts: a word of medicine more than another."""
+    """Returns the weight of a term: a medical word counts more than another."""
     return 1.0 if term in medical() else 0.35
 
 
@@ -167,7 +167,8 @@ def _other_side(claim: Claims, other: Claims) -> bool:
     for side, noun in claim.sided:
         if noun in known and side not in known[noun]:
             return True
-        # "right frontal lobe" where the caption has "right temporal lobe", whatever else of the frontal lobe it shows.
+        # "right frontal lobe" is wrong if the caption has "right temporal lobe", even if it also mentions the frontal
+        # lobe.
         if noun not in known and any(noun in group and group & known.keys() for group in _OPPOSITES):
             return True
     return bool(claim.sides - other.sides and other.sides)

@@ -1,4 +1,4 @@
-"""What a description is asked for with, and the limits that hold for it."""
+"""The request for a description, and its limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class Writing:
-    """How to write. `seed` None: chosen where `temperature` is not 0."""
+    """Options of writing. A `seed` of None is replaced by a random one if `temperature` is not 0."""
 
     max_tokens: int = MAX_TOKENS_DEFAULT
     temperature: float = 0.0
@@ -43,7 +43,7 @@ class Writing:
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be explained: the reader's words (may be empty), captions, best first, and how well retrieval answered."""
+    """The question: the reader's words (may be empty), captions, best first, and the match of the retrieval."""
 
     query: str
     captions: tuple[Caption, ...]

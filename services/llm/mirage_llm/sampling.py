@@ -1,4 +1,4 @@
-"""Which token comes next."""
+"""Chooses the next token."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampling:
-    """`temperature` 0 takes the most likely token; above, one is drawn from the likeliest that make up `top_p` together.
+    """`temperature` 0 takes the most likely token.
 
-    (Nucleus sampling, Holtzman et al. 2020.) The same seed draws the same tokens. Raises ValueError outside of the ranges.
+    Above, one is drawn from the likeliest that make up `top_p` together.
+
+    (Nucleus sampling, Holtzman et al. 2020.) The same seed draws the same tokens. Raises ValueError outside of the
+    ranges.
     """
 
     temperature: float = 0.0

@@ -1,4 +1,4 @@
-"""What the language model service can be told, by MIRAGE_LLM_* variables."""
+"""Settings of the llm service, from MIRAGE_LLM_* variables."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How alike sentences and captions are in meaning: cosines of their vectors, from the encoder."""
+"""Similarity in meaning of sentences and captions: cosines of their vectors, from the encoder."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class EncoderSimilarity:
         self.failed = False
 
     async def cosines(self, sentence: str) -> list[float] | None:
-        """A cosine a caption; None where the encoder does not answer."""
+        """Returns a cosine per caption, or None if the encoder does not answer."""
         captions = await self._captions
         row = None if captions is None or self.failed else await self._encode([sentence])
         if captions is None or row is None or captions.shape[1] != row.shape[1]:

@@ -16,7 +16,10 @@ _UNFINISHED = "\ufffd"
 
 
 class LanguageTokenizer:
-    """A Hugging Face tokenizer; raises BUNDLE_INVALID where the file is none, or has ids beyond the vocabulary."""
+    """A Hugging Face tokenizer.
+
+    Raises BUNDLE_INVALID if the file is something else, or has ids beyond the vocabulary.
+    """
 
     def __init__(self, path: Path, *, vocabulary: int) -> None:
         try:
@@ -39,7 +42,7 @@ class LanguageTokenizer:
         return text
 
     def id_of(self, token: str) -> int | None:
-        """The id of a token as it is written in the vocabulary, None where there is none."""
+        """Returns the id of a token as it is written in the vocabulary, or None."""
         found: int | None = self._tokenizer.token_to_id(token)
         return found
 
@@ -49,13 +52,14 @@ class TextStream:
 
     def __init__(self, tokenizer: LanguageTokenizer) -> None:
         self._tokenizer = tokenizer
-        # Decoding anew from the last break on keeps this short, with one token before it: whether a space belongs in front
+        # Decoding again from the last break keeps this short, with one token before it: whether a space belongs in
+        # front
         # of a token depends on what comes before.
         self._before: list[int] = []
         self._open: list[int] = []
 
     def push(self, token: int) -> str:
-        """What text the token completes; empty while a character is in parts."""
+        """Returns the text that the token completes; empty while a character is incomplete."""
         self._open.append(token)
         text = self._pending()
         if text.endswith(_UNFINISHED):
@@ -64,7 +68,7 @@ class TextStream:
         return text
 
     def finish(self) -> str:
-        """What is left, with replacement characters for parts."""
+        """Returns the rest, with replacement characters for incomplete ones."""
         text, self._open = self._pending(), []
         return text
 

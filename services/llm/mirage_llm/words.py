@@ -212,5 +212,5 @@ def purely_medical() -> frozenset[str]:
 
 @cache
 def of_other_topics() -> frozenset[str]:
-    """All stems of other_words.txt that are none of medicine."""
+    """Returns all stems of other_words.txt that are not medical."""
     return frozenset().union(*_groups("other_words.txt").values()) - medical()

@@ -1,1 +1,1 @@
-"""What runs a bundle's decoder."""
+"""Engines that run a bundle's decoder."""

@@ -1,4 +1,4 @@
-"""What an engine is: something that loads a decoder, and continues texts with it."""
+"""The Protocol of an engine, which loads a decoder and continues texts with it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Cancelled: TypeAlias = Callable[[], bool]
 
 
 class ContextFullError(Exception):
-    """More tokens than the context holds. Whoever makes the prompt keeps it short enough, so a caller never sees this."""
+    """Raised for more tokens than the context holds. Prompts are kept short enough, so a client never sees this."""
 
     def __init__(self, asked: int, capacity: int) -> None:
         super().__init__(f"{asked} tokens do not fit into a context of {capacity}")
@@ -29,7 +29,7 @@ class CancelledError(Exception):
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """What a decoder's inputs and outputs look like; `context_length` is the most tokens of a text."""
+    """Shapes of a decoder's inputs and outputs; `context_length` is the largest number of tokens of a text."""
 
     vocabulary: int
     layers: int
@@ -84,7 +84,7 @@ class TextSession(Protocol):
         ...
 
     def rewind(self, length: int) -> None:
-        """Forget all but the first `length` tokens; raises ValueError where there are fewer."""
+        """Drops all tokens after the first `length`; raises ValueError if there are fewer."""
         ...
 
     def keep(self) -> Prefix:
@@ -106,10 +106,10 @@ class Decoder(Protocol):
         ...
 
     def open(self, *, prefix: Prefix | None = None, capacity: int | None = None) -> TextSession:
-        """A new text, that begins with `prefix` where given, of at most `capacity` tokens (default: the context).
+        """Starts a new text of at most `capacity` tokens (default: the context), which begins with `prefix` if given.
 
-        Raises ContextFullError where the prefix is longer, ValueError for a prefix of another decoder or a capacity beyond
-        the context.
+        Raises ContextFullError if the prefix is longer, ValueError for a prefix of another decoder or a capacity
+        beyond the context.
         """
         ...
 
@@ -127,5 +127,5 @@ class Engine(Protocol):
         ...
 
     def load(self, directory: Path, manifest: LanguageManifest, variant: str, *, threads: int) -> Decoder:
-        """The decoder of a bundle; raises BUNDLE_INVALID where it cannot be loaded or is not as the manifest says."""
+        """Loads the decoder of a bundle; raises BUNDLE_INVALID if it cannot be loaded or differs from the manifest."""
         ...

@@ -93,7 +93,7 @@ class OnnxRuntimeTextSession:
         """See TextSession.rewind."""
         if not 0 <= length <= len(self._ids):
             raise ValueError(f"{len(self._ids)} tokens cannot be cut to {length}")
-        # What lies behind in the buffers is never looked at, and written over.
+        # The rest of the buffers is never read, and is overwritten.
         del self._ids[length:]
 
     def keep(self) -> Prefix:
@@ -201,7 +201,7 @@ class OnnxRuntimeEngine:
         return self.load_file(path, DecoderShape.of(manifest), threads=threads)
 
     def load_file(self, path: Path, shape: DecoderShape, *, threads: int) -> OnnxRuntimeDecoder:
-        """The decoder in an ONNX file; raises BUNDLE_INVALID where it cannot be loaded or is of another shape."""
+        """Loads the decoder of an ONNX file; raises BUNDLE_INVALID if it cannot be loaded or has another shape."""
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.inter_op_num_threads = 1
