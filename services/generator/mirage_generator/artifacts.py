@@ -11,9 +11,9 @@ from pathlib import Path
 
 from mirage_core.errors import Code, MirageError
 
-# A file may be written before its job's record tells of it; one that is older and nobody's was left behind.
+# A file may be written before its job's record names it; an older one that no job names was left behind.
 ORPHAN_S = 3600.0
-# The subfolders that files lie in.
+# The subfolders of files.
 SHELVES = tuple(f"{number:02x}" for number in range(256))
 _NAME = re.compile(r"[0-9a-f]{64}")
 # A file, and one that is being written: nothing else in the folder is this module's to remove.
@@ -25,13 +25,13 @@ class ArtifactFolder:
     """PNG files in `root`/ab/abcd….png. A file is there whole or not at all."""
 
     def __init__(self, root: Path) -> None:
-        """Makes the folder, readable by this user alone. Raises STORAGE_FULL, or OSError where it cannot be used."""
+        """Makes the folder, readable by this user alone. Raises STORAGE_FULL, or OSError if it cannot be used."""
         self._root = root
         with _told_when_full():
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
-        """Where a file lies; raises ValueError for what is no digest."""
+        """Returns the path of a file; raises ValueError for a name that is not a digest."""
         if not _NAME.fullmatch(sha256):
             raise ValueError("not a digest")
         return self._root / sha256[:2] / f"{sha256}.png"
@@ -57,12 +57,15 @@ class ArtifactFolder:
         return digest
 
     def remove(self, sha256: str) -> None:
-        """Removes a file, where it is there."""
+        """Removes a file if it exists."""
         with suppress(OSError):
             self.path(sha256).unlink()
 
     def remove_orphans(self, shelf: str, is_kept: Callable[[str], bool], *, older_than_s: float = ORPHAN_S) -> int:
-        """Removes what is old and nobody's on one of SHELVES, files of writers that were killed among it; gives how many."""
+        """Removes old files on one of SHELVES that belong to no job, also those of killed writers.
+
+        Returns their number.
+        """
         removed = 0
         latest = time.time() - older_than_s
         for path, digest in self._files(shelf):
@@ -74,7 +77,7 @@ class ArtifactFolder:
         return removed
 
     def _files(self, shelf: str) -> Iterator[tuple[Path, str | None]]:
-        """Each with its digest, where it is whole."""
+        """Yields each file with its digest, if it is complete."""
         with suppress(FileNotFoundError, NotADirectoryError):
             for path in (self._root / shelf).iterdir():
                 if found := _OURS.fullmatch(path.name):

@@ -1,4 +1,4 @@
-"""Wakes whoever watches a job when Redis tells of a change, and now and then where it cannot."""
+"""Wakes the watchers of a job when Redis reports a change, and regularly if it cannot."""
 
 import asyncio
 from collections import defaultdict
@@ -58,7 +58,7 @@ class Changes:
         try:
             async with client.pubsub() as subscription:
                 await subscription.subscribe(CHANGES)
-                # What changed before now was told to nobody.
+                # Earlier changes were not reported.
                 self._wake_all()
                 while True:
                     message = await subscription.get_message(ignore_subscribe_messages=True, timeout=_QUIET_S)

@@ -14,17 +14,19 @@ _NAME_CHARS = 256
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: jobs are made under `name`; `all_jobs` are an admin's to see."""
+    """The client: its jobs are created under `name`; an admin may see `all_jobs`."""
 
     name: str
     all_jobs: bool
 
 
 def caller(metadata: Mapping[str, str | bytes], settings: GeneratorSettings) -> Caller:
-    """The caller of the request that is served; `metadata` may name another that it speaks for (see generator.proto).
+    """Returns the caller of the current request.
 
-    Both the name, percent-encoded, and that it is an admin's count from an admin key alone, and where no keys are set, from this
-    machine or from the containers of a network of their own. Raises REQUEST_MALFORMED for a name that is too long or has control
+    `metadata` may name another client that it acts for (see generator.proto).
+
+    The percent-encoded name, and the admin mark, are accepted from an admin key alone; without keys, from this machine
+    or from the containers of a private network. Raises REQUEST_MALFORMED for a name that is too long or has control
     characters.
     """
     name, admin = context.client.get(), context.admin.get()

@@ -10,10 +10,10 @@ from mirage_generator.jobs import Spec
 
 @dataclass(frozen=True)
 class Work:
-    """What a job takes: `steps` denoising steps in all for `images` images. `workload` is all that a step's time depends on.
+    """The work of a job: `steps` denoising steps in all for `images` images. A step's time depends on `workload` alone.
 
-    That is "WIDTHxHEIGHT/PASSES", with two passes of the UNet where guidance needs both. Times are kept under "WORKLOAD:step",
-    seconds a step, and "WORKLOAD:rest", seconds for all else of an image.
+    That is "WIDTHxHEIGHT/PASSES", with two passes of the UNet if guidance needs both. Times are kept under
+    "WORKLOAD:step", seconds per step, and "WORKLOAD:rest", seconds for the rest of an image.
     """
 
     workload: str
@@ -33,14 +33,17 @@ class Work:
 
 
 def work_of(spec: Spec, *, two_passes: bool) -> Work:
-    """The work of a spec; `two_passes` where the model's guidance runs the UNet twice above a scale of 1."""
+    """Returns the work of a spec.
+
+    `two_passes` means that the model's guidance runs the UNet twice above a scale of 1.
+    """
     passes = 2 if two_passes and spec.guidance_scale > 1 else 1
     return Work(f"{spec.width}x{spec.height}/{passes}", spec.steps * spec.images, spec.images)
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """How a job stands in the queue: jobs taken before it, and seconds until it is finished (None: nobody can tell)."""
+    """A job's place in the queue: the jobs before it, and seconds until it is finished (None: unknown)."""
 
     position: int
     eta_s: float | None
@@ -69,7 +72,7 @@ class Snapshot:
         """Every unfinished job's outlook by its id."""
         found: dict[str, Outlook] = {}
         free: list[float] = [0.0] * max(0, self.workers - len(self.running))
-        # Once a job of unknown length was taken, nobody can tell when the ones after it are.
+        # The times of jobs after one of unknown length are unknown.
         known = self.workers > 0
         for id_, work, step, since in self.running:
             left = self._seconds(work, step)
@@ -91,7 +94,7 @@ class Snapshot:
         return found
 
     def wait_s(self) -> float | None:
-        """Seconds until the first running job is finished; None where nobody can tell."""
+        """Returns the seconds until the first running job is finished, or None if unknown."""
         return min((eta for id_, *_ in self.running if (eta := self.outlooks[id_].eta_s) is not None), default=None)
 
     def _seconds(self, work: Work, step: int) -> float | None:
@@ -106,7 +109,7 @@ class Snapshot:
         measured = self.times.get(f"{work.workload}:{part}")
         if measured is not None:
             return measured
-        # As measured at the size nearest to it; a step's time goes with the pixels and the passes.
+        # Returns the time measured at the nearest size; a step's time is proportional to the pixels and the passes.
         others = [
             (Work(name, 1, 1), seconds)
             for name, _, kind in (key.partition(":") for key in self.times)

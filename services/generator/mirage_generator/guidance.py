@@ -1,4 +1,6 @@
-"""How strongly an image follows its prompt: as an input of a native latent consistency UNet, or by running it twice."""
+"""Guidance, which makes an image follow its prompt: an input of a native latent consistency UNet, or a second run of
+the UNet.
+"""
 
 import numpy as np
 
@@ -8,8 +10,8 @@ from mirage_generator.engines.base import FloatArray
 def guidance_embedding(scale: float, dimension: int) -> FloatArray:
     """float32[1, dimension]: the guidance scale as a native LCM's UNet takes it.
 
-    Sines and cosines of the scale less one, as `get_guidance_scale_embedding` of diffusers' LatentConsistencyModelPipeline
-    has it (after google-research/vdm, model_vdm.py); an odd dimension ends in a zero.
+    Sines and cosines of the scale less one, as `get_guidance_scale_embedding` of diffusers'
+    LatentConsistencyModelPipeline has it (after google-research/vdm, model_vdm.py); an odd dimension ends in a zero.
     """
     half = dimension // 2
     # In float32, step by step: the angles reach thousands, and float64 would round them to other sines.

@@ -1,4 +1,4 @@
-"""What a job is: as it was ordered, as it is made, and how it stands."""
+"""A job: its request, its completed spec, and its state."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from mirage_generator.pipeline import ImageRequest
 
 
 class State(StrEnum):
-    """Where a job is."""
+    """The state of a job."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -27,7 +27,7 @@ class State(StrEnum):
 
 
 class Priority(StrEnum):
-    """Which jobs are taken first: all interactive ones."""
+    """The priority of a job: interactive ones are taken first."""
 
     INTERACTIVE = "interactive"
     BATCH = "batch"
@@ -35,7 +35,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True)
 class Order:
-    """What a caller asked for; None where it leaves the choice to the server. Sides in pixels."""
+    """A caller's request; None leaves a choice to the server. Sides are in pixels."""
 
     prompt: str
     negative_prompt: str = ""
@@ -49,13 +49,13 @@ class Order:
     deadline_s: float | None = None
 
     def digest(self) -> str:
-        """The same for the same order: tells whether a request id was used for something else."""
+        """Returns a digest of the request, which shows if a request id was used for another request."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is made: an order with nothing left open."""
+    """A request with all choices made."""
 
     prompt: str
     negative_prompt: str
@@ -73,7 +73,7 @@ class Spec:
         return (self.seed + index) % (SEED_MAX + 1)
 
     def request(self, index: int, *, tiny_decoder: bool = False) -> ImageRequest:
-        """What the pipeline is asked for the image at `index`."""
+        """Returns the pipeline's request for the image at `index`."""
         return ImageRequest(
             prompt=self.prompt,
             steps=self.steps,
@@ -110,7 +110,7 @@ class JobImage:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job failed: a code of the catalogue and its metadata."""
+    """The reason of a failed job: a code of the catalogue and its metadata."""
 
     code: str
     metadata: Mapping[str, str]
@@ -120,8 +120,8 @@ class Failure:
 class Job:
     """A job as it is stored. Times are seconds since 1970; `start_time` and `end_time` are 0 until then.
 
-    `step` of `steps` denoising steps are done, over all images. `revision` grows with each change. `workload` names what a
-    step's time depends on (see `estimates`).
+    `step` of `steps` denoising steps are done, over all images. `revision` grows with each change. `workload` names
+    what a step's time depends on (see `estimates`).
     """
 
     id: str
@@ -148,10 +148,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Origin:
-    """The call that made a job: what the job's log lines and its trace are found by, in every process, to its end.
+    """The call that created a job. The job's log lines and its trace carry it, in every process, to its end.
 
-    `request_id` is that of the call. A job's own `request_id` is another thing: its client's name for the order, which makes
-    an order that is sent twice one job. `traceparent` is empty where no traces are made.
+    `request_id` is that of the call. A job's own `request_id` is different: its client chooses it, so that a request
+    that is sent twice gives one job. `traceparent` is empty without traces.
     """
 
     request_id: str = ""
@@ -160,7 +160,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Preview:
-    """What an unfinished image roughly looks like after `step` of its steps: a small PNG file."""
+    """A rough preview of an unfinished image after `step` of its steps: a small PNG file."""
 
     index: int
     step: int

@@ -1,4 +1,4 @@
-"""Signs of life of a worker and of the job that it is at, from a thread beside the inference."""
+"""The heartbeat of a worker and of its current job, from a thread of its own."""
 
 import threading
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ class SignsOfLife:
                     if self._claim is not None and not self._lost:
                         self._lost = not self._store.alive(self._claim)
             except MirageError as error:
-                # The job goes on: it may be over before Redis is back.
+                # The job continues: it may end before Redis is back.
                 claim = self._claim
                 about = {} if claim is None else {"job": claim.id, "request_id": claim.origin.request_id}
                 _log.warning("no sign of life given", code=error.code, **about)

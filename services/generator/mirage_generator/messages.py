@@ -14,7 +14,7 @@ _PRIORITIES = {
 
 
 def read_order(spec: common_pb2.JobSpec) -> Order:
-    """What a caller asks for; raises OPTION_OUT_OF_RANGE for a priority that is not known."""
+    """Returns a caller's request; raises OPTION_OUT_OF_RANGE for an unknown priority."""
     priorities = {number: priority for priority, number in _PRIORITIES.items()}
     if spec.priority and spec.priority not in priorities:
         raise MirageError(
@@ -44,7 +44,7 @@ def read_states(states: "list[common_pb2.JobState.ValueType]") -> frozenset[Stat
 
 
 def write_job(standing: Standing, *, admin: bool) -> common_pb2.Job:
-    """A job for its client, or for an admin, who is told whose it is."""
+    """Returns a job for its client, or for an admin, with the client's name."""
     job, spec = standing.job, standing.job.spec
     message = common_pb2.Job(
         id=job.id,
@@ -94,7 +94,7 @@ def write_job(standing: Standing, *, admin: bool) -> common_pb2.Job:
 
 
 def write_event(event: Standing | Preview, *, admin: bool) -> common_pb2.JobEvent:
-    """What a watcher is told."""
+    """Returns the message for a watcher."""
     if isinstance(event, Preview):
         return common_pb2.JobEvent(preview=common_pb2.JobPreview(index=event.index, step=event.step, png=event.png))
     message = write_job(event, admin=admin)

@@ -38,7 +38,7 @@ class GeneratorModel:
 
     @property
     def has_tiny_decoder(self) -> bool:
-        """True where the tiny decoder was loaded."""
+        """True if the tiny decoder was loaded."""
         return TINY_DECODER in self.sessions
 
     def encode(self, tokens: PromptTokens) -> FloatArray:
@@ -46,7 +46,10 @@ class GeneratorModel:
         return self.sessions["text"].run({TOKENS: tokens.ids})
 
     def decode(self, latents: FloatArray, *, tiny: bool = False) -> FloatArray:
-        """Latents float32[B, channels, h, w] to RGB float32[B, 3, h * scale, w * scale] in 0..1; raises MODEL_FAILED."""
+        """Latents float32[B, channels, h, w] to RGB float32[B, 3, h * scale, w * scale] in 0..1.
+
+        Raises MODEL_FAILED.
+        """
         return self.sessions[TINY_DECODER if tiny else "decoder"].run({LATENTS: latents})
 
     def close(self) -> None:

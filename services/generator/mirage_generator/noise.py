@@ -1,4 +1,4 @@
-"""Where the noise comes from that images are made of."""
+"""Sources of the noise that images start from."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -35,7 +35,7 @@ class GivenNoise:
         self._arrays = iter(arrays)
 
     def draw(self, shape: tuple[int, ...]) -> FloatArray:
-        """See NoiseSource.draw; raises ValueError where there is no more, or it is of another shape."""
+        """See NoiseSource.draw; raises ValueError if it is used up or has another shape."""
         array = next(self._arrays, None)
         if array is None or array.shape != shape:
             raise ValueError(f"no noise of shape {shape} was given")

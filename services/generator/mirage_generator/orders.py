@@ -1,4 +1,4 @@
-"""From what a caller asks for to what is made: ranges, defaults and what has no effect."""
+"""Checks and completes a caller's request: ranges, defaults, and options without an effect."""
 
 import secrets
 from dataclasses import dataclass
@@ -32,7 +32,10 @@ class OrderDesk:
         self._deadline_s = deadline_s
 
     def accept(self, order: Order) -> Accepted:
-        """The order with all defaults; raises PROMPT_EMPTY, TEXT_TOO_LONG, OPTION_OUT_OF_RANGE or what `check_request` does."""
+        """The order with all defaults.
+
+        Raises PROMPT_EMPTY, TEXT_TOO_LONG, OPTION_OUT_OF_RANGE or what `check_request` does.
+        """
         check_job_options(
             prompt=order.prompt,
             negative_prompt=order.negative_prompt,

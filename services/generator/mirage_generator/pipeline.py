@@ -21,7 +21,10 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """What to make: sides in pixels, `seed` of the noise; `negative_prompt` works where guidance runs the UNet twice."""
+    """The image to make: sides in pixels, `seed` of the noise.
+
+    `negative_prompt` works if guidance runs the UNet twice.
+    """
 
     prompt: str
     steps: int
@@ -35,7 +38,7 @@ class ImageRequest:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Where an image is: `step` of `steps` is done; both arrays float32[1, channels, h, w]."""
+    """The progress of an image: `step` of `steps` is done; both arrays are float32[1, channels, h, w]."""
 
     step: int
     steps: int
@@ -59,10 +62,10 @@ def default_request(manifest: GeneratorManifest, prompt: str, *, seed: int = 0) 
 
 
 def check_request(request: ImageRequest, manifest: GeneratorManifest) -> None:
-    """Raises what a request cannot have of a bundle's model, with what is possible instead.
+    """Raises an error that names the possible values if the bundle's model cannot serve a request.
 
-    OPTION_OUT_OF_RANGE for what the model was not made for; NEGATIVE_PROMPT_UNUSED for a negative prompt that would change
-    nothing: it stands for no prompt in the UNet's second run, which not every model and scale have.
+    OPTION_OUT_OF_RANGE for values that the model was not made for; NEGATIVE_PROMPT_UNUSED for a negative prompt
+    without an effect: it is used in the UNet's second run, which not every model and scale have.
     """
     multiple = side_multiple(manifest)
     for name, value, span, unit in (
@@ -82,7 +85,9 @@ def check_request(request: ImageRequest, manifest: GeneratorManifest) -> None:
 
 
 def runs_twice(manifest: GeneratorManifest, guidance: float) -> bool:
-    """True where a step runs the UNet without the prompt too, to lead away from that: only there a negative prompt works."""
+    """Returns True if a step also runs the UNet without the prompt, to move away from that result: only then a
+    negative prompt works.
+    """
     return manifest.guidance_input == "unconditional" and guidance > 1
 
 
@@ -108,10 +113,10 @@ def make_image(
     on_step: Callable[[StepDone], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> MadeImage:
-    """Make one image; the same for the same request and bundle on one machine.
+    """Makes one image; the same for the same request and bundle on one machine.
 
-    `on_step` is called after each step; `cancelled` is asked before each and before decoding. `noise` stands for the
-    seed's. Raises as `check_request`, CANCELLED and MODEL_FAILED.
+    `on_step` is called after each step; `cancelled` is called before each step and before decoding. `noise` replaces
+    the seed's. Raises as `check_request`, CANCELLED and MODEL_FAILED.
     """
     manifest = model.manifest
     check_request(request, manifest)
@@ -178,14 +183,19 @@ class _Prediction:
 
 
 def to_pixels(image: FloatArray) -> Pixels:
-    """The first of float32[B, 3, height, width] in 0..1 as uint8[height, width, 3]; raises MODEL_FAILED for what is no number."""
+    """Returns the first of float32[B, 3, height, width] in 0..1 as uint8[height, width, 3].
+
+    Raises MODEL_FAILED for NaN.
+    """
     if not np.isfinite(image).all():
         raise MirageError(Code.MODEL_FAILED)
     return np.asarray((image[0].transpose(1, 2, 0).clip(0.0, 1.0) * 255.0).round(), dtype=np.uint8)
 
 
 def preview(denoised: FloatArray, manifest: GeneratorManifest) -> Pixels | None:
-    """What latents float32[1, channels, h, w] roughly look like, uint8[h, w, 3]; None where the bundle cannot tell.
+    """Returns a rough preview of latents float32[1, channels, h, w] as uint8[h, w, 3].
+
+    None if the bundle lacks the map.
 
     Nearly free: a linear map from the channels of a latent to the colour of its square of pixels.
     """

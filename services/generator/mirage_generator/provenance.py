@@ -1,4 +1,4 @@
-"""PNG files of made images: they say where the image comes from, in texts, in the IPTC's words and for the eye."""
+"""PNG files of generated images, which state their origin in texts, in the IPTC's terms and as a visible mark."""
 
 import io
 from dataclasses import replace
@@ -28,7 +28,10 @@ def describe(
     job_id: str = "",
     made: datetime | None = None,
 ) -> Provenance:
-    """The provenance of pixels uint8[height, width, 3] that `model` made of `request`; `made` is now where it is None."""
+    """Returns the provenance of pixels uint8[height, width, 3] that `model` made from `request`.
+
+    `made` defaults to now.
+    """
     return Provenance(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -54,8 +57,8 @@ def describe(
 def encode_png(pixels: Pixels, provenance: Provenance, *, visible_mark: bool) -> bytes:
     """The PNG file of an image uint8[height, width, 3]; the same bytes for the same pixels and provenance.
 
-    With `visible_mark` the label covers the lower edge of the picture, and the file says so. Raises ValueError for pixels that
-    the provenance does not belong to.
+    With `visible_mark` the label covers the lower edge of the picture, and the file says so. Raises ValueError for
+    pixels that the provenance does not belong to.
     """
     if pixels.shape != (provenance.height, provenance.width, 3) or digest(pixels.tobytes()) != provenance.pixels_sha256:
         raise ValueError("the provenance is of other pixels")

@@ -1,4 +1,4 @@
-"""Makes the job that a ticket stands for: one model, one job at a time."""
+"""Runs the next job for a ticket: one model, one job at a time."""
 
 import io
 import time
@@ -23,7 +23,7 @@ from mirage_generator.store.jobs import JobStore
 _KEEP_TRYING_S = 120.0
 _PAUSE_S = 0.25
 PREVIEW_BYTES = 64 * 2**10
-# Outcomes that are nobody's failure.
+# Outcomes that are not failures.
 _FINE = frozenset({"succeeded", "stopped", "handed back", "superseded"})
 
 _log = telemetry.get_logger()
@@ -33,7 +33,7 @@ _step_seconds = telemetry.histogram("generator_step_seconds", "Time of one denoi
 
 @dataclass(frozen=True)
 class Making:
-    """How this worker makes images."""
+    """Options of this worker."""
 
     worker: str
     threads: int
@@ -42,7 +42,7 @@ class Making:
 
 
 class _Told(Enum):
-    """What became of the last word on a job. One that was not answered may have been heard all the same."""
+    """The outcome of the final call on a job. An unanswered call may have been carried out."""
 
     HEARD = auto()
     NOT_OURS = auto()
@@ -73,7 +73,7 @@ class Runner:
         self._tiny = making.tiny_decoder and model.has_tiny_decoder
 
     def take(self, ticket: str) -> None:
-        """Makes the next job, if there is one. Raises DEPENDENCY_UNAVAILABLE where the store cannot be asked for it."""
+        """Runs the next job, if there is one. Raises DEPENDENCY_UNAVAILABLE if the store does not answer."""
         if self._stopping():
             self._issue_ticket()
             return
@@ -153,7 +153,7 @@ class Runner:
             try:
                 owned = self._store.progress(claim, index * spec.steps + done.step, shown)
             except MirageError as error:
-                # Nobody sees this step; the lease decides whether the job is still this worker's.
+                # This step stays unseen; the lease decides if this worker still holds the job.
                 _log.warning("step not told", job=claim.id, code=error.code)
             last = time.perf_counter()
 

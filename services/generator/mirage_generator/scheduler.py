@@ -19,7 +19,9 @@ SIGMA_DATA = 0.5  # standard deviation of the data, as the paper assumes it
 
 @dataclass(frozen=True)
 class Stepped:
-    """What a step gives: `latents` to go on with, and `denoised`, what the finished latents are taken to be by now."""
+    """The result of a step: `latents` for the next one, and `denoised`, the current estimate of the finished
+    latents.
+    """
 
     latents: FloatArray
     denoised: FloatArray
@@ -64,9 +66,10 @@ class LcmScheduler:
         following: int | None,
         noise: FloatArray | None,
     ) -> Stepped:
-        """From the latents at `timestep` and the UNet's prediction for them to those at the `following` one.
+        """Steps from the latents at `timestep`, with the UNet's prediction for them, to those at the `following` one.
 
-        All arrays have the latents' shape. In the last step `following` and `noise` are None, and both results the same.
+        All arrays have the latents' shape. In the last step `following` and `noise` are None, and both results the
+        same.
         """
         signal = self.signal
         root_signal, root_noise = np.sqrt(signal[timestep]), np.sqrt(np.float32(1) - signal[timestep])

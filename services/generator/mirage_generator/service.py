@@ -20,9 +20,9 @@ from mirage_generator.tickets import TicketOffice
 LIMIT_DEFAULT = 20
 LIMIT_MAX = 100
 _ID_CHARS = 64
-# How old the queue's order may be that places and times are told from.
+# The greatest age of the queue's order for places and times.
 _FRESH_S = 0.2
-# A watch looks by itself this often, whatever it is told; nor does it tell a waiting job's time left more often.
+# A watch reads the job at least this often, and reports a waiting job's time left at most this often.
 _LOOK_S = 2.0
 _RETRY_S = 5.0
 _log = telemetry.get_logger()
@@ -102,7 +102,10 @@ class JobService:
         return await self.get(id_, caller, fresh=True)
 
     async def get(self, id_: str, caller: Caller, *, fresh: bool = False) -> Standing:
-        """The job; raises JOB_NOT_FOUND, for another client's too. `fresh` looks at the queue as it is at this moment."""
+        """The job.
+
+        Raises JOB_NOT_FOUND, for another client's too. `fresh` looks at the queue as it is at this moment.
+        """
         job = await self._find(id_, caller)
         return Standing(job, await self._outlook(job, fresh=fresh))
 
@@ -126,10 +129,10 @@ class JobService:
         return Page(tuple(standings), "" if following is None else str(following))
 
     async def watch(self, id_: str, caller: Caller, *, previews: bool) -> AsyncGenerator[Standing | Preview]:
-        """The job now and after each change, to its end, which comes last; with its previews where they are wanted.
+        """Yields the job now and after each change, up to its end; with previews if they are wanted.
 
-        A new place in the queue is a change, and so is, every few seconds while it waits, another time left.
-        Raises JOB_NOT_FOUND, also where the job is removed while it is watched.
+        A new place in the queue is a change, and so is a new time left, every few seconds while it waits. Raises
+        JOB_NOT_FOUND, also if the job is removed while it is watched.
         """
         loop = asyncio.get_running_loop()
         with self._changes.of(id_) as changed:
@@ -168,7 +171,7 @@ class JobService:
         try:
             data = None if image is None else await asyncio.to_thread(self._artifacts.path(image.sha256).read_bytes)
         except OSError:
-            # Removed at this very moment, or by somebody else.
+            # Removed in this moment, or by another client.
             data = None
         if image is None or data is None:
             raise MirageError(Code.JOB_IMAGE_NOT_FOUND, id=id_, index=index)

@@ -1,4 +1,4 @@
-"""What the generator can be told, by MIRAGE_GENERATOR_* variables: its API and its workers read the same ones."""
+"""Generator settings, from MIRAGE_GENERATOR_* variables: the API and the workers read the same ones."""
 
 from pathlib import Path
 
@@ -18,18 +18,18 @@ class GeneratorSettings(ServiceSettings):
     redis: str = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,
-        description="Redis that holds the jobs and the queue: `redis://`, `rediss://` or `unix:///path`. A database of its own.",
+        description="Redis with the jobs and the queue: `redis://`, `rediss://` or `unix:///path`. A database of its own.",
     )
-    data: Path = Field(description="Folder of the images made; the API and all workers share it.")
+    data: Path = Field(description="Folder of the generated images; the API and all workers share it.")
     bundle: Path = Field(description="Folder of the model bundle.")
-    variant: str = Field("", description="Precision to load, such as `int8`; the bundle's default where empty.")
+    variant: str = Field("", description="Precision to load, such as `int8`; if omitted, the bundle's default.")
     engine: EngineChoice = Field(
         "auto",
-        description="`onnxruntime`, `openvino`, or `auto`: OpenVINO for what it runs faster, where it is installed.",
+        description="`onnxruntime`, `openvino`, or `auto`: OpenVINO for the networks that it runs faster, if it is installed.",
     )
     threads: int = Field(0, ge=0, le=512, description="Threads of a worker's inference; 0: the processors it may use.")
     tiny_decoder: bool = Field(
-        False, description="Decode with the bundle's tiny decoder where it has one: faster, less exact."
+        False, description="Decode with the bundle's tiny decoder if it has one: faster, less exact."
     )
     visible_mark: bool = Field(
         True, description="Draw the visible mark `AI GENERATED` into each image. The mark in the file is always there."
@@ -37,23 +37,21 @@ class GeneratorSettings(ServiceSettings):
     queue: int = Field(200, ge=1, le=10_000, description="Jobs that may wait; more are refused.")
     per_client: int = Field(50, ge=1, le=10_000, description="Unfinished jobs that one client may have.")
     kept_per_client: int = Field(
-        1000, ge=1, le=100_000, description="Jobs of one client that are kept; the oldest ended go."
+        1000, ge=1, le=100_000, description="Jobs of one client that are kept; the oldest ended ones are removed."
     )
     deadline_s: float = Field(
         1800.0,
         ge=1,
         le=DEADLINE_MAX_S,
-        description="Seconds after which an unfinished job expires, where it says nothing.",
+        description="Seconds after which an unfinished job expires, if its request does not say.",
     )
     ttl_s: float = Field(
         86_400.0, gt=0, le=31_536_000, description="Seconds that a job and its images are kept once it ended."
     )
     lease_s: float = Field(
-        10.0, ge=1, le=600, description="Seconds without a sign of life after which a worker's job is another's."
+        10.0, ge=1, le=600, description="Seconds without a heartbeat after which a worker loses its job."
     )
-    attempts: int = Field(
-        3, ge=1, le=20, description="Times that a job is begun, where its worker is lost, before it fails."
-    )
+    attempts: int = Field(3, ge=1, le=20, description="Attempts at a job whose workers were lost, before it fails.")
 
     @field_validator("redis")
     @classmethod

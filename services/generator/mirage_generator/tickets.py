@@ -1,8 +1,8 @@
-"""Tickets on Celery's queue: each tells a worker that a job waits, and none says which.
+"""Tickets on Celery's queue: each means that a job waits, without naming it.
 
-A worker that gets a ticket asks the store for the job that is next. So a job that is cancelled leaves the queue in one place, no
-message ever stops the wrong job, and a ticket too many does no harm. The store's leases, not Celery's acknowledgements, decide
-whether a job's worker is lost; a ticket that is lost is replaced by `upkeep`.
+A worker that gets a ticket asks the store for the job that is next. So a job that is cancelled leaves the queue in one
+place, no message ever stops the wrong job, and a ticket too many does no harm. The store's leases, not Celery's
+acknowledgements, decide whether a job's worker is lost; a ticket that is lost is replaced by `upkeep`.
 """
 
 from typing import Any

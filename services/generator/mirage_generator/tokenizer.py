@@ -18,14 +18,17 @@ TokenArray: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """A prompt as the text tower takes it: `ids` int64[1, context], filled up; `count` with both ends, before any cut."""
+    """A prompt as the text tower takes it: `ids` int64[1, context], filled up.
+
+    `count` with both ends, before any cut.
+    """
 
     ids: TokenArray
     count: int
 
     @property
     def truncated(self) -> bool:
-        """True where the end of the prompt was cut off."""
+        """True if the end of the prompt was cut off."""
         return self.count > int(self.ids.shape[1])
 
 
@@ -33,7 +36,7 @@ class PromptTokenizer:
     """The tokenizer of a bundle. Thread-safe: it holds no state that a call changes."""
 
     def __init__(self, path: Path, prompt: PromptInput) -> None:
-        """Read a Hugging Face `tokenizer.json`; raises BUNDLE_INVALID where it is none."""
+        """Reads a Hugging Face `tokenizer.json`; raises BUNDLE_INVALID if it is something else."""
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more precise
@@ -46,8 +49,8 @@ class PromptTokenizer:
     def tokenize(self, text: str) -> PromptTokens:
         """The tokens of a prompt, which may be empty.
 
-        As `CLIPTokenizer` of transformers: markers that a text spells out are the markers, what lies between is repaired by
-        ftfy piece by piece; spaces and case are in tokenizer.json.
+        As `CLIPTokenizer` of transformers: markers that a text spells out are read as markers, and the pieces between
+        them are repaired by ftfy; spaces and case are in tokenizer.json.
         """
         content: list[int] = []
         for piece in self._split.split(text) if self._markers else [text]:

@@ -1,4 +1,4 @@
-"""What nobody asks for and must happen all the same: jobs expire, lost workers' jobs go on, old ones go, tickets come back."""
+"""Regular upkeep: jobs expire, jobs of lost workers are put back, old ones are removed, lost tickets are replaced."""
 
 import asyncio
 import time
@@ -37,9 +37,9 @@ class Keeper:
         self._answering_since: float | None = None
 
     async def run(self, tell: Callable[[bool, int], Awaitable[None]]) -> None:
-        """Goes on until cancelled. `tell` is called each round: whether Redis answers, and how many workers live."""
+        """Runs until cancelled. `tell` is called each round with the health of Redis and the number of live workers."""
         async with asyncio.TaskGroup() as tasks:
-            # Beside the rounds: many images take long to go through, and leases do not wait.
+            # A task of its own: many images take long to check, and leases do not wait.
             tasks.create_task(self._sweeps())
             tasks.create_task(self._rounds(tell))
 

@@ -82,7 +82,7 @@ def _run(settings: GeneratorSettings) -> int:
     if settings.metrics_port is not None:
         telemetry.serve_metrics(settings.host, settings.metrics_port)
     _log.info("working", worker=name, engine=model.description, threads=threads)
-    # Solo: the job runs in this very process, so that there is one model, and nothing is forked beside native threads.
+    # Solo: the job runs in this process, so that there is one model, and nothing is forked while native threads run.
     worker: Any = app.Worker(
         hostname=f"generator@{name}",
         pool="solo",
@@ -117,7 +117,7 @@ def _await_queue(store: JobStore) -> None:
 
 
 class _Stopping:
-    """Whether the process was told to end."""
+    """True once the process was asked to end."""
 
     def __init__(self) -> None:
         self._told = False

@@ -14,7 +14,7 @@ class LlmSettings(ServiceSettings):
 
     port: int = Field(50053, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
     bundle: Path = Field(description="Folder of the model bundle.")
-    variant: str = Field("", description="Precision to load, such as `int4`; the bundle's default where empty.")
+    variant: str = Field("", description="Precision to load, such as `int4`; if omitted, the bundle's default.")
     threads: int = Field(0, ge=0, le=512, description="Threads for one token; 0: the processors it may use.")
     slots: int = Field(
         1, ge=1, le=64, description="Descriptions written at once. More share the processors, and each is slower."
@@ -24,16 +24,16 @@ class LlmSettings(ServiceSettings):
         20.0,
         gt=0,
         le=600,
-        description="Seconds until the first word, waiting included; then sentences out of captions.",
+        description="Seconds until the first word, waiting included; after that the reader gets sentences of the captions.",
     )
     total_s: float = Field(
         90.0,
         gt=0,
         le=3600,
-        description="Seconds until the last word, waiting included; then sentences out of captions.",
+        description="Seconds until the last word, waiting included; after that the reader gets sentences of the captions.",
     )
     encoder: str = Field(
-        "", description="Address of the encoder, for citations by meaning as well as by words; words alone where empty."
+        "", description="Address of the encoder, for citations by meaning as well as by words; if omitted, words alone."
     )
     encoder_timeout_s: float = Field(2.0, gt=0, le=60, description="Seconds that one call of the encoder may take.")
     decline_other_topics: bool = Field(

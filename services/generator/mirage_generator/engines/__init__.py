@@ -1,1 +1,1 @@
-"""What runs a generator's ONNX files."""
+"""Engines that run a generator's ONNX files."""

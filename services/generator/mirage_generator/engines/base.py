@@ -1,4 +1,4 @@
-"""What an engine is: something that runs one ONNX file on this machine's processors."""
+"""The Protocol of an engine, which runs one ONNX file on this machine's processors."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,10 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How networks are run: `threads` for one inference; `reduced_precision` lets an engine compute in bfloat16."""
+    """Options of running networks: `threads` for one inference.
+
+    `reduced_precision` lets an engine compute in bfloat16.
+    """
 
     threads: int
     reduced_precision: bool = True
@@ -41,7 +44,10 @@ class Engine(Protocol):
         ...
 
     def load(self, path: Path, *, inputs: Collection[str], output: str) -> Session:
-        """The network in an ONNX file; raises BUNDLE_INVALID where it cannot be loaded or has other inputs or outputs."""
+        """Loads the network of an ONNX file.
+
+        Raises BUNDLE_INVALID if it cannot be loaded or has other inputs or outputs.
+        """
         ...
 
 

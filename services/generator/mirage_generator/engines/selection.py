@@ -1,4 +1,4 @@
-"""Which engine runs a network."""
+"""Selects the engine of a network."""
 
 from importlib.util import find_spec
 from typing import Literal, TypeAlias
@@ -12,9 +12,11 @@ EngineKind: TypeAlias = Literal["onnxruntime", "openvino"]
 
 
 def resolve(choice: EngineChoice, role: str) -> EngineKind:
-    """The engine for a network: as chosen; with "auto", OpenVINO for all but the text tower where it is installed.
+    """Returns the engine of a network: the chosen one.
 
-    The text tower runs once an image, on 77 tokens: what another engine would save there is not worth its memory.
+    With "auto", OpenVINO if it is installed, except for the text tower.
+
+    The text tower runs once per image, on 77 tokens: a second engine would save less there than its memory costs.
     """
     if choice != "auto":
         return choice
@@ -22,7 +24,7 @@ def resolve(choice: EngineChoice, role: str) -> EngineKind:
 
 
 def make_engine(kind: EngineKind, options: EngineOptions) -> Engine:
-    """An engine; raises BUNDLE_INVALID where it is not installed."""
+    """Returns an engine; raises BUNDLE_INVALID if it is not installed."""
     if kind == "onnxruntime":
         return OnnxRuntimeEngine(options)
     try:

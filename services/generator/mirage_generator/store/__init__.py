@@ -1,1 +1,1 @@
-"""Where jobs are kept: a record each in Redis, changed by Lua scripts alone."""
+"""The store of jobs: one record each in Redis, changed by Lua scripts alone."""

@@ -1,4 +1,4 @@
-"""How much the store takes and how long it keeps it."""
+"""Limits of the store: numbers and times."""
 
 from dataclasses import dataclass
 

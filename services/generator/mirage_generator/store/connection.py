@@ -11,7 +11,7 @@ from mirage_core.errors import Code, MirageError
 
 CONNECT_S = 2.0
 ANSWER_S = 5.0
-# What Redis says where it can store nothing more: its disk or its memory is full.
+# Errors of a Redis whose disk or memory is full.
 _FULL = ("MISCONF", "OOM")
 
 

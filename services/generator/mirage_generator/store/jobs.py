@@ -18,13 +18,13 @@ from mirage_generator.tickets import QUEUE
 
 CHANGES = "mirage:changes"
 Created = Literal["created", "ticketed", "known"]
-# What a page of a list looks through at the most, where only some states are asked for.
+# The largest number of jobs that a page of a list reads if only some states are wanted.
 _LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
 class Change:
-    """What upkeep did with a job, "expired", "put back" or "given up", and the request id of the call that made it."""
+    """Upkeep's action on a job, "expired", "put back" or "given up", and the request id of the call that created it."""
 
     job: str
     change: str
@@ -33,7 +33,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Upkeep:
-    """What a round of upkeep found: tickets that are missing, jobs whose time or worker was lost, files that are nobody's now."""
+    """The findings of a round of upkeep: missing tickets, jobs whose time or worker was lost, files that belong to
+    no job.
+    """
 
     missing_tickets: int
     changes: tuple[Change, ...]
@@ -59,7 +61,7 @@ class JobStore:
         with translated():
             self._redis.ping()
 
-    # What the API asks for.
+    # Calls of the API.
 
     def create(
         self,
@@ -75,8 +77,8 @@ class JobStore:
     ) -> tuple[Created, str]:
         """Puts a job in the queue; gives what became of the request, and the job's id.
 
-        "ticketed": tickets enough are on their way. "known": the request made that job before. Raises REQUEST_ID_REUSED,
-        TOO_MANY_JOBS and QUEUE_FULL.
+        "ticketed": tickets enough are on their way. "known": the request made that job before. Raises
+        REQUEST_ID_REUSED, TOO_MANY_JOBS and QUEUE_FULL.
         """
         spec, bounds = accepted.spec, self._bounds
         fields: Mapping[str, object] = {
@@ -107,7 +109,7 @@ class JobStore:
                 return cast("Created", other), found.decode()
 
     def get(self, id_: str) -> Job | None:
-        """The job; None where there is none with that id, or no longer."""
+        """Returns the job of that id, or None if it does not exist."""
         with translated():
             record = cast("dict[bytes, bytes]", self._redis.hgetall(f"mirage:job:{id_}"))
         return read_job(record) if record else None
@@ -127,9 +129,10 @@ class JobStore:
     def page(
         self, client: str | None, *, before: int | None, limit: int, states: frozenset[State]
     ) -> tuple[list[Job], int | None]:
-        """Up to `limit` jobs of a client (None: of all), newest first, that were made before the job with sequence `before`.
+        """Returns up to `limit` jobs of a client (None: of all), newest first, created before the job with sequence
+        `before`.
 
-        Gives them and, where there may be more, the sequence to go on from.
+        The second value is the sequence to continue with, if there may be more.
         """
         listed = f"mirage:jobs:{client}" if client is not None else "mirage:jobs"
         found: list[Job] = []
@@ -153,7 +156,7 @@ class JobStore:
         return found, before
 
     def snapshot(self, fingerprint: str) -> Snapshot:
-        """The queue as it stands, with the step times measured for a bundle."""
+        """Returns the current queue, with the step times measured for a bundle."""
         now, workers, pending, running, times = self._run("snapshot", fingerprint)
         measured = {times[at].decode(): float(times[at + 1]) for at in range(0, len(times), 2)}
         return Snapshot(
@@ -165,7 +168,9 @@ class JobStore:
         )
 
     def upkeep(self, *, trust_leases: bool) -> Upkeep:
-        """Expires, takes jobs from workers that gave no sign of life (where leases can be trusted), removes what is old."""
+        """Expires, takes jobs from workers that gave no sign of life (where leases can be trusted), removes what is
+        old.
+        """
         missing, changes, files = self._run("upkeep", self._bounds.attempts, self._lost, QUEUE, trust_leases)
         told = tuple(Change(*(part.decode() for part in change)) for change in changes)
         return Upkeep(int(missing), told, tuple(file.decode() for file in files))
@@ -175,7 +180,7 @@ class JobStore:
         with translated():
             return bool(self._redis.sismember("mirage:artifacts", sha256))
 
-    # What a worker says.
+    # Calls of a worker.
 
     def register(self, worker: str, engine: str) -> None:
         """Says that a worker lives, for three leases, and what runs its model."""
@@ -187,12 +192,12 @@ class JobStore:
             pipe.execute()
 
     def deregister(self, worker: str) -> None:
-        """Says that a worker is no more."""
+        """Removes a worker that ended."""
         with translated():
             self._redis.zrem("mirage:workers", worker)
 
     def engine(self) -> str:
-        """What runs the newest worker's model; empty where there was never one."""
+        """Returns the engine of the newest worker's model; empty if there was never one."""
         with translated():
             return (cast("bytes | None", self._redis.get("mirage:engine")) or b"").decode()
 
@@ -217,7 +222,7 @@ class JobStore:
         }
 
     def claim(self, ticket: str, *, worker: str, fingerprint: str) -> Claim | None:
-        """The job that a ticket stands for now; None where none waits."""
+        """Claims the next job for a ticket; None if no job waits."""
         bounds = self._bounds
         found = self._run("claim", ticket, worker, fingerprint, bounds.lease_s, bounds.attempts, self._lost)
         if not found:
@@ -232,7 +237,10 @@ class JobStore:
         )
 
     def alive(self, claim: Claim) -> bool:
-        """Says that the job is worked on; False where it is the caller's no more: cancelled, expired or another's."""
+        """Renews the lease of a job.
+
+        Returns False if the caller no longer holds it: cancelled, expired or taken by another.
+        """
         return bool(self._run("progress", claim.id, claim.fence, self._bounds.lease_s, -1))
 
     def progress(self, claim: Claim, step: int, preview: Preview | None) -> bool:
@@ -241,7 +249,7 @@ class JobStore:
         return bool(self._run("progress", claim.id, claim.fence, self._bounds.lease_s, step, *shown))
 
     def finish(self, claim: Claim, images: Sequence[JobImage]) -> bool:
-        """The images are there; False where the job is not the caller's any more, and the images are for nobody."""
+        """Finishes a job with its images; returns False if the caller no longer holds it, and the images are unused."""
         names = (image.sha256 for image in images)
         return bool(self._run("finish", claim.id, claim.fence, write_images(images), *names))
 
