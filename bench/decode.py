@@ -1,11 +1,13 @@
-"""Decoding speed of a GPT-NeoX (1 B parameters: Pythia's form; or 2.8 B: Dolly's; random weights) beside peers, in one run.
+"""Decoding speed of a GPT-NeoX (1 B parameters: Pythia's form.
 
-PyTorch: transformers' GPTNeoXForCausalLM, float32, eager, with its cache. optimum: ORTModelForCausalLM, float32 and int8.
-llama.cpp: the same weights as Q4_0 in a GGUF file, through the `xllamacpp` wheel. All have the same prompt and number of
-threads; their runs take turns, with a pause between them so that idle threads of one do not spin into the time of the other.
-A figure is the median over the tokens (llama.cpp tells the mean of each run: the median of these). A run during which other
-processes took more than a twentieth of the processors is made again, as far as that helps: llama.cpp's threads wait for each
-other spinning, and a neighbour costs it most.
+Or 2.8 B: Dolly's; random weights) and of peers, in one run.
+
+PyTorch: transformers' GPTNeoXForCausalLM, float32, eager, with its cache. optimum: ORTModelForCausalLM, float32 and
+int8. llama.cpp: the same weights as Q4_0 in a GGUF file, through the `xllamacpp` wheel. All have the same prompt and
+number of threads; their runs take turns, with a pause between them so that idle threads of one do not spin into the
+time of the other. A figure is the median over the tokens (llama.cpp reports the mean of each run: the median of these).
+A run is repeated, a limited number of times, if other processes took more than a twentieth of the processors:
+llama.cpp's threads spin while they wait for each other, so it suffers most.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ PREFIX_TOKENS = 56
 
 
 class Neighbours:
-    """How much of the processors other processes took (Linux; 0 elsewhere)."""
+    """Returns the share of the processors that other processes took (Linux; 0 elsewhere)."""
 
     def __init__(self) -> None:
         self._before = self._read()
@@ -67,7 +69,7 @@ class Neighbours:
 
 
 def undisturbed(run: Callable[[], tuple[float, list[float]]]) -> tuple[float, list[float], float]:
-    """What `run` gives, and the neighbours' share: of the first quiet run, or the quietest tried."""
+    """Returns the result of `run` and the other processes' share, of the first quiet run, or of the quietest one."""
     runs = []
     for _ in range(ATTEMPTS):
         time.sleep(PAUSE_S)
@@ -81,7 +83,7 @@ def undisturbed(run: Callable[[], tuple[float, list[float]]]) -> tuple[float, li
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where the weights lie in each form; `optimum` only where its exporter was asked for."""
+    """Paths of the weights in each form; `optimum` only if its exporter was asked for."""
 
     checkpoint: Path
     bundle: Path
@@ -90,7 +92,7 @@ class Prepared:
 
 
 def prepared(work: Path, like: str, size: str, *, variants: tuple[str, ...], optimum: bool) -> Prepared:
-    """Random checkpoint, bundle, GGUF file and optimum's graphs, made where they are not there yet."""
+    """Returns random checkpoint, bundle, GGUF file and optimum's graphs, and makes those that are missing."""
     folder = work / f"{like}-{size}"
     made = Prepared(
         folder / "checkpoint", folder / "bundle", folder / "q4_0.gguf", folder / "optimum" if optimum else None
@@ -121,7 +123,8 @@ def prepared(work: Path, like: str, size: str, *, variants: tuple[str, ...], opt
 def _export_by_optimum(checkpoint: Path, folder: Path) -> None:
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    # As `ORTModelForCausalLM.from_pretrained(export=True)` does, but without a comparison and a search for equal weights
+    # As `ORTModelForCausalLM.from_pretrained(export=True)` does, but without a comparison and a search for equal
+    # weights
     # afterwards: these take more than 20 GB at 1 B parameters.
     main_export(
         str(checkpoint),

@@ -1,4 +1,4 @@
-"""What decodes a GPT-NeoX in `bench.decode`: the bundle as the service runs it, and its peers on the same weights."""
+"""The decoders of `bench.decode`: the bundle as the service runs it, and its peers on the same weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Subject(Protocol):
         ...
 
     def first_after(self, prefix: Sequence[int], ids: Sequence[int]) -> float:
-        """The same where the first tokens, `prefix`, were computed for an earlier prompt."""
+        """The same with the first tokens, `prefix`, computed for an earlier prompt."""
         ...
 
     def tokens(self, count: int) -> list[float]:
@@ -167,7 +167,7 @@ class LlamaCpp:
         settings.n_parallel = 1
         settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
         settings.verbosity = -1
-        # It would keep whole prompts beside the slot, and find the measured one again: then nothing is computed.
+        # It would cache whole prompts and find the measured one again: then nothing is computed.
         settings.cache_ram_mib = 0
         self._server = xllamacpp.Server(settings)
 

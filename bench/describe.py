@@ -70,7 +70,7 @@ def ask(port: int, text: str) -> Timed:
 
 
 def figures(timed: list[Timed], *, modelled: bool) -> list[Figure]:
-    """Medians and 95th percentiles of the explanations that were written; without a model there is no bar."""
+    """Medians and 95th percentiles of the descriptions that were written; the bar needs a model."""
     written = [each for each in timed if each.source]
     first, done = (np.array([getattr(each, name) for each in written]) for name in ("first_ms", "done_ms"))
     retrieval = np.array([each.retrieval_ms for each in timed])
@@ -150,7 +150,7 @@ def main() -> None:
 
 
 def wait_for_model(client: Client, *, needed: bool) -> None:
-    """Returns when the language model serves too, where one is wanted; raises TimeoutError after two minutes."""
+    """Returns once the llm serves, if one is wanted; raises TimeoutError after two minutes."""
     give_up = time.monotonic() + 120
     while needed and not any(model.task == "describe" for model in client.models()):
         if time.monotonic() > give_up:

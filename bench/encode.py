@@ -1,7 +1,9 @@
-"""Encoding speed at full size (random weights) beside open_clip in PyTorch float32, in one run; by default ViT-L/14 at 448 px.
+"""Encoding speed at full size (random weights) and open_clip's in PyTorch float32, in one run.
 
-Both sides get the same text and the same decoded image, tokenise or preprocess it, and use the same number of threads; their
-runs alternate, with a pause between them so that idle threads of one do not spin into the time of the other.
+By default ViT-L/14 at 448 px.
+
+Both sides get the same text and the same decoded image, tokenise or preprocess it, and use the same number of threads;
+their runs alternate, with a pause between them so that idle threads of one do not spin into the time of the other.
 """
 
 import argparse
@@ -56,7 +58,7 @@ class Setting:
 
 
 def prepared(work: Path, preset: str) -> tuple[Path, Path]:
-    """The random checkpoint and its bundle, made where they are not there yet."""
+    """Returns the random checkpoint and its bundle, and makes them if they are missing."""
     checkpoint, bundle = work / preset / "checkpoint", work / preset / "bundle"
     if not checkpoint.is_dir():
         partial = checkpoint.with_name("checkpoint.partial")
@@ -111,7 +113,7 @@ class Taken:
 
 
 def alternate(works: list[Callable[[], object]], *, rounds: int, repeats: int) -> list[Taken]:
-    """What each took, their runs taking turns."""
+    """Returns the times of each; their runs take turns."""
     for work in works:
         work()
     times: list[list[float]] = [[] for _ in works]
@@ -126,7 +128,7 @@ def alternate(works: list[Callable[[], object]], *, rounds: int, repeats: int) -
 
 
 def measure(work: Path, *, preset: str, rounds: int) -> Report:
-    """Times every setting beside the peer."""
+    """Times every setting and the peer."""
     threads = available_cpus()
     torch.set_num_threads(threads)
     checkpoint, bundle = prepared(work, preset)

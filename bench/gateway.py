@@ -1,4 +1,4 @@
-"""What HTTP adds: a text search through the gateway, beside encoding and searching asked for directly, in one run."""
+"""The cost of HTTP: a text search through the gateway, and direct calls of encoder and retriever, in one run."""
 
 import argparse
 import asyncio

@@ -1,7 +1,7 @@
-"""Image generation at full size (Stable Diffusion 1.x, random weights) beside diffusers in PyTorch float32, in one run.
+"""Image generation at full size (Stable Diffusion 1.x, random weights) and diffusers in PyTorch float32, in one run.
 
-Both sides get the same latents and the same prompt's tokens, and the same number of threads; their runs alternate, with a pause
-between them so that idle threads of one do not spin into the time of the other.
+Both sides get the same latents and the same prompt's tokens, and the same number of threads; their runs alternate, with
+a pause between them so that idle threads of one do not spin into the time of the other.
 """
 
 import argparse
@@ -43,7 +43,7 @@ ROLES = ("unet", "decoder", TINY_DECODER)
 
 @dataclass(frozen=True)
 class Folders:
-    """What is measured: checkpoints (`lora` None: a native latent consistency model) and the bundle built of them."""
+    """The measured model: checkpoints (`lora` None: a native latent consistency model) and the bundle built of them."""
 
     checkpoint: Path
     lora: Path | None
@@ -63,9 +63,9 @@ class Setting:
 
 
 def prepared(work: Path, size: Size, *, native: bool = False) -> Folders:
-    """The random checkpoints and their bundle, made where they are not there yet.
+    """Returns the random checkpoints and their bundle, and makes them if they are missing.
 
-    `native`: of a model that takes guidance as an input, in int8 alone and from few prompts, which is all that a time needs.
+    `native`: a model that takes guidance as an input, in int8 alone and from few prompts, which is enough for times.
     """
     root = work / (f"lcm-{size}" if native else f"sd-{size}")
     kind: Kind = "lcm-dreamshaper-v7" if native else "prompt2medimage"
@@ -133,7 +133,9 @@ def alternate(works: list[Callable[[], object]], *, rounds: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Part:
-    """A network to time: its role, what it is given, the original as a function, the bars and how results are compared."""
+    """A network to time: its role, what it is given, the original as a function, the bars and how results are
+    compared.
+    """
 
     role: str
     title: str
@@ -176,7 +178,7 @@ def make_part(role: str, folders: Folders, manifest: GeneratorManifest) -> Part:
     side = int(manifest.side.default)
     shape = (1, manifest.latent_channels, side // manifest.latent_scale, side // manifest.latent_scale)
     latents = random.standard_normal(shape, dtype=np.float32)
-    # What the model ends with: the decoder's ranges were taken from such latents.
+    # Finished latents of the model: the decoder's ranges were taken from such ones.
     finished = load_references(folders.bundle / manifest.reference).latents[:1, -1]
     if role == "unet":
         width = int(checkpoint.unet["cross_attention_dim"])
@@ -193,7 +195,7 @@ def make_part(role: str, folders: Folders, manifest: GeneratorManifest) -> Part:
 
 
 def time_part(part: Part, expected: FloatArray, way: Setting, path: Path, *, rounds: int) -> Figure:
-    """Times one network run one way beside its original."""
+    """Times one network with one setting and its original."""
     options = EngineOptions(threads=available_cpus(), reduced_precision=way.reduced_precision)
     sessions, described = load_sessions({part.role: path}, guided=False, engine=way.engine, options=options)
     session = sessions[part.role]
@@ -211,7 +213,7 @@ def time_part(part: Part, expected: FloatArray, way: Setting, path: Path, *, rou
 
 
 def measure(work: Path, *, size: Size, rounds: int, roles: Sequence[str] = ROLES) -> Report:
-    """Times every setting beside the peer, one network after the other: together they would not fit."""
+    """Times every setting and the peer, one network after another: together they would not fit."""
     torch.set_num_threads(available_cpus())
     folders = prepared(work, size)
     manifest = load_generator(folders.bundle)

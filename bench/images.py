@@ -1,7 +1,8 @@
-"""Whole synthetic images at full size (random weights) beside diffusers' LatentConsistencyModelPipeline, in one run.
+"""Whole generated images at full size (random weights) and diffusers' LatentConsistencyModelPipeline, in one run.
 
-Prompt to pixels: text tower, UNet steps, decoder. Both sides get the same prompt, noise and number of threads, once with the full
-decoder and once with a tiny one, and take turns. Each is a process of its own, so that its memory is its own, too.
+Prompt to pixels: text tower, UNet steps, decoder. Both sides get the same prompt, noise and number of threads, once
+with the full decoder and once with a tiny one, and take turns. Each is a process of its own, so that its memory is its
+own, too.
 """
 
 import argparse
@@ -39,7 +40,7 @@ TITLES: dict[Decoder, str] = {"full": "the full decoder", "tiny": "a tiny decode
 
 @dataclass(frozen=True)
 class Task:
-    """What both sides do, as files and numbers; `noise` is an .npy float32[steps, 1, channels, h, w]."""
+    """The work of both sides, as files and numbers; `noise` is an .npy float32[steps, 1, channels, h, w]."""
 
     checkpoint: Path
     tiny: Path
@@ -55,7 +56,7 @@ class Task:
 
     @staticmethod
     def of(arguments: list[str]) -> "Task":
-        """What `arguments` gave."""
+        """Reads `arguments`."""
         checkpoint, tiny, bundle, noise, guidance, side = arguments
         return Task(Path(checkpoint), Path(tiny), Path(bundle), Path(noise), float(guidance), int(side))
 
@@ -126,7 +127,9 @@ def peak_gib() -> float:
 
 
 def serve(side: Side, task: Task, folder: Path) -> None:
-    """A side's process: loads, then makes an image for each line of standard input, and says how it went in a line."""
+    """A side's process: loads, then makes an image for each line of standard input, and prints a line with the
+    result.
+    """
     make, described = {"ours": ours, "theirs": theirs}[side](task)
     loaded = peak_gib()
     print(json.dumps({"described": described, "loaded_gib": loaded}), flush=True)

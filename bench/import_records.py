@@ -1,8 +1,8 @@
 """An atlas the size of ROCO through the command line: 81,000 records with their embeddings, searched all the while.
 
-`python -m bench.import_records --work DIR [--records N] --json FILE` makes a dataset (random clusters of 768 numbers; JPEGs, each
-file another), starts a MIRAGE on embedded engines, runs `mirage embeddings import`, and asks for neighbours of random vectors
-through the gateway meanwhile, ten times a second.
+`python -m bench.import_records --work DIR [--records N] --json FILE` makes a dataset (random clusters of 768 numbers;
+JPEGs, each file another), starts a MIRAGE on embedded engines, runs `mirage embeddings import`, and asks for neighbours
+of random vectors through the gateway meanwhile, ten times a second.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PLANES = ("axial", "coronal", "sagittal")
 
 
 def make_dataset(folder: Path, count: int) -> None:
-    """`captions.jsonl`, images and `embeddings.npz`; kept where it is there already."""
+    """Writes `captions.jsonl`, images and `embeddings.npz`, unless they exist."""
     done = folder / "done"
     if done.exists() and done.read_text() == str(count):
         return

@@ -1,4 +1,4 @@
-"""What a benchmark measured, beside the bar it should reach, as a table and as JSON."""
+"""Results of a benchmark with the bars that they should reach, as a table and as JSON."""
 
 import json
 import platform
@@ -24,7 +24,7 @@ class Figure:
     note: str = ""
 
     def verdict(self) -> str:
-        """`goal`, `bar`, `MISS`, or nothing where there is no bar."""
+        """Returns `goal`, `bar`, `MISS`, or an empty text without a bar."""
         if self.bar is None:
             return ""
         if self.goal is not None and self._reaches(self.goal):

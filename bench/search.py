@@ -1,4 +1,4 @@
-"""Vector search over gRPC at the size of ROCO, beside numpy, hnswlib and qdrant-client's local mode, in one run."""
+"""Vector search over gRPC at the size of ROCO, and numpy, hnswlib and qdrant-client's local mode, in one run."""
 
 import argparse
 import asyncio
@@ -61,7 +61,7 @@ class Retriever:
         self._stub = retriever_pb2_grpc.RetrieverServiceStub(self._channel)
 
     async def collection(self) -> retriever_pb2.RetrieverServiceGetCollectionResponse:
-        """What it holds, as soon as it answers; raises TimeoutError after a minute."""
+        """Returns its number of records once it answers; raises TimeoutError after a minute."""
         async with asyncio.timeout(60):
             while True:
                 try:
@@ -81,7 +81,10 @@ class Retriever:
                 raise RuntimeError("a record was rejected")
 
     async def indexed(self) -> None:
-        """Returns once the graph covers all but what is searched beside it; raises TimeoutError after an hour."""
+        """Returns once the graph covers all records except the few that are searched without it.
+
+        Raises TimeoutError after an hour.
+        """
         async with asyncio.timeout(3600):
             while True:
                 collection = await self.collection()

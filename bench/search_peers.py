@@ -1,4 +1,4 @@
-"""What the retriever is measured beside: the same vectors in libraries that run inside the asking process."""
+"""The retriever's peers: the same vectors in libraries that run inside the calling process."""
 
 import time
 import warnings
@@ -33,7 +33,10 @@ class Timed:
 
 
 def clustered(count: int, dimension: int, *, clusters: int, seed: int) -> Array:
-    """Unit vectors of shape (count, dimension) around random centres; two of one cluster have a cosine of about 0.67."""
+    """Unit vectors of shape (count, dimension) around random centres.
+
+    Two of one cluster have a cosine of about 0.67.
+    """
     centres = np.random.default_rng(0).standard_normal((clusters, dimension), dtype=np.float32)
     chance = np.random.default_rng(seed)
     vectors = centres[chance.integers(0, clusters, count)]
