@@ -9,19 +9,19 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Self, TypeAlias, cast
+from typing import Self, TypeVar
 
-import grpc
+from google.protobuf.message import Message
 
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import queue_waiting
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+T = TypeVar("T", bound=Message)
 
 _held_bytes = telemetry.gauge("request_bytes_held", "Bytes that the requests in hand may hold.", ("queue",))
 # A peer that has a share must send its message within this time.
-_PATIENCE_S = 30.0
+PATIENCE_S = 30.0
 
 
 class ByteBudget:
@@ -107,46 +107,18 @@ class Share:
         self.release()
 
 
-async def read_message(ctx: Context, share: Share) -> Any:
-    """Returns the next message of a call, None at the end, and shrinks the share to its size.
+async def read_message(messages: AsyncIterator[T], share: Share) -> T | None:
+    """Returns the next message of a stream, None at the end, and shrinks the share to its size.
 
-    Raises DEADLINE_EXCEEDED if none comes in time: others wait for what is held for it. For handlers that do not use their
-    iterator of messages, which keeps the last one in memory until it is exhausted or collected.
+    Raises DEADLINE_EXCEEDED if none comes in time: others wait for what is held for it.
     """
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            message = await ctx.read()
+        async with asyncio.timeout(PATIENCE_S):
+            message = await anext(messages, None)
     except TimeoutError as error:
         raise MirageError(Code.DEADLINE_EXCEEDED) from error
-    if message is grpc.aio.EOF:
+    if message is None:
         share.release()
         return None
     share.shrink(message.ByteSize())
-    return message
-
-
-def read_within(
-    handler: "grpc.RpcMethodHandler[Any, Any]", budget: ByteBudget, message_bytes: int
-) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Returns the handler of a unary method that takes `message_bytes` of the budget, then reads its message.
-
-    It keeps as much as the message has until it has answered.
-    """
-    behaviour = cast(Any, handler.unary_unary)
-
-    async def answer(_: AsyncIterator[Any], ctx: Context) -> Any:
-        with await budget.take(message_bytes) as share:
-            # No name for the message here, so that the handler can free it while it works.
-            return await behaviour(_there(await read_message(ctx, share)), ctx)
-
-    return grpc.stream_unary_rpc_method_handler(
-        cast(Any, answer),
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
-
-
-def _there(message: Any) -> Any:
-    if message is None:
-        raise MirageError(Code.REQUEST_MALFORMED, field="there is no message")
     return message

@@ -5,10 +5,14 @@ import secrets
 import time
 from contextvars import ContextVar
 
+from mirage_core.settings import Identity
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 client: ContextVar[str] = ContextVar("client", default="")
 # Whether the caller showed an admin key.
 admin: ContextVar[bool] = ContextVar("admin", default=False)
+# Who calls and what it may do; None outside of a request.
+caller: ContextVar[Identity | None] = ContextVar("caller", default=None)
 # time.monotonic() by which the answer must be out; None where the caller set no deadline.
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 

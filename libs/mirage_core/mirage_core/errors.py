@@ -90,6 +90,7 @@ class Code(StrEnum):
     API_KEY_MISSING = "API_KEY_MISSING"
     API_KEY_INVALID = "API_KEY_INVALID"
     API_KEY_REQUIRED = "API_KEY_REQUIRED"
+    ROLE_REQUIRED = "ROLE_REQUIRED"
     REQUEST_MALFORMED = "REQUEST_MALFORMED"
     REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE"
     REQUEST_HEAD_TOO_LARGE = "REQUEST_HEAD_TOO_LARGE"
@@ -312,6 +313,12 @@ CATALOGUE: dict[Code, Entry] = {
     Code.API_KEY_INVALID: Entry(Status.UNAUTHENTICATED, 401, "API key invalid", "The API key is not known here."),
     Code.API_KEY_REQUIRED: Entry(
         Status.PERMISSION_DENIED, 403, "API key required", "This call changes the atlas and needs an API key."
+    ),
+    Code.ROLE_REQUIRED: Entry(
+        Status.PERMISSION_DENIED,
+        403,
+        "Role required",
+        "This call needs a key with the role {role}; the role of yours is {given}.",
     ),
     Code.REQUEST_MALFORMED: Entry(_BAD, 400, "Request malformed", "The request cannot be read: {field}."),
     Code.REQUEST_TOO_LARGE: Entry(

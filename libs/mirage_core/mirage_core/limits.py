@@ -31,6 +31,12 @@ JSON_FILE_BYTES = 32 * 2**20
 # Of an HTTP request's head (and of its trailers), counted before anything is made of it.
 HEAD_BYTES = 32 * 2**10
 HEAD_FIELDS = 100
+# A gRPC request with vectors or long texts, any other one, and a health check.
+VECTORS_BYTES = 2 * 2**20
+REQUEST_BYTES = 256 * 2**10
+PROBE_BYTES = 4 * 2**10
+# What a gRPC call that is not read yet may have sent.
+WINDOW_BYTES = 16 * 2**10
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 

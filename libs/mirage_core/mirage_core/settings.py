@@ -4,20 +4,53 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+
+class Role(IntEnum):
+    """What the holder of a key may do; each role includes the ones before it."""
+
+    READ = 1
+    WRITE = 2
+    ADMIN = 3
+
+    def __str__(self) -> str:
+        return self.name.lower()
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who calls: the name of the API key, or the peer's address where no keys are set."""
+    """Who calls: the name and role of the API key, or the peer's address if no keys are set.
+
+    `public` is a caller without a key of a server that has keys, to which it shows some things all the same.
+    """
 
     name: str
-    admin: bool = False
+    role: Role = Role.READ
+    keyed: bool = True
+    public: bool = False
+
+    @property
+    def admin(self) -> bool:
+        """True if the caller has shown an admin key."""
+        return self.keyed and self.role is Role.ADMIN
+
+
+_ROLES = {str(role): role for role in Role}
 
 
 class ApiKeys:
@@ -31,16 +64,23 @@ class ApiKeys:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads `name:key` and `name:key:admin`, separated by commas. Raises ValueError (which never quotes a key)."""
+        """Reads `name:key[:read|write|admin]`, separated by commas or line breaks; without a role it is `read`.
+
+        Raises ValueError, which never quotes a key.
+        """
         keys: dict[bytes, Identity] = {}
-        for index, item in enumerate(filter(None, (part.strip() for part in text.split(",")))):
+        for index, item in enumerate(filter(None, (part.strip() for part in re.split(r"[,\n]", text)))):
             name, _, rest = item.partition(":")
             key, _, role = rest.partition(":")
-            if not name or len(key) < 16 or role not in ("", "admin"):
+            if not name or not name.isprintable() or len(key) < 16 or (role or "read") not in _ROLES:
                 raise ValueError(
-                    f"API key number {index + 1}: expected name:key or name:key:admin, key of 16 or more characters"
+                    f"API key number {index + 1}: expected name:key, name:key:read, name:key:write or name:key:admin, "
+                    "key of 16 or more characters"
                 )
-            keys[hashlib.sha256(key.encode()).digest()] = Identity(name, admin=role == "admin")
+            digest = hashlib.sha256(key.encode()).digest()
+            if digest in keys:
+                raise ValueError(f"API key number {index + 1}: the same key was given before")
+            keys[digest] = Identity(name, _ROLES[role or "read"])
         return cls(keys)
 
     def __bool__(self) -> bool:
@@ -57,6 +97,46 @@ class ApiKeys:
 
     def __repr__(self) -> str:
         return f"ApiKeys({[identity.name for identity in self._keys.values()]})"
+
+
+class Secret:
+    """Marks a setting as a secret: `<VARIABLE>_FILE` may name a file that holds it."""
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads the secrets that files hold. Neither a secret nor the name of a file is in an error: the two get mixed up."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Returns the content of the file that is named for a field; None if there is none. Raises SettingsError."""
+        variable = variable_of(self.settings_cls, field_name)
+        named = os.environ.get(f"{variable}_FILE", "")
+        if not named or not _is_secret(field):
+            return None, field_name, False
+        if os.environ.get(variable):
+            raise SettingsError(f"{variable} and {variable}_FILE are both set: set one of them")
+        return read_secret(f"{variable}_FILE", named), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Returns the secrets by field."""
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return any(isinstance(each, Secret) for each in field.metadata)
+
+
+def read_secret(variable: str, path: str) -> str:
+    """Returns the content of the file that `variable` names, without white space around it. Raises SettingsError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"the file that {variable} names cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise SettingsError(f"the file that {variable} names is not text") from None
+    if not text:
+        raise SettingsError(f"the file that {variable} names is empty")
+    return text
 
 
 def _api_keys(value: Any) -> ApiKeys:
@@ -107,12 +187,29 @@ class ServiceSettings(BaseSettings):
         description="Seconds after which a caller is to connect anew, its running calls aside: that is when it learns of servers "
         "that came later.",
     )
-    api_keys: Annotated[ApiKeys, NoDecode, BeforeValidator(_api_keys)] = Field(
+    max_grpc_connections: int = Field(
+        256, ge=1, le=100_000, description="gRPC connections at once; one more is closed."
+    )
+    max_calls: int = Field(1024, ge=1, le=100_000, description="gRPC calls served at once; one more gets QUEUE_FULL.")
+    max_watchers: int = Field(
+        1024,
+        ge=1,
+        le=100_000,
+        description="Answers that go on for long (watches of jobs, descriptions) at once; one more gets QUEUE_FULL.",
+    )
+    message_memory_mb: int = Field(
+        256,
+        ge=128,
+        le=1_000_000,
+        description="MiB that gRPC messages may take while they arrive and are worked on; one more gets QUEUE_FULL.",
+    )
+    api_keys: Annotated[ApiKeys, NoDecode, BeforeValidator(_api_keys), Secret()] = Field(
         default_factory=lambda: ApiKeys({}),
         validation_alias=AliasChoices("MIRAGE_API_KEYS", "api_keys"),
-        description="name:key or name:key:admin, separated by commas. With keys set, every call needs one.",
+        description="name:key, name:key:write or name:key:admin, separated by commas or line breaks; a key without a role may "
+        "read. With keys set, every call needs one.",
     )
-    service_key: str = Field(
+    service_key: Annotated[str, Secret()] = Field(
         "",
         repr=False,
         validation_alias=AliasChoices("MIRAGE_SERVICE_KEY", "service_key"),
@@ -131,6 +228,21 @@ class ServiceSettings(BaseSettings):
         description="OTLP endpoint that traces are sent to by gRPC, such as `http://collector:4317`; none are made where empty.",
     )
 
+    # True for a server whose callers do not trust each other: one of them gets half of what there is at most.
+    shares_fairly: ClassVar[bool] = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Adds the files that `*_FILE` variables name."""
+        return init_settings, SecretFiles(settings_cls), env_settings, dotenv_settings, file_secret_settings
+
     @model_validator(mode="after")
     def _closed_unless_keyed(self) -> Self:
         reached_at = self.published or self.host
@@ -146,6 +258,11 @@ class ServiceSettings(BaseSettings):
             if path is not None and not os.access(path, os.R_OK):
                 raise ValueError(f"cannot read {path}")
         return self
+
+    @property
+    def serves_anonymous_grpc(self) -> bool:
+        """True if gRPC calls are served without a key where no keys are set."""
+        return True
 
     @property
     def knows_callers(self) -> bool:
@@ -169,14 +286,20 @@ def service_config(prefix: str) -> SettingsConfigDict:
     )
 
 
+def variable_of(settings: type[BaseSettings], name: str) -> str:
+    """Returns the environment variable of a setting."""
+    alias = settings.model_fields[name].validation_alias
+    prefix = str(settings.model_config.get("env_prefix", ""))
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{prefix}{name.upper()}"
+
+
 def settings_table(settings: type[ServiceSettings]) -> str:
     """The settings as a Markdown table: variable, default, meaning."""
-    prefix = str(settings.model_config.get("env_prefix", ""))
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in settings.model_fields.items():
-        alias = field.validation_alias
-        variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{prefix}{name.upper()}"
+        variable = variable_of(settings, name)
         default = "" if field.default_factory or field.default is None else str(field.get_default())
         shown = "required" if field.is_required() else f"`{default}`" if default else ""
-        lines.append(f"| `{variable}` | {shown} | {field.description or ''} |")
+        file = f" Or the file that `{variable}_FILE` names." if _is_secret(field) else ""
+        lines.append(f"| `{variable}` | {shown} | {field.description or ''}{file} |")
     return "\n".join(lines) + "\n"

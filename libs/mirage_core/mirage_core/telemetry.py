@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO, cast
@@ -63,6 +64,7 @@ def configure_logging(service: str, *, level: str = "INFO", form: str = "json") 
             ],
         )
     )
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_LibraryErrors())
     logging.basicConfig(
         handlers=[handler], level=max(logging.getLevelNamesMapping()[level], logging.WARNING), force=True
     )
@@ -71,6 +73,43 @@ def configure_logging(service: str, *, level: str = "INFO", form: str = "json") 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
     """The logger: `log.info("event", key=value)`."""
     return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger())
+
+
+class Sampled:
+    """Writes at most ten lines a second for what anybody can cause by the thousand, and counts the others.
+
+    Their number is in a line of its own, `<subject> lines left out`, as soon as one is written again.
+    """
+
+    def __init__(self, subject: str, *, per_second: int = 10) -> None:
+        self._subject = subject
+        self._per_second = per_second
+        self._second = 0.0
+        self._written = 0
+        self._left_out = 0
+
+    def info(self, event: str, **fields: object) -> None:
+        """Writes or counts one line."""
+        now = time.monotonic()
+        if now - self._second >= 1.0:
+            if self._left_out:
+                get_logger().info(f"{self._subject} lines left out", count=self._left_out)
+            self._second, self._written, self._left_out = now, 0, 0
+        if self._written < self._per_second:
+            self._written += 1
+            get_logger().info(event, **fields)
+        else:
+            self._left_out += 1
+
+
+class _LibraryErrors(logging.Filter):
+    """Takes the traceback and the text of an exception out of what gRPC logs about a call: both can hold what a caller sent."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Replaces the text by a fixed phrase."""
+        if record.exc_info or record.levelno >= logging.ERROR:
+            record.msg, record.args, record.exc_info, record.exc_text = "gRPC could not serve a call", (), None, None
+        return True
 
 
 def counter(name: str, doc: str, labels: Sequence[str] = ()) -> Counter:

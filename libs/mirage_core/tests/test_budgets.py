@@ -90,7 +90,7 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def EncodeImages(self, requests, ctx):  # noqa: N802
         with await ByteBudget(100, queue_limit=0, name="test").take(100) as share:
-            while (request := await read_message(ctx, share)) is not None:
+            while (request := await read_message(requests, share)) is not None:
                 yield encoder_pb2.EncodeImagesResponse(key=request.key)
 
 

@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from pydantic import Field, ValidationError
+from pydantic_settings import SettingsError
 
-from mirage_core.settings import ApiKeys, Identity, ServiceSettings, service_config, settings_table
+from mirage_core.settings import ApiKeys, Identity, Role, Secret, ServiceSettings, service_config, settings_table
 
 KEY = "0123456789abcdef"
 
@@ -62,14 +64,86 @@ def test_a_certificate_needs_its_key_and_both_be_readable(tmp_path: Path) -> Non
 
 
 def test_an_admin_key_is_known_as_one() -> None:
-    assert ApiKeys.parse(f"root:{KEY}:admin").identify(KEY) == Identity("root", admin=True)
+    assert ApiKeys.parse(f"root:{KEY}:admin").identify(KEY) == Identity("root", Role.ADMIN)
 
 
 def test_an_unknown_key_is_nobody() -> None:
     assert ApiKeys.parse(f"a:{KEY}").identify(KEY + "x") is None
 
 
-@pytest.mark.parametrize("text", ["nokey", "a:short", f":{KEY}", f"a:{KEY}:owner"])
+@pytest.mark.parametrize(("given", "role"), [("", Role.READ), (":read", Role.READ), (":write", Role.WRITE)])
+def test_a_key_without_a_role_may_read(given: str, role: Role) -> None:
+    assert ApiKeys.parse(f"a:{KEY}{given}").identify(KEY) == Identity("a", role)
+
+
+def test_keys_may_be_lines() -> None:
+    keys = ApiKeys.parse(f"a:{KEY}\nb:{KEY}x:admin\n")
+    assert (keys.identify(KEY), keys.identify(f"{KEY}x")) == (Identity("a"), Identity("b", Role.ADMIN))
+
+
+def test_one_key_for_two_callers_is_refused() -> None:
+    with pytest.raises(ValueError, match="API key number 2"):
+        ApiKeys.parse(f"a:{KEY},b:{KEY}:admin")
+
+
+class SecretSettings(ServiceSettings):
+    model_config = service_config("MIRAGE_SECRET_")
+
+    password: Annotated[str, Secret()] = Field("", repr=False, description="A password.")
+    plain: str = Field("", description="No secret.")
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "password"
+    path.write_text("from the file\n")
+    return path
+
+
+def test_a_secret_comes_from_a_file(monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
+    monkeypatch.setenv("MIRAGE_SECRET_PASSWORD_FILE", str(secret))
+    # As compose sets what is not set.
+    monkeypatch.setenv("MIRAGE_SECRET_PASSWORD", "")
+    assert SecretSettings().password == "from the file"
+    assert SecretSettings(password="given").password == "given"
+    assert "MIRAGE_SECRET_PASSWORD_FILE" in settings_table(SecretSettings)
+
+
+def test_the_keys_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"alice:{KEY}:write\n")
+    monkeypatch.setenv("MIRAGE_API_KEYS_FILE", str(file))
+    assert ExampleSettings().api_keys.identify(KEY) == Identity("alice", Role.WRITE)
+    file.write_text("alice:short-secret")
+    with pytest.raises(ValidationError) as caught:
+        ExampleSettings()
+    assert "short-secret" not in str(caught.value)
+
+
+def test_a_setting_that_is_no_secret_does_not_come_from_a_file(monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
+    monkeypatch.setenv("MIRAGE_SECRET_PLAIN_FILE", str(secret))
+    assert SecretSettings().plain == ""
+
+
+@pytest.mark.parametrize("bad", ["both", "absent", "a folder", "empty", "binary", "the secret itself"])
+def test_a_file_that_does_not_do_is_named_by_its_variable_alone(
+    monkeypatch: pytest.MonkeyPatch, secret: Path, bad: str
+) -> None:
+    path = {"absent": secret.with_name("nothing"), "a folder": secret.parent, "the secret itself": Path("hunter2!")}
+    monkeypatch.setenv("MIRAGE_SECRET_PASSWORD_FILE", str(path.get(bad, secret)))
+    match bad:
+        case "both":
+            monkeypatch.setenv("MIRAGE_SECRET_PASSWORD", "from the variable")
+        case "empty":
+            secret.write_text(" \n")
+        case "binary":
+            secret.write_bytes(b"\xff\xfe hunter2")
+    with pytest.raises(SettingsError, match="MIRAGE_SECRET_PASSWORD_FILE") as caught:
+        SecretSettings()
+    assert not any(quoted in str(caught.value) for quoted in ("from the", "hunter2", str(secret.parent)))
+
+
+@pytest.mark.parametrize("text", ["nokey", "a:short", f":{KEY}", f"a:{KEY}:owner", f"a\x07:{KEY}"])
 def test_a_malformed_key_list_is_refused_without_quoting_it(text: str) -> None:
     with pytest.raises(ValueError, match="API key number 1") as caught:
         ApiKeys.parse(text)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import ClassVar, TypeAlias, TypeVar
 
 import grpc
 
@@ -11,6 +11,7 @@ from mirage.v1 import common_pb2, encoder_pb2, encoder_pb2_grpc
 from mirage_core import limits
 from mirage_core.budgets import ByteBudget, Share, read_message
 from mirage_core.errors import Code, MirageError
+from mirage_core.methods import MethodRule, Role
 from mirage_core.vectors import to_proto
 from mirage_encoder.embedder import Embedder, Spent
 
@@ -29,6 +30,13 @@ BUDGETED = ("mirage.v1.EncoderService/EncodeImage", "mirage.v1.EncoderService/Cl
 
 class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     """Answers with what the embedder gives, MODEL_NOT_READY before there is one; errors go through to the interceptor."""
+
+    methods: ClassVar[Mapping[str, MethodRule]] = {
+        "EncodeText": MethodRule(Role.ADMIN, limits.VECTORS_BYTES),
+        **dict.fromkeys(("EncodeImage", "ClassifyImage"), MethodRule(Role.ADMIN, limits.MESSAGE_BYTES)),
+        "EncodeImages": MethodRule(Role.ADMIN, limits.MESSAGE_BYTES, own_budget=True),
+        "GetModel": MethodRule(Role.ADMIN),
+    }
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
@@ -80,7 +88,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         """See protos/mirage/v1/encoder.proto."""
         running: set[asyncio.Task[encoder_pb2.EncodeImagesResponse]] = set()
         try:
-            while received := await self._receive(context):
+            while received := await self._receive(request_iterator):
                 request, share = received
                 task = asyncio.create_task(self._encode_one(request))
                 # Also if it is cancelled before it has begun.
@@ -97,11 +105,13 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             for task in running:
                 task.cancel()
 
-    async def _receive(self, context: Context) -> tuple[encoder_pb2.EncodeImagesRequest, Share] | None:
+    async def _receive(
+        self, requests: AsyncIterator[encoder_pb2.EncodeImagesRequest]
+    ) -> tuple[encoder_pb2.EncodeImagesRequest, Share] | None:
         """Returns the next request and its share of the budget; None at the end of the stream."""
         share = await _in_turn(lambda: self._budget.take(IMAGE_MESSAGE_BYTES))
         try:
-            request = await read_message(context, share)
+            request = await read_message(requests, share)
             if request is not None and len(request.key) > _KEY_CHARS:
                 raise MirageError(Code.REQUEST_MALFORMED, field="key")
         except BaseException:

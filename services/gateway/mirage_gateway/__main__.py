@@ -35,7 +35,7 @@ def main() -> None:
         composer = Composer(dependencies, settings)
         server.add(
             gateway_pb2_grpc.add_MirageServiceServicer_to_server,
-            servicer.MirageServicer(composer, keyed=settings.knows_callers),
+            servicer.MirageServicer(composer),
             servicer.NAME,
         )
         http = HttpServer(build_app(composer, settings), settings)

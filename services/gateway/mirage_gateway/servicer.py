@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import grpc
 
 from mirage.v1 import common_pb2 as pb
 from mirage.v1 import encoder_pb2, gateway_pb2, gateway_pb2_grpc
-from mirage_core import context
-from mirage_gateway.access import check_may_write
+from mirage_core.methods import MethodRule
+from mirage_gateway.access import method_rules
 from mirage_gateway.compose import Composer
 
 NAME = "mirage.v1.MirageService"
@@ -17,11 +17,12 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
-    """Translates; the composer works. `keyed` says whether the server asks for API keys."""
+    """Translates; the composer works. Who may call what is in mirage_gateway.access."""
 
-    def __init__(self, composer: Composer, *, keyed: bool) -> None:
+    methods: ClassVar[Mapping[str, MethodRule]] = method_rules()
+
+    def __init__(self, composer: Composer) -> None:
         self._composer = composer
-        self._keyed = keyed
 
     async def Search(self, request: gateway_pb2.SearchRequest, _context: Context) -> gateway_pb2.SearchResponse:
         """Finds the records closest to a weighted sum of terms."""
@@ -66,8 +67,6 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
         self, requests: AsyncIterator[gateway_pb2.UpsertRequest], _context: Context
     ) -> gateway_pb2.UpsertResponse:
         """Stores records."""
-        check_may_write(context.client.get(), keyed=self._keyed)
-
         stream = aiter(requests)
         first = await anext(stream, None)
         if first is None:
@@ -83,7 +82,6 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
 
     async def Delete(self, request: gateway_pb2.DeleteRequest, _context: Context) -> gateway_pb2.DeleteResponse:
         """Removes records."""
-        check_may_write(context.client.get(), keyed=self._keyed)
         return gateway_pb2.DeleteResponse(deleted=await self._composer.delete(request.ids))
 
     async def FlagRecord(
@@ -125,7 +123,6 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
         self, request: gateway_pb2.ListFlagsRequest, _context: Context
     ) -> gateway_pb2.ListFlagsResponse:
         """The marks that readers made."""
-        check_may_write(context.client.get(), keyed=self._keyed)
         limit = request.limit if request.HasField("limit") else None
         return gateway_pb2.ListFlagsResponse(flags=await self._composer.flags(record_id=request.record_id, limit=limit))
 
@@ -160,7 +157,6 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
         self, request: gateway_pb2.CreateCollectionRequest, _context: Context
     ) -> gateway_pb2.CreateCollectionResponse:
         """A new, empty one."""
-        check_may_write(context.client.get(), keyed=self._keyed)
         made = await self._composer.create_collection(
             request.name, dimension=request.dimension, fingerprint=request.fingerprint
         )
@@ -170,7 +166,6 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
         self, request: gateway_pb2.ActivateCollectionRequest, _context: Context
     ) -> gateway_pb2.ActivateCollectionResponse:
         """Searches turn to it."""
-        check_may_write(context.client.get(), keyed=self._keyed)
         found = await self._composer.activate_collection(request.name)
         return gateway_pb2.ActivateCollectionResponse(collection=found.collection, previous=found.previous)
 
@@ -178,7 +173,6 @@ class MirageServicer(gateway_pb2_grpc.MirageServiceServicer):
         self, request: gateway_pb2.DeleteCollectionRequest, _context: Context
     ) -> gateway_pb2.DeleteCollectionResponse:
         """It goes, unless it is the active one."""
-        check_may_write(context.client.get(), keyed=self._keyed)
         return gateway_pb2.DeleteCollectionResponse(records=await self._composer.delete_collection(request.name))
 
     async def Describe(

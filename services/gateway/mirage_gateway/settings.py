@@ -1,7 +1,7 @@
 """What the gateway can be told."""
 
 import ipaddress
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
@@ -37,6 +37,7 @@ class GatewaySettings(ServiceSettings):
     """The gateway's settings, from MIRAGE_GATEWAY_* variables."""
 
     model_config = service_config("MIRAGE_GATEWAY_")
+    shares_fairly: ClassVar[bool] = True
 
     port: int = Field(8081, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
     http_port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 picks a free one.")
@@ -65,11 +66,25 @@ class GatewaySettings(ServiceSettings):
     watch_retry_s: float = Field(
         30.0, gt=0, le=3600, description="So long a watch of a job that broke is begun again before its caller is told."
     )
+    max_calls: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="gRPC calls served at once, half of them of one client at most; one more gets QUEUE_FULL.",
+    )
     max_watchers: int = Field(
         256,
         ge=1,
         le=100_000,
-        description="Watches of jobs over HTTP at once, beside `max_requests`; one more gets QUEUE_FULL.",
+        description="Watches of jobs over HTTP at once, in addition to `max_requests`; and as many watches and descriptions over "
+        "gRPC, half of them of one client at most. One more gets QUEUE_FULL.",
+    )
+    message_memory_mb: int = Field(
+        200,
+        ge=128,
+        le=1_000_000,
+        description="MiB that gRPC messages may take while they arrive and are worked on, half of it for one client at most; one "
+        "more gets QUEUE_FULL.",
     )
     max_watchers_per_client: int = Field(64, ge=1, le=100_000, description="The same of one address.")
     upload_gate: Literal["decline", "report", "off"] = Field(

@@ -287,6 +287,7 @@ async def gateway(peer: Peer) -> AsyncIterator[Gateway]:
         llm: str | None = None,
         generator: str | None = None,
         headers: dict[str, str] | None = None,
+        address: str = "127.0.0.1",
         **settings: Any,
     ) -> httpx.AsyncClient:
         chosen = GatewaySettings(
@@ -303,7 +304,7 @@ async def gateway(peer: Peer) -> AsyncIterator[Gateway]:
             generator=chosen.generator,
             patience_s=chosen.patience_s,
         )
-        transport = httpx.ASGITransport(build_app(Composer(parts, chosen), chosen))
+        transport = httpx.ASGITransport(build_app(Composer(parts, chosen), chosen), client=(address, 123))
         client = httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
         open_now.extend((client.aclose, parts.close))
         return client
@@ -331,10 +332,12 @@ async def serving_grpc(peer: Peer, **changes: Any) -> AsyncIterator[Any]:
         patience_s=settings.patience_s,
     )
     server = GrpcServer(settings)
-    implementation = servicer.MirageServicer(Composer(parts, settings), keyed=bool(settings.api_keys))
+    implementation = servicer.MirageServicer(Composer(parts, settings))
     server.add(gateway_pb2_grpc.add_MirageServiceServicer_to_server, implementation, servicer.NAME)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        yield gateway_pb2_grpc.MirageServiceStub(channel)
+        stub: Any = gateway_pb2_grpc.MirageServiceStub(channel)
+        stub.channel = channel
+        yield stub
     await server.stop()
     await parts.close()

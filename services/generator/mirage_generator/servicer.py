@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import grpc
 
 from mirage.v1 import common_pb2, generator_pb2, generator_pb2_grpc
 from mirage_core.bundles import GeneratorManifest
+from mirage_core.methods import Kind, MethodRule
 from mirage_generator.clients import Caller, caller
 from mirage_generator.messages import read_order, read_states, write_event, write_job
 from mirage_generator.service import JobService
@@ -22,6 +23,12 @@ Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     """See protos/mirage/v1/generator.proto; errors go through to the interceptor."""
+
+    # Everybody with a key has jobs of their own.
+    methods: ClassVar[Mapping[str, MethodRule]] = {
+        **dict.fromkeys(("CreateJob", "GetJob", "ListJobs", "CancelJob", "GetArtifact", "GetModel"), MethodRule()),
+        "WatchJob": MethodRule(kind=Kind.WATCH),
+    }
 
     def __init__(
         self, jobs: JobService, store: JobStore, manifest: GeneratorManifest, settings: GeneratorSettings

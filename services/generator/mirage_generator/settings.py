@@ -1,11 +1,12 @@
 """Generator settings, from MIRAGE_GENERATOR_* variables: the API and the workers read the same ones."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from mirage_core.job_options import DEADLINE_MAX_S
-from mirage_core.settings import ServiceSettings, service_config
+from mirage_core.settings import Secret, ServiceSettings, service_config
 from mirage_generator.engines.selection import EngineChoice
 
 
@@ -15,7 +16,7 @@ class GeneratorSettings(ServiceSettings):
     model_config = service_config("MIRAGE_GENERATOR_")
 
     port: int = Field(50054, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
-    redis: str = Field(
+    redis: Annotated[str, Secret()] = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,
         description="Redis with the jobs and the queue: `redis://`, `rediss://` or `unix:///path`. A database of its own.",

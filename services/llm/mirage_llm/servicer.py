@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import grpc
 
 from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
+from mirage_core import limits
 from mirage_core.describe_options import MAX_TOKENS_DEFAULT
 from mirage_core.errors import Code, MirageError
+from mirage_core.methods import Kind, MethodRule, Role
 from mirage_llm.describer import Describer
 from mirage_llm.events import Cited, Ended, Event, Piece, Started
 from mirage_llm.request import Caption, Match, Question, Writing
@@ -20,6 +22,12 @@ Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
     """Answers with what the describer gives; errors go through to the interceptor."""
+
+    # Ten captions of 20,000 characters are more than other requests.
+    methods: ClassVar[Mapping[str, MethodRule]] = {
+        "Describe": MethodRule(Role.ADMIN, limits.VECTORS_BYTES, Kind.WATCH),
+        "GetModel": MethodRule(Role.ADMIN),
+    }
 
     def __init__(self, describer: Describer) -> None:
         self._describer = describer

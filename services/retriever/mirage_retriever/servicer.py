@@ -1,15 +1,16 @@
 """The retriever's RPCs: messages in, the domain, messages out."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import grpc
 
 from mirage.v1 import common_pb2, retriever_pb2, retriever_pb2_grpc
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
+from mirage_core.methods import MethodRule, Role
 from mirage_core.vectors import to_proto
 from mirage_retriever import browse, messages
 from mirage_retriever.collections import Collections
@@ -34,6 +35,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     """Serves the collections of one retriever; see protos/mirage/v1/retriever.proto."""
+
+    # The gateway alone calls it, with the services' key; it knows who may what.
+    methods: ClassVar[Mapping[str, MethodRule]] = {
+        "Search": MethodRule(Role.ADMIN, limits.MESSAGE_BYTES),
+        "Compare": MethodRule(Role.ADMIN, limits.MESSAGE_BYTES),
+        "Upsert": MethodRule(Role.ADMIN, limits.VECTORS_BYTES),
+    }
 
     def __init__(
         self,

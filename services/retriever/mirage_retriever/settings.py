@@ -1,11 +1,11 @@
 """Settings of the retriever, from MIRAGE_RETRIEVER_* variables."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from mirage_core.settings import ServiceSettings, service_config
+from mirage_core.settings import Secret, ServiceSettings, service_config
 from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
 from mirage_retriever.match import Thresholds
 
@@ -34,7 +34,7 @@ class RetrieverSettings(ServiceSettings):
         description="gRPC port of the Qdrant server: one for all addresses, or one for each, separated by commas. If "
         "omitted, the HTTP port plus one.",
     )
-    qdrant_key: SecretStr = Field(SecretStr(""), description="API key of the Qdrant server.")
+    qdrant_key: Annotated[SecretStr, Secret()] = Field(SecretStr(""), description="API key of the Qdrant server.")
     qdrant_ca_file: Path | None = Field(
         None, description="PEM file of the certificates to trust for the Qdrant server; if omitted, the system's."
     )

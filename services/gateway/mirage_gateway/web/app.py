@@ -9,6 +9,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
+from mirage_core import context
+from mirage_gateway.access import check_permission
 from mirage_gateway.byte_budget import ByteBudget
 from mirage_gateway.compose import Composer
 from mirage_gateway.places import Places
@@ -43,8 +45,8 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
         *SearchRoutes(composer, intake).operations(),
         *DescribeRoutes(composer, intake).operations(),
         *JobRoutes(composer.jobs, intake, watchers).operations(),
-        *RecordRoutes(composer, intake, keyed=settings.knows_callers).operations(),
-        *CollectionRoutes(composer, intake, keyed=settings.knows_callers).operations(),
+        *RecordRoutes(composer, intake).operations(),
+        *CollectionRoutes(composer, intake).operations(),
         *ImageRoutes(composer, intake, keyed=keyed).operations(),
         *SystemRoutes(composer, describe_all).operations(),
     ]
@@ -72,9 +74,17 @@ def _routes(operations: list[Operation]) -> list[BaseRoute]:
     # One route a path, so that a wrong method is known as such and Allow names all that are right.
     by_path: dict[str, dict[str, Handler]] = {}
     for operation in operations:
-        by_path.setdefault(operation.path, {})[operation.method] = operation.handler
+        by_path.setdefault(operation.path, {})[operation.method] = _permitted(operation)
     routes = [Route(path, _dispatch(path, handlers), methods=[*handlers]) for path, handlers in by_path.items()]
     return [*routes, *(_named(route) for route in Page().routes())]
+
+
+def _permitted(operation: Operation) -> Handler:
+    async def serve(request: Request) -> Response:
+        check_permission(context.caller.get(), operation.action)
+        return await operation.handler(request)
+
+    return serve
 
 
 def _dispatch(path: str, handlers: dict[str, Handler]) -> Handler:

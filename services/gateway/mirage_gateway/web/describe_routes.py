@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from mirage.v1 import gateway_pb2
 from mirage_core.errors import Code, MirageError
+from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer
 from mirage_gateway.web.body import Intake
 from mirage_gateway.web.descriptions import EVENTS, DescriptionDocument, event_document
@@ -36,6 +37,7 @@ class DescribeRoutes:
                 "/v1/describe",
                 "Explain what a query finds, with sources: events, or with `Accept: application/json` one document",
                 self._describe,
+                action=Action.DESCRIBE,
                 body=DescribeBody,
                 reply=DescriptionDocument,
                 events=EVENTS,

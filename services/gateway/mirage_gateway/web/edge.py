@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
+from mirage_core.peers import is_this_machine
+from mirage_core.settings import Identity, Role
 from mirage_gateway.byte_budget import ByteBudget
 from mirage_gateway.places import Places
 from mirage_gateway.settings import GatewaySettings
@@ -53,6 +55,7 @@ class Edge:
         self._budget = budget
         self._places = Places(settings.max_requests, per_client=settings.max_requests_per_client)
         self._keys = settings.api_keys
+        self._published = bool(settings.published)
         self._origins = frozenset(settings.cors_origins)
         # As the operator writes them; a name with a port is the address of a page, whose name alone is looked for in Host.
         self._addresses = frozenset(name.lower() for name in settings.allowed_hosts)
@@ -141,8 +144,11 @@ class Edge:
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         host, port = scope.get("client") or ("", 0)
-        context.client.set(f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}")
+        peer = f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+        context.client.set(peer)
         if not self._keys:
+            trusted = self._published or is_this_machine(peer)
+            context.caller.set(Identity(peer, Role.ADMIN if trusted else Role.READ, keyed=False))
             self._check_host(headers.get("host", ""))
             # A proxy that replaces Host may say which name it was asked by: that one has to be right as well.
             if forwarded := scope.get(FORWARDED_HOST):
@@ -158,6 +164,7 @@ class Edge:
         identity = self._keys.identify(key)
         if identity is None:
             raise MirageError(Code.API_KEY_INVALID)
+        context.caller.set(identity)
         context.client.set(identity.name)
         context.admin.set(identity.admin)
 

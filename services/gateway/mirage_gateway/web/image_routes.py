@@ -5,6 +5,7 @@ from starlette.responses import Response, StreamingResponse
 
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
+from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer
 from mirage_gateway.web.answers import ClassifyDocument, classify_document
 from mirage_gateway.web.body import Intake
@@ -44,6 +45,7 @@ class ImageRoutes:
                 "/v1/images/classify",
                 "Guess what an image is: a medical one or not, its modality and the part of the body",
                 self._classify,
+                action=Action.CLASSIFY,
                 body=ClassifyBody,
                 reply=ClassifyDocument,
                 errors=_IMAGE_ERRORS,
@@ -53,6 +55,7 @@ class ImageRoutes:
                 "/v1/images/{id}",
                 "Read a record's image, 8 bits a channel; with more than 8 bits it is in the first window",
                 self._image,
+                action=Action.READ_RECORDS,
                 media_types=("image/png", "image/jpeg", "image/webp"),
                 parameters=(ID, _VERSION, CACHED),
                 errors=errors,
@@ -62,6 +65,7 @@ class ImageRoutes:
                 "/v1/images/{id}/pixels",
                 "Read the lossless 16-bit greyscale PNG of a record with `pixels`, which say what its values mean",
                 self._pixels,
+                action=Action.READ_RECORDS,
                 media_types=("image/png",),
                 parameters=(ID, CACHED),
                 errors=(*errors, Code.PIXELS_NOT_FOUND),
@@ -71,6 +75,7 @@ class ImageRoutes:
                 "/v1/images/{id}/thumbnail",
                 "Read a WebP of at most 256 pixels a side",
                 self._thumbnail,
+                action=Action.READ_RECORDS,
                 media_types=("image/webp",),
                 parameters=(ID, _VERSION, CACHED),
                 errors=errors,

@@ -8,6 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import IMAGES_MAX
+from mirage_gateway.access import Action
 from mirage_gateway.generating import Jobs
 from mirage_gateway.places import Places
 from mirage_gateway.web.body import EXIT, PLACE, Intake
@@ -63,6 +64,7 @@ class JobRoutes:
                 "/v1/jobs",
                 "Queue a job that makes synthetic images",
                 self._create,
+                action=Action.CREATE_JOB,
                 body=JobBody,
                 reply=JobDocument,
                 status=202,
@@ -83,6 +85,7 @@ class JobRoutes:
                 "/v1/jobs",
                 "List your jobs, newest first",
                 self._list,
+                action=Action.USE_JOBS,
                 reply=JobsDocument,
                 parameters=(_LIMIT, _PAGE, _STATE),
                 errors=(Code.GENERATOR_ABSENT, Code.OPTION_OUT_OF_RANGE, Code.PAGE_TOKEN_INVALID),
@@ -92,6 +95,7 @@ class JobRoutes:
                 "/v1/jobs/{id}",
                 "Read a job as it is now",
                 self._get,
+                action=Action.USE_JOBS,
                 reply=JobDocument,
                 parameters=(_JOB,),
                 errors=_KNOWN,
@@ -101,6 +105,7 @@ class JobRoutes:
                 "/v1/jobs/{id}/events",
                 "Follow a job until it ends; a watch that breaks can be begun again at any time",
                 self._events,
+                action=Action.USE_JOBS,
                 events=EVENTS,
                 parameters=(_JOB, _PREVIEWS, _LAST),
                 errors=_KNOWN,
@@ -110,6 +115,7 @@ class JobRoutes:
                 "/v1/jobs/{id}/cancel",
                 "Stop a job: at once while it waits, by the next step while it runs",
                 self._cancel,
+                action=Action.USE_JOBS,
                 reply=JobDocument,
                 parameters=(_JOB,),
                 errors=_KNOWN,
@@ -119,6 +125,7 @@ class JobRoutes:
                 "/v1/jobs/{id}/images/{n}",
                 "Read an image that a job made; it is synthetic, and marked so",
                 self._image,
+                action=Action.USE_JOBS,
                 parameters=(_JOB, _NUMBER, CACHED),
                 media_types=("image/png",),
                 errors=(*_KNOWN, Code.JOB_IMAGE_NOT_FOUND),
@@ -128,6 +135,7 @@ class JobRoutes:
                 "/v1/jobs/{id}/image",
                 "Read the first image that a job made; it is synthetic, and marked so",
                 self._first,
+                action=Action.USE_JOBS,
                 parameters=(_JOB, CACHED),
                 media_types=("image/png",),
                 errors=(*_KNOWN, Code.JOB_IMAGE_NOT_FOUND),

@@ -8,6 +8,8 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from mirage_core.errors import CATALOGUE, Code
+from mirage_core.settings import Role
+from mirage_gateway.access import PERMISSIONS
 from mirage_gateway.web import problems
 from mirage_gateway.web.operations import Operation
 from mirage_gateway.web.problems import ProblemDocument
@@ -16,7 +18,7 @@ from mirage_gateway.web.queries import RecordBody
 _REFERENCE = "#/components/schemas/{model}"
 # What every operation, every one behind a key, and every one that asks another service can end with.
 _COMMON = (Code.METHOD_NOT_ALLOWED, Code.REQUEST_MALFORMED, Code.QUEUE_FULL, Code.INTERNAL)
-_KEYED = (Code.API_KEY_MISSING, Code.API_KEY_INVALID)
+_KEYED = (Code.API_KEY_MISSING, Code.API_KEY_INVALID, Code.ROLE_REQUIRED)
 _REMOTE = (Code.DEPENDENCY_UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 _BODY = (Code.REQUEST_TOO_LARGE, Code.MEDIA_TYPE_UNSUPPORTED)
 
@@ -110,6 +112,8 @@ def _failures(operation: Operation) -> dict[str, Any]:
     codes = dict.fromkeys((*operation.errors, *_COMMON))
     if not operation.open:
         codes |= dict.fromkeys(_KEYED)
+        if PERMISSIONS[operation.action].role > Role.READ:
+            codes[Code.API_KEY_REQUIRED] = None
     if operation.path.startswith("/v1/"):
         codes |= dict.fromkeys(_REMOTE)
     if operation.body or operation.content:

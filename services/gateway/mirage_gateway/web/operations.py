@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mirage_core.errors import Code, MirageError
+from mirage_gateway.access import PERMISSIONS, Action
 
 _FILTER_VALUES = 512
 _FILTER_CHARS = 1_000
@@ -29,7 +30,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """A method at a path. `open` needs no API key even where the server has keys.
+    """A method at a path. `action` decides who may call it (mirage_gateway.access).
 
     `status` is that of success. `body` is the model of a JSON body; `content` the OpenAPI content of another kind of body.
     `reply` is the type of a JSON answer; `media_types` are those of another answer; `events` are the types of a stream's
@@ -40,6 +41,7 @@ class Operation:
     path: str
     summary: str
     handler: Handler
+    action: Action
     status: int = 200
     body: type[BaseModel] | None = None
     content: Mapping[str, Any] | None = None
@@ -48,7 +50,11 @@ class Operation:
     events: Mapping[str, Any] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[Code, ...] = ()
-    open: bool = False
+
+    @property
+    def open(self) -> bool:
+        """True if it never needs a key."""
+        return PERMISSIONS[self.action].open
 
 
 ID = Parameter(

@@ -5,9 +5,8 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mirage_core import context
 from mirage_core.errors import Code
-from mirage_gateway.access import check_may_write
+from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer
 from mirage_gateway.web.body import Intake
 from mirage_gateway.web.operations import (
@@ -65,10 +64,9 @@ _UPLOAD = {
 class RecordRoutes:
     """Single records, and storing them."""
 
-    def __init__(self, composer: Composer, intake: Intake, *, keyed: bool) -> None:
+    def __init__(self, composer: Composer, intake: Intake) -> None:
         self._composer = composer
         self._intake = intake
-        self._keyed = keyed
 
     def operations(self) -> tuple[Operation, ...]:
         """What is served."""
@@ -78,6 +76,7 @@ class RecordRoutes:
                 "/v1/records/{id}",
                 "Read one record",
                 self._get,
+                action=Action.READ_RECORDS,
                 reply=RecordDocument,
                 parameters=(ID,),
                 errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND),
@@ -87,6 +86,7 @@ class RecordRoutes:
                 "/v1/records",
                 "Walk over all records, with their vectors if wanted",
                 self._list,
+                action=Action.READ_RECORDS,
                 reply=RecordsDocument,
                 parameters=(
                     Parameter(
@@ -103,6 +103,7 @@ class RecordRoutes:
                 "/v1/records/lookup",
                 "Tell which of up to 1,000 records are stored, and which others show the same image",
                 self._look_up,
+                action=Action.READ_RECORDS,
                 body=LookupBody,
                 reply=LookupDocument,
                 errors=(Code.TOO_MANY_ITEMS, Code.ID_INVALID, Code.COLLECTION_NOT_FOUND),
@@ -112,23 +113,24 @@ class RecordRoutes:
                 "/v1/flags",
                 "List the marks that readers made, newest first",
                 self._flags,
+                action=Action.LIST_FLAGS,
                 reply=FlagsDocument,
                 parameters=(
                     Parameter("record_id", "Of this record only."),
                     Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
                 ),
-                errors=(Code.API_KEY_REQUIRED, Code.K_OUT_OF_RANGE, Code.ID_INVALID),
+                errors=(Code.K_OUT_OF_RANGE, Code.ID_INVALID),
             ),
             Operation(
                 "POST",
                 "/v1/records",
                 "Store 1 to 64 records; one that is refused does not keep the others out. Idempotent",
                 self._upsert,
+                action=Action.WRITE_RECORDS,
                 content=_UPLOAD,
                 parameters=(COLLECTION,),
                 reply=UpsertDocument,
                 errors=(
-                    Code.API_KEY_REQUIRED,
                     Code.TOO_MANY_ITEMS,
                     Code.MODEL_NOT_READY,
                     Code.FINGERPRINT_MISMATCH,
@@ -141,15 +143,17 @@ class RecordRoutes:
                 "/v1/records/{id}",
                 "Remove one record; an unknown one is no error",
                 self._delete,
+                action=Action.WRITE_RECORDS,
                 reply=DeleteDocument,
                 parameters=(ID,),
-                errors=(Code.API_KEY_REQUIRED, Code.ID_INVALID),
+                errors=(Code.ID_INVALID,),
             ),
             Operation(
                 "POST",
                 "/v1/records/{id}/flags",
                 "Mark a record as wrong in some way",
                 self._flag,
+                action=Action.FLAG,
                 body=FlagBody,
                 reply=FlagDocument,
                 parameters=(ID,),
@@ -162,7 +166,6 @@ class RecordRoutes:
         return json_response(record_document(await self._composer.record(request.path_params["id"])))
 
     async def _upsert(self, request: Request) -> Response:
-        check_may_write(context.client.get(), keyed=self._keyed)
         check_parameters(request, "collection")
         upload = Upload(request, self._intake)
         try:
@@ -176,7 +179,6 @@ class RecordRoutes:
         return json_response(upsert_document(outcomes))
 
     async def _delete(self, request: Request) -> Response:
-        check_may_write(context.client.get(), keyed=self._keyed)
         deleted = await self._composer.delete([request.path_params["id"]])
         document: DeleteDocument = {"deleted": deleted}
         return json_response(document)
@@ -203,7 +205,6 @@ class RecordRoutes:
         return json_response(lookup_document(found))
 
     async def _flags(self, request: Request) -> Response:
-        check_may_write(context.client.get(), keyed=self._keyed)
         check_parameters(request, "record_id", "limit")
         limit = integer(request, "limit")
         flags = await self._composer.flags(

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from mirage_core import limits
 from mirage_core.errors import Code
+from mirage_gateway.access import Action
 from mirage_gateway.compose import SIMILAR_K_MAX, Composer
 from mirage_gateway.web.answers import CompareDocument, SearchDocument, compare_document, search_document
 from mirage_gateway.web.body import Intake
@@ -68,6 +69,7 @@ class SearchRoutes:
                 "/v1/search",
                 "Find the records closest to a weighted sum of terms",
                 self._search,
+                action=Action.SEARCH,
                 body=SearchBody,
                 reply=SearchDocument,
                 errors=(*QUERY_ERRORS, Code.PAGE_TOKEN_INVALID),
@@ -77,6 +79,7 @@ class SearchRoutes:
                 "/v1/compare",
                 "Run q and q - minus + plus side by side",
                 self._compare,
+                action=Action.SEARCH,
                 body=CompareBody,
                 reply=CompareDocument,
                 errors=QUERY_ERRORS,
@@ -86,6 +89,7 @@ class SearchRoutes:
                 "/v1/records/{id}/similar",
                 "Find the records nearest to one record's image, itself left out",
                 self._similar,
+                action=Action.SEARCH,
                 reply=SearchDocument,
                 parameters=(
                     ID,
@@ -108,6 +112,7 @@ class SearchRoutes:
                 "/v1/facets",
                 "List facets and how many records carry each value",
                 self._facets,
+                action=Action.READ_RECORDS,
                 reply=FacetsDocument,
                 parameters=(
                     WHERE,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from mirage_core.errors import Code, MirageError
+from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer
 from mirage_gateway.dependencies import OPTIONAL, Health
 from mirage_gateway.web.collections import CollectionDocument, collection_document
@@ -47,29 +48,50 @@ class SystemRoutes:
                 "/v1/models",
                 "List the models in use",
                 self._models,
+                action=Action.READ_MODELS,
                 reply=ModelsDocument,
                 errors=(Code.MODEL_NOT_READY,),
             ),
             Operation(
-                "GET", "/v1/collection", "Describe the collection in use", self._collection, reply=CollectionDocument
+                "GET",
+                "/v1/collection",
+                "Describe the collection in use",
+                self._collection,
+                action=Action.READ_MODELS,
+                reply=CollectionDocument,
             ),
             Operation(
-                "GET", "/healthz", "Say that the process is alive", self._healthz, reply=AliveDocument, open=True
+                "GET",
+                "/healthz",
+                "Say that the process is alive",
+                self._healthz,
+                action=Action.PROBE,
+                reply=AliveDocument,
             ),
             Operation(
                 "GET",
                 "/readyz",
                 "Say whether everything that searches need serves, each part named",
                 self._readyz,
+                action=Action.PROBE,
                 reply=ReadyDocument,
                 errors=(Code.DEPENDENCY_UNAVAILABLE,),
-                open=True,
             ),
             Operation(
-                "GET", "/metrics", "Prometheus metrics", self._metrics, media_types=(CONTENT_TYPE_LATEST.split(";")[0],)
+                "GET",
+                "/metrics",
+                "Prometheus metrics",
+                self._metrics,
+                action=Action.READ_METRICS,
+                media_types=(CONTENT_TYPE_LATEST.split(";")[0],),
             ),
             Operation(
-                "GET", "/openapi.json", "This description", self._openapi, media_types=("application/json",), open=True
+                "GET",
+                "/openapi.json",
+                "This description",
+                self._openapi,
+                action=Action.PROBE,
+                media_types=("application/json",),
             ),
         )
 
