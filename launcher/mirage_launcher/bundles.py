@@ -78,5 +78,5 @@ def _task(manifest: Path) -> str:
     try:
         with manifest.open("rb") as file:
             return str(json.loads(file.read(_MANIFEST_BYTES))["task"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

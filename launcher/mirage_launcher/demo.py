@@ -68,7 +68,7 @@ def read_mark(path: Path) -> Mapping[str, Any]:
     """What was noted down of the demonstration atlas; empty before the first start."""
     try:
         mark = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return mark if isinstance(mark, dict) else {}
 

@@ -70,6 +70,18 @@ class Folders:
         """The Qdrant server that keeps the records, if one does."""
         return self.root / "run" / "vectors.json"
 
+    @property
+    def made(self) -> tuple[Path, ...]:
+        """The folders that a start makes below the root."""
+        return (self.atlas, self.queue, self.images, self.logs, self.state.parent)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the launcher itself reads or writes at a start, if they are there."""
+        notes = (self.demo_mark, self.demo_mark_server, self.vectors_note)
+        logs = sorted(self.logs.glob("*.log")) if self.logs.is_dir() else []
+        return (self.state, self.state.with_suffix(".part"), self.lock, *notes, *logs)
+
     def log(self, name: str) -> Path:
         """The log of one process."""
         return self.logs / f"{name}.log"

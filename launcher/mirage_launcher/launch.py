@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import psutil
 
-from mirage_launcher import lock, processes, readiness
+from mirage_launcher import damage, lock, processes, readiness
 from mirage_launcher.backups.parts import of_machine
 from mirage_launcher.backups.replacement import settle
 from mirage_launcher.demo import DemoIndex
@@ -42,9 +42,11 @@ class Launch:
         self._hurry = asyncio.Event()
         self._state: State | None = None
         self._supervisor: Supervisor | None = None
+        self._remarks: tuple[str, ...] = ()
 
     def run(self) -> None:
         """Blocks until a signal. Raises AlreadyUpError, PortTakenError or LaunchError; nothing runs any more then."""
+        damage.clear_the_way(self._folders)
         self._folders.create()
         with lock.held(self._folders.lock) as mine:
             if not mine:
@@ -77,6 +79,7 @@ class Launch:
             services=supervisor.states,
             remarks=plan.remarks,
         )
+        self._remarks = plan.remarks
         self._note()
         problem = ""
         try:
@@ -110,8 +113,10 @@ class Launch:
             self._note(waiting_for=answer.missing)
             await asyncio.sleep(POLL_S)
         self._note(waiting_for=())
+        self._remark(*await asyncio.to_thread(damage.remarks, self._folders))
         if not await asyncio.to_thread(readiness.model_fits, port, key=plan.key):
-            self._note(phase="ready", remarks=(*plan.remarks, OTHER_MODEL))
+            self._remark(OTHER_MODEL)
+            self._note(phase="ready")
             return
         demo = DemoIndex(self._folders, plan)
         if self._demo and demo.is_due():
@@ -144,6 +149,14 @@ class Launch:
     def _note_services(self) -> None:
         if self._supervisor is not None:
             self._note(services=self._supervisor.states)
+            self._remark(*self._supervisor.remarks)
+
+    def _remark(self, *texts: str) -> None:
+        """Adds remarks; a file that one of them names already needs no second one."""
+        for text in texts:
+            if not any(text.partition(" is damaged")[0] in known for known in self._remarks):
+                self._remarks = (*self._remarks, text)
+        self._note(remarks=self._remarks)
 
     def _note(self, **changes: object) -> None:
         assert self._state is not None  # noqa: S101 -- set before anything runs

@@ -27,7 +27,10 @@ def held(path: Path) -> Iterator[bool]:
 
 def is_held(path: Path) -> bool:
     """True where some process holds the lock."""
-    if not path.exists():
+    if not path.is_file():
         return False
-    with held(path) as mine:
-        return not mine
+    try:
+        with held(path) as mine:
+            return not mine
+    except PermissionError:
+        return False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from mirage_launcher import lock, logs, processes, services, vectors
+from mirage_launcher import damage, lock, logs, processes, services, vectors
 from mirage_launcher.bundles import find_bundle, find_generator_bundle, find_language_bundle
 from mirage_launcher.errors import AlreadyUpError, LaunchError
 from mirage_launcher.folders import Folders
@@ -64,6 +64,7 @@ def up_detached(options: UpOptions, report: Callable[[State], None]) -> State:
     folders = Folders.at(options.data)
     find_bundle(options.models)
     vectors.choose(options.qdrant, options.qdrant_key_file)
+    damage.clear_the_way(folders)
     folders.create()
     if lock.is_held(folders.lock):
         raise AlreadyUpError(f"another launcher, or a backup or restoration, uses {folders.root}")

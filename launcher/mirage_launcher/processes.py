@@ -34,7 +34,8 @@ def alive(process: Running | None) -> psutil.Process | None:
         found = psutil.Process(process.pid)
         same = abs(found.create_time() - process.created) < SAME_START_S
         return found if same and found.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):
+        # The last two for a number that no process has, out of a damaged note.
         return None
 
 

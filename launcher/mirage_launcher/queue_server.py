@@ -5,13 +5,25 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from mirage_core.aside import put_aside
 from mirage_launcher.errors import LaunchError
+from mirage_launcher.queue_files import folder as files
+from mirage_launcher.queue_files.jobs import QueueData
 
 # What a unix socket's path may have, with its final zero: 104 on macOS, 108 on Linux.
 _SOCKET_PATH_BYTES = 104
 _VALKEYS_MARK = b"VALKEY"
+# Commands that change the server or its machine. The server does not have them, not even for its own file, from which it would run
+# them at its start. Each is known to every Redis from 5 on and to every Valkey.
+_DISABLED = (
+    *("CONFIG", "MODULE", "DEBUG", "ACL", "SHUTDOWN", "CLUSTER", "MONITOR", "SWAPDB", "PFDEBUG", "PFSELFTEST"),
+    *("REPLICAOF", "SLAVEOF", "SYNC", "PSYNC", "REPLCONF", "MIGRATE", "RESTORE", "RESTORE-ASKING", "SAVE", "BGSAVE"),
+)
+# What a server says of files that it cannot read.
+_UNREADABLE = ("append only file", "AOF", "RDB", "loading the DB", "Short read")
 
 
 def find_server(folder: Path | None = None) -> str:
@@ -48,6 +60,44 @@ def command(server: str, *, folder: Path, socket: Path) -> tuple[str, ...]:
         *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "600", "--dir", str(folder)),
         *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
         *("--daemonize", "no", "--databases", "1", "--maxmemory-policy", "noeviction", "--loglevel", "warning"),
+        *(part for name in _DISABLED for part in ("--rename-command", name, "")),
+    )
+
+
+def prepare(folder: Path) -> str:
+    """Puts aside what a server would pass over in silence: its list of files if that is lost or names files that are not there.
+
+    Returns what was done, for people; "" for nothing.
+    """
+    problem = files.structure_problem(folder)
+    return _begin_again(folder, problem) if problem else ""
+
+
+def mend(folder: Path, last_words: Sequence[str]) -> str:
+    """Puts aside the files of a server that ended because it could not read them; what can be read of them is stored again.
+
+    Returns what was done, for people; "" if the server ended for another reason.
+    """
+    if not files.exists(folder) or not any(word in line for line in last_words for word in _UNREADABLE):
+        return ""
+    return _begin_again(folder, "")
+
+
+def _begin_again(folder: Path, problem: str) -> str:
+    contents = files.read(folder)
+    data = QueueData.from_keys(contents.keys)
+    # Where a server cannot read what was written here, it begins with nothing.
+    again = bool(problem or contents.problem) or os.path.lexists(folder / files.PARTS)
+    kept = [put_aside(path).name for name in (files.SINGLE, files.PARTS) if os.path.lexists(path := folder / name)]
+    if again:
+        partial = folder / f"{files.SINGLE}.part"
+        partial.write_bytes(b"".join(data.commands()))
+        partial.chmod(0o600)
+        partial.replace(folder / files.SINGLE)
+    reason = problem or contents.problem or "its server cannot read it"
+    return (
+        f"the queue's file was damaged ({reason}): it is kept as {', '.join(str(folder / name) for name in kept)}; "
+        f"{len(data.jobs) if again else 0:,} jobs could be read and go on"
     )
 
 

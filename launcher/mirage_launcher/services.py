@@ -3,8 +3,9 @@
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mirage_launcher import ports, queue_server
@@ -22,13 +23,17 @@ _EMBEDDED = Vectors()
 
 @dataclass(frozen=True)
 class Service:
-    """A process to run. `address` is where it listens; `environment` is added to the launcher's own."""
+    """A process to run. `address` is where it listens; `environment` is added to the launcher's own.
+
+    `mend` is called when it has ended by itself, with the end of its log; it returns what it mended, for people, or "".
+    """
 
     name: str
     command: tuple[str, ...]
     address: str
     log: Path
     environment: Mapping[str, str] = field(repr=False)
+    mend: Callable[[Sequence[str]], str] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ def plan(
         for name, (address, environment) in own.items()
     ]
     if generator:
+        remarks += filter(None, [queue_server.prepare(folders.queue)])
         services += _generating(folders, generator, chosen["generator"], common)
     remarks += _unused(services)
     # Last, because what is started last is stopped first.
@@ -154,7 +160,14 @@ def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, 
     module, address = python_module("mirage_generator"), f"{HOST}:{port}"
     mark = {name: value for name, value in common.items() if name == MARK}
     return [
-        Service("queue", server, f"unix:{socket}", folders.log("queue"), mark),
+        Service(
+            "queue",
+            server,
+            f"unix:{socket}",
+            folders.log("queue"),
+            mark,
+            mend=partial(queue_server.mend, folders.queue),
+        ),
         Service("generator", module, address, folders.log("generator"), environment),
         Service("worker", (*module, "worker"), address, folders.log("worker"), {**environment, **_own_metrics_port()}),
     ]

@@ -66,7 +66,7 @@ class State:
         """The state written last; None where there is none or it cannot be read."""
         try:
             return cls._parse(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
     @classmethod
@@ -76,7 +76,9 @@ class State:
         if launcher is None:
             raise ValueError("a state without its launcher")
         index = IndexState(**raw["index"]) if raw["index"] else None
-        lists = {name: tuple(raw[name]) for name in ("waiting_for", "remarks")}
+        lists = {name: tuple(map(str, raw[name])) for name in ("waiting_for", "remarks")}
+        if not all(isinstance(raw[name], str) for name in ("phase", "url", "grpc", "models", "problem")):
+            raise ValueError("not a state")
         return cls(**{**raw, **lists, "launcher": launcher, "services": services, "index": index})
 
 

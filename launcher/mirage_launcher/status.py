@@ -6,7 +6,7 @@ from pathlib import Path
 from mirage.client import Client
 from mirage.errors import ClientError
 from mirage.replies import Collection, Model
-from mirage_launcher import lock, processes
+from mirage_launcher import damage, lock, processes
 from mirage_launcher.folders import Folders
 from mirage_launcher.health import health
 from mirage_launcher.launch import OTHER_MODEL
@@ -60,9 +60,12 @@ def read_status(data: Path | None) -> Status:
     state = State.read(folders.state)
     supervised = lock.is_held(folders.lock)
     services = [_service(one) for one in state.services] if state else []
+    damaged = damage.remarks(folders)
     if state is None or not (supervised or any(one.pid for one in services)):
-        return Status("down", str(folders.root))
+        return Status("down", str(folders.root), remarks=damaged)
     collection, model, remarks = _ask(state.url)
+    noted = [remark for remark in state.remarks if remark != OTHER_MODEL]
+    remarks = (*remarks, *noted, *(remark for remark in damaged if not any(remark in each for each in noted)))
     if not supervised:
         remarks = (*remarks, "the launcher is gone: `mirage up` takes over, `mirage down` stops the services")
     if collection and model and collection.records and collection.fingerprint != model.fingerprint:

@@ -29,6 +29,7 @@ class Worker:
         self.service = service
         self.ends = 0
         self.last_code: int | None = None
+        self.remarks: tuple[str, ...] = ()
         self._root = root
         self._changed = changed
         self._process: Process | None = None
@@ -43,7 +44,7 @@ class Worker:
         return ServiceState(service.name, service.address, str(service.log), self._running, self._restarts)
 
     def last_words(self) -> list[str]:
-        """The end of its log, of this run alone."""
+        """The end of its log, of its last process alone."""
         return logs.tail(self.service.log, since=self._log_start)
 
     async def run(self) -> None:
@@ -57,7 +58,7 @@ class Worker:
             self.ends += 1
             self._changed()
             await asyncio.to_thread(self._sweep, process.pid)
-            if time.monotonic() - started > STEADY_S:
+            if time.monotonic() - started > STEADY_S or await self._mend():
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
@@ -85,12 +86,32 @@ class Worker:
         self._running = None
         self._changed()
 
+    async def _mend(self) -> bool:
+        """True if what made it end is out of its way: that end does not count."""
+        if self.service.mend is None:
+            return False
+        try:
+            remark = await asyncio.to_thread(self.service.mend, self.last_words())
+        except OSError as error:
+            remark = f"the {self.service.name} cannot read its files, and they cannot be put aside: {error.strerror}"
+            self._remark(remark)
+            return False
+        if remark:
+            self.ends -= 1
+            self._remark(remark)
+        return bool(remark)
+
+    def _remark(self, text: str) -> None:
+        self.remarks = tuple(dict.fromkeys((*self.remarks, text)))
+        self._changed()
+
     def _sweep(self, session: int) -> None:
         # A service that crashed may leave children that hold its files or its port.
         processes.kill(processes.of_session(self._root, session))
 
     async def _start(self) -> Process:
         log = logs.open_log(self.service.log)
+        self._log_start = logs.size(self.service.log)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self.service.command,
@@ -120,6 +141,11 @@ class Supervisor:
     def states(self) -> tuple[ServiceState, ...]:
         """What is noted down of each."""
         return tuple(worker.state for worker in self._workers)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was mended."""
+        return tuple(remark for worker in self._workers for remark in worker.remarks)
 
     def start(self) -> None:
         """Starts every service at once; each waits for what it depends on by itself."""

@@ -81,6 +81,6 @@ def collections(parts: tuple[Part, ...]) -> Iterator[tuple[str, str]]:
         try:
             found = json.loads(file.read_text("utf-8"))["collection"]
             yield str(found["name"]), str(found["fingerprint"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             # What the retriever makes of such a one is its own affair: the files are copied as they are.
             continue

@@ -13,10 +13,14 @@ from mirage_launcher.queue_files.resp import DamagedError, TruncatedError
 SINGLE = "appendonly.aof"
 PARTS = "appendonlydir"
 LIST = f"{PARTS}/{SINGLE}.manifest"
+_SNAPSHOT = ".rdb"
+_EMPTY = "it is empty"
 _LIST_BYTES = 2**20
 _ENTRY = re.compile(
     r'file "?(?P<name>[A-Za-z0-9._-]+)"? seq \d+ type (?P<type>[bhi])( startoffset \d+)?( endoffset \d+)?'
 )
+
+_PART = re.compile(r"appendonly\.aof\.(?P<seq>\d{1,18})\.(?P<type>base|incr)\.(rdb|aof)")
 
 
 @dataclass
@@ -39,6 +43,21 @@ def exists(folder: Path) -> bool:
     return any((folder / name).is_symlink() or (folder / name).exists() for name in (SINGLE, PARTS))
 
 
+def structure_problem(folder: Path) -> str:
+    """What is wrong with the list of files and with what is in their place; "" if all are there. Reads none of them."""
+    try:
+        listed = _files(folder)
+        for path in listed:
+            if not path.is_file():
+                return f"{path.relative_to(folder)}: it is not a file, or not there"
+            # Which a server takes for a snapshot of nothing.
+            if path.suffix == _SNAPSHOT and not path.stat().st_size:
+                return f"{path.relative_to(folder)}: {_EMPTY}"
+    except (DamagedError, OSError, UnicodeDecodeError) as error:
+        return f"{LIST}: {_said(error)}"
+    return ""
+
+
 def read(folder: Path) -> Contents:
     """Reads all that can be read. Never raises for what the files hold."""
     found = Contents()
@@ -46,14 +65,14 @@ def read(folder: Path) -> Contents:
         files = _files(folder)
     except (DamagedError, OSError, UnicodeDecodeError) as error:
         found.problem = f"{LIST}: {_said(error)}"
-        return found
+        files = _unlisted(folder)
     for place, path in enumerate(files, 1):
         try:
             for command in _commands(path):
                 found.keys.apply(command)
         except (DamagedError, ForeignCommandError, OddCommandError, OSError) as error:
-            found.problem = f"{path.relative_to(folder)}: {_said(error)}"
-            found.truncated = isinstance(error, TruncatedError) and place == len(files)
+            found.truncated = isinstance(error, TruncatedError) and place == len(files) and not found.problem
+            found.problem = found.problem or f"{path.relative_to(folder)}: {_said(error)}"
             if isinstance(error, ForeignCommandError):
                 found.foreign_command = str(error)
             return found
@@ -74,11 +93,13 @@ def _said(error: Exception) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    if not (folder / PARTS).exists():
-        return [folder / SINGLE] if (folder / SINGLE).exists() else []
     manifest = folder / LIST
-    if not manifest.exists() and not any((folder / PARTS).iterdir()):
-        return []
+    if not manifest.exists():
+        # One file, as older servers write it, and as a restoration does: newer ones take it over.
+        if (folder / SINGLE).exists():
+            return [folder / SINGLE]
+        if not (folder / PARTS).exists() or not any((folder / PARTS).iterdir()):
+            return []
     with manifest.open("rb") as file:
         text = file.read(_LIST_BYTES).decode()
     entries = [_ENTRY.fullmatch(line) for line in text.splitlines() if line and not line.startswith("#")]
@@ -88,9 +109,23 @@ def _files(folder: Path) -> list[Path]:
     return [folder / PARTS / entry["name"] for kind in "bi" for entry in entries if entry and entry["type"] == kind]
 
 
+def _unlisted(folder: Path) -> list[Path]:
+    """The files that a list would name, as their names say: what the newest snapshot has and what came after it."""
+    try:
+        found = [(path, match) for path in (folder / PARTS).iterdir() if (match := _PART.fullmatch(path.name))]
+    except OSError:
+        return []
+    bases = {int(match["seq"]): path for path, match in found if match["type"] == "base"}
+    newest = max(bases, default=0)
+    rest = {int(match["seq"]): path for path, match in found if match["type"] == "incr" and int(match["seq"]) >= newest}
+    return [*([bases[newest]] if bases else []), *(rest[number] for number in sorted(rest))]
+
+
 def _commands(path: Path) -> Iterator[resp.Command]:
     with path.open("rb") as file:
         start = file.read(max(map(len, rdb.MAGICS)))
+    if path.suffix == _SNAPSHOT and not start:
+        raise DamagedError(_EMPTY)
     if not start.startswith(rdb.MAGICS):
         yield from _from(path, 0)
         return
