@@ -16,7 +16,7 @@ from mirage_launcher.queue_files.jobs import QueueData
 # What a unix socket's path may have, with its final zero: 104 on macOS, 108 on Linux.
 _SOCKET_PATH_BYTES = 104
 _VALKEYS_MARK = b"VALKEY"
-# Commands that change the server or its machine. The server does not have them, not even for its own file, from which it would run
+# Commands that change the server or its machine. The server does not have them, nor for its own file, from which it would run
 # them at its start. Each is known to every Redis from 5 on and to every Valkey.
 _DISABLED = (
     *("CONFIG", "MODULE", "DEBUG", "ACL", "SHUTDOWN", "CLUSTER", "MONITOR", "SWAPDB", "PFDEBUG", "PFSELFTEST"),

@@ -16,14 +16,14 @@ _LISTS = (b"mirage:queue:", b"mirage:rotation:")
 _STRINGS = (b"mirage:sequence",)
 # What follows from the jobs, what is of one run only (workers, previews), and what Celery keeps of its tickets.
 _DERIVED = re.compile(
-    rb"mirage:(jobs|live|deadlines|pending|running|expiry|tickets|preview|artifacts|files|request|workers|engine)(:.*)?"
+    rb"mirage:(jobs|live|deadlines|pending|running|expiry|tickets|preview|artifacts|files|request|workers|engine|dead-letters|damaged)(:.*)?"
     rb"|mirage\.tickets.*|unacked(_index|_mutex)?(:.*)?|_kombu\..*",
     re.S,
 )
 # Redis itself writes some of them in the place of others: DEL and UNLINK where a key expires, HMSET for a whole hash.
 COMMANDS = frozenset(
     b"SELECT SET DEL UNLINK INCR HSET HMSET HDEL HINCRBY LPUSH RPUSH LPOP RPOP LREM SADD SREM ZADD ZREM "
-    b"ZREMRANGEBYSCORE EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST FLUSHDB FLUSHALL".split()
+    b"ZREMRANGEBYSCORE LTRIM RENAME EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST FLUSHDB FLUSHALL".split()
 )
 
 
@@ -62,7 +62,10 @@ class Keys:
         if self._database != b"0":
             self.foreign["keys of another database"] += 1
             return
-        if name in (b"DEL", b"UNLINK"):
+        if name in (b"DEL", b"UNLINK", b"RENAME"):
+            # Renamed is what was damaged, and nothing to anything that counts.
+            if name == b"RENAME" and (len(rest) != 2 or is_kept(rest[1])):
+                raise OddCommandError
             for key in rest:
                 for kind in (self.hashes, self.lists, self.strings):
                     kind.pop(key, None)

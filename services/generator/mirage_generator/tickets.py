@@ -3,6 +3,7 @@
 A worker that gets a ticket asks the store for the job that is next. So a job that is cancelled leaves the queue in one
 place, no message ever stops the wrong job, and a ticket too many does no harm. The store's leases, not Celery's
 acknowledgements, decide whether a job's worker is lost; a ticket that is lost is replaced by `upkeep`.
+Whatever else is on the queue is put aside by `ticket_transport`.
 """
 
 from typing import Any
@@ -12,14 +13,14 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from mirage_core import telemetry
+from mirage_generator.ticket_transport import QUEUE, TASK, install
 
-QUEUE = "mirage.tickets"
-TASK = "mirage.generate"
 _log = telemetry.get_logger()
 
 
 def make_app(redis_url: str, *, longest_s: float) -> Celery:
     """Celery on that Redis; `longest_s` is above what any job may take."""
+    install()
     app = Celery("mirage")
     app.conf.update(
         broker_url=broker_url(redis_url),

@@ -18,6 +18,7 @@ _AGAIN_S = 60.0
 _CHANGES = {
     "expired": "a job's time is over",
     "put back": "a job's worker is lost: the job waits again",
+    "damaged": "a job's record is damaged: it is put aside",
     "given up": "a job's worker is lost once too often: the job fails",
 }
 _log = telemetry.get_logger()
@@ -75,6 +76,8 @@ class Keeper:
     def _round(self) -> int:
         now = time.monotonic()
         if self._answering_since is None:
+            for name in self._store.clear_the_way():
+                _log.error("damaged key put aside", key=name)
             self._answering_since = now
         # A worker cannot renew its lease at a Redis that is away: it gets the time of one once that is back.
         trust_leases = now - self._answering_since > self._lease_s

@@ -25,7 +25,8 @@ from mirage_generator.settings import GeneratorSettings
 from mirage_generator.store.bounds import bounds_of
 from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore
-from mirage_generator.tickets import QUEUE, TASK, TicketOffice, make_app
+from mirage_generator.ticket_transport import QUEUE, TASK
+from mirage_generator.tickets import TicketOffice, make_app
 
 _QUEUE_S = 60.0
 _PAUSE_S = 0.25
@@ -109,7 +110,10 @@ def _await_queue(store: JobStore) -> None:
     give_up = time.monotonic() + _QUEUE_S
     while True:
         try:
-            return store.ping()
+            store.ping()
+            for name in store.clear_the_way():
+                _log.error("damaged key put aside", key=name)
+            return
         except MirageError:
             if time.monotonic() > give_up:
                 raise

@@ -9,7 +9,7 @@ local function claimed(id)
 end
 
 local id = redis.call('HGET', key('tickets'), ticket)
-if id and field(id, 'state') == 'RUNNING' then
+if id and whole(id) and field(id, 'state') == 'RUNNING' then
   if field(id, 'worker') == worker and not past_deadline(id, time) then
     -- This very call, sent again by the connection, which is no other attempt.
     redis.call('ZADD', key('running'), time + lease_s, id)
@@ -26,7 +26,9 @@ while true do
     return {}
   end
   local record = key('job', id)
-  if past_deadline(id, time) then
+  if not whole(id) then
+    put_aside(id)
+  elseif past_deadline(id, time) then
     settle(id, 'EXPIRED', time)
   elseif tonumber(field(id, 'attempts')) >= attempts then
     fail(id, time, problem)

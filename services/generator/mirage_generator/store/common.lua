@@ -42,6 +42,45 @@ local function dequeue(id, client, priority)
   redis.call('ZREM', key('pending'), id)
 end
 
+local function is_workload(text)
+  return text and string.match(text, '^%d+x%d+/%d+$') ~= nil
+end
+
+-- True for a job's record that has all that the scripts and their readers rely on.
+local function whole(id)
+  if redis.call('TYPE', key('job', id))['ok'] ~= 'hash' then
+    return false
+  end
+  local values = redis.call('HMGET', key('job', id), 'client', 'priority', 'spec', 'state', 'workload',
+    'sequence', 'deadline_time', 'ttl', 'attempts', 'fence', 'steps', 'count', 'step', 'revision')
+  for at, value in ipairs(values) do
+    if not value or (at > 5 and not tonumber(value)) then
+      return false
+    end
+  end
+  return is_workload(values[5])
+end
+
+-- Takes a record that is damaged out of all lists and keeps it under another name for a month.
+local function put_aside(id)
+  for _, list in ipairs({'jobs', 'pending', 'running', 'deadlines', 'expiry'}) do
+    redis.call('ZREM', key(list), id)
+  end
+  redis.call('DEL', key('preview', id))
+  if redis.call('EXISTS', key('job', id)) == 1 then
+    if redis.call('TYPE', key('job', id))['ok'] == 'hash' then
+      local client = field(id, 'client')
+      if client then
+        redis.call('SREM', key('live', client), id)
+        redis.call('ZREM', key('jobs', client), id)
+      end
+    end
+    redis.call('RENAME', key('job', id), key('damaged', id))
+    redis.call('EXPIRE', key('damaged', id), 2592000)
+  end
+  redis.call('PUBLISH', key('changes'), 'removed ' .. id)
+end
+
 local function take_first()
   for _, priority in ipairs({'interactive', 'batch'}) do
     local rotation = key('rotation', priority)

@@ -1,11 +1,13 @@
 """The jobs in Redis: one owner of their state for the API and for all workers."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import redis
 
+from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_generator.estimates import Snapshot, Work
 from mirage_generator.jobs import Claim, Failure, Job, JobImage, Origin, Preview, Spec, State
@@ -14,17 +16,30 @@ from mirage_generator.store import scripts
 from mirage_generator.store.bounds import Bounds
 from mirage_generator.store.connection import translated
 from mirage_generator.store.records import read_job, write_failure, write_images
-from mirage_generator.tickets import QUEUE
+from mirage_generator.ticket_transport import DEAD_LETTERS, QUEUE
 
 CHANGES = "mirage:changes"
+_SEQUENCE = "mirage:sequence"
+# What each key of a fixed name holds, Celery's among them.
+_KINDS = {
+    **dict.fromkeys(
+        (f"mirage:{name}" for name in ("jobs", "pending", "running", "deadlines", "expiry", "workers")), b"zset"
+    ),
+    **dict.fromkeys(("mirage:tickets", "mirage:outcomes", "unacked"), b"hash"),
+    **dict.fromkeys(("mirage:rotation:interactive", "mirage:rotation:batch", QUEUE, DEAD_LETTERS), b"list"),
+    **dict.fromkeys((_SEQUENCE, "mirage:engine", "unacked_mutex"), b"string"),
+    **dict.fromkeys(("mirage:artifacts", f"_kombu.binding.{QUEUE}", f"_kombu.binding_permanent.{QUEUE}"), b"set"),
+    "unacked_index": b"zset",
+}
 Created = Literal["created", "ticketed", "known"]
 # The largest number of jobs that a page of a list reads if only some states are wanted.
 _LOOKED_AT = 1000
+_log = telemetry.get_logger()
 
 
 @dataclass(frozen=True)
 class Change:
-    """Upkeep's action on a job, "expired", "put back" or "given up", and the request id of the call that created it."""
+    """Upkeep's action on a job, "expired", "put back", "given up" or "damaged", and the request id of its call."""
 
     job: str
     change: str
@@ -60,6 +75,21 @@ class JobStore:
         """Returns where Redis answers."""
         with translated():
             self._redis.ping()
+
+    def clear_the_way(self) -> list[str]:
+        """Renames keys that hold another kind of value than the scripts rely on, and returns their names."""
+        names: list[str] = []
+        with translated():
+            for name, kind in _KINDS.items():
+                found = cast("bytes", self._redis.type(name))
+                odd = found == kind and name == _SEQUENCE and not _is_number(self._redis.get(name))
+                if odd or found not in (b"none", kind):
+                    self._redis.rename(name, f"mirage:damaged:{name}:{time.time():.0f}")
+                    names.append(name)
+            newest = cast("list[tuple[bytes, float]]", self._redis.zrange("mirage:jobs", -1, -1, withscores=True))
+            if newest and self._redis.get(_SEQUENCE) is None:
+                self._redis.set(_SEQUENCE, int(newest[0][1]), nx=True)
+        return names
 
     # Calls of the API.
 
@@ -109,10 +139,14 @@ class JobStore:
                 return cast("Created", other), found.decode()
 
     def get(self, id_: str) -> Job | None:
-        """Returns the job of that id, or None if it does not exist."""
-        with translated():
-            record = cast("dict[bytes, bytes]", self._redis.hgetall(f"mirage:job:{id_}"))
-        return read_job(record) if record else None
+        """Returns the job of that id, or None if it does not exist or its record is damaged."""
+        try:
+            with translated():
+                record = cast("dict[bytes, bytes]", self._redis.hgetall(f"mirage:job:{id_}"))
+            return read_job(record) if record else None
+        except (redis.ResponseError, ValueError, KeyError, TypeError, RecursionError) as error:
+            _log.error("job record damaged", job=id_, problem=type(error).__name__)
+            return None
 
     def preview(self, id_: str) -> Preview | None:
         """The newest preview of a running job."""
@@ -140,12 +174,15 @@ class JobStore:
         while looked_at < _LOOKED_AT:
             highest = "+inf" if before is None else f"({before}"
             with translated():
-                ids = cast("list[bytes]", self._redis.zrevrangebyscore(listed, highest, "-inf", start=0, num=100))
-            for id_ in ids:
-                job = self.get(id_.decode())
+                ids = cast(
+                    "list[tuple[bytes, float]]",
+                    self._redis.zrevrangebyscore(listed, highest, "-inf", start=0, num=100, withscores=True),
+                )
+            for id_, sequence in ids:
+                before = int(sequence)
+                job = self.get(id_.decode("utf-8", "replace"))
                 if job is None:
                     continue
-                before = job.sequence
                 if not states or job.state in states:
                     found.append(job)
                 if len(found) == limit:
@@ -228,13 +265,18 @@ class JobStore:
         if not found:
             return None
         id_, fence, spec, workload, *origin = found
-        return Claim(
-            id_.decode(),
-            int(fence),
-            Spec.from_json(spec),
-            workload.decode(),
-            Origin(*(part.decode() for part in origin)),
-        )
+        try:
+            return Claim(
+                id_.decode(),
+                int(fence),
+                Spec.from_json(spec),
+                workload.decode(),
+                Origin(*(part.decode() for part in origin)),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            _log.error("job record damaged", job=id_.decode("utf-8", "replace"), problem=type(error).__name__)
+            self._run("fail", id_, fence, write_failure(Failure(Code.INTERNAL, {})))
+            return None
 
     def alive(self, claim: Claim) -> bool:
         """Renews the lease of a job.
@@ -275,3 +317,7 @@ def _argument(value: object) -> str | bytes | int | float:
 def _work(row: Sequence[bytes]) -> tuple[str, Work, int, float]:
     id_, workload, steps, count, step, step_time = row
     return id_.decode(), Work(workload.decode(), int(steps), int(count)), int(step), float(step_time or 0)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, bytes) and value.isdigit() and len(value) < 16

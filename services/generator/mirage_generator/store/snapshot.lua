@@ -1,6 +1,12 @@
--- The queue as it stands: jobs in the order in which they are taken, those that run, the workers, and measured times.
-local function describe(id)
-  return redis.call('HMGET', key('job', id), 'id', 'workload', 'steps', 'count', 'step', 'step_time')
+-- The queue as it stands: jobs in the order in which they are taken, those that run, the workers, and measured times. A job whose
+-- record is damaged is passed over: `claim` or `upkeep` puts it aside.
+local function describe(id, rows)
+  local values = redis.pcall('HMGET', key('job', id), 'steps', 'count', 'step', 'workload', 'step_time')
+  if values['err'] or not (is_workload(values[4]) and tonumber(values[1] or '') and tonumber(values[2] or '')
+      and tonumber(values[3] or '')) then
+    return
+  end
+  table.insert(rows, {id, values[4], values[1], values[2], values[3], values[5]})
 end
 
 local pending = {}
@@ -15,7 +21,7 @@ for _, priority in ipairs({'interactive', 'batch'}) do
     for _, list in ipairs(lists) do
       if list[turn] then
         found = true
-        table.insert(pending, describe(list[turn]))
+        describe(list[turn], pending)
       end
     end
     turn = turn + 1
@@ -23,7 +29,7 @@ for _, priority in ipairs({'interactive', 'batch'}) do
 end
 local running = {}
 for _, id in ipairs(redis.call('ZRANGE', key('running'), 0, -1)) do
-  table.insert(running, describe(id))
+  describe(id, running)
 end
 local time = now()
 return {

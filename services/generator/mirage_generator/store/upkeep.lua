@@ -7,12 +7,26 @@ local function note(id, change)
   table.insert(changes, {id, change, field(id, 'origin_request_id') or ''})
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', time, 'LIMIT', 0, most)) do
+-- The jobs of a list whose time has come; those whose record is damaged are put aside.
+local function due(list)
+  local found = {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key(list), '-inf', time, 'LIMIT', 0, most)) do
+    if whole(id) then
+      table.insert(found, id)
+    else
+      table.insert(changes, {id, 'damaged', ''})
+      put_aside(id)
+    end
+  end
+  return found
+end
+
+for _, id in ipairs(due('deadlines')) do
   note(id, 'expired')
   settle(id, 'EXPIRED', time)
 end
 if trust_leases then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('running'), '-inf', time, 'LIMIT', 0, most)) do
+  for _, id in ipairs(due('running')) do
     if tonumber(field(id, 'attempts')) >= attempts then
       note(id, 'given up')
       fail(id, time, problem)
@@ -25,8 +39,8 @@ end
 redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', time)
 
 local files = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', time, 'LIMIT', 0, most)) do
-  local client, request_id = field(id, 'client'), field(id, 'request_id')
+for _, id in ipairs(due('expiry')) do
+  local client, request_id = field(id, 'client'), field(id, 'request_id') or ''
   for _, file in ipairs(redis.call('LRANGE', key('files', id), 0, -1)) do
     redis.call('SREM', key('artifacts'), file)
     table.insert(files, file)
