@@ -22,6 +22,8 @@ from mirage_launcher.supervisor import Supervisor
 START_S = 180.0
 POLL_S = 0.05
 LOG_CHECK_S = 20.0
+# After a state that could not be written.
+NOTE_AGAIN_S = 1.0
 OTHER_MODEL = (
     "the atlas was indexed with another model than the one that runs: searches by text and image are refused. "
     "Start that model with --models, or index the atlas again in another --data directory"
@@ -43,6 +45,7 @@ class Launch:
         self._state: State | None = None
         self._supervisor: Supervisor | None = None
         self._remarks: tuple[str, ...] = ()
+        self._unwritten = False
 
     def run(self) -> None:
         """Blocks until a signal. Raises AlreadyUpError, PortTakenError or LaunchError; nothing runs any more then."""
@@ -125,9 +128,14 @@ class Launch:
         self._note(phase="ready")
 
     async def _look_after(self, supervisor: Supervisor) -> None:
+        checked = asyncio.get_running_loop().time()
         while True:
-            await asyncio.sleep(LOG_CHECK_S)
-            await asyncio.to_thread(supervisor.bound_logs)
+            await asyncio.sleep(NOTE_AGAIN_S)
+            if self._unwritten or not self._folders.state.exists():
+                self._note()
+            if asyncio.get_running_loop().time() - checked >= LOG_CHECK_S:
+                checked = asyncio.get_running_loop().time()
+                await asyncio.to_thread(supervisor.bound_logs)
 
     async def _until_stopped(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -161,12 +169,15 @@ class Launch:
     def _note(self, **changes: object) -> None:
         assert self._state is not None  # noqa: S101 -- set before anything runs
         state = replace(self._state, **changes)  # type: ignore[arg-type] # the callers name fields of State
-        if state == self._state and self._folders.state.exists():
+        if state == self._state and not self._unwritten and self._folders.state.exists():
             return
         self._state = state
-        with suppress(OSError):
-            # A full disk must not end the services; `status` is behind then.
+        try:
             state.write(self._folders.state)
+            self._unwritten = False
+        except OSError:
+            # A full disk must not end the services: `status` is behind until `_look_after` has written it.
+            self._unwritten = True
         self._report(state)
 
 

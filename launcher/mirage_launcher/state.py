@@ -1,6 +1,7 @@
 """What runs in a data directory, as the launcher writes it down for `down`, `status` and the next launcher."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -57,9 +58,14 @@ class State:
     def write(self, path: Path) -> None:
         """Replaces the state file; a reader sees the old one or the new one."""
         partial = path.with_suffix(".part")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=2)
-        partial.replace(path)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                json.dump(asdict(self), file, indent=2)
+            partial.replace(path)
+        except OSError:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def read(cls, path: Path) -> Self | None:

@@ -47,11 +47,11 @@ def serve(settings: GeneratorSettings) -> None:
         manifest = load_generator(settings.bundle)
         verify_files(settings.bundle, manifest, only={manifest.prompt.tokenizer})
         tokenizer = PromptTokenizer(settings.bundle / manifest.prompt.tokenizer, manifest.prompt)
-        store = JobStore(connect(settings.redis), bounds_of(settings))
+        store = JobStore(connect(settings.redis_url), bounds_of(settings))
         artifacts = ArtifactFolder(settings.data)
-        tickets = TicketOffice(make_app(settings.redis, longest_s=2 * DEADLINE_MAX_S))
+        tickets = TicketOffice(make_app(settings.redis_url, longest_s=2 * DEADLINE_MAX_S))
         await asyncio.to_thread(tickets.open)
-        changes = Changes(settings.redis)
+        changes = Changes(settings.redis_url)
         jobs = JobService(
             store,
             OrderDesk(manifest, tokenizer, deadline_s=settings.deadline_s),

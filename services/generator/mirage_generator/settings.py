@@ -1,9 +1,10 @@
 """Generator settings, from MIRAGE_GENERATOR_* variables: the API and the workers read the same ones."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from mirage_core.job_options import DEADLINE_MAX_S
 from mirage_core.settings import Secret, ServiceSettings, service_config
@@ -20,6 +21,9 @@ class GeneratorSettings(ServiceSettings):
         "redis://127.0.0.1:6379/0",
         repr=False,
         description="Redis with the jobs and the queue: `redis://`, `rediss://` or `unix:///path`. A database of its own.",
+    )
+    redis_password: Annotated[SecretStr, Secret()] = Field(
+        SecretStr(""), description="Password of that Redis, for `redis://` and `rediss://` without one in the address."
     )
     data: Path = Field(description="Folder of the generated images; the API and all workers share it.")
     bundle: Path = Field(description="Folder of the model bundle.")
@@ -60,3 +64,19 @@ class GeneratorSettings(ServiceSettings):
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("expected redis://, rediss:// or unix://")
         return value
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        parts = urlsplit(self.redis)
+        if self.redis_password.get_secret_value() and (parts.scheme == "unix" or "@" in parts.netloc):
+            raise ValueError("a password of Redis needs a redis:// or rediss:// address without one")
+        return self
+
+    @property
+    def redis_url(self) -> str:
+        """The address with its password."""
+        password = self.redis_password.get_secret_value()
+        if not password:
+            return self.redis
+        parts = urlsplit(self.redis)
+        return urlunsplit(parts._replace(netloc=f":{quote(password, safe='')}@{parts.netloc}"))

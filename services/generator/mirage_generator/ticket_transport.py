@@ -8,7 +8,8 @@ import base64
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -16,6 +17,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
 from mirage_core import telemetry
+from mirage_generator.store.connection import FULL
 
 QUEUE = "mirage.tickets"
 TASK = "mirage.generate"
@@ -95,11 +97,33 @@ def put_aside(client: "redis.Redis", message: bytes, fault: str) -> None:
         _log.warning("message not kept", problem=type(error).__name__)
 
 
+@contextmanager
+def _lost_while_full() -> Iterator[None]:
+    """Treats a Redis that can store nothing as one that is away, which Celery waits for; it ends on other errors."""
+    try:
+        yield
+    except redis.ResponseError as error:
+        if str(error).startswith(FULL):
+            raise redis.ConnectionError("the queue can store nothing") from error
+        raise
+
+
 class _QoS(kombu_redis.QoS):
+    def append(self, message: Any, delivery_tag: Any) -> None:
+        """Notes a message that was taken."""
+        with _lost_while_full():
+            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+
+    def ack(self, delivery_tag: Any) -> None:
+        """Forgets a message that was handled."""
+        with _lost_while_full():
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Puts back a message that was not acknowledged; one that cannot be read is put aside."""
         try:
-            super().restore_by_tag(tag, client=client, leftmost=leftmost)  # type: ignore[no-untyped-call]
+            with _lost_while_full():
+                super().restore_by_tag(tag, client=client, leftmost=leftmost)  # type: ignore[no-untyped-call]
         except self.channel.connection_errors:
             raise
         except Exception:
@@ -117,7 +141,8 @@ class _Channel(kombu_redis.Channel):
 
         class Strict(base):  # type: ignore[misc,valid-type] # whichever class the transport has chosen
             def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
-                reply = super().parse_response(connection, command_name, **options)
+                with _lost_while_full():
+                    reply = super().parse_response(connection, command_name, **options)
                 if command_name == "BRPOP" and reply:
                     message = reply[1] if isinstance(reply[1], bytes) else str(reply[1]).encode()
                     if fault := fault_of(message):

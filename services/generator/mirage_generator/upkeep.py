@@ -50,7 +50,7 @@ class Keeper:
                 await tell(True, await asyncio.to_thread(self._round))
             except MirageError as error:
                 self._answering_since = None
-                _log.warning("no upkeep", code=error.code)
+                _log.warning("no upkeep", code=error.code, problem=type(error.__cause__).__name__)
                 await tell(False, 0)
             except Exception:
                 _log.exception("no upkeep")

@@ -12,7 +12,7 @@ from celery.exceptions import SecurityWarning
 
 from mirage_core import telemetry, tracing
 from mirage_core.cpus import available_cpus
-from mirage_core.errors import MirageError
+from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import DEADLINE_MAX_S
 from mirage_core.loading import timed_load
 from mirage_generator.artifacts import ArtifactFolder
@@ -49,14 +49,14 @@ def run_worker(settings: GeneratorSettings) -> int:
 def _run(settings: GeneratorSettings) -> int:
     threads = settings.threads or available_cpus()
     name = f"{os.getpid()}-{secrets.token_hex(4)}"
-    store = JobStore(connect(settings.redis), bounds_of(settings))
+    store = JobStore(connect(settings.redis_url), bounds_of(settings))
     artifacts = ArtifactFolder(settings.data)
     with timed_load("generate"):
         model = load_model(
             settings.bundle, variant=settings.variant, engine=settings.engine, options=EngineOptions(threads=threads)
         )
         make_image(model, default_request(model.manifest, ""))
-    app = make_app(settings.redis, longest_s=2 * DEADLINE_MAX_S)
+    app = make_app(settings.redis_url, longest_s=2 * DEADLINE_MAX_S)
     office = TicketOffice(app)
     stopping = _Stopping()
     signs = SignsOfLife(store, worker=name, engine=model.description, lease_s=settings.lease_s)
@@ -78,7 +78,7 @@ def _run(settings: GeneratorSettings) -> int:
     warnings.simplefilter("ignore", SecurityWarning)
     signals.worker_shutting_down.connect(stopping.set, weak=False)
     _await_queue(store)
-    signs.start()
+    _await_room(signs)
     # Its health check asks for them: not before there is a queue to work on.
     if settings.metrics_port is not None:
         telemetry.serve_metrics(settings.host, settings.metrics_port)
@@ -117,6 +117,21 @@ def _await_queue(store: JobStore) -> None:
         except MirageError:
             if time.monotonic() > give_up:
                 raise
+            time.sleep(_PAUSE_S)
+
+
+def _await_room(signs: SignsOfLife) -> None:
+    """Registers the worker, once the queue can store something; raises DEPENDENCY_UNAVAILABLE if it is away."""
+    told = False
+    while True:
+        try:
+            return signs.start()
+        except MirageError as error:
+            if error.code is not Code.STORAGE_FULL:
+                raise
+            if not told:
+                _log.warning("waiting for room", code=error.code)
+            told = True
             time.sleep(_PAUSE_S)
 
 

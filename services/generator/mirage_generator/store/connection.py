@@ -12,7 +12,7 @@ from mirage_core.errors import Code, MirageError
 CONNECT_S = 2.0
 ANSWER_S = 5.0
 # Errors of a Redis whose disk or memory is full.
-_FULL = ("MISCONF", "OOM")
+FULL = ("MISCONF", "OOM")
 
 
 def connect(url: str) -> "redis.Redis":
@@ -31,7 +31,7 @@ def connect(url: str) -> "redis.Redis":
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raises DEPENDENCY_UNAVAILABLE or STORAGE_FULL for what Redis could not do."""
+    """Raises DEPENDENCY_UNAVAILABLE or STORAGEFULL for what Redis could not do."""
     try:
         yield
     except redis.ConnectionError as error:
@@ -39,6 +39,6 @@ def translated() -> Iterator[None]:
     except redis.TimeoutError as error:
         raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service="queue") from error
     except redis.ResponseError as error:
-        if str(error).startswith(_FULL):
+        if str(error).startswith(FULL):
             raise MirageError(Code.STORAGE_FULL, retry_after_s=30.0) from error
         raise
