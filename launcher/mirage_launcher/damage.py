@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mirage_core.aside import MARK, put_aside
+from mirage_core.files import MARK, put_aside
 from mirage_launcher.errors import LaunchError
 from mirage_launcher.folders import Folders
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mirage_core.aside import put_aside
+from mirage_core.files import put_aside
 from mirage_launcher.errors import LaunchError
 from mirage_launcher.queue_files import folder as files
 from mirage_launcher.queue_files.jobs import QueueData

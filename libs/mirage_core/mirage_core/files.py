@@ -1,10 +1,14 @@
-"""Files that are there whole or not at all, also after a crash."""
+"""Files that are there whole or not at all, also after a crash; and damaged ones, put out of the way of a start."""
 
 import fcntl
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import TextIO
+
+# Between the name of what was damaged and the time at which that was found.
+MARK = ".damaged-"
 
 
 def write_atomically(path: Path, data: bytes, *, sync_data: bool = True, sync_name: bool = True) -> None:
@@ -42,10 +46,25 @@ def take(directory: Path, *, wait: bool = False) -> TextIO:
 
     Raises OSError if another process has it, unless `wait` is set: then it waits for that one.
     """
-    lock = (directory / "lock").open("w")
+    path = directory / "lock"
+    if os.path.lexists(path) and not path.is_file():
+        put_aside(path)
+    lock = path.open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
         raise OSError(f"{directory} is in use by another retriever") from error
     return lock
+
+
+def put_aside(path: Path) -> Path:
+    """Renames a file or folder and returns its new path next to the old one. Raises OSError if it cannot be renamed."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    target = path.with_name(f"{path.name}{MARK}{stamp}")
+    number = 1
+    while os.path.lexists(target):
+        number += 1
+        target = path.with_name(f"{path.name}{MARK}{stamp}-{number}")
+    path.rename(target)
+    return target

@@ -21,7 +21,7 @@ from PIL import Image
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
-from mirage_core.files import sync_directory, write_atomically
+from mirage_core.files import put_aside, sync_directory, write_atomically
 from mirage_core.imaging import CleanImage, PixelInfo, clean_image, encode_png, encode_thumbnail
 from mirage_core.synthetic import is_marked
 from mirage_core.synthetic_label import shows_label
@@ -111,9 +111,11 @@ class ImageStore:
     def __init__(self, path: Path) -> None:
         self._path = path / FOLDER
         for folder in (self._path, *(self._path / part for part in (*_PARTS, _INCOMING))):
+            if os.path.lexists(folder) and not folder.is_dir():
+                put_aside(folder)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in (self._path / _INCOMING).iterdir():
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 if time.time() - left.stat().st_mtime > _LEFT_S:
                     left.unlink()
 

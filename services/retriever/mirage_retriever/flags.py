@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mirage_core import limits
+from mirage_core import limits, telemetry
 from mirage_core.errors import Code, MirageError
+from mirage_core.files import put_aside, write_atomically
 
 REASONS = ("wrong-caption", "wrong-image", "licence", "privacy", "description", "other")
 # Enough for people; too few for a flood to fill the disk.
 _PER_RECORD = 100
 _ALL = 100_000
+_log = telemetry.get_logger()
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,24 @@ class FlagStore:
             raw = self._path.read_bytes()
         except FileNotFoundError:
             return
+        except OSError as error:
+            # A folder in its place, or not for this user to read.
+            _log.error("damaged file put aside", kept_as=str(put_aside(self._path)), problem=error.strerror)
+            return
         whole = raw.rfind(b"\n") + 1
-        if whole < len(raw):
+        lines = raw[:whole].split(b"\n")[:-1]
+        good: list[bytes] = []
+        for line in lines:
+            if flag := _read(line):
+                self._remember(flag)
+                good.append(line)
+        if len(good) < len(lines):
+            kept = put_aside(self._path)
+            write_atomically(self._path, b"".join(line + b"\n" for line in good))
+            _log.error("damaged file put aside", kept_as=str(kept), lines=len(lines) - len(good), read=len(good))
+        elif whole < len(raw):
             # A line that a crash cut short was never acknowledged.
             os.truncate(self._path, whole)
-        for line in raw[:whole].splitlines():
-            self._remember(Flag(**json.loads(line)))
 
     def _remember(self, flag: Flag) -> None:
         self._flags.append(flag)
@@ -86,3 +100,13 @@ class FlagStore:
         """Newest first, of one record where it is named."""
         flags = (flag for flag in reversed(self._flags) if not record_id or flag.record_id == record_id)
         return [flag for flag, _ in zip(flags, range(limit), strict=False)]
+
+
+def _read(line: bytes) -> Flag | None:
+    """The flag of a line; None if it is none."""
+    try:
+        flag = Flag(**json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    fits = all(isinstance(text, str) and text.isprintable() for text in (flag.id, flag.record_id, flag.create_time))
+    return flag if fits and isinstance(flag.comment, str) and flag.reason in REASONS else None

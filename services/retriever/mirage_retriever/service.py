@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TypeVar
 
 from mirage.v1 import retriever_pb2_grpc
@@ -117,7 +118,7 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
     images = Images(ImageStore(settings.data), decoder, places=(settings.decoders or available_cpus()) + 1)
     # A server may have other writers, which this process does not see.
     ttl_s = settings.common_queries_ttl_s if settings.engine == "qdrant" else None
-    common = CommonQueries(read_list(settings.common_queries), ttl_s=ttl_s)
+    common = CommonQueries(_common_queries(settings.common_queries), ttl_s=ttl_s)
     servicer = RetrieverServicer(
         collections=collections,
         encoder=encoder,
@@ -176,6 +177,15 @@ async def _follow_engine(collections: Collections, server: GrpcServer, usable: a
             serving = answers
             await server.set_serving(NAME, serving=serving)
         await asyncio.sleep(_LOOK_S)
+
+
+def _common_queries(path: Path | None) -> tuple[str, ...]:
+    """The list of common queries; none for one that cannot be read, which only costs time."""
+    try:
+        return read_list(path)
+    except (OSError, ValueError) as error:
+        _log.error("common queries not read", file=str(path), problem=getattr(error, "strerror", None) or str(error))
+        return ()
 
 
 async def _follow_alias(collections: Collections) -> None:

@@ -2,15 +2,18 @@
 
 import contextlib
 import errno
+import os
 import re
 import shutil
 from pathlib import Path
 
-from mirage_core.files import write_atomically
+from mirage_core import telemetry
+from mirage_core.files import put_aside, write_atomically
 
 # What stays free for writes while a generation is built.
 _FREE_BYTES = 512 * 2**20
 _NAME = re.compile(r"g(\d{8})")
+_log = telemetry.get_logger()
 
 
 class Generations:
@@ -24,12 +27,26 @@ class Generations:
         path.mkdir(parents=True, exist_ok=True)
         self._current = self._read()
 
+    @staticmethod
+    def exist(path: Path) -> bool:
+        """True if there is a generation to open below `path`."""
+        return bool(_generations(path))
+
     def _read(self) -> Path | None:
-        try:
-            name = (self._path / "CURRENT").read_text().strip()
-        except FileNotFoundError:
+        mark = self._path / "CURRENT"
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            name = mark.read_text().strip()
+            if _NAME.fullmatch(name) and (self._path / name).is_dir():
+                return self._path / name
+        # The mark is lost or damaged. A later generation may be one that was being built: the first is whole.
+        found = _generations(self._path)
+        if not found:
             return None
-        return self._path / name if _NAME.fullmatch(name) else None
+        if os.path.lexists(mark):
+            put_aside(mark)
+        write_atomically(mark, found[0].name.encode())
+        _log.error("generation chosen anew", path=str(self._path), generation=found[0].name, others=len(found) - 1)
+        return found[0]
 
     @property
     def current(self) -> Path | None:
@@ -62,3 +79,11 @@ class Generations:
         for entry in self._path.iterdir():
             if _NAME.fullmatch(entry.name) and entry != self._current:
                 shutil.rmtree(entry, ignore_errors=True)
+
+
+def _generations(path: Path) -> list[Path]:
+    """The directories that are there, the first one first."""
+    try:
+        return sorted(entry for entry in path.iterdir() if _NAME.fullmatch(entry.name) and entry.is_dir())
+    except OSError:
+        return []

@@ -2,21 +2,25 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from mirage_core.files import take, write_atomically
+from mirage_core import telemetry
+from mirage_core.files import put_aside, take, write_atomically
 from mirage_retriever.engines.base import Engine
 from mirage_retriever.engines.edge.engine import EdgeEngine
-from mirage_retriever.engines.edge.stored import stored_collection
+from mirage_retriever.engines.edge.stored import DamagedError, check, stored_collection
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # The first collection of a data directory has always stood here.
 _FIRST = "edge"
 _OTHERS = "collections"
 _LEFT = ".removed-"
+_ACTIVE = "ACTIVE"
+_log = telemetry.get_logger()
 
 
 class EdgeShelf:
@@ -30,32 +34,51 @@ class EdgeShelf:
         self._data = data
         self._default = default
         self._make = make
+        for path, fits in ((data / _OTHERS, Path.is_dir), (data / _ACTIVE, Path.is_file)):
+            if os.path.lexists(path) and not fits(path):
+                _log.error("damaged file put aside", kept_as=str(put_aside(path)), problem="of another kind")
         (data / _OTHERS).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = take(data / _OTHERS)
         for file in data.glob(".ACTIVE.*.new"):
             file.unlink(missing_ok=True)
-        for entry in (*data.glob(f"{_LEFT}*"), *(data / _OTHERS).iterdir()):
-            if entry.is_dir() and (entry.name.startswith(_LEFT) or stored_collection(entry) is None):
+        for entry in data.glob(f"{_LEFT}*"):
+            shutil.rmtree(entry, ignore_errors=True)
+        for entry in (data / _FIRST, *(data / _OTHERS).iterdir()):
+            if _NAME.fullmatch(entry.name) and entry.name != "lock":
+                self._look_at(entry)
+
+    def _look_at(self, entry: Path) -> None:
+        """Puts aside what is damaged, and removes what was never finished."""
+        try:
+            if os.path.lexists(entry) and not entry.is_dir():
+                raise DamagedError("not a folder")
+            if not check(entry) and entry.parent.name == _OTHERS:
                 shutil.rmtree(entry, ignore_errors=True)
+        except DamagedError as error:
+            _log.error("damaged collection put aside", kept_as=str(put_aside(entry)), problem=str(error))
 
     async def names(self) -> list[str]:
         """By the directories that hold a whole collection."""
         first = stored_collection(self._data / _FIRST)
-        others = (entry.name for entry in (self._data / _OTHERS).iterdir() if stored_collection(entry) is not None)
+        others = (
+            entry.name
+            for entry in (self._data / _OTHERS).iterdir()
+            if _NAME.fullmatch(entry.name) and stored_collection(entry) is not None
+        )
         return sorted({*others, *([first.name] if first else [])})
 
     async def active(self) -> str:
         """What ACTIVE says; without it, or where that is gone, the first collection or the default."""
         first = stored_collection(self._data / _FIRST)
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            name = (self._data / "ACTIVE").read_text("utf-8").strip()
+            name = (self._data / _ACTIVE).read_text("utf-8").strip()
             if _NAME.fullmatch(name) and stored_collection(self._directory(name)) is not None:
                 return name
         return first.name if first else self._default
 
     async def mark_active(self, name: str) -> None:
         """Writes ACTIVE anew; raises OSError where there is no space."""
-        await asyncio.to_thread(write_atomically, self._data / "ACTIVE", f"{name}\n".encode())
+        await asyncio.to_thread(write_atomically, self._data / _ACTIVE, f"{name}\n".encode())
 
     def engine(self, name: str) -> Engine:
         """An engine on the collection's directory."""
