@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from mirage_launcher.errors import LaunchError
 from mirage_launcher.folders import Folders
-from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
 
 ENGINE = "MIRAGE_RETRIEVER_ENGINE"
 URL = "MIRAGE_RETRIEVER_QDRANT_URL"
@@ -54,6 +53,9 @@ def choose(url: str = "", key_file: Path | None = None) -> Vectors:
         if key_file is not None:
             raise LaunchError("--qdrant-key-file goes with --qdrant")
         return Vectors()
+    # Imported here: the image of the command has no service in it.
+    from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
+
     try:
         urls = read_urls(url or os.environ.get(URL, "") or "http://127.0.0.1:6333")
         ports = read_ports(os.environ.get(PORT, ""), urls)
