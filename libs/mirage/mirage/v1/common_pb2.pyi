@@ -41,7 +41,7 @@ class _VectorSpaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VectorSpa
     """Both rankings, fused by reciprocal rank (k = 60)."""
 
 class VectorSpace(_VectorSpace, metaclass=_VectorSpaceEnumTypeWrapper):
-    """Which stored vectors a query is compared with."""
+    """The stored vectors that a query is compared with."""
 
 VECTOR_SPACE_UNSPECIFIED: VectorSpace.ValueType  # 0
 """The default: VECTOR_SPACE_IMAGE."""
@@ -69,8 +69,8 @@ class _MatchEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Match.ValueType
     """As far as for queries that do not belong to the atlas."""
 
 class Match(_Match, metaclass=_MatchEnumTypeWrapper):
-    """How well the best result answers the query, by thresholds calibrated for
-    the model on queries that do and do not belong to its atlas.
+    """The judgement on the best result, by thresholds calibrated for the model on queries that do and do not belong to
+    its atlas.
     """
 
 MATCH_UNSPECIFIED: Match.ValueType  # 0
@@ -101,7 +101,7 @@ class _UpsertStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpsertSta
     """Not stored; `error` says why. The other records are not affected."""
 
 class UpsertState(_UpsertState, metaclass=_UpsertStateEnumTypeWrapper):
-    """What became of one record of an upsert."""
+    """The outcome of one record of an upsert."""
 
 UPSERT_STATE_UNSPECIFIED: UpsertState.ValueType  # 0
 """Not used."""
@@ -133,9 +133,7 @@ class _ImageVariantEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageVar
     """
 
 class ImageVariant(_ImageVariant, metaclass=_ImageVariantEnumTypeWrapper):
-    """Which copy of an image to give. All of them are written by the retriever:
-    no file that came in is served.
-    """
+    """A copy of an image. The retriever writes all of them: no file that came in is served."""
 
 IMAGE_VARIANT_UNSPECIFIED: ImageVariant.ValueType  # 0
 """The default: IMAGE_VARIANT_DISPLAY."""
@@ -156,7 +154,7 @@ class _ImageKind:
 class _ImageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     IMAGE_KIND_UNSPECIFIED: _ImageKind.ValueType  # 0
-    """The model has no calibration to tell."""
+    """The model lacks the calibration for it."""
     IMAGE_KIND_MEDICAL: _ImageKind.ValueType  # 1
     """It does."""
     IMAGE_KIND_UNSURE: _ImageKind.ValueType  # 2
@@ -165,10 +163,10 @@ class _ImageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageKind.V
     """It does not."""
 
 class ImageKind(_ImageKind, metaclass=_ImageKindEnumTypeWrapper):
-    """Whether an image seems to be a medical one."""
+    """The kind that an image seems to be."""
 
 IMAGE_KIND_UNSPECIFIED: ImageKind.ValueType  # 0
-"""The model has no calibration to tell."""
+"""The model lacks the calibration for it."""
 IMAGE_KIND_MEDICAL: ImageKind.ValueType  # 1
 """It does."""
 IMAGE_KIND_UNSURE: ImageKind.ValueType  # 2
@@ -184,25 +182,21 @@ class _DescriptionSource:
 class _DescriptionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DescriptionSource.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DESCRIPTION_SOURCE_UNSPECIFIED: _DescriptionSource.ValueType  # 0
-    """Nobody: it was declined."""
+    """Not written: it was declined."""
     DESCRIPTION_SOURCE_MODEL: _DescriptionSource.ValueType  # 1
     """The language model."""
     DESCRIPTION_SOURCE_EXTRACTIVE: _DescriptionSource.ValueType  # 2
-    """Nobody: sentences taken out of the captions, because the model was down
-    or too slow.
-    """
+    """Sentences taken from the captions, because the model was down or too slow."""
 
 class DescriptionSource(_DescriptionSource, metaclass=_DescriptionSourceEnumTypeWrapper):
-    """Who wrote a description."""
+    """The writer of a description."""
 
 DESCRIPTION_SOURCE_UNSPECIFIED: DescriptionSource.ValueType  # 0
-"""Nobody: it was declined."""
+"""Not written: it was declined."""
 DESCRIPTION_SOURCE_MODEL: DescriptionSource.ValueType  # 1
 """The language model."""
 DESCRIPTION_SOURCE_EXTRACTIVE: DescriptionSource.ValueType  # 2
-"""Nobody: sentences taken out of the captions, because the model was down
-or too slow.
-"""
+"""Sentences taken from the captions, because the model was down or too slow."""
 Global___DescriptionSource: _TypeAlias = DescriptionSource  # noqa: Y015
 
 class _DescriptionFinish:
@@ -222,12 +216,10 @@ class _DescriptionFinishEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Des
     DESCRIPTION_FINISH_NOT_MEDICAL: _DescriptionFinish.ValueType  # 4
     """Declined: the question is not about medicine."""
     DESCRIPTION_FINISH_TOO_SLOW: _DescriptionFinish.ValueType  # 5
-    """The model was too slow; what it wrote was put aside for an extractive
-    answer.
-    """
+    """The model was too slow; an extractive answer replaced its text."""
 
 class DescriptionFinish(_DescriptionFinish, metaclass=_DescriptionFinishEnumTypeWrapper):
-    """Why a description ended."""
+    """The reason for the end of a description."""
 
 DESCRIPTION_FINISH_UNSPECIFIED: DescriptionFinish.ValueType  # 0
 """Not known."""
@@ -240,9 +232,7 @@ DESCRIPTION_FINISH_NO_MATCH: DescriptionFinish.ValueType  # 3
 DESCRIPTION_FINISH_NOT_MEDICAL: DescriptionFinish.ValueType  # 4
 """Declined: the question is not about medicine."""
 DESCRIPTION_FINISH_TOO_SLOW: DescriptionFinish.ValueType  # 5
-"""The model was too slow; what it wrote was put aside for an extractive
-answer.
-"""
+"""The model was too slow; an extractive answer replaced its text."""
 Global___DescriptionFinish: _TypeAlias = DescriptionFinish  # noqa: Y015
 
 class _JobState:
@@ -264,10 +254,10 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_CANCELLED: _JobState.ValueType  # 5
     """Its client did not want it any more."""
     JOB_STATE_EXPIRED: _JobState.ValueType  # 6
-    """Its deadline went by before it was finished."""
+    """Its deadline passed before it was finished."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
-    """Where a job of image generation is. The last four are final."""
+    """The state of an image generation job. The last four are final."""
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 """Never sent."""
@@ -282,7 +272,7 @@ JOB_STATE_FAILED: JobState.ValueType  # 4
 JOB_STATE_CANCELLED: JobState.ValueType  # 5
 """Its client did not want it any more."""
 JOB_STATE_EXPIRED: JobState.ValueType  # 6
-"""Its deadline went by before it was finished."""
+"""Its deadline passed before it was finished."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 class _JobPriority:
@@ -294,17 +284,17 @@ class _JobPriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobPriori
     JOB_PRIORITY_UNSPECIFIED: _JobPriority.ValueType  # 0
     """As interactive."""
     JOB_PRIORITY_INTERACTIVE: _JobPriority.ValueType  # 1
-    """Somebody waits for it."""
+    """A person waits for it."""
     JOB_PRIORITY_BATCH: _JobPriority.ValueType  # 2
     """After all interactive jobs."""
 
 class JobPriority(_JobPriority, metaclass=_JobPriorityEnumTypeWrapper):
-    """What is taken from the queue first."""
+    """The order in which jobs leave the queue."""
 
 JOB_PRIORITY_UNSPECIFIED: JobPriority.ValueType  # 0
 """As interactive."""
 JOB_PRIORITY_INTERACTIVE: JobPriority.ValueType  # 1
-"""Somebody waits for it."""
+"""A person waits for it."""
 JOB_PRIORITY_BATCH: JobPriority.ValueType  # 2
 """After all interactive jobs."""
 Global___JobPriority: _TypeAlias = JobPriority  # noqa: Y015
@@ -329,7 +319,7 @@ class Timings(_message.Message):
     total_ms: _builtins.float
     """From the first byte received to the reply, all of the above included."""
     cached: _builtins.bool
-    """True where the result came from a cache and nothing ran."""
+    """True if the result came from a cache and nothing ran."""
     def __init__(
         self,
         *,
@@ -409,15 +399,13 @@ class Term(_message.Message):
     VECTOR_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """A phrase, 1 to 2,000 characters. More tokens than the model's context
-    are cut, which the reply's `truncated` tells.
-    """
+    """A phrase, 1 to 2,000 characters. Tokens beyond the model's context are cut, and the reply's `truncated` is set."""
     image: _builtins.bytes
     """An encoded PNG, JPEG, WebP or DICOM file, at most 20 MB and 50 megapixels."""
     id: _builtins.str
     """The id of a record in the collection: its stored vector."""
     weight: _builtins.float
-    """Finite, may be negative; 1 where absent. Not all weights may be zero."""
+    """Finite, may be negative; 1 if omitted. Not all weights may be zero."""
     @_builtins.property
     def vector(self) -> Global___Vector:
         """A finite vector of the collection's dimension; normalised on arrival."""
@@ -482,9 +470,9 @@ class Query(_message.Message):
     EXCLUDE_IDS_FIELD_NUMBER: _builtins.int
     ACCEPT_ANY_IMAGE_FIELD_NUMBER: _builtins.int
     vectors: Global___VectorSpace.ValueType
-    """Which vectors to compare with."""
+    """The vectors to compare with."""
     k: _builtins.int
-    """How many results, 1 to 100; 10 where absent."""
+    """Number of results, 1 to 100; 10 if omitted."""
     min_score: _builtins.float
     """Results with a lower score are left out. -1 to 1 (a cosine); with
     VECTOR_SPACE_FUSED it is compared with the cosine.
@@ -604,13 +592,13 @@ class Record(_message.Message):
     first a letter or digit.
     """
     caption: _builtins.str
-    """What the image shows, 1 to 20,000 characters."""
+    """A description of the image, 1 to 20,000 characters."""
     licence: _builtins.str
     """SPDX identifier or a plain name."""
     source: _builtins.str
-    """Where the image comes from: a citation or an address, shown to users."""
+    """The origin of the image: a citation or an address, shown to users."""
     attribution: _builtins.str
-    """Whom the licence asks to name; empty where it asks nobody."""
+    """The names that the licence asks for; empty if it asks for none."""
     image_sha256: _builtins.str
     """Lower-case hex SHA-256 of the 8-bit image file that is stored and served;
     set by the retriever.
@@ -639,8 +627,8 @@ class Record(_message.Message):
 
     @_builtins.property
     def pixels(self) -> Global___Pixels:
-        """What the values of the image's 16-bit copy mean; not set if the image came
-        with at most 8 bits. Set by the retriever.
+        """Meaning of the values of the image's 16-bit copy; not set if the image came with at most 8 bits. Set by the
+        retriever.
         """
 
     def __init__(
@@ -671,9 +659,7 @@ Global___Record: _TypeAlias = Record  # noqa: Y015
 
 @_typing.final
 class Pixels(_message.Message):
-    """What the values of a 16-bit greyscale image mean:
-    value = stored * slope + intercept.
-    """
+    """Meaning of the values of a 16-bit greyscale image: value = stored * slope + intercept."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -694,7 +680,7 @@ class Pixels(_message.Message):
     """
     @_builtins.property
     def windows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PixelWindow]:
-        """How the values are shown, at most 16; the 8-bit image is in the first."""
+        """Windows for showing the values, at most 16; the 8-bit image uses the first."""
 
     def __init__(
         self,
@@ -753,9 +739,7 @@ class Result(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     COSINE_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """What results are ordered by: the cosine, -1 to 1; with
-    VECTOR_SPACE_FUSED the reciprocal-rank score.
-    """
+    """Results are ordered by it: the cosine, -1 to 1; with VECTOR_SPACE_FUSED the reciprocal-rank score."""
     cosine: _builtins.float
     """Cosine between the query and the record: to its image, or to its
     caption with VECTOR_SPACE_CAPTION.
@@ -781,7 +765,7 @@ Global___Result: _TypeAlias = Result  # noqa: Y015
 
 @_typing.final
 class TermShare(_message.Message):
-    """What one term contributed to a query."""
+    """The contribution of one term to a query."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -801,7 +785,7 @@ class TermShare(_message.Message):
     tokens: _builtins.int
     """Tokens of a text term, start and end token included; zero for others."""
     truncated: _builtins.bool
-    """True where the text had more tokens than the model's context."""
+    """True if the text had more tokens than the model's context."""
     def __init__(
         self,
         *,
@@ -821,7 +805,7 @@ Global___TermShare: _TypeAlias = TermShare  # noqa: Y015
 
 @_typing.final
 class QueryReport(_message.Message):
-    """How the query was understood."""
+    """The query as the server read it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -833,7 +817,7 @@ class QueryReport(_message.Message):
     tokens: _builtins.int
     """Tokens of all text terms, start and end tokens included."""
     truncated: _builtins.bool
-    """True where a text term had more tokens than the model's context."""
+    """True if a text term had more tokens than the model's context."""
     shift: _builtins.float
     """Cosine between the query and its first term: 1 without arithmetic."""
     @_builtins.property
@@ -842,7 +826,7 @@ class QueryReport(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageGuess]:
-        """What the image terms seem to be, in their order; set by the gateway."""
+        """Guesses about the image terms, in their order; set by the gateway."""
 
     def __init__(
         self,
@@ -874,18 +858,18 @@ class SearchReply(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     match: Global___Match.ValueType
-    """How well the best result answers."""
+    """The judgement on the best result."""
     next_page_token: _builtins.str
     """Gives the next results when passed in Query.page_token; empty at the end."""
     fingerprint: _builtins.str
     """Fingerprint of the bundle that the vectors come from."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Result]:
-        """Best first. A tie goes to the smaller id."""
+        """Best first. Ties are ordered by id."""
 
     @_builtins.property
     def query(self) -> Global___QueryReport:
-        """How the query was understood."""
+        """The query as the server read it."""
 
     @_builtins.property
     def timings(self) -> Global___Timings:
@@ -935,7 +919,7 @@ class Model(_message.Message):
     preprocessing.
     """
     source: _builtins.str
-    """Where the weights come from."""
+    """Origin of the weights."""
     licence: _builtins.str
     """SPDX identifier or a plain name."""
     dimension: _builtins.int
@@ -945,7 +929,7 @@ class Model(_message.Message):
     image_size: _builtins.int
     """Side of the square image that the image tower sees, in pixels."""
     engine: _builtins.str
-    """What runs it: "onnxruntime" or "openvino", with its version."""
+    """The engine that runs it: "onnxruntime" or "openvino", with its version."""
     precision: _builtins.str
     """"fp32", "int8", ..."""
     manifest_json: _builtins.str
@@ -1062,7 +1046,7 @@ Global___RecordPart: _TypeAlias = RecordPart  # noqa: Y015
 
 @_typing.final
 class RecordHead(_message.Message):
-    """A record to store, and its vectors where the caller has them."""
+    """A record to store, and optionally its vectors."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1081,21 +1065,20 @@ class RecordHead(_message.Message):
 
     @_builtins.property
     def image_vector(self) -> Global___Vector:
-        """Embedding of the image. Where absent: the stored one if the id is known
+        """Embedding of the image. If omitted: the stored one if the id is known
         and the image unchanged, else encoded from the image.
         """
 
     @_builtins.property
     def caption_vector(self) -> Global___Vector:
-        """Embedding of the caption. Where absent: the stored one if the id is known
+        """Embedding of the caption. If omitted: the stored one if the id is known
         and the caption unchanged, else encoded from the caption.
         """
 
     @_builtins.property
     def pixels(self) -> Global___Pixels:
-        """What the values of a 16-bit greyscale PNG mean. If omitted: what is stored
-        for the same file, else the range of its own values. DICOM files say it
-        themselves.
+        """Meaning of the values of a 16-bit greyscale PNG. If omitted: as stored for the same file, else the range of its
+        own values. DICOM files state it themselves.
         """
 
     def __init__(
@@ -1128,7 +1111,7 @@ class UpsertOutcome(_message.Message):
     id: _builtins.str
     """The record's id."""
     state: Global___UpsertState.ValueType
-    """What became of it."""
+    """The outcome."""
     @_builtins.property
     def error(self) -> Global___Problem:
         """Set with UPSERT_STATE_REJECTED."""
@@ -1155,7 +1138,7 @@ Global___UpsertOutcome: _TypeAlias = UpsertOutcome  # noqa: Y015
 
 @_typing.final
 class Problem(_message.Message):
-    """An error about one item of a request that as a whole went through."""
+    """An error about one item of a request that succeeded as a whole."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1278,7 +1261,7 @@ Global___Flag: _TypeAlias = Flag  # noqa: Y015
 
 @_typing.final
 class ImageGuess(_message.Message):
-    """What an image seems to show, told by the model alone (zero-shot)."""
+    """A guess about an image by the model alone (zero-shot)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1286,13 +1269,13 @@ class ImageGuess(_message.Message):
     MEDICAL_SCORE_FIELD_NUMBER: _builtins.int
     FACETS_FIELD_NUMBER: _builtins.int
     kind: Global___ImageKind.ValueType
-    """Whether it is a medical image."""
+    """Medical or not."""
     medical_score: _builtins.float
     """Calibrated probability that it is one, 0 to 1."""
     @_builtins.property
     def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetGuess]:
-        """Guesses for "modality" and "body_part"; empty where the kind is
-        IMAGE_KIND_NOT_MEDICAL or the model has no calibration.
+        """Guesses for "modality" and "body_part"; empty if the kind is IMAGE_KIND_NOT_MEDICAL or the model lacks a
+        calibration.
         """
 
     def __init__(
@@ -1322,9 +1305,7 @@ class FacetGuess(_message.Message):
     facet: _builtins.str
     """Facet name."""
     sure: _builtins.bool
-    """True where the best is likely enough, by the model's calibration, to
-    narrow a search with.
-    """
+    """True if the best value is likely enough, by the model's calibration, to narrow a search."""
     @_builtins.property
     def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValueGuess]:
         """Best first, at most five."""
@@ -1400,7 +1381,7 @@ Global___RecordKey: _TypeAlias = RecordKey  # noqa: Y015
 
 @_typing.final
 class RecordPresence(_message.Message):
-    """What is stored under a key."""
+    """The stored record of a key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1411,7 +1392,7 @@ class RecordPresence(_message.Message):
     """The id asked for."""
     @_builtins.property
     def record(self) -> Global___Record:
-        """The record of that id; absent where there is none."""
+        """The record of that id; not set if it does not exist."""
 
     @_builtins.property
     def same_image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1540,7 +1521,7 @@ Global___SourceCaption: _TypeAlias = SourceCaption  # noqa: Y015
 
 @_typing.final
 class DescribeOptions(_message.Message):
-    """How a description is written."""
+    """Options of a description."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1550,7 +1531,7 @@ class DescribeOptions(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
-    """Tokens at the most, 1 to 512; 128 where absent."""
+    """Most tokens to write, 1 to 512; 128 if omitted."""
     temperature: _builtins.float
     """0 to 2; 0 (or absent) takes the most likely token each time, and the same
     request gives the same text.
@@ -1560,7 +1541,7 @@ class DescribeOptions(_message.Message):
     that together reach this share.
     """
     seed: _builtins.int
-    """0 to 2^63-1; chosen and reported where absent and temperature is not 0."""
+    """0 to 2^63-1; if omitted and temperature is not 0, the server chooses and reports it."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ends the text before the first of these: at most 4, of 1 to 40
@@ -1615,7 +1596,7 @@ class DescribeStart(_message.Message):
     prompt_tokens: _builtins.int
     """Tokens of the prompt."""
     cached_tokens: _builtins.int
-    """How many of them did not have to be computed."""
+    """The number of them that were computed before."""
     seed: _builtins.int
     """The seed in use; zero at temperature 0."""
     fingerprint: _builtins.str
@@ -1685,13 +1666,13 @@ class Citation(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     SUPPORTED_FIELD_NUMBER: _builtins.int
     sentence: _builtins.int
-    """Which sentence, from 0."""
+    """Number of the sentence, from 0."""
     start: _builtins.int
-    """Where it starts, in characters (Unicode code points) of the text."""
+    """Its start in characters (Unicode code points) of the text."""
     end: _builtins.int
-    """Where it ends, the first character after it."""
+    """Its end: the first character after it."""
     supported: _builtins.bool
-    """False where none does: shown, and marked."""
+    """False if no caption supports it: it is shown with a mark."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the captions that support it, best first."""
@@ -1728,11 +1709,11 @@ class DescribeEnd(_message.Message):
     NOTICE_FIELD_NUMBER: _builtins.int
     CITATIONS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """All of it; empty where it was declined."""
+    """The whole text; empty if it was declined."""
     source: Global___DescriptionSource.ValueType
-    """Who wrote it."""
+    """The writer."""
     finish: Global___DescriptionFinish.ValueType
-    """Why it ended."""
+    """The reason for the end."""
     tokens: _builtins.int
     """Tokens written."""
     first_token_ms: _builtins.float
@@ -1747,9 +1728,8 @@ class DescribeEnd(_message.Message):
 
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
-        """The citations of `text`, one a sentence. Where an extractive answer took
-        the place of what the model wrote, `text` and these replace all that was
-        sent before.
+        """The citations of `text`, one per sentence. If an extractive answer replaced the model's text, `text` and these
+        replace everything that was sent before.
         """
 
     def __init__(
@@ -1774,8 +1754,8 @@ Global___DescribeEnd: _TypeAlias = DescribeEnd  # noqa: Y015
 
 @_typing.final
 class JobSpec(_message.Message):
-    """What images to make. Ranges and defaults are the loaded model's (GetModel);
-    those given here are what no model goes beyond.
+    """The images to make. Ranges and defaults are the loaded model's (GetModel); the ranges given here are the widest for
+    any model.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1791,19 +1771,17 @@ class JobSpec(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
-    """What the images show, 1 to 2,000 characters. What goes beyond the model's
-    context is cut off and reported.
+    """The content of the images, 1 to 2,000 characters. Tokens beyond the model's context are cut off, which is
+    reported.
     """
     negative_prompt: _builtins.str
-    """What they do not show, at most 2,000 characters. Refused where the model
-    or the guidance scale gives it no effect.
-    """
+    """Content to avoid, at most 2,000 characters. Refused if the model or the guidance scale gives it no effect."""
     steps: _builtins.int
     """Denoising steps, 1 to 10."""
     guidance_scale: _builtins.float
-    """How closely the prompt is followed."""
+    """Strength of the prompt's influence."""
     seed: _builtins.int
-    """0 to 2^63-1; chosen and reported where absent. The n-th image has
+    """0 to 2^63-1; if omitted, the server chooses and reports it. The n-th image has
     (seed + n) modulo 2^63.
     """
     width: _builtins.int
@@ -1811,13 +1789,11 @@ class JobSpec(_message.Message):
     height: _builtins.int
     """As width."""
     images: _builtins.int
-    """1 to 4, 1 where absent."""
+    """1 to 4, 1 if omitted."""
     priority: Global___JobPriority.ValueType
-    """Interactive where absent."""
+    """Interactive if omitted."""
     deadline_s: _builtins.float
-    """Seconds after which an unfinished job expires, 1 to 86,400; the server's
-    where absent.
-    """
+    """Seconds after which an unfinished job expires, 1 to 86,400; if omitted, the server's default."""
     def __init__(
         self,
         *,
@@ -1938,23 +1914,23 @@ class Job(_message.Message):
     id: _builtins.str
     """Its id, chosen by the server."""
     state: Global___JobState.ValueType
-    """Where it is."""
+    """The state."""
     request_id: _builtins.str
-    """The caller's own id of the request; empty where none was given."""
+    """The caller's own id of the request; empty if omitted."""
     step: _builtins.int
     """Denoising steps done, over all images."""
     steps: _builtins.int
     """Denoising steps in all: those of the spec for each image."""
     queue_position: _builtins.int
-    """Jobs that are taken before it; zero where it runs or has ended."""
+    """Jobs before it in the queue; zero if it runs or has ended."""
     eta_s: _builtins.float
-    """Seconds until it will be finished, from measured step times; absent where
-    nothing was measured yet, and where it has ended.
+    """Seconds until it will be finished, from measured step times; not set if nothing was measured yet, or if it has
+    ended.
     """
     prompt_tokens: _builtins.int
     """Tokens of the prompt."""
     prompt_truncated: _builtins.bool
-    """True where the prompt's end was cut off."""
+    """True if the prompt's end was cut off."""
     create_time: _builtins.float
     """Seconds since 1970-01-01 UTC, here and below."""
     start_time: _builtins.float
@@ -1968,12 +1944,12 @@ class Job(_message.Message):
     fingerprint: _builtins.str
     """SHA-256 (hex) of the model's bundle."""
     client: _builtins.str
-    """Who made it; empty unless an admin key asks."""
+    """The client that created it; empty unless an admin key asks."""
     revision: _builtins.int
     """Counts up with every change of the job."""
     @_builtins.property
     def spec(self) -> Global___JobSpec:
-        """What is made, with all defaults filled in."""
+        """The images to make, with all defaults filled in."""
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobImage]:
@@ -1981,7 +1957,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def problem(self) -> Global___Problem:
-        """Why it failed; absent otherwise."""
+        """The reason of a failed job; else not set."""
 
     def __init__(
         self,
@@ -2029,7 +2005,7 @@ class JobPreview(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     PNG_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Which image of the job."""
+    """Number of the image in the job."""
     step: _builtins.int
     """The step after which it looked so, from 1."""
     png: _builtins.bytes
@@ -2051,7 +2027,7 @@ Global___JobPreview: _TypeAlias = JobPreview  # noqa: Y015
 
 @_typing.final
 class JobEvent(_message.Message):
-    """What becomes of a job."""
+    """An event of a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2064,7 +2040,7 @@ class JobEvent(_message.Message):
 
     @_builtins.property
     def preview(self) -> Global___JobPreview:
-        """After a step, where the model can tell."""
+        """After a step, if the model can give one."""
 
     @_builtins.property
     def done(self) -> Global___Job:

@@ -58,7 +58,7 @@ class TextEmbedding(_message.Message):
     truncated: _builtins.bool
     """True where tokens exceed the context: the end of the text was not seen."""
     cached: _builtins.bool
-    """True where the vector came from the cache."""
+    """True if the vector came from the cache."""
     @_builtins.property
     def vector(self) -> _common_pb2.Vector:
         """Unit vector."""
@@ -218,7 +218,7 @@ class EncodeImagesResponse(_message.Message):
 
     @_builtins.property
     def error(self) -> _common_pb2.Problem:
-        """Why there is none."""
+        """The reason why there is no vector."""
 
     @_builtins.property
     def timings(self) -> _common_pb2.Timings:

@@ -214,7 +214,7 @@ class FindSimilarRequest(_message.Message):
     id: _builtins.str
     """The record's id."""
     k: _builtins.int
-    """How many, 1 to 99; 10 where absent."""
+    """Number of results, 1 to 99; 10 if omitted."""
     @_builtins.property
     def where(self) -> _containers.MessageMap[_builtins.str, _common_pb2.StringList]:
         """As in Query.where."""
@@ -271,7 +271,7 @@ class GetImageRequest(_message.Message):
     id: _builtins.str
     """The record's id."""
     variant: _common_pb2.ImageVariant.ValueType
-    """Which copy."""
+    """The copy to read."""
     def __init__(
         self,
         *,
@@ -340,7 +340,7 @@ class ListFacetsRequest(_message.Message):
     WHERE_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Values a facet at the most, 1 to 100; 50 where absent."""
+    """Most values per facet, 1 to 100; 50 if omitted."""
     @_builtins.property
     def where(self) -> _containers.MessageMap[_builtins.str, _common_pb2.StringList]:
         """As in Query.where; counts are of records that pass."""
@@ -417,7 +417,7 @@ Global___UpsertRequest: _TypeAlias = UpsertRequest  # noqa: Y015
 
 @_typing.final
 class UpsertResponse(_message.Message):
-    """What became of the records of one call."""
+    """The outcomes of the records of one call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -465,7 +465,7 @@ Global___DeleteRequest: _TypeAlias = DeleteRequest  # noqa: Y015
 
 @_typing.final
 class DeleteResponse(_message.Message):
-    """What was removed."""
+    """The number of removed records."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -704,9 +704,9 @@ class ListFlagsRequest(_message.Message):
     RECORD_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
-    """Of this record only, where set."""
+    """If set, flags of this record only."""
     limit: _builtins.int
-    """At most 1,000; 100 where absent."""
+    """At most 1,000; 100 if omitted."""
     def __init__(
         self,
         *,
@@ -777,7 +777,7 @@ Global___LookupRecordsRequest: _TypeAlias = LookupRecordsRequest  # noqa: Y015
 
 @_typing.final
 class LookupRecordsResponse(_message.Message):
-    """What is there."""
+    """The stored records."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -810,11 +810,11 @@ class ListRecordsRequest(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """At most this many, 1 to 1,000; 100 where absent."""
+    """Most records to return, 1 to 1,000; 100 if omitted."""
     page_token: _builtins.str
     """The next_page_token of the reply before; empty for the first page."""
     vectors: _builtins.bool
-    """Whether the vectors are wanted."""
+    """True to include the vectors."""
     collection: _builtins.str
     """Collection to read; the active one where empty."""
     def __init__(
@@ -1103,7 +1103,7 @@ Global___ListCommonQueriesResponse: _TypeAlias = ListCommonQueriesResponse  # no
 
 @_typing.final
 class DescribeRequest(_message.Message):
-    """What is to be described."""
+    """The query to describe."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1111,13 +1111,13 @@ class DescribeRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def query(self) -> _common_pb2.Query:
-        """The query; its k best captions are written from, 1 to 10, 3 where absent.
-        For one side of a comparison: the base terms, and the shift's after them.
+        """The query. The text is written from its k best captions, 1 to 10, 3 if omitted. For one side of a comparison: the
+        base terms, then the shift's.
         """
 
     @_builtins.property
     def options(self) -> _common_pb2.DescribeOptions:
-        """How to write."""
+        """Options of the text."""
 
     def __init__(
         self,
@@ -1207,18 +1207,14 @@ class DescribeRanking(_message.Message):
     sentences: _builtins.int
     """Sentences of the description that were encoded, at most 16."""
     truncated: _builtins.bool
-    """True where a sentence was longer than the model's context, or there were
-    more than 16.
-    """
+    """True if a sentence was longer than the model's context, or if there were more than 16."""
     @_builtins.property
     def first(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids by the query, best first, at most 10."""
 
     @_builtins.property
     def second(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Result]:
-        """By the description, best first, at most 10: found anew in all records
-        that pass the query's filter.
-        """
+        """Results for the description, best first, at most 10, from all records that pass the query's filter."""
 
     def __init__(
         self,
@@ -1252,7 +1248,7 @@ class CreateJobRequest(_message.Message):
     """
     @_builtins.property
     def spec(self) -> _common_pb2.JobSpec:
-        """What to make."""
+        """The images to make."""
 
     def __init__(
         self,
@@ -1270,7 +1266,7 @@ Global___CreateJobRequest: _TypeAlias = CreateJobRequest  # noqa: Y015
 
 @_typing.final
 class CreateJobResponse(_message.Message):
-    """What became of it."""
+    """The outcome."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1348,7 +1344,7 @@ class ListJobsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """How many, 1 to 100; 20 where absent."""
+    """Number of results, 1 to 100; 20 if omitted."""
     page_token: _builtins.str
     """The answer's to the request before, or empty."""
     @_builtins.property
@@ -1381,7 +1377,7 @@ class ListJobsResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty where there are no more."""
+    """Empty after the last page."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Job]:
         """Newest first."""
@@ -1428,7 +1424,7 @@ Global___WatchJobRequest: _TypeAlias = WatchJobRequest  # noqa: Y015
 
 @_typing.final
 class WatchJobResponse(_message.Message):
-    """What became of a job."""
+    """The result of watching a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1509,7 +1505,7 @@ class GetArtifactRequest(_message.Message):
     id: _builtins.str
     """The job's id."""
     index: _builtins.int
-    """Which image, from 0."""
+    """Number of the image, from 0."""
     def __init__(
         self,
         *,

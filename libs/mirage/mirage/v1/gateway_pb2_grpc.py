@@ -5,7 +5,7 @@ import warnings
 
 from mirage.v1 import gateway_pb2 as mirage_dot_v1_dot_gateway__pb2
 
-GRPC_GENERATED_VERSION = '1.83.2'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class MirageServiceStub:
-    """The gateway. It composes the other services and keeps no state. Where the
-    server has API keys, send one as metadata `authorization: Bearer KEY`.
+    """The gateway. It composes the other services and keeps no state. If the server has API keys, send one as metadata
+    `authorization: Bearer KEY`.
     """
 
     def __init__(self, channel):
@@ -174,8 +174,8 @@ class MirageServiceStub:
 
 
 class MirageServiceServicer:
-    """The gateway. It composes the other services and keeps no state. Where the
-    server has API keys, send one as metadata `authorization: Bearer KEY`.
+    """The gateway. It composes the other services and keeps no state. If the server has API keys, send one as metadata
+    `authorization: Bearer KEY`.
     """
 
     def Search(self, request, context):
@@ -221,14 +221,14 @@ class MirageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Upsert(self, request_iterator, context):
-        """Stores records. Needs an API key where the server has any.
+        """Stores records. Needs an API key if the server has any.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Removes records. Needs an API key where the server has any.
+        """Removes records. Needs an API key if the server has any.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -264,14 +264,14 @@ class MirageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListFlags(self, request, context):
-        """The marks that readers made. Needs an API key where the server has any.
+        """The flags that readers raised. Needs an API key if the server has any.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LookupRecords(self, request, context):
-        """Tells which of up to 1,000 records are stored, and which others show the
+        """Reports which of up to 1,000 records are stored, and which others show the
         same image.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -293,7 +293,7 @@ class MirageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateCollection(self, request, context):
-        """Makes an empty collection beside the active one. Needs an API key where
+        """Makes an empty collection next to the active one. Needs an API key where
         the server has any.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -520,8 +520,8 @@ def add_MirageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MirageService:
-    """The gateway. It composes the other services and keeps no state. Where the
-    server has API keys, send one as metadata `authorization: Bearer KEY`.
+    """The gateway. It composes the other services and keeps no state. If the server has API keys, send one as metadata
+    `authorization: Bearer KEY`.
     """
 
     @staticmethod

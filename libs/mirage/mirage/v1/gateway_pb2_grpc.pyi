@@ -29,8 +29,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MirageServiceStub:
-    """The gateway. It composes the other services and keeps no state. Where the
-    server has API keys, send one as metadata `authorization: Bearer KEY`.
+    """The gateway. It composes the other services and keeps no state. If the server has API keys, send one as metadata
+    `authorization: Bearer KEY`.
     """
 
     @_typing.overload
@@ -50,9 +50,9 @@ class MirageServiceStub:
     ListFacets: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListFacetsRequest, _gateway_pb2.ListFacetsResponse]
     """Facets with counts, under a filter."""
     Upsert: _grpc.StreamUnaryMultiCallable[_gateway_pb2.UpsertRequest, _gateway_pb2.UpsertResponse]
-    """Stores records. Needs an API key where the server has any."""
+    """Stores records. Needs an API key if the server has any."""
     Delete: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.DeleteRequest, _gateway_pb2.DeleteResponse]
-    """Removes records. Needs an API key where the server has any."""
+    """Removes records. Needs an API key if the server has any."""
     FlagRecord: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.FlagRecordRequest, _gateway_pb2.FlagRecordResponse]
     """Marks a record as wrong in some way."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
@@ -64,9 +64,9 @@ class MirageServiceStub:
     of the body.
     """
     ListFlags: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListFlagsRequest, _gateway_pb2.ListFlagsResponse]
-    """The marks that readers made. Needs an API key where the server has any."""
+    """The flags that readers raised. Needs an API key if the server has any."""
     LookupRecords: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.LookupRecordsRequest, _gateway_pb2.LookupRecordsResponse]
-    """Tells which of up to 1,000 records are stored, and which others show the
+    """Reports which of up to 1,000 records are stored, and which others show the
     same image.
     """
     ListRecords: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListRecordsRequest, _gateway_pb2.ListRecordsResponse]
@@ -74,7 +74,7 @@ class MirageServiceStub:
     ListCollections: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListCollectionsRequest, _gateway_pb2.ListCollectionsResponse]
     """The collections there are."""
     CreateCollection: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CreateCollectionRequest, _gateway_pb2.CreateCollectionResponse]
-    """Makes an empty collection beside the active one. Needs an API key where
+    """Makes an empty collection next to the active one. Needs an API key where
     the server has any.
     """
     ActivateCollection: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ActivateCollectionRequest, _gateway_pb2.ActivateCollectionResponse]
@@ -106,8 +106,8 @@ class MirageServiceStub:
 
 @_typing.type_check_only
 class MirageServiceAsyncStub(MirageServiceStub):
-    """The gateway. It composes the other services and keeps no state. Where the
-    server has API keys, send one as metadata `authorization: Bearer KEY`.
+    """The gateway. It composes the other services and keeps no state. If the server has API keys, send one as metadata
+    `authorization: Bearer KEY`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -124,9 +124,9 @@ class MirageServiceAsyncStub(MirageServiceStub):
     ListFacets: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListFacetsRequest, _gateway_pb2.ListFacetsResponse]  # type: ignore[assignment]
     """Facets with counts, under a filter."""
     Upsert: _aio.StreamUnaryMultiCallable[_gateway_pb2.UpsertRequest, _gateway_pb2.UpsertResponse]  # type: ignore[assignment]
-    """Stores records. Needs an API key where the server has any."""
+    """Stores records. Needs an API key if the server has any."""
     Delete: _aio.UnaryUnaryMultiCallable[_gateway_pb2.DeleteRequest, _gateway_pb2.DeleteResponse]  # type: ignore[assignment]
-    """Removes records. Needs an API key where the server has any."""
+    """Removes records. Needs an API key if the server has any."""
     FlagRecord: _aio.UnaryUnaryMultiCallable[_gateway_pb2.FlagRecordRequest, _gateway_pb2.FlagRecordResponse]  # type: ignore[assignment]
     """Marks a record as wrong in some way."""
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -138,9 +138,9 @@ class MirageServiceAsyncStub(MirageServiceStub):
     of the body.
     """
     ListFlags: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListFlagsRequest, _gateway_pb2.ListFlagsResponse]  # type: ignore[assignment]
-    """The marks that readers made. Needs an API key where the server has any."""
+    """The flags that readers raised. Needs an API key if the server has any."""
     LookupRecords: _aio.UnaryUnaryMultiCallable[_gateway_pb2.LookupRecordsRequest, _gateway_pb2.LookupRecordsResponse]  # type: ignore[assignment]
-    """Tells which of up to 1,000 records are stored, and which others show the
+    """Reports which of up to 1,000 records are stored, and which others show the
     same image.
     """
     ListRecords: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListRecordsRequest, _gateway_pb2.ListRecordsResponse]  # type: ignore[assignment]
@@ -148,7 +148,7 @@ class MirageServiceAsyncStub(MirageServiceStub):
     ListCollections: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListCollectionsRequest, _gateway_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """The collections there are."""
     CreateCollection: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CreateCollectionRequest, _gateway_pb2.CreateCollectionResponse]  # type: ignore[assignment]
-    """Makes an empty collection beside the active one. Needs an API key where
+    """Makes an empty collection next to the active one. Needs an API key where
     the server has any.
     """
     ActivateCollection: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ActivateCollectionRequest, _gateway_pb2.ActivateCollectionResponse]  # type: ignore[assignment]
@@ -179,8 +179,8 @@ class MirageServiceAsyncStub(MirageServiceStub):
     """The operator's list of queries that are answered from a cache."""
 
 class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The gateway. It composes the other services and keeps no state. Where the
-    server has API keys, send one as metadata `authorization: Bearer KEY`.
+    """The gateway. It composes the other services and keeps no state. If the server has API keys, send one as metadata
+    `authorization: Bearer KEY`.
     """
 
     @_abc_1.abstractmethod
@@ -237,7 +237,7 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_gateway_pb2.UpsertRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.UpsertResponse, _abc.Awaitable[_gateway_pb2.UpsertResponse]]:
-        """Stores records. Needs an API key where the server has any."""
+        """Stores records. Needs an API key if the server has any."""
 
     @_abc_1.abstractmethod
     def Delete(
@@ -245,7 +245,7 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.DeleteResponse, _abc.Awaitable[_gateway_pb2.DeleteResponse]]:
-        """Removes records. Needs an API key where the server has any."""
+        """Removes records. Needs an API key if the server has any."""
 
     @_abc_1.abstractmethod
     def FlagRecord(
@@ -287,7 +287,7 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ListFlagsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListFlagsResponse, _abc.Awaitable[_gateway_pb2.ListFlagsResponse]]:
-        """The marks that readers made. Needs an API key where the server has any."""
+        """The flags that readers raised. Needs an API key if the server has any."""
 
     @_abc_1.abstractmethod
     def LookupRecords(
@@ -295,7 +295,7 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.LookupRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.LookupRecordsResponse, _abc.Awaitable[_gateway_pb2.LookupRecordsResponse]]:
-        """Tells which of up to 1,000 records are stored, and which others show the
+        """Reports which of up to 1,000 records are stored, and which others show the
         same image.
         """
 
@@ -321,7 +321,7 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CreateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.CreateCollectionResponse, _abc.Awaitable[_gateway_pb2.CreateCollectionResponse]]:
-        """Makes an empty collection beside the active one. Needs an API key where
+        """Makes an empty collection next to the active one. Needs an API key where
         the server has any.
         """
 

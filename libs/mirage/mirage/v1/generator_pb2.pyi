@@ -36,7 +36,7 @@ class GeneratorServiceCreateJobRequest(_message.Message):
     """
     @_builtins.property
     def spec(self) -> _common_pb2.JobSpec:
-        """What to make."""
+        """The images to make."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ Global___GeneratorServiceCreateJobRequest: _TypeAlias = GeneratorServiceCreateJo
 
 @_typing.final
 class GeneratorServiceCreateJobResponse(_message.Message):
-    """What became of it."""
+    """The outcome."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -132,7 +132,7 @@ class GeneratorServiceListJobsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """How many, 1 to 100; 20 where absent."""
+    """Number of results, 1 to 100; 20 if omitted."""
     page_token: _builtins.str
     """The answer's to the request before, or empty."""
     @_builtins.property
@@ -165,7 +165,7 @@ class GeneratorServiceListJobsResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty where there are no more."""
+    """Empty after the last page."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Job]:
         """Newest first."""
@@ -212,7 +212,7 @@ Global___GeneratorServiceWatchJobRequest: _TypeAlias = GeneratorServiceWatchJobR
 
 @_typing.final
 class GeneratorServiceWatchJobResponse(_message.Message):
-    """What became of a job."""
+    """The result of watching a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -293,7 +293,7 @@ class GeneratorServiceGetArtifactRequest(_message.Message):
     id: _builtins.str
     """The job's id."""
     index: _builtins.int
-    """Which image, from 0."""
+    """Number of the image, from 0."""
     def __init__(
         self,
         *,

@@ -5,7 +5,7 @@ import warnings
 
 from mirage.v1 import generator_pb2 as mirage_dot_v1_dot_generator__pb2
 
-GRPC_GENERATED_VERSION = '1.83.2'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -30,8 +30,7 @@ class GeneratorServiceStub:
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for, and `x-mirage-admin: true` beside it says that the
-    client has an admin key. Both count only with an admin key, or on a server
+    gateway speaks for, and `x-mirage-admin: true` with it means that the client has an admin key. Both count only with an admin key, or on a server
     without keys from this machine or its own network of containers.
     """
 
@@ -83,8 +82,7 @@ class GeneratorServiceServicer:
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for, and `x-mirage-admin: true` beside it says that the
-    client has an admin key. Both count only with an admin key, or on a server
+    gateway speaks for, and `x-mirage-admin: true` with it means that the client has an admin key. Both count only with an admin key, or on a server
     without keys from this machine or its own network of containers.
     """
 
@@ -189,8 +187,7 @@ class GeneratorService:
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for, and `x-mirage-admin: true` beside it says that the
-    client has an admin key. Both count only with an admin key, or on a server
+    gateway speaks for, and `x-mirage-admin: true` with it means that the client has an admin key. Both count only with an admin key, or on a server
     without keys from this machine or its own network of containers.
     """
 

@@ -33,8 +33,7 @@ class GeneratorServiceStub:
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for, and `x-mirage-admin: true` beside it says that the
-    client has an admin key. Both count only with an admin key, or on a server
+    gateway speaks for, and `x-mirage-admin: true` with it means that the client has an admin key. Both count only with an admin key, or on a server
     without keys from this machine or its own network of containers.
     """
 
@@ -65,8 +64,7 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for, and `x-mirage-admin: true` beside it says that the
-    client has an admin key. Both count only with an admin key, or on a server
+    gateway speaks for, and `x-mirage-admin: true` with it means that the client has an admin key. Both count only with an admin key, or on a server
     without keys from this machine or its own network of containers.
     """
 
@@ -93,8 +91,7 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
     job is seen by the client that made it, and with an admin key.
 
     Behind the gateway, metadata `x-mirage-client` names the client that the
-    gateway speaks for, and `x-mirage-admin: true` beside it says that the
-    client has an admin key. Both count only with an admin key, or on a server
+    gateway speaks for, and `x-mirage-admin: true` with it means that the client has an admin key. Both count only with an admin key, or on a server
     without keys from this machine or its own network of containers.
     """
 

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class LlmServiceDescribeRequest(_message.Message):
-    """What is to be explained."""
+    """The question to answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,11 +30,9 @@ class LlmServiceDescribeRequest(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """What the reader asks about, at most 2,000 characters. Empty where there
-    are no words, as for an image.
-    """
+    """The reader's words, at most 2,000 characters. Empty if there are none, as for an image."""
     match: _common_pb2.Match.ValueType
-    """How well retrieval answered. Without a good match nothing is written."""
+    """The match of the retrieval. Without a good match nothing is written."""
     @_builtins.property
     def captions(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.SourceCaption]:
         """The captions to write from, best first: 1 to 16 of at most 20,000
@@ -44,7 +42,7 @@ class LlmServiceDescribeRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _common_pb2.DescribeOptions:
-        """How to write."""
+        """Options of the text."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ import warnings
 
 from mirage.v1 import llm_pb2 as mirage_dot_v1_dot_llm__pb2
 
-GRPC_GENERATED_VERSION = '1.83.2'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class LlmServiceStub:
-    """The language model service. It owns the prompt, the citations and the check
-    whether a question is about medicine; the encoder tells it what is similar.
+    """The language model service. It owns the prompt, the citations and the check that a question is about medicine; it
+    asks the encoder for similarities.
     """
 
     def __init__(self, channel):
@@ -49,8 +49,8 @@ class LlmServiceStub:
 
 
 class LlmServiceServicer:
-    """The language model service. It owns the prompt, the citations and the check
-    whether a question is about medicine; the encoder tells it what is similar.
+    """The language model service. It owns the prompt, the citations and the check that a question is about medicine; it
+    asks the encoder for similarities.
     """
 
     def Describe(self, request, context):
@@ -90,8 +90,8 @@ def add_LlmServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LlmService:
-    """The language model service. It owns the prompt, the citations and the check
-    whether a question is about medicine; the encoder tells it what is similar.
+    """The language model service. It owns the prompt, the citations and the check that a question is about medicine; it
+    asks the encoder for similarities.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LlmServiceStub:
-    """The language model service. It owns the prompt, the citations and the check
-    whether a question is about medicine; the encoder tells it what is similar.
+    """The language model service. It owns the prompt, the citations and the check that a question is about medicine; it
+    asks the encoder for similarities.
     """
 
     @_typing.overload
@@ -44,8 +44,8 @@ class LlmServiceStub:
 
 @_typing.type_check_only
 class LlmServiceAsyncStub(LlmServiceStub):
-    """The language model service. It owns the prompt, the citations and the check
-    whether a question is about medicine; the encoder tells it what is similar.
+    """The language model service. It owns the prompt, the citations and the check that a question is about medicine; it
+    asks the encoder for similarities.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -57,8 +57,8 @@ class LlmServiceAsyncStub(LlmServiceStub):
     """The model that is loaded, NOT_SERVING models excepted."""
 
 class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The language model service. It owns the prompt, the citations and the check
-    whether a question is about medicine; the encoder tells it what is similar.
+    """The language model service. It owns the prompt, the citations and the check that a question is about medicine; it
+    asks the encoder for similarities.
     """
 
     @_abc_1.abstractmethod

@@ -190,7 +190,7 @@ class RetrieverServiceGetImageRequest(_message.Message):
     id: _builtins.str
     """The record's id."""
     variant: _common_pb2.ImageVariant.ValueType
-    """Which copy."""
+    """The copy to read."""
     def __init__(
         self,
         *,
@@ -259,7 +259,7 @@ class RetrieverServiceListFacetsRequest(_message.Message):
     WHERE_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Values a facet at the most, 1 to 100; 50 where absent."""
+    """Most values per facet, 1 to 100; 50 if omitted."""
     @_builtins.property
     def where(self) -> _containers.MessageMap[_builtins.str, _common_pb2.StringList]:
         """As in Query.where; counts are of records that pass."""
@@ -336,7 +336,7 @@ Global___RetrieverServiceUpsertRequest: _TypeAlias = RetrieverServiceUpsertReque
 
 @_typing.final
 class RetrieverServiceUpsertResponse(_message.Message):
-    """What became of the records of one call."""
+    """The outcomes of the records of one call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -384,7 +384,7 @@ Global___RetrieverServiceDeleteRequest: _TypeAlias = RetrieverServiceDeleteReque
 
 @_typing.final
 class RetrieverServiceDeleteResponse(_message.Message):
-    """What was removed."""
+    """The number of removed records."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -532,9 +532,9 @@ class RetrieverServiceListFlagsRequest(_message.Message):
     RECORD_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
-    """Of this record only, where set."""
+    """If set, flags of this record only."""
     limit: _builtins.int
-    """At most 1,000; 100 where absent."""
+    """At most 1,000; 100 if omitted."""
     def __init__(
         self,
         *,
@@ -605,7 +605,7 @@ Global___RetrieverServiceLookupRecordsRequest: _TypeAlias = RetrieverServiceLook
 
 @_typing.final
 class RetrieverServiceLookupRecordsResponse(_message.Message):
-    """What is there."""
+    """The stored records."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -638,11 +638,11 @@ class RetrieverServiceListRecordsRequest(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """At most this many, 1 to 1,000; 100 where absent."""
+    """Most records to return, 1 to 1,000; 100 if omitted."""
     page_token: _builtins.str
     """The next_page_token of the reply before; empty for the first page."""
     vectors: _builtins.bool
-    """Whether the vectors are wanted."""
+    """True to include the vectors."""
     collection: _builtins.str
     """Collection to read; the active one where empty."""
     def __init__(

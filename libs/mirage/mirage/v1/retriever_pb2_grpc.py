@@ -5,7 +5,7 @@ import warnings
 
 from mirage.v1 import retriever_pb2 as mirage_dot_v1_dot_retriever__pb2
 
-GRPC_GENERATED_VERSION = '1.83.2'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -143,7 +143,7 @@ class RetrieverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRecord(self, request, context):
-        """One record by id. NOT_FOUND where there is none.
+        """One record by id. NOT_FOUND if it does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,7 +180,7 @@ class RetrieverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCollection(self, request, context):
-        """What the collection is and how full.
+        """The collection and its number of records.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,7 +201,7 @@ class RetrieverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LookupRecords(self, request, context):
-        """Tells which of up to 1,000 records are stored, and which others show the
+        """Reports which of up to 1,000 records are stored, and which others show the
         same image.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -223,7 +223,7 @@ class RetrieverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateCollection(self, request, context):
-        """Makes an empty collection beside the active one.
+        """Makes an empty collection next to the active one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class RetrieverServiceStub:
     Compare: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceCompareRequest, _retriever_pb2.RetrieverServiceCompareResponse]
     """Runs a base query and a shifted one side by side."""
     GetRecord: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceGetRecordRequest, _retriever_pb2.RetrieverServiceGetRecordResponse]
-    """One record by id. NOT_FOUND where there is none."""
+    """One record by id. NOT_FOUND if it does not exist."""
     GetImage: _grpc.UnaryStreamMultiCallable[_retriever_pb2.RetrieverServiceGetImageRequest, _retriever_pb2.RetrieverServiceGetImageResponse]
     """A record's image file, in parts."""
     ListFacets: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListFacetsRequest, _retriever_pb2.RetrieverServiceListFacetsResponse]
@@ -53,13 +53,13 @@ class RetrieverServiceStub:
     Delete: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceDeleteRequest, _retriever_pb2.RetrieverServiceDeleteResponse]
     """Removes records. Unknown ids are not an error."""
     GetCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceGetCollectionRequest, _retriever_pb2.RetrieverServiceGetCollectionResponse]
-    """What the collection is and how full."""
+    """The collection and its number of records."""
     FlagRecord: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceFlagRecordRequest, _retriever_pb2.RetrieverServiceFlagRecordResponse]
     """Marks a record as wrong in some way."""
     ListFlags: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListFlagsRequest, _retriever_pb2.RetrieverServiceListFlagsResponse]
     """The flags raised, newest first."""
     LookupRecords: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceLookupRecordsRequest, _retriever_pb2.RetrieverServiceLookupRecordsResponse]
-    """Tells which of up to 1,000 records are stored, and which others show the
+    """Reports which of up to 1,000 records are stored, and which others show the
     same image.
     """
     ListRecords: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListRecordsRequest, _retriever_pb2.RetrieverServiceListRecordsResponse]
@@ -67,7 +67,7 @@ class RetrieverServiceStub:
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListCollectionsRequest, _retriever_pb2.RetrieverServiceListCollectionsResponse]
     """The collections there are."""
     CreateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceCreateCollectionRequest, _retriever_pb2.RetrieverServiceCreateCollectionResponse]
-    """Makes an empty collection beside the active one."""
+    """Makes an empty collection next to the active one."""
     ActivateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceActivateCollectionRequest, _retriever_pb2.RetrieverServiceActivateCollectionResponse]
     """Turns all searches to another collection, between two of them."""
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceDeleteCollectionRequest, _retriever_pb2.RetrieverServiceDeleteCollectionResponse]
@@ -87,7 +87,7 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     Compare: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceCompareRequest, _retriever_pb2.RetrieverServiceCompareResponse]  # type: ignore[assignment]
     """Runs a base query and a shifted one side by side."""
     GetRecord: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceGetRecordRequest, _retriever_pb2.RetrieverServiceGetRecordResponse]  # type: ignore[assignment]
-    """One record by id. NOT_FOUND where there is none."""
+    """One record by id. NOT_FOUND if it does not exist."""
     GetImage: _aio.UnaryStreamMultiCallable[_retriever_pb2.RetrieverServiceGetImageRequest, _retriever_pb2.RetrieverServiceGetImageResponse]  # type: ignore[assignment]
     """A record's image file, in parts."""
     ListFacets: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListFacetsRequest, _retriever_pb2.RetrieverServiceListFacetsResponse]  # type: ignore[assignment]
@@ -100,13 +100,13 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     Delete: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceDeleteRequest, _retriever_pb2.RetrieverServiceDeleteResponse]  # type: ignore[assignment]
     """Removes records. Unknown ids are not an error."""
     GetCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceGetCollectionRequest, _retriever_pb2.RetrieverServiceGetCollectionResponse]  # type: ignore[assignment]
-    """What the collection is and how full."""
+    """The collection and its number of records."""
     FlagRecord: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceFlagRecordRequest, _retriever_pb2.RetrieverServiceFlagRecordResponse]  # type: ignore[assignment]
     """Marks a record as wrong in some way."""
     ListFlags: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListFlagsRequest, _retriever_pb2.RetrieverServiceListFlagsResponse]  # type: ignore[assignment]
     """The flags raised, newest first."""
     LookupRecords: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceLookupRecordsRequest, _retriever_pb2.RetrieverServiceLookupRecordsResponse]  # type: ignore[assignment]
-    """Tells which of up to 1,000 records are stored, and which others show the
+    """Reports which of up to 1,000 records are stored, and which others show the
     same image.
     """
     ListRecords: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListRecordsRequest, _retriever_pb2.RetrieverServiceListRecordsResponse]  # type: ignore[assignment]
@@ -114,7 +114,7 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     ListCollections: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceListCollectionsRequest, _retriever_pb2.RetrieverServiceListCollectionsResponse]  # type: ignore[assignment]
     """The collections there are."""
     CreateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceCreateCollectionRequest, _retriever_pb2.RetrieverServiceCreateCollectionResponse]  # type: ignore[assignment]
-    """Makes an empty collection beside the active one."""
+    """Makes an empty collection next to the active one."""
     ActivateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceActivateCollectionRequest, _retriever_pb2.RetrieverServiceActivateCollectionResponse]  # type: ignore[assignment]
     """Turns all searches to another collection, between two of them."""
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.RetrieverServiceDeleteCollectionRequest, _retriever_pb2.RetrieverServiceDeleteCollectionResponse]  # type: ignore[assignment]
@@ -149,7 +149,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.RetrieverServiceGetRecordRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.RetrieverServiceGetRecordResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceGetRecordResponse]]:
-        """One record by id. NOT_FOUND where there is none."""
+        """One record by id. NOT_FOUND if it does not exist."""
 
     @_abc_1.abstractmethod
     def GetImage(
@@ -192,7 +192,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.RetrieverServiceGetCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.RetrieverServiceGetCollectionResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceGetCollectionResponse]]:
-        """What the collection is and how full."""
+        """The collection and its number of records."""
 
     @_abc_1.abstractmethod
     def FlagRecord(
@@ -216,7 +216,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.RetrieverServiceLookupRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.RetrieverServiceLookupRecordsResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceLookupRecordsResponse]]:
-        """Tells which of up to 1,000 records are stored, and which others show the
+        """Reports which of up to 1,000 records are stored, and which others show the
         same image.
         """
 
@@ -242,7 +242,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.RetrieverServiceCreateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.RetrieverServiceCreateCollectionResponse, _abc.Awaitable[_retriever_pb2.RetrieverServiceCreateCollectionResponse]]:
-        """Makes an empty collection beside the active one."""
+        """Makes an empty collection next to the active one."""
 
     @_abc_1.abstractmethod
     def ActivateCollection(
