@@ -12,7 +12,7 @@ from mirage_launcher.state import State
 
 
 def main() -> int:
-    """Runs until a signal; exit code 1 where the start failed."""
+    """Runs until a signal; exit code 1 if the start failed."""
     parser = argparse.ArgumentParser(prog="mirage_launcher")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", default="mini")

@@ -13,9 +13,9 @@ _MANIFEST_BYTES = 2**20
 
 
 def find_bundle(models: str) -> Path:
-    """The encoder's bundle: the packaged one for "mini", else the one in or directly below that directory.
+    """Returns the encoder's bundle: the packaged one for "mini", else the one in or directly below that directory.
 
-    Raises LaunchError where there is none, or more than one. The encoder checks what is in it.
+    Raises LaunchError if there is none, or more than one. The encoder checks its content.
     """
     if models == MINI:
         from mirage_models.paths import mini_clip_bundle
@@ -29,9 +29,9 @@ def find_bundle(models: str) -> Path:
 
 
 def find_language_bundle(models: str) -> Path | None:
-    """The language model's bundle, found likewise; None where there is none: explanations are then taken from captions.
+    """Returns the llm's bundle, found in the same way; if it is None, descriptions are taken from captions.
 
-    Raises LaunchError where there is more than one.
+    Raises LaunchError if there is more than one.
     """
     if models == MINI:
         from mirage_models.paths import mini_lm_bundle
@@ -42,7 +42,7 @@ def find_language_bundle(models: str) -> Path | None:
 
 
 def find_generator_bundle(models: str) -> Path | None:
-    """The image generator's bundle, found likewise; None where there is none: no images are made then."""
+    """Returns the generator's bundle, found in the same way; if it is None, images cannot be generated."""
     if models == MINI:
         from mirage_models.paths import mini_generator_bundle
 

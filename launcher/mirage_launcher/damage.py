@@ -1,4 +1,4 @@
-"""What is damaged in a data directory: put aside before a start, and named for as long as it is there."""
+"""Damaged files of a data directory: moved away before a start, and named as long as they exist."""
 
 import os
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from mirage_core.files import MARK, put_aside
 from mirage_launcher.errors import LaunchError
 from mirage_launcher.folders import Folders
 
-# Where services put things aside: next to what they replace.
+# Services move damaged files next to their replacements.
 _PLACES = (".", "atlas", "atlas/collections", "queue", "run", "logs")
 _NAMED = 20
 
 
 def remarks(folders: Folders) -> tuple[str, ...]:
-    """A sentence for each thing that was put aside and is still there."""
+    """Returns a sentence for each file that was moved away and still exists."""
     found = list(_put_aside(folders))
     named = tuple(f"{path} is damaged: it was put aside, and MIRAGE goes on without it" for path in found[:_NAMED])
     rest = len(found) - len(named)
@@ -31,7 +31,9 @@ def _put_aside(folders: Folders) -> Iterator[Path]:
 
 
 def clear_the_way(folders: Folders) -> None:
-    """Puts aside what is in the place of a folder or a file that the launcher makes. Raises LaunchError if it cannot."""
+    """Moves away anything at the path of a folder or a file that the launcher makes. Raises LaunchError if it
+    cannot.
+    """
     try:
         for folder in folders.made:
             if os.path.lexists(folder) and not folder.is_dir():

@@ -27,7 +27,10 @@ class DemoIndex:
         return not read_mark(self._mark).get("finished", False)
 
     async def build(self, report: Callable[[IndexState], None]) -> IndexState:
-        """Runs to the end and gives the last state, with `problem` set where it failed; the next start goes on from there."""
+        """Runs to the end and returns the last state, with `problem` set if it failed.
+
+        The next start continues from there.
+        """
         log = logs.open_log(self._folders.log("demo"))
         try:
             process = await asyncio.create_subprocess_exec(
@@ -65,7 +68,7 @@ class DemoIndex:
 
 
 def read_mark(path: Path) -> Mapping[str, Any]:
-    """What was noted down of the demonstration atlas; empty before the first start."""
+    """Returns the recorded progress of the demonstration atlas; empty before the first start."""
     try:
         mark = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What keeps the launcher from doing what it was asked."""
+"""Errors of the launcher."""
 
 from mirage.errors import ClientError
 
@@ -32,7 +32,7 @@ class BackupError(LaunchError):
 
 
 class BackupInvalidError(BackupError):
-    """The file is no backup, or not whole, or not as it was written."""
+    """The file is not a backup, is incomplete, or was changed."""
 
     code = "BACKUP_INVALID"
 
@@ -44,13 +44,13 @@ class BackupNewerError(BackupError):
 
 
 class StillUpError(BackupError):
-    """What is stored is in use."""
+    """The data directory is in use."""
 
     code = "STILL_UP"
 
 
 class DataExistsError(BackupError):
-    """Something is stored already where a backup would go."""
+    """The target of a restoration already has content."""
 
     code = "DATA_EXISTS"
 

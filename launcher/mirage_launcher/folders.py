@@ -1,4 +1,4 @@
-"""Where a MIRAGE on this machine keeps what it stores, logs and notes down."""
+"""The folders of a MIRAGE on this machine: data, logs and state."""
 
 import os
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Folders:
 
     @property
     def queue(self) -> Path:
-        """What the queue's Redis keeps."""
+        """The files of the queue's Redis."""
         return self.root / "queue"
 
     @property
@@ -47,7 +47,7 @@ class Folders:
 
     @property
     def state(self) -> Path:
-        """What runs, as JSON."""
+        """The running processes, as JSON."""
         return self.root / "run" / "state.json"
 
     @property
@@ -87,7 +87,7 @@ class Folders:
         return self.logs / f"{name}.log"
 
     def create(self) -> None:
-        """Makes the folders, readable by this user alone. Raises LaunchError where that cannot be."""
+        """Makes the folders, readable by this user alone. Raises LaunchError if that fails."""
         try:
             for folder in (self.root, self.atlas, self.queue, self.logs, self.state.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -31,7 +31,9 @@ OTHER_MODEL = (
 
 
 class Launch:
-    """Runs the plan until it is told to stop. `report` is called with each new state, which is in the state file already."""
+    """Runs the plan until it is asked to stop. `report` is called with each new state, which is in the state file
+    already.
+    """
 
     def __init__(
         self, folders: Folders, make_plan: Callable[[], Plan], report: Callable[[State], None], *, demo: bool

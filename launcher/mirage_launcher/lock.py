@@ -26,7 +26,7 @@ def held(path: Path) -> Iterator[bool]:
 
 
 def is_held(path: Path) -> bool:
-    """True where some process holds the lock."""
+    """Returns True if a process holds the lock."""
     if not path.is_file():
         return False
     try:

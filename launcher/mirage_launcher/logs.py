@@ -14,7 +14,7 @@ def open_log(path: Path) -> int:
 
 
 def bound(path: Path, limit: int = LOG_BYTES) -> bool:
-    """Moves a log that has grown past `limit` to `<name>.1`, over the one before. True where it did.
+    """Moves a log that has grown past `limit` to `<name>.1`, and replaces the one before. Returns True if it did.
 
     The content is copied and the file emptied in place, as its writer keeps it open; a line written in between is lost.
     """
@@ -29,7 +29,7 @@ def bound(path: Path, limit: int = LOG_BYTES) -> bool:
 
 
 def size(path: Path) -> int:
-    """Length of a log in bytes; 0 where there is none."""
+    """Returns the length of a log in bytes; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:

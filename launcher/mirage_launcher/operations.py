@@ -1,4 +1,4 @@
-"""What `mirage up`, `down` and `status` do."""
+"""The operations behind `mirage up`, `down` and `status`."""
 
 import json
 import subprocess
@@ -23,7 +23,10 @@ FOLLOW_S = 900.0
 
 @dataclass(frozen=True)
 class UpOptions:
-    """What `up` was asked for. `models` is a directory or "mini"; `demo` says whether the demonstration atlas is wanted."""
+    """The request of an `up`. `models` is a directory or "mini".
+
+    `demo` is True if the demonstration atlas is wanted.
+    """
 
     data: Path | None = None
     models: str = "mini"
@@ -83,13 +86,15 @@ def up_detached(options: UpOptions, report: Callable[[State], None]) -> State:
 
 
 def running_state(data: Path | None) -> State | None:
-    """The state of the launcher that runs in the data directory; None where none does."""
+    """Returns the state of the launcher that runs in the data directory, or None."""
     folders = Folders.at(data)
     return State.read(folders.state) if lock.is_held(folders.lock) else None
 
 
 def down(data: Path | None) -> bool:
-    """Stops the launcher of the data directory and its services, a crashed launcher's too. False where nothing ran."""
+    """Stops the launcher of the data directory and its services, also a crashed launcher's. Returns False if nothing
+    ran.
+    """
     folders = Folders.at(data)
     state = State.read(folders.state)
     launcher = processes.alive(state.launcher) if state and lock.is_held(folders.lock) else None

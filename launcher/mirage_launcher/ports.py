@@ -6,7 +6,7 @@ from mirage_launcher.errors import PortTakenError
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """True where nothing listens on the port."""
+    """Returns True if the port is free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As servers do: a port whose last connections are still winding down counts as free.
@@ -26,7 +26,7 @@ def require_free(port: int, *, option: str) -> int:
 
 
 def free_or_any(preferred: int, *, taken: frozenset[int] = frozenset()) -> int:
-    """The preferred port where it is free, else one that is, and that is not in `taken`."""
+    """Returns the preferred port if it is free, else another free one that is not in `taken`."""
     return preferred if preferred not in taken and is_free(preferred) else any_free(taken=taken)
 
 

@@ -1,4 +1,4 @@
-"""Processes of this machine: told apart from later ones with the same id, found again, weighed and stopped."""
+"""Processes of this machine: identified even if their id is used again, found, measured and stopped."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ KILL_S = 5.0
 
 
 def running(pid: int) -> Running | None:
-    """The process with that id, with the time of its start; None where there is none."""
+    """Returns the process with that id and the time of its start, or None."""
     try:
         return Running(pid, psutil.Process(pid).create_time())
     except psutil.Error:
@@ -68,7 +68,9 @@ def with_children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def stop(processes: Iterable[psutil.Process], *, term_s: float = TERM_S) -> None:
-    """Asks the processes to end, and ends those that have not done so after `term_s` seconds. Their children go with them."""
+    """Asks the processes to end, and ends those that have not done so after `term_s` seconds. Their children go with
+    them.
+    """
     asked = list(processes)
     family = [member for process in asked for member in with_children(process)]
     for process in asked:
@@ -90,7 +92,10 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 
 
 def memory_bytes(processes: Iterable[psutil.Process]) -> int:
-    """Memory of the processes: PSS on Linux, where shared pages count once in all; elsewhere the unique or resident set."""
+    """Memory of the processes: PSS on Linux, where shared pages count once in all.
+
+    Elsewhere the unique or resident set.
+    """
     return sum(map(_memory_bytes, processes))
 
 

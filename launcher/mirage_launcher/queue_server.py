@@ -1,4 +1,7 @@
-"""The Redis of one machine: its own where it has one, else a Valkey from a wheel; on a unix socket, with an append-only file."""
+"""The Redis of one machine: the installed one, else a Valkey from a wheel.
+
+On a unix socket, with an append-only file.
+"""
 
 import hashlib
 import os
@@ -13,21 +16,22 @@ from mirage_launcher.errors import LaunchError
 from mirage_launcher.queue_files import folder as files
 from mirage_launcher.queue_files.jobs import QueueData
 
-# What a unix socket's path may have, with its final zero: 104 on macOS, 108 on Linux.
+# The longest path of a unix socket, with its final zero: 104 on macOS, 108 on Linux.
 _SOCKET_PATH_BYTES = 104
 _VALKEYS_MARK = b"VALKEY"
-# Commands that change the server or its machine. The server does not have them, nor for its own file, from which it would run
+# Commands that change the server or its machine. The server does not have them, nor for its own file, from which it
+# would run
 # them at its start. Each is known to every Redis from 5 on and to every Valkey.
 _DISABLED = (
     *("CONFIG", "MODULE", "DEBUG", "ACL", "SHUTDOWN", "CLUSTER", "MONITOR", "SWAPDB", "PFDEBUG", "PFSELFTEST"),
     *("REPLICAOF", "SLAVEOF", "SYNC", "PSYNC", "REPLCONF", "MIGRATE", "RESTORE", "RESTORE-ASKING", "SAVE", "BGSAVE"),
 )
-# What a server says of files that it cannot read.
+# A server's messages about unreadable files.
 _UNREADABLE = ("append only file", "AOF", "RDB", "loading the DB", "Short read")
 
 
 def find_server(folder: Path | None = None) -> str:
-    """The program to run, on what `folder` holds where that is given. Raises LaunchError where there is none."""
+    """Returns the program to run on the files in `folder` (if given). Raises LaunchError if there is none."""
     names = ("valkey-server",) if folder and _is_valkeys(folder) else ("redis-server", "valkey-server")
     for name in names:
         if found := shutil.which(name):
@@ -65,18 +69,18 @@ def command(server: str, *, folder: Path, socket: Path) -> tuple[str, ...]:
 
 
 def prepare(folder: Path) -> str:
-    """Puts aside what a server would pass over in silence: its list of files if that is lost or names files that are not there.
+    """Moves away a list of files that is lost or names missing files, which a server would ignore without an error.
 
-    Returns what was done, for people; "" for nothing.
+    Returns a sentence on what was done; "" for nothing.
     """
     problem = files.structure_problem(folder)
     return _begin_again(folder, problem) if problem else ""
 
 
 def mend(folder: Path, last_words: Sequence[str]) -> str:
-    """Puts aside the files of a server that ended because it could not read them; what can be read of them is stored again.
+    """Moves away the files of a server that ended because it could not read them, and stores their readable jobs again.
 
-    Returns what was done, for people; "" if the server ended for another reason.
+    Returns a sentence on what was done; "" if the server ended for another reason.
     """
     if not files.exists(folder) or not any(word in line for line in last_words for word in _UNREADABLE):
         return ""
@@ -86,7 +90,7 @@ def mend(folder: Path, last_words: Sequence[str]) -> str:
 def _begin_again(folder: Path, problem: str) -> str:
     contents = files.read(folder)
     data = QueueData.from_keys(contents.keys)
-    # Where a server cannot read what was written here, it begins with nothing.
+    # If a server cannot read the rewritten files, it starts empty.
     again = bool(problem or contents.problem) or os.path.lexists(folder / files.PARTS)
     kept = [put_aside(path).name for name in (files.SINGLE, files.PARTS) if os.path.lexists(path := folder / name)]
     if again:
@@ -102,7 +106,9 @@ def _begin_again(folder: Path, problem: str) -> str:
 
 
 def socket_path(folder: Path) -> Path:
-    """Where the socket lies: in the folder, or where that path is too long, in a folder of this user's for short-lived files."""
+    """Returns the path of the socket: in the folder or, if that path is too long, in this user's folder for
+    short-lived files.
+    """
     path = folder / "redis.sock"
     if len(os.fsencode(path)) < _SOCKET_PATH_BYTES:
         return path
@@ -114,7 +120,7 @@ def socket_path(folder: Path) -> Path:
         status = private.lstat()
     except OSError as error:
         raise LaunchError(f"cannot use {private} for the queue's socket: {error.strerror}") from error
-    # A folder for everybody: whoever made this one first could read what is sent.
+    # A shared folder: another user who made this name first could read the traffic.
     if private.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise LaunchError(f"{private} is another user's: give a shorter --data path")
     return private / "redis.sock"

@@ -28,7 +28,7 @@ def ask(port: int, *, timeout_s: float = 2.0) -> Readiness:
 
 
 def model_fits(port: int, *, key: str = "", timeout_s: float = 5.0) -> bool:
-    """False where the atlas was indexed with another model than the one that runs; True also where nobody can tell."""
+    """Returns False if the atlas was indexed with another model than the running one; True also if that is unknown."""
     _, collection = _get(port, "/v1/collection", key=key, timeout_s=timeout_s)
     _, models = _get(port, "/v1/models", key=key, timeout_s=timeout_s)
     running = [model for model in models.get("models", []) if model.get("task") == "encode"]
@@ -38,7 +38,7 @@ def model_fits(port: int, *, key: str = "", timeout_s: float = 5.0) -> bool:
 
 
 def _get(port: int, path: str, *, key: str = "", timeout_s: float) -> tuple[int, dict[str, Any]]:
-    """Status and JSON object of an answer; 0 where there is none, {} where it is no JSON object."""
+    """Returns status and JSON object of an answer; 0 without an answer, {} if it is not a JSON object."""
     # The standard library's client: the launcher stays in memory for as long as the services run.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:

@@ -25,7 +25,8 @@ _EMBEDDED = Vectors()
 class Service:
     """A process to run. `address` is where it listens; `environment` is added to the launcher's own.
 
-    `mend` is called when it has ended by itself, with the end of its log; it returns what it mended, for people, or "".
+    `mend` is called when it has ended by itself, with the end of its log; it returns a sentence on what it mended, or
+    "".
     """
 
     name: str
@@ -38,7 +39,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an `up` starts: services in the order of their dependencies (stopped in reverse), and where they are reached."""
+    """The plan of an `up`: services in the order of their dependencies (stopped in reverse), and their addresses."""
 
     services: tuple[Service, ...]
     url: str
@@ -46,7 +47,7 @@ class Plan:
     models: str
     # Addresses of the Qdrant server that keeps the vectors; empty if the retriever does.
     vectors: str = ""
-    # For the launcher's own calls; empty where the server asks for no key.
+    # For the launcher's own calls; empty if the server does not ask for a key.
     key: str = field(default="", repr=False)
     remarks: tuple[str, ...] = ()
 
@@ -61,9 +62,10 @@ def plan(
     generator: Path | None = None,
     vectors: Vectors = _EMBEDDED,
 ) -> Plan:
-    """The services on free ports; the language model's and the generator's where there are bundles of them.
+    """Plans the services on free ports; llm and generator only if there are bundles for them.
 
-    Raises PortTakenError where the gateway's are not free, and LaunchError where the generator's queue has no server.
+    Raises PortTakenError if the gateway's ports are not free, and LaunchError if there is no server for the generator's
+    queue.
     """
     ports.require_free(port, option="--port")
     ports.require_free(grpc_port, option="--grpc-port")
@@ -174,7 +176,7 @@ def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, 
 
 
 def _unused(services: list[Service]) -> list[str]:
-    """Remarks on variables that somebody has set and that are set here to something else."""
+    """Returns remarks on variables of the environment that are overridden here."""
     given = {
         name: value
         for service in services
@@ -189,13 +191,13 @@ def _unused(services: list[Service]) -> list[str]:
 
 
 def _own_metrics_port() -> dict[str, str]:
-    """The worker's, where the generator has one: the next, as both read the same variable."""
+    """The worker's port is the one after the generator's, as both read the same variable."""
     port = os.environ.get("MIRAGE_GENERATOR_METRICS_PORT", "")
     return {"MIRAGE_GENERATOR_METRICS_PORT": str(int(port) + 1)} if port.isdecimal() and int(port) else {}
 
 
 def python_module(module: str) -> tuple[str, ...]:
-    """The command that runs a module in this interpreter, whatever lies in the working directory."""
+    """Returns the command that runs a module in this interpreter, independent of the working directory."""
     return (sys.executable, "-P", "-m", module)
 
 

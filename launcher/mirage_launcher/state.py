@@ -1,4 +1,4 @@
-"""What runs in a data directory, as the launcher writes it down for `down`, `status` and the next launcher."""
+"""The state of a data directory, which the launcher writes for `down`, `status` and the next launcher."""
 
 import json
 from contextlib import suppress
@@ -30,7 +30,7 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class IndexState:
-    """How far the demonstration atlas is: rows dealt with, of `total`."""
+    """Progress of the demonstration atlas: rows done, of `total`."""
 
     done: int = 0
     total: int = 0
@@ -69,7 +69,7 @@ class State:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """The state written last; None where there is none or it cannot be read."""
+        """Returns the state written last; None if it is missing or cannot be read."""
         try:
             return cls._parse(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -1,4 +1,4 @@
-"""How a MIRAGE on this machine is: its processes, their health and memory, its atlas and model."""
+"""The status of a MIRAGE on this machine: its processes, their health and memory, its atlas and model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class Status:
 
     @property
     def healthy(self) -> bool:
-        """True where the launcher and every service are well."""
+        """True if the launcher and every service are healthy."""
         return self.phase in ("ready", "indexing") and all(
             one.health in ("serving", "running") for one in self.processes
         )

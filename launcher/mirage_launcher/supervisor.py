@@ -39,7 +39,7 @@ class Worker:
 
     @property
     def state(self) -> ServiceState:
-        """What is noted down of it."""
+        """Returns its recorded state."""
         service = self.service
         return ServiceState(service.name, service.address, str(service.log), self._running, self._restarts)
 
@@ -65,7 +65,10 @@ class Worker:
             self._restarts += 1
 
     async def stop(self, *, hurry: asyncio.Event) -> None:
-        """Asks the service to end; what is left of it and its children after TERM_S, or once `hurry` is set, is killed."""
+        """Asks the service to end.
+
+        What is left of it and its children after TERM_S, or once `hurry` is set, is killed.
+        """
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -139,12 +142,12 @@ class Supervisor:
 
     @property
     def states(self) -> tuple[ServiceState, ...]:
-        """What is noted down of each."""
+        """Returns the recorded state of each."""
         return tuple(worker.state for worker in self._workers)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was mended."""
+        """Returns the sentences on what was mended."""
         return tuple(remark for worker in self._workers for remark in worker.remarks)
 
     def start(self) -> None:
@@ -152,7 +155,7 @@ class Supervisor:
         self._tasks = [asyncio.create_task(worker.run()) for worker in self._workers]
 
     def hopeless(self) -> str | None:
-        """Why a start cannot succeed: a service that ended again and again, or could not be run at all."""
+        """Returns the reason why a start cannot succeed: a service that ended repeatedly, or could not be run."""
         for worker, task in zip(self._workers, self._tasks, strict=True):
             if task.done() and not task.cancelled() and task.exception():
                 return f"the {worker.service.name} cannot be run"

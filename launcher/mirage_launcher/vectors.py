@@ -1,4 +1,4 @@
-"""Where the retriever keeps records and vectors: in the data directory, or on a Qdrant server that somebody else runs."""
+"""The place of records and vectors: in the data directory, or on the operator's Qdrant server."""
 
 import json
 import os
@@ -33,14 +33,14 @@ class Vectors:
 
     @property
     def server(self) -> str:
-        """The addresses as they are given to `mirage up`; empty if there is no server."""
+        """Returns the addresses as they are given to `mirage up`; empty without a server."""
         return ",".join(self.urls)
 
 
 def choose(url: str = "", key_file: Path | None = None) -> Vectors:
-    """What `--qdrant` and `--qdrant-key-file` ask for, and without them the variables of the retriever.
+    """Returns the server that `--qdrant` and `--qdrant-key-file` name, or else the retriever's variables.
 
-    Raises LaunchError for what contradicts itself or cannot be read.
+    Raises LaunchError for contradictions and for files that cannot be read.
     """
     engine = os.environ.get(ENGINE, "").strip()
     if engine not in ("", "edge", "qdrant"):
@@ -53,7 +53,7 @@ def choose(url: str = "", key_file: Path | None = None) -> Vectors:
         if key_file is not None:
             raise LaunchError("--qdrant-key-file goes with --qdrant")
         return Vectors()
-    # Imported here: the image of the command has no service in it.
+    # Imported here: the command's image does not contain services.
     from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
 
     try:
@@ -87,7 +87,7 @@ def require_answer(vectors: Vectors, *, patience_s: float = _ANSWER_S) -> None:
 
 
 def note(folders: Folders, vectors: Vectors) -> tuple[str, ...]:
-    """Notes down where the records of the data directory are from now on; remarks on what is left elsewhere."""
+    """Records the place of the data directory's records; returns remarks on records that are left elsewhere."""
     before = noted(folders)
     remarks = []
     if vectors.server:
@@ -110,7 +110,7 @@ def note(folders: Folders, vectors: Vectors) -> tuple[str, ...]:
 
 
 def noted(folders: Folders) -> str:
-    """The Qdrant server that the last start used; empty if there was none."""
+    """Returns the Qdrant server that the last start used; empty if there was none."""
     try:
         return str(json.loads(folders.vectors_note.read_text(encoding="utf-8"))["qdrant"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -18,7 +18,7 @@ from mirage_launcher.backups.manifest import MANIFEST_BYTES, NAME, Manifest, Mem
 from mirage_launcher.backups.parts import QUEUE, Part, collections
 from mirage_launcher.errors import BackupError, BackupInvalidError, StillUpError
 
-# Told how many bytes of how many were dealt with, and at what.
+# Called with the bytes done, the bytes in all, and the current file.
 Report = Callable[[str, int, int], None]
 
 _CHUNK = 2**18
@@ -32,7 +32,9 @@ _PADDING_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Survey:
-    """What a backup will hold: each file by its name in it, on the disk or as bytes. `remarks` say what is not in it."""
+    """The contents of a backup: each file by its name in it, on the disk or as bytes. `remarks` name what is left
+    out.
+    """
 
     manifest: Manifest
     files: Mapping[str, Path | bytes]
@@ -94,11 +96,11 @@ def _walk(path: Path, name: str, files: dict[str, Path], folders: list[str]) -> 
 
 
 def write(out: IO[bytes], found: Survey, *, report: Report) -> None:
-    """Writes the backup. Raises StillUpError where a file is no longer what the manifest says."""
+    """Writes the backup. Raises StillUpError if a file differs from the manifest."""
     manifest = found.manifest
     total, done = manifest.total_bytes, 0
     moment = int(time.time())
-    # Without a file's name in it, and so without the place where it lay.
+    # Without the file's name, and so without its path.
     with (
         gzip.GzipFile(filename="", fileobj=out, mode="wb", compresslevel=_LEVEL) as packed,
         tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as tar,
@@ -171,9 +173,11 @@ class Reader:
         self.manifest = Manifest.from_json(b"".join(self._content(header)))
 
     def unpack(self, place: Callable[[str], IO[bytes] | None], *, report: Report) -> None:
-        """Reads every file, checks it, and writes it to what `place` opens for its name; None for one that is only checked.
+        """Reads every file, checks it, and writes it to the file that `place` opens for its name.
 
-        Raises BackupInvalidError where a file is missing, too much, or other than the manifest says.
+        None for one that is only checked.
+
+        Raises BackupInvalidError if a file is missing, unexpected, or differs from the manifest.
         """
         total, done = self.manifest.total_bytes, 0
         missing = dict(self.manifest.members)
@@ -216,7 +220,7 @@ class Reader:
 
 
 def _write_sparse(file: IO[bytes], chunk: bytes) -> None:
-    # The engine sets aside far more than it uses: a hole takes no room.
+    # The engine reserves far more than it uses: a hole does not take space.
     if chunk == _ZEROS[: len(chunk)]:
         file.seek(len(chunk), io.SEEK_CUR)
     else:
@@ -225,7 +229,9 @@ def _write_sparse(file: IO[bytes], chunk: bytes) -> None:
 
 @contextmanager
 def opened(file: IO[bytes], name: str) -> Iterator[Reader]:
-    """A reader of the backup in `file`, called `name` in what is said about it. Raises BackupInvalidError, BackupNewerError."""
+    """A reader of the backup in `file`, called `name` in what is said about it. Raises BackupInvalidError,
+    BackupNewerError.
+    """
     try:
         with (
             gzip.GzipFile(fileobj=file, mode="rb") as packed,

@@ -1,4 +1,4 @@
-"""What a backup says of itself, in its first file: what it holds, and the hash of each file."""
+"""The manifest of a backup, its first file: its contents, and the hash of each file."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ MANIFEST_BYTES = 512 * 2**20
 _NAME_BYTES = 1024
 # Of older versions and of this one.
 _IMAGES = ("atlas/images/", "atlas/clean/images/")
-# What a file system takes between two slashes.
+# The longest name between two slashes that a file system takes.
 _STEP_BYTES = 255
 
 
@@ -31,10 +31,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole. `members` and `folders` (the empty ones) have names such as `atlas/images/0a/0a1b`: first their part's.
+    """The whole. `members` and `folders` (the empty ones) have names such as `atlas/images/0a/0a1b`: first their
+    part's.
 
-    `mirage` is the version that wrote it, `created` UTC in ISO 8601, `collections` the fingerprints of the models by which the
-    collections were made; of a Qdrant server's they are not known. `format` says how the parts are written.
+    `mirage` is the version that wrote it, `created` UTC in ISO 8601, `collections` the fingerprints of the models by
+    which the collections were made; of a Qdrant server's they are not known. `format` says how the parts are written.
     """
 
     mirage: str
@@ -57,7 +58,7 @@ class Manifest:
         return {**{part: counts[part] for part in self.parts}, "atlas images": pictures}
 
     def to_json(self) -> bytes:
-        """As it stands in the file."""
+        """Returns the text of the file."""
         fields = {
             "format": self.format,
             "mirage": self.mirage,
@@ -114,7 +115,7 @@ class Manifest:
 
 
 def check_name(name: str, parts: Iterable[str]) -> None:
-    """Raises BackupInvalidError for the name of a file that would lie anywhere but below one of the parts' folders."""
+    """Raises BackupInvalidError for a file name that leads outside of the parts' folders."""
     steps = name.split("/")
     plain = all(step not in ("", ".", "..") and "\\" not in step and step.isprintable() for step in steps)
     short = plain and len(name) <= _NAME_BYTES and all(len(step.encode()) <= _STEP_BYTES for step in steps)

@@ -1,4 +1,4 @@
-"""What `mirage backup` and `mirage restore` do."""
+"""The operations behind `mirage backup` and `mirage restore`."""
 
 import errno
 import io
@@ -32,7 +32,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Place:
-    """Where things are stored: the data directory `data` of a `mirage up` (None: the usual one), or containers' `volumes`."""
+    """A place of storage: the data directory `data` of a `mirage up` (None: the usual one), or containers'
+    `volumes`.
+    """
 
     data: Path | None = None
     volumes: Path | None = None
@@ -40,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was written or read; `remarks` say what of it was left out, and why."""
+    """The size of the backup; `remarks` name what was left out, and why."""
 
     manifest: Manifest
     remarks: tuple[str, ...] = ()
@@ -189,7 +191,7 @@ def _taken(place: Place, *, create: bool = False) -> Iterator[tuple[Part, ...]]:
 
 @contextmanager
 def _whole(file: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name once it is complete and on the disk; nobody else may read it."""
+    """A file that gets its name once it is complete and on the disk; only this user may read it."""
     partial = file.with_name(f"{file.name}.part")
     partial.unlink(missing_ok=True)
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""What is stored, by parts: each a folder, wherever this machine or its containers have it."""
+"""The stored parts: each a folder on this machine or in its containers' volumes."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from mirage_launcher import lock
 from mirage_launcher.errors import BackupError, StillUpError
 from mirage_launcher.folders import Folders
 
-# What a restoration has not put in place yet, in each part's folder: never part of what is stored.
+# Files that a restoration has not put in place yet, in each part's folder; never part of a backup.
 STAGING = ".restore"
 VECTORS = "vectors"
 QUEUE = "queue"
@@ -30,7 +30,7 @@ class Part:
     only: str = ""
 
     def entries(self) -> list[Path]:
-        """What lies in the folder and belongs to the part; nothing where there is no folder."""
+        """Returns the entries of the folder that belong to the part; none if the folder is missing."""
         try:
             with os.scandir(self.folder) as found:
                 names = sorted(entry.name for entry in found)
@@ -50,9 +50,10 @@ def of_machine(folders: Folders) -> tuple[Part, ...]:
 
 
 def of_volumes(root: Path) -> tuple[Part, ...]:
-    """Of containers: the volumes of deploy/docker-compose.yml, each mounted below `root` by its name; those that are there.
+    """Returns the parts of containers: the volumes of deploy/docker-compose.yml that are mounted below `root` by their
+    names.
 
-    Raises BackupError where the atlas' is not.
+    Raises BackupError if the atlas' volume is missing.
     """
     wanted = (
         Part("atlas", root / "atlas"),
@@ -68,7 +69,7 @@ def of_volumes(root: Path) -> tuple[Part, ...]:
 
 
 def require_rest(parts: tuple[Part, ...]) -> None:
-    """Raises StillUpError where a retriever has its files open, whoever started it."""
+    """Raises StillUpError if a retriever has its files open, also one that was started by hand."""
     for name in _LOCKS:
         if lock.is_held(parts[0].folder / name):
             raise StillUpError(f"a retriever uses {parts[0].folder}: stop it first")
@@ -82,5 +83,5 @@ def collections(parts: tuple[Part, ...]) -> Iterator[tuple[str, str]]:
             found = json.loads(file.read_text("utf-8"))["collection"]
             yield str(found["name"]), str(found["fingerprint"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            # What the retriever makes of such a one is its own affair: the files are copied as they are.
+            # The retriever decides what to do with such a collection: its files are copied unchanged.
             continue

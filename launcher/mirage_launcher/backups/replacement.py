@@ -1,7 +1,7 @@
-"""Puts new content in the place of what the parts hold: all of it or nothing, whenever the process or the machine ends.
+"""Replaces the content of the parts: all of it or nothing, even if the process or the machine ends in between.
 
-The new lies beside the old until it is whole. A mark, `COMMITTED`, in the first part's folder then says that it counts;
-from there on each step is a renaming that can be begun again.
+The new content is written next to the old one. Once it is complete, a mark, `COMMITTED`, is written to the first
+part's folder; each later step is a renaming that can be repeated.
 """
 
 import os
@@ -24,7 +24,7 @@ class Replacement:
         self._folders = {part.name: part for part in parts}
 
     def begin(self) -> None:
-        """Makes room for the new beside the old. Raises OSError."""
+        """Makes folders for the new content. Raises OSError."""
         for part in self._parts:
             part.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (part.folder / STAGING, part.folder / STAGING / _NEW):
@@ -70,7 +70,7 @@ class Replacement:
 
 
 def settle(parts: Sequence[Part]) -> None:
-    """Ends what an earlier replacement left: finished where it was committed, otherwise taken back. Raises OSError."""
+    """Ends an interrupted replacement: finishes it if it was committed, else undoes it. Raises OSError."""
     staged = [part for part in parts if (part.folder / STAGING).is_dir()]
     if not staged:
         return
@@ -92,7 +92,7 @@ def _exchange(part: Part) -> None:
         old.mkdir(mode=0o700, exist_ok=True)
         for entry in part.entries():
             entry.rename(old / entry.name)
-        # From here on what lies in the folder is new: a second beginning must not take it for the old.
+        # From here on the folder has new content: a repeated run must not treat it as the old one.
         new.rename(coming)
     if coming.is_dir():
         for entry in sorted(coming.iterdir()):

@@ -25,7 +25,9 @@ _PART = re.compile(r"appendonly\.aof\.(?P<seq>\d{1,18})\.(?P<type>base|incr)\.(r
 
 @dataclass
 class Contents:
-    """The keys, as far as the files could be read, and where that was: `truncated` for an end that is incomplete only."""
+    """The keys that could be read from the files, and the place where reading stopped: `truncated` if only the end
+    is incomplete.
+    """
 
     keys: Keys = field(default_factory=Keys)
     problem: str = ""
@@ -34,23 +36,23 @@ class Contents:
 
     @property
     def damaged(self) -> bool:
-        """True where a Redis would not start on these files."""
+        """True if a Redis would refuse to start on these files."""
         return bool(self.problem) and not self.truncated
 
 
 def exists(folder: Path) -> bool:
-    """True where a Redis has written its files, or something is in their place."""
+    """Returns True if a Redis has written its files, or if something else is in their place."""
     return any((folder / name).is_symlink() or (folder / name).exists() for name in (SINGLE, PARTS))
 
 
 def structure_problem(folder: Path) -> str:
-    """What is wrong with the list of files and with what is in their place; "" if all are there. Reads none of them."""
+    """Returns the fault of the list of files or of the files' paths; "" if all exist. Does not read the files."""
     try:
         listed = _files(folder)
         for path in listed:
             if not path.is_file():
                 return f"{path.relative_to(folder)}: it is not a file, or not there"
-            # Which a server takes for a snapshot of nothing.
+            # A server reads it as an empty snapshot.
             if path.suffix == _SNAPSHOT and not path.stat().st_size:
                 return f"{path.relative_to(folder)}: {_EMPTY}"
     except (DamagedError, OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
 """The jobs and their queue as data: checked field by field, as JSON lines in a backup, as commands for an empty Redis.
 
-A line has one JSON object. The first is the queue's `Header`, each of the others a `Job`. Whatever is in no field is left out.
+A line has one JSON object. The first is the queue's `Header`, each of the others a `Job`. Whatever is in no field is
+left out.
 """
 
 import json
@@ -75,7 +76,7 @@ class _Value(BaseModel):
 
 
 class Spec(_Value):
-    """What is made. The same fields and bounds as an order that is accepted."""
+    """The images to make, with the same fields and bounds as an accepted request."""
 
     prompt: str
     negative_prompt: str
@@ -109,7 +110,7 @@ class Image(_Value):
 
 
 class Problem(_Value):
-    """Why a job failed."""
+    """The reason of a failed job."""
 
     code: Annotated[str, Field(pattern=r"^[A-Z][A-Z_]{0,63}$")]
     metadata: Annotated[dict[Name, Annotated[str, Field(max_length=1000)]], Field(max_length=32)]
@@ -205,7 +206,7 @@ class QueueData:
 
     @classmethod
     def from_keys(cls, keys: Keys) -> Self:
-        """What Redis holds. A job that no MIRAGE writes is left out; what refers to it is too."""
+        """Reads the jobs of a Redis. A job that MIRAGE would not write is left out, and so are references to it."""
         left_out = Counter(keys.foreign)
         jobs: dict[str, Job] = {}
         times: dict[str, dict[str, float]] = {}
@@ -251,7 +252,7 @@ class QueueData:
 
     @classmethod
     def from_lines(cls, file: IO[bytes]) -> Self:
-        """What a backup holds. Raises InvalidError where a field is missing or beyond its bounds."""
+        """Reads the jobs of a backup. Raises InvalidError if a field is missing or beyond its bounds."""
         left_out: Counter[str] = Counter()
         raw = _object(file.readline(HEADER_BYTES + 1), HEADER_BYTES)
         if raw.get("kind") != KIND or not isinstance(raw.get("version"), int):
@@ -276,7 +277,9 @@ class QueueData:
         yield from map(_line, self.jobs)
 
     def commands(self) -> Iterator[bytes]:
-        """What makes all of it in an empty Redis. A job that was running waits again, before those that had not begun."""
+        """Yields the commands that write the jobs to an empty Redis. A job that was running waits again, before the
+        others.
+        """
         yield encode("SELECT", 0)
         yield encode("SET", "mirage:sequence", self.header.sequence)
         for state, count in self.header.outcomes.items():

@@ -1,6 +1,6 @@
-"""Which keys and commands MIRAGE writes to Redis, and what the commands make of those keys that count.
+"""The keys and commands that MIRAGE writes to Redis, and the effect of the commands on the keys that are kept.
 
-The rest follows from these: which jobs are pending, whose they are, and when they expire is in the jobs themselves.
+The rest follows from these: the jobs themselves have their state, their client and their expiry.
 """
 
 import math
@@ -14,13 +14,13 @@ PREFIX = b"mirage:"
 _HASHES = (b"mirage:job:", b"mirage:times:", b"mirage:outcomes")
 _LISTS = (b"mirage:queue:", b"mirage:rotation:")
 _STRINGS = (b"mirage:sequence",)
-# What follows from the jobs, what is of one run only (workers, previews), and what Celery keeps of its tickets.
+# Keys that follow from the jobs, keys of one run (workers, previews), and Celery's keys for tickets.
 _DERIVED = re.compile(
     rb"mirage:(jobs|live|deadlines|pending|running|expiry|tickets|preview|artifacts|files|request|workers|engine|dead-letters|damaged)(:.*)?"
     rb"|mirage\.tickets.*|unacked(_index|_mutex)?(:.*)?|_kombu\..*",
     re.S,
 )
-# Redis itself writes some of them in the place of others: DEL and UNLINK where a key expires, HMSET for a whole hash.
+# Redis itself writes some of them instead of others: DEL and UNLINK for an expired key, HMSET for a whole hash.
 COMMANDS = frozenset(
     b"SELECT SET DEL UNLINK INCR HSET HMSET HDEL HINCRBY LPUSH RPUSH LPOP RPOP LREM SADD SREM ZADD ZREM "
     b"ZREMRANGEBYSCORE LTRIM RENAME EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST FLUSHDB FLUSHALL".split()
@@ -37,7 +37,10 @@ class OddCommandError(Exception):
 
 @dataclass
 class Keys:
-    """What the commands so far have made. Only database 0 counts; keys that MIRAGE does not write are counted in `foreign`."""
+    """The effect of the commands so far. Only database 0 is read.
+
+    Keys that MIRAGE does not write are counted in `foreign`.
+    """
 
     hashes: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
     lists: dict[bytes, list[bytes]] = field(default_factory=dict)

@@ -1,4 +1,5 @@
-"""A snapshot of Redis as commands. `python -m mirage_launcher.queue_files.rdb FILE` prints those for the keys that count.
+"""A snapshot of Redis as commands. `python -m mirage_launcher.queue_files.rdb FILE` prints those for the keys that
+count.
 
 A process of its own, with little memory to take: the file may be anybody's.
 """
@@ -17,7 +18,8 @@ from mirage_launcher.queue_files import keys, resp
 from mirage_launcher.queue_files.resp import DamagedError
 
 MAGICS = (b"REDIS", b"VALKEY")
-# A Valkey from version 9 on writes its own name in a header of the same length. What follows is as in this version of Redis.
+# A Valkey from version 9 on writes its own name in a header of the same length. What follows is as in this version of
+# Redis.
 _VALKEYS, _SAME_AS = b"VALKEY", b"REDIS0012"
 _MEMORY_BYTES = 2 * 2**30
 _TIME_S = 300
@@ -27,7 +29,9 @@ _CHECKSUM_BYTES = 8
 
 @contextmanager
 def as_commands(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """Gives a file of commands that make the same keys, and where the snapshot ends in `path`. Raises DamagedError."""
+    """Returns a file of commands that make the same keys, and the end of the snapshot in `path`. Raises
+    DamagedError.
+    """
     with tempfile.TemporaryFile() as out:
         command = [sys.executable, "-P", "-m", "mirage_launcher.queue_files.rdb", str(path)]
         try:
@@ -89,7 +93,7 @@ def _commands(item: dict[str, Any]) -> Iterator[bytes]:
         case "string":
             yield from _in_pieces("SET", item["key"], [item["value"]])
         case "set" | "sorted_set" if not keys.is_ours(item["key"]):
-            # Counted by whoever reads it.
+            # The reader counts it.
             yield resp.encode("SADD", item["key"], "")
 
 

@@ -34,9 +34,9 @@ class _Waiting(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Runs `function` on batches in a thread of its own.
 
-    A batch holds what waits when the one before it ends: at most `max_batch` items of one `group` (by default all). While
-    requests overlap it also waits up to `wait_ms` for more. An item whose request was cancelled is dropped. When a batch
-    fails, its items run again one by one, so that only those at fault fail.
+    A batch holds what waits when the one before it ends: at most `max_batch` items of one `group` (by default all).
+    While requests overlap it also waits up to `wait_ms` for more. An item whose request was cancelled is dropped. When
+    a batch fails, its items run again one by one, so that only those at fault fail.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Batcher(Generic[Item, Result]):
         try:
             return await asyncio.gather(*(each.future for each in waiting), return_exceptions=True)
         except asyncio.CancelledError:
-            # What still waits leaves the queue at once: its place is free for others.
+            # Items that still wait leave the queue at once, and their places are free.
             gone = set(map(id, waiting))
             self._queue = deque(each for each in self._queue if id(each) not in gone)
             self._note()

@@ -1,4 +1,4 @@
-"""What happens to an image file in a decoding child: only small arrays come back."""
+"""The work on an image file in a decoding child: only small arrays are returned."""
 
 from dataclasses import dataclass
 

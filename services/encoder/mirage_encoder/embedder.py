@@ -50,7 +50,7 @@ class EmbedderOptions:
 
 @dataclass(frozen=True)
 class Spent:
-    """Time spent on one request, in milliseconds; `cached` where nothing ran."""
+    """Time spent on one request, in milliseconds; `cached` if nothing ran."""
 
     queue_ms: float
     inference_ms: float
@@ -106,7 +106,10 @@ class Embedder:
         )
 
     async def warm_up(self) -> None:
-        """Starts the decoders and runs both towers once, the texts of the gate too; raises MODEL_FAILED where one cannot."""
+        """Starts the decoders and runs both towers once, also on the texts of the gate.
+
+        Raises MODEL_FAILED if one fails.
+        """
         await self._decoding.warm_up()
         size = self.model.manifest.image.size
         await self._texts.run([self.model.tokenizer.tokenize("warm up")])
@@ -179,7 +182,7 @@ class Embedder:
         return result.value, spent
 
     async def classify_image(self, data: bytes) -> tuple[Guess, Spent]:
-        """What one image file seems to be; raises as `encode_image`, whose answer for the same file is then at hand."""
+        """Classifies one image file; raises as `encode_image`, whose answer for the same file is then cached."""
         started = time.perf_counter()
         if self._gate is None:
             raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)

@@ -1,4 +1,4 @@
-"""What an image seems to be: a medical image or not by its pixels, modality and body part by the model, zero-shot."""
+"""Classification of an image: medical or not by its pixels, modality and body part by the model, zero-shot."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class FacetGuess:
-    """Values of one facet with their probabilities, best first, at most five; `sure` where the best is to be relied on."""
+    """Values of one facet with their probabilities, best first, at most five; `sure` if the best is reliable."""
 
     facet: str
     values: tuple[tuple[str, float], ...]
@@ -36,7 +36,7 @@ class FacetGuess:
 
 @dataclass(frozen=True)
 class Guess:
-    """What an image seems to be; `medical` is the calibrated probability that it is a medical image."""
+    """A guess about an image; `medical` is the calibrated probability that it is a medical image."""
 
     kind: Kind
     medical: float
@@ -44,7 +44,9 @@ class Guess:
 
 
 class PictureGate:
-    """Logistic regression on picture statistics and their squares. `mirage_training.picture_gate` makes `picture_gate.json`."""
+    """Logistic regression on picture statistics and their squares. `mirage_training.picture_gate` makes
+    `picture_gate.json`.
+    """
 
     def __init__(self, content: Mapping[str, object]) -> None:
         if tuple(content["statistics"]) != NAMES:  # type: ignore[arg-type]  # our own file; anything else fails right here

@@ -37,7 +37,7 @@ class EncoderModel:
         return self._unit(self.image.run(np.stack(pixels)))
 
     def mixes_batch(self, role: Role) -> bool:
-        """True where the items of a batch change each other's vectors, so that each has to run alone."""
+        """True if the items of a batch change each other's vectors, so that each has to run alone."""
         return self.manifest.variants[self.variant].mixes_batch[role]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the pixels of a picture say without a model: colour, darkness, flatness; twelve numbers between -1 and 1."""
+"""Statistics of a picture's pixels, without a model: colour, darkness, flatness; twelve numbers between -1 and 1."""
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,9 @@ def picture_statistics(image: Image.Image) -> Array:
 
 
 def _hue(pixels: Array, chroma: Array) -> tuple[float, float, float]:
-    """How far hues are spread (0: one hue or hardly any colour, towards 1: many), and the mean colour on two axes."""
+    """Returns the spread of hues (0: one hue or hardly any colour, towards 1: many), and the mean colour on two
+    axes.
+    """
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     # The plane of equal lightness: two axes at right angles, so that opposite hues cancel out.
     first = float((red - (green + blue) / 2).mean())

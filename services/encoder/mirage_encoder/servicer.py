@@ -21,7 +21,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 # Images of one stream that are worked on at once; the stream is not read further until one of them is done.
 _STREAM_WINDOW = 8
 _KEY_CHARS = 256
-# A stream waits its turn where a single call would be told to come again, though not for ever.
+# A stream waits for its turn, for a bounded time, in cases that refuse a single call.
 _STREAM_PATIENCE_S = 60.0
 # A request with the largest image. Requests of BUDGETED methods hold images and nothing else.
 IMAGE_MESSAGE_BYTES = limits.IMAGE_BYTES + 2**12
@@ -29,7 +29,10 @@ BUDGETED = ("mirage.v1.EncoderService/EncodeImage", "mirage.v1.EncoderService/Cl
 
 
 class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
-    """Answers with what the embedder gives, MODEL_NOT_READY before there is one; errors go through to the interceptor."""
+    """Answers with what the embedder gives, MODEL_NOT_READY before there is one.
+
+    Errors go through to the interceptor.
+    """
 
     methods: ClassVar[Mapping[str, MethodRule]] = {
         "EncodeText": MethodRule(Role.ADMIN, limits.VECTORS_BYTES),
@@ -177,7 +180,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
 
 async def _in_turn(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Awaits the attempt again and again while there is no place, for `_STREAM_PATIENCE_S` at most."""
+    """Repeats the attempt while the queue is full, for at most `_STREAM_PATIENCE_S`."""
     until = time.monotonic() + _STREAM_PATIENCE_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What the encoder can be told, by MIRAGE_ENCODER_* variables."""
+"""Encoder settings, from MIRAGE_ENCODER_* variables."""
 
 from pathlib import Path
 from typing import Literal

@@ -40,7 +40,7 @@ class Tokens:
 
     @property
     def truncated(self) -> bool:
-        """True where the end of the text was cut off."""
+        """True if the end of the text was cut off."""
         return self.count > len(self.ids)
 
 
@@ -48,7 +48,7 @@ class TextTokenizer:
     """The tokenizer of a bundle. Thread-safe: it holds no state that a call changes."""
 
     def __init__(self, path: Path, text: TextInput) -> None:
-        """Read a Hugging Face `tokenizer.json`; raises BUNDLE_INVALID where it is none."""
+        """Reads a Hugging Face `tokenizer.json`; raises BUNDLE_INVALID if it is something else."""
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more precise
@@ -57,12 +57,12 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._text = text
-        # CLIP's own tokenizer takes its two markers for one token each also where a text spells them out.
+        # CLIP's own tokenizer reads its two markers as one token each, also if a text spells them out.
         names = {token: self._tokenizer.id_to_token(token) for token in (text.start_id, text.end_id)}
         self._markers = {name: token for token, name in names.items() if name and text.cleaning == "lower"}
 
     def tokenize(self, text: str) -> Tokens:
-        """The tokens of one text; raises TERM_EMPTY where nothing is left of it after cleaning."""
+        """Returns the tokens of one text; raises TERM_EMPTY if the cleaned text is empty."""
         cleaned = clean_text(text, self._text.cleaning)
         content = self._content(cleaned)
         if not content:

@@ -1,1 +1,1 @@
-"""What runs a bundle's ONNX files."""
+"""Engines that run a bundle's ONNX files."""

@@ -1,4 +1,4 @@
-"""What an engine is: something that runs one ONNX file on this machine's processors."""
+"""The Protocol of an engine, which runs one ONNX file on this machine's processors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,10 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How towers are run: `threads` for one inference; `reduced_precision` lets an engine compute in bfloat16."""
+    """Options of running towers: `threads` for one inference.
+
+    `reduced_precision` lets an engine compute in bfloat16.
+    """
 
     threads: int
     reduced_precision: bool = True
@@ -40,7 +43,7 @@ class Engine(Protocol):
         ...
 
     def load(self, path: Path, *, input_name: str, output_name: str) -> Session:
-        """The tower in an ONNX file; raises BUNDLE_INVALID where it cannot be loaded or lacks these names."""
+        """Loads the tower of an ONNX file; raises BUNDLE_INVALID if it cannot be loaded or lacks these names."""
         ...
 
 

@@ -32,7 +32,7 @@ class OnnxRuntimeSession:
 
 
 class OnnxRuntimeEngine:
-    """See Engine. Sessions keep no arena: what a large batch needed goes back to the system."""
+    """See Engine. Sessions do not keep an arena: the memory of a large batch returns to the system."""
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options

@@ -1,4 +1,4 @@
-"""OpenVINO on the processor: the faster engine where it has AMX or VNNI instructions. Imported only when asked for."""
+"""OpenVINO on the processor: the faster engine with AMX or VNNI instructions. It is imported only if it is used."""
 
 from pathlib import Path
 from typing import Any

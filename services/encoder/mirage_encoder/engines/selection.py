@@ -1,4 +1,4 @@
-"""Which engine runs a tower."""
+"""Selects the engine of a tower."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +16,9 @@ _LARGE_BYTES = 100 * 2**20
 
 
 def resolve(choice: EngineChoice, path: Path, *, mixes_batch: bool) -> EngineKind:
-    """The engine for a tower's file: as chosen; with "auto", OpenVINO for large towers where it is installed.
+    """Returns the engine of a tower's file: the chosen one; with "auto", OpenVINO for large towers if it is installed.
 
-    But for those whose activations are quantised as they come (`mixes_batch`): ONNX Runtime has kernels for that.
+    Towers whose activations are quantised at run time (`mixes_batch`) are excepted: ONNX Runtime has kernels for them.
     """
     if choice != "auto":
         return choice
@@ -28,7 +28,7 @@ def resolve(choice: EngineChoice, path: Path, *, mixes_batch: bool) -> EngineKin
 
 
 def make_engine(kind: EngineKind, options: EngineOptions) -> Engine:
-    """An engine; raises BUNDLE_INVALID where it is not installed."""
+    """Returns an engine; raises BUNDLE_INVALID if it is not installed."""
     if kind == "onnxruntime":
         return OnnxRuntimeEngine(options)
     try:
