@@ -55,7 +55,8 @@ _SEPARATOR = re.compile(r'"?sep=(.|\\t)"?\s*', re.IGNORECASE)
 class Table:
     """A table's header and rows. The header is read at once: raises DatasetError if there is none, OSError.
 
-    Names of columns are in lower case; one that comes twice gets a number. `people` are the columns about a person.
+    Names of columns are in lower case; one that comes twice gets a number. `people` are the columns about a person, as they are
+    written in the table.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +66,8 @@ class Table:
             names = next(csv.reader(self._feed, delimiter=self._delimiter, strict=True))
         except (StopIteration, csv.Error):
             names = []
-        self.header = _distinct([_one_line(name) for name in names])
+        written = [label_text(" ".join(name.split())) for name in names]
+        self.header = _distinct([name.lower() for name in written])
         if not any(self.header):
             raise DatasetError("the table is empty: it has no header")
         keys = {name: column_key(name) for name in self.header if name}
@@ -74,8 +76,9 @@ class Table:
             for what, names in COLUMNS.items()
         }
         named = {name for names in self.known.values() for name in names}
-        self.people = tuple(name for name in keys if name not in named and is_about_person(name))
-        self.others = tuple(name for name in keys if name not in named and name not in self.people)
+        about = {name: text for name, text in zip(self.header, written, strict=True) if name and is_about_person(text)}
+        self.people = tuple(text for name, text in about.items() if name not in named)
+        self.others = tuple(name for name in keys if name not in named and name not in about)
 
     def require(self, *columns: str) -> None:
         """Raises DatasetError unless the table has a column for each of these."""
@@ -166,10 +169,6 @@ def _delimiter(feed: _Feed) -> str:
         bare = re.sub(r'"[^"]*"', "", line)
         return max(_DELIMITERS, key=bare.count)
     return ","
-
-
-def _one_line(name: str) -> str:
-    return label_text(" ".join(name.split())).lower()
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

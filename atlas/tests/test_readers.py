@@ -167,7 +167,7 @@ def test_rocov2_in_utf16_and_with_columns_about_people(tmp_path: Path) -> None:
     (record,) = records(list(reader.read()))
     assert (record.id, record.caption, record.line) == ("X1", "Brust", 2)
     assert "Mustermann" not in repr(record)
-    assert list(reader.left_out.people) == ["patient name"]
+    assert list(reader.left_out.people) == ["Patient Name"]
 
 
 # Parquet

@@ -236,7 +236,7 @@ def test_columns_about_people_are_left_out_and_named(tmp_path: Path) -> None:
         assert value not in everything
     assert record.original_labels == {"structure name": "thalamus", "case_id": "7", "licence": "not stated"}
     assert list(reader.left_out.people) == [
-        "name", "patient name", "patientid", "mrn", "dob", "referring physician", "fecha de nacimiento",
+        "name", "Patient Name", "PatientID", "MRN", "DOB", "Referring Physician", "Fecha de nacimiento",
     ]  # fmt: skip
 
 

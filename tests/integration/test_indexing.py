@@ -70,9 +70,10 @@ def index(system: Any, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: "subprocess.Popen[str]") -> dict[str, Any]:
+def finish(process: "subprocess.Popen[str]", *, code: int = 0) -> dict[str, Any]:
     output, remarks = process.communicate(timeout=120)
-    assert process.returncode == 0, remarks
+    assert process.returncode == code, remarks
+    assert "Traceback" not in remarks
     return dict(json.loads(output))
 
 
@@ -102,8 +103,9 @@ def test_a_run_that_is_killed_twice_does_nothing_twice(
     tally = finish(index(system, "index", str(folder)))
     # What was on its way when the last one died may have come in after it was counted.
     assert there <= tally["skipped"] <= there + 1
-    assert tally["skipped"] + tally["created"] == COUNT
-    assert tally["updated"] == tally["unchanged"] == tally["rejected"] == 0
+    assert tally["unchanged"] == tally["skipped"]
+    assert tally["unchanged"] + tally["created"] == tally["rows"] == COUNT
+    assert tally["updated"] == tally["refused"] == 0
     assert stored(client, prefix) == COUNT
 
 
@@ -192,12 +194,24 @@ def test_duplicates_and_complaints_go_into_the_report(system: Any, client: Clien
     (folder / "images" / "2.png").unlink()
     os.symlink(folder / "images" / "0.png", folder / "images" / "2.png")
     (folder / "images" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    tally = finish(index(system, "index", str(folder), "--report", str(tmp_path / "report.jsonl"), "--parallel", "1"))
-    assert (tally["created"], tally["duplicates"], tally["rejected"], tally["bad_rows"]) == (2, 2, 1, 1)
-    complaints = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
-    assert {each["code"] for each in complaints} == {"DUPLICATE_IMAGE", "IMAGE_UNREADABLE", "BAD_ROW"}
-    tally = finish(index(system, "index", str(folder), "--duplicates", "keep"))
-    assert (tally["created"], tally["skipped"]) == (2, 2)
+    report = tmp_path / "report.jsonl"
+    # Links within the folder are read: 2.png is one more copy of 0.png.
+    tally = finish(index(system, "index", str(folder), "--report", str(report), "--parallel", "1"), code=1)
+    assert (tally["created"], tally["refused"], tally["rows"]) == (2, 4, 6)
+    assert (tally["duplicates"], tally["rejected"], tally["bad_rows"]) == (3, 1, 0)
+    refused = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [(each["file"], each["line"], each["code"]) for each in refused] == [
+        ("captions.jsonl", 2, "DUPLICATE_IMAGE"),
+        ("captions.jsonl", 3, "DUPLICATE_IMAGE"),
+        ("captions.jsonl", 4, "IMAGE_UNREADABLE"),
+        ("captions.jsonl", 5, "DUPLICATE_IMAGE"),
+    ]
+    keys = ("where", "code", "reason", "file", "line", "id")
+    assert [[each[key] for key in keys] for each in refused] == [
+        [each[key] for key in keys] for each in tally["complaints"]
+    ]
+    tally = finish(index(system, "index", str(folder), "--duplicates", "keep", "--allow-refused"))
+    assert (tally["created"], tally["unchanged"], tally["refused"]) == (3, 2, 1)
 
 
 def test_hostile_tables_do_no_harm(system: Any, client: Client, tmp_path: Path, spare: str) -> None:
@@ -214,7 +228,7 @@ def test_hostile_tables_do_no_harm(system: Any, client: Client, tmp_path: Path, 
         "few,a.png",
     ]
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    tally = finish(index(system, "index", str(tmp_path), "--into", spare))
+    tally = finish(index(system, "index", str(tmp_path), "--into", spare), code=1)
     assert (tally["created"], tally["bad_rows"]) == (2, 4)
     found = client.records(collection=spare).records
     captions = {each.record.original_labels["id"]: each.record.caption for each in found}

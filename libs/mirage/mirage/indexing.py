@@ -1,26 +1,35 @@
 """Brings a dataset into the atlas: batches, a few of them at a time, each tried again while the server is busy.
 
 The atlas is asked about each batch before it is sent, so that a run that was killed goes on without doing work twice.
+
+Every row ends as created, updated, unchanged or refused, and each refused one is named in the order of the rows. A batch that the
+server refuses because of one record is parted until that one is alone.
 """
 
 import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeGuard, TypeVar
+from typing import Any, Literal, Protocol, TypeGuard, TypeVar
 
-from mirage.errors import ApiError, ClientError, TimedOutError, UnreachableError
-from mirage.replies import Presence, Record, UpsertOutcome
+from mirage.errors import ApiError, ClientError, ReplyError, TimedOutError, UnreachableError
+from mirage.replies import Pixels, Presence, Record, UpsertOutcome, Window
 from mirage.uploads import BATCH_BYTES, Upload
 
 # Refusals and failures that pass: the same batch again changes nothing that is stored already.
 PASSING_CODES = frozenset({"QUEUE_FULL", "DEPENDENCY_UNAVAILABLE", "MODEL_NOT_READY", "DEADLINE_EXCEEDED"})
 LONGEST_PAUSE_S = 10.0
+# Refusals of a request that are one record's fault.
+RECORD_CODES = frozenset(
+    {"ID_INVALID", "RECORD_INVALID", "CAPTION_TOO_LONG", "FACET_UNKNOWN", "FACET_VALUE_INVALID", "SYNTHETIC_REFUSED",
+     "PIXELS_INVALID", "REQUEST_MALFORMED", "REQUEST_TOO_LARGE", "TOO_MANY_ITEMS", "TEXT_TOO_LONG"}
+)  # fmt: skip
 COMPLAINTS_KEPT = 1000
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_LOOK_UP_KEYS = 1000
 
 T = TypeVar("T")
 
@@ -73,17 +82,22 @@ class Vectors(Protocol):
 
 @dataclass(frozen=True)
 class Complaint:
-    """A row or record that did not get in: where it stands (`line 7`, or the id), and why."""
+    """A row that was refused: where it is (`t.csv line 7`, or the id), and why. `file`, `line` and `id` as far as known."""
 
     where: str
     code: str
     reason: str
+    file: str = ""
+    line: int = 0
+    id: str = ""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How far an index run is. `skipped` were found in the atlas already and not sent, `duplicates` show an image that
-    another record shows.
+    """How far an index run is.
+
+    `unchanged` were sent and found the same, `skipped` were found in the atlas and not sent. Refused are `rejected` by the
+    server, `duplicates` that show an image of another record, and `bad_rows` that gave no record.
     """
 
     created: int = 0
@@ -98,8 +112,13 @@ class Tally:
 
     @property
     def seen(self) -> int:
-        """Rows dealt with."""
-        return self.stored + self.duplicates + self.rejected + self.bad_rows
+        """Rows dealt with: all that are stored or refused."""
+        return self.stored + self.refused
+
+    @property
+    def refused(self) -> int:
+        """Rows that are not in the atlas; each has a complaint."""
+        return self.duplicates + self.rejected + self.bad_rows
 
     @property
     def stored(self) -> int:
@@ -117,7 +136,7 @@ class Plan:
     """What to do: the collection to fill ("" for the active one), and the vectors that need not be computed.
 
     With `resume` what the atlas holds already is not sent. With `skip_duplicates` an image that another record of the run or
-    of the atlas shows is not sent, but named. With `strict` a record without a given vector is refused rather than encoded.
+    of the atlas shows is refused. With `strict` a record without a given vector is refused rather than encoded.
     """
 
     collection: str = ""
@@ -136,12 +155,73 @@ class Pace:
     patience_s: float = 60.0
 
 
+_Count = Literal["created", "updated", "unchanged", "skipped", "duplicates", "rejected", "bad_rows"]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A record of the run and its number in it, from 0."""
+
+    number: int
+    record: SourceRecord
+
+
+@dataclass(frozen=True)
+class _End:
+    """What became of a row."""
+
+    number: int
+    count: _Count
+    complaint: Complaint | None = None
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A row and what is sent for it."""
+
+    row: _Row
+    upload: Upload
+
+
+@dataclass(frozen=True)
+class _Deferred:
+    """A row whose image came first with another one that is still on its way, and may yet be refused."""
+
+    row: _Row
+    digest: bytes
+    id: str
+
+
 @dataclass
 class _Owner:
     """The record of a run that an image came with first, and whether the atlas has it."""
 
     id: str
     stored: bool = False
+
+
+class _InOrder:
+    """Passes complaints on in the order of the rows, as soon as all rows before have ended."""
+
+    def __init__(self, complain: Callable[[Complaint], None]) -> None:
+        self._complain = complain
+        self._next = 0
+        self._waiting: dict[int, Complaint | None] = {}
+
+    def end(self, end: _End) -> None:
+        self._waiting[end.number] = end.complaint
+        while self._next in self._waiting:
+            self._pass_on(self._waiting.pop(self._next))
+            self._next += 1
+
+    def flush(self) -> None:
+        """Passes on what is left, if the run ends before all rows have."""
+        for number in sorted(self._waiting):
+            self._pass_on(self._waiting.pop(number))
+
+    def _pass_on(self, complaint: Complaint | None) -> None:
+        if complaint is not None:
+            self._complain(complaint)
 
 
 class Indexer:
@@ -163,136 +243,209 @@ class Indexer:
         self._complain = complain or (lambda _complaint: None)
         # SHA-256 of the images of this run, to the record that came first; stored once the atlas has said so.
         self._images: dict[bytes, _Owner] = {}
-        # Records whose image came first in one that is still on its way, and may yet be refused.
-        self._deferred: list[SourceRecord] = []
+        self._deferred: list[_Deferred] = []
         self._images_lock = threading.Lock()
-        self._tally = Tally()
+        self._order = _InOrder(self._name)
+        self._counts: dict[_Count, int] = dict.fromkeys(
+            ("created", "updated", "unchanged", "skipped", "duplicates", "rejected", "bad_rows"), 0
+        )
+        self._complaints: list[Complaint] = []
+        self._left_out: dict[str, None] = {}
         self._started = 0.0
 
     def run(self, rows: Iterable[object]) -> Tally:
-        """Sends every record of `rows`; rows without a `read_image` (bad ones: `line`, `reason`) are counted.
+        """Sends every record of `rows`; rows without a `read_image` (bad ones: `file`, `line`, `reason`, `code`) are counted.
 
-        Raises ClientError where the server refuses as a whole or stays away; what was acknowledged is stored. `tally` tells
-        how far it came.
+        Raises ClientError if the server refuses as a whole or stays away; what was acknowledged is stored. `tally` says how far
+        it came.
         """
         self._started = time.monotonic()
-        running: set[Future[Tally]] = set()
+        running: set[Future[list[_End]]] = set()
         with ThreadPoolExecutor(self._pace.parallel, thread_name_prefix="index") as pool:
             try:
                 for batch in self._batches(rows):
                     while len(running) >= self._pace.parallel:
-                        running = self._collect(running)
+                        running = self._collect(running, pool)
                     running.add(pool.submit(self._send, batch))
-                while running:
-                    running = self._collect(running)
-                while self._deferred:
-                    # All others are decided now; one after the other, so that of several the first is stored.
-                    record = self._deferred.pop(0)
-                    self._add(pool.submit(self._send, [record]).result())
+                while running or self._deferred:
+                    if not running:
+                        running.add(pool.submit(self._send, self._freed()))
+                    running = self._collect(running, pool)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        return self._tally
+            finally:
+                self._order.flush()
+        return self.tally
 
     @property
     def tally(self) -> Tally:
         """How far the run is."""
-        return self._tally
+        elapsed_s = time.monotonic() - self._started if self._started else 0.0
+        return Tally(**self._counts, elapsed_s=elapsed_s, complaints=tuple(self._complaints))
 
-    def _collect(self, running: set[Future[Tally]]) -> set[Future[Tally]]:
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of original labels about a person that the server did not store."""
+        return tuple(self._left_out)
+
+    def _collect(self, running: set[Future[list[_End]]], pool: ThreadPoolExecutor) -> set[Future[list[_End]]]:
         done, rest = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             self._add(future.result())
+        again = self._decided()
+        if again:
+            rest.add(pool.submit(self._send, again))
         return rest
 
-    def _add(self, more: Tally) -> None:
-        mine = self._tally
-        counts = ("created", "updated", "unchanged", "skipped", "duplicates", "rejected", "bad_rows")
-        for complaint in more.complaints:
-            self._complain(complaint)
-        self._tally = Tally(
-            **{name: getattr(mine, name) + getattr(more, name) for name in counts},
-            elapsed_s=time.monotonic() - self._started,
-            complaints=(mine.complaints + more.complaints)[:COMPLAINTS_KEPT],
-        )
-        self._report(self._tally)
+    def _decided(self) -> list[_Row]:
+        """Ends the deferred rows whose image is stored by now; those that are to be sent after all."""
+        with self._images_lock:
+            deferred, self._deferred = self._deferred, []
+            again: list[_Row] = []
+            ends: list[_End] = []
+            for each in deferred:
+                owner = self._images.get(each.digest)
+                if owner is None:
+                    again.append(each.row)
+                elif owner.stored:
+                    ends.append(_duplicate(each.row, each.id, owner.id))
+                else:
+                    self._deferred.append(each)
+        self._add(ends)
+        return again
 
-    def _batches(self, rows: Iterable[object]) -> Iterator[list[SourceRecord]]:
-        batch: list[SourceRecord] = []
-        for row in rows:
+    def _freed(self) -> list[_Row]:
+        """The deferred rows, with their images nobody's: for images whose first record ended without a word of its image."""
+        with self._images_lock:
+            deferred, self._deferred = self._deferred, []
+            for each in deferred:
+                self._images.pop(each.digest, None)
+        return [each.row for each in deferred]
+
+    def _add(self, ends: Iterable[_End]) -> None:
+        for end in ends:
+            self._counts[end.count] += 1
+            self._order.end(end)
+        self._report(self.tally)
+
+    def _name(self, complaint: Complaint) -> None:
+        if len(self._complaints) < COMPLAINTS_KEPT:
+            self._complaints.append(complaint)
+        self._complain(complaint)
+
+    def _batches(self, rows: Iterable[object]) -> Iterator[list[_Row]]:
+        batch: list[_Row] = []
+        for number, row in enumerate(rows):
             if _is_record(row):
-                batch.append(row)
+                batch.append(_Row(number, row))
                 if len(batch) == self._pace.batch:
                     yield batch
                     batch = []
             else:
-                complaint = Complaint(f"line {getattr(row, 'line', '?')}", "BAD_ROW", str(getattr(row, "reason", row)))
-                self._add(Tally(bad_rows=1, complaints=(complaint,)))
+                reason = str(getattr(row, "reason", row))
+                complaint = _complaint(row, str(getattr(row, "code", "BAD_ROW")), reason)
+                self._add([_End(number, "bad_rows", complaint)])
         if batch:
             yield batch
 
-    def _send(self, records: list[SourceRecord]) -> Tally:
-        tally = Tally()
-        made: list[tuple[SourceRecord, Upload]] = []
-        for record in records:
-            upload = self._made(record)
+    def _send(self, rows: list[_Row]) -> list[_End]:
+        made: list[_Sent] = []
+        ends: list[_End] = []
+        for row in rows:
+            upload = self._made(row.record)
             if isinstance(upload, Complaint):
-                tally = replace(tally, rejected=tally.rejected + 1, complaints=(*tally.complaints, upload))
+                ends.append(_End(row.number, "rejected", upload))
             else:
-                made.append((record, upload))
-        uploads, tally = self._sift(made, tally)
-        part: list[Upload] = []
+                made.append(_Sent(row, upload))
+        part: list[_Sent] = []
         size = 0
-        for upload in uploads:
-            if part and size + len(upload.image) > BATCH_BYTES:
-                tally = self._upsert(part, tally)
+        for sent in self._sift(made, ends):
+            if part and size + len(sent.upload.image) > BATCH_BYTES:
+                ends += self._upsert(part)
                 part, size = [], 0
-            part.append(upload)
-            size += len(upload.image)
-        return self._upsert(part, tally) if part else tally
+            part.append(sent)
+            size += len(sent.upload.image)
+        return ends + (self._upsert(part) if part else [])
 
     def _made(self, record: SourceRecord) -> "Upload | Complaint":
         try:
             image = record.read_image()
         except OSError:
-            return Complaint(record.id, "IMAGE_UNREADABLE", "the image file cannot be read")
+            return _complaint(record, "IMAGE_UNREADABLE", "the image file cannot be read")
         upload = _upload(record, image)
         vectors = self._plan.vectors
         if vectors is None:
             return upload
-        found = vectors.of(record.id)
+        ids = (record.id, *_former_ids(record))
+        found = next((each for each in map(vectors.of, ids) if each is not None), None)
         if found is None:
-            missing = Complaint(record.id, "EMBEDDING_MISSING", "the file of embeddings has none of this id")
+            missing = _complaint(record, "EMBEDDING_MISSING", "the file of embeddings has none of this id")
             return missing if self._plan.strict else upload
         return replace(upload, image_vector=found[0], caption_vector=found[1], fingerprint=vectors.fingerprint)
 
-    def _sift(self, made: list[tuple[SourceRecord, Upload]], tally: Tally) -> tuple[list[Upload], Tally]:
-        """What is left to send, by what the run has met and what the atlas says it holds."""
-        digests = [hashlib.sha256(upload.image) for _, upload in made]
-        keys = [(upload.id, digest.hexdigest()) for (_, upload), digest in zip(made, digests, strict=True)]
-        there = self._look_up(keys) if self._plan.resume or self._plan.skip_duplicates else {}
-        left: list[Upload] = []
-        for (record, upload), digest in zip(made, digests, strict=True):
+    def _sift(self, made: list[_Sent], ends: list[_End]) -> list[_Sent]:
+        """What is left to send, by what the run has met and what the atlas says it holds; the others end here."""
+        digests = [hashlib.sha256(sent.upload.image) for sent in made]
+        there = self._look_up(
+            [(sent.upload.id, digest.hexdigest()) for sent, digest in zip(made, digests, strict=True)]
+        )
+        made = self._settled_ids(made, [digest.hexdigest() for digest in digests], there)
+        left: list[_Sent] = []
+        for sent, digest in zip(made, digests, strict=True):
+            row, upload = sent.row, sent.upload
             known = there.get(upload.id)
             stored = known.record if known else None
             if self._is_there(upload, stored, digest.hexdigest()):
                 self._own(digest.digest(), upload.id, stored=True)
-                tally = replace(tally, skipped=tally.skipped + 1)
+                ends.append(_End(row.number, "skipped"))
                 continue
             if self._plan.skip_duplicates and stored is None:
                 other = next(iter(known.same_image_ids), "") if known else ""
-                owner = self._own(digest.digest(), upload.id)
+                owner = self._own(digest.digest(), other or upload.id, stored=bool(other))
                 if not other and owner.id != upload.id:
                     if not owner.stored:
-                        self._deferred.append(record)
+                        with self._images_lock:
+                            self._deferred.append(_Deferred(row, digest.digest(), upload.id))
                         continue
                     other = owner.id
                 if other:
-                    complaint = Complaint(upload.id, "DUPLICATE_IMAGE", f"shows the same image as {other}")
-                    tally = replace(tally, duplicates=tally.duplicates + 1, complaints=(*tally.complaints, complaint))
+                    ends.append(_duplicate(row, upload.id, other))
                     continue
-            left.append(upload)
-        return left, tally
+            left.append(sent)
+        return left
+
+    def _settled_ids(self, made: list[_Sent], digests: Sequence[str], there: dict[str, Presence]) -> list[_Sent]:
+        """The rows with the ids that they have in the atlas; `there` gains what it holds of those.
+
+        A record that an earlier version stored under another id keeps that. An id that was made from names, and that another
+        image with another caption has, is another dataset's: the row gets one of its own, made from its image.
+        """
+        others: dict[str, list[str]] = {}
+        for sent, sha256 in zip(made, digests, strict=True):
+            known = there.get(sent.upload.id)
+            if known is None or known.record is None:
+                others[sent.upload.id] = list(_former_ids(sent.row.record))
+            elif _is_made(sent.row.record) and not _is_version(known.record, sent.upload, sha256):
+                others[sent.upload.id] = [f"{sent.upload.id}-{sha256[:8]}"]
+        keys = [
+            (other, sha256)
+            for sent, sha256 in zip(made, digests, strict=True)
+            for other in others.get(sent.upload.id, ())
+        ]
+        found = self._look_up(keys)
+        settled: list[_Sent] = []
+        for sent, sha256 in zip(made, digests, strict=True):
+            candidates = others.get(sent.upload.id, [])
+            known = there.get(sent.upload.id)
+            if known is not None and known.record is not None:
+                chosen = next(iter(candidates), "")
+            else:
+                chosen = next((each for each in candidates if _adopts(sent, found.get(each), sha256)), "")
+            if chosen and chosen in found:
+                there[chosen] = found[chosen]
+            settled.append(replace(sent, upload=replace(sent.upload, id=chosen)) if chosen else sent)
+        return settled
 
     def _is_there(self, upload: Upload, stored: Record | None, sha256: str) -> bool:
         """True for what need not be sent. Given vectors must be: only the atlas can tell whether it has the same."""
@@ -301,7 +454,7 @@ class Indexer:
         return is_same(stored, upload, sha256=sha256)
 
     def _own(self, digest: bytes, record_id: str, *, stored: bool = False) -> "_Owner":
-        """The record whose image this is: this one, where none came before."""
+        """The record whose image this is: this one, if none came before."""
         with self._images_lock:
             owner = self._images.setdefault(digest, _Owner(record_id))
             owner.stored |= stored and owner.id == record_id
@@ -323,30 +476,50 @@ class Indexer:
 
     def _look_up(self, keys: list[tuple[str, str]]) -> dict[str, Presence]:
         # One id that no record may have would spoil the look-up of all: the upsert names it.
-        keys = [key for key in keys if _ID.fullmatch(key[0])]
-        if not keys:
-            return {}
+        keys = [key for key in dict.fromkeys(keys) if _ID.fullmatch(key[0])]
+        found: dict[str, Presence] = {}
+        for start in range(0, len(keys), _LOOK_UP_KEYS):
+            found |= self._look_up_some(keys[start : start + _LOOK_UP_KEYS])
+        return found
 
-        def ask() -> tuple[Presence, ...]:
-            return self._atlas.look_up(keys, collection=self._plan.collection)
+    def _look_up_some(self, keys: list[tuple[str, str]]) -> dict[str, Presence]:
+        try:
+            answer = self._persist(lambda: self._atlas.look_up(keys, collection=self._plan.collection))
+        except ApiError as error:
+            if error.code not in RECORD_CODES:
+                raise
+            if len(keys) == 1:
+                return {}
+            half = len(keys) // 2
+            return self._look_up_some(keys[:half]) | self._look_up_some(keys[half:])
+        return {presence.id: presence for presence in answer}
 
-        return {presence.id: presence for presence in self._persist(ask)}
-
-    def _upsert(self, uploads: list[Upload], tally: Tally) -> Tally:
-        outcomes = self._persist(lambda: self._atlas.upsert(uploads, collection=self._plan.collection))
+    def _upsert(self, part: list[_Sent]) -> list[_End]:
+        uploads = [sent.upload for sent in part]
+        try:
+            outcomes = self._persist(lambda: self._atlas.upsert(uploads, collection=self._plan.collection))
+        except ApiError as error:
+            if error.code not in RECORD_CODES:
+                raise
+            if len(part) > 1:
+                half = len(part) // 2
+                return self._upsert(part[:half]) + self._upsert(part[half:])
+            outcomes = (UpsertOutcome(uploads[0].id, "rejected", error.code, error.message),)
+        if len(outcomes) != len(part):
+            raise ReplyError(f"the gateway answered {len(outcomes)} outcomes to {len(part)} records")
         self._settle(uploads, outcomes)
-        counts = {
-            "created": tally.created,
-            "updated": tally.updated,
-            "unchanged": tally.unchanged,
-            "rejected": tally.rejected,
-        }
-        complaints = list(tally.complaints)
-        for outcome in outcomes:
-            counts[outcome.state] += 1
-            if outcome.state == "rejected":
-                complaints.append(Complaint(outcome.id, outcome.code, outcome.message))
-        return replace(tally, **counts, complaints=tuple(complaints))
+        return [self._end(sent, outcome) for sent, outcome in zip(part, outcomes, strict=True)]
+
+    def _end(self, sent: _Sent, outcome: UpsertOutcome) -> _End:
+        self._left_out.update(dict.fromkeys(outcome.left_out))
+        match outcome.state:
+            case "created" | "updated" | "unchanged" as state:
+                return _End(sent.row.number, state)
+            case "rejected":
+                complaint = _complaint(sent.row.record, outcome.code, outcome.message, id=sent.upload.id)
+                return _End(sent.row.number, "rejected", complaint)
+            case _:
+                raise ReplyError("the gateway's outcome has a state that this version does not know")
 
     def _persist(self, call: Callable[[], T]) -> T:
         give_up = time.monotonic() + self._pace.patience_s
@@ -365,7 +538,7 @@ class Indexer:
 def is_same(stored: Record, upload: Upload, *, sha256: str) -> bool:
     """True if the atlas holds exactly this record, made from this file, whose SHA-256 is given."""
     return (
-        (stored.original_sha256 or stored.image_sha256) == sha256
+        _image_of(stored) == sha256
         and upload.pixels in (None, stored.pixels)
         and stored.caption == upload.caption
         and {facet: sorted(values) for facet, values in stored.labels.items()}
@@ -375,8 +548,63 @@ def is_same(stored: Record, upload: Upload, *, sha256: str) -> bool:
     )
 
 
+def stored_ids(atlas: Atlas, records: Sequence[SourceRecord]) -> list[str]:
+    """The id that each record has in the atlas, "" for one that is not there: its own, or one of an earlier version."""
+    keys = [(place, each) for place, record in enumerate(records) for each in (record.id, *_former_ids(record))]
+    found = [""] * len(records)
+    for start in range(0, len(keys), _LOOK_UP_KEYS):
+        some = keys[start : start + _LOOK_UP_KEYS]
+        there = atlas.look_up([(each, "") for _, each in some])
+        for (place, each), presence in zip(some, there, strict=True):
+            if presence.record is not None and not found[place]:
+                found[place] = each
+    return found
+
+
 def _is_record(row: object) -> TypeGuard[SourceRecord]:
     return hasattr(row, "read_image")
+
+
+def _is_version(stored: Record, upload: Upload, sha256: str) -> bool:
+    """True if the record may be an earlier or later version of the upload: with its image or with its caption."""
+    return _image_of(stored) == sha256 or stored.caption == upload.caption
+
+
+def _adopts(sent: _Sent, presence: Presence | None, sha256: str) -> bool:
+    """True if a record under a former id is this row's."""
+    if presence is None or presence.record is None:
+        return False
+    if not _is_made(sent.row.record):
+        return True
+    stored = presence.record
+    return _image_of(stored) == sha256 and (
+        stored.caption == sent.upload.caption or stored.source == sent.upload.source
+    )
+
+
+def _image_of(stored: Record) -> str:
+    return stored.original_sha256 or stored.image_sha256
+
+
+def _is_made(record: SourceRecord) -> bool:
+    return bool(getattr(record, "made_id", False))
+
+
+def _former_ids(record: SourceRecord) -> tuple[str, ...]:
+    return tuple(getattr(record, "former_ids", ()))
+
+
+def _duplicate(row: _Row, record_id: str, other: str) -> _End:
+    complaint = _complaint(row.record, "DUPLICATE_IMAGE", f"shows the same image as {other}", id=record_id)
+    return _End(row.number, "duplicates", complaint)
+
+
+def _complaint(row: object, code: str, reason: str, *, id: str = "") -> Complaint:  # noqa: A002 -- as the field
+    """A complaint about a record or a bad row, with as much of its place as it knows."""
+    file, line = str(getattr(row, "file", "")), int(getattr(row, "line", 0) or 0)
+    record_id = id or str(getattr(row, "id", ""))
+    place = f"{file} line {line}" if file and line else file or (f"line {line}" if line else record_id or "line ?")
+    return Complaint(place, code, reason, file=file, line=line, id=record_id)
 
 
 def _upload(record: SourceRecord, image: bytes) -> Upload:
@@ -389,8 +617,16 @@ def _upload(record: SourceRecord, image: bytes) -> Upload:
         licence=record.licence,
         source=record.source,
         attribution=record.attribution,
-        pixels=getattr(record, "pixels", None),
+        pixels=_pixels(getattr(record, "pixels", None)),
     )
+
+
+def _pixels(given: Any) -> Pixels | None:
+    """A reader's account of its pixels as the client has it."""
+    if given is None:
+        return None
+    windows = tuple(Window(each.name, float(each.center), float(each.width)) for each in given.windows)
+    return Pixels(given.bits, float(given.slope), float(given.intercept), given.unit, windows)
 
 
 def _passes(error: ClientError) -> bool:

@@ -75,6 +75,8 @@ def test_the_help_needs_no_http_library() -> None:
         ["index", ".", "--batch", "65"],
         ["up", "--port", "0"],
         ["up", "--port", "65536"],
+        ["up", "--port", "65535"],
+        ["up", "--port", "8080", "--grpc-port", "8080"],
         ["models", "grow"],
         ["facets", "--colour"],
     ],
@@ -135,8 +137,25 @@ def test_a_folder_that_no_reader_knows_is_refused(
 ) -> None:
     assert run(["index", str(tmp_path), "--url", nobody]) == 1
     shown = capsys.readouterr().err
-    assert "no dataset that a reader knows" in shown
+    assert "not a dataset that a reader knows" in shown
     assert "roco" in shown
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["models", "list"], ["search", "--json"]])
+@pytest.mark.parametrize("output", ["/dev/full", "closed"])
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str], output: str) -> None:
+    redirected = ">&-" if output == "closed" else f"> {output}"
+    command = f'exec "{sys.executable}" -m mirage.cli {" ".join(arguments)} {redirected}'
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert "the output cannot be written: " in done.stderr.splitlines()[-1]
+
+
+def test_a_closed_pipe_is_no_error_to_speak_of() -> None:
+    command = f'"{sys.executable}" -m mirage.cli --help | true'
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
 
 
 def test_nothing_in_a_caption_reaches_the_terminal_as_a_command() -> None:

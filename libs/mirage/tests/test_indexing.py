@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mirage.errors import ApiError, UnreachableError
-from mirage.indexing import Complaint, Indexer, Pace, Plan, Tally
+from mirage.errors import ApiError, ReplyError, UnreachableError
+from mirage.indexing import Complaint, Indexer, Pace, Plan, Tally, stored_ids
 from mirage.replies import Presence, Record, UpsertOutcome
 from mirage.uploads import BATCH_BYTES, Upload
 
@@ -24,6 +24,10 @@ class Row:
     source: str = "here"
     attribution: str = ""
     sha256: str = ""
+    file: str = ""
+    line: int = 0
+    made_id: bool = False
+    former_ids: tuple[str, ...] = ()
 
     def read_image(self) -> bytes:
         if self.image is None:
@@ -35,6 +39,8 @@ class Row:
 class Bad:
     line: int
     reason: str
+    file: str = ""
+    code: str = "BAD_ROW"
 
 
 class MemoryAtlas:
@@ -228,3 +234,191 @@ def test_an_id_that_no_record_may_have_does_not_spoil_the_others() -> None:
     Indexer(atlas).run([Row("a")])
     tally = Indexer(atlas).run([Row("a"), Row("../b")])
     assert (tally.skipped, tally.created) == (1, 1)
+
+
+# Every row ends, and the refused ones are named in order
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_refused_rows_are_named_in_the_order_of_the_rows_and_the_sum_is_right(batch: int, parallel: int) -> None:
+    rows: list[object] = []
+    refused: list[tuple[str, str]] = []
+    for n in range(60):
+        match n % 6:
+            case 0:
+                rows.append(Row(f"r{n}", image=f"own {n // 12}".encode(), file="t.csv", line=n))
+                if n % 12:
+                    refused.append((f"t.csv line {n}", "DUPLICATE_IMAGE"))
+            case 1:
+                rows.append(Bad(n, "no caption", "t.csv"))
+                refused.append((f"t.csv line {n}", "BAD_ROW"))
+            case 2:
+                rows.append(Row(f"r{n}", image=b"bad", file="t.csv", line=n))
+                refused.append((f"t.csv line {n}", "IMAGE_UNREADABLE"))
+            case 3:
+                rows.append(Bad(0, "the file is not DICOM", f"file {n}", "IMAGE_UNREADABLE"))
+                refused.append((f"file {n}", "IMAGE_UNREADABLE"))
+            case _:
+                rows.append(Row(f"r{n}", file="t.csv", line=n))
+    named: list[Complaint] = []
+    tally = Indexer(
+        MemoryAtlas(), pace=Pace(batch=batch, parallel=parallel), plan=Plan(resume=False), complain=named.append
+    ).run(rows)
+    assert [(one.where, one.code) for one in named if one.code != "DUPLICATE_IMAGE"] == [
+        each for each in refused if each[1] != "DUPLICATE_IMAGE"
+    ]
+    # Which of two copies in flight is stored depends on whose batch is decided first.
+    assert len(named) == len(refused)
+    numbers = [one.line or int(one.file.split()[1]) for one in named]
+    assert numbers == sorted(numbers)
+    assert tuple(named) == tally.complaints
+    assert tally.seen == tally.stored + tally.refused == len(rows)
+    assert tally.refused == len(refused)
+
+
+def test_a_complaint_has_file_line_and_id() -> None:
+    named: list[Complaint] = []
+    Indexer(MemoryAtlas(), complain=named.append).run([Row("a", image=b"bad", file="t.csv", line=7)])
+    assert named == [Complaint("t.csv line 7", "IMAGE_UNREADABLE", "not an image", file="t.csv", line=7, id="a")]
+
+
+class OneSpoilsAll(MemoryAtlas):
+    """Refuses a whole request because of one record in it, as a gateway does that cannot read its form."""
+
+    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+        keys = list(keys)
+        if any(id_.startswith("spoilt") for id_, _ in keys):
+            raise ApiError("ID_INVALID", "no", status=422)
+        return super().look_up(keys, collection=collection)
+
+    def upsert(self, uploads: Iterable[Upload], *, collection: str = "") -> tuple[UpsertOutcome, ...]:
+        uploads = list(uploads)
+        if any(upload.id.startswith("spoilt") for upload in uploads):
+            raise ApiError("REQUEST_MALFORMED", "cannot be read", status=400)
+        return super().upsert(uploads, collection=collection)
+
+
+def test_a_record_that_spoils_its_batch_is_refused_alone() -> None:
+    atlas = OneSpoilsAll()
+    rows = [Row(f"r{n}") for n in range(20)] + [Row("spoilt")] + [Row(f"s{n}") for n in range(20)] + [Row("spoilt-too")]
+    for _ in range(2):
+        tally = Indexer(atlas).run(rows)
+        assert [(one.id, one.code) for one in tally.complaints] == [
+            ("spoilt", "REQUEST_MALFORMED"),
+            ("spoilt-too", "REQUEST_MALFORMED"),
+        ]
+        assert (tally.stored, tally.refused) == (40, 2)
+
+
+@pytest.mark.parametrize("id_", ["a..b", "..", "-x", "a/b", "", "x" * 129])
+def test_an_id_that_the_server_refuses_is_not_asked_about(id_: str) -> None:
+    asked: list[str] = []
+
+    class Listening(MemoryAtlas):
+        def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+            keys = list(keys)
+            asked.extend(each for each, _ in keys)
+            return super().look_up(keys, collection=collection)
+
+    Indexer(Listening()).run([Row("a"), Row(id_)])
+    assert asked == ["a"]
+
+
+def test_copies_of_a_record_that_cannot_be_asked_about_all_end() -> None:
+    atlas = MemoryAtlas()
+    Indexer(atlas).run([Row("there", image=b"same")])
+    rows = [Row(id_, image=b"same") for id_ in ("a", "b..c", "d..e", "f")]
+    tally = Indexer(atlas).run(rows)
+    assert tally.seen == 4
+    assert tally.duplicates == 4
+
+
+def test_an_answer_of_another_length_is_not_believed() -> None:
+    class Short(MemoryAtlas):
+        def upsert(self, uploads: Iterable[Upload], *, collection: str = "") -> tuple[UpsertOutcome, ...]:
+            return super().upsert(uploads, collection=collection)[1:]
+
+    with pytest.raises(ReplyError):
+        Indexer(Short()).run([Row("a"), Row("b")])
+
+
+def test_labels_that_the_server_left_out_are_known() -> None:
+    class Careful(MemoryAtlas):
+        def _put(self, upload: Upload) -> UpsertOutcome:
+            return UpsertOutcome(upload.id, "created", left_out=("MRN",))
+
+    indexer = Indexer(Careful())
+    indexer.run([Row("a"), Row("b")])
+    assert indexer.left_out == ("MRN",)
+
+
+# Ids that were made from names, and those of earlier versions
+
+
+def made(id_: str, image: bytes, caption: str, **fields: object) -> Row:
+    return Row(id_, image=image, caption=caption, made_id=True, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "plan", [Plan(), Plan(resume=False), Plan(skip_duplicates=False), Plan(resume=False, skip_duplicates=False)]
+)
+def test_a_dataset_with_the_same_names_replaces_nothing(plan: Plan) -> None:
+    atlas = MemoryAtlas()
+    first = [made("set-1", b"one", "first one"), made("set-2", b"two", "first two")]
+    second = [made("set-1", b"three", "second one"), made("set-2", b"four", "second two")]
+    assert Indexer(atlas, plan=plan).run(first).created == 2
+    assert Indexer(atlas, plan=plan).run(second).created == 2
+    assert {kept.caption for kept in atlas.stored.values()} == {"first one", "first two", "second one", "second two"}
+    for rows in (first, second):
+        tally = Indexer(atlas, plan=plan).run(rows)
+        assert (tally.unchanged + tally.skipped, tally.seen) == (2, 2)
+
+
+def test_a_record_that_changed_its_caption_or_its_image_stays_one_record() -> None:
+    atlas = MemoryAtlas()
+    Indexer(atlas).run([made("set-1", b"one", "a caption")])
+    assert Indexer(atlas).run([made("set-1", b"one", "another caption")]).updated == 1
+    assert Indexer(atlas).run([made("set-1", b"another", "another caption")]).updated == 1
+    assert set(atlas.stored) == {"set-1"}
+
+
+def test_what_an_earlier_version_stored_keeps_its_id() -> None:
+    atlas = MemoryAtlas()
+    Indexer(atlas).run([Row("1.png", image=b"one", caption="a caption")])
+    row = made("set-1", b"one", "a better caption", former_ids=("images/1.png", "1.png"))
+    assert Indexer(atlas).run([row]).updated == 1
+    assert Indexer(atlas).run([row]).skipped == 1
+    assert set(atlas.stored) == {"1.png"}
+    assert stored_ids(atlas, [row, Row("none")]) == ["1.png", ""]
+
+
+def test_the_former_id_of_another_image_or_dataset_is_not_taken_over() -> None:
+    atlas = MemoryAtlas()
+    Indexer(atlas).run(
+        [Row("1.png", image=b"one", caption="a caption"), Row("2.png", image=b"two", caption="x", source="there")]
+    )
+    rows = [
+        made("set-1", b"another", "a caption", former_ids=("1.png",)),
+        made("set-2", b"two", "y", former_ids=("2.png",)),
+    ]
+    tally = Indexer(atlas).run(rows)
+    assert (tally.created, tally.duplicates) == (1, 1)
+    assert atlas.stored["1.png"].image == b"one"
+    assert atlas.stored["2.png"].caption == "x"
+
+
+def test_a_series_that_has_grown_updates_the_record_of_its_earlier_id() -> None:
+    atlas = MemoryAtlas()
+    Indexer(atlas).run([Row("dicom-s-2", image=b"second section")])
+    former = tuple(f"dicom-s-{n}" for n in range(1_500))
+    row = Row("dicom-s", image=b"third section", former_ids=former)
+    assert Indexer(atlas).run([row]).updated == 1
+    assert set(atlas.stored) == {"dicom-s-2"}
+
+
+def test_vectors_are_found_by_an_earlier_id() -> None:
+    atlas = MemoryAtlas()
+    row = made("set-1", b"one", "a caption", former_ids=("a",))
+    assert Indexer(atlas, plan=Plan(vectors=TwoVectors(), strict=True)).run([row]).created == 1
+    assert atlas.stored["set-1"].image_vector == b"image"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirage.cli.indexing import index, open_dataset
+from mirage.cli.indexing import Sending, index, open_dataset, with_rows
 from mirage.cli.options import open_client, sending_options, server_options
 from mirage.cli.output import note, print_json
 from mirage.errors import InputError
@@ -58,7 +58,7 @@ def _records(client: "Client", collection: str) -> "Iterator[StoredRecord]":
 @command.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--reader", metavar="NAME", help="Format of the dataset; found by what lies at PATH where not given.")
+@click.option("--reader", metavar="NAME", help="Format of the dataset; found by what is at PATH if omitted.")
 @click.option("--into", default="", metavar="NAME", help="Collection to fill; made for the file's model where missing.")
 @click.option("--strict", is_flag=True, help="Refuse a record that FILE has no vector of; otherwise it is encoded.")
 @sending_options(batch=64, parallel=3)
@@ -71,13 +71,15 @@ def import_(
     activate: bool,
     strict: bool,
     duplicates: str,
+    allow_refused: bool,
+    follow_links: bool,
     limit: int | None,
     report: Path | None,
     batch: int,
     parallel: int,
     url: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Store the dataset at PATH with the vectors in FILE, matched by id: nothing that FILE holds is encoded.
 
     FILE is checked whole before anything is sent: its fingerprint and dimension must be the collection's.
@@ -87,8 +89,10 @@ def import_(
 
     if activate and not into:
         raise click.UsageError("--activate needs --into NAME.")
-    dataset = open_dataset(path, reader, limit=limit)
+    dataset = open_dataset(path, reader, limit=limit, follow_links=follow_links)
+    sending = Sending(batch, parallel, report, allow_refused, as_json)
     with Embeddings(file) as embeddings, open_client(url) as client:
+        dataset = with_rows(client, dataset)
         there = {each.name: each for each in client.collections()}
         if into and into not in there:
             there[into] = client.create_collection(
@@ -103,6 +107,4 @@ def import_(
         if not as_json:
             note(f"{len(embeddings):,} vectors of {embeddings.dimension} numbers in {file}")
         plan = Plan(collection=into, skip_duplicates=duplicates == "skip", vectors=embeddings, strict=strict)
-        index(client, dataset, plan, batch=batch, parallel=parallel, report=report, as_json=as_json)
-        if activate:
-            client.activate_collection(into)
+        return index(client, dataset, plan, sending, activate=activate)

@@ -1,7 +1,9 @@
 """The command's entry: finds the verb, runs it, turns errors into messages and exit codes (0, 1 error, 2 usage)."""
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -77,11 +79,31 @@ def mirage() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command line and gives its exit code. Never raises."""
+    """Runs one command line and returns its exit code. Never raises."""
+    is_closed = _open_closed_streams()
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        if is_closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return code
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`mirage search ... | head -1`).
+        _discard_output()
+        return 1
+    except OSError as error:
+        # A full disk, most likely that of standard output; verbs name the files that they write themselves.
+        _discard_output()
+        what = "the output" if error.filename is None else str(error.filename)
+        with suppress(OSError):
+            click.echo(f"error: {what} cannot be written: {error.strerror or 'it failed'} [OUTPUT_FAILED]", err=True)
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         outcome: Any = mirage.main(args=arguments, prog_name="mirage", standalone_mode=False)
-        sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0
     except click.UsageError as error:
         error.show()
@@ -99,10 +121,21 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has gone (`mirage search ... | head -1`): nobody is left to tell.
+
+
+def _open_closed_streams() -> bool:
+    """Puts the null device in place of standard streams that are closed (`>&-`); True if standard output is."""
+    is_closed = sys.stdout is None
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 -- open until the process ends
+    return is_closed
+
+
+def _discard_output() -> None:
+    """Sends what is still to be written nowhere, so that Python does not fail on it once more at its end."""
+    with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def main() -> NoReturn:

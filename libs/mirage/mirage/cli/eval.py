@@ -2,11 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mirage.cli.indexing import open_dataset
-from mirage.cli.options import open_client, parse_where, server_options, where_option
+from mirage.cli.options import follow_links_option, open_client, parse_where, server_options, where_option
 from mirage.cli.output import note, print_json, print_table
 from mirage.errors import InputError
 
@@ -18,39 +19,48 @@ def command() -> None:
 
 @command.command("retrieval")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--reader", metavar="NAME", help="Format of the dataset; found by what lies at PATH where not given.")
+@click.option("--reader", metavar="NAME", help="Format of the dataset; found by what is at PATH if omitted.")
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="Ask for N captions, drawn at random (always the same)."
 )
+@follow_links_option
 @where_option
 @server_options
 def retrieval(
-    path: Path, reader: str | None, limit: int | None, where: tuple[str, ...], url: str | None, as_json: bool
+    path: Path,
+    reader: str | None,
+    limit: int | None,
+    follow_links: bool,
+    where: tuple[str, ...],
+    url: str | None,
+    as_json: bool,
 ) -> None:
     """Ask for every caption of the dataset at PATH, which must be indexed, and look where its images come.
 
     An image counts as found for its own caption and for those of the same case. Each figure stands beside chance.
     """
     from mirage.evaluation import evaluate, item_of
+    from mirage.indexing import stored_ids
 
-    dataset = open_dataset(path, reader)
+    dataset = open_dataset(path, reader, follow_links=follow_links)
     with open_client(url) as client:
-        records = [row for row in dataset.rows if hasattr(row, "read_image")]
-        items = [item_of(row.id, row.caption, row.original_labels) for row in records]  # type: ignore[attr-defined]  # the readers' record
+        records: list[Any] = [row for row in dataset.rows if hasattr(row, "read_image")]
+        ids = stored_ids(client, records)
+        items = [
+            item_of(stored or row.id, row.caption, row.original_labels)
+            for stored, row in zip(ids, records, strict=True)
+        ]
         facets = parse_where(where)
         if facets:
             items = [
                 item
                 for item, row in zip(items, records, strict=True)
-                if all(set(values) & set(row.labels.get(facet, ())) for facet, values in facets.items())  # type: ignore[attr-defined]  # as above
+                if all(set(values) & set(row.labels.get(facet, ())) for facet, values in facets.items())
             ]
         if not items:
             raise InputError(f"{path} holds no record to ask for")
-        present = sum(
-            presence.record is not None
-            for start in range(0, len(items), 1000)
-            for presence in client.look_up([(item.id, "") for item in items[start : start + 1000]])
-        )
+        there = frozenset(filter(None, ids))
+        present = sum(item.id in there for item in items)
         if present < len(items):
             note(f"{len(items) - present:,} of {len(items):,} records are not in the atlas; they cannot be found")
         gallery = len(items) if facets else client.collection().records

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from mirage.cli.indexing import index, open_dataset
+from mirage.cli.indexing import Sending, index, open_dataset, with_rows
 from mirage.cli.options import open_client, sending_options, server_options
 
 
 @click.command("index")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--reader", metavar="NAME", help="Format of the dataset; found by what lies at PATH where not given.")
+@click.option("--reader", metavar="NAME", help="Format of the dataset; found by what is at PATH if omitted.")
 @click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Ask the atlas first and send only what it lacks."
 )
@@ -26,28 +26,30 @@ def command(
     into: str,
     activate: bool,
     duplicates: str,
+    allow_refused: bool,
+    follow_links: bool,
     limit: int | None,
     report: Path | None,
     batch: int,
     parallel: int,
     url: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Read the dataset at PATH, encode it and store it in the atlas.
 
-    A row that cannot be read or that the server refuses is listed with its reason and does not stop the others. After an
-    interruption run it again: what is stored is not sent twice. With --into, searches go on in the active collection until
-    --activate, or `mirage collections activate NAME`, turns them to the new one.
+    Every row ends as created, updated, unchanged or refused. A refused one is listed with its file, line and reason and does not
+    stop the others; the exit code is then 1. After an interruption run it again: what is stored is not sent twice. With --into,
+    searches go on in the active collection until --activate, or `mirage collections activate NAME`, turns them to the new one.
     """
     from mirage.indexing import Plan
 
     if activate and not into:
         raise click.UsageError("--activate needs --into NAME.")
-    dataset = open_dataset(path, reader, limit=limit)
+    dataset = open_dataset(path, reader, limit=limit, follow_links=follow_links)
+    sending = Sending(batch, parallel, report, allow_refused, as_json)
     plan = Plan(collection=into, resume=resume, skip_duplicates=duplicates == "skip")
     with open_client(url) as client:
+        dataset = with_rows(client, dataset)
         if into and into not in {each.name for each in client.collections()}:
             client.create_collection(into)
-        index(client, dataset, plan, batch=batch, parallel=parallel, report=report, as_json=as_json)
-        if activate:
-            client.activate_collection(into)
+        return index(client, dataset, plan, sending, activate=activate)

@@ -1,14 +1,17 @@
-"""What the verbs that index share: reading a dataset, showing progress, and what is said at the end."""
+"""What the verbs that index share: reading a dataset, showing progress, and what is said at the end.
+
+The exit code is 1 if any row was refused, unless that is allowed, or if nothing was stored.
+"""
 
 import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import click
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from mirage.indexing import Complaint, Plan, Tally
 
 COMPLAINTS_SHOWN = 20
+NAMES_SHOWN = 20
 # Where there is no terminal, a line so often.
 _LINE_S = 10.0
 
@@ -30,17 +34,29 @@ class NothingStoredError(ClientError):
     code = "NOTHING_STORED"
 
 
+class LeftOut(Protocol):
+    """What a dataset has and its records do not, as `mirage_atlas` notes it while reading: columns, labels and files."""
+
+    @property
+    def people(self) -> Mapping[str, None]: ...  # noqa: D102 -- as in mirage_atlas.records
+    @property
+    def beyond(self) -> Mapping[str, None]: ...  # noqa: D102
+    @property
+    def others(self) -> Mapping[str, None]: ...  # noqa: D102
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset to read: its rows, and how many there are where that is known."""
+    """A dataset to read: its rows, how many there are if that is known, and what its records do not have."""
 
     path: Path
     rows: Iterator[object]
     total: int | None
+    left_out: LeftOut
 
 
-def open_dataset(path: Path, name: str | None, *, limit: int | None = None) -> Dataset:
-    """The dataset at a path; `name` of the reader, found by what lies there where None. Raises InputError, BadParameter."""
+def open_dataset(path: Path, name: str | None, *, limit: int | None = None, follow_links: bool = False) -> Dataset:
+    """The dataset at a path; `name` of the reader, found by what is there if None. Raises InputError, BadParameter."""
     try:
         from mirage_atlas.readers import READERS, count_rows, detect_reader, open_reader
     except ModuleNotFoundError as error:
@@ -48,64 +64,171 @@ def open_dataset(path: Path, name: str | None, *, limit: int | None = None) -> D
     if name is not None and name not in READERS:
         raise click.BadParameter(f"{name!r} is none of {', '.join(READERS)}", param_hint="--reader")
     try:
-        name = name or detect_reader(path)
+        name = name or detect_reader(path, follow_links=follow_links)
         if name is None:
             raise InputError(
-                f"{path} is no dataset that a reader knows ({', '.join(READERS)}); docs/atlases.md has them"
+                f"{path} is not a dataset that a reader knows ({', '.join(READERS)}); docs/atlases.md has them"
             )
-        rows: Iterator[object] = iter(open_reader(name, path).read())
+        reader = open_reader(name, path, follow_links=follow_links)
+        rows = _guarded(reader.read(), path, name)
         total = count_rows(name, path)
     except ModuleNotFoundError as error:
         raise PartMissingError(str(error.name or "a package"), f"the reader {name}") from error
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as {name}: {plain(str(error))}") from error
+        raise _unreadable(path, name, error) from error
     if limit is not None:
         rows, total = islice(rows, limit), min(limit, total) if total is not None else None
-    return Dataset(path, rows, total)
+    return Dataset(path, rows, total, reader.left_out)
 
 
-def index(
-    client: "Client", dataset: Dataset, plan: "Plan", *, batch: int, parallel: int, report: Path | None, as_json: bool
-) -> None:
-    """Sends a dataset and says what became of it; on Ctrl-C too."""
+def _guarded(rows: Iterator[object], path: Path, name: str) -> Iterator[object]:
+    """The rows, with what a reader raises amid them as InputError."""
+    try:
+        yield from rows
+    except (ValueError, OSError) as error:
+        raise _unreadable(path, name, error) from error
+
+
+def _unreadable(path: Path, name: str | None, error: Exception) -> InputError:
+    """Says why a dataset cannot be read, in words of the readers or of the system: any others may quote the dataset."""
+    from mirage_atlas.records import DatasetError
+
+    reason = str(error) if isinstance(error, DatasetError) else "it is damaged"
+    if isinstance(error, OSError):
+        reason = error.strerror or "an error of the file system"
+    return InputError(f"{path} cannot be read as {name or 'a dataset'}: {plain(reason)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sending:
+    """How a dataset is sent and what is said of it; as the options of `sending_options`."""
+
+    batch: int
+    parallel: int
+    report: Path | None
+    allow_refused: bool
+    as_json: bool
+
+
+def index(client: "Client", dataset: Dataset, plan: "Plan", sending: Sending, *, activate: bool) -> int:
+    """Sends a dataset and says what became of it, on Ctrl-C too; the exit code. `activate` turns searches to its collection.
+
+    Searches are not turned to it if nothing was stored.
+    """
     from mirage.indexing import Indexer, Pace
 
-    # Asked first: without a server there is nothing to be patient about.
-    client.collection()
     with ExitStack() as stack:
         show = stack.enter_context(_progress(dataset.total))
-        file = stack.enter_context(report.open("w", encoding="utf-8")) if report else None
-
-        def complain(complaint: "Complaint") -> None:
-            if file:
-                file.write(json.dumps(dataclasses.asdict(complaint), ensure_ascii=False) + "\n")
-
-        indexer = Indexer(client, plan=plan, pace=Pace(batch=batch, parallel=parallel), report=show, complain=complain)
+        report = stack.enter_context(_Report.open(sending.report))
+        indexer = Indexer(
+            client,
+            plan=plan,
+            pace=Pace(batch=sending.batch, parallel=sending.parallel),
+            report=show,
+            complain=report.refused,
+        )
         try:
             tally = indexer.run(dataset.rows)
-        except OSError as error:
-            reason = error.strerror or "an error of the file system"
-            raise InputError(f"{dataset.path} cannot be read: {reason}") from error
         except (KeyboardInterrupt, ClientError):
             note(f"stopped: {tally_text(indexer.tally)}; run it again to go on from here")
             raise
-    _say(tally, as_json=as_json, collection=plan.collection)
-    if tally.seen > tally.duplicates and not tally.stored:
-        raise NothingStoredError(f"no row of {dataset.path} could be stored")
+        finally:
+            left = _left_out(dataset, indexer.left_out)
+            report.left_out(left)
+    failed = None if tally.stored else NothingStoredError(f"no row of {dataset.path} could be stored")
+    _say(tally, left, failed, as_json=sending.as_json, collection=plan.collection)
+    if failed:
+        click.echo(f"error: {failed} [{failed.code}]", err=True)
+        return 1
+    if activate:
+        client.activate_collection(plan.collection)
+    return 1 if tally.refused and not sending.allow_refused else 0
 
 
-def _say(tally: "Tally", *, as_json: bool, collection: str) -> None:
+def with_rows(client: "Client", dataset: Dataset) -> Dataset:
+    """The dataset; raises NothingStoredError if it has no row, before anything is made for it, ClientError without a server."""
+    # Asked first: without a server there is nothing to be patient about.
+    client.collection()
+    first = list(islice(dataset.rows, 1))
+    if not first:
+        raise NothingStoredError(f"{dataset.path} has no rows: nothing was stored")
+    return dataclasses.replace(dataset, rows=chain(first, dataset.rows))
+
+
+class _Report:
+    """A file with a JSON line for each refused row, in the order of the rows, and for what was left out."""
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path | None) -> "Iterator[_Report]":
+        """Writes to a new file at a path; raises InputError if it cannot."""
+        if path is None:
+            yield cls(None)
+            return
+        try:
+            # Line by line, so that a run that is killed leaves what it knew.
+            file = path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or 'an error of the file system'}") from error
+        with file:
+            yield cls(file)
+
+    def refused(self, complaint: "Complaint") -> None:
+        """Adds a refused row."""
+        self._line({"outcome": "refused", **dataclasses.asdict(complaint)})
+
+    def left_out(self, left: Mapping[str, Sequence[str]]) -> None:
+        """Adds what records do not have, if there is any."""
+        for what, names in left.items():
+            self._line({"outcome": "left out", "what": what, "names": list(names)})
+
+    def _line(self, value: Mapping[str, Any]) -> None:
+        if self._file:
+            self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def _left_out(dataset: Dataset, by_server: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What records do not have: names by kind, without empty kinds."""
+    people = dict.fromkeys((*dataset.left_out.people, *by_server))
+    named = {"people": people, "beyond": dataset.left_out.beyond, "others": dataset.left_out.others}
+    return {what: tuple(names) for what, names in named.items() if names}
+
+
+_LEFT = {
+    "people": "left out {count} about people",
+    "beyond": "left out {count}: a record has no room for more",
+    "others": "set aside {count} of another kind",
+}
+
+
+def _say(
+    tally: "Tally", left: Mapping[str, Sequence[str]], failed: ClientError | None, *, as_json: bool, collection: str
+) -> None:
     for complaint in tally.complaints[:COMPLAINTS_SHOWN]:
-        note(f"{complaint.where}: {plain(complaint.reason)} [{complaint.code}]")
-    if len(tally.complaints) > COMPLAINTS_SHOWN:
-        note(f"... and {len(tally.complaints) - COMPLAINTS_SHOWN} more (--report FILE has all)")
+        where = complaint.where if complaint.id in ("", complaint.where) else f"{complaint.where} ({complaint.id})"
+        note(f"{where}: {plain(complaint.reason)} [{complaint.code}]")
+    if tally.refused > COMPLAINTS_SHOWN:
+        note(f"... and {tally.refused - COMPLAINTS_SHOWN:,} more (--report FILE has all)")
+    for what, names in left.items():
+        noun = "file" if what == "others" else "column"
+        count = f"{len(names):,} {noun}{'' if len(names) == 1 else 's'}"
+        shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+        note(f"{_LEFT[what].format(count=count)}: {shown}")
     if as_json:
         print_json(
             {
                 **dataclasses.asdict(tally),
+                "rows": tally.seen,
                 "stored": tally.stored,
+                "unchanged": tally.unchanged + tally.skipped,
+                "refused": tally.refused,
+                "left_out": {what: list(names) for what, names in left.items()},
                 "rate": round(tally.rate, 2),
                 "collection": collection,
+                **(failed.problem() if failed else {}),
             }
         )
     else:
@@ -113,16 +236,16 @@ def _say(tally: "Tally", *, as_json: bool, collection: str) -> None:
 
 
 def tally_text(tally: "Tally") -> str:
-    """A run in one line."""
+    """A run in one line: each row is created, updated, unchanged or refused."""
     counts = {
         "created": tally.created,
         "updated": tally.updated,
         "unchanged": tally.unchanged + tally.skipped,
-        "duplicates": tally.duplicates,
-        "refused": tally.rejected,
-        "bad rows": tally.bad_rows,
+        "refused": tally.refused,
     }
     parts = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no rows"
+    if tally.duplicates:
+        parts += f" ({tally.duplicates:,} of an image that another record shows)"
     return f"{parts} in {tally.elapsed_s:.1f} s ({tally.rate:.1f} rows/s)"
 
 

@@ -21,6 +21,9 @@ url_option = click.option("--url", envvar="MIRAGE_URL", metavar="URL", help="Gat
 where_option = click.option(
     "--where", "-w", multiple=True, metavar="FACET=VALUE", help="Keep records with this label; repeat for more."
 )
+follow_links_option = click.option(
+    "--follow-links", is_flag=True, help="Also read links that lead out of the dataset's folder."
+)
 page_option = click.option(
     "--page", "page_token", metavar="TOKEN", help="Go on where an earlier answer ended, with all else unchanged."
 )
@@ -61,7 +64,7 @@ def term_options(verb: F) -> F:
 
 
 def sending_options(*, batch: int, parallel: int) -> Callable[[F], F]:
-    """Adds `--activate`, `--duplicates`, `--limit`, `--report`, `--batch` and `--parallel`: how a dataset is sent."""
+    """Adds the options that say how a dataset is read and sent, and what is said of it."""
 
     def add(verb: F) -> F:
         for option in (
@@ -78,7 +81,7 @@ def sending_options(*, batch: int, parallel: int) -> Callable[[F], F]:
             click.option(
                 "--report",
                 type=click.Path(dir_okay=False, path_type=Path),
-                help="Write every complaint here, as JSON lines.",
+                help="Write every refused row here, as JSON lines in the order of the rows.",
             ),
             click.option("--limit", type=click.IntRange(1), metavar="N", help="Read only the first N rows."),
             click.option(
@@ -86,8 +89,10 @@ def sending_options(*, batch: int, parallel: int) -> Callable[[F], F]:
                 type=click.Choice(["skip", "keep"]),
                 default="skip",
                 show_default=True,
-                help="What to do with an image that another record shows.",
+                help="What to do with an image that another record shows: refuse it, or store it too.",
             ),
+            click.option("--allow-refused", is_flag=True, help="Exit with 0 if some rows were refused, but not all."),
+            follow_links_option,
             click.option("--activate", is_flag=True, help="Turn searches to the --into collection once it is filled."),
         ):
             verb = option(verb)

@@ -1,8 +1,15 @@
 """How search results are shown."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 from mirage.cli.output import labels_text, note, plain, print_table
 from mirage.replies import QueryReport, SearchReply
 
+if TYPE_CHECKING:
+    from mirage.client import Client
+
+VALUES_SHOWN = 20
 MATCH_NOTES = {
     "weak": "match weak: look at these results with doubt",
     "none": "match none: the atlas probably holds nothing about this; the nearest images follow",
@@ -35,3 +42,14 @@ def show_query(query: QueryReport) -> None:
             f"{'minus ' if term.weight < 0 else ''}{plain(term.label)[:40]} {term.share:+.2f}" for term in query.terms
         )
         note(f"shift {query.shift:.3f}; shares: {shares}")
+
+
+def note_values(client: "Client", where: Mapping[str, Sequence[str]]) -> None:
+    """For a filter that leaves nothing: names each facet whose values no record has, with the values that there are."""
+    there = {facet.name: [value for value, _ in facet.values] for facet in client.facets()}
+    for name, values in where.items():
+        facet = "_".join(name.lower().replace("-", " ").replace("_", " ").split())
+        known = there.get(facet, [])
+        if not any(" ".join(value.lower().split()) in known for value in values):
+            some = ", ".join(known[:VALUES_SHOWN]) + (", ..." if len(known) > VALUES_SHOWN else "")
+            note(f"no record has {facet}={' or '.join(values)}; there are: {some or 'none'}")

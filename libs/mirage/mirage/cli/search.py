@@ -14,7 +14,7 @@ from mirage.cli.options import (
     term_options,
 )
 from mirage.cli.output import print_json
-from mirage.cli.results import show_reply
+from mirage.cli.results import note_values, show_reply
 from mirage.queries import Query, VectorSpace, weighted_terms
 
 
@@ -55,6 +55,8 @@ def command(
     )
     with open_client(url) as client:
         reply = client.search(query)
+        if not reply.results and query.where:
+            note_values(client, query.where)
     if as_json:
         print_json(reply.raw)
     else:

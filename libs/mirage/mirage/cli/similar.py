@@ -4,7 +4,7 @@ import click
 
 from mirage.cli.options import open_client, page_option, parse_where, server_options, where_option
 from mirage.cli.output import print_json
-from mirage.cli.results import show_reply
+from mirage.cli.results import note_values, show_reply
 
 
 @click.command("similar")
@@ -17,8 +17,11 @@ def command(
     record_id: str, k: int, where: tuple[str, ...], page_token: str | None, url: str | None, as_json: bool
 ) -> None:
     """Find the images nearest to that of record ID."""
+    facets = parse_where(where)
     with open_client(url) as client:
-        reply = client.similar(record_id, k=k, where=parse_where(where), page_token=page_token)
+        reply = client.similar(record_id, k=k, where=facets, page_token=page_token)
+        if not reply.results and facets:
+            note_values(client, facets)
     if as_json:
         print_json(reply.raw)
     else:

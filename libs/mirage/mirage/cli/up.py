@@ -1,6 +1,7 @@
 """`mirage up`: everything on this machine."""
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from mirage_launcher.state import State
 
 
+_LAST_PORT = 65535
+
+
 @click.command("up")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port of the page and of HTTP."
+    "--port", type=click.IntRange(1, _LAST_PORT), default=8080, show_default=True, help="Port of the page and of HTTP."
 )
-@click.option("--grpc-port", type=click.IntRange(1, 65535), help="Port of gRPC; default: the next one.")
+@click.option("--grpc-port", type=click.IntRange(1, _LAST_PORT), help="Port of gRPC; default: the next one.")
 @data_option
 @click.option(
     "--models", default="mini", show_default=True, metavar="DIR|mini", help="Directory of the encoder's bundle."
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="File with the API key of the Qdrant server.",
 )
-@click.option("--detach", is_flag=True, help="Return once all is ready; `mirage down` stops it.")
+@click.option("--detach", is_flag=True, help="Return once all is ready; `mirage down` stops it, with the same --data.")
 @click.option("--no-demo", "demo", is_flag=True, flag_value=False, default=True, help="Begin with an empty atlas.")
 @json_option
 def command(
@@ -55,6 +59,10 @@ def command(
 
     Runs until Ctrl-C, or in the background with --detach.
     """
+    if grpc_port is None and port == _LAST_PORT:
+        raise click.UsageError(f"--port {port} has no next port for gRPC: give --grpc-port too.")
+    if grpc_port == port:
+        raise click.UsageError("--port and --grpc-port must differ.")
     operations = launcher("operations")
     options = operations.UpOptions(
         data=data,
@@ -67,7 +75,7 @@ def command(
     )
     running = operations.running_state(data)
     if running is not None:
-        _say_where(running, as_json=as_json, already=True)
+        _say_where(running, data, as_json=as_json, already=True)
         return
     with _reporter(as_json=as_json, foreground=not detach) as report:
         if detach:
@@ -75,16 +83,17 @@ def command(
         else:
             operations.up(options, report)
     if detach:
-        _say_where(state, as_json=as_json)
+        _say_where(state, data, as_json=as_json)
 
 
-def _say_where(state: "State", *, as_json: bool, already: bool = False) -> None:
+def _say_where(state: "State", data: Path | None, *, as_json: bool, already: bool = False) -> None:
     if as_json:
         print_json({"already_up": already, **dataclasses.asdict(state)})
     elif already:
         click.echo(f"already up at {state.url} ({state.phase})")
     else:
-        click.echo(f"MIRAGE is at {state.url} (gRPC at {state.grpc}). `mirage down` stops it.")
+        stop = shlex.join(["mirage", "down", *(["--data", str(data)] if data else [])])
+        click.echo(f"MIRAGE is at {state.url} (gRPC at {state.grpc}). `{stop}` stops it.")
 
 
 class _Narrator:
