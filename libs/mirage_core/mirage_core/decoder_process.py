@@ -88,6 +88,8 @@ def _confine(options: dict[str, Any]) -> None:
         # If the kernel has to kill a process of this container, it is this one.
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
+    # Decoding gives way to all that answers at once.
+    os.nice(5)
     hard = _mapped() + options["memory"]
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     for limit, value in (
@@ -123,7 +125,7 @@ def _answer(connection: socket.socket, options: dict[str, Any]) -> bool:
     except MemoryError:
         # What could not be had may be missing anywhere: this process is not used again.
         out.clear()
-        reply = {"error": wire.pack_error(MirageError(Code.IMAGE_TOO_COSTLY)), "ends": "memory"}
+        reply = {"ends": "memory"}
     except wire.WireError as error:
         out.clear()
         reply = {"failed": str(error)}

@@ -66,6 +66,9 @@ _FIXED = {
 # Ended by the kernel for processor time or memory; a child that stops answering is killed at the time limit.
 _LIMIT_SIGNALS = (signal.SIGXCPU, signal.SIGKILL)
 
+# What a call comes to that needs more memory than it has reserved.
+_OUTGROWN = object()
+
 _log = telemetry.get_logger()
 _reserved_bytes = telemetry.gauge("decoder_reserved_bytes", "Memory that running decodes have reserved.", ("queue",))
 _ended = telemetry.counter("decoder_children_ended_total", "Decoding children that were replaced.", ("queue", "reason"))
@@ -142,18 +145,33 @@ class DecoderPool:
     async def run_within(
         self, reserve: int | None, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Ran[T]:
-        """As `run`, with `reserve` bytes of memory, at most what one call may have; None: that."""
-        if self._closed:
-            raise MirageError(Code.CANCELLED)
-        need = self._memory if reserve is None else min(reserve, self._memory)
-        body, buffers = wire.pack_call(function, args, kwargs)
-        kind = wire.result_kind(function)
+        """As `run`, with `reserve` bytes of memory; None reserves all that one call may have.
+
+        A call that outgrows what it has reserved runs once more with all that one may have.
+        """
         arrived = time.perf_counter()
-        await self._enter(need)
-        call = _Call({"call": body, "reserve": need}, buffers, kind, self._idle.pop() if self._idle else None)
-        del body, buffers
-        self._running.add(call)
+        queue_ms = 0.0
+        for need in (self._memory if reserve is None else min(reserve, self._memory), self._memory):
+            body, buffers = wire.pack_call(function, args, kwargs)
+            kind = wire.result_kind(function)
+            waited_from = time.perf_counter()
+            await self._enter(need)
+            started = time.perf_counter()
+            queue_ms += (started - waited_from) * 1000
+            call = _Call({"call": body, "reserve": need}, buffers, kind, self._idle.pop() if self._idle else None)
+            outcome = await self._run_call(call, need)
+            if outcome is not _OUTGROWN or need == self._memory:
+                break
+        if outcome is _OUTGROWN:
+            raise MirageError(Code.IMAGE_TOO_COSTLY)
+        if isinstance(outcome, MirageError):
+            raise outcome
+        return Ran(cast("T", outcome), queue_ms, (time.perf_counter() - arrived) * 1000 - queue_ms)
+
+    async def _run_call(self, call: "_Call", need: int) -> object:
+        """Runs a call for which there is a place, which is free again once its child is."""
         started = time.perf_counter()
+        self._running.add(call)
         loop = asyncio.get_running_loop()
         future = self._threads.submit(self._perform, call)
         future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._end, call, need))
@@ -162,13 +180,10 @@ class DecoderPool:
         except asyncio.CancelledError:
             loop.call_later(_ABANDONED_S, call.abandon)
             raise
-        run_ms = (time.perf_counter() - started) * 1000
         # The mean of the first ten, then a running average of about that many.
         self._measured += 1
-        self._typical_ms += max(0.1, 1 / self._measured) * (run_ms - self._typical_ms)
-        if isinstance(outcome, MirageError):
-            raise outcome
-        return Ran(cast("T", outcome), (started - arrived) * 1000, run_ms)
+        self._typical_ms += max(0.1, 1 / self._measured) * ((time.perf_counter() - started) * 1000 - self._typical_ms)
+        return outcome
 
     async def close(self) -> None:
         """Ends all children; what waits or runs fails with CANCELLED."""
@@ -185,6 +200,8 @@ class DecoderPool:
 
     async def _enter(self, need: int) -> None:
         """Takes a worker and so much of the budget, waiting for both; raises QUEUE_FULL if too many calls wait already."""
+        if self._closed:
+            raise MirageError(Code.CANCELLED)
         if self._waiting or not self._fits(need):
             if len(self._waiting) >= self._queue_limit:
                 raise MirageError(Code.QUEUE_FULL, retry_after_s=self.retry_after_s())
@@ -255,7 +272,7 @@ class DecoderPool:
                 call.child = self._start_child()
             body, buffers = call.exchange(time.monotonic() + self._timeout_s, self._reply)
             ends = body.get("ends")
-            outcome = self._outcome(call.kind, body, buffers)
+            outcome = _OUTGROWN if ends == "memory" else self._outcome(call.kind, body, buffers)
         except MirageError as error:
             outcome = error
         except (TimeoutError, BlockingIOError):

@@ -1,21 +1,34 @@
-"""How much memory the decoding of an image file may take, read from its first bytes without decoding anything."""
+"""How much memory the decoding of an image file may take, by its first bytes and without decoding anything.
+
+These are estimates for sharing a budget. A file that lies about its size is stopped by the limits of the decoding child.
+"""
 
 import struct
 
 _MIB = 2**20
-# What libraries are loaded and what they need besides the file and the pixels.
+# What libraries load and need besides the file and the pixels.
 _FIXED_BYTES = 64 * _MIB
-# Bytes for each pixel: the decoded picture, a copy in another mode, and what is computed from it.
-_PIXEL_BYTES = 16
+# For each pixel: what the decoder holds, the picture, a copy in another mode, and what is computed and written from it.
+_PIXEL_BYTES = 24
+_DEEP_PIXEL_BYTES = 40
 _SEGMENTS = 1000
+# Where the size of a DICOM image is looked for.
+_HEAD_BYTES = 64 * 1024
+_ROWS, _COLUMNS = b"\x28\0\x10\0US\x02\0", b"\x28\0\x11\0US\x02\0"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 def decoding_bytes(data: bytes) -> int | None:
-    """Returns an upper estimate in bytes for a PNG, JPEG or WebP file; None for others, which do not begin with their size."""
-    size = _png(data) or _jpeg(data) or _webp(data)
-    if size is None:
-        return None
-    return _FIXED_BYTES + len(data) + size[0] * size[1] * _PIXEL_BYTES
+    """Returns an upper estimate in bytes for a PNG, JPEG, WebP or DICOM file; None if its first bytes do not say enough."""
+    for read, pixel_bytes in (
+        (_jpeg, _PIXEL_BYTES),
+        (_png, _DEEP_PIXEL_BYTES if data[24:25] == b"\x10" else _PIXEL_BYTES),
+        (_webp, _PIXEL_BYTES),
+        (_dicom, _DEEP_PIXEL_BYTES),
+    ):
+        if size := read(data):
+            return _FIXED_BYTES + len(data) + size[0] * size[1] * pixel_bytes
+    return None
 
 
 def _png(data: bytes) -> tuple[int, int] | None:
@@ -56,3 +69,13 @@ def _webp(data: bytes) -> tuple[int, int] | None:
     if kind == b"VP8X":
         return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
     return None
+
+
+def _dicom(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns where the file has them as plain elements, as nearly all files do; a deflated one has not."""
+    head = data[:_HEAD_BYTES]
+    rows, columns = head.find(_ROWS), head.find(_COLUMNS)
+    if head[128:132] != b"DICM" or _DEFLATED in head[:1024] or min(rows, columns) < 0:
+        return None
+    sizes = head[rows + 8 : rows + 10], head[columns + 8 : columns + 10]
+    return int.from_bytes(sizes[0], "little"), int.from_bytes(sizes[1], "little")

@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from mirage_core import context, telemetry, tracing
-from mirage_core.budgets import PATIENCE_S, ByteBudget, Share
+from mirage_core.message_budget import PATIENCE_S, MessageBudget, Share
 from mirage_core.errors import Code, MirageError
 from mirage_core.intake import ANYBODY, COPIES, Intake, Places, busy
 from mirage_core.methods import OPEN_SERVICES, PLAIN, UNNAMED, Kind, MethodRule, check_role, open_rule
@@ -70,7 +70,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._settings = settings
         self._rules: dict[str, MethodRule] = {}
         self._plain: set[str] = set()
-        self._budgets: dict[str, tuple[ByteBudget, int]] = {}
+        self._budgets: dict[str, tuple[MessageBudget, int]] = {}
         self._served: dict[str, Handler] = {}
         self._bounds: _Bounds | None = None
         self._open_bounds: _Bounds | None = None
@@ -83,7 +83,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         else:
             self._rules |= {f"/{service}/{method}": rule for method, rule in rules.items()}
 
-    def bound_reads(self, budget: ByteBudget, message_bytes: int, methods: Sequence[str]) -> None:
+    def bound_reads(self, budget: MessageBudget, message_bytes: int, methods: Sequence[str]) -> None:
         """See GrpcServer.bound_reads."""
         self._budgets |= {f"/{method}": (budget, message_bytes) for method in methods}
 
@@ -289,13 +289,13 @@ class _Call:
         if self._places is not None:
             self._places.leave(self._client)
 
-    async def request(self, deserialize: Callable[[bytes], Any], budget: tuple[ByteBudget, int] | None) -> Any:
+    async def request(self, deserialize: Callable[[bytes], Any], budget: tuple[MessageBudget, int] | None) -> Any:
         """The request: a message, or an iterator over the messages of a stream. A `budget` is one for single messages."""
         if self._many:
             return _Messages(self._next, deserialize)
         return self._parse(await (self._read_within(*budget) if budget else self._read()), deserialize)
 
-    async def _read_within(self, budget: ByteBudget, message_bytes: int) -> bytes:
+    async def _read_within(self, budget: MessageBudget, message_bytes: int) -> bytes:
         """The only message, read once there is room for it in a budget, which has it until the answer."""
         self._share = await budget.take(message_bytes)
         late = asyncio.get_running_loop().call_later(PATIENCE_S, self._refuse, MirageError(Code.DEADLINE_EXCEEDED))

@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mirage_core import channels, limits, telemetry, tracing
-from mirage_core.budgets import ByteBudget
+from mirage_core.message_budget import MessageBudget
 from mirage_core.errors import MirageError
 from mirage_core.interceptors import CallInterceptor
 from mirage_core.settings import ServiceSettings
@@ -96,7 +96,7 @@ class GrpcServer:
         self._interceptor.add(name, getattr(servicer, "methods", None))
         self._serving[name] = False
 
-    def bound_reads(self, budget: ByteBudget, message_bytes: int, *methods: str) -> None:
+    def bound_reads(self, budget: MessageBudget, message_bytes: int, *methods: str) -> None:
         """Lets unary methods ("package.Service/Method") read a message only once they have that much of the budget."""
         self._interceptor.bound_reads(budget, message_bytes, methods)
 

@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 from prometheus_client import REGISTRY
 
-sys.path.insert(0, str(Path(__file__).parent))  # decoder_tasks.py, which the children import too
+sys.path.insert(0, str(Path(__file__).parent))  # decoder_tasks.py, which the children import too, and image_bombs.py
 
 import decoder_tasks as tasks
+import image_bombs
 
 from mirage_core.bundles import ImageInput
 from mirage_core.decoders import DecoderPool
+from mirage_core.decoding_cost import decoding_bytes
 from mirage_core.errors import Code, MirageError
 
 MakePool = Callable[..., DecoderPool]
@@ -204,14 +206,6 @@ async def test_small_calls_run_next_to_a_large_one_and_two_large_ones_in_turn(
     assert (await second).value != 0
 
 
-async def test_a_call_gets_the_memory_that_it_reserved_and_no_more(make_pool: MakePool) -> None:
-    pool = make_pool()
-    assert (await pool.run_within(100 * 2**20, tasks.allocate, 80 * 2**20)).value == 80 * 2**20
-    error = await refusal(pool.run_within(100 * 2**20, tasks.allocate, 120 * 2**20))
-    assert error.code is Code.IMAGE_TOO_COSTLY
-    assert (await pool.run_within(200 * 2**20, tasks.allocate, 120 * 2**20)).value == 120 * 2**20
-
-
 async def test_children_get_no_secrets_no_files_and_may_write_none(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -259,6 +253,54 @@ async def test_a_result_of_another_type_than_the_annotated_is_refused(make_pool:
 async def test_an_image_is_decoded_in_a_child(make_pool: MakePool) -> None:
     pool = make_pool(preload=["mirage_core.dicom"])
     assert (await pool.run(tasks.size_of, png(40, 30))).value == (40, 30)
+
+
+async def test_no_file_takes_the_pool_down(make_pool: MakePool) -> None:
+    pool = make_pool(timeout_s=2)
+    refusals: dict[str, Code] = {}
+    for name, make in image_bombs.BOMBS.items():
+        try:
+            await pool.run(tasks.size_of, make())
+        except MirageError as error:
+            refusals[name] = error.code
+        assert (await pool.run(tasks.size_of, png(40, 30))).value == (40, 30)
+    assert {"jpeg_repeated_scans", "dicom_deflated", "dicom_jpeg_2000", "dicom_jpeg_larger"} <= refusals.keys()
+    assert all(code.startswith("IMAGE_") for code in refusals.values())
+
+
+@pytest.mark.parametrize(("form", "mode"), [("PNG", "L"), ("PNG", "RGB"), ("JPEG", "RGB"), ("WEBP", "RGB")])
+def test_the_memory_for_a_picture_is_estimated_by_its_size(form: str, mode: str) -> None:
+    needs = []
+    for side in (100, 3100):
+        buffer = BytesIO()
+        Image.new(mode, (side, side)).save(buffer, form)
+        needs.append(decoding_bytes(buffer.getvalue()))
+    small, large = needs
+    assert small is not None
+    assert large is not None
+    # Pillow has four bytes for a pixel in colour; it and what is made of it must fit.
+    assert large - small >= 8 * (3100**2 - 100**2)
+
+
+def test_the_memory_for_a_dicom_file_is_estimated_unless_its_size_is_hidden() -> None:
+    assert decoding_bytes(image_bombs.dicom_frames()) is not None
+    assert decoding_bytes(image_bombs.dicom_deflated()) is None
+
+
+def test_an_estimate_of_a_file_that_is_cut_off_is_no_error() -> None:
+    for file in (png(40, 30), image_bombs.webp_lossless(), image_bombs.noise(40), image_bombs.dicom_frames()):
+        estimates = [decoding_bytes(file[:size]) for size in range(len(file))]
+        assert estimates[:16] == [None] * 16
+
+
+async def test_a_call_that_outgrows_its_estimate_gets_all_that_one_may_have(make_pool: MakePool) -> None:
+    pool = make_pool(memory_mb=400, budget_mb=400)
+    need = decoding_bytes(png(40, 30))
+    assert need is not None
+    assert need < 300 * 2**20
+    assert (await pool.run(tasks.allocate_next_to, png(40, 30), 300 * 2**20)).value == 300 * 2**20
+    error = await refusal(pool.run(tasks.allocate_next_to, png(40, 30), 500 * 2**20))
+    assert error.code is Code.IMAGE_TOO_COSTLY
 
 
 async def test_what_runs_or_waits_at_the_end_is_cancelled(make_pool: MakePool, tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from mirage.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
-from mirage_core.budgets import ByteBudget
 from mirage_core.cpus import available_cpus
 from mirage_core.loading import timed_load
+from mirage_core.message_budget import MessageBudget
 from mirage_core.server import GrpcServer, run_service
 from mirage_encoder.embedder import Embedder, EmbedderOptions
 from mirage_encoder.engines.base import EngineOptions
@@ -22,7 +22,9 @@ def main() -> None:
     settings = EncoderSettings()
 
     async def set_up(server: GrpcServer, stack: AsyncExitStack) -> None:
-        budget = ByteBudget(settings.image_budget_mb * 2**20, queue_limit=settings.image_queue, name="encoder-images")
+        budget = MessageBudget(
+            settings.image_budget_mb * 2**20, queue_limit=settings.image_queue, name="encoder-images"
+        )
         servicer = EncoderServicer(budget)
         server.bound_reads(budget, IMAGE_MESSAGE_BYTES, *BUDGETED)
         server.add(add_EncoderServiceServicer_to_server, servicer, SERVICE)

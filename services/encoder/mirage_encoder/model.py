@@ -57,7 +57,7 @@ def load_model(
 ) -> EncoderModel:
     """Load a bundle at one of its precisions (the bundle's default where `variant` is empty).
 
-    Raises BUNDLE_MISSING or BUNDLE_INVALID: the files that are loaded are checked against the manifest first.
+    Raises BUNDLE_MISSING or BUNDLE_INVALID: every file is checked against the manifest first.
     """
     manifest = load_encoder(directory)
     name = variant or manifest.default_variant
@@ -65,7 +65,7 @@ def load_model(
         raise MirageError(Code.BUNDLE_INVALID, reason=f"there is no variant {name[:40]}")
     chosen = manifest.variants[name]
     files = chosen.files
-    verify_files(directory, manifest, only={*files.values(), manifest.text.tokenizer})
+    verify_files(directory, manifest)
     tokenizer = TextTokenizer(directory / manifest.text.tokenizer, manifest.text)
     engines: dict[str, Engine] = {}
     sessions: dict[str, Session] = {}

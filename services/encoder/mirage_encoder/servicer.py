@@ -9,7 +9,7 @@ import grpc
 
 from mirage.v1 import common_pb2, encoder_pb2, encoder_pb2_grpc
 from mirage_core import limits
-from mirage_core.budgets import ByteBudget, Share, read_message
+from mirage_core.message_budget import MessageBudget, Share, read_message
 from mirage_core.errors import Code, MirageError
 from mirage_core.methods import MethodRule, Role
 from mirage_core.vectors import to_proto
@@ -41,7 +41,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         "GetModel": MethodRule(Role.ADMIN),
     }
 
-    def __init__(self, budget: ByteBudget) -> None:
+    def __init__(self, budget: MessageBudget) -> None:
         self._budget = budget
         self._loaded: Embedder | None = None
         self._fingerprint = ""

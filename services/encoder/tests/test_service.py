@@ -2,14 +2,10 @@
 
 import asyncio
 import io
-import socket
 import struct
-import subprocess
 import sys
-import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,53 +15,16 @@ import pytest
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from PIL import Image
 
 from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 
+sys.path.insert(0, str(Path(__file__).parent))  # encoder_process.py, which other tests share
+
+from encoder_process import DEADLINE_S, SERVICE, encoder, wait_until_serving
+
 Stub: TypeAlias = "encoder_pb2_grpc.EncoderServiceAsyncStub"  # exists for type checkers only
-
-SERVICE = "mirage.v1.EncoderService"
-DEADLINE_S = 60
-
-
-@contextmanager
-def encoder(bundle: Path, **settings: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """The service in a process of its own, as soon as health says SERVING."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    variables = {"BUNDLE": str(bundle), "PORT": str(port), "ENGINE": "onnxruntime", **settings}
-    environment = {f"MIRAGE_ENCODER_{name}": value for name, value in variables.items()}
-    environment |= {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(path for path in sys.path if path)}
-    process = subprocess.Popen([sys.executable, "-m", "mirage_encoder"], env=environment, stderr=subprocess.DEVNULL)
-    try:
-        yield f"127.0.0.1:{port}", process
-    finally:
-        process.terminate()
-        try:
-            process.wait(DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def wait_until_serving(address: str, process: "subprocess.Popen[bytes]") -> None:
-    with grpc.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "the service ended"
-            try:
-                request = health_pb2.HealthCheckRequest(service=SERVICE)
-                for reply in stub.Watch(request, timeout=deadline - time.monotonic(), wait_for_ready=True):
-                    if reply.status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-            except grpc.RpcError:
-                continue
-        raise TimeoutError
 
 
 @pytest.fixture(scope="module")

@@ -63,14 +63,14 @@ def load_model(
 ) -> GeneratorModel:
     """Load a bundle at one of its precisions (the bundle's default where `variant` is empty).
 
-    Raises BUNDLE_MISSING or BUNDLE_INVALID: the files that are loaded are checked against the manifest first.
+    Raises BUNDLE_MISSING or BUNDLE_INVALID: every file is checked against the manifest first.
     """
     manifest = load_generator(directory)
     name = variant or manifest.default_variant
     if name not in manifest.variants:
         raise MirageError(Code.BUNDLE_INVALID, reason=f"there is no variant {name[:40]}")
     chosen = manifest.variants[name]
-    verify_files(directory, manifest, only={*chosen.paths(), manifest.prompt.tokenizer})
+    verify_files(directory, manifest)
     options = replace(options, reduced_precision=options.reduced_precision and chosen.reduced_precision)
     tokenizer = PromptTokenizer(directory / manifest.prompt.tokenizer, manifest.prompt)
     files = {role: directory / path for role, path in chosen.files.items()}

@@ -121,13 +121,13 @@ def load_model(directory: Path, *, variant: str = "", threads: int) -> LanguageM
     """Load a bundle at one of its precisions (the bundle's default where `variant` is empty) and compute the prompt's
     start.
 
-    Raises BUNDLE_MISSING or BUNDLE_INVALID: the files that are loaded are checked against the manifest first.
+    Raises BUNDLE_MISSING or BUNDLE_INVALID: every file is checked against the manifest first.
     """
     manifest = load_language(directory)
     name = variant or manifest.default_variant
     if name not in manifest.variants:
         raise MirageError(Code.BUNDLE_INVALID, reason=f"there is no variant {name[:40]}")
-    verify_files(directory, manifest, only={*manifest.variants[name].paths(), manifest.tokenizer})
+    verify_files(directory, manifest)
     path = directory / manifest.tokenizer
     tokenizer = LanguageTokenizer(path, vocabulary=manifest.vocabulary)
     engine = OnnxRuntimeEngine()

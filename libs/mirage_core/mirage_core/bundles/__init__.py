@@ -1,7 +1,7 @@
 """Bundles: a directory that a service loads with nothing else, described and sealed by its `manifest.json`.
 
-A manifest is not trusted: sizes are bounded, paths stay inside the directory, and every file that is loaded has the
-length and the SHA-256 that the manifest states. What changes the numbers is summed up in the fingerprint.
+A manifest is not trusted: sizes are bounded, paths stay inside the directory, and every file has the length and the SHA-256
+that the manifest states. A graph reads no other files than those. What changes the numbers is summed up in the fingerprint.
 """
 
 from mirage_core.bundles.encoder import (

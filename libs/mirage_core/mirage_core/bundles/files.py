@@ -2,16 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
 from typing import NoReturn, TypeVar
 
 from pydantic import ValidationError
 
 from mirage_core.bundles.encoder import EncoderManifest
 from mirage_core.bundles.generator import GeneratorManifest
+from mirage_core.bundles.graphs import external_locations
 from mirage_core.bundles.language import LanguageManifest
 from mirage_core.bundles.manifest import BundleFile, Manifest, Task
+from mirage_core.cpus import available_cpus
 from mirage_core.errors import Code, MirageError
 
 MANIFEST_FILE = "manifest.json"
@@ -83,21 +86,54 @@ def load_manifest(directory: Path) -> Manifest:
 
 
 def verify_files(directory: Path, manifest: Manifest, *, only: Collection[str] | None = None) -> None:
-    """Compare files (all, or those `only`) with the manifest's sizes and hashes.
+    """Compares files (all, or those `only` and what their graphs read) with the manifest's sizes and hashes.
 
-    Raises BUNDLE_INVALID at the first that is absent, leads out of the directory or differs.
+    Raises BUNDLE_INVALID at the first that is missing, leads out of the directory or differs, and for a graph that reads a
+    file that the manifest does not list.
     """
     root = directory.resolve()
-    for file in manifest.files:
-        if only is not None and file.path not in only:
-            continue
-        path = (root / file.path).resolve()
-        if not path.is_relative_to(root):
-            _refuse(f"{file.path} leads out of the bundle")
-        if not path.is_file():
-            _refuse(f"{file.path} is missing")
-        if path.stat().st_size != file.size or sha256_of(path) != file.sha256:
-            _refuse(f"{file.path} is not the file that the manifest describes")
+    listed = {file.path: file for file in manifest.files}
+    wanted = set(listed) if only is None else set(only)
+    _compare(root, [file for file in manifest.files if file.path in wanted])
+    graphs = {path for variant in manifest.variants.values() for path in variant.files.values()} & wanted
+    read = {file for path in sorted(graphs) for file in _external_files(root / path, path, listed)}
+    _compare(root, [file for file in manifest.files if file.path in read - wanted])
+
+
+def _compare(root: Path, files: Sequence[BundleFile]) -> None:
+    """Raises BUNDLE_INVALID unless all files are as described; several are read at a time."""
+    with ThreadPoolExecutor(min(4, available_cpus())) as threads:
+        for file, same in zip(files, threads.map(lambda file: _is_same(root, file), files), strict=True):
+            if not same:
+                _refuse(f"{file.path} is not the file that the manifest describes")
+
+
+def _is_same(root: Path, file: BundleFile) -> bool:
+    path = _inside(root, file.path)
+    return path.stat().st_size == file.size and sha256_of(path) == file.sha256
+
+
+def _inside(root: Path, name: str) -> Path:
+    """Returns where a file of the bundle is."""
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        _refuse(f"{name} leads out of the bundle")
+    if not path.is_file():
+        _refuse(f"{name} is missing")
+    return path
+
+
+def _external_files(path: Path, name: str, listed: Collection[str]) -> set[str]:
+    """Returns the files that a graph reads besides its own, as the manifest lists them."""
+    try:
+        locations = external_locations(path)
+    except (OSError, ValueError) as error:
+        raise MirageError(Code.BUNDLE_INVALID, reason=f"{name} is not an ONNX graph") from error
+    files = {location: (PurePosixPath(name).parent / location).as_posix() for location in locations}
+    for location, file in sorted(files.items()):
+        if file not in listed:
+            _refuse(f"{name} reads the file {location[:80]!r}, which the manifest does not list")
+    return set(files.values())
 
 
 def sha256_of(path: Path) -> str:

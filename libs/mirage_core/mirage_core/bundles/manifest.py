@@ -21,7 +21,15 @@ def _inside(path: str) -> str:
     return path
 
 
+def _graph(path: str) -> str:
+    # Engines choose how they read a file, and which others with it, by the end of its name.
+    if not path.endswith(".onnx"):
+        raise ValueError("the name of a graph must end in .onnx")
+    return path
+
+
 RelativePath = Annotated[str, AfterValidator(_inside)]
+GraphPath = Annotated[RelativePath, AfterValidator(_graph)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ShortText = Annotated[str, Field(min_length=1, max_length=500)]
 Unit = Annotated[float, Field(ge=-1.001, le=1.001)]
@@ -50,7 +58,7 @@ class Variant(Frozen):
     activations of each role are held.
     """
 
-    files: Mapping[str, RelativePath] = Field(min_length=1, max_length=16)
+    files: Mapping[str, GraphPath] = Field(min_length=1, max_length=16)
     data: tuple[RelativePath, ...] = Field((), max_length=256)
     quantisation: Mapping[str, ShortText]
 

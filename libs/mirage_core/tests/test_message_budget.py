@@ -6,7 +6,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mirage.v1 import encoder_pb2, encoder_pb2_grpc
-from mirage_core.budgets import ByteBudget, read_message
+from mirage_core.message_budget import MessageBudget, read_message
 from mirage_core.channels import invoke, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_core.server import GrpcServer
@@ -22,7 +22,7 @@ async def turn() -> None:
 
 
 async def test_who_finds_no_place_waits_in_turn_and_one_more_is_refused() -> None:
-    budget = ByteBudget(100, queue_limit=2, name="test")
+    budget = MessageBudget(100, queue_limit=2, name="test")
     first = await budget.take(80)
     large, small = asyncio.create_task(budget.take(60)), asyncio.create_task(budget.take(10))
     await turn()
@@ -37,7 +37,7 @@ async def test_who_finds_no_place_waits_in_turn_and_one_more_is_refused() -> Non
 
 
 async def test_what_is_given_back_lets_the_next_in() -> None:
-    budget = ByteBudget(100, queue_limit=2, name="test")
+    budget = MessageBudget(100, queue_limit=2, name="test")
     with await budget.take(100) as share:
         waiting = asyncio.create_task(budget.take(70))
         await turn()
@@ -55,7 +55,7 @@ async def test_what_is_given_back_lets_the_next_in() -> None:
 
 
 async def test_who_stops_waiting_blocks_nobody() -> None:
-    budget = ByteBudget(100, queue_limit=2, name="test")
+    budget = MessageBudget(100, queue_limit=2, name="test")
     first = await budget.take(60)
     large, small = asyncio.create_task(budget.take(90)), asyncio.create_task(budget.take(10))
     await turn()
@@ -72,7 +72,7 @@ async def test_who_stops_waiting_blocks_nobody() -> None:
 
 
 async def test_a_share_of_more_than_all_is_all() -> None:
-    with await ByteBudget(100, queue_limit=0, name="test").take(5000):
+    with await MessageBudget(100, queue_limit=0, name="test").take(5000):
         pass
 
 
@@ -89,7 +89,7 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
         return encoder_pb2.EncodeImageResponse(fingerprint=str(len(request.image)))
 
     async def EncodeImages(self, requests, ctx):  # noqa: N802
-        with await ByteBudget(100, queue_limit=0, name="test").take(100) as share:
+        with await MessageBudget(100, queue_limit=0, name="test").take(100) as share:
             while (request := await read_message(requests, share)) is not None:
                 yield encoder_pb2.EncodeImagesResponse(key=request.key)
 
@@ -103,7 +103,7 @@ def servicer() -> Servicer:
 async def server(servicer: Servicer) -> AsyncIterator[GrpcServer]:
     server = GrpcServer(ServiceSettings(port=0, drain_s=0, api_keys=ApiKeys.parse("a:0123456789abcdef")))
     server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, servicer, NAME)
-    server.bound_reads(ByteBudget(1500, queue_limit=1, name="test-reads"), 1000, f"{NAME}/EncodeImage")
+    server.bound_reads(MessageBudget(1500, queue_limit=1, name="test-reads"), 1000, f"{NAME}/EncodeImage")
     await server.start()
     yield server
     await server.stop()

@@ -24,7 +24,7 @@ _held_bytes = telemetry.gauge("request_bytes_held", "Bytes that the requests in 
 PATIENCE_S = 30.0
 
 
-class ByteBudget:
+class MessageBudget:
     """At most `total` bytes in hand; more wait in turn, and beyond `queue_limit` waiting requests get QUEUE_FULL."""
 
     def __init__(self, total: int, *, queue_limit: int, name: str) -> None:
@@ -81,7 +81,7 @@ class ByteBudget:
 class Share:
     """Bytes of a budget; leaving the `with` block gives them back."""
 
-    def __init__(self, budget: ByteBudget, size: int) -> None:
+    def __init__(self, budget: MessageBudget, size: int) -> None:
         self._budget = budget
         self._size = size
         self._taken = time.monotonic()

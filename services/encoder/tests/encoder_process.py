@@ -1,0 +1,52 @@
+"""An encoder in a process of its own, for tests."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+SERVICE = "mirage.v1.EncoderService"
+DEADLINE_S = 60
+
+
+@contextmanager
+def encoder(bundle: Path, **settings: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The service in a process of its own, as soon as health says SERVING."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variables = {"BUNDLE": str(bundle), "PORT": str(port), "ENGINE": "onnxruntime", **settings}
+    environment = {f"MIRAGE_ENCODER_{name}": value for name, value in variables.items()}
+    environment |= {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(path for path in sys.path if path)}
+    process = subprocess.Popen([sys.executable, "-m", "mirage_encoder"], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        yield f"127.0.0.1:{port}", process
+    finally:
+        process.terminate()
+        try:
+            process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_serving(address: str, process: "subprocess.Popen[bytes]") -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            assert process.poll() is None, "the service ended"
+            try:
+                request = health_pb2.HealthCheckRequest(service=SERVICE)
+                for reply in stub.Watch(request, timeout=deadline - time.monotonic(), wait_for_ready=True):
+                    if reply.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+            except grpc.RpcError:
+                continue
+        raise TimeoutError
