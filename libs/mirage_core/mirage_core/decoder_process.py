@@ -103,18 +103,17 @@ def _confine(options: dict[str, Any]) -> None:
 def _answer(connection: socket.socket, options: dict[str, Any]) -> bool:
     """Runs one call; False if no other one may follow."""
     body, buffers = wire.receive(connection, limit=options["memory"])
-    before = _mapped()
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    reserved = before - sum(map(len, buffers)) + int(body["reserve"])
-    resource.setrlimit(resource.RLIMIT_AS, (min(max(reserved, before), hard), hard))
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = math.ceil(usage.ru_utime + usage.ru_stime + options["timeout_s"]) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    file_bytes = sum(map(len, buffers))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    before = hard
     out: list[wire.Buffer] = []
     reply: dict[str, Any]
     try:
+        # Imports the function's module, if it was not before: what that takes is not the call's.
         function, args, kwargs = wire.unpack_call(body["call"], buffers)
         del buffers
+        before = _mapped()
+        _limit(options, before - file_bytes + int(body["reserve"]), hard)
         reply = {"value": wire.pack(function(*args, **kwargs), out)}
         del args, kwargs
         if sum(memoryview(each).nbytes for each in out) > options["reply"]:
@@ -136,6 +135,14 @@ def _answer(connection: socket.socket, options: dict[str, Any]) -> bool:
         reply["ends"] = "growth"
     wire.send(connection, reply, out)
     return "ends" not in reply
+
+
+def _limit(options: dict[str, Any], memory: int, hard: int) -> None:
+    """Sets the limits of one call: address space in all, and seconds of processor time from now on."""
+    resource.setrlimit(resource.RLIMIT_AS, (min(max(memory, _mapped()), hard), hard))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = math.ceil(usage.ru_utime + usage.ru_stime + options["timeout_s"]) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
 def _place(error: Exception) -> str:

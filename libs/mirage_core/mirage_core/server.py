@@ -12,9 +12,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mirage_core import channels, limits, telemetry, tracing
-from mirage_core.message_budget import MessageBudget
 from mirage_core.errors import MirageError
 from mirage_core.interceptors import CallInterceptor
+from mirage_core.message_budget import MessageBudget
 from mirage_core.settings import ServiceSettings
 
 _log = telemetry.get_logger()

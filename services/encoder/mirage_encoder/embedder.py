@@ -43,8 +43,8 @@ class EmbedderOptions:
     cache_entries: int = 2048
     image_cache_entries: int = 64
     decoders: int = 2
-    decoder_memory_mb: int = 512
-    decoder_budget_mb: int = 576
+    decoder_memory_mb: int = 608
+    decoder_budget_mb: int = 672
     decoder_timeout_s: float = 10.0
 
 

@@ -9,8 +9,8 @@ import grpc
 
 from mirage.v1 import common_pb2, encoder_pb2, encoder_pb2_grpc
 from mirage_core import limits
-from mirage_core.message_budget import MessageBudget, Share, read_message
 from mirage_core.errors import Code, MirageError
+from mirage_core.message_budget import MessageBudget, Share, read_message
 from mirage_core.methods import MethodRule, Role
 from mirage_core.vectors import to_proto
 from mirage_encoder.embedder import Embedder, Spent

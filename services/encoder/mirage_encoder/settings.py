@@ -40,10 +40,10 @@ class EncoderSettings(ServiceSettings):
     image_cache_entries: int = Field(64, ge=0, le=100_000, description="Image vectors kept for repeated images.")
     decoders: int = Field(2, ge=1, le=64, description="Child processes that decode images.")
     decoder_memory_mb: int = Field(
-        512, ge=64, le=65_536, description="Memory that the decoding of one image may take, in MiB; more is refused."
+        608, ge=64, le=65_536, description="Memory that the decoding of one image may take, in MiB; more is refused."
     )
     decoder_budget_mb: int = Field(
-        576, ge=64, le=65_536, description="Memory that all images being decoded may take together, in MiB."
+        672, ge=64, le=65_536, description="Memory that all images being decoded may take together, in MiB."
     )
     decoder_timeout_s: float = Field(
         10.0, gt=0, le=600, description="Seconds that the decoding of one image may take; longer is refused."
