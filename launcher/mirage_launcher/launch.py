@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import psutil
 
+from mirage_core.cleaning_progress import Progress
 from mirage_launcher import damage, lock, processes, readiness
 from mirage_launcher.backups.parts import of_machine
 from mirage_launcher.backups.replacement import settle
@@ -107,6 +108,7 @@ class Launch:
     async def _become_ready(self, plan: Plan, supervisor: Supervisor) -> None:
         port = int(plan.url.rpartition(":")[2])
         give_up = asyncio.get_running_loop().time() + START_S
+        cleaning: Progress | None = None
         while not (answer := await asyncio.to_thread(readiness.ask, port)).ready:
             if reason := supervisor.hopeless():
                 raise LaunchError(reason)
@@ -115,9 +117,13 @@ class Launch:
                 raise LaunchError(
                     f"not ready after {START_S:.0f} s, waiting for: {missing}; logs in {self._folders.logs}"
                 )
-            self._note(waiting_for=answer.missing)
+            found = await asyncio.to_thread(Progress.read, self._folders.atlas)
+            if found != cleaning:
+                # As long as it goes on it may take its time: the atlas may be large.
+                cleaning, give_up = found, asyncio.get_running_loop().time() + START_S
+            self._note(waiting_for=answer.missing, cleaning=cleaning)
             await asyncio.sleep(POLL_S)
-        self._note(waiting_for=())
+        self._note(waiting_for=(), cleaning=await asyncio.to_thread(Progress.read, self._folders.atlas))
         self._remark(*await asyncio.to_thread(damage.remarks, self._folders))
         if not await asyncio.to_thread(readiness.model_fits, port, key=plan.key):
             self._remark(OTHER_MODEL)

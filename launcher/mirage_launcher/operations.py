@@ -128,6 +128,9 @@ def _follow(child: subprocess.Popen[bytes], folders: Folders, report: Callable[[
         ended = child.poll() is not None
         state = State.read(folders.state)
         if state and state.launcher.pid == child.pid and state != seen:
+            if seen is None or state.cleaning != seen.cleaning:
+                # The launcher itself gives up once that stands still.
+                give_up = time.monotonic() + FOLLOW_S
             seen = state
             report(state)
             if state.phase == "ready":

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from mirage_core.cleaning_progress import Progress
+
 Phase = Literal["starting", "indexing", "ready", "failed", "stopping"]
 
 
@@ -40,7 +42,10 @@ class IndexState:
 
 @dataclass(frozen=True)
 class State:
-    """The whole. `url` is the page's address, `grpc` that of the gateway's gRPC port."""
+    """The whole. `url` is the page's address, `grpc` that of the gateway's gRPC port.
+
+    `cleaning` says how far the retriever is with images that an older version stored.
+    """
 
     launcher: Running
     phase: Phase
@@ -52,6 +57,7 @@ class State:
     services: tuple[ServiceState, ...] = ()
     index: IndexState | None = None
     waiting_for: tuple[str, ...] = ()
+    cleaning: Progress | None = None
     problem: str = ""
     remarks: tuple[str, ...] = ()
 
@@ -82,10 +88,11 @@ class State:
         if launcher is None:
             raise ValueError("a state without its launcher")
         index = IndexState(**raw["index"]) if raw["index"] else None
+        cleaning = Progress.parse(raw["cleaning"]) if raw.get("cleaning") else None
         lists = {name: tuple(map(str, raw[name])) for name in ("waiting_for", "remarks")}
         if not all(isinstance(raw[name], str) for name in ("phase", "url", "grpc", "models", "problem")):
             raise ValueError("not a state")
-        return cls(**{**raw, **lists, "launcher": launcher, "services": services, "index": index})
+        return cls(**{**raw, **lists, "launcher": launcher, "services": services, "index": index, "cleaning": cleaning})
 
 
 def _running(raw: dict[str, Any] | None) -> Running | None:

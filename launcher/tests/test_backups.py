@@ -57,7 +57,7 @@ CONTENT = {
     "atlas/edge/collection.json": json.dumps({"collection": {"name": "atlas", "fingerprint": FINGERPRINT}}).encode(),
     "atlas/edge/shards/0/segments/" + "a-name-longer-than-a-tar-header-holds-" * 5 + "/vectors": b"\1" * 1000,
     "atlas/edge/mostly-nothing": b"start" + bytes(3_000_000) + b"end" + bytes(500_000),
-    "atlas/images/0a/0a1b": b"an image",
+    "atlas/clean/images/0a/0a1b": b"an image",
     "atlas/flags.jsonl": b"",
     "queue/appendonly.aof": queue_file(JOB),
     "demo.json": b'{"finished": true}',
@@ -134,8 +134,8 @@ def test_a_backup_is_told_by_its_list_which_other_programs_read_too(backup: Path
     with tarfile.open(backup) as tar:
         assert tar.next().name == "mirage-backup.json"  # type: ignore[union-attr]
         text = json.load(tar.extractfile("mirage-backup.json"))  # type: ignore[arg-type]
-    assert text["format"] == 2
-    assert text["files"]["atlas/images/0a/0a1b"] == [8, hashlib.sha256(b"an image").hexdigest()]
+    assert text["format"] == 3
+    assert text["files"]["atlas/clean/images/0a/0a1b"] == [8, hashlib.sha256(b"an image").hexdigest()]
 
 
 def test_what_is_stored_is_replaced_only_where_that_is_asked_for(backup: Path, other: Path, mirage: Command) -> None:
@@ -319,7 +319,7 @@ def test_other_files_are_no_backups(other: Path, tmp_path: Path, mirage: Command
 
 
 def test_a_later_format_is_told_from_damage(other: Path, tmp_path: Path, mirage: Command) -> None:
-    text = json.dumps({"format": 3, "mirage": "3.0.0", "something": "new"}).encode()
+    text = json.dumps({"format": 4, "mirage": "3.0.0", "something": "new"}).encode()
     file = repack({manifest.NAME: text}, file=tmp_path / "later.tar.gz")
     code, problem = mirage("restore", file, "--data", other, "--replace")
     assert (code, problem["code"]) == (1, "BACKUP_NEWER")
@@ -498,14 +498,14 @@ def test_vectors_of_a_server_are_not_taken_for_the_retrievers_own(
     code, problem = mirage("restore", backup, "--volumes", server)
     assert (code, problem["code"]) == (1, "BACKUP_FAILED")
     assert "docker-compose.embedded.yml" in problem["detail"]
-    store(server, {"vectors/collections/a": b"vectors", "atlas/images/a": b"image"})
+    store(server, {"vectors/collections/a": b"vectors", "atlas/clean/images/a": b"image"})
     theirs = tmp_path / "server.tar.gz"
     assert mirage("backup", theirs, "--volumes", server)[0] == 0
     code, problem = mirage("restore", theirs, "--data", tmp_path / "new")
     assert (code, problem["code"]) == (1, "BACKUP_FAILED")
     assert "Qdrant server" in problem["detail"]
     assert mirage("restore", theirs, "--volumes", server, "--replace")[0] == 0
-    assert stored(server) == {"vectors/collections/a": b"vectors", "atlas/images/a": b"image"}
+    assert stored(server) == {"vectors/collections/a": b"vectors", "atlas/clean/images/a": b"image"}
 
 
 def test_volumes_that_are_not_there_are_said(tmp_path: Path, mirage: Command) -> None:

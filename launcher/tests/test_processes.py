@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mirage_core.cleaning_progress import Progress
 from mirage_launcher import lock, logs, ports, processes
 from mirage_launcher.errors import PortTakenError
 from mirage_launcher.state import IndexState, Running, ServiceState, State
@@ -119,7 +120,16 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
         ServiceState("retriever", "127.0.0.1:2", "/log"),
     )
     state = State(
-        Running(1, 2.0), "indexing", "http://x", "x:1", "mini", services, IndexState(3, 9), ("a",), "", ("b",)
+        Running(1, 2.0),
+        "indexing",
+        "http://x",
+        "x:1",
+        "mini",
+        services=services,
+        index=IndexState(3, 9),
+        waiting_for=("a",),
+        cleaning=Progress("images", 120, 1140, cleaned=118, removed=2),
+        remarks=("b",),
     )
     state.write(tmp_path / "state.json")
     assert State.read(tmp_path / "state.json") == state

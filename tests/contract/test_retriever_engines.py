@@ -288,6 +288,27 @@ async def test_more_points_than_one_write_takes_are_all_there(engine: Engine) ->
     assert await found(engine, unit(1), limit=3) == ["p000", "p001", "p002"]
 
 
+async def test_what_was_replaced_or_removed_is_off_the_disk_once_it_is_written_again(
+    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def on_disk(text: str) -> bool:
+        return any(
+            text.encode() in path.read_bytes() for path in tmp_path_factory.getbasetemp().rglob("*") if path.is_file()
+        )
+
+    await engine.upsert([point(f"planted-{n:03}", unit(1, n), original=f"{n:064x}") for n in range(150)])
+    await engine.delete([f"planted-{n:03}" for n in range(100)])
+    can = await engine.rewrite()
+    assert can == isinstance(engine, EdgeEngine)
+    assert on_disk("planted-149") == can
+    assert not on_disk("planted-007")
+    assert (await engine.status()).records == 50
+    assert await found(engine, unit(1, 120), limit=1) == ["planted-120"]
+    assert await engine.showing([f"{120:064x}"], 1) == {f"{120:064x}": ["planted-120"]}
+    await engine.upsert([point("after", unit(0, 0, 1))])
+    assert await found(engine, unit(0, 0, 1), limit=1) == ["after"]
+
+
 async def test_a_collection_that_is_there_stays_with_its_records(engine: Engine) -> None:
     await engine.upsert([point("a", unit(1))])
     await engine.create(COLLECTION)

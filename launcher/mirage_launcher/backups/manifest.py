@@ -10,8 +10,8 @@ from mirage_launcher.backups.parts import DEMO, DEMO_MARK, PARTS, STAGING
 from mirage_launcher.errors import BackupInvalidError, BackupNewerError
 
 NAME = "mirage-backup.json"
-# From 2 on the jobs are data (`queue`).
-FORMAT = 2
+# From 2 on the jobs are data (`queue`), from 3 on images are clean (`images`).
+FORMAT = 3
 # A hundred thousand images are 20 MB.
 MANIFEST_BYTES = 512 * 2**20
 _NAME_BYTES = 1024

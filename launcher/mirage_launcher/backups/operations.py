@@ -17,6 +17,7 @@ from mirage.errors import InputError
 from mirage_launcher import lock
 from mirage_launcher.backups import archive
 from mirage_launcher.backups.archive import Report
+from mirage_launcher.backups.images import ATLAS, ImageArrival, is_old_image
 from mirage_launcher.backups.manifest import Manifest
 from mirage_launcher.backups.parts import QUEUE, VECTORS, Part, of_machine, of_volumes, require_rest
 from mirage_launcher.backups.queue import Arrival, is_of_queue
@@ -131,16 +132,26 @@ def _unpack(reader: archive.Reader, replacement: Replacement, *, report: Report)
     manifest = reader.manifest
     arrival = Arrival(replacement.scratch(), format_=manifest.format)
     arrival.check_names((*manifest.members, *manifest.folders))
+    images = ImageArrival(replacement.folder(ATLAS))
+
+    def place(name: str) -> IO[bytes] | None:
+        if is_old_image(name):
+            return images.open(name)
+        return (arrival if is_of_queue(name) else replacement).open(name)
+
     for name in manifest.folders:
-        if not is_of_queue(name):
+        if not (is_of_queue(name) or is_old_image(f"{name}/")):
             replacement.make_folder(name)
-    reader.unpack(lambda name: (arrival if is_of_queue(name) else replacement).open(name), report=report)
+    with images.decoding():
+        reader.unpack(place, report=report)
+        left_out = images.finish()
+    replacement.adopt(ATLAS)
     jobs, remarks = arrival.read()
     if jobs is not None:
         with io.BufferedWriter(replacement.open(f"{QUEUE}/{SINGLE}")) as file:
             for command in jobs.commands():
                 file.write(command)
-    return remarks
+    return (*left_out, *remarks)
 
 
 def _require_room_for(manifest: Manifest, parts: tuple[Part, ...]) -> None:

@@ -45,6 +45,17 @@ class Replacement:
         _give(file, self._folders[part])
         return os.fdopen(handle, "wb", buffering=0)
 
+    def folder(self, part: str) -> Path:
+        """The new content's folder of a part, for what is not written by `open`: `adopt` it afterwards."""
+        return self._folders[part].folder / STAGING / _NEW
+
+    def adopt(self, part: str) -> None:
+        """Gives all that is in the new content's folder of a part to the part's owner."""
+        if os.geteuid() == 0:
+            for below, folders, files in os.walk(self.folder(part)):
+                for name in (*folders, *files):
+                    _give(Path(below) / name, self._folders[part])
+
     def make_folder(self, name: str) -> None:
         """Makes an empty folder likewise."""
         part, _, path = name.partition("/")

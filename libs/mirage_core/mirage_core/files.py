@@ -41,20 +41,20 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def take(directory: Path, *, wait: bool = False) -> TextIO:
+def take(directory: Path) -> TextIO:
     """Locks a directory for this process until the returned file is closed.
 
-    Raises OSError if another process has it, unless `wait` is set: then it waits for that one.
+    Raises BlockingIOError if another process has it.
     """
     path = directory / "lock"
     if os.path.lexists(path) and not path.is_file():
         put_aside(path)
     lock = path.open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise OSError(f"{directory} is in use by another retriever") from error
+        raise BlockingIOError(f"{directory} is in use by another retriever") from error
     return lock
 
 

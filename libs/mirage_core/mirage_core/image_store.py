@@ -58,7 +58,7 @@ def take_in(data: bytes, pixels: PixelInfo | None) -> TakenIn:
     if is_marked(data):
         raise MirageError(Code.SYNTHETIC_REFUSED)
     clean = clean_image(data, pixels=pixels)
-    image = _decode_stored(clean.data)
+    image = decode_stored(clean.data)
     if shows_label(image):
         raise MirageError(Code.SYNTHETIC_REFUSED)
     return TakenIn(clean, encode_thumbnail(image))
@@ -66,17 +66,17 @@ def take_in(data: bytes, pixels: PixelInfo | None) -> TakenIn:
 
 def thumbnail_of(data: bytes) -> bytes:
     """Makes the thumbnail of a stored image again."""
-    return encode_thumbnail(_decode_stored(data))
+    return encode_thumbnail(decode_stored(data))
 
 
 def view_of(data: bytes) -> bytes:
     """Returns a stored image as a PNG that is small enough to be sent to a model."""
-    image = _decode_stored(data)
+    image = decode_stored(data)
     image.thumbnail((_VIEW_SIDE, _VIEW_SIDE), Image.Resampling.LANCZOS)
     return encode_png(image)
 
 
-def _decode_stored(data: bytes) -> Image.Image:
+def decode_stored(data: bytes) -> Image.Image:
     """Decodes an image that `clean_image` wrote to RGB. It may have more bytes than a file that comes in."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -145,15 +145,15 @@ class ImageStore:
             raise MirageError(Code.STORAGE_FULL) from error
         return staged
 
-    def keep(self, images: Iterable["StagedImage"]) -> None:
-        """Puts staged images in the store; they are on the disk when this returns. Raises STORAGE_FULL."""
+    def keep(self, images: Iterable["StagedImage"], *, sync: bool = True) -> None:
+        """Puts staged images in the store; with `sync` they are on the disk when this returns. Raises STORAGE_FULL."""
         folders: set[Path] = set()
         try:
             for staged in images:
                 for part, sha256 in _files(staged.stored):
-                    self._keep(staged.file(part), self._file(part, sha256), folders, sync=part != THUMBNAILS)
+                    self._keep(staged.file(part), self._file(part, sha256), folders, sync=sync and part != THUMBNAILS)
             # Names once a folder rather than once a file.
-            for folder in folders:
+            for folder in folders if sync else ():
                 sync_directory(folder)
         except OSError as error:
             raise MirageError(Code.STORAGE_FULL) from error

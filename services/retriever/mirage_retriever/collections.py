@@ -103,6 +103,7 @@ class Collections:
     @contextlib.asynccontextmanager
     async def use(self, name: str = "") -> AsyncIterator[Atlas]:
         """A collection by name, the active one where empty, kept open meanwhile; raises COLLECTION_NOT_FOUND."""
+        self._require_open()
         opened = self._opened.get(name or self._active)
         if opened is None:
             opened = await self._find(name) if name else None
@@ -127,6 +128,7 @@ class Collections:
             raise MirageError(Code.REQUEST_MALFORMED, field="dimension and fingerprint: both or neither")
         if fingerprint and not (_FINGERPRINT.fullmatch(fingerprint) and 1 <= dimension <= DIMENSION_MAX):
             raise MirageError(Code.REQUEST_MALFORMED, field="dimension or fingerprint")
+        self._require_open()
         async with self._changing:
             names = await self._shelf.names()
             if name in names or name == self._active:
@@ -226,7 +228,13 @@ class Collections:
             status = await atlas.engine.status()
             return CollectionState(atlas.collection, name == self._active, status.records, status.indexed)
 
+    def _require_open(self) -> None:
+        # Before `open` nothing may touch a collection: what an older version stored is taken over then.
+        if not self._active:
+            raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
+
     async def _find(self, name: str) -> _Opened:
+        self._require_open()
         if name not in self._opened and name not in await self._shelf.names():
             raise MirageError(Code.COLLECTION_NOT_FOUND, name=name[:64])
         return await self._open(name)

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from mirage_core import limits
 from mirage_core.errors import MirageError
 from mirage_core.executor import Ran
+from mirage_core.image_cleaning import clean_again
 from mirage_core.image_store import (
     IMAGES,
     PIXELS,
@@ -56,6 +58,13 @@ class Images:
         async with self._places:
             ran = await self._decoder.run(take_in, b"".join(parts), pixels)
             return await asyncio.to_thread(self.store.stage, ran.value)
+
+    async def take_in_old(self, file: Path) -> tuple[bool, StagedImage]:
+        """Does the same for a file that an older version stored; True if a model sees another picture now."""
+        async with self._places:
+            data = await asyncio.to_thread(file.read_bytes)
+            ran = await self._decoder.run(clean_again, data)
+            return ran.value.changed, await asyncio.to_thread(self.store.stage, ran.value.taken)
 
     async def take_in_again(self, record: Record, pixels: PixelInfo) -> StagedImage:
         """Does the same for the 16-bit copy of a record that is stored, whose numbers mean something else now."""

@@ -21,6 +21,7 @@ from mirage_retriever.facets import NAMES
 from mirage_retriever.flags import FlagStore
 from mirage_retriever.images import Images
 from mirage_retriever.ingest import Ingest
+from mirage_retriever.migration import Migration
 from mirage_retriever.search import Search
 from mirage_retriever.servicer import NAME, RetrieverServicer
 from mirage_retriever.settings import RetrieverSettings
@@ -97,7 +98,8 @@ def make_shelf(settings: RetrieverSettings) -> Shelf:
 
 
 async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncExitStack) -> None:
-    """Adds the servicer, listens, opens the collection and turns health to SERVING once there is one.
+    """Adds the servicer, listens, cleans what an older version stored, opens the collection and turns health to SERVING once
+    there is one.
 
     With records in the collection the retriever serves without waiting for the encoder: searches by id and vector need
     none. A first start waits for it, since the collection takes its model's fingerprint and dimension.
@@ -109,10 +111,11 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
         settings.decoder_timeout_s,
         max(settings.decoder_budget_mb, settings.decoder_memory_mb),
         "retriever-decode",
-        preload=(*PRELOAD, "mirage_core.image_store"),
+        preload=(*PRELOAD, "mirage_core.image_cleaning"),
     )
     stack.push_async_callback(decoder.close)
-    collections = Collections(make_shelf(settings), overrides=settings.match_overrides())
+    shelf = make_shelf(settings)
+    collections = Collections(shelf, overrides=settings.match_overrides())
     encoder = EncoderClient(settings.encoder, timeout_s=settings.encoder_timeout_s)
     stack.push_async_callback(encoder.close)
     images = Images(ImageStore(settings.data), decoder, places=(settings.decoders or available_cpus()) + 1)
@@ -136,6 +139,7 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
     server.add(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, NAME)
     await server.start()
     stack.push_async_callback(collections.close)
+    await Migration(settings.data, shelf, images, encoder).run()
     usable = asyncio.Event()
     watching = [asyncio.create_task(_follow_engine(collections, server, usable))]
     stack.callback(watching[0].cancel)

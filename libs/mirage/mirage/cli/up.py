@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,11 @@ from mirage.cli.options import data_option, json_option, launcher
 from mirage.cli.output import note, print_json
 
 if TYPE_CHECKING:
+    from mirage_core.cleaning_progress import Progress
     from mirage_launcher.state import State
+
+# Where there is no terminal, a line so often.
+_LINE_S = 10.0
 
 
 _LAST_PORT = 65535
@@ -104,6 +109,8 @@ class _Narrator:
         self._foreground = foreground
         self._progress = progress
         self._told: set[str] = set()
+        self._on_terminal = sys.stderr.isatty()
+        self._said_at = 0.0
         self._restarts: dict[str, int] = {}
 
     def __call__(self, state: "State") -> None:
@@ -115,7 +122,10 @@ class _Narrator:
             self._restarts[service.name] = service.restarts
         if state.phase == "starting":
             self._once("starting")
-            self._progress(f"waiting for {', '.join(state.waiting_for)}" if state.waiting_for else "starting")
+            if state.cleaning and state.cleaning.step != "finished":
+                self._clean(state.cleaning)
+            else:
+                self._progress(f"waiting for {', '.join(state.waiting_for)}" if state.waiting_for else "starting")
         elif state.phase == "indexing":
             self._once(f"the page is up at {state.url}; building the demonstration atlas")
             if state.index and state.index.total:
@@ -127,7 +137,25 @@ class _Narrator:
             self._progress("")
             self._once("stopping")
 
+    def _clean(self, progress: "Progress") -> None:
+        what = "Cleaning stored images" if progress.step == "images" else "Updating records"
+        text = f"{what}: {progress.done} of {progress.total}"
+        self._once("images that an older version stored are cleaned first; nothing is served meanwhile")
+        self._progress(text)
+        if not self._on_terminal and time.monotonic() - self._said_at >= _LINE_S:
+            self._said_at = time.monotonic()
+            note(text)
+
     def _ready(self, state: "State") -> None:
+        if state.cleaning and state.cleaning.step == "finished":
+            done = state.cleaning
+            text = f"cleaned {done.cleaned:,} stored images"
+            if done.removed:
+                text += (
+                    f"; {done.removed:,} could not be kept (damaged, or their pixels show annotations), and "
+                    f"{done.records_removed:,} records with them: their ids are in the retriever's log"
+                )
+            self._once(text)
         if state.index and state.index.problem:
             self._once(f"the demonstration atlas is incomplete, the next start goes on: {state.index.problem}")
         elif state.index and state.index.finished:

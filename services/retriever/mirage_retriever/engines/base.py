@@ -213,6 +213,13 @@ class Engine(Protocol):
         """How full it is."""
         ...
 
+    async def rewrite(self) -> bool:
+        """Writes everything again, so that the disk holds nothing of what was replaced or removed.
+
+        False if the engine cannot: a server drops it in its own time.
+        """
+        ...
+
     async def close(self) -> None:
         """Writes out what is not yet and lets go."""
         ...

@@ -302,6 +302,10 @@ class QdrantEngine:
         records = info.points_count or 0
         return Status(records, min(records, (info.indexed_vectors_count or 0) // len(Space)))
 
+    async def rewrite(self) -> bool:
+        """Does nothing: the server's optimizer drops what was replaced."""
+        return False
+
     async def close(self) -> None:
         """Does nothing: the connections are shared."""
 

@@ -262,6 +262,12 @@ class EdgeEngine:
         for shard in self._shards:
             await shard.rebuild()
 
+    async def rewrite(self) -> bool:
+        """Writes every shard again, one after the other."""
+        for shard in self._shards:
+            await shard.rewrite()
+        return True
+
     @property
     def searcher_pids(self) -> list[int]:
         """The process ids of the searchers that run."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from mirage_core import context, telemetry
 from mirage_core.errors import Code, MirageError
+from mirage_retriever.engines.edge.builder import sync_tree
 from mirage_retriever.engines.edge.generations import Generations
 from mirage_retriever.engines.edge.processes import (
     BuilderProcess,
@@ -274,6 +275,47 @@ class Shard:
         _log.info(
             "generation published", name=target.name, records=records, seconds=round(time.monotonic() - started, 1)
         )
+
+    async def rewrite(self) -> None:
+        """Writes all points into a new, empty generation and puts that in place: the old one's files had more in them.
+
+        Writes wait meanwhile. Raises DEPENDENCY_UNAVAILABLE; the old generation is then still the current one.
+        """
+        await asyncio.to_thread(self._generations.check_room)
+        target = self._generations.prepare()
+        async with self._writing:
+            try:
+                builder = await BuilderProcess.start(target, self._shape, hang_s=self._policy.hang_s)
+                try:
+                    await builder.built()
+                finally:
+                    await builder.kill()
+                copy = await SearcherProcess.start(target, hang_s=self._policy.hang_s)
+                try:
+                    await self._copy(copy)
+                finally:
+                    await copy.stop(timeout_s=_FLUSH_TIMEOUT_S)
+                await asyncio.to_thread(sync_tree, target)
+                self._generations.publish(target)
+            except (ProcessLostError, OperationFailedError) as error:
+                raise _unavailable() from error
+            finally:
+                if self._generations.current != target:
+                    self._generations.clean()
+            if self._searcher is not None:
+                # The next one starts with the new generation.
+                await self._searcher.leave()
+        await asyncio.to_thread(self._generations.clean)
+        _log.info("generation rewritten", name=target.name)
+
+    async def _copy(self, copy: SearcherProcess) -> None:
+        position: str | None = None
+        while True:
+            rows, position = await self._ask("walk", position, _REPLAY_CHUNK, False)
+            if rows:
+                await copy.call("upsert", await self._ask("rows", [id_ for _, id_, *_ in rows]))
+            if position is None:
+                return
 
     async def _replay(self, successor: SearcherProcess) -> None:
         """Brings some of the points that changed since the copy into the successor."""

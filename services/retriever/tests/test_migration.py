@@ -1,0 +1,453 @@
+"""What older versions stored: cleaned once, whenever the retriever is killed meanwhile, and never served before."""
+
+import asyncio
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from PIL import Image
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import retriever_pb2 as rpb
+from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_core.channels import invoke, invoke_stream, open_channel
+from mirage_core.cleaning_progress import Progress
+from mirage_core.decoders import DecoderPool
+from mirage_core.errors import MirageError
+from mirage_core.files import take
+from mirage_core.image_cleaning import FORMAT, FORMAT_FILE
+from mirage_core.image_store import IMAGES, ImageStore
+from mirage_retriever.encoder_client import EncoderClient
+from mirage_retriever.engines.base import Collection, Shelf
+from mirage_retriever.engines.edge.engine import EdgeEngine
+from mirage_retriever.engines.edge.shard import ShardPolicy
+from mirage_retriever.engines.edge.shard_files import DIGESTS, ShardFiles
+from mirage_retriever.engines.edge.shard_shape import ShardShape
+from mirage_retriever.engines.edge.shelf import EdgeShelf
+from mirage_retriever.engines.qdrant import QdrantEngine
+from mirage_retriever.engines.qdrant_nodes import connect
+from mirage_retriever.engines.qdrant_shelf import QdrantShelf
+from mirage_retriever.facets import NAMES
+from mirage_retriever.images import Images
+from mirage_retriever.migration import Migration
+from mirage_retriever.terms import EncoderModel
+from tests.support.old_data import PATIENT, Old, dicom, jpeg, keep_files, keep_records, png, transparent
+from tests.support.scripted_qdrant import Node
+
+from .conftest import start, wait_until_serving
+
+NAME = "PLANTED^NAME^7f3a"
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
+]
+
+
+def edge_shelf(data: Path) -> EdgeShelf:
+    policy = ShardPolicy(restart_wait_s=10, queue_limit=64, build_quiet_s=1, build_share=0.1, build_points=50_000)
+    data.mkdir(exist_ok=True)
+    return EdgeShelf(data, default="atlas", make=lambda path: EdgeEngine(path, facets=NAMES, policy=policy, shards=1))
+
+
+@pytest.fixture
+async def model(encoder: str) -> AsyncIterator[EncoderModel]:
+    client = EncoderClient(encoder, timeout_s=30)
+    yield await client.model()
+    await client.close()
+
+
+def direction(number: int, dimension: int) -> np.ndarray:
+    return np.eye(dimension, dtype=np.float32)[number]
+
+
+def records(dimension: int) -> list[Old]:
+    """A record of each kind, with vectors that no encoder would give."""
+    files = [
+        ("png", png(1, NAME), "image/png"),
+        ("jpeg", jpeg(2, NAME), "image/jpeg"),
+        ("dicom", dicom(3, NAME), "application/dicom"),
+        ("transparent", transparent(4), "image/png"),
+        ("burned-in", dicom(5, NAME, burned_in="YES"), "application/dicom"),
+        ("damaged", jpeg(6, NAME)[:700], "image/jpeg"),
+        ("twin", png(1, NAME), "image/png"),
+    ]
+    return [Old(id_, data, direction(n, dimension), kind) for n, (id_, data, kind) in enumerate(files)]
+
+
+async def old_atlas(data: Path, model: EncoderModel) -> list[Old]:
+    """Two collections, of which one is of another model; a file that no record shows, and halves of files."""
+    olds = records(model.dimension)
+    foreign = [Old("foreign", dicom(8, NAME), direction(0, 4), "application/dicom")]
+    shelf = edge_shelf(data)
+    collections = {
+        Collection("atlas", model.dimension, model.fingerprint): olds,
+        Collection("next", 4, "f" * 64): [*foreign, Old("both", olds[0].data, direction(1, 4))],
+    }
+    await keep_records(shelf, collections)
+    await shelf.close()
+    orphan = png(9, NAME)
+    keep_files(data, [*(old.data for old in olds), foreign[0].data, orphan])
+    (data / "images" / "00").mkdir(exist_ok=True)
+    (data / "images" / "00" / ".half.new").write_bytes(orphan[:300])
+    for path in below(data):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return olds
+
+
+def below(data: Path) -> list[Path]:
+    """All files and folders of a data folder."""
+    return [data, *data.rglob("*")]
+
+
+def planted(data: Path) -> list[Path]:
+    """Files that hold the name."""
+    names = NAME.encode(), PATIENT.encode()
+    return [path for path in below(data) if path.is_file() and any(name in path.read_bytes() for name in names)]
+
+
+async def record(stub: Stub, id_: str) -> pb.Record:
+    return (await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=id_), timeout_s=10)).record
+
+
+async def image(stub: Stub, id_: str, variant: pb.ImageVariant.ValueType = pb.IMAGE_VARIANT_DISPLAY) -> bytes:
+    request = rpb.RetrieverServiceGetImageRequest(id=id_, variant=variant)
+    return b"".join([reply.part.chunk async for reply in invoke_stream(stub.GetImage, request, timeout_s=30)])
+
+
+async def cosine(stub: Stub, id_: str, term: pb.Term) -> float:
+    query = pb.Query(terms=[term], k=20)
+    reply = (await invoke(stub.Search, rpb.RetrieverServiceSearchRequest(query=query), timeout_s=30)).reply
+    [found] = [result.cosine for result in reply.results if result.record.id == id_]
+    return found
+
+
+async def check_migrated(stub: Stub, data: Path, olds: list[Old]) -> None:
+    """All that holds of an atlas that was migrated."""
+    for old in olds[:4]:
+        kept = await record(stub, old.id)
+        assert kept.original_sha256 == old.sha256 != kept.image_sha256
+        assert kept.caption == f"Caption of {old.id}."
+        assert dict(kept.original_labels) == {"Plane": "TRA"}
+        assert kept.image_type == ("image/jpeg" if old.media_type == "image/jpeg" else "image/png")
+        shown = Image.open(io.BytesIO(await image(stub, old.id)))
+        assert shown.size == (kept.width, kept.height) == (96, 96)
+        thumbnail = await image(stub, old.id, pb.IMAGE_VARIANT_THUMBNAIL)
+        assert Image.open(io.BytesIO(thumbnail)).format == "WEBP"
+    for id_ in ("burned-in", "damaged"):
+        with pytest.raises(MirageError) as caught:
+            await record(stub, id_)
+        assert caught.value.code == "RECORD_NOT_FOUND"
+    assert (await record(stub, "twin")).image_sha256 == (await record(stub, "png")).image_sha256
+    # What a model sees is the same as before: its vector stays. Else it is computed again.
+    for old in (olds[0], olds[1], olds[6]):
+        assert await cosine(stub, old.id, pb.Term(vector=pb.Vector(values=old.vector))) == pytest.approx(1, abs=1e-5)
+    for old in (olds[2], olds[3]):
+        assert await cosine(stub, old.id, pb.Term(image=await image(stub, old.id))) == pytest.approx(1, abs=1e-3)
+    keys = [pb.RecordKey(id="new", image_sha256=olds[2].sha256)]
+    found = await invoke(stub.LookupRecords, rpb.RetrieverServiceLookupRecordsRequest(keys=keys), timeout_s=10)
+    assert list(found.records[0].same_image_ids) == ["dicom"]
+    activate = rpb.RetrieverServiceActivateCollectionRequest(name="next")
+    await invoke(stub.ActivateCollection, activate, timeout_s=20)
+    other = pb.Term(vector=pb.Vector(values=direction(0, 4)))
+    assert await cosine(stub, "foreign", other) == pytest.approx(1, abs=1e-5)
+    assert Image.open(io.BytesIO(await image(stub, "foreign"))).size == (96, 96)
+    assert (await record(stub, "both")).original_sha256 == olds[0].sha256
+    assert planted(data) == []
+    assert not (data / "images").exists()
+    assert not (data / "thumbnails").exists()
+    # png and twin, jpeg, dicom, transparent, foreign
+    assert len(list(ImageStore(data).digests(IMAGES))) == 5
+    assert [path.name for path in below(data) if path.name.startswith("cleaned-")] == []
+    assert [path for path in below(data) if path.lstat().st_mode & 0o077] == []
+    assert json.loads((data / FORMAT_FILE).read_text()) == {"format": FORMAT}
+
+
+async def test_an_older_atlas_is_cleaned_before_anything_is_served(
+    encoder: str, model: EncoderModel, tmp_path: Path, services: Callable[..., str]
+) -> None:
+    data = tmp_path / "data"
+    olds = await old_atlas(data, model)
+    assert len(planted(data)) >= 6
+    address = services("mirage_retriever", tmp_path, encoder=encoder, data=data)
+    async with open_channel(address, idempotent={}) as channel:
+        await check_migrated(Stub(channel), data, olds)
+    finished = Progress.read(data)
+    assert finished is not None
+    # Of nine files two cannot be kept, and a third one is shown by no record.
+    assert (finished.step, finished.cleaned, finished.removed, finished.records_removed) == ("finished", 6, 2, 2)
+    log = (tmp_path / "mirage_retriever.log").read_text()
+    assert NAME not in log
+    assert '"id": "damaged"' in log
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+def left(data: Path) -> int:
+    """Files that are not clean yet."""
+    try:
+        return sum(len(names) for _, _, names in os.walk(data / "images"))
+    except FileNotFoundError:
+        return 0
+
+
+class Killed:
+    """A retriever that is started and killed again and again on one folder."""
+
+    def __init__(self, folder: Path, encoder: str) -> None:
+        self._folder = folder
+        self._encoder = encoder
+        self.process: subprocess.Popen[bytes] | None = None
+        self.address = ""
+
+    def start(self) -> None:
+        self.address, self.process = start(
+            "mirage_retriever", self._folder, encoder=self._encoder, data=self._folder / "data", decoders=1
+        )
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+
+    def is_serving(self) -> bool:
+        with grpc.insecure_channel(self.address) as channel:
+            try:
+                reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
+            except grpc.RpcError:
+                return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@pytest.fixture
+def killed(encoder: str, tmp_path: Path) -> Iterator[Killed]:
+    made = Killed(tmp_path, encoder)
+    yield made
+    if made.process is not None:
+        made.process.kill()
+        made.process.wait(30)
+
+
+async def test_a_retriever_that_is_killed_goes_on_where_it_was(
+    model: EncoderModel, tmp_path: Path, killed: Killed
+) -> None:
+    data = tmp_path / "data"
+    olds = await old_atlas(data, model)
+    # More files, so that kills fall into the midst of them.
+    keep_files(data, [png(number, NAME) for number in range(100, 260)])
+    chance = random.Random(20261128)
+    total = left(data)
+    moments: set[int] = set()
+    # Amid the files, and twice when only the records are left; each time a random moment later.
+    for share in (0.85, 0.6, 0.3, 0.0, 0.0):
+        killed.start()
+        while left(data) > share * total:
+            # Never both: something that is not clean, and a retriever that serves.
+            assert not killed.is_serving() or not left(data)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(chance.random() * 0.3)
+        moments.add(left(data))
+        killed.kill()
+    killed.start()
+    assert killed.process is not None
+    await asyncio.to_thread(wait_until_serving, killed.address, killed.process)
+    async with open_channel(killed.address, idempotent={}) as channel:
+        await check_migrated(Stub(channel), data, olds)
+    assert len([moment for moment in moments if 0 < moment < total]) >= 2
+
+
+async def test_before_it_is_clean_every_call_is_told_to_come_again(
+    model: EncoderModel, tmp_path: Path, killed: Killed
+) -> None:
+    data = tmp_path / "data"
+    await old_atlas(data, model)
+    # Another one has the folder: this one waits.
+    (data / "clean").mkdir()
+    with take(data / "clean"):
+        killed.start()
+        async with open_channel(killed.address, idempotent={}) as channel:
+            stub = Stub(channel)
+            calls = (
+                lambda: record(stub, "png"),
+                lambda: image(stub, "png"),
+                lambda: image(stub, "png", pb.IMAGE_VARIANT_THUMBNAIL),
+                lambda: invoke(
+                    stub.ListRecords, rpb.RetrieverServiceListRecordsRequest(collection="next"), timeout_s=10
+                ),
+                lambda: invoke(
+                    stub.CreateCollection, rpb.RetrieverServiceCreateCollectionRequest(name="third"), timeout_s=10
+                ),
+            )
+            for call in calls:
+                while True:
+                    with pytest.raises(MirageError) as caught:
+                        await call()
+                    if caught.value.code != "DEPENDENCY_UNAVAILABLE":
+                        break
+                    await asyncio.sleep(0.05)  # it does not listen yet
+                assert caught.value.code == "MODEL_NOT_READY"
+        assert not killed.is_serving()
+        assert len(planted(data)) >= 6
+    assert killed.process is not None
+    await asyncio.to_thread(wait_until_serving, killed.address, killed.process)
+    assert planted(data) == []
+
+
+def shelf_on(server: Node, stack: AsyncExitStack) -> QdrantShelf:
+    nodes = connect([server.url], [server.port], collection="atlas")
+    stack.push_async_callback(nodes.close)
+    return QdrantShelf(nodes, default="atlas", make=lambda made, name: QdrantEngine(made, name=name, facets=NAMES))
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as made:
+        yield made
+
+
+@pytest.fixture
+async def server(stack: AsyncExitStack) -> Node:
+    node = await Node().start()
+    stack.push_async_callback(node.stop)
+    return node
+
+
+@pytest.fixture
+async def migrate(encoder: str) -> AsyncIterator[Callable[[Path, Shelf], Migration]]:
+    """Makes migrations in this process, with real decoders and the real encoder."""
+    pool = DecoderPool(2, 256, 30, 256, "migration-test")
+    client = EncoderClient(encoder, timeout_s=30)
+    yield lambda data, shelf: Migration(data, shelf, Images(ImageStore(data), pool, places=3), client)
+    await pool.close()
+    await client.close()
+
+
+async def test_records_on_a_server_are_migrated_by_one_of_several_retrievers(
+    encoder: str, model: EncoderModel, tmp_path: Path, stack: AsyncExitStack, server: Node
+) -> None:
+    olds = records(model.dimension)
+    shelf = shelf_on(server, stack)
+    await keep_records(shelf, {Collection("atlas", model.dimension, model.fingerprint): olds})
+    data = tmp_path / "data"
+    keep_files(data, [old.data for old in olds])
+    logs = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        settings = {"engine": "qdrant", "qdrant_url": server.url, "qdrant_grpc_port": server.port}
+        address, process = start("mirage_retriever", folder, encoder=encoder, data=data, **settings)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        logs.append((address, process, folder / "mirage_retriever.log"))
+    for address, process, _ in logs:
+        await asyncio.to_thread(wait_until_serving, address, process)
+        async with open_channel(address, idempotent={}) as channel:
+            for old in olds:
+                if old.id not in ("burned-in", "damaged"):
+                    assert Image.open(io.BytesIO(await image(Stub(channel), old.id))).size == (96, 96)
+    assert sum(log.read_text().count('"event": "stored images cleaned"') for _, _, log in logs) == 1
+    engine = shelf.engine("atlas")
+    await engine.open()
+    there = await engine.fetch([old.id for old in olds], vectors=True)
+    assert set(there) == {"png", "jpeg", "dicom", "transparent", "twin"}
+    for old in olds:
+        if old.id in there:
+            fields = json.loads(there[old.id].record)
+            assert fields["original_sha256"] == old.sha256
+            assert fields["original_labels"] == {"Plane": "TRA"}
+            assert ImageStore(data).has(fields["image_sha256"], fields["pixels_sha256"])
+            same = sorted(each.id for each in olds if each.data == old.data)
+            assert await engine.showing([old.sha256], 10) == {old.sha256: same}
+    np.testing.assert_allclose(there["png"].image, olds[0].vector, atol=1e-6)
+    assert planted(data) == []
+
+
+async def test_while_the_server_is_away_the_cleaning_waits_for_it(
+    model: EncoderModel,
+    tmp_path: Path,
+    stack: AsyncExitStack,
+    server: Node,
+    migrate: Callable[[Path, Shelf], Migration],
+) -> None:
+    olds = records(model.dimension)[:3]
+    shelf = shelf_on(server, stack)
+    await keep_records(shelf, {Collection("atlas", model.dimension, model.fingerprint): olds})
+    keep_files(tmp_path, [old.data for old in olds])
+    await server.stop()
+    running = asyncio.create_task(migrate(tmp_path, shelf).run())
+    await until(lambda: not (tmp_path / "images").exists())
+    assert not running.done()
+    await server.start()
+    await running
+    assert Progress.read(tmp_path) == Progress("finished", 3, 3, cleaned=3)
+
+
+async def test_a_server_without_records_does_not_cost_the_images(
+    tmp_path: Path,
+    model: EncoderModel,
+    stack: AsyncExitStack,
+    server: Node,
+    migrate: Callable[[Path, Shelf], Migration],
+) -> None:
+    olds = records(model.dimension)[:3]
+    keep_files(tmp_path, [old.data for old in olds])
+    wrong = await Node().start()
+    stack.push_async_callback(wrong.stop)
+    await migrate(tmp_path, shelf_on(wrong, stack)).run()
+    assert planted(tmp_path) == []
+    assert len(list(ImageStore(tmp_path).digests(IMAGES))) == 3
+    # The right server, later.
+    shelf = shelf_on(server, stack)
+    await keep_records(shelf, {Collection("atlas", model.dimension, model.fingerprint): olds})
+    await migrate(tmp_path, shelf).run()
+    engine = shelf.engine("atlas")
+    await engine.open()
+    for stored in (await engine.fetch([old.id for old in olds])).values():
+        assert ImageStore(tmp_path).has(json.loads(stored.record)["image_sha256"])
+    assert [path.name for path in below(tmp_path) if path.name.startswith("cleaned-")] == []
+
+
+async def test_an_empty_folder_is_marked_and_a_later_one_is_refused(
+    tmp_path: Path, stack: AsyncExitStack, server: Node, migrate: Callable[[Path, Shelf], Migration]
+) -> None:
+    shelf = shelf_on(server, stack)
+    await migrate(tmp_path, shelf).run()
+    assert json.loads((tmp_path / FORMAT_FILE).read_text()) == {"format": FORMAT}
+    assert Progress.read(tmp_path) is None
+    for content in (json.dumps({"format": FORMAT + 1}), "[]", "{", '{"format": true}'):
+        (tmp_path / FORMAT_FILE).write_text(content)
+        with pytest.raises(MirageError) as caught:
+            await migrate(tmp_path, shelf).run()
+        assert caught.value.code == "RECORD_INVALID"
+
+
+def test_a_shard_of_an_older_version_gets_the_indexes_that_it_lacks(tmp_path: Path) -> None:
+    import qdrant_edge as qe
+
+    shape = ShardShape(4, ("plane",), 16, 100, 10_000, 1)
+    shard = ShardFiles.create(tmp_path / "shard", shape)
+    vector = direction(0, 4).tobytes()
+    shard.upsert([("old", vector, vector, "{}", {}, {"image_sha256": "a" * 64})])
+    for name in DIGESTS[1:]:
+        shard._shard.update(qe.UpdateOperation.delete_field_index(name))
+    shard.close()
+    shard = ShardFiles.load(tmp_path / "shard")
+    assert {*DIGESTS} <= set(shard._shard.info().payload_schema)
+    assert shard.showing(["a" * 64], 5) == [("a" * 64, "old")]
+    assert shard.rows(["old"])[0][-1] == {"image_sha256": "a" * 64}
+    shard.close()
