@@ -51,7 +51,9 @@ class RetrieverSettings(ServiceSettings):
     indexing_threshold_kb: int = Field(
         10_000, ge=100, description="Size of one space's vectors from which a graph is built; below, search is exact."
     )
-    build_threads: int = Field(0, ge=0, description="Threads that build the graph; 0: all processors but one.")
+    build_threads: int = Field(
+        0, ge=0, description="Threads that build the graph; 0: all processors but one, both of two."
+    )
     build_quiet_s: float = Field(2.0, ge=0, description="Seconds without a write before a graph is built.")
     build_share: float = Field(
         0.1, gt=0, le=1, description="Share of records outside the graph that makes building it again worth while."

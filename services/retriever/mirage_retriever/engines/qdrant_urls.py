@@ -10,21 +10,21 @@ def read_urls(text: str) -> list[str]:
     """The addresses in a list separated by commas, each `http(s)://host:port`; raises ValueError for anything else."""
     urls = []
     for given in filter(None, (part.strip() for part in text.split(","))):
-        url = given if "://" in given else f"http://{given}"
-        parts = urlsplit(url)
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.path.strip("/")
-            or parts.query
-            or parts.fragment
-            or parts.username is not None
-        ):
-            raise ValueError(f"not the address of a Qdrant server, such as http://localhost:6333: {given}")
-        urls.append(f"{parts.scheme}://{in_url(parts.hostname)}:{parts.port or HTTP_PORT}")
+        try:
+            urls.append(_read_url(given if "://" in given else f"http://{given}"))
+        except ValueError:
+            raise ValueError(f"not the address of a Qdrant server, such as http://localhost:6333: {given}") from None
     if not urls:
         raise ValueError("no address of a Qdrant server")
     return list(dict.fromkeys(urls))
+
+
+def _read_url(url: str) -> str:
+    parts = urlsplit(url)
+    more = (parts.path.strip("/"), parts.query, parts.fragment, parts.username)
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(more):
+        raise ValueError
+    return f"{parts.scheme}://{in_url(parts.hostname)}:{parts.port or HTTP_PORT}"
 
 
 def read_ports(text: str, urls: Sequence[str]) -> list[int]:
