@@ -138,15 +138,15 @@ class Client:
         return Job.parse(self._transport.json("GET", f"/v1/jobs/{segment(job_id)}"))
 
     def jobs(self, *, limit: int = 20, page_token: str = "", states: Iterable[str] = ()) -> JobPage:
-        """Your jobs, newest first; only those in one of `states`, where given."""
+        """Returns your jobs, newest first; only those in one of `states`, if given."""
         params = {"limit": str(limit)}
         params |= {name: value for name, value in (("page_token", page_token), ("state", ",".join(states))) if value}
         return JobPage.parse(self._transport.json("GET", "/v1/jobs", params=params))
 
     def watch_job(self, job_id: str, *, previews: bool = False, patience_s: float = 30.0) -> Generator[JobEvent]:
-        """A job as it is now and after each change, until it has ended; the last event is a job that has.
+        """Yields a job now and after each change, until it has ended; the last event is the ended job.
 
-        A connection that breaks is made again, for up to `patience_s` seconds of trouble; a job that waits in silence is none.
+        Reconnects for up to `patience_s` seconds of failures; a job that waits without an event is not a failure.
         Closing it leaves the job alone.
         """
         path = f"/v1/jobs/{segment(job_id)}/events"
@@ -164,7 +164,7 @@ class Client:
                         if isinstance(event, Job):
                             revision = Fields(data, name).integer_or("revision")
                             news = revision, event.queue_position, _to_the_second(event)
-                            # What is known already comes first in each watch.
+                            # Each watch begins with known events.
                             if news == told and not event.ended:
                                 continue
                             told = news
@@ -193,7 +193,7 @@ class Client:
         return Job.parse(self._transport.json("POST", f"/v1/jobs/{segment(job_id)}/cancel"))
 
     def job_image(self, job_id: str, index: int = 0) -> Image:
-        """An image that a job made: a PNG file that says in its texts where it comes from."""
+        """Returns an image of a job: a PNG file that states its origin in its texts."""
         response = self._transport.send("GET", f"/v1/jobs/{segment(job_id)}/images/{index}")
         return Image(response.headers.get("content-type", "application/octet-stream"), response.content)
 
@@ -202,7 +202,9 @@ class Client:
         return Record.parse(self._transport.json("GET", f"/v1/records/{segment(record_id)}"))
 
     def image(self, record_id: str, *, variant: Literal["display", "pixels", "thumbnail"] = "display") -> Image:
-        """A record's image: with 8 bits, as a 16-bit PNG if it has `pixels`, or as a WebP of at most 256 pixels a side."""
+        """A record's image: with 8 bits, as a 16-bit PNG if it has `pixels`, or as a WebP of at most 256 pixels a
+        side.
+        """
         path = f"/v1/images/{segment(record_id)}" + ("" if variant == "display" else f"/{variant}")
         response = self._transport.send("GET", path)
         return Image(response.headers.get("content-type", "application/octet-stream"), response.content)
@@ -219,7 +221,7 @@ class Client:
         return tuple(map(UpsertOutcome.parse, Fields(reply, "outcomes").children("outcomes")))
 
     def delete(self, record_id: str) -> bool:
-        """Removes a record; False where there was none."""
+        """Removes a record; returns False if it did not exist."""
         reply = self._transport.json("DELETE", f"/v1/records/{segment(record_id)}")
         return Fields(reply, "reply").integer_or("deleted") > 0
 
@@ -235,13 +237,13 @@ class Client:
         return tuple(Flag.parse(each.raw) for each in reply.children("flags"))
 
     def classify(self, image: bytes) -> ImageGuess:
-        """What an image file seems to be: a medical image or not, its modality and the part of the body."""
+        """Classifies an image file: medical or not, its modality and body part."""
         body = {"image": base64.b64encode(image).decode("ascii")}
         reply = Fields(self._transport.json("POST", "/v1/images/classify", body=body), "reply")
         return ImageGuess.parse(reply.child("guess").raw)
 
     def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
-        """What is stored of up to 1,000 records, given as (id, SHA-256 of the file that would be sent, or "")."""
+        """Looks up to 1,000 records up, given as (id, SHA-256 of the file that would be sent, or "")."""
         body: dict[str, Any] = {
             "keys": [{"id": id_, **({"image_sha256": sha256} if sha256 else {})} for id_, sha256 in keys]
         }

@@ -10,7 +10,10 @@ from mirage.replies import SearchReply, SearchResult
 
 @dataclass(frozen=True)
 class DescribeOptions:
-    """How to write; None and () are the server's defaults. The server checks every limit (`DescribeOptions` of common.proto)."""
+    """Options of a description.
+
+    None and () are the server's defaults. The server checks every limit (`DescribeOptions` of common.proto).
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -99,7 +102,8 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Done:
-    """Last: `text` and `citations` replace what came before. `source` is "model", "extractive", or empty where it was declined.
+    """The last event: `text` and `citations` replace all earlier ones. `source` is "model", "extractive", or empty if
+    it was declined.
 
     `finish` is "stop", "length", "no_match", "not_medical" or "too_slow"; `notice` is for the reader.
     """
@@ -133,7 +137,7 @@ DescriptionEvent: TypeAlias = Retrieval | Started | Token | Citation | Ranking |
 
 @dataclass(frozen=True)
 class Description:
-    """A whole one. `ranking` is None where there is no text to rank by."""
+    """A whole description. Without a text to rank by, `ranking` is None."""
 
     retrieval: SearchReply
     done: Done

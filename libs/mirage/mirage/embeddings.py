@@ -1,6 +1,6 @@
-"""Embeddings in a file: an .npz with `ids`, `vectors`, `fingerprint` and, where known, `caption_vectors`.
+"""Embeddings in a file: an .npz with `ids`, `vectors`, `fingerprint` and optionally `caption_vectors`.
 
-Reading maps the file where it is stored without compression, as `save` writes it; 81,000 vectors then cost no memory.
+An uncompressed file, as `save` writes it, is mapped: 81,000 vectors then hardly take memory.
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from mirage.replies import StoredRecord
 
 try:
     import numpy as np
-except ModuleNotFoundError as error:  # pragma: no cover -- a client of the plain kind has no need of it
+except ModuleNotFoundError as error:  # pragma: no cover -- optional: a plain client does not need it
     raise PartMissingError("numpy", "reading and writing embeddings") from error
 
 _CHECKED_ROWS = 4096
@@ -24,9 +24,9 @@ ROWS_MAX = 10_000_000
 
 
 class Embeddings:
-    """A file of embeddings, checked: finite float32 rows of one length, an id each, none twice. A context manager.
+    """A checked file of embeddings: finite float32 rows of one length with unique ids. A context manager.
 
-    Raises InputError where the file is something else.
+    Raises InputError if the file is something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -131,9 +131,11 @@ def _mapped(file: IO[bytes], start: int) -> Any:
 
 
 def save(path: Path, records: Iterable[StoredRecord], *, fingerprint: str) -> int:
-    """Writes the vectors of records as they come, holding only their ids; how many there were. Appears whole or not at all.
+    """Writes the vectors of records as they come, holding only their ids.
 
-    Raises InputError where there is no record, or one without vectors.
+    Returns their number. The file appears complete or not at all.
+
+    Raises InputError without records, and for a record without vectors.
     """
     with tempfile.TemporaryDirectory(prefix=".mirage-export-", dir=path.parent) as folder:
         parts = {name: Path(folder) / name for name in ("vectors", "caption_vectors")}

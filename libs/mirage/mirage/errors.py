@@ -1,4 +1,4 @@
-"""What a call to MIRAGE can raise."""
+"""Errors of calls to MIRAGE."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,8 @@
-"""How well captions find their images: recall, rank and chance, over a dataset that the atlas holds.
+"""Measures retrieval by caption: recall, rank and chance, over a dataset that is indexed.
 
-A caption counts as answered by any image of the same caption or the same case. Chance is what a random order of the same atlas
-would give, exactly (hypergeometric). Intervals are percentiles of a bootstrap over cases, since images of one are alike.
+A caption counts as answered by any image of the same caption or the same case. Chance is what a random order of the
+same atlas would give, exactly (hypergeometric). Intervals are percentiles of a bootstrap over cases, since images of
+one are alike.
 """
 
 import math
@@ -22,7 +23,7 @@ _SEED = 20261123
 
 
 class Searcher(Protocol):
-    """What evaluation needs of a client."""
+    """The part of a client that evaluation uses."""
 
     def search(self, query: Query) -> SearchReply:
         """The records closest to a query."""
@@ -30,7 +31,7 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True)
 class Item:
-    """A record of the dataset: its id, caption, and the case that it belongs to (its own where it has none)."""
+    """A record of the dataset: its id, caption, and case (its own id without one)."""
 
     id: str
     caption: str
@@ -60,7 +61,7 @@ class Retrieval:
 
 
 def item_of(record_id: str, caption: str, original_labels: Mapping[str, str]) -> Item:
-    """An item; the case stands among the labels as `case_id` (`case`, `pmcid`), or the record is its own."""
+    """Returns an item; its case is the label `case_id` (`case`, `pmcid`), or else the record itself."""
     case = next(
         (original_labels[name] for name in ("case_id", "case", "pmcid") if original_labels.get(name)), record_id
     )

@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 class Fields:
-    """A JSON object. Every getter raises ReplyError, naming the field, where the value is of another type.
+    """A JSON object. Every getter raises ReplyError, which names the field, if the value has another type.
 
-    A field that is absent or null gives the getter's empty value, except with `text` and `number`, which want one.
+    A missing or null field gives the getter's empty value, except with `text` and `number`, which require one.
     """
 
     def __init__(self, value: object, name: str = "reply") -> None:
@@ -52,7 +52,7 @@ class Fields:
         return int(self.number_or(key, default))
 
     def truth(self, key: str) -> bool:
-        """A boolean, False where absent."""
+        """Returns a boolean; False if it is missing."""
         value = self._values.get(key)
         return False if value is None else self._typed(key, bool, value)
 

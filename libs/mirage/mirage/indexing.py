@@ -1,9 +1,9 @@
-"""Brings a dataset into the atlas: batches, a few of them at a time, each tried again while the server is busy.
+"""Indexes a dataset: batches, a few of them at a time, each repeated while the server is busy.
 
-The atlas is asked about each batch before it is sent, so that a run that was killed goes on without doing work twice.
+The atlas is asked about each batch before it is sent, so that a run that was killed continues without repeating work.
 
-Every row ends as created, updated, unchanged or refused, and each refused one is named in the order of the rows. A batch that the
-server refuses because of one record is parted until that one is alone.
+Every row ends as created, updated, unchanged or refused, and each refused one is named in the order of the rows. A
+batch that the server refuses because of one record is parted until that one is alone.
 """
 
 import hashlib
@@ -59,13 +59,13 @@ class SourceRecord(Protocol):
 
 
 class Atlas(Protocol):
-    """What indexing needs of a client; `mirage.client.Client` is one."""
+    """The part of a client that indexing uses; `mirage.client.Client` has it."""
 
     def upsert(self, uploads: Iterable[Upload], *, collection: str = "") -> tuple[UpsertOutcome, ...]:
         """Stores records."""
 
     def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
-        """What is stored of some records, given as (id, SHA-256)."""
+        """Returns what is stored of some records, given as (id, SHA-256)."""
 
 
 class Vectors(Protocol):
@@ -77,12 +77,17 @@ class Vectors(Protocol):
         ...
 
     def of(self, record_id: str) -> "tuple[bytes, bytes | None] | None":
-        """Image vector and, where there is one, caption vector of a record, little-endian float32; None for an unknown id."""
+        """Returns image vector and optionally caption vector of a record, little-endian float32.
+
+        None for an unknown id.
+        """
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """A row that was refused: where it is (`t.csv line 7`, or the id), and why. `file`, `line` and `id` as far as known."""
+    """A row that was refused: its place (`t.csv line 7`, or the id), and why. `file`, `line` and `id` as far as
+    known.
+    """
 
     where: str
     code: str
@@ -94,10 +99,10 @@ class Complaint:
 
 @dataclass(frozen=True)
 class Tally:
-    """How far an index run is.
+    """Progress of an index run.
 
-    `unchanged` were sent and found the same, `skipped` were found in the atlas and not sent. Refused are `rejected` by the
-    server, `duplicates` that show an image of another record, and `bad_rows` that gave no record.
+    `unchanged` were sent and found the same, `skipped` were found in the atlas and not sent. Refused are `rejected` by
+    the server, `duplicates` that show an image of another record, and `bad_rows` that gave no record.
     """
 
     created: int = 0
@@ -133,10 +138,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: the collection to fill ("" for the active one), and the vectors that need not be computed.
+    """Options of a run: the collection to fill ("" for the active one), and the vectors that need not be computed.
 
-    With `resume` what the atlas holds already is not sent. With `skip_duplicates` an image that another record of the run or
-    of the atlas shows is refused. With `strict` a record without a given vector is refused rather than encoded.
+    With `resume`, records that the atlas already has are not sent. With `skip_duplicates` an image that another record
+    of the run or of the atlas shows is refused. With `strict` a record without a given vector is refused rather than
+    encoded.
     """
 
     collection: str = ""
@@ -148,7 +154,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pace:
-    """How hard to push: records in a batch, batches at a time, and how long to try while the server is not there."""
+    """Pace of sending: records per batch, batches at a time, and how long to retry while the server is unreachable."""
 
     batch: int = 32
     parallel: int = 2
@@ -168,7 +174,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _End:
-    """What became of a row."""
+    """The outcome of a row."""
 
     number: int
     count: _Count
@@ -254,10 +260,12 @@ class Indexer:
         self._started = 0.0
 
     def run(self, rows: Iterable[object]) -> Tally:
-        """Sends every record of `rows`; rows without a `read_image` (bad ones: `file`, `line`, `reason`, `code`) are counted.
+        """Sends every record of `rows`.
 
-        Raises ClientError if the server refuses as a whole or stays away; what was acknowledged is stored. `tally` says how far
-        it came.
+        Rows without a `read_image` (bad ones: `file`, `line`, `reason`, `code`) are counted.
+
+        Raises ClientError if the server refuses as a whole or stays away; what was acknowledged is stored. `tally` says
+        how far it came.
         """
         self._started = time.monotonic()
         running: set[Future[list[_End]]] = set()
@@ -280,7 +288,7 @@ class Indexer:
 
     @property
     def tally(self) -> Tally:
-        """How far the run is."""
+        """Returns the progress of the run."""
         elapsed_s = time.monotonic() - self._started if self._started else 0.0
         return Tally(**self._counts, elapsed_s=elapsed_s, complaints=tuple(self._complaints))
 
@@ -316,7 +324,7 @@ class Indexer:
         return again
 
     def _freed(self) -> list[_Row]:
-        """The deferred rows, with their images nobody's: for images whose first record ended without a word of its image."""
+        """Returns the deferred rows and frees their images: for images whose first record ended without storing them."""
         with self._images_lock:
             deferred, self._deferred = self._deferred, []
             for each in deferred:
@@ -385,7 +393,10 @@ class Indexer:
         return replace(upload, image_vector=found[0], caption_vector=found[1], fingerprint=vectors.fingerprint)
 
     def _sift(self, made: list[_Sent], ends: list[_End]) -> list[_Sent]:
-        """What is left to send, by what the run has met and what the atlas says it holds; the others end here."""
+        """Returns the records that are left to send, by what the run has met and what the atlas holds.
+
+        The others end here.
+        """
         digests = [hashlib.sha256(sent.upload.image) for sent in made]
         there = self._look_up(
             [(sent.upload.id, digest.hexdigest()) for sent, digest in zip(made, digests, strict=True)]
@@ -418,8 +429,8 @@ class Indexer:
     def _settled_ids(self, made: list[_Sent], digests: Sequence[str], there: dict[str, Presence]) -> list[_Sent]:
         """The rows with the ids that they have in the atlas; `there` gains what it holds of those.
 
-        A record that an earlier version stored under another id keeps that. An id that was made from names, and that another
-        image with another caption has, is another dataset's: the row gets one of its own, made from its image.
+        A record that an earlier version stored under another id keeps that. An id that was made from names, and that
+        another image with another caption has, is another dataset's: the row gets one of its own, made from its image.
         """
         others: dict[str, list[str]] = {}
         for sent, sha256 in zip(made, digests, strict=True):
@@ -448,7 +459,9 @@ class Indexer:
         return settled
 
     def _is_there(self, upload: Upload, stored: Record | None, sha256: str) -> bool:
-        """True for what need not be sent. Given vectors must be: only the atlas can tell whether it has the same."""
+        """Returns True for a record that need not be sent. Given vectors are always sent: only the atlas knows if it
+        has the same ones.
+        """
         if not self._plan.resume or stored is None or upload.image_vector is not None:
             return False
         return is_same(stored, upload, sha256=sha256)
@@ -461,7 +474,7 @@ class Indexer:
             return owner
 
     def _settle(self, uploads: list[Upload], outcomes: Iterable[UpsertOutcome]) -> None:
-        """Images of refused records are nobody's again."""
+        """Frees the images of refused records."""
         refused = {outcome.id for outcome in outcomes if outcome.state == "rejected"}
         with self._images_lock:
             for upload in uploads:

@@ -1,4 +1,4 @@
-"""Jobs of image generation as the gateway tells of them."""
+"""Image generation jobs, as the gateway reports them."""
 
 import base64
 import binascii
@@ -15,7 +15,9 @@ FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"})
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What to make beside the prompt; None is the model's default. The server checks every limit (`JobSpec` of common.proto).
+    """Options of a job in addition to the prompt.
+
+    None is the model's default. The server checks every limit (`JobSpec` of common.proto).
 
     `request_id` makes a request that is sent twice one job.
     """
@@ -74,10 +76,10 @@ class JobImage:
 
 @dataclass(frozen=True)
 class Job:
-    """A job. `step` of `steps` count over all images; `eta_s` is None where nobody knows; times are RFC 3339 in UTC.
+    """A job. `step` of `steps` count over all images; `eta_s` is None if it is unknown; times are RFC 3339 in UTC.
 
-    `request` is what is made, with all defaults: sent again, it makes the same images. `problem` is the catalogue's code and
-    text where it failed.
+    `request` has all defaults filled in: sent again, it makes the same images. `problem` has the catalogue's code and
+    text of a failed job.
     """
 
     id: str
@@ -99,7 +101,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """True where nothing more becomes of it."""
+        """True if the job has ended."""
         return self.state in FINAL
 
     @classmethod
@@ -147,7 +149,7 @@ class JobPage:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the `index`-th image roughly looks like after `step` of its steps: a small PNG file."""
+    """A rough preview of the `index`-th image after `step` of its steps: a small PNG file."""
 
     index: int
     step: int

@@ -1,4 +1,6 @@
-"""PNG files read with the standard library alone: chunks, texts and pixels, all of bounded size (W3C, PNG, third edition)."""
+"""PNG files read with the standard library alone: chunks, texts and pixels, all of bounded size (W3C, PNG, third
+edition).
+"""
 
 import struct
 import zlib
@@ -13,7 +15,7 @@ _TEXTS = 256
 
 
 class PngError(ValueError):
-    """A file that is no whole PNG, or beyond the bounds here; the text says which."""
+    """Raised for a file that is not a whole PNG, or is beyond the bounds here; the text says which."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,15 @@ class Chunk:
 
 
 def is_png(data: bytes) -> bool:
-    """True where the bytes begin as a PNG does."""
+    """Returns True if the bytes begin as a PNG."""
     return data[:8] == SIGNATURE
 
 
 def chunks(data: bytes) -> Iterator[Chunk]:
-    """The chunks up to the end of the image; raises PngError for what is no PNG, cut off or damaged."""
+    """Yields the chunks up to the end of the image.
+
+    Raises PngError for a file that is not a PNG, is cut off or damaged.
+    """
     if not is_png(data):
         raise PngError("the file is no PNG")
     if len(data) > FILE_BYTES:
@@ -65,7 +70,10 @@ def texts(data: bytes) -> list[tuple[str, str]]:
 
 
 def text(chunk: Chunk) -> tuple[str, str]:
-    """Keyword and text of a text chunk; raises PngError where it is none, or longer than a text may be."""
+    """Returns keyword and text of a text chunk.
+
+    Raises PngError if it is another chunk, or longer than a text may be.
+    """
     keyword, separator, rest = chunk.data.partition(b"\0")
     if not separator or not 1 <= len(keyword) <= 79:
         raise PngError("a text of the file has no keyword")
@@ -75,7 +83,7 @@ def text(chunk: Chunk) -> tuple[str, str]:
     elif chunk.kind == b"iTXt":
         encoding = "utf-8"
         packed, rest = rest[:1] == b"\1", rest[2:]
-        # A language and a translated keyword stand before the text.
+        # A language and a translated keyword come before the text.
         pieces = rest.split(b"\0", 2)
         if len(pieces) < 3:
             raise PngError("a text of the file is damaged")
@@ -89,7 +97,7 @@ def text(chunk: Chunk) -> tuple[str, str]:
 
 
 def inflate(packed: bytes, *, most: int) -> bytes:
-    """What zlib packed, at most so many bytes; raises PngError for more, and for what is damaged."""
+    """Inflates a zlib stream to at most so many bytes; raises PngError for more, and for damaged data."""
     unpacker = zlib.decompressobj()
     try:
         content = unpacker.decompress(packed, most + 1)

@@ -1,7 +1,7 @@
-"""Where a synthetic image comes from, as its PNG file says: what was asked for, what made it, and its pixels' digest.
+"""The origin of a generated image, as its PNG file states it: the request, the model, and the pixels' digest.
 
-The texts of the file are plain (tEXt, or iTXt where they are not latin-1), so that any tool shows them; the XMP packet beside
-them says the same in the words of the IPTC Photo Metadata Standard (2025.1).
+The texts of the file are plain (tEXt, or iTXt if they are not latin-1), so that any tool shows them; an XMP packet
+says the same in the terms of the IPTC Photo Metadata Standard (2025.1).
 """
 
 import hashlib
@@ -18,7 +18,7 @@ AI_GENERATED = "ai_generated"
 XMP_KEYWORD = "XML:com.adobe.xmp"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 DISCLAIMER = "Synthetic image made by a model. It shows no patient and must not be used for diagnosis."
-# What an image is asked for with; the rest says how it was made.
+# Fields of the request; the others describe how it was made.
 ASKED = ("prompt", "negative_prompt", "seed", "steps", "guidance_scale", "width", "height")
 _LINE_CHARS = 500
 _PROMPT_CHARS = 2_000
@@ -27,12 +27,12 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made an image, enough to make it again; nothing of the person or the machine that did.
+    """Everything that is needed to make an image again; nothing about the person or the machine.
 
-    `bundle` is the model's name and `fingerprint` the SHA-256 of what changes its numbers; `engine` names libraries with
-    versions; `threads` of one inference; `cpu` is an architecture with its instruction sets (see mirage_core.cpus.cpu_kind).
-    `decoder` is "full" or "tiny". `create_time` is ISO 8601 in UTC. `pixels_sha256` is taken before the visible mark is drawn,
-    over height x width x 3 bytes.
+    `bundle` is the model's name and `fingerprint` the SHA-256 of what changes its numbers; `engine` names libraries
+    with versions; `threads` of one inference; `cpu` is an architecture with its instruction sets (see
+    mirage_core.cpus.cpu_kind). `decoder` is "full" or "tiny". `create_time` is ISO 8601 in UTC. `pixels_sha256` is
+    taken before the visible mark is drawn, over height x width x 3 bytes.
     """
 
     prompt: str
@@ -77,7 +77,7 @@ class Provenance:
                 raise ValueError(field.name)
 
     def texts(self) -> dict[str, str]:
-        """Keyword to text, as they stand in the file; the XMP packet is not among them."""
+        """Keyword to text, as in the file, without the XMP packet."""
         written = {field.name: _written(getattr(self, field.name)) for field in fields(self)}
         return {AI_GENERATED: "true", **written, "Software": self.software, "Disclaimer": DISCLAIMER}
 
@@ -116,10 +116,10 @@ class Provenance:
 
 
 def read_provenance(data: bytes) -> Provenance | None:
-    """What a PNG file says of itself; None where it is no PNG, or does not say that a model made it.
+    """Returns the provenance in a PNG file; None if the file is not a PNG, or does not say that a model made it.
 
-    Raises InputError for a PNG that is cut off or damaged, and for one that says so with something missing, twice and
-    differently, or impossible.
+    Raises InputError for a PNG that is cut off or damaged, and for a provenance that is incomplete, contradictory or
+    impossible.
     """
     if not is_png(data):
         return None
@@ -170,19 +170,19 @@ class Comparison:
 
     @property
     def same_making(self) -> bool:
-        """True where the same bundle, engine and kind of processor made both: then the pixels must be the same."""
+        """Returns True if the same bundle, engine and kind of processor made both: then the pixels must be the same."""
         return not self.differences
 
 
-# What may change an image that was asked for in the same words.
+# Fields that may change the image of the same request.
 _MAKING = ("fingerprint", "variant", "decoder", "engine", "threads", "cpu", "software")
 
 
 def compare(first: bytes, second: bytes) -> Comparison:
     """Compares two PNG files with provenance, the second made from the request in the first.
 
-    Pixels are the same where the digests are, and where both files show the mark or neither does, the pixels themselves. Raises
-    InputError for files without provenance, or made of different requests.
+    Pixels are the same if the digests are; if both files show the mark, or neither does, the pixels themselves are
+    compared. Raises InputError for files without provenance, or made of different requests.
     """
     one, other = read_provenance(first), read_provenance(second)
     if one is None or other is None:
@@ -211,7 +211,7 @@ def _written(value: object) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text without what XML 1.0 has no place for."""
+    """Returns the text without the characters that XML 1.0 cannot hold."""
     return "".join(letter for letter in text if letter in "\t\n\r" or (letter >= " " and letter not in "\ufffe\uffff"))
 
 

@@ -1,4 +1,4 @@
-"""What can be asked: a weighted sum of terms, and how its results are chosen."""
+"""Queries: a weighted sum of terms, and options for its results."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence

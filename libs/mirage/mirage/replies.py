@@ -1,4 +1,4 @@
-"""What the gateway answers, as values that cannot be changed. `raw` is the JSON as it came."""
+"""The gateway's replies as immutable values. `raw` is the received JSON."""
 
 import base64
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ def _raw() -> Any:
 
 @dataclass(frozen=True)
 class TermShare:
-    """What one term contributed: the shares of a query add up to 1."""
+    """The contribution of one term: the shares of a query add up to 1."""
 
     label: str
     weight: float
@@ -36,7 +36,7 @@ class TermShare:
 
 @dataclass(frozen=True)
 class QueryReport:
-    """How the query was understood. `shift` is the cosine between the query and its first term."""
+    """The query as the server read it. `shift` is the cosine between the query and its first term."""
 
     tokens: int
     truncated: bool
@@ -61,9 +61,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Pixels:
-    """What the values of a 16-bit greyscale image mean: value = stored * slope + intercept, in `unit`.
+    """Meaning of the values of a 16-bit greyscale image: value = stored * slope + intercept, in `unit`.
 
-    `bits` (9 to 16) is how many the stored values use. The 8-bit image is in the first window.
+    The stored values use `bits` (9 to 16). The 8-bit image uses the first window.
     """
 
     bits: int
@@ -130,7 +130,7 @@ class Record:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One record found. `score` is what results are ordered by; `cosine` stands beside it in the fused space."""
+    """One record found. Results are ordered by `score`; `cosine` differs from it in the fused space."""
 
     id: str
     score: float
@@ -160,7 +160,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class SearchReply:
-    """Results, best first. `match` is "good", "weak" or "none", empty where no thresholds are known; timings in ms."""
+    """Results, best first. `match` is "good", "weak" or "none", or empty without thresholds; timings are in ms."""
 
     results: tuple[SearchResult, ...]
     match: str
@@ -224,7 +224,7 @@ class Image:
 
 @dataclass(frozen=True)
 class UpsertOutcome:
-    """What became of one record: "created", "updated", "unchanged" or "rejected", the last with code and message.
+    """The outcome of one record: "created", "updated", "unchanged" or "rejected", the last with code and message.
 
     `left_out` names original labels about a person, which the server did not store.
     """
@@ -321,7 +321,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Presence:
-    """What is stored under an id, None where nothing is, and ids of other records with the image asked for."""
+    """The record of an id (or None), and the ids of other records with the given image."""
 
     id: str
     record: Record | None
@@ -339,7 +339,7 @@ class Presence:
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record with its vectors (little-endian float32), where they were asked for."""
+    """A record, and its vectors (little-endian float32) if they were asked for."""
 
     record: Record
     image_vector: bytes | None = field(default=None, repr=False)
@@ -401,7 +401,7 @@ class CollectionInfo:
 
 @dataclass(frozen=True)
 class FacetGuess:
-    """Values that an image may carry with their probabilities, best first; `sure` where the best is to be relied on."""
+    """Possible values of an image with their probabilities, best first; `sure` if the best is reliable."""
 
     facet: str
     values: tuple[tuple[str, float], ...]
@@ -410,7 +410,7 @@ class FacetGuess:
 
 @dataclass(frozen=True)
 class ImageGuess:
-    """What an image seems to be: "medical", "unsure", "not_medical" or "unknown", with its probability."""
+    """A guess about an image: "medical", "unsure", "not_medical" or "unknown", with its probability."""
 
     kind: str
     medical_score: float

@@ -58,7 +58,10 @@ class Transport:
     def json(
         self, method: str, path: str, *, body: object = None, accept: str = "*/*", **options: Any
     ) -> Mapping[str, Any]:
-        """The JSON object of the answer, {} of an empty one; `body` is sent as JSON. Raises InputError where it cannot be."""
+        """Returns the JSON object of the answer, {} for an empty one.
+
+        `body` is sent as JSON. Raises InputError if it cannot be encoded.
+        """
         if body is not None:
             headers = {"content-type": "application/json", "accept": accept}
             options |= {"content": _encode(body), "headers": headers}
@@ -78,10 +81,10 @@ class Transport:
     def events(
         self, method: str, path: str, *, body: object = None, **options: Any
     ) -> Generator[tuple[str, Mapping[str, Any]]]:
-        """The server-sent events that a request is answered with, as (name, data); close it to end the call.
+        """Yields the server-sent events of an answer as (name, data); close it to end the call.
 
         A comment, by which a silent server says that it is there, comes as ("", {}).
-        Raises as `json` does, and ApiError where an `error` event comes.
+        Raises as `json` does, and ApiError for an `error` event.
         """
         headers = {"accept": "text/event-stream"}
         if body is not None:
@@ -121,7 +124,9 @@ class Transport:
 
 
 def _parse_events(lines: Iterator[str]) -> Generator[tuple[str, Mapping[str, Any]]]:
-    """Events of a stream whose data are JSON objects (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+    """Events of a stream whose data are JSON objects
+    (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+    """
     name, data, size = "message", "", 0
     for line in lines:
         if not line:
@@ -171,15 +176,15 @@ def _reason(error: Exception) -> str:
 
 
 def _trusted(url: str) -> ssl.SSLContext | bool:
-    """Whose certificates are believed: the public authorities, and those of the PEM file MIRAGE_CA_FILE beside them.
+    """Returns the trusted certificates: the public authorities', and those of the PEM file MIRAGE_CA_FILE.
 
-    Raises UnreachableError for a file that is absent or holds no certificate.
+    Raises UnreachableError for a file that is missing or lacks a certificate.
     """
     file = os.environ.get("MIRAGE_CA_FILE")
     if not file:
         return True
     context = httpx.create_ssl_context(trust_env=False)
-    # A server's own certificate in it is enough, whoever signed that.
+    # A server's own certificate in it is enough, even if it is self-signed.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_verify_locations(file)

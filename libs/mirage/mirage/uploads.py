@@ -61,10 +61,10 @@ def multipart(uploads: Iterable[Upload]) -> dict[str, Any]:
     """The `files` argument of a request: a `record` part (JSON), then an `image` part, for each upload in turn."""
     parts: list[tuple[str, tuple[str | None, bytes, str]]] = []
     for upload in uploads:
-        # Halves of characters have no bytes: they are sent as question marks.
+        # Unpaired surrogates cannot be encoded: they are sent as question marks.
         document = json.dumps(upload.to_json(), ensure_ascii=False).encode(errors="replace")
         parts.append(("record", (None, document, "application/json")))
-        # The name is a formality of the format: the gateway goes by the order.
+        # The format requires a name: the gateway uses the order.
         parts.append(("image", ("image", upload.image, "application/octet-stream")))
     if not 0 < len(parts) <= 2 * BATCH_RECORDS:
         raise InputError(f"an upsert takes 1 to {BATCH_RECORDS} records")

@@ -1,4 +1,4 @@
-"""What `mirage backup` and `mirage restore` share: where things are stored, progress, and what is said of a backup."""
+"""Shared parts of `mirage backup` and `mirage restore`: places, progress, and the summary of a backup."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mirage_launcher.backups.operations import Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
-# Where there is no terminal, a line so often.
+# Seconds between two lines of progress without a terminal.
 _LINE_S = 10.0
 
 

@@ -48,7 +48,7 @@ def list_(url: str | None, as_json: bool) -> None:
 )
 @server_options
 def create(name: str, dimension: int | None, fingerprint: str, url: str | None, as_json: bool) -> None:
-    """Make an empty collection NAME beside the active one."""
+    """Make an empty collection NAME next to the active one."""
     with open_client(url) as client:
         made = client.create_collection(name, dimension=dimension or 0, fingerprint=fingerprint)
     if as_json:

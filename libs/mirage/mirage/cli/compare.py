@@ -26,7 +26,7 @@ def command(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Show what TEXT finds beside what `TEXT - minus + plus` finds.
+    """Show the results of TEXT and of `TEXT - minus + plus` side by side.
 
     mirage compare "axial T1 of the ventricles" --minus axial --plus sagittal
     """

@@ -123,7 +123,7 @@ def _screen() -> Iterator[Callable[[str], None]]:
     from rich.live import Live
     from rich.text import Text
 
-    # Kept whole on the screen where it is higher than that: what scrolled away cannot be drawn again.
+    # If it is higher than the screen, it is printed once: lines that scrolled away cannot be drawn again.
     with Live(console=Console(highlight=False), refresh_per_second=12, vertical_overflow="visible") as live:
 
         def draw(text: str) -> None:

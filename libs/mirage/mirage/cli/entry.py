@@ -56,7 +56,7 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, with the nearest verb named where there is none of that name."""
+        """As click's, but an unknown verb's error names the nearest one."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
@@ -73,8 +73,8 @@ def mirage() -> None:
 
     Start it with `mirage up`, then ask: mirage search "axial T1 through the lateral ventricles"
 
-    The address is taken from MIRAGE_URL (default http://localhost:8080), the key, where the server asks for one, from
-    MIRAGE_API_KEY.
+    The address is taken from MIRAGE_URL (default http://localhost:8080), and the key from MIRAGE_API_KEY if the
+    server asks for one.
     """
 
 

@@ -1,4 +1,4 @@
-"""`mirage eval`: how well the atlas answers, measured beside chance."""
+"""`mirage eval`: measures the atlas' answers, next to chance."""
 
 import dataclasses
 from pathlib import Path
@@ -35,9 +35,9 @@ def retrieval(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Ask for every caption of the dataset at PATH, which must be indexed, and look where its images come.
+    """Search for every caption of the dataset at PATH, which must be indexed, and measure the ranks of its images.
 
-    An image counts as found for its own caption and for those of the same case. Each figure stands beside chance.
+    An image counts as found for its own caption and for those of the same case. Each figure is given with chance.
     """
     from mirage.evaluation import evaluate, item_of
     from mirage.indexing import stored_ids

@@ -1,4 +1,4 @@
-"""Files that the verbs write: whole or not at all, and over another one only where that was asked for."""
+"""Files that the verbs write: completely or not at all, and over another one only if that was asked for."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from mirage.errors import InputError
 
 
 def check_writable(path: Path, *, replace: bool) -> None:
-    """Raises InputError where a file could not be written, before any work is done for it."""
+    """Raises InputError if a file could not be written, before any work is done for it."""
     if path.is_dir():
         raise InputError(f"{path} is a folder")
     if path.exists() and not replace:
@@ -17,10 +17,10 @@ def check_writable(path: Path, *, replace: bool) -> None:
 
 
 def write_file(path: Path, data: bytes, *, replace: bool = True) -> None:
-    """Writes a file. Raises InputError where that fails, and where one is there that is not to be replaced."""
+    """Writes a file. Raises InputError if that fails, and if a file exists that must not be replaced."""
     if not replace:
         check_writable(path, replace=False)
-    # Beside its place first: a full disk must not leave half a file under the name asked for.
+    # To a temporary name first: a full disk must not leave half a file under the given name.
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_bytes(data)

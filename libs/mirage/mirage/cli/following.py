@@ -20,7 +20,7 @@ _ENDINGS = {
 
 
 def follow(client: "Client", job_id: str) -> "Job":
-    """The job once it has succeeded. Raises JobError where it ended otherwise."""
+    """Returns the job once it has succeeded. Raises JobError if it ended otherwise."""
     from mirage.jobs import Job
 
     last: Job | None = None
@@ -43,7 +43,7 @@ def succeeded(job: "Job") -> "Job":
 
 
 def state_text(job: "Job") -> str:
-    """Where a job is, in words."""
+    """Returns the state of a job in words."""
     left = "" if job.eta_s is None else f", about {max(1, round(job.eta_s))} s left"
     match job.state:
         case "PENDING":
@@ -68,7 +68,7 @@ def _shown() -> "Iterator[Callable[[Job], None]]":
         yield lambda job: progress.update(
             task,
             completed=job.step,
-            # A bar without an end moves to and fro: as long as it waits, nobody knows how far it is.
+            # A bar without an end moves back and forth: the progress of a waiting job is unknown.
             total=job.steps if job.state != "PENDING" else None,
             description=state_text(job),
         )

@@ -69,9 +69,9 @@ def command(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Make synthetic images of a TEXT. They are marked as synthetic and show no patient.
+    """Generate images from a TEXT. They are marked as generated and do not show a patient.
 
-    The job waits its turn on the server; Ctrl-C cancels it. The file tells prompt, seed, steps and model in its texts.
+    The job waits for its turn on the server; Ctrl-C cancels it. The file's texts have prompt, seed, steps and model.
 
     mirage generate "axial T1 brain MRI at the thalami" --seed 7 -o thalami.png
     """
@@ -117,7 +117,7 @@ def command(
 
 
 def fetch(client: "Client", job: "Job", output: Path | None, *, force: bool, as_json: bool) -> None:
-    """Writes the images of a job and says where they are."""
+    """Writes the images of a job and prints their paths."""
     files = []
     for index in range(len(job.images)):
         data = client.job_image(job.id, index).data

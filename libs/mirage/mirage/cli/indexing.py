@@ -1,4 +1,4 @@
-"""What the verbs that index share: reading a dataset, showing progress, and what is said at the end.
+"""Shared parts of the verbs that index: reading a dataset, progress, and the summary.
 
 The exit code is 1 if any row was refused, unless that is allowed, or if nothing was stored.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COMPLAINTS_SHOWN = 20
 NAMES_SHOWN = 20
-# Where there is no terminal, a line so often.
+# Seconds between two lines of progress without a terminal.
 _LINE_S = 10.0
 
 
@@ -35,7 +35,9 @@ class NothingStoredError(ClientError):
 
 
 class LeftOut(Protocol):
-    """What a dataset has and its records do not, as `mirage_atlas` notes it while reading: columns, labels and files."""
+    """Parts of a dataset that its records do not have, as `mirage_atlas` notes them while reading: columns, labels
+    and files.
+    """
 
     @property
     def people(self) -> Mapping[str, None]: ...  # noqa: D102 -- as in mirage_atlas.records
@@ -101,7 +103,7 @@ def _unreadable(path: Path, name: str | None, error: Exception) -> InputError:
 
 @dataclasses.dataclass(frozen=True)
 class Sending:
-    """How a dataset is sent and what is said of it; as the options of `sending_options`."""
+    """Options of sending a dataset and of its report; as in `sending_options`."""
 
     batch: int
     parallel: int
@@ -111,7 +113,9 @@ class Sending:
 
 
 def index(client: "Client", dataset: Dataset, plan: "Plan", sending: Sending, *, activate: bool) -> int:
-    """Sends a dataset and says what became of it, on Ctrl-C too; the exit code. `activate` turns searches to its collection.
+    """Sends a dataset and says what became of it, on Ctrl-C too.
+
+    The exit code. `activate` turns searches to its collection.
 
     Searches are not turned to it if nothing was stored.
     """
@@ -146,8 +150,11 @@ def index(client: "Client", dataset: Dataset, plan: "Plan", sending: Sending, *,
 
 
 def with_rows(client: "Client", dataset: Dataset) -> Dataset:
-    """The dataset; raises NothingStoredError if it has no row, before anything is made for it, ClientError without a server."""
-    # Asked first: without a server there is nothing to be patient about.
+    """Returns the dataset.
+
+    Raises NothingStoredError if it is empty, before anything is made for it, and ClientError without a server.
+    """
+    # Asked first: without a server, waiting does not help.
     client.collection()
     first = list(islice(dataset.rows, 1))
     if not first:
@@ -191,7 +198,7 @@ class _Report:
 
 
 def _left_out(dataset: Dataset, by_server: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What records do not have: names by kind, without empty kinds."""
+    """Returns the parts that records do not have: names by kind, without empty kinds."""
     people = dict.fromkeys((*dataset.left_out.people, *by_server))
     named = {"people": people, "beyond": dataset.left_out.beyond, "others": dataset.left_out.others}
     return {what: tuple(names) for what, names in named.items() if names}

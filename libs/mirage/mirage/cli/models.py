@@ -29,8 +29,8 @@ class ParityError(ClientError):
 def command() -> None:
     """List, show, verify and build the bundles on this machine.
 
-    A bundle is a directory that holds a model with all that a service needs to run it. Where none is named, the mini CLIP's
-    is meant.
+    A bundle is a directory that holds a model with everything that a service needs to run it. If omitted, it is the
+    mini encoder's.
     """
 
 

@@ -131,7 +131,7 @@ def parse_where(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def read_image(path: Path) -> bytes:
-    """An image file to send. Raises InputError where it is too large or cannot be read."""
+    """Reads an image file to send. Raises InputError if it is too large or cannot be read."""
     try:
         if path.stat().st_size > IMAGE_BYTES:
             raise InputError(f"{path} has more than {IMAGE_BYTES // 2**20} MB, the most that the server takes")

@@ -1,4 +1,4 @@
-"""What the verbs print: JSON, tables on a terminal, tab-separated lines in a pipe."""
+"""Output of the verbs: JSON, tables on a terminal, tab-separated lines in a pipe."""
 
 import json
 import shutil

@@ -68,7 +68,7 @@ def delete(record_ids: tuple[str, ...], yes: bool, url: str | None, as_json: boo
             for record_id in ids:
                 (deleted if client.delete(record_id) else missing).append(record_id)
     finally:
-        # Also if the server goes away before the last one: these are gone.
+        # Also if the server stops before the last one: these are deleted.
         if deleted and not as_json:
             click.echo(f"deleted: {' '.join(deleted)}")
     if as_json:

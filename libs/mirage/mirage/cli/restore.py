@@ -16,12 +16,12 @@ from mirage.cli.output import print_json
 @backups.place_options
 @json_option
 def command(file: Path, replace: bool, check: bool, data: Path | None, volumes: Path | None, as_json: bool) -> None:
-    """Store again what `mirage backup` wrote to FILE ("-" is standard input). MIRAGE must be down meanwhile.
+    """Restore a backup that `mirage backup` wrote to FILE ("-" is standard input). MIRAGE must be down.
 
-    Jobs are stored again one by one, after each value of theirs was checked; what is left out is said.
+    Jobs are stored again one by one, after each of their values was checked; jobs that are left out are named.
 
-    What is stored stays as it is until all of FILE is unpacked beside it and every hash is right. A restoration that was
-    killed is taken back, or finished, by the next `mirage up`, `backup` or `restore`.
+    Stored data stays unchanged until all of FILE is unpacked and every hash is right. A restoration that was killed
+    is undone, or finished, by the next `mirage up`, `backup` or `restore`.
     """
     operations = launcher("backups.operations")
     source = None if str(file) == "-" else file

@@ -1,4 +1,4 @@
-"""How search results are shown."""
+"""Output of search results."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ MATCH_NOTES = {
 
 
 def show_reply(reply: SearchReply) -> None:
-    """The results as a table, with remarks on the query where there is something to say."""
+    """Prints the results as a table, with remarks on the query."""
     show_query(reply.query)
     if not reply.results:
         note("no results")
@@ -33,7 +33,7 @@ def show_reply(reply: SearchReply) -> None:
 
 
 def show_query(query: QueryReport) -> None:
-    """What the reader should know of how the query was taken."""
+    """Returns remarks on the query for the reader."""
     if query.truncated:
         cut = ", ".join(repr(plain(term.label)[:40]) for term in query.terms if term.truncated)
         note(f"longer than the model reads: the end of {cut or 'the text'} was not seen")

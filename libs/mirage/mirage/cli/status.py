@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, data: Path | None, as_json: bool) -> None:
-    """Show how each service is, and what the atlas holds.
+    """Show the state of each service, and the size of the atlas.
 
-    The exit code is 0 where all services are healthy, else 1.
+    The exit code is 0 if all services are healthy, else 1.
     """
     status = launcher("status").read_status(data)
     if as_json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mirage_core.cleaning_progress import Progress
     from mirage_launcher.state import State
 
-# Where there is no terminal, a line so often.
+# Seconds between two lines of progress without a terminal.
 _LINE_S = 10.0
 
 
@@ -102,7 +102,7 @@ def _say_where(state: "State", data: Path | None, *, as_json: bool, already: boo
 
 
 class _Narrator:
-    """Tells what changes from one state to the next, each thing once."""
+    """Prints the changes from one state to the next, each once."""
 
     def __init__(self, *, as_json: bool, foreground: bool, progress: Callable[[str], None]) -> None:
         self._as_json = as_json

@@ -1,1 +1,1 @@
-"""The generated messages and stubs of protos/mirage/v1; `make protos` makes them anew."""
+"""The generated messages and stubs of protos/mirage/v1; `make protos` generates them."""
