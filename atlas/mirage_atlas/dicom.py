@@ -1,7 +1,7 @@
 """A folder of DICOM files: series by series, the pixels alone, described by technical headers from a short list.
 
 Nothing of a patient, a person, a place or a date is read, kept or logged: only the tags in `_TAGS`, of which free texts are not
-one. Identifiers of series and instances tell files apart while reading and leave as digests. What is stored is a picture of the
+one. Identifiers of series and instances distinguish files while reading, and leave as digests. What is stored is a picture of the
 pixels, never the file. Pixels may still show a name: a file that says so (BurnedInAnnotation) is left out.
 
 A file's name may be a patient's, too. So complaints call files by their number: the place among all files of the folder in the
@@ -278,7 +278,7 @@ class DicomReader:
     def read(self) -> Iterator[AtlasRecord | BadRow]:
         """Records by series; DICOM files that give none are named by their number in the order of names.
 
-        Text and other files that never were DICOM are no rows: `left_out` has them.
+        Text and other files that never were DICOM do not count as rows: `left_out` has them.
         """
         series: dict[str, list[_Slice]] = {}
         for number, path in dicom_files(self._path, follow_links=self._follow):
@@ -371,7 +371,7 @@ def is_dicom(path: Path) -> bool:
 
 
 class _OtherKindError(Exception):
-    """A file that is no DICOM and never was, such as a note next to the images."""
+    """A file that never was DICOM, such as a note next to the images."""
 
 
 def _is_of_other_kind(start: bytes) -> bool:

@@ -9,6 +9,7 @@ this command read another file of the person who runs it. `follow_links` reads w
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 import unicodedata
@@ -51,6 +52,7 @@ class Folder:
             self.path = _target(path).parent
             self._stores = _blob_stores(self.path)
         self._entries: dict[Path, dict[str, list[str]]] = {}
+        self._folders: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -73,6 +75,9 @@ class Folder:
         if not isinstance(file, str) or not file.strip() or "\0" in file or len(file) > _FILE_CHARACTERS:
             raise RowError("the file name is missing or not plain")
         file = file.strip()
+        path = self._plain(file)
+        if path is not None:
+            return path
         if _ADDRESS.match(file):
             raise RowError("the file is an address of the web")
         outside = 0
@@ -87,6 +92,27 @@ class Folder:
                 if path is not None:
                     return self.checked(path)
         raise RowError("the file lies outside the folder" if outside == len(spellings) else "the file is missing")
+
+    def _plain(self, file: str) -> Path | None:
+        """The file of this very name if it is a regular one and no link, the usual case; None to look closer."""
+        inside, _, name = file.rpartition("/")
+        if name in ("", ".", "..") or ".." in inside or file.startswith("/"):
+            return None
+        folder = self._folders.get(inside)
+        try:
+            if folder is None:
+                folder = os.path.realpath(self.path / inside, strict=True)
+                if not self._is_ours(Path(folder)):
+                    return None
+                if len(self._folders) >= 1_000:
+                    self._folders.clear()
+                self._folders[inside] = folder
+            status = os.lstat(f"{folder}/{name}")
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(status.st_mode) or status.st_size > IMAGE_BYTES:
+            return None
+        return self.path / inside / name
 
     def checked(self, path: Path, *, most: int = IMAGE_BYTES) -> Path:
         """A file of the dataset; raises RowError unless it is a regular one of the dataset's own, with at most `most` bytes."""
@@ -324,5 +350,5 @@ def caption_text(value: object) -> str:
 
 
 def line_text(value: object) -> str:
-    """A short text such as a source, on one line; empty if it is none."""
+    """A short text such as a source, on one line; empty for anything else."""
     return cut(" ".join(plain_text(value).split()), LINE_CHARACTERS) if isinstance(value, str) else ""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 _BLOCK = 2**20
+_NO_TEXT = re.compile("[\0\udc80-\udcff]")
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -21,7 +23,7 @@ _WESTERN = "cp1252"
 def read_lines(path: Path, most: int) -> Iterator[tuple[int, str | None]]:
     """Number and text of each line with its end; None for one of more than `most` characters. Lines end as they like.
 
-    Bytes that are no text in the file's encoding come as `is_text` tells. Raises OSError.
+    `is_text` is False for a line with bytes that the file's encoding does not have. Raises OSError.
     """
     encoding = encoding_of(path)
     errors = "surrogateescape" if encoding.startswith("utf-8") else _AS_LATIN if encoding == _WESTERN else "replace"
@@ -40,8 +42,8 @@ def read_lines(path: Path, most: int) -> Iterator[tuple[int, str | None]]:
 
 
 def is_text(line: str) -> bool:
-    """False for a line with bytes that are no text in its file's encoding, or with NULs."""
-    return "\0" not in line and not any("\udc80" <= char <= "\udcff" for char in line)
+    """Returns False for a line with bytes that its file's encoding does not have, or with NULs."""
+    return _NO_TEXT.search(line) is None
 
 
 def count_lines(path: Path) -> int:
