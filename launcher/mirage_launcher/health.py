@@ -38,7 +38,8 @@ def _redis_health(path: str) -> str:
 
 
 def _grpc_health(address: str, service: str = "") -> str:
-    with grpc.insecure_channel(address) as channel:
+    # A proxy of the environment is for the outside; services are never behind it.
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S)

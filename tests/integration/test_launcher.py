@@ -2,9 +2,11 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -74,6 +76,19 @@ def test_a_service_that_is_killed_comes_back(running: Machine, service: str) -> 
     until(lambda: running.pid(service) not in (None, before))
     until(running.searches)
     assert [one.restarts for one in running.state().services if one.name == service] == [1]
+
+
+def test_what_stops_it_is_said_with_its_data_directory_and_a_proxy_changes_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    command = machine.command("up", "--detach", "--no-demo", *machine.up_options)
+    said = subprocess.run(command, capture_output=True, text=True, timeout=400, check=True).stdout
+    stop = shlex.join(["mirage", "down", "--data", str(machine.data)])
+    assert f"`{stop}` stops it" in said
+    until(lambda: machine.run("status")[1]["healthy"])
 
 
 def test_what_a_killed_launcher_leaves_is_taken_over_by_the_next(machine: Machine) -> None:

@@ -46,7 +46,9 @@ STEADY_WATCH_S = 5.0
 
 
 class Client:
-    """Calls one gateway. May be used from several threads. Every method raises `mirage.errors.ClientError`.
+    """Calls one gateway. May be used from several threads, and in processes that are forked while it is there.
+
+    Every method raises `mirage.errors.ClientError`.
 
     `url` defaults to MIRAGE_URL or http://localhost:8080, `api_key` to MIRAGE_API_KEY; `transport` swaps the network.
     """

@@ -1,12 +1,13 @@
 """One HTTP exchange with the gateway: the key, the deadline, and its problems as errors."""
 
+import ipaddress
 import json
 import os
 import ssl
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -23,6 +24,17 @@ def default_url() -> str:
     return os.environ.get("MIRAGE_URL") or DEFAULT_URL
 
 
+def is_near(url: str) -> bool:
+    """True for an address that no proxy of the environment can reach: loopback, and a name without a domain."""
+    host = urlsplit(url).hostname or ""
+    if host.endswith(".localhost") or not ("." in host or ":" in host):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def segment(value: str) -> str:
     """One path segment, with everything escaped that could leave it."""
     quoted = quote(value, safe="")
@@ -35,25 +47,46 @@ class Transport:
 
     def __init__(self, url: str, *, api_key: str | None, timeout_s: float, inner: httpx.BaseTransport | None) -> None:
         self.url = url.rstrip("/")
-        headers = {"user-agent": f"mirage-client/{__version__}"}
+        self._headers = {"user-agent": f"mirage-client/{__version__}"}
         if api_key:
-            headers["authorization"] = f"Bearer {api_key}"
+            self._headers["authorization"] = f"Bearer {api_key}"
+        self._timeout_s = timeout_s
+        self._inner = inner
+        self._verify = _trusted(url)
+        self._process = os.getpid()
+        # The connections of the processes that this one was forked from, kept so that nothing closes them.
+        self._inherited: list[httpx.Client] = []
         try:
-            self._http = httpx.Client(
-                base_url=self.url,
-                headers=headers,
-                timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 3.0)),
-                # The gateway is a service of the caller's own network: a proxy for the outside is not asked.
-                trust_env=False,
-                verify=_trusted(url),
-                transport=inner,
-            )
-        except httpx.InvalidURL as error:
+            self._own = self._connect()
+        except (httpx.InvalidURL, UnicodeError) as error:
             raise UnreachableError(url, "not an address") from error
+        except (ImportError, ValueError) as error:
+            raise UnreachableError(url, "the proxy that the environment names cannot be used") from error
+
+    def _connect(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url,
+            headers=self._headers,
+            timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, 3.0)),
+            # The environment's proxies are for other machines, with the exceptions of NO_PROXY.
+            trust_env=not is_near(self.url),
+            verify=self._verify,
+            transport=self._inner,
+        )
+
+    @property
+    def _http(self) -> httpx.Client:
+        """The connections of this process: after a fork, those of the parent would give one process the other's answers."""
+        if self._process != os.getpid():
+            self._inherited.append(self._own)
+            self._own = self._connect()
+            self._process = os.getpid()
+        return self._own
 
     def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
+        """Closes the connections of this process."""
+        if self._process == os.getpid():
+            self._own.close()
 
     def json(
         self, method: str, path: str, *, body: object = None, accept: str = "*/*", **options: Any
@@ -90,6 +123,7 @@ class Transport:
         if body is not None:
             headers["content-type"] = "application/json"
             options["content"] = _encode(body)
+        process = os.getpid()
         with self._translated(), self._http.stream(method, path, headers=headers, **options) as response:
             if not response.is_success:
                 raise _problem(self._read(response), self.url)
@@ -100,6 +134,8 @@ class Transport:
                     problem = data.get("problem")
                     raise _api_error(problem if isinstance(problem, dict) else {})
                 yield name, data
+                if process != os.getpid():
+                    raise InputError("this stream belongs to the process that began it")
 
     def _read(self, response: httpx.Response) -> httpx.Response:
         content = bytearray()
@@ -117,6 +153,8 @@ class Transport:
             raise UnreachableError(self.url, "no answer to the connection") from error
         except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise UnreachableError(self.url, _reason(error)) from error
+        except httpx.ProxyError as error:
+            raise UnreachableError(self.url, "the proxy that the environment names refused") from error
         except httpx.TimeoutException as error:
             raise TimedOutError(f"{self.url} did not answer in time") from error
         except httpx.HTTPError as error:

@@ -46,7 +46,7 @@ export function write(query) {
   if (query.vectors !== "image") parameters.set("vectors", query.vectors);
   for (const [facet, value] of Object.entries(query.where)) if (value) parameters.append("where", `${facet}=${value}`);
   const text = parameters.toString();
-  return text ? `/?${text}` : "/";
+  return text ? `?${text}` : "./";
 }
 
 export const isEmpty = (query) => !(query.q || query.minus || query.plus || query.similar || query.picture || query.terms?.length);

@@ -1,5 +1,7 @@
 // The gateway's JSON. A failure is a Problem: the catalogue's code and text, as the server gave them.
 
+import { tab } from "./storage.js";
+
 const KEY = "mirage-key";
 export const PAGE_SIZE = 12;
 
@@ -16,9 +18,12 @@ export class Problem extends Error {
 }
 
 export const key = {
-  get: () => sessionStorage.getItem(KEY) || "",
-  set: (value) => sessionStorage.setItem(KEY, value),
+  get: () => tab.get(KEY) || "",
+  set: (value) => tab.set(KEY, value),
 };
+
+// An address of the gateway as one of this page's: the page may be served below a path, with which the gateway's begin no more.
+export const here = (path) => path.replace(/^\//, "");
 
 export async function request(path, { method = "GET", body, signal, accept } = {}) {
   const headers = accept ? { accept } : {};
@@ -26,7 +31,7 @@ export async function request(path, { method = "GET", body, signal, accept } = {
   if (body) headers["content-type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers, body: typeof body === "object" ? JSON.stringify(body) : body, signal });
+    response = await fetch(here(path), { method, headers, body: typeof body === "object" ? JSON.stringify(body) : body, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     if (!navigator.onLine)

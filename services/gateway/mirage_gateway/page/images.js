@@ -1,11 +1,11 @@
 // Shows an image of the gateway. With an API key it is fetched with the key and shown from memory.
 
-import { key, request } from "./api.js";
+import { here, key, request } from "./api.js";
 
 export function show(image, url) {
   image.addEventListener("error", () => image.closest(".frame")?.classList.add("broken"), { once: true });
   if (!key.get()) {
-    image.src = url;
+    image.src = here(url);
     return;
   }
   request(url)

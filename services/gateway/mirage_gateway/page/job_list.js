@@ -82,7 +82,7 @@ function row(first) {
   const notices = element("div", { class: "notices" });
   const rest = element("div", {});
   const cancel = element("button", { type: "button", class: "button quiet small", "aria-label": `Cancel: ${prompt}` }, "Cancel");
-  const search = element("a", { href: `/?${new URLSearchParams({ q: prompt })}` }, "Search this");
+  const search = element("a", { href: `?${new URLSearchParams({ q: prompt })}` }, "Search this");
   const node = element("li", { class: "job", "data-id": job.id }, element("div", { class: "head" }, title, sign), bar.node, notices, body, rest, element("p", { class: "side" }, cancel, search));
   let drawn = "";
 

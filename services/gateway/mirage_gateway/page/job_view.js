@@ -1,5 +1,6 @@
 // How a job looks: its progress in words and as a bar, its images, and what became of it.
 
+import { here } from "./api.js";
 import { element } from "./elements.js";
 import * as images from "./images.js";
 import { ended, imageName } from "./jobs.js";
@@ -71,7 +72,7 @@ export function figures(job) {
         "figcaption",
         {},
         element("span", {}, `Seed ${image.seed}`),
-        element("a", { href: image.url, download: name, onclick: (event) => images.save(event, image.url, name), "aria-label": `Download synthetic image ${index + 1} as PNG` }, "Download PNG"),
+        element("a", { href: here(image.url), download: name, onclick: (event) => images.save(event, image.url, name), "aria-label": `Download synthetic image ${index + 1} as PNG` }, "Download PNG"),
       ),
     );
     images.show(picture, image.url);

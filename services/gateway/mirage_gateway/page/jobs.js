@@ -1,6 +1,7 @@
 // Jobs of image generation: the gateway's calls, and what this tab remembers of them.
 
 import { Problem, events, exact, models, request } from "./api.js";
+import { tab } from "./storage.js";
 
 const KEY = "mirage-jobs";
 const REMEMBERED = 20;
@@ -84,18 +85,10 @@ export function recall(prompt) {
 
 export function remember(prompt, id) {
   const others = kept().filter((each) => each.prompt !== prompt);
-  try {
-    sessionStorage.setItem(KEY, JSON.stringify(id ? [{ prompt, id }, ...others].slice(0, REMEMBERED) : others));
-  } catch {
-    // a closed storage only means that a reload forgets
-  }
+  tab.set(KEY, JSON.stringify(id ? [{ prompt, id }, ...others].slice(0, REMEMBERED) : others));
 }
 
 function kept() {
-  try {
-    const found = JSON.parse(sessionStorage.getItem(KEY) || "[]");
-    return Array.isArray(found) ? found.filter((each) => typeof each?.prompt === "string" && typeof each.id === "string") : [];
-  } catch {
-    return [];
-  }
+  const found = tab.json(KEY, []);
+  return Array.isArray(found) ? found.filter((each) => typeof each?.prompt === "string" && typeof each.id === "string") : [];
 }

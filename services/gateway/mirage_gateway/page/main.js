@@ -43,7 +43,7 @@ function go(query, { replace = false } = {}) {
   form.put(current);
   filters.recount(current.where);
   const link = address.write(current);
-  if (replace || link === location.pathname + location.search) history.replaceState(null, "", link);
+  if (replace || link === (location.search || "./")) history.replaceState(null, "", link);
   else history.pushState(null, "", link);
   return answer();
 }
@@ -192,7 +192,7 @@ async function start() {
 form.listen(submitted);
 picture.listen(
   pictureChanged,
-  (text) => states.put(states.failure(new api.Problem({ code: "IMAGE_TOO_LARGE", title: "Image too large", detail: text, status: 413 }))),
+  (problem) => states.put(states.failure(new api.Problem(problem))),
 );
 addEventListener("online", () => byId("answer").querySelector(".problem") && answer());
 addEventListener("popstate", () => {

@@ -2,6 +2,7 @@
 
 import { Problem } from "./api.js";
 import { element } from "./elements.js";
+import { tab } from "./storage.js";
 
 const KEY = "mirage-making";
 const SIDE_STEP = 64;
@@ -81,18 +82,10 @@ const unreadable = (field, range, given) =>
   new Problem({ code: "OPTION_OUT_OF_RANGE", title: "Option out of range", status: 422, detail: `${field} must be ${range}${given ? `; ${given} was asked for` : ""}.` });
 
 function load() {
-  try {
-    const kept = JSON.parse(sessionStorage.getItem(KEY) || "{}");
-    return kept && typeof kept === "object" ? kept : {};
-  } catch {
-    return {};
-  }
+  const kept = tab.json(KEY, {});
+  return typeof kept === "object" ? kept : {};
 }
 
 function save(given) {
-  try {
-    sessionStorage.setItem(KEY, JSON.stringify(given));
-  } catch {
-    // a closed storage only means that a reload forgets
-  }
+  tab.set(KEY, JSON.stringify(given));
 }

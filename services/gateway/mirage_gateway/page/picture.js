@@ -22,15 +22,23 @@ export function clear() {
   byId("chosen").hidden = true;
 }
 
-// Calls `changed` when an image is there or gone, `refused` with a text where a file cannot be one.
+// Calls `changed` when an image is there or gone, `refused` with a problem if a file cannot be one.
 export function listen(changed, refused) {
+  const refuse = (problem) => {
+    byId("picture").value = "";
+    refused(problem);
+  };
   const take = async (file) => {
     if (!file) return;
-    if (file.size > BYTES_MAX) {
-      refused("An image file may have at most 20 MB.");
-      return;
+    const name = file.name || "The pasted image";
+    if (!file.size) return refuse({ code: "IMAGE_EMPTY", title: "Empty image", detail: `${name} is empty: it has no bytes.`, status: 422 });
+    if (file.size > BYTES_MAX)
+      return refuse({ code: "IMAGE_TOO_LARGE", title: "Image too large", detail: "An image file may have at most 20 MB.", status: 413 });
+    try {
+      base64 = await read(file);
+    } catch {
+      return refuse({ code: "IMAGE_UNREADABLE", title: "Image unreadable", detail: `${name} cannot be read. Is it a folder, or was it moved?`, status: 422 });
     }
-    base64 = await read(file);
     insisting = false;
     draw(file, changed);
     changed();
