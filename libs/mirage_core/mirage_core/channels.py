@@ -18,9 +18,9 @@ Response = TypeVar("Response")
 def service_config(idempotent: Mapping[str, Sequence[str]]) -> str:
     """The gRPC service config: round robin over the addresses, up to 3 tries for the methods named.
 
-    `idempotent` maps a full service name to its methods that may be tried again: on UNAVAILABLE, and on CANCELLED, which is
-    what gRPC makes of a call that reached a server as it began to stop and that no handler had taken yet. A call that this side
-    cancels is over and not tried again.
+    `idempotent` maps a full service name to its methods that may be tried again: on UNAVAILABLE, and on CANCELLED,
+    which is what gRPC makes of a call that reached a server as it began to stop and that no handler had taken yet. A
+    call that this side cancels is over and not tried again.
     """
     names = [{"service": service, "method": method} for service, methods in idempotent.items() for method in methods]
     retry = {
@@ -39,7 +39,10 @@ def service_config(idempotent: Mapping[str, Sequence[str]]) -> str:
 
 
 def open_channel(address: str, *, idempotent: Mapping[str, Sequence[str]]) -> grpc.aio.Channel:
-    """A channel to `host:port`, `unix:path` or `dns:///name:port`; it connects by itself, also again after a failure."""
+    """A channel to `host:port`, `unix:path` or `dns:///name:port`.
+
+    It connects by itself, also again after a failure.
+    """
     return grpc.aio.insecure_channel(
         address,
         options=[
@@ -53,7 +56,7 @@ def open_channel(address: str, *, idempotent: Mapping[str, Sequence[str]]) -> gr
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1_000),
-            # A container that was started anew has another address: its name is asked for again this soon, not after 30 s.
+            # A restarted container has another address: its name is resolved again after this time, not after 30 s.
             ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             ("grpc.optimization_target", "latency"),
             # An environment's HTTP proxy is for the outside; services are never behind it.
@@ -98,7 +101,9 @@ def _service_of(method: Any) -> str:
 
 @contextmanager
 def _called(method: Any) -> Iterator[Span]:
-    """The span of a call, and its errors as the catalogue's. Not the current one: whoever reads a stream goes on in between."""
+    """The span of a call, and its errors as the catalogue's. It is not the current span: the reader of a stream
+    works in between.
+    """
     span = tracing.open_span(_path_of(method), Kind.CLIENT)
     span.set(**{"rpc.system": "grpc"})
     try:

@@ -1,4 +1,6 @@
-"""How far the cleaning of an older version's images is (image_cleaning.py), for whoever waits for it. Imports next to nothing."""
+"""Progress of cleaning an older version's images (image_cleaning.py), for processes that wait for it. Imports hardly
+anything.
+"""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ PROGRESS_FILE = "cleaning.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the cleaning is: `done` of `total` in this `step` ("images", then "records", then "finished").
+    """Progress of the cleaning: `done` of `total` in this `step` ("images", then "records", then "finished").
 
     `cleaned` images are stored, `removed` ones could not be, and `records_removed` records showed those.
     """
@@ -27,13 +29,13 @@ class Progress:
     records_removed: int = 0
 
     def write(self, data: Path) -> None:
-        """Says so to whoever waits. A full disk is no reason to end."""
+        """Writes the progress. A full disk does not end the cleaning."""
         with suppress(OSError):
             write_atomically(data / PROGRESS_FILE, json.dumps(asdict(self)).encode(), sync_data=False, sync_name=False)
 
     @classmethod
     def read(cls, data: Path) -> "Progress | None":
-        """What was said last; None if nothing is cleaned."""
+        """Returns the progress written last; None if nothing is cleaned."""
         try:
             return cls.parse(json.loads((data / PROGRESS_FILE).read_text("utf-8")))
         except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What belongs to the request that is being served: its id, its caller and its deadline."""
+"""The current request: its id, its caller and its deadline."""
 
 import re
 import secrets
@@ -9,18 +9,18 @@ from mirage_core.settings import Identity
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 client: ContextVar[str] = ContextVar("client", default="")
-# Whether the caller showed an admin key.
+# True if the caller has an admin key.
 admin: ContextVar[bool] = ContextVar("admin", default=False)
-# Who calls and what it may do; None outside of a request.
+# The caller and its rights; None outside of a request.
 caller: ContextVar[Identity | None] = ContextVar("caller", default=None)
-# time.monotonic() by which the answer must be out; None where the caller set no deadline.
+# time.monotonic() of the deadline; None if the caller did not set one.
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def accept_request_id(given: str | None) -> str:
-    """The caller's request id where it has a harmless form, else a fresh one of 16 hex digits."""
+    """Returns the caller's request id if it has a harmless form, else a new one of 16 hex digits."""
     if given and _REQUEST_ID.fullmatch(given):
         return given
     return secrets.token_hex(8)

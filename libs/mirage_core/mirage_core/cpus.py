@@ -1,4 +1,4 @@
-"""How many processors this process may use, and of what kind they are."""
+"""Number and kind of the processors that this process may use."""
 
 import math
 import os
@@ -15,12 +15,15 @@ _INSTRUCTION_SETS = (
 
 
 def available_cpus(cgroups: Path = _CGROUPS) -> int:
-    """Processors by affinity and by the cgroup's quota (v2, or v1 as older hosts have it), whichever is fewer; at least 1."""
+    """Processors by affinity and by the cgroup's quota (v2, or v1 as older hosts have it), whichever is fewer.
+
+    At least 1.
+    """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             quota, period = " ".join((cgroups / name).read_text() for name in files).split()
-            # "max" in v2 and -1 in v1 are no quota.
+            # "max" in v2 and -1 in v1 mean that there is no quota.
             if quota not in ("max", "-1"):
                 count = min(count, math.ceil(int(quota) / int(period)))
         except (OSError, ValueError, ZeroDivisionError):
@@ -29,9 +32,9 @@ def available_cpus(cgroups: Path = _CGROUPS) -> int:
 
 
 def cpu_kind(cpuinfo: Path = _CPUINFO) -> str:
-    """The architecture and its instruction sets, such as "x86_64 avx2 fma avx512f": what results may depend on.
+    """Returns the architecture and its instruction sets, such as "x86_64 avx2 fma avx512f": results may depend on them.
 
-    No name, number or address of the machine; the architecture alone where the system does not say more.
+    Without name, number or address of the machine; the architecture alone if the system does not say more.
     """
     machine = platform.machine()
     try:

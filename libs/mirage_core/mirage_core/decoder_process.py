@@ -1,10 +1,12 @@
-"""`python -P -m mirage_core.decoder_process FD OPTIONS`: the fork server of a DecoderPool, and the children that it forks.
+"""`python -P -m mirage_core.decoder_process FD OPTIONS`: the fork server of a DecoderPool, and the children that it
+forks.
 
-The fork server imports what the children need once, then forks a child for each connection that it is sent: a child starts in
-milliseconds and shares the imported code with its siblings. It has one thread and never touches a file of a stranger.
+The fork server imports what the children need once, then forks a child for each connection that it is sent: a child
+starts in milliseconds and shares the imported code with its siblings. It has one thread and never reads an uploaded
+file.
 
-A child runs one call at a time. Its memory may grow by what the call has reserved, its processor time is limited, it cannot
-write files or start processes, and has no environment variable that it does not need.
+A child runs one call at a time. Its memory may grow by what the call has reserved, its processor time is limited, it
+cannot write files or start processes, and has no environment variable that it does not need.
 """
 
 import contextlib
@@ -36,7 +38,8 @@ def main(arguments: list[str]) -> None:
     """Serves the control connection until its other end is closed."""
     control = socket.socket(fileno=int(arguments[0]))
     options = json.loads(arguments[1])
-    # A Ctrl-C or a stop reaches the whole process group: running calls end first, then the service closes the connection.
+    # A Ctrl-C or a stop reaches the whole process group: running calls end first, then the service closes the
+    # connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -66,7 +69,7 @@ def _serve(control: socket.socket, options: dict[str, Any]) -> None:
         os.close(connections[0])
         wire.send(control, pid, [])
     else:
-        # A child that was killed, or has ended: it stays a zombie until now, so its number belongs to nobody else.
+        # A child that was killed, or has ended: it stays a zombie until now, so its number is not used again.
         _, status = os.waitpid(int(command), 0)
         wire.send(control, status, [])
 
@@ -122,7 +125,7 @@ def _answer(connection: socket.socket, options: dict[str, Any]) -> bool:
         out.clear()
         reply = {"error": wire.pack_error(error)}
     except MemoryError:
-        # What could not be had may be missing anywhere: this process is not used again.
+        # Memory may be missing anywhere: this process is not used again.
         out.clear()
         reply = {"ends": "memory"}
     except wire.WireError as error:
@@ -146,7 +149,7 @@ def _limit(options: dict[str, Any], memory: int, hard: int) -> None:
 
 
 def _place(error: Exception) -> str:
-    """Where an exception was raised and of what type: never its text, which may quote the file."""
+    """Returns the type and the place of an exception: never its text, which may quote the file."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
     return f"{type(error).__name__} at {where}"

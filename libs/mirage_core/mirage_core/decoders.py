@@ -1,6 +1,7 @@
-"""Decodes files of strangers in child processes whose memory and time are limited.
+"""Decodes uploaded files in child processes with limits of memory and time.
 
-A small file can ask a decoder for gigabytes or minutes. Here it costs its own caller an error, and nobody else anything:
+A small file can take gigabytes or minutes in a decoder. Here its own caller gets an error, and other callers are not
+affected:
 
     pool = DecoderPool(workers=2, memory_mb=448, timeout_s=10, budget_mb=512, name="encoder-decode")
     await pool.warm_up()
@@ -8,12 +9,13 @@ A small file can ask a decoder for gigabytes or minutes. Here it costs its own c
     ran.value, ran.queue_ms, ran.run_ms
     await pool.close()
 
-The function must be importable by its module's name and annotated: the annotations say how arguments and result travel (see
-decoder_wire.py: numbers, texts, bytes, arrays, tuples, dataclasses, pydantic models). An error of the catalogue that it raises
-arrives unchanged.
+The function must be importable by its module's name and annotated: the annotations define how arguments and result are
+encoded (see decoder_wire.py: numbers, texts, bytes, arrays, tuples, dataclasses, pydantic models). An error of the
+catalogue that it raises arrives unchanged.
 
 Written here because no library does it: `pebble`, which ends a task at a time limit, has the LGPL; `loky` and
-`concurrent.futures` cannot end a single task, and lose all that run when a child dies; all of them unpickle what a child sends.
+`concurrent.futures` cannot end a single task, and lose all running tasks when a child dies; all of them unpickle what a
+child sends.
 """
 
 import asyncio
@@ -49,9 +51,10 @@ _START_S = 60.0
 _ABANDONED_S = 1.0
 # Imported, and called if a function is named, before the children are forked.
 PRELOAD = ("mirage_core.imaging", "mirage_core.dicom.picture", "PIL.Image:preinit", "PIL.WebPImagePlugin")
-# All that a child gets of the service's environment: where Python and its libraries are, and the language. No keys, no proxies.
+# All that a child gets of the service's environment: where Python and its libraries are, and the language. No keys, no
+# proxies.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
-# One thread, and memory that goes back to the system when it is freed.
+# One thread, and freed memory returns to the system.
 _FIXED = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -66,7 +69,7 @@ _FIXED = {
 # Ended by the kernel for processor time or memory; a child that stops answering is killed at the time limit.
 _LIMIT_SIGNALS = (signal.SIGXCPU, signal.SIGKILL)
 
-# What a call comes to that needs more memory than it has reserved.
+# The error of a call that needs more memory than it reserved.
 _OUTGROWN = object()
 
 _log = telemetry.get_logger()
@@ -75,12 +78,14 @@ _ended = telemetry.counter("decoder_children_ended_total", "Decoding children th
 
 
 class DecoderPool:
-    """Runs functions in at most `workers` children; each call has `timeout_s` seconds and the memory that it reserved.
+    """Runs functions in at most `workers` children.
 
-    Sizes are in MiB. `memory_mb` is the most that a call may reserve, `budget_mb` the most that all running calls may. Add about
-    90 MiB for the fork server and 10 MiB for each child. At most `queue_limit` calls wait; one more gets QUEUE_FULL and
-    a retry time. A result of more than `reply_mb` is refused with IMAGE_TOO_COSTLY. `preload` names the modules of the functions
-    (PRELOAD and those of the caller), so that each is imported once for all children.
+    Each call has `timeout_s` seconds and the memory that it reserved.
+
+    Sizes are in MiB. `memory_mb` is the most that a call may reserve, `budget_mb` the most that all running calls may.
+    Add about 90 MiB for the fork server and 10 MiB for each child. At most `queue_limit` calls wait; one more gets
+    QUEUE_FULL and a retry time. A result of more than `reply_mb` is refused with IMAGE_TOO_COSTLY. `preload` names the
+    modules of the functions (PRELOAD and those of the caller), so that each is imported once for all children.
     """
 
     def __init__(
@@ -135,9 +140,9 @@ class DecoderPool:
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Ran[T]:
         """Runs the function in a child that may take as much memory as the largest file among its arguments may need.
 
-        Raises what the function raises of the catalogue; QUEUE_FULL; IMAGE_TOO_COSTLY if it needs more time or memory than it
-        may; IMAGE_UNREADABLE if it fails in another way or its child dies; DEPENDENCY_UNAVAILABLE if no child can be started.
-        A call that is cancelled while it waits never starts; one that runs is ended soon after.
+        Raises what the function raises of the catalogue; QUEUE_FULL; IMAGE_TOO_COSTLY if it needs more time or memory
+        than it may; IMAGE_UNREADABLE if it fails in another way or its child dies; DEPENDENCY_UNAVAILABLE if no child
+        can be started. A call that is cancelled while it waits never starts; one that runs is ended soon after.
         """
         file = max((each for each in args if isinstance(each, bytes)), key=len, default=None)
         return await self.run_within(None if file is None else decoding_bytes(file), function, *args, **kwargs)
@@ -199,7 +204,10 @@ class DecoderPool:
         await asyncio.to_thread(self._server.close)
 
     async def _enter(self, need: int) -> None:
-        """Takes a worker and so much of the budget, waiting for both; raises QUEUE_FULL if too many calls wait already."""
+        """Takes a worker and so much of the budget, waiting for both.
+
+        Raises QUEUE_FULL if too many calls wait already.
+        """
         if self._closed:
             raise MirageError(Code.CANCELLED)
         if self._waiting or not self._fits(need):
@@ -233,7 +241,9 @@ class DecoderPool:
         self._reserved -= need
 
     def _let_in(self) -> None:
-        """Lets in what fits: in turn, but small calls pass a large one that has not waited for longer than a call may run."""
+        """Lets in what fits: in turn, but small calls pass a large one that has not waited for longer than a call
+        may run.
+        """
         for waiting in list(self._waiting):
             if waiting.ready.done():
                 self._waiting.remove(waiting)
@@ -424,7 +434,10 @@ class _Call:
         self._abandoned = False
 
     def exchange(self, deadline: float, limit: int) -> tuple[Any, list[bytes]]:
-        """Sends the call to the child and returns its answer; raises TimeoutError, BlockingIOError, OSError and WireError."""
+        """Sends the call to the child and returns its answer.
+
+        Raises TimeoutError, BlockingIOError, OSError and WireError.
+        """
         with self._lock:
             if self._abandoned or self.child is None:
                 raise MirageError(Code.CANCELLED)

@@ -1,25 +1,30 @@
-"""How much memory the decoding of an image file may take, by its first bytes and without decoding anything.
+"""Estimates the memory that decoding an image file may take, from its first bytes.
 
-These are estimates for sharing a budget. A file that lies about its size is stopped by the limits of the decoding child.
+These are estimates for sharing a budget. A file that lies about its size is stopped by the limits of the decoding
+child.
 """
 
 import struct
 
 _MIB = 2**20
-# What a decoder needs besides the file and the pixels.
+# Memory of a decoder in addition to the file and the pixels.
 _FIXED_BYTES = 24 * _MIB
-# For each pixel: what the decoder holds, the picture, a copy in another mode, and what is computed and written from it. Most was
+# For each pixel: what the decoder holds, the picture, a copy in another mode, and what is computed and written from it.
+# Most was
 # measured for WebP and 16-bit PNG with transparency (12).
 _PIXEL_BYTES = 14
 _SEGMENTS = 1000
-# Where the size of a DICOM image is looked for.
+# The size of a DICOM image is searched in this part of the file.
 _HEAD_BYTES = 64 * 1024
 _ROWS, _COLUMNS = b"\x28\0\x10\0US\x02\0", b"\x28\0\x11\0US\x02\0"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 def decoding_bytes(data: bytes) -> int | None:
-    """Returns an upper estimate in bytes for a PNG, JPEG, WebP or DICOM file; None if its first bytes do not say enough."""
+    """Returns an upper estimate in bytes for a PNG, JPEG, WebP or DICOM file.
+
+    None if its first bytes do not say enough.
+    """
     for read in (_jpeg, _png, _webp, _dicom):
         if size := read(data):
             return _FIXED_BYTES + len(data) + size[0] * size[1] * _PIXEL_BYTES
@@ -67,7 +72,7 @@ def _webp(data: bytes) -> tuple[int, int] | None:
 
 
 def _dicom(data: bytes) -> tuple[int, int] | None:
-    """Rows and columns where the file has them as plain elements, as nearly all files do; a deflated one has not."""
+    """Returns rows and columns if the file has them as plain elements, as nearly all files except deflated ones do."""
     head = data[:_HEAD_BYTES]
     rows, columns = head.find(_ROWS), head.find(_COLUMNS)
     if head[128:132] != b"DICM" or _DEFLATED in head[:1024] or min(rows, columns) < 0:

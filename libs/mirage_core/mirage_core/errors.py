@@ -27,7 +27,7 @@ class Status(Enum):
 
 
 class Code(StrEnum):
-    """What went wrong, as callers read it in ErrorInfo.reason and in a problem's `code`."""
+    """Codes of errors, as callers read them in ErrorInfo.reason and in a problem's `code`."""
 
     EMPTY_QUERY = "EMPTY_QUERY"
     TERM_EMPTY = "TERM_EMPTY"
@@ -106,7 +106,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the catalogue: where an error lands in gRPC and HTTP, and what the caller reads."""
+    """One line of the catalogue: the gRPC status, the HTTP status, and the text for the caller."""
 
     status: Status
     http: int
@@ -356,7 +356,7 @@ CATALOGUE: dict[Code, Entry] = {
 class MirageError(Exception):
     """A coded error. `metadata` names the field and limit concerned; all of it is public.
 
-    `retry_after_s` says when trying again makes sense; None where it does not.
+    `retry_after_s` says when a retry makes sense; None if it does not.
     """
 
     def __init__(self, code: Code, /, *, retry_after_s: float | None = None, **metadata: object) -> None:

@@ -52,7 +52,7 @@ class BoundedExecutor:
         return max(0.1, self._pending * self._typical_ms / self._workers / 1000)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Ran[T]:
-        """Calls the function in a thread; raises QUEUE_FULL at once where the queue is full.
+        """Calls the function in a thread; raises QUEUE_FULL at once if the queue is full.
 
         A call whose awaiting task is cancelled while it waits never starts.
         """

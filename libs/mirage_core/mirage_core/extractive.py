@@ -1,4 +1,4 @@
-"""An answer without a model: sentences taken out of the captions, each with where it stands."""
+"""An answer without a model: sentences taken from the captions, each with its source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLANKS = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class ExtractCitation:
-    """The `sentence`-th sentence (from 0) is text[start:end] (Unicode code points) and stands in the captions `ids`."""
+    """The `sentence`-th sentence (from 0) is text[start:end] (Unicode code points) and is in the captions `ids`."""
 
     sentence: int
     start: int
@@ -37,9 +37,9 @@ class Extract:
 def extract(captions: Sequence[tuple[str, str]], *, query: str = "") -> Extract:
     """At most `SENTENCES_MAX` sentences of the captions, given as (id, text), best caption first.
 
-    Of each caption (its first 4,000 characters) the first sentence and the one that shares most words with the query; of a
-    very long sentence the beginning. What several captions say word for word is said once. Nothing is written that stands in
-    no caption but the final full stop.
+    Of each caption (its first 4,000 characters) the first sentence and the one that shares most words with the query;
+    of a very long sentence the beginning. A sentence of several captions is used once. Except for the final full stop,
+    every word is from a caption.
     """
     chosen: dict[str, list[str]] = {}
     for record, caption in captions:

@@ -1,8 +1,8 @@
-"""Cleans what older versions stored: the files as they had come in, in folders of their own.
+"""Cleans the images that older versions stored: the uploaded files themselves, in other folders.
 
-Two parts share this: the retriever, when it starts on such a folder, and the restoration of an older backup. First each file
-is written anew into the store (image_store.py), noted in a journal, and removed. Then the retriever, which alone knows the
-records, takes over what the journal says and removes it. Both can be ended at any moment and go on from there.
+Two parts share this: the retriever, when it starts on such a folder, and the restoration of an older backup. First
+each file is written again into the store (image_store.py), noted in a journal, and removed. Then the retriever, which
+alone knows the records, applies the journal and removes it. Both can be killed at any moment and continue from there.
 """
 
 import io
@@ -25,10 +25,10 @@ from mirage_core.files import sync_directory, write_atomically
 from mirage_core.image_store import StoredImage, TakenIn, decode_stored, take_in
 from mirage_core.imaging import PixelInfo, sniff_media_type
 
-# What older versions kept in the data folder, by digest: the files that came in, and thumbnails, which are made again.
+# Folders of older versions, by digest: the uploaded files, and thumbnails, which are made again.
 OLD_IMAGES, OLD_THUMBNAILS = "images", "thumbnails"
 OLD_FOLDERS = (OLD_IMAGES, OLD_THUMBNAILS)
-# How the data folder is written; folders without this file are of older versions.
+# The format of the data folder; folders without this file are of older versions.
 FORMAT_FILE, FORMAT = "format.json", 2
 _JOURNAL = "cleaned-{}.jsonl"
 _JOURNALS = "cleaned-*.jsonl"
@@ -41,7 +41,9 @@ _COMPARED_SIDE = 256
 
 @dataclass(frozen=True)
 class Recleaned:
-    """What is stored of an older file. `changed` is True if a model sees another picture than when its vector was made."""
+    """The stored form of an older file. `changed` is True if a model sees another picture than when its vector was
+    made.
+    """
 
     taken: TakenIn
     changed: bool
@@ -75,7 +77,7 @@ def _is_changed(data: bytes, taken: TakenIn) -> bool:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What became of a file: `stored`, or None with the code of the error for which it was removed."""
+    """The outcome of a file: `stored`, or None with the code of the error for which it was removed."""
 
     original_sha256: str
     stored: StoredImage | None
@@ -107,7 +109,7 @@ def _check_digest(value: object) -> None:
 
 
 class Journal:
-    """What was cleaned below a data folder and is not in the records yet."""
+    """Files below a data folder that were cleaned and are not in the records yet."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -159,7 +161,7 @@ def old_files(data: Path) -> list[str]:
 
 
 def old_file(data: Path, sha256: str) -> Path:
-    """Where an older version stored a file."""
+    """Returns the path at which an older version stored a file."""
     return data / OLD_IMAGES / sha256[:2] / sha256
 
 
@@ -182,7 +184,9 @@ def remove_old_folders(data: Path) -> None:
 
 
 def stored_format(data: Path) -> int:
-    """How a data folder is written: 1 for older versions and for an empty one. Raises ValueError if the file is damaged."""
+    """Returns the format of a data folder: 1 for older versions and for an empty one. Raises ValueError if the file
+    is damaged.
+    """
     try:
         content = json.loads((data / FORMAT_FILE).read_text("utf-8"))
     except FileNotFoundError:
@@ -204,5 +208,5 @@ def in_batches(digests: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield digests[start : start + size]
 
 
-# An image that is refused for these is tried again: the reason may lie in this moment, not in the file.
+# An image that is refused for these codes is tried again: the reason may be temporary.
 PASSING = (Code.QUEUE_FULL, Code.DEPENDENCY_UNAVAILABLE, Code.STORAGE_FULL, Code.CANCELLED, Code.INTERNAL)

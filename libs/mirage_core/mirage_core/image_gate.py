@@ -1,4 +1,4 @@
-"""What a bundle says about guessing: prompts for the values of a facet, and from which cosine on a guess is sure."""
+"""A bundle's calibration of guesses: prompts for the values of a facet, and the least cosine of a sure guess."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ class _Frozen(BaseModel):
 
 
 class GateValue(_Frozen):
-    """One value of a facet: texts whose mean embedding stands for it, and the cosine from which a guess of it is sure.
+    """One value of a facet: texts whose mean embedding represents it, and the least cosine of a sure guess.
 
     `sure_from` was set so that such guesses are right in at least 95 of 100 calibration images; None: never sure.
     """
@@ -30,7 +30,9 @@ class GateFacet(_Frozen):
 
 
 class ImageGate(_Frozen):
-    """Guesses about an image by facet, zero-shot (Radford et al. 2021), and what was measured when they were calibrated."""
+    """Guesses about an image by facet, zero-shot (Radford et al. 2021), and what was measured when they were
+    calibrated.
+    """
 
     facets: Mapping[_Text, GateFacet] = Field(max_length=8)
     measured: Mapping[str, Any] = Field(default_factory=dict)

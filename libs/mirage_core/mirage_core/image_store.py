@@ -1,8 +1,8 @@
 """Images as they are stored: decoded once, written again by us, and named by the SHA-256 of what was written.
 
-No byte of a file that came in is kept. `take_in` runs in a decoding child (decoders.py) and gives all that is stored of a
-file: the 8-bit image, its 16-bit copy if the file has more than 8 bits, and a thumbnail, so that no reader ever makes
-anybody decode an image again.
+No byte of a file that came in is kept. `take_in` runs in a decoding child (decoders.py) and gives all that is stored of
+a file: the 8-bit image, its 16-bit copy if the file has more than 8 bits, and a thumbnail, so that no reader causes
+another full decode.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from mirage_core.imaging import CleanImage, PixelInfo, clean_image, encode_png, 
 from mirage_core.synthetic import is_marked
 from mirage_core.synthetic_label import shows_label
 
-# Below the data folder. Whatever older versions stored is elsewhere: what is in here was written by `take_in`.
+# Below the data folder. Older versions stored images elsewhere: everything in here was written by `take_in`.
 FOLDER = "clean"
 IMAGES, PIXELS, THUMBNAILS = "images", "pixels", "thumbnails"
 _PARTS = (IMAGES, PIXELS, THUMBNAILS)
@@ -37,13 +37,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORMATS = ("JPEG", "PNG", "WEBP")
 # No model looks at more; what is larger as a file is given to it with sides of this at most.
 _VIEW_SIDE = 2_048
-# What an ended process left is older than anything that is still on its way.
+# Files that an ended process left are older than all files that are still being written.
 _LEFT_S = 3_600.0
 
 
 @dataclass(frozen=True)
 class TakenIn:
-    """What is stored of a file: the clean image, and a thumbnail of it (WebP, at most 256 pixels a side)."""
+    """The stored form of a file: the clean image, and a thumbnail of it (WebP, at most 256 pixels a side)."""
 
     clean: CleanImage
     thumbnail: bytes
@@ -92,7 +92,9 @@ def sha256_of(data: bytes | bytearray) -> str:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image in the store, or on its way there: digests name its files ("" for no 16-bit copy), sizes are in pixels."""
+    """An image in the store, or on its way there: digests name its files ("" for no 16-bit copy), sizes are in
+    pixels.
+    """
 
     image_sha256: str
     pixels_sha256: str
@@ -125,7 +127,10 @@ class ImageStore:
         return self._path / part / sha256[:2] / sha256
 
     def stage(self, taken: TakenIn) -> "StagedImage":
-        """Writes the files of an image without putting them in the store yet; raises STORAGE_FULL if there is no space."""
+        """Writes the files of an image without putting them in the store yet.
+
+        Raises STORAGE_FULL if there is no space.
+        """
         clean = taken.clean
         stored = StoredImage(
             image_sha256=sha256_of(clean.data),
@@ -187,7 +192,10 @@ class ImageStore:
             return file.read()
 
     def read(self, part: str, sha256: str) -> "tuple[Reading, bytes]":
-        """Opens a file to be sent piece by piece, with its first piece; raises RECORD_NOT_FOUND if it is gone or empty."""
+        """Opens a file to be sent piece by piece, with its first piece.
+
+        Raises RECORD_NOT_FOUND if it is gone or empty.
+        """
         reading = Reading(self._opened(part, sha256))
         if not reading.length:
             reading.close()
@@ -257,7 +265,10 @@ class StagedImage:
 
 
 class Reading:
-    """A file of the store that is being sent; one that is removed meanwhile is read to its end. `length` is in bytes."""
+    """A file of the store that is being sent.
+
+    One that is removed meanwhile is read to its end. `length` is in bytes.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -281,7 +292,7 @@ class Reading:
 
 
 def _files(stored: StoredImage) -> tuple[tuple[str, str], ...]:
-    # The image last: where it is, the others are.
+    # The image last: if it exists, the others do.
     pixels = ((PIXELS, stored.pixels_sha256),) if stored.pixels_sha256 else ()
     return (*pixels, (THUMBNAILS, stored.image_sha256), (IMAGES, stored.image_sha256))
 

@@ -1,8 +1,8 @@
 """Bounds what the callers of a gRPC server can hold: places, and memory for messages.
 
 gRPC's core buffers a message whole before Python sees how long it is, up to the server's largest. What bounds memory is
-therefore how many messages are on their way at a time. One that is there at once (nearly all are) has its worst case reserved
-for a moment; one that takes longer needs a place among the slow ones, or its call is refused.
+therefore how many messages are on their way at a time. One that is there at once (nearly all are) has its worst case
+reserved for a moment; one that takes longer needs a place among the slow ones, or its call is refused.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from mirage_core.errors import Code, MirageError
 
 # A message that has not arrived after this long is a slow one.
 QUICK_S = 0.01
-# What a message costs while it is worked on: as bytes, as a message, and as what is sent on.
+# Cost of a message in memory: as bytes, as a message, and as the message that is sent on.
 COPIES = 3
 # Quick messages that may arrive at a time, at the least and at the most.
 _QUICK_MIN = 2
 _QUICK_MAX = 64
 # Calls that may wait for their turn to send a message.
 _WAITING = 1024
-# How long a stream may wait for room before it is refused.
+# Seconds that a stream may wait for room before it is refused.
 _ROOM_WAIT_S = 10.0
 # A message that takes longer than this and its share at the least rate is given up.
 _GRACE_S = 10.0
@@ -65,8 +65,8 @@ class Places:
 class Intake:
     """Receives the messages of one server within `memory` bytes.
 
-    `largest` is the most that its core buffers of one message, `stream` what a call that sends many of them has reserved. Of
-    what is not for quick messages, one client may have `share` (0 to 1).
+    `largest` is the most that its core buffers of one message, `stream` what a call that sends many of them has
+    reserved. Of what is not for quick messages, one client may have `share` (0 to 1).
     """
 
     def __init__(self, memory: int, *, largest: int, stream: int, share: float) -> None:
@@ -74,7 +74,7 @@ class Intake:
         self._memory = memory
         self._largest = largest
         self._stream = stream
-        # What slow messages and those that are worked on have; one message of the largest size fits in any case.
+        # Bytes for slow messages and messages in progress; one message of the largest size always fits.
         self._lasting = Places(lasting, per_client=max(COPIES * largest, round(lasting * share)))
         self._open = Places(_OPEN_SLOW * largest)
         self._quick = 0
@@ -91,7 +91,8 @@ class Intake:
         client: str,
         limit: int,
     ) -> Any:
-        """What `read` gives. `refuse` ends the call, and with it `read`, if there is no room or the message takes too long.
+        """Returns the result of `read`. `refuse` ends the call, and with it `read`, if there is no room or the message
+        takes too long.
 
         Raises QUEUE_FULL. Turns go to the connections in rotation.
         """

@@ -1,7 +1,7 @@
-"""What happens around every call of every server: identity, role, bounds, deadline, errors, access log, metrics, span.
+"""Handles every call of every server: identity, role, bounds, deadline, errors, access log, metrics, span.
 
-A caller is looked at before any of its message is read: each method is served to gRPC as one whose requests are a stream, so
-that reading is a step of ours. On the wire nothing differs.
+A caller is checked before its message is read: each method is registered with gRPC as one whose requests are a
+stream, so that we decide when to read. The wire format is the same.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ _CHEAP = frozenset(
 
 @dataclass(frozen=True)
 class _Bounds:
-    """What the calls of a server share."""
+    """State that the calls of a server share."""
 
     calls: Places
     watches: Places
@@ -125,7 +125,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._served[path]
 
     def _absent(self, path: str) -> Handler:
-        """A handler that refuses: unknown methods have no place in metrics, and no key is asked for where none is needed."""
+        """Returns a handler that refuses: unknown methods are not counted in metrics, and open ones do not ask for a
+        key.
+        """
         rule = MethodRule(open=path.lstrip("/").partition("/")[0] in OPEN_SERVICES)
 
         async def answer(_: Any, ctx: Context) -> Any:
@@ -206,7 +208,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = call.refused.code if call and call.refused else "ABORTED"
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            # What passes a request stream on may make a cancellation of an error in it.
+            # The code that passes a request stream on may turn an error in it into a cancellation.
             if call is not None and call.refused is not None:
                 code = call.refused.code
                 await _abort(ctx, call.refused, request_id)
@@ -290,7 +292,9 @@ class _Call:
             self._places.leave(self._client)
 
     async def request(self, deserialize: Callable[[bytes], Any], budget: tuple[MessageBudget, int] | None) -> Any:
-        """The request: a message, or an iterator over the messages of a stream. A `budget` is one for single messages."""
+        """The request: a message, or an iterator over the messages of a stream. A `budget` is one for single
+        messages.
+        """
         if self._many:
             return _Messages(self._next, deserialize)
         return self._parse(await (self._read_within(*budget) if budget else self._read()), deserialize)

@@ -1,6 +1,6 @@
-"""The bounds of a job of image generation that no model goes beyond, the same at the gateway and at the generator.
+"""The widest bounds of an image generation job for any model, the same at the gateway and at the generator.
 
-A model's own range is narrower and stands in its bundle; the generator checks it.
+A model's own range is narrower and is in its bundle; the generator checks it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def check_job_options(
     images: int | None = None,
     deadline_s: float | None = None,
 ) -> None:
-    """Raises PROMPT_EMPTY, TEXT_TOO_LONG or OPTION_OUT_OF_RANGE unless each has what `JobSpec` states; None is the default."""
+    """Raises PROMPT_EMPTY, TEXT_TOO_LONG or OPTION_OUT_OF_RANGE unless each has what `JobSpec` states.
+
+    None is the default.
+    """
     if not prompt.strip():
         raise MirageError(Code.PROMPT_EMPTY, field="prompt")
     for field, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):

@@ -35,7 +35,7 @@ HEAD_FIELDS = 100
 VECTORS_BYTES = 2 * 2**20
 REQUEST_BYTES = 256 * 2**10
 PROBE_BYTES = 4 * 2**10
-# What a gRPC call that is not read yet may have sent.
+# Bytes that a gRPC call may have sent before it is read.
 WINDOW_BYTES = 16 * 2**10
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -49,7 +49,8 @@ def check_id(value: str) -> str:
 
 
 def facet_value(text: str) -> str:
-    """A text as a facet's value: lower case, on one line, at most 64 characters, the last an ellipsis if something was cut.
+    """A text as a facet's value: lower case, on one line, at most 64 characters, the last an ellipsis if something was
+    cut.
 
     Empty if the text has nothing that can be shown.
     """

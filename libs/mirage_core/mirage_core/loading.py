@@ -1,4 +1,4 @@
-"""How long a model takes until it can be used."""
+"""The time that a model takes until it can be used."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _seconds = telemetry.gauge("model_load_seconds", "From a model's files to the en
 
 @contextmanager
 def timed_load(task: str) -> Iterator[None]:
-    """Measures the block, which loads a model for a task and warms it up; nothing is noted where that fails."""
+    """Measures the block, which loads a model for a task and warms it up; a failure is not recorded."""
     started = time.perf_counter()
     yield
     _seconds.labels(task).set(time.perf_counter() - started)

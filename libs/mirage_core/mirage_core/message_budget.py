@@ -1,7 +1,7 @@
 """Bounds in bytes on what the requests in hand hold together: each takes its share before its message is read.
 
-A queue that is bounded in number alone holds gigabytes if every request brings an image. gRPC reads a message only when it is
-asked to, so a call that waits for its share holds next to nothing.
+A queue that is bounded in number alone holds gigabytes if every request brings an image. gRPC reads a message only when
+it is asked to, so a call that waits for its share holds next to nothing.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class MessageBudget:
         self._note()
 
     def note_held(self, seconds: float) -> None:
-        """Counts the time that a share was held into what callers are told when there is no place."""
+        """Adds the time that a share was held to the estimate that refused callers get."""
         self._held_s += 0.1 * (seconds - self._held_s)
 
     def _note(self) -> None:

@@ -1,4 +1,4 @@
-"""What a gRPC server demands of the calls of each method: the caller's role, and how much may be sent."""
+"""A gRPC server's rules for each method: the caller's role, and the size of messages."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,10 +11,10 @@ __all__ = ["OPEN_SERVICES", "PLAIN", "UNNAMED", "Kind", "MethodRule", "Role", "c
 
 
 class Kind(StrEnum):
-    """How long a call lasts, which decides whose places it takes."""
+    """Duration of a call, which decides on the places that it takes."""
 
     CALL = "call"
-    # An answer that goes on for minutes or hours and costs little meanwhile.
+    # An answer that lasts for minutes or hours and costs little meanwhile.
     WATCH = "watch"
 
 
@@ -47,7 +47,10 @@ _OPEN_WATCH = MethodRule(request_bytes=limits.PROBE_BYTES, kind=Kind.WATCH, open
 
 
 def check_role(caller: Identity, least: Role) -> None:
-    """Raises ROLE_REQUIRED unless the caller's role includes the one that is needed; API_KEY_REQUIRED if it showed no key."""
+    """Raises ROLE_REQUIRED unless the caller's role includes the one that is needed.
+
+    API_KEY_REQUIRED if it showed no key.
+    """
     if caller.role < least:
         if not caller.keyed:
             raise MirageError(Code.API_KEY_REQUIRED)

@@ -1,7 +1,8 @@
-"""Spans by OpenTelemetry's SDK, sent to an OTLP endpoint. Imported by `tracing` where traces are switched on, by nobody else.
+"""Spans by OpenTelemetry's SDK, sent to an OTLP endpoint. Only `tracing` imports it, if traces are switched on.
 
-They are sent beside the work, by a thread with a bounded queue: an endpoint that is slow, down or gone costs spans, nothing else.
-The SDK's own variables hold (OTEL_TRACES_SAMPLER, OTEL_BSP_*, OTEL_RESOURCE_ATTRIBUTES, OTEL_EXPORTER_OTLP_HEADERS and so on).
+A thread with a bounded queue sends them: if the endpoint is slow or down, spans are lost, and the work continues. The
+SDK's own variables hold (OTEL_TRACES_SAMPLER, OTEL_BSP_*, OTEL_RESOURCE_ATTRIBUTES, OTEL_EXPORTER_OTLP_HEADERS and so
+on).
 """
 
 import logging
@@ -24,7 +25,7 @@ from mirage_core import telemetry, tracing
 from mirage_core.errors import Code
 from mirage_core.tracing import Kind, Span, Value
 
-# What sending may add to the time that a process takes to end.
+# Seconds that sending may add to the end of a process.
 _STOP_S = 2.0
 # No attribute of ours is longer; one that were by mistake would not carry a text away.
 _ATTRIBUTE_CHARS = 128
@@ -40,7 +41,7 @@ class OtlpRecorder:
     """See `tracing.Recorder`."""
 
     def __init__(self, service: str, endpoint: str) -> None:
-        # It tells of each try that failed, with texts of its own; `_Exporter` says what is worth saying.
+        # It logs each failed try with texts of its own; `_Exporter` logs what an operator needs.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._exporter = _Exporter(endpoint)
         self._provider = TracerProvider(
@@ -139,7 +140,8 @@ class _Exporter(SpanExporter):
     """OTLP over gRPC. Says once when spans begin to be lost, and once when they come through again."""
 
     def __init__(self, endpoint: str) -> None:
-        # An environment's HTTP proxy is for the outside, and a collector is one's own. (The SDK's type knows texts alone.)
+        # An environment's HTTP proxy is for the outside, and a collector is one's own. (The SDK's type knows texts
+        # alone.)
         options: Any = (("grpc.enable_http_proxy", 0),)
         self._inner = OTLPSpanExporter(endpoint=endpoint, channel_options=options)
         self._losing = False

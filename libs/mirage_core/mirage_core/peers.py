@@ -3,7 +3,7 @@
 import ipaddress
 import re
 
-# Metadata with which the gateway tells the generator for whom it speaks, and (`true`) that this one showed an admin key.
+# Metadata by which the gateway names its caller to the generator, and (`true`) says that the caller has an admin key.
 CLIENT_METADATA = "x-mirage-client"
 ADMIN_METADATA = "x-mirage-admin"
 _PEER = re.compile(r"ipv[46]:\[?(?P<address>[^\]]+)\]?:\d+")
@@ -20,6 +20,6 @@ def is_this_machine(peer: str) -> bool:
 
 
 def address_of(peer: str) -> str:
-    """The address without its port, which differs from one connection to the next; what is no address stays as it is."""
+    """Returns the address without its port, which differs for each connection; anything else is returned unchanged."""
     found = _PEER.fullmatch(peer.replace("%5B", "[").replace("%5D", "]"))
     return found["address"] if found else peer

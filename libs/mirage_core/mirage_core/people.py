@@ -1,14 +1,14 @@
 """Recognises names of columns, labels and keys that are about a person, by what their words mean.
 
-Readers of datasets and the retriever leave such fields out, so that no value of theirs is stored, served or logged. Names come in
-English, Spanish and German, as DICOM keywords and tags, in any case, with prefixes, suffixes and separators, or run together
-(`Patient Name`, `pt_name`, `patientname`, `(0010,0010)`, `fecha de nacimiento`, `Versichertennummer`).
+Readers of datasets and the retriever leave such fields out, so that no value of theirs is stored, served or logged.
+Names come in English, Spanish and German, as DICOM keywords and tags, in any case, with prefixes, suffixes and
+separators, or run together (`Patient Name`, `pt_name`, `patientname`, `(0010,0010)`, `fecha de nacimiento`,
+`Versichertennummer`).
 
-Three rules, on the words of a name:
-- some words are about a person wherever they occur (`patient`, `MRN`, `Nachname`);
-- others are, if all words next to them only say more of the same (`hospital`, `hospital name`, but not `hospital acquired
-  pneumonia`; `age`, `age group`, but not `bone age`);
-- some pairs are (`study` with `id`, `station` with `name`).
+Three rules, on the words of a name: - some words are about a person wherever they occur (`patient`, `MRN`, `Nachname`);
+- others are, if all words next to them only say more of the same (`hospital`, `hospital name`, but not `hospital
+acquired pneumonia`; `age`, `age group`, but not `bone age`); - some pairs are (`study` with `id`, `station` with
+`name`).
 """
 
 import re
@@ -181,7 +181,9 @@ _TAG = re.compile(r"^\W*(?:0x)?([0-9a-f]{4})(?:(?P<split>\W{1,3}|_)(?:0x)?)?([0-
 
 @lru_cache(maxsize=4096)
 def is_about_person(name: str) -> bool:
-    """True if a column, label or key of this name is about a person: who it is, where, when and by whom it was examined."""
+    """True if a column, label or key of this name is about a person: who it is, where, when and by whom it was
+    examined.
+    """
     name = unicodedata.normalize("NFKC", name[:_NAME_CHARS])
     tag = _keyword_of_tag(name)
     if tag is not None:
@@ -253,7 +255,7 @@ def _split(name: str) -> list[str]:
 
 
 def _spelled(words: list[str]) -> list[str]:
-    """The words, with letters that stand alone (`D.O.B.`) put together."""
+    """Returns the words; single letters (`D.O.B.`) are joined."""
     found: list[str] = []
     letters = ""
     for word in words:
@@ -313,7 +315,10 @@ def _joined(part: str) -> str | None:
 
 
 def _keyword_of_tag(name: str) -> str | None:
-    """The DICOM keyword of a name that begins with a tag, "" for a tag that is not in the standard; None for other names."""
+    """The DICOM keyword of a name that begins with a tag, "" for a tag that is not in the standard.
+
+    None for other names.
+    """
     found = _TAG.match(name)
     if not found:
         return None

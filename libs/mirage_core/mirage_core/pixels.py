@@ -15,7 +15,9 @@ UNIT_CHARS = 16
 
 @dataclass(frozen=True)
 class Window:
-    """A range of values that is shown from black to white: `center` and `width` are in the unit of the rescaled values."""
+    """A range of values that is shown from black to white: `center` and `width` are in the unit of the rescaled
+    values.
+    """
 
     name: str
     center: float
@@ -24,7 +26,7 @@ class Window:
 
 @dataclass(frozen=True)
 class PixelInfo:
-    """What the numbers of a 16-bit greyscale PNG mean: value = stored * slope + intercept, in `unit` ("" if unknown).
+    """Meaning of the numbers in a 16-bit greyscale PNG: value = stored * slope + intercept, in `unit` ("" if unknown).
 
     `bits` is how many bits the stored numbers use (1 to 16). The first window is the one that the 8-bit image shows.
     """

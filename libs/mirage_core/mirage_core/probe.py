@@ -1,7 +1,7 @@
-"""`python -m mirage_core.probe TARGET [SERVICE]`: exit code 0 where a server is ready, for container health checks.
+"""`python -m mirage_core.probe TARGET [SERVICE]`: exit code 0 if a server is ready, for container health checks.
 
-TARGET is a gRPC address, asked by grpc.health.v1 for SERVICE (all of the server's where none is given), or an http(s) URL, which
-is ready where it answers 200.
+TARGET is a gRPC address, asked by grpc.health.v1 for SERVICE (if omitted, all of the server's), or an http(s) URL,
+which is ready if it answers 200.
 """
 
 import argparse
@@ -15,7 +15,9 @@ TIMEOUT_S = 3.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 ready, 1 not ready or no answer, 2 usage. What was found goes to standard error, which a check's log keeps."""
+    """Exit code: 0 ready, 1 not ready or no answer, 2 usage. The finding is printed to standard error, which a
+    check's log keeps.
+    """
     parser = argparse.ArgumentParser(prog="mirage_core.probe", description=__doc__)
     parser.add_argument("target", help="host:port, unix:path, or an http(s) URL")
     parser.add_argument("service", nargs="?", default="", help="full name of the gRPC service")

@@ -1,4 +1,4 @@
-"""Where the sentences of a text begin and end."""
+"""Splits a text into sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _BEFORE_NUMBERS = ("no", "nos", "p")
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence and its place in the text: from `start` up to `end`, the first character after it (Unicode code points)."""
+    """A sentence and its place in the text: from `start` up to `end`, the first character after it (Unicode code
+    points).
+    """
 
     text: str
     start: int
@@ -24,11 +26,11 @@ class Sentence:
 
 
 def split_sentences(text: str) -> tuple[Sentence, ...]:
-    """The sentences of a text, without the blanks between them; what has no end mark is one too.
+    """Returns the sentences of a text, without the blanks between them; a rest without an end mark is one too.
 
     A full stop after an abbreviation ("e.g."), an initial ("J.") or a number that counts a list ("2."), inside a number
-    ("3.5 mm") and before a lower-case word ends nothing; a line break always does. A sentence that another one follows is
-    not changed by what comes after that one's first character, so a text may be split while it grows.
+    ("3.5 mm") and before a lower-case word ends nothing; a line break always does. Once the next sentence has begun,
+    a sentence no longer changes, so a text may be split while it grows.
     """
     found: list[Sentence] = []
     start = 0
@@ -48,7 +50,7 @@ def _ends(text: str, start: int, match: re.Match[str]) -> bool:
         return False
     rest = text[match.end() :].lstrip(" \t\r\f\v\u00a0")
     if not rest.strip() or rest.startswith("\n"):
-        # Nothing follows that could tell; a line break ends the sentence in any case.
+        # The text ends here; a line break ends the sentence in any case.
         return bool(rest)
     if match[0][0] != ".":
         return True

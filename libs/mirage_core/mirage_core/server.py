@@ -24,7 +24,9 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class _Health(health.aio.HealthServicer):
-    """The health of the services in `known`. A watch of any other name ends: the library keeps each name that it is asked for."""
+    """The health of the services in `known`. A watch of any other name ends: the library keeps each name that it is
+    asked for.
+    """
 
     def __init__(self, known: Container[str]) -> None:
         super().__init__()
@@ -57,17 +59,19 @@ class GrpcServer:
         server = grpc.aio.server(
             interceptors=[self._interceptor],
             options=[
-                # A message that says it is longer is refused before it is read. Shorter limits of single methods are checked
+                # A message that says it is longer is refused before it is read. Shorter limits of single methods are
+                # checked
                 # by the interceptor.
                 ("grpc.max_receive_message_length", self._interceptor.largest),
                 ("grpc.max_send_message_length", limits.MESSAGE_BYTES),
-                # Of calls that are not read yet, each may have sent this much; without the next line gRPC lets it grow to 16 MiB.
+                # Of calls that are not read yet, each may have sent this much; without the next line gRPC lets it grow
+                # to 16 MiB.
                 ("grpc.http2.lookahead_bytes", limits.WINDOW_BYTES),
                 ("grpc.http2.bdp_probe", 0),
                 # More than are served at once, so that the others get an answer.
                 ("grpc.max_concurrent_streams", settings.max_calls + settings.max_watchers),
                 ("grpc.max_allowed_incoming_connections", settings.max_grpc_connections),
-                # Who connects and says nothing, and who has vanished.
+                # Ends connections that stay silent, and those of vanished clients.
                 ("grpc.server_handshake_timeout_ms", 10_000),
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
@@ -101,7 +105,7 @@ class GrpcServer:
         self._interceptor.bound_reads(budget, message_bytes, methods)
 
     async def start(self) -> None:
-        """Listens; from now on health answers. Raises OSError where the address is taken. A second call does nothing."""
+        """Listens; from now on health answers. Raises OSError if the address is in use. A second call does nothing."""
         if self._started:
             return
         self._started = True
@@ -161,7 +165,8 @@ def run_service(
     """Runs one service until SIGTERM or SIGINT, on asyncio's own event loop unless given another.
 
     `setup(server, stack)` adds the servicers, awaits `server.start()` (from then on health says NOT_SERVING), loads and
-    warms up what they need, and calls `set_serving`. What must be closed goes on the stack. An error in it ends the process.
+    warms up what they need, and calls `set_serving`. It puts on the stack what must be closed. An error in it ends the
+    process.
     """
     telemetry.configure_logging(service, level=settings.log_level, form=settings.log_format)
     channels.set_service_key(settings.service_key)

@@ -22,7 +22,7 @@ from pydantic_settings import (
 
 
 class Role(IntEnum):
-    """What the holder of a key may do; each role includes the ones before it."""
+    """The rights of a key; each role includes the ones before it."""
 
     READ = 1
     WRITE = 2
@@ -34,9 +34,9 @@ class Role(IntEnum):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who calls: the name and role of the API key, or the peer's address if no keys are set.
+    """The caller: the name and role of the API key, or the peer's address if no keys are set.
 
-    `public` is a caller without a key of a server that has keys, to which it shows some things all the same.
+    `public` is a caller without a key on a server with keys that allows public reading.
     """
 
     name: str
@@ -87,7 +87,10 @@ class ApiKeys:
         return bool(self._keys)
 
     def identify(self, key: str) -> Identity | None:
-        """The identity behind a key, in time that does not depend on how much of it is right; None for an unknown one."""
+        """The identity behind a key, in time that does not depend on how much of it is right.
+
+        None for an unknown one.
+        """
         digest = hashlib.sha256(key.encode()).digest()
         found: Identity | None = None
         for known, identity in self._keys.items():
@@ -104,7 +107,9 @@ class Secret:
 
 
 class SecretFiles(PydanticBaseSettingsSource):
-    """Reads the secrets that files hold. Neither a secret nor the name of a file is in an error: the two get mixed up."""
+    """Reads the secrets that files hold. Neither a secret nor the name of a file is in an error: the two get mixed
+    up.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Returns the content of the file that is named for a field; None if there is none. Raises SettingsError."""
@@ -158,9 +163,9 @@ PRIVATE = "private"
 
 
 class ServiceSettings(BaseSettings):
-    """What every service can be told. Subclasses set the prefix with `service_config` and add their own fields."""
+    """Common settings of all services. Subclasses set the prefix with `service_config` and add their own fields."""
 
-    # What is refused may be a key: an error names the variable, never its value.
+    # The refused value may be a key: an error names the variable, never its value.
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", arbitrary_types_allowed=True, hide_input_in_errors=True
     )
@@ -261,16 +266,18 @@ class ServiceSettings(BaseSettings):
 
     @property
     def serves_anonymous_grpc(self) -> bool:
-        """True if gRPC calls are served without a key where no keys are set."""
+        """True if gRPC calls are served without a key on a server without keys."""
         return True
 
     @property
     def knows_callers(self) -> bool:
-        """True where every caller has shown a key, or can only have come from the machine that the container runs on."""
+        """True where every caller has shown a key, or can only have come from the machine that the container runs
+        on.
+        """
         return bool(self.api_keys or self.published)
 
     def tls_files(self) -> tuple[Path, Path] | None:
-        """Certificate and key; None where the ports speak plain text."""
+        """Returns certificate and key; None if the ports use plain text."""
         return (self.tls_certificate, self.tls_key) if self.tls_certificate and self.tls_key else None
 
 

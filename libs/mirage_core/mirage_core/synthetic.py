@@ -1,28 +1,31 @@
-"""Whether a picture's file says that a model made it, whatever its format.
+"""Finds image files that say that a model made them.
 
-Metadata is searched, not parsed: the marks are unmistakable, and no XML or EXIF of a stranger is interpreted.
+Metadata is searched, not parsed: the marks are unmistakable, and uploaded XML or EXIF is never interpreted.
 """
 
 import re
 import zlib
 from collections.abc import Iterator
 
-# What a file may say: our own text, or the IPTC's terms for what a trained model made, wholly or in part. These stand in XMP,
+# The marks: our own text, or the IPTC's terms for images that a trained model made, wholly or in part. These are in
+# XMP,
 # in IPTC's IIM and in a C2PA manifest alike; EXIF's texts may have two bytes a character.
 _MARKS = re.compile(
     rb"(?:digitalsourcetype/|digsrctype:)(?:compositewith)?trainedalgorithmic(?:media|data)"
     rb"|(?<![a-z_])ai_generated[\"'\s:=\0>]{1,8}(?:true|1|yes)\b",
     re.IGNORECASE,
 )
-# All texts of a file unpack to this much at most; what goes beyond is not searched.
+# The texts of a file are unpacked up to this size; the rest is not searched.
 _UNPACKED_BYTES = 16 * 2**20
 _PIECES = 100_000
 
 
 def is_marked(data: bytes) -> bool:
-    """True where the metadata of a PNG, JPEG, WebP or DICOM file says that a model made it; False for any other file.
+    """Returns True if the metadata of a PNG, JPEG, WebP or DICOM file says that a model made it.
 
-    Never raises: what is cut off or damaged is searched as far as it goes.
+    False for any other file.
+
+    Never raises: a damaged file is searched as far as it can be read.
     """
     if data[128:132] == b"DICM":
         # Imported on first use: most processes never meet a DICOM file, and pydicom is slow to load.
@@ -68,7 +71,7 @@ def _png_text(kind: bytes, content: bytes, *, most: int) -> bytes:
     if kind == b"zTXt":
         packed = rest[1:]
     elif kind == b"iTXt":
-        # Whether it is packed and how, a language and a translated keyword stand before the text.
+        # Compression flags, a language and a translated keyword come before the text.
         pieces = rest[2:].split(b"\0", 2)
         if len(pieces) < 3 or rest[:1] != b"\1":
             return keyword + b"\0" + pieces[-1]
@@ -86,7 +89,7 @@ def _of_jpeg(data: bytes) -> Iterator[bytes]:
     start = 2
     joined = bytearray()
     for _ in range(_PIECES):
-        # Any number of 0xFF may stand before a marker.
+        # Any number of 0xFF may come before a marker.
         while data[start : start + 2] == b"\xff\xff":
             start += 1
         marker, length = data[start : start + 2], int.from_bytes(data[start + 2 : start + 4], "big")

@@ -1,7 +1,8 @@
 """The visible mark of synthetic images: a band at the lower edge that says so, and how it is found again.
 
-Amber with black letters: no greyscale picture has that, and it reads on dark and light ones alike. Being the same to the pixel
-in every image of a size, it is also found in copies that lost their metadata: recompressed, or as a whole made larger or smaller.
+Amber with black letters: no greyscale picture has that, and it reads on dark and light ones alike. Being the same to
+the pixel in every image of a size, it is also found in copies that lost their metadata: recompressed, or as a whole
+made larger or smaller.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,12 +41,12 @@ _SMALL = {
     "T": (7, 2, 2, 2, 2),
     " ": (0,) * 5,
 }
-# Sides that images are made with: where a copy may have been larger or smaller, it was one of these.
+# Sides of generated images: a scaled copy had one of these.
 _SIDES = range(64, 769, 64)
 _ASPECT_TOLERANCE = 0.03
 # Pictures of the demo atlas come to 0.12 at most; copies recompressed, grey or smoothly scaled to 0.84 at least.
 _ALIKE = 0.5
-# Sides of a copy below which nobody could read it.
+# Sides of a copy below which the band is unreadable.
 _LEGIBLE = 32
 _ALIKE_EDGES = 0.4
 # Amber is at 188 of 255 in grey; recompressed, it scatters by a few.
@@ -53,9 +54,9 @@ _DARK, _UNEVEN = 60.0, 25.0
 
 
 def draw_label(pixels: Pixels) -> Pixels:
-    """A copy of uint8[height, width, 3] with the band over its lower edge; sides of at least 64 pixels.
+    """Returns a copy of uint8[height, width, 3] with the band over its lower edge; sides of at least 64 pixels.
 
-    Raises ValueError for anything smaller, which has no place for it.
+    Raises ValueError for anything smaller, which is too small for the band.
     """
     height, width = pixels.shape[:2]
     if min(height, width) < _SIDES.start:
@@ -67,7 +68,7 @@ def draw_label(pixels: Pixels) -> Pixels:
 
 
 def shows_label(image: Image.Image) -> bool:
-    """True where the lower edge of an RGB image is the band, even recompressed or with all of the image scaled."""
+    """Returns True if the lower edge of an RGB image is the band, even recompressed or with the whole image scaled."""
     if min(image.size) < _LEGIBLE or not _may_show_label(image):
         return False
     return any(_is_alike(image, width, height) for width, height in _origins(image.width, image.height))

@@ -25,7 +25,10 @@ def _add_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 
 class _Stderr:
-    """Standard error. What cannot be written, because the disk is full or the reader gone, is lost; the work goes on."""
+    """Standard error. Lines that cannot be written, because the disk is full or the reader has ended, are lost.
+
+    The work continues.
+    """
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -38,7 +41,9 @@ class _Stderr:
 
 
 def configure_logging(service: str, *, level: str = "INFO", form: str = "json") -> None:
-    """Sends every log line of this process to standard error, as JSON or for a terminal, with service, request and trace id."""
+    """Sends every log line of this process to standard error, as JSON or for a terminal, with service, request and
+    trace id.
+    """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -103,7 +108,9 @@ class Sampled:
 
 
 class _LibraryErrors(logging.Filter):
-    """Takes the traceback and the text of an exception out of what gRPC logs about a call: both can hold what a caller sent."""
+    """Takes the traceback and the text of an exception out of what gRPC logs about a call: both can hold what a
+    caller sent.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Replaces the text by a fixed phrase."""

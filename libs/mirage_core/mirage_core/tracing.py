@@ -1,6 +1,7 @@
-"""Traces: what a request took in each process that it went through. Off, and nothing loaded for it, unless an endpoint is given.
+"""Traces: the times of a request in each of its processes. They are off, and nothing is loaded for them, unless an
+endpoint is given.
 
-A span's name and attributes tell what was done and how much of it, never what was in it: no query, caption, prompt, image or key.
+A span's name and attributes have operations and counts, never contents: no query, caption, prompt, image or key.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ HEADER = "traceparent"
 
 
 class Kind(Enum):
-    """Which end of a call or of a queue a span is."""
+    """The end of a call or of a queue that a span describes."""
 
     INTERNAL = "INTERNAL"
     SERVER = "SERVER"
@@ -30,12 +31,12 @@ class Span:
 
     @property
     def traceparent(self) -> str:
-        """How another process names this span as the parent of its own; empty where nothing is recorded."""
+        """The name of this span as a parent in another process; empty if nothing is recorded."""
         return ""
 
     @property
     def trace_id(self) -> str:
-        """The trace's 32 hex digits; empty where nothing is recorded, or a sampler left it out."""
+        """The trace's 32 hex digits; empty if nothing is recorded, or if a sampler left it out."""
         return ""
 
     def rename(self, name: str) -> None:
@@ -48,10 +49,10 @@ class Span:
         """Marks it as failed: with an error's code in the catalogue or the name of its class, never with its text."""
 
     def enter(self) -> None:
-        """What the current task does from now on belongs to it; for a task that ends with the request."""
+        """Makes it the current span of this task, for a task that ends with the request."""
 
     def entered(self) -> AbstractContextManager[None]:
-        """What is done within the block belongs to it."""
+        """Makes it the current span within the block."""
         return nullcontext()
 
     def end(self) -> None:
@@ -79,10 +80,13 @@ _recorder: Recorder | None = None
 
 
 def start(service: str, endpoint: str) -> None:
-    """From now on spans are recorded, as `service`, and sent to an OTLP endpoint by gRPC; does nothing where that is empty."""
+    """Starts to record spans as `service` and to send them to an OTLP endpoint by gRPC.
+
+    Does nothing if that is empty.
+    """
     global _recorder  # one a process, set once at its start
     if endpoint and _recorder is None:
-        # Imported here: whoever wants no traces does not pay for them.
+        # Imported here: without traces it is not loaded.
         from mirage_core.otlp import OtlpRecorder
 
         _recorder = OtlpRecorder(service, endpoint)
@@ -102,10 +106,10 @@ def current() -> Span:
 
 
 def open_span(name: str, kind: Kind = Kind.INTERNAL, *, parent: str | None = None) -> Span:
-    """A span that the caller ends, for what is spread over several tasks or goes on over a generator's `yield`.
+    """Opens a span that the caller ends, for work in several tasks or across a generator's `yield`.
 
-    `parent` is what another process gave: its traceparent, or "" where it gave none and a trace begins here. With None it
-    belongs to the current span, and outside of any nothing is recorded: there is no trace of what nobody asked for.
+    `parent` is another process's traceparent, or "" if it did not send one and a trace begins here. With None it
+    belongs to the current span; without one, nothing is recorded.
     """
     return OFF if _recorder is None else _recorder.open(name, kind, parent, ago_s=0.0)
 
@@ -134,7 +138,7 @@ def past(name: str, seconds: float, **attributes: Value) -> None:
 
 
 def told_of(error: BaseException | str) -> str:
-    """What may be told of a failure."""
+    """The public part of a failure."""
     if isinstance(error, MirageError):
         return str(error.code)
     return error if isinstance(error, str) else type(error).__name__

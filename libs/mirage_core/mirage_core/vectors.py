@@ -20,7 +20,7 @@ def from_proto(vector: Vector) -> Array:
 
 
 def check_unit(vector: Array, *, dimension: int) -> Array:
-    """The vector, normalised; raises VECTOR_* where it is of another dimension, not finite or zero."""
+    """Returns the normalised vector; raises VECTOR_* if it has another dimension, is not finite or is zero."""
     if vector.shape != (dimension,):
         raise MirageError(Code.VECTOR_WRONG_DIMENSION, expected=dimension, given=vector.size)
     if not np.isfinite(vector).all():

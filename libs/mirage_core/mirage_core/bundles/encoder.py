@@ -1,4 +1,4 @@
-"""What the manifest of an encoder says."""
+"""The manifest of an encoder."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -13,10 +13,10 @@ Deviation = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
 
 class Parity(Frozen):
-    """How close a tower comes to the PyTorch fp32 original, as measured by the builder on `items` inputs.
+    """Agreement of a tower with the PyTorch fp32 original, as measured by the builder on `items` inputs.
 
-    Cosines between its vectors and the original's; `overlap_at_10` is the share of the ten nearest calibration images of
-    a caption that stays the same when this tower alone replaces the original's, None without a calibration set.
+    Cosines between its vectors and the original's; `overlap_at_10` is the share of the ten nearest calibration images
+    of a caption that stays the same when this tower alone replaces the original's, None without a calibration set.
     """
 
     items: int = Field(ge=1)
@@ -45,7 +45,7 @@ class EncoderVariant(Variant):
 
 
 class Thresholds(Frozen):
-    """Cosine of the best result from which a match is good, and below which it is none."""
+    """The least cosine of the best result for a good match, and for a weak one."""
 
     good: Unit
     weak: Unit
@@ -67,10 +67,10 @@ class MatchThresholds(Frozen):
 
 
 class TextInput(Frozen):
-    """How a text becomes the tokens that the text tower takes.
+    """Tokenisation of a text for the text tower.
 
     `cleaning` is named as in open_clip; then come the tokenizer's ids between `start_id` and `end_id`, cut so that
-    `end_id` is the last of at most `context_length`; a batch is filled up with `pad_id`.
+    `end_id` is the last of at most `context_length`; a batch is padded with `pad_id`.
     """
 
     tokenizer: RelativePath
@@ -83,7 +83,7 @@ class TextInput(Frozen):
 
 
 class ImageInput(Frozen):
-    """How an RGB image becomes the pixels that the image tower takes: resize, crop or pad to a square, normalise.
+    """Preprocessing of an RGB image for the image tower: resize, crop or pad to a square, normalise.
 
     Sizes in pixels; `mean` and `std` for channels scaled to 0..1; modes as in open_clip's `PreprocessCfg`.
     """

@@ -1,4 +1,4 @@
-"""Manifests and the files that they name, as they lie on a disk."""
+"""Manifests on disk, and the files that they name."""
 
 import hashlib
 import json
@@ -57,9 +57,9 @@ def _expect(manifest: Manifest, kind: type[AnyManifest]) -> AnyManifest:
 
 
 def load_manifest(directory: Path) -> Manifest:
-    """Read and check `directory/manifest.json`, not the files that it names (see `verify_files`).
+    """Reads and checks `directory/manifest.json`, not the files that it names (see `verify_files`).
 
-    Raises BUNDLE_MISSING where there is none and BUNDLE_INVALID, with the reason, where it cannot be used.
+    Raises BUNDLE_MISSING if there is none, and BUNDLE_INVALID, with the reason, if it cannot be used.
     """
     path = directory / MANIFEST_FILE
     try:
@@ -88,8 +88,8 @@ def load_manifest(directory: Path) -> Manifest:
 def verify_files(directory: Path, manifest: Manifest, *, only: Collection[str] | None = None) -> None:
     """Compares files (all, or those `only` and what their graphs read) with the manifest's sizes and hashes.
 
-    Raises BUNDLE_INVALID at the first that is missing, leads out of the directory or differs, and for a graph that reads a
-    file that the manifest does not list.
+    Raises BUNDLE_INVALID at the first that is missing, leads out of the directory or differs, and for a graph that
+    reads a file that the manifest does not list.
     """
     root = directory.resolve()
     listed = {file.path: file for file in manifest.files}
@@ -146,6 +146,6 @@ def sha256_of(path: Path) -> str:
 
 
 def describe_file(directory: Path, path: str) -> BundleFile:
-    """The manifest's entry for a file as it lies in the directory."""
+    """Returns the manifest's entry for a file in the directory."""
     full = directory / path
     return BundleFile(path=path, size=full.stat().st_size, sha256=sha256_of(full))

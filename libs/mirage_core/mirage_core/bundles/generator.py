@@ -1,4 +1,4 @@
-"""What the manifest of an image generator says."""
+"""The manifest of a generator."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -14,10 +14,10 @@ Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
 
 
 class GeneratorParity(Frozen):
-    """How close a variant comes to diffusers in PyTorch fp32 for the same prompt and starting noise.
+    """Agreement of a variant with diffusers in PyTorch fp32 for the same prompt and starting noise.
 
-    `latents` are cosines of the latents after each step, the least of all prompts; `ssim` is the structural similarity of
-    the images (Wang et al. 2004), the least of all prompts.
+    `latents` are cosines of the latents after each step, the least of all prompts; `ssim` is the structural similarity
+    of the images (Wang et al. 2004), the least of all prompts.
     """
 
     images: int = Field(ge=1)
@@ -42,7 +42,7 @@ class GeneratorVariant(Variant):
 
 
 class PromptInput(Frozen):
-    """How a prompt becomes the tokens of the text tower: CLIP's byte pairs between two ids, filled up to the whole context."""
+    """Tokenisation of a prompt for the text tower: CLIP's byte pairs between two ids, padded to the whole context."""
 
     tokenizer: RelativePath
     context_length: int = Field(ge=3, le=4096)
@@ -52,7 +52,7 @@ class PromptInput(Frozen):
 
 
 class Range(Frozen):
-    """What a caller may ask for, and what it gets who asks for nothing."""
+    """The range of a parameter, and its default."""
 
     least: float = Field(allow_inf_nan=False)
     most: float = Field(allow_inf_nan=False)
@@ -68,7 +68,7 @@ class Range(Frozen):
 class LcmSchedule(Frozen):
     """The latent consistency scheduler's constants, as in diffusers' `LCMScheduler`.
 
-    `clip_range` bounds the predicted clean latents where the model was trained so; None: they are not bounded.
+    `clip_range` bounds the predicted clean latents if the model was trained so; None: they are not bounded.
     """
 
     train_timesteps: int = Field(ge=2, le=10_000)
@@ -82,12 +82,12 @@ class LcmSchedule(Frozen):
 
 
 class GeneratorManifest(Manifest):
-    """A latent consistency model: text tower, UNet and decoder, which make an image of a prompt in a few steps.
+    """A latent consistency model: text tower, UNet and decoder, which make an image from a prompt in a few steps.
 
-    `guidance_input` tells whether guidance enters the UNet as an embedding of `guidance_dimension` numbers (a native LCM)
-    or by running it on an empty or negative prompt too (LCM-LoRA). Sides are in pixels; a latent stands for a square of
-    `latent_scale` pixels. `preview` maps the channels of a latent to RGB in 0..1 (rows: latent channels, then a bias), for
-    a picture of an unfinished image. `safety_checker` says whether the checkpoint has one; none is ever built in.
+    With `guidance_input`, guidance enters the UNet as an embedding of `guidance_dimension` numbers (a native LCM), else
+    by a second run on an empty or negative prompt (LCM-LoRA). Sides are in pixels; a latent covers a square of
+    `latent_scale` pixels. `preview` maps the channels of a latent to RGB in 0..1 (rows: latent channels, then a bias),
+    for a picture of an unfinished image. `safety_checker` is True if the checkpoint has one; it is never built in.
     """
 
     task: Literal["generate"]

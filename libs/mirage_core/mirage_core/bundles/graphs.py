@@ -1,7 +1,7 @@
-"""Which files an ONNX graph reads besides its own: the weights that it keeps outside.
+"""Finds the other files that an ONNX graph reads: its external weights.
 
-The file is mapped, not loaded, and walked field by field: of a graph of gigabytes only the heads of its fields are read. The
-services have no `onnx` package, and loading a graph with it would take all its weights into memory.
+The file is mapped, not loaded, and walked field by field: of a graph of gigabytes only the heads of its fields are
+read. The services have no `onnx` package, and loading a graph with it would take all its weights into memory.
 """
 
 import mmap
@@ -24,7 +24,10 @@ _DEPTH = 100
 
 
 def external_locations(path: Path) -> set[str]:
-    """Returns the `location` of every tensor whose data is in another file; raises ValueError for what is not a graph."""
+    """Returns the `location` of every tensor whose data is in another file.
+
+    Raises ValueError for what is not a graph.
+    """
     with path.open("rb") as stream:
         if not stream.seek(0, 2):
             raise ValueError("an empty file")

@@ -1,4 +1,4 @@
-"""What the manifest of a language model says."""
+"""The manifest of an llm."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -11,7 +11,7 @@ DECODER = "decoder"
 
 
 class LanguageParity(Frozen):
-    """How close a variant comes to the PyTorch fp32 original, as measured by the builder on `tokens` predicted tokens.
+    """Agreement of a variant with the PyTorch fp32 original, as measured by the builder on `tokens` predicted tokens.
 
     `agreement` is the share of positions at which the most likely next token is the original's; `perplexity` is the
     variant's, `perplexity_ratio` that divided by the original's.
@@ -24,7 +24,10 @@ class LanguageParity(Frozen):
 
 
 class LanguageVariant(Variant):
-    """The decoder at one precision; `reference` is the parity on the reference inputs alone, which `verify` measures again."""
+    """The decoder at one precision.
+
+    `reference` is the parity on the reference inputs alone, which `verify` measures again.
+    """
 
     parity: LanguageParity
     reference: LanguageParity
@@ -39,8 +42,8 @@ class LanguageVariant(Variant):
 class LanguageManifest(Manifest):
     """A decoder that continues a text token by token, with a key-value cache.
 
-    `end_ids` end a response. `context_length` is the most tokens of prompt and response together. The cache is a pair of
-    float32 arrays [1, heads, tokens, head_size] for each layer; `head_size` may be more than the original's.
+    `end_ids` end a response. `context_length` is the most tokens of prompt and response together. The cache is a pair
+    of float32 arrays [1, heads, tokens, head_size] for each layer; `head_size` may be more than the original's.
     """
 
     task: Literal["describe"]
@@ -64,7 +67,7 @@ class LanguageManifest(Manifest):
         return super().numeric_paths() | {self.tokenizer}
 
     def numbers(self) -> Mapping[str, Any]:
-        """As in Manifest, and the shape of the decoder and where it ends."""
+        """As in Manifest, with the shape of the decoder and its end tokens."""
         shape = (
             "architecture",
             "prompt_format",

@@ -1,4 +1,4 @@
-"""What every manifest says, whatever the task of its model."""
+"""The common part of all manifests."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ class Frozen(BaseModel):
 
 
 class BundleFile(Frozen):
-    """One file of a bundle: where it lies, its length in bytes and its SHA-256 in lower-case hex."""
+    """One file of a bundle: its path, its length in bytes and its SHA-256 in lower-case hex."""
 
     path: RelativePath
     size: int = Field(ge=0, le=_FILE_BYTES)
@@ -52,10 +52,10 @@ class BundleFile(Frozen):
 
 
 class Variant(Frozen):
-    """The model at one precision: role (such as "text" or "unet") to ONNX file, and what lies outside of that file.
+    """The model at one precision: role (such as "text" or "unet") to ONNX file, and its external data.
 
-    `data` lists the files with the weights that an ONNX file refers to; `quantisation` says in words how the weights and
-    activations of each role are held.
+    `data` lists the files with the weights that an ONNX file refers to; `quantisation` says in words how the weights
+    and activations of each role are held.
     """
 
     files: Mapping[str, GraphPath] = Field(min_length=1, max_length=16)
@@ -72,10 +72,10 @@ class Variant(Frozen):
 
 
 class Manifest(Frozen):
-    """What every bundle says of itself, whatever its task.
+    """The common fields of all bundles.
 
-    `parity_missed` names the bars that the build missed and the operator let pass; `remarks` says what else a user should
-    know of the measurements, such as that they were not made on the data the model is for.
+    `parity_missed` names the bars that the build missed with the operator's consent; `remarks` are further notes on
+    the measurements, such as that they were not made on the data the model is for.
     """
 
     schema_version: Literal[1] = 1
@@ -115,7 +115,10 @@ class Manifest(Frozen):
         return self.variant_paths() | {self.reference}
 
     def numbers(self) -> Mapping[str, Any]:
-        """What changes the numbers, apart from the contents of the variants' files; each task adds its own."""
+        """Returns everything that changes the numbers, except the contents of the variants' files.
+
+        Each task adds its own.
+        """
         return {"task": self.task}
 
     def numeric_paths(self) -> set[str]:

@@ -1,7 +1,8 @@
 """One frame of pixels out of a DICOM file, native or compressed, as an array of the stored numbers.
 
-Sizes are checked against the data set in the codestream's own header before a codec sees it. gdcm (JPEG with 12 bits, JPEG
-Lossless) and pyjpegls (JPEG-LS) are loaded when the first such frame arrives; Pillow decodes 8-bit JPEG and JPEG 2000 with HTJ2K.
+Sizes are checked against the data set in the codestream's own header before a codec sees it. gdcm (JPEG with 12 bits,
+JPEG Lossless) and pyjpegls (JPEG-LS) are loaded when the first such frame arrives; Pillow decodes 8-bit JPEG and JPEG
+2000 with HTJ2K.
 """
 
 import io
@@ -41,7 +42,7 @@ _FRAME_MARKERS = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9,
 
 @dataclass(frozen=True)
 class Format:
-    """The Image Pixel module (PS3.3 C.7.6.3): sizes in pixels, bits of one sample, and what samples stand for."""
+    """The Image Pixel module (PS3.3 C.7.6.3): sizes in pixels, bits of one sample, and the meaning of samples."""
 
     rows: int
     columns: int
@@ -98,7 +99,8 @@ def _unsupported(coding: str) -> MirageError:
     return MirageError(Code.IMAGE_CODING_UNSUPPORTED, format="DICOM", coding=coding)
 
 
-# Native -------------------------------------------------------------------------------------------------------------------
+# Native
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def _samples_stored(form: Format) -> int:
@@ -164,7 +166,8 @@ def _shared_chroma(values: Array, form: Format) -> Array:
     return out.reshape(form.rows, form.columns, 3)
 
 
-# Encapsulated -------------------------------------------------------------------------------------------------------------
+# Encapsulated
+# -------------------------------------------------------------------------------------------------------------
 
 
 def _encapsulated_frame(file: DicomFile, form: Format, index: int) -> bytes:
@@ -324,7 +327,9 @@ def _jpeg_ls(data: bytes, form: Format) -> Unpacked:
 
 
 def _narrowed(form: Format, precision: int, allocated: int) -> Format:
-    """Returns the format of samples that a codestream codes with `precision` bits, of which no more than Bits Stored count."""
+    """Returns the format of samples that a codestream codes with `precision` bits, of which no more than Bits Stored
+    count.
+    """
     stored = min(form.stored, precision)
     high = form.high if form.high < precision and form.high >= stored - 1 else stored - 1
     return replace(form, allocated=allocated, stored=stored, high=high)
@@ -359,7 +364,9 @@ def _jpeg_2000(data: bytes, form: Format) -> Unpacked:
 
 
 def _check_jpeg_2000(data: bytes, form: Format) -> tuple[int, bool, bool]:
-    """Returns precision, sign and whether components were transformed; raises if the header asks for more than the image has.
+    """Returns precision, sign and whether components were transformed.
+
+    Raises if the header asks for more than the image has.
 
     Tiles, layers and resolutions are bounded, because each costs memory and time however few bytes are there.
     """

@@ -1,4 +1,6 @@
-"""The elements of a DICOM file that pixels need, read with tolerance: a value that cannot be read counts as not there."""
+"""The elements of a DICOM file that pixels need, read with tolerance: a value that cannot be read counts as not
+there.
+"""
 
 import io
 import math
@@ -17,7 +19,7 @@ from pydicom.tag import BaseTag
 from mirage_core.dicom import layout
 from mirage_core.errors import Code, MirageError
 
-# What a deflated data set may inflate to: a frame of the most pixels with 16 bits, and more.
+# Limit of an inflated data set: a frame of the most pixels with 16 bits, and some more.
 INFLATED_BYTES = 128 * 2**20
 # Items of all sequences and fragments of all frames.
 _ITEMS_MAX = 100_000
@@ -39,7 +41,10 @@ class Elements:
         return keyword in self._dataset
 
     def numbers(self, keyword: str, *, signed: bool = False) -> list[float]:
-        """Returns the finite numbers of an element; `signed` decides for those that are "US or SS" if the file does not."""
+        """Returns the finite numbers of an element.
+
+        `signed` decides for those that are "US or SS" if the file does not.
+        """
         found = self._raw(keyword)
         if found is None:
             return []
@@ -140,8 +145,9 @@ def _parsed(value: bytes) -> list[float]:
 class DicomFile:
     """The elements that were asked for, where the pixels are, and how they are coded.
 
-    `body` is the data set (inflated if need be) and `pixels` the (start, length) of the pixels' value in it; the length is None
-    if it is undefined, as it is for compressed pixels. `keyword` is PixelData, FloatPixelData or DoubleFloatPixelData.
+    `body` is the data set (inflated if need be) and `pixels` the (start, length) of the pixels' value in it; the length
+    is None if it is undefined, as it is for compressed pixels. `keyword` is PixelData, FloatPixelData or
+    DoubleFloatPixelData.
     """
 
     elements: Elements
@@ -153,7 +159,10 @@ class DicomFile:
 
 
 def read(data: bytes, keywords: Iterable[str]) -> DicomFile:
-    """Parses a file; only the elements named are kept. Raises IMAGE_TOO_COSTLY and what pydicom raises (nearly anything)."""
+    """Parses a file.
+
+    Only the elements named are kept. Raises IMAGE_TOO_COSTLY and what pydicom raises (nearly anything).
+    """
     found = layout.find_layout(data)
     body = data[found.start :] if found.start else data
     if found.transfer_syntax == layout.DEFLATED:
@@ -192,7 +201,9 @@ def _inflated(deflated: bytes) -> bytes:
 
 
 class Frame:
-    """The elements that hold for one frame: its functional groups (PS3.3 C.7.6.16) first, then those that all frames share."""
+    """The elements that hold for one frame: its functional groups (PS3.3 C.7.6.16) first, then those that all frames
+    share.
+    """
 
     def __init__(self, elements: Elements, index: int) -> None:
         self.elements = elements
@@ -200,7 +211,9 @@ class Frame:
         self._groups = ([own[index]] if index < len(own) else []) + elements.items("SharedFunctionalGroupsSequence")[:1]
 
     def group(self, keyword: str) -> Elements | None:
-        """Returns the first item of a functional group's sequence, or None if neither the frame nor all frames have it."""
+        """Returns the first item of a functional group's sequence, or None if neither the frame nor all frames have
+        it.
+        """
         for groups in self._groups:
             if items := groups.items(keyword):
                 return items[0]

@@ -1,4 +1,4 @@
-"""Where the elements of a DICOM file start and how they are coded, with or without preamble and file meta information."""
+"""Finds the start and the coding of a DICOM file's elements, with or without preamble and file meta information."""
 
 import struct
 from collections.abc import Iterator
@@ -25,7 +25,9 @@ _ROWS, _COLUMNS = 0x00280010, 0x00280011
 
 @dataclass(frozen=True)
 class Layout:
-    """`start` is where the data set begins, `transfer_syntax` the UID that the file states, or what its elements look like."""
+    """`start` is where the data set begins, `transfer_syntax` the UID that the file states, or what its elements
+    look like.
+    """
 
     start: int
     transfer_syntax: str
@@ -34,8 +36,8 @@ class Layout:
 def looks_like_dicom(data: bytes) -> bool:
     """True for a DICOM file, also without preamble or file meta information.
 
-    Without them its elements are walked: they must start with group 0002 or 0008, have rising tags and lengths that fit, and lead
-    to Rows and Columns (0028,0010 and 0028,0011). No other kind of file does.
+    Without them its elements are walked: they must start with group 0002 or 0008, have rising tags and lengths that
+    fit, and lead to Rows and Columns (0028,0010 and 0028,0011). No other kind of file does.
     """
     if data[128:132] == b"DICM" or data[:4] == b"DICM":
         return True
@@ -46,7 +48,10 @@ def looks_like_dicom(data: bytes) -> bool:
 
 
 def find_layout(data: bytes) -> Layout:
-    """Returns where the data set starts and its transfer syntax; without file meta information, the syntax is guessed."""
+    """Returns where the data set starts and its transfer syntax.
+
+    Without file meta information, the syntax is guessed.
+    """
     start = 132 if data[128:132] == b"DICM" else 4 if data[:4] == b"DICM" else 0
     start, syntax = _meta(data, start)
     return Layout(start, syntax or _guess(data, start))

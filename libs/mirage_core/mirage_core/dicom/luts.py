@@ -1,4 +1,6 @@
-"""Look-up tables of DICOM: modality and VOI LUT sequences (PS3.3 C.11.1, C.11.2) and colour palettes (C.7.6.3.1.5, C.7.9.2)."""
+"""Look-up tables of DICOM: modality and VOI LUT sequences (PS3.3 C.11.1, C.11.2) and colour palettes (C.7.6.3.1.5,
+C.7.9.2).
+"""
 
 import struct
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ _COLOURS = ("Red", "Green", "Blue")
 
 @dataclass(frozen=True)
 class Lut:
-    """A table with entries of `bits` bits: values up to `first` give the first entry, values beyond the end the last."""
+    """A table with entries of `bits` bits: values up to `first` give the first entry, values beyond the end the
+    last.
+    """
 
     first: int
     entries: npt.NDArray[np.uint16]
@@ -55,7 +59,7 @@ def _descriptor(content: bytes, order: str, *, signed: bool) -> tuple[int, int, 
 def _entries(content: bytes, order: str, count: int) -> npt.NDArray[np.uint16] | None:
     """Returns the entries, of 8 or 16 bits as the length of the data says (the note of PS3.3 C.7.6.3.1.5).
 
-    A table that is too short goes on with its last entry.
+    A table that is too short is continued with its last entry.
     """
     if len(content) >= 2 * count:
         entries = np.frombuffer(content, f"{order}u2", count=count).astype(np.uint16)
@@ -72,7 +76,9 @@ def _entries(content: bytes, order: str, count: int) -> npt.NDArray[np.uint16] |
 
 
 def _bits(entries: npt.NDArray[np.uint16], stated: int) -> int:
-    """Returns how many bits an entry has: as stated, unless entries are larger, or all of them would be near to black."""
+    """Returns how many bits an entry has: as stated, unless entries are larger, or all of them would be near to
+    black.
+    """
     used = int(entries.max()).bit_length()
     if stated > 8 and used <= 8:
         return 8  # 8-bit entries, padded to 16
@@ -86,7 +92,10 @@ def greys(lut: Lut, values: Floats) -> Bytes:
 
 
 def read_palette(elements: Elements, *, signed: bool) -> tuple[int, Bytes] | None:
-    """Returns the first value that is mapped and the colours (entries, 3) of 8 bits; None if there is no sound palette."""
+    """Returns the first value that is mapped and the colours (entries, 3) of 8 bits.
+
+    None if there is no sound palette.
+    """
     luts = []
     for colour in _COLOURS:
         descriptor = elements.content(f"{colour}PaletteColorLookupTableDescriptor")
@@ -100,7 +109,8 @@ def read_palette(elements: Elements, *, signed: bool) -> tuple[int, Bytes] | Non
         if lut is None:
             return None
         luts.append(lut)
-    # All three have the same size and first value; what one table says about the padding of its entries holds for the others.
+    # All three have the same size and first value; what one table says about the padding of its entries holds for the
+    # others.
     bits = max(lut.bits for lut in luts)
     size = max(len(lut.entries) for lut in luts)
     columns = [np.pad(lut.entries, (0, size - len(lut.entries)), mode="edge") for lut in luts]
@@ -109,7 +119,9 @@ def read_palette(elements: Elements, *, signed: bool) -> tuple[int, Bytes] | Non
 
 
 def _expanded(content: bytes, order: str, head: tuple[int, int, int] | None) -> tuple[bytes, str]:
-    """Expands a segmented palette (PS3.3 C.7.9.2): runs of entries, straight lines, and repetitions of earlier segments."""
+    """Expands a segmented palette (PS3.3 C.7.9.2): runs of entries, straight lines, and repetitions of earlier
+    segments.
+    """
     if head is None or not content:
         return b"", "<"
     count, _, bits = head

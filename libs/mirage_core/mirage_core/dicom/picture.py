@@ -1,12 +1,12 @@
 """A DICOM file as a picture: modality transformation, window, presentation, palette and colours as PS3.3 states them.
 
-Decisions where the standard leaves a choice:
-- A file with a window and a VOI LUT is shown through its first sound window; through its VOI LUT if no window is sound.
-- A window that means nothing (width 0 or negative, below 1 for LINEAR, not a number) is passed over, an unknown VOI LUT function
-  is LINEAR, a slope that is empty or 0 is 1. Without window and VOI LUT, the 1st to the 99th percentile is shown.
-- Padding (Pixel Padding Value, values that are not numbers) is black, also in MONOCHROME1, and does not count for percentiles.
-- Overlays (60xx) are not drawn, and bits outside of Bits Stored are dropped.
-- Pixels that are not square are stretched along the coarser axis, by linear interpolation of stored values.
+Decisions in cases that the standard leaves open: - A file with a window and a VOI LUT is shown through its first sound
+window; through its VOI LUT if no window is sound. - A window that means nothing (width 0 or negative, below 1 for
+LINEAR, not a number) is passed over, an unknown VOI LUT function is LINEAR, a slope that is empty or 0 is 1. Without
+window and VOI LUT, the 1st to the 99th percentile is shown. - Padding (Pixel Padding Value, values that are not
+numbers) is black, also in MONOCHROME1, and does not count for percentiles. - Overlays (60xx) are not drawn, and bits
+outside of Bits Stored are dropped. - Pixels that are not square are stretched along the coarser axis, by linear
+interpolation of stored values.
 """
 
 import logging
@@ -30,7 +30,7 @@ from mirage_core.imaging.grey import Bytes, Floats, Shading, Stored
 from mirage_core.imaging.sizes import check_size
 from mirage_core.pixels import WINDOWS_MAX, PixelInfo, Window
 
-# What pixels need; everything else in the file is skipped while it is parsed.
+# Elements that pixels need; everything else in the file is skipped while it is parsed.
 _KEYWORDS = (
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit",
@@ -58,7 +58,10 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True)
 class DicomPicture:
-    """The 8-bit picture (mode L or RGB); of deeper greyscale also the 16-bit values (height, width) and their meaning."""
+    """The 8-bit picture (mode L or RGB).
+
+    Of deeper greyscale also the 16-bit values (height, width) and their meaning.
+    """
 
     image: Image.Image
     frames: int
@@ -69,8 +72,9 @@ class DicomPicture:
 def read_picture(data: bytes, *, frame: int | None = None, refuse_burned_in: bool = False) -> DicomPicture:
     """Reads the frame asked for (counted from 0; if omitted, the middle one).
 
-    Raises IMAGE_UNREADABLE, IMAGE_CODING_UNSUPPORTED, IMAGE_FRAME_OUT_OF_RANGE, IMAGE_TOO_COSTLY, the size errors, and with
-    `refuse_burned_in` IMAGE_BURNED_IN if the file says that its pixels show annotations, or features that a person is known by.
+    Raises IMAGE_UNREADABLE, IMAGE_CODING_UNSUPPORTED, IMAGE_FRAME_OUT_OF_RANGE, IMAGE_TOO_COSTLY, the size errors, and
+    with `refuse_burned_in` IMAGE_BURNED_IN if the file says that its pixels show annotations, or features that a person
+    is known by.
     """
     try:
         with warnings.catch_warnings():
@@ -176,7 +180,8 @@ def _allocated(file: DicomFile, samples: int) -> int:
     return 8 * (file.pixels[1] // samples) if file.pixels[1] else 8
 
 
-# Colours ------------------------------------------------------------------------------------------------------------------
+# Colours
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def _coloured(unpacked: Unpacked, frame: Frame) -> Image.Image:
@@ -206,7 +211,9 @@ def _eight_bits(unpacked: Unpacked) -> Bytes:
 
 
 def _partial_to_rgb(samples: Bytes) -> Image.Image:
-    """Returns RGB of Y from 16 to 235, Cb and Cr from 16 to 240: the inverse of YBR_PARTIAL_422 in PS3.3 C.7.6.3.1.2."""
+    """Returns RGB of Y from 16 to 235, Cb and Cr from 16 to 240: the inverse of YBR_PARTIAL_422 in PS3.3
+    C.7.6.3.1.2.
+    """
     forward = np.array([[0.2568, 0.5041, 0.0979], [-0.1482, -0.2910, 0.4392], [0.4392, -0.3678, -0.0714]])
     inverse = np.linalg.inv(forward).T
     out = np.empty(samples.shape, np.uint8)
@@ -246,11 +253,14 @@ def _supplemented(unpacked: Unpacked, frame: Frame, first: int, colours: Bytes) 
     return squared(grey.look_up(stored, table), _aspect(frame))
 
 
-# Greyscale ----------------------------------------------------------------------------------------------------------------
+# Greyscale
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def _stored(unpacked: Unpacked) -> Stored:
-    """Returns the bits that are stored of each value, at most 16, as unsigned numbers: of signed ones the smallest is 0."""
+    """Returns the bits that are stored of each value, at most 16, as unsigned numbers: of signed ones the smallest
+    is 0.
+    """
     form, values = unpacked.format, unpacked.values
     out = np.empty((form.rows, form.columns), np.uint16)
     shift, mask, sign = form.high + 1 - form.stored, 2**form.stored - 1, (1 << form.stored >> 1) if form.signed else 0
@@ -260,13 +270,13 @@ def _stored(unpacked: Unpacked) -> Stored:
 
 
 def _numbers(form: Format) -> Floats:
-    """Returns the stored values, signed or not, that the numbers of `_stored` stand for."""
+    """Returns the stored values, signed or not, of the numbers of `_stored`."""
     return np.arange(2**form.stored, dtype=np.float64) - ((1 << form.stored >> 1) if form.signed else 0)
 
 
 @dataclass(frozen=True)
 class _Voi:
-    """How values become greys: a function, and the windows to name. `automatic` if the file states none."""
+    """The function from values to greys, and the windows to name. `automatic` if the file states none."""
 
     shade: Shading
     windows: tuple[Window, ...]
@@ -330,7 +340,9 @@ def _modality(form: Format, frame: Frame) -> _Modality:
 
 
 def _rescale(frame: Frame) -> tuple[float, float, str]:
-    """Returns slope, intercept and unit: of the frame's functional group, else of the data set. A slope of 0 is none."""
+    """Returns slope, intercept and unit: of the frame's functional group, else of the data set. A slope of 0 is
+    ignored.
+    """
     source = frame.group("PixelValueTransformationSequence") or frame.elements
     slope, intercept = source.number("RescaleSlope") or 1.0, source.number("RescaleIntercept") or 0.0
     rescaled = source.has("RescaleSlope") or source.has("RescaleIntercept")
@@ -354,7 +366,10 @@ def _mapped_unit(frame: Frame, slope: float, intercept: float) -> str:
 
 
 def _inverted(form: Format, frame: Frame) -> bool:
-    """True if small values are white: MONOCHROME1, or a presentation LUT of shape INVERSE; both together say the same once."""
+    """True if small values are white: MONOCHROME1, or a presentation LUT of shape INVERSE.
+
+    Both together say the same once.
+    """
     return form.photometric == "MONOCHROME1" or frame.elements.word("PresentationLUTShape") == "INVERSE"
 
 
@@ -399,7 +414,10 @@ def _automatic(low: float, high: float) -> _Voi:
 
 
 def _stated_voi(frame: Frame, *, signed: bool) -> _Voi | None:
-    """Returns the windows or the VOI LUT of the frame's functional group, else of the data set; None if none is sound."""
+    """Returns the windows or the VOI LUT of the frame's functional group, else of the data set.
+
+    None if none is sound.
+    """
     source = frame.group("FrameVOILUTSequence") or frame.elements
     function = source.word("VOILUTFunction")
     least = 1.0 if function not in ("SIGMOID", "LINEAR_EXACT") else 0.0
@@ -433,8 +451,9 @@ def _meaning(
 ) -> tuple[Stored, PixelInfo]:  # fmt: skip
     """Returns the numbers to keep and their meaning: value = number * slope + intercept.
 
-    Where small values are shown white, the values are mirrored within their range and lose their unit, so that a window shows
-    them as the picture does. Padding that would be brighter than every pixel is kept as the smallest number that occurs.
+    Where small values are shown white, the values are mirrored within their range and lose their unit, so that a window
+    shows them as the picture does. Padding that would be brighter than every pixel is kept as the smallest number that
+    occurs.
     """
     slope, intercept, unit, windows = modality.slope, modality.intercept, modality.unit, voi.windows
     if slope == 0.0:
@@ -468,14 +487,15 @@ def _taken(stored: Stored, table: npt.NDArray[np.uint16]) -> Stored:
     return out
 
 
-# More than 16 bits, and floating point ------------------------------------------------------------------------------------
+# More than 16 bits, and floating point
+# ------------------------------------------------------------------------------------
 
 
 def _deep(unpacked: Unpacked, frame: Frame) -> DicomPicture:
     """Shows pixels of 17 to 32 bits or of floating point, and scales them into 16 bits.
 
-    The 8-bit picture comes from the values themselves. The numbers that are kept span the smallest to the largest value in 65,535
-    steps, so a value is off by at most half a step; whole numbers that span less are kept as they are.
+    The 8-bit picture comes from the values themselves. The numbers that are kept span the smallest to the largest value
+    in 65,535 steps, so a value is off by at most half a step; whole numbers that span less are kept as they are.
     """
     form = unpacked.format
     slope, intercept, unit = _rescale(frame)
@@ -544,11 +564,14 @@ def _deep_automatic(unpacked: Unpacked, frame: Frame, slope: float, intercept: f
     return _automatic(low, high)
 
 
-# Shape --------------------------------------------------------------------------------------------------------------------
+# Shape
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def _aspect(frame: Frame) -> float:
-    """Returns a pixel's height by its width: of its spacing (between rows, then between columns), else of the aspect ratio."""
+    """Returns a pixel's height by its width: of its spacing (between rows, then between columns), else of the aspect
+    ratio.
+    """
     measures = frame.either("PixelMeasuresSequence", "PixelSpacing")
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         values = (measures if keyword == "PixelSpacing" else frame.elements).numbers(keyword)
@@ -559,7 +582,10 @@ def _aspect(frame: Frame) -> float:
 
 
 def _stretched(stored: Stored, ratio: float, padding: npt.NDArray[np.bool_]) -> Stored:
-    """Returns stored values with square pixels; next to padding the nearest value is taken, so that none is mixed with it."""
+    """Returns stored values with square pixels.
+
+    Next to padding the nearest value is taken, so that none is mixed with it.
+    """
     image = Image.fromarray(stored)
     smooth = np.asarray(squared(image, ratio))
     if not padding.any():

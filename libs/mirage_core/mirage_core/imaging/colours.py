@@ -23,8 +23,8 @@ _SAME = 2
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Returns an image of mode L, RGB or CMYK with its ICC profile applied, in mode L or RGB.
 
-    A profile that is damaged, larger than 2 MiB, for another colour space than the image's, or the same as sRGB changes nothing.
-    The rendering intent is relative colorimetric with black point compensation.
+    A profile that is damaged, larger than 2 MiB, for another colour space than the image's, or the same as sRGB changes
+    nothing. The rendering intent is relative colorimetric with black point compensation.
     """
     transform = _transform(profile, image.mode) if profile and len(profile) <= PROFILE_BYTES else None
     if transform is None:
@@ -73,7 +73,10 @@ def _samples(mode: str) -> Image.Image:
 
 
 def apply_gamma(image: Image.Image, gamma: float) -> Image.Image:
-    """Returns an image of mode L or RGB whose samples have PNG's gAMA as sRGB's; close to 1/2.2, or absurd, nothing changes."""
+    """Returns an image of mode L or RGB whose samples have PNG's gAMA as sRGB's.
+
+    Close to 1/2.2, or absurd, nothing changes.
+    """
     if abs(gamma - _GAMMA) <= _GAMMA_SAME or not _GAMMAS[0] <= gamma <= _GAMMAS[1]:
         return image
     table = [round(255 * _srgb((value / 255) ** (1 / gamma))) for value in range(256)]
@@ -85,7 +88,7 @@ def _srgb(light: float) -> float:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Returns an LA or RGBA image laid on white, as L or RGB; what lies below full transparency is gone."""
+    """Returns an LA or RGBA image on white, as L or RGB; fully transparent pixels become white."""
     mode = image.mode[:-1]
     result = Image.new(mode, image.size, WHITE if mode == "L" else (WHITE, WHITE, WHITE))
     for top in range(0, image.height, _ROWS):

@@ -1,8 +1,8 @@
 """JPEG files: the segments that pixels need, and nothing else.
 
-`parse` rewrites a file from an allow-list: frame header, tables, scans, and an application segment of our own that states the
-colour space. Everything that can hold a text (APP0 to APP15, comments, thumbnails, what is between segments or after the end)
-is left out before the decoder sees the file.
+`parse` rewrites a file from an allow-list: frame header, tables, scans, and an application segment of our own that
+states the colour space. Everything that can hold a text (APP0 to APP15, comments, thumbnails, what is between segments
+or after the end) is left out before the decoder sees the file.
 """
 
 import io
@@ -29,7 +29,7 @@ _SEGMENTS_MAX = 10_000
 _SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
 _RESTART = re.compile(rb"\xff[\xd0-\xd7\xff]", re.DOTALL)
-# Where a quantisation table could be read as a text.
+# A quantisation table with such bytes could be read as a text.
 _LETTERS = re.compile(rb"[A-Za-z^ ]{5,}")
 _KINDS = {
     0xC1: "JPEG extended, 12 bits",
@@ -41,7 +41,7 @@ _KINDS = {
 
 @dataclass
 class Jpeg:
-    """What a JPEG file holds for its pixels. `stripped` is the file with nothing else in it."""
+    """The parts of a JPEG file that its pixels need. `stripped` is the file with nothing else in it."""
 
     width: int = 0
     height: int = 0
@@ -53,7 +53,7 @@ class Jpeg:
     aspect: float = 1.0  # a pixel's height by its width
     profile: bytes | None = None
     copyable: bool = False
-    scan_end: int = 0  # where the entropy-coded data of the only scan ends in `stripped`
+    scan_end: int = 0  # end of the entropy-coded data of the only scan in `stripped`
     stripped: bytes = b""
     ids: dict[int, int] = field(default_factory=dict)  # component numbers of the file to 1, 2, 3
 
@@ -61,8 +61,9 @@ class Jpeg:
 def parse(data: bytes, *, unmarked_is_rgb: bool = False) -> Jpeg:
     """Reads the segments of a JPEG file up to its first end of image; raises IMAGE_UNREADABLE and the size errors.
 
-    Checks the size and the number of scans that the file has, so that nothing is unpacked of one that is too costly. Three
-    components are Y, Cb and Cr unless a marker or their numbers say RGB, or `unmarked_is_rgb` does and nothing says otherwise.
+    Checks the size and the number of scans that the file has, so that nothing is unpacked of one that is too costly.
+    Three components are Y, Cb and Cr unless a marker or their numbers say RGB, or `unmarked_is_rgb` does and nothing
+    says otherwise.
     """
     jpeg = Jpeg()
     parts: list[bytes] = []
@@ -155,10 +156,12 @@ def picture(jpeg: Jpeg) -> Image.Image:
 
 
 def clean(jpeg: Jpeg) -> tuple[bytes, tuple[int, int]]:
-    """Returns a JPEG without metadata, and its (width, height): a copy of what the pixels need if that is safe, else coded again.
+    """Returns a JPEG without metadata, and its (width, height): a copy of what the pixels need if that is safe, else
+    coded again.
 
-    A copy is made of a baseline file of one scan that needs no turning, no profile and no stretching, after it was decoded whole,
-    and after a change of the last byte of its entropy-coded data was seen to change the picture: so no byte in it is idle.
+    A copy is made of a baseline file of one scan that needs no turning, no profile and no stretching, after it was
+    decoded whole, and after a change of the last byte of its entropy-coded data was seen to change the picture: so no
+    byte in it is idle.
     """
     image = decode(jpeg)
     if jpeg.copyable and jpeg.orientation == 1 and jpeg.aspect == 1.0 and is_srgb(jpeg.profile, image.mode):
@@ -226,7 +229,9 @@ def _renumbered_scan(jpeg: Jpeg, content: bytes) -> bytes:
 
 
 def _colours(jpeg: Jpeg, *, jfif: bool, adobe: int | None) -> bytes:
-    """Returns an application segment that states the colour space which libjpeg would have found in the original file."""
+    """Returns an application segment that states the colour space which libjpeg would have found in the original
+    file.
+    """
     if jpeg.components == 4:
         return _adobe(adobe) if adobe is not None else b""
     if jpeg.components == 3 and not jfif:
@@ -256,7 +261,10 @@ def _split_quantisation(content: bytes, tables: dict[int, bytes]) -> bool:
 
 
 def _split_huffman(content: bytes, tables: dict[int, bytes]) -> bool:
-    """Adds each table of a DHT segment by its class and number; returns False if one has codes that no 8-bit picture has."""
+    """Adds each table of a DHT segment by its class and number.
+
+    Returns False if one has codes that no 8-bit picture has.
+    """
     place = 0
     while place < len(content):
         head, counts = content[place], content[place + 1 : place + 17]
@@ -279,7 +287,9 @@ def _is_symbol(symbol: int, kind: int) -> bool:
 def _needed(
     frame: bytes, used_huffman: bytes, quantisation: dict[int, bytes], huffman: dict[int, bytes]
 ) -> list[bytes] | None:
-    """Returns DQT and DHT segments with the tables that the frame and its scan name, or None if one is missing or suspicious."""
+    """Returns DQT and DHT segments with the tables that the frame and its scan name, or None if one is missing or
+    suspicious.
+    """
     numbers = sorted(set(frame[12::3]))
     kept = [quantisation.get(number) for number in numbers]
     classes = sorted({selector >> 4 for selector in used_huffman} | {16 + (selector & 15) for selector in used_huffman})

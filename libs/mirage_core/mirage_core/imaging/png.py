@@ -1,7 +1,7 @@
 """PNG files: the chunks that pixels need, and nothing else; 1 to 16 bits a sample.
 
-Texts, times, unknown chunks, frames of an animation and what comes after the end are left out before the decoder sees the file,
-so no packed text is ever unpacked.
+Texts, times, unknown chunks, frames of an animation and what comes after the end are left out before the decoder sees
+the file, so no packed text is ever unpacked.
 """
 
 import io
@@ -28,7 +28,7 @@ _GREY, _RGB, _PALETTE, _GREY_ALPHA = 0, 2, 3, 4
 
 @dataclass(frozen=True)
 class Png:
-    """What a PNG file holds for its pixels. `stripped` is the file with nothing else in it."""
+    """The parts of a PNG file that its pixels need. `stripped` is the file with nothing else in it."""
 
     depth: int
     colour: int
@@ -102,8 +102,8 @@ def picture(png: Png, pixels: PixelInfo | None = None) -> Image.Image:
 def deep_picture(png: Png, pixels: PixelInfo | None = None) -> tuple[Image.Image, grey.Stored, PixelInfo]:
     """Decodes 16-bit greyscale: the 8-bit image, the 16-bit values (height, width) and their meaning.
 
-    `pixels` says what the values mean; if it is omitted, they stand for themselves. Raises PIXELS_INVALID if the file has values
-    of more bits than `pixels` says.
+    `pixels` says what the values mean; if it is omitted, the stored values are the values. Raises PIXELS_INVALID if the
+    file has values of more bits than `pixels` says.
     """
     stored, hidden, alpha = _deep_values(png)
     used = grey.count(stored, 65536) > 0
@@ -142,7 +142,9 @@ def _deep_values(
 
 
 def _whitened(image: Image.Image, png: Png) -> Image.Image:
-    """Returns an L or RGB image with white for the pixels whose samples, with all their bits, are the transparent ones."""
+    """Returns an L or RGB image with white for the pixels whose samples, with all their bits, are the transparent
+    ones.
+    """
     assert png.transparent is not None  # noqa: S101 -- for the type checker
     if png.colour == _GREY:
         key = png.transparent[0] * 255 // (2**png.depth - 1)
@@ -190,7 +192,10 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Returns the chunks up to IEND. Checksums of those that the decoder gets are checked; the others' do not matter."""
+    """Returns the chunks up to IEND. Checksums of those that the decoder gets are checked.
+
+    The others' do not matter.
+    """
     chunks: list[tuple[bytes, bytes]] = []
     place = len(SIGNATURE)
     for _ in range(_CHUNKS_MAX):

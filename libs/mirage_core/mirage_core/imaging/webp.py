@@ -20,7 +20,7 @@ _ALPHA, _ANIMATED = 0x10, 0x02
 
 @dataclass(frozen=True)
 class Webp:
-    """What a WebP file holds for its pixels. `stripped` is the file with nothing else in it."""
+    """The parts of a WebP file that its pixels need. `stripped` is the file with nothing else in it."""
 
     stripped: bytes
     orientation: int
