@@ -174,6 +174,26 @@ async def test_no_job_is_lost_when_redis_is_killed(house: Any) -> None:
         await _one_result(house, client, after.id)
 
 
+async def test_a_frozen_redis_is_a_clear_error_and_work_goes_on_after_it(house: Any) -> None:
+    async with jobs(house) as client:
+        before = await client.create()
+        assert (await client.end_of(before.id)).state == SUCCEEDED
+        house.queue.send_signal(signal.SIGSTOP)
+        try:
+            until(lambda: not house.serving(), "health says that the queue is away")
+            # Far more callers than there are threads: one of them waits, and the others do not wait for it.
+            asked = await asyncio.gather(*(client.get(before.id) for _ in range(100)), return_exceptions=True)
+            found = {generator_process.details(error)[0] for error in asked if isinstance(error, grpc.RpcError)}
+            assert found == {"DEPENDENCY_UNAVAILABLE"}
+            assert all(isinstance(error, grpc.RpcError) for error in asked)
+        finally:
+            house.queue.send_signal(signal.SIGCONT)
+        until(house.serving, "the service serves again")
+        assert (await client.get(before.id)).state == SUCCEEDED
+        after = await client.create()
+        assert (await client.end_of(after.id)).state == SUCCEEDED
+
+
 async def test_tickets_that_are_lost_are_issued_again(place: Any) -> None:
     _workers(place, 0)
     async with jobs(place) as client:

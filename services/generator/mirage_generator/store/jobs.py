@@ -14,7 +14,7 @@ from mirage_generator.jobs import Claim, Failure, Job, JobImage, Origin, Preview
 from mirage_generator.orders import Accepted
 from mirage_generator.store import scripts
 from mirage_generator.store.bounds import Bounds
-from mirage_generator.store.connection import translated
+from mirage_generator.store.connection import Asking
 from mirage_generator.store.records import read_job, write_failure, write_images
 from mirage_generator.ticket_transport import DEAD_LETTERS, QUEUE
 
@@ -62,24 +62,25 @@ class JobStore:
 
     def __init__(self, client: "redis.Redis", bounds: Bounds) -> None:
         self._redis = client
+        self._asking = Asking()
         self._bounds = bounds
         self._scripts = {name: client.register_script(scripts.source(name)) for name in scripts.NAMES}
         lost = MirageError(Code.WORKER_LOST, attempts=bounds.attempts)
         self._lost = write_failure(Failure(lost.code, lost.metadata))
 
     def _run(self, name: str, *arguments: object) -> Any:
-        with translated():
+        with self._asking():
             return self._scripts[name](args=[_argument(each) for each in arguments])
 
     def ping(self) -> None:
         """Returns where Redis answers."""
-        with translated():
+        with self._asking():
             self._redis.ping()
 
     def clear_the_way(self) -> list[str]:
         """Renames keys that hold another kind of value than the scripts rely on, and returns their names."""
         names: list[str] = []
-        with translated():
+        with self._asking():
             for name, kind in _KINDS.items():
                 found = cast("bytes", self._redis.type(name))
                 odd = found == kind and name == _SEQUENCE and not _is_number(self._redis.get(name))
@@ -141,7 +142,7 @@ class JobStore:
     def get(self, id_: str) -> Job | None:
         """Returns the job of that id, or None if it does not exist or its record is damaged."""
         try:
-            with translated():
+            with self._asking():
                 record = cast("dict[bytes, bytes]", self._redis.hgetall(f"mirage:job:{id_}"))
             return read_job(record) if record else None
         except (redis.ResponseError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -150,7 +151,7 @@ class JobStore:
 
     def preview(self, id_: str) -> Preview | None:
         """The newest preview of a running job."""
-        with translated():
+        with self._asking():
             record = cast("dict[bytes, bytes]", self._redis.hgetall(f"mirage:preview:{id_}"))
         if not record:
             return None
@@ -173,7 +174,7 @@ class JobStore:
         looked_at = 0
         while looked_at < _LOOKED_AT:
             highest = "+inf" if before is None else f"({before}"
-            with translated():
+            with self._asking():
                 ids = cast(
                     "list[tuple[bytes, float]]",
                     self._redis.zrevrangebyscore(listed, highest, "-inf", start=0, num=100, withscores=True),
@@ -214,14 +215,14 @@ class JobStore:
 
     def is_kept(self, sha256: str) -> bool:
         """True for a file that belongs to a job."""
-        with translated():
+        with self._asking():
             return bool(self._redis.sismember("mirage:artifacts", sha256))
 
     # Calls of a worker.
 
     def register(self, worker: str, engine: str) -> None:
         """Says that a worker lives, for three leases, and what runs its model."""
-        with translated():
+        with self._asking():
             pipe = self._redis.pipeline()
             seconds, _ = self._redis.time()
             pipe.zadd("mirage:workers", {worker: seconds + 3 * self._bounds.lease_s})
@@ -230,23 +231,23 @@ class JobStore:
 
     def deregister(self, worker: str) -> None:
         """Removes a worker that ended."""
-        with translated():
+        with self._asking():
             self._redis.zrem("mirage:workers", worker)
 
     def engine(self) -> str:
         """Returns the engine of the newest worker's model; empty if there was never one."""
-        with translated():
+        with self._asking():
             return (cast("bytes | None", self._redis.get("mirage:engine")) or b"").decode()
 
     def workers(self) -> int:
         """Workers that gave a sign of life."""
-        with translated():
+        with self._asking():
             seconds, _ = self._redis.time()
             return self._redis.zcount("mirage:workers", seconds, "+inf")
 
     def counts(self) -> dict[State, int]:
         """Jobs by state: those that wait and run now, and how many ended so since the store began."""
-        with translated():
+        with self._asking():
             pipe = self._redis.pipeline(transaction=False)
             pipe.zcard("mirage:pending")
             pipe.zcard("mirage:running")
