@@ -7,8 +7,10 @@ import re
 import zlib
 from collections.abc import Iterator
 
-# The marks: our own text, or the IPTC's terms for images that a trained model made, wholly or in part. These are in
-# XMP,
+from mirage_core.dicom import is_synthetic
+from mirage_core.dicom.layout import looks_like_dicom
+
+# The marks: our own text, or the IPTC's terms for images that a trained model made, wholly or in part. These are in XMP,
 # in IPTC's IIM and in a C2PA manifest alike; EXIF's texts may have two bytes a character.
 _MARKS = re.compile(
     rb"(?:digitalsourcetype/|digsrctype:)(?:compositewith)?trainedalgorithmic(?:media|data)"
@@ -27,26 +29,25 @@ def is_marked(data: bytes) -> bool:
 
     Never raises: a damaged file is searched as far as it can be read.
     """
-    if data[128:132] == b"DICM":
-        # Imported on first use: most processes never meet a DICOM file, and pydicom is slow to load.
-        from mirage_core.dicom import is_synthetic
-
-        return is_synthetic(data)
-    return any(_says(piece) for piece in _metadata(data))
+    pieces = _metadata(data)
+    if pieces is None:
+        return looks_like_dicom(data) and is_synthetic(data)
+    return any(_says(piece) for piece in pieces)
 
 
 def _says(piece: bytes) -> bool:
     return any(_MARKS.search(text) for text in (piece, piece.replace(b"\0", b"")))
 
 
-def _metadata(data: bytes) -> Iterator[bytes]:
+def _metadata(data: bytes) -> Iterator[bytes] | None:
+    """Returns the pieces of a PNG, JPEG or WebP file that can hold a text; None for another file."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return _of_png(data)
     if data[:3] == b"\xff\xd8\xff":
         return _of_jpeg(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _of_webp(data)
-    return iter(())
+    return None
 
 
 def _of_png(data: bytes) -> Iterator[bytes]:

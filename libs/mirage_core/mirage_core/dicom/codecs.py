@@ -1,8 +1,7 @@
 """One frame of pixels out of a DICOM file, native or compressed, as an array of the stored numbers.
 
-Sizes are checked against the data set in the codestream's own header before a codec sees it. gdcm (JPEG with 12 bits,
-JPEG Lossless) and pyjpegls (JPEG-LS) are loaded when the first such frame arrives; Pillow decodes 8-bit JPEG and JPEG
-2000 with HTJ2K.
+Sizes are checked against the data set in the codestream's own header before a codec sees it. gdcm (JPEG with 12 bits, JPEG
+Lossless) and pyjpegls (JPEG-LS) are loaded with pydicom, by the first DICOM file; Pillow decodes 8-bit JPEG, JPEG 2000 and HTJ2K.
 """
 
 import io
@@ -21,7 +20,6 @@ from mirage_core.dicom import layout
 from mirage_core.dicom.elements import DicomFile
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import jpeg
-from mirage_core.imaging.sizes import check_scans
 
 Array = np.ndarray[Any, Any]
 
@@ -29,13 +27,21 @@ NATIVE = frozenset((layout.IMPLICIT, layout.EXPLICIT, layout.DEFLATED, layout.BI
 _ENCAPSULATED = "1.2.840.10008.1.2.1.98"
 _RLE = "1.2.840.10008.1.2.5"
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
+_LOSSLESS, _EXTENDED = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.51"
 _JPEG = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.(5\d|6[0-6]|70)")
 _JPEG_LS = frozenset(("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"))
 _JPEG_2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 92, 93, 201, 202, 203))
+# Names that pydicom's dictionary does not have yet.
+_NEWER = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+}
 _TILES_MAX = 4096
 # OpenJPEG unpacks a whole tile with about 6 bytes a sample.
 _TILE_SAMPLES_MAX = 64_000_000
 _PACKETS_MAX = 2_000_000
+_END = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
 _FRAME_MARKERS = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7))
 
@@ -87,8 +93,7 @@ def unpack(file: DicomFile, form: Format, index: int) -> Unpacked:
     if syntax in _JPEG_2000:
         return _jpeg_2000(_encapsulated_frame(file, form, index), form)
     # A UID that the standard does not know is not repeated: it could hold anything.
-    name = UID_dictionary[syntax][0] if syntax in UID_dictionary else "an unknown transfer syntax"
-    raise MirageError(Code.IMAGE_CODING_UNSUPPORTED, format="DICOM", coding=name)
+    raise _unsupported(_NEWER.get(syntax) or UID_dictionary.get(syntax, ("an unknown transfer syntax",))[0])
 
 
 def _damaged() -> MirageError:
@@ -261,9 +266,7 @@ def _jpeg(data: bytes, form: Format) -> Unpacked:
     if marker == 0xF7:
         return _jpeg_ls(data, form)
     if marker == 0xC3 or precision == 12:
-        check_scans(data.count(b"\xff\xda"), width, height)
-        syntax = "1.2.840.10008.1.2.4.70" if marker == 0xC3 else "1.2.840.10008.1.2.4.51"
-        return _with_gdcm(data, form, precision, signed=form.signed, syntax=syntax)
+        return _with_gdcm(data, form, precision, lossless=marker == 0xC3)
     if precision != 8 or marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
         raise _unsupported("a JPEG process that is not in use")
     image = jpeg.decode(jpeg.parse(data, unmarked_is_rgb=form.photometric == "RGB"))
@@ -271,7 +274,10 @@ def _jpeg(data: bytes, form: Format) -> Unpacked:
     return Unpacked(np.asarray(image), form)
 
 
-def _with_gdcm(data: bytes, form: Format, precision: int, *, signed: bool, syntax: str) -> Unpacked:
+def _with_gdcm(data: bytes, form: Format, precision: int, *, lossless: bool) -> Unpacked:
+    """Decodes a JPEG that was parsed and written again: gdcm ends the process if a header is not as it expects."""
+    syntax = _LOSSLESS if lossless else _EXTENDED
+    data = _checked_jpeg(data, form, precision, lossless=lossless)
     try:
         import gdcm
     except ImportError:
@@ -296,7 +302,7 @@ def _with_gdcm(data: bytes, form: Format, precision: int, *, signed: bool, synta
     if form.samples > 1:
         image.SetPlanarConfiguration(0)
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-    image.SetPixelFormat(gdcm.PixelFormat(form.samples, 8 * wide, precision, precision - 1, int(signed)))
+    image.SetPixelFormat(gdcm.PixelFormat(form.samples, 8 * wide, precision, precision - 1, int(form.signed)))
     text = image.GetBuffer()
     if text is None:
         raise _damaged()
@@ -304,6 +310,21 @@ def _with_gdcm(data: bytes, form: Format, precision: int, *, signed: bool, synta
     values = np.frombuffer(text.encode("utf-8", "surrogateescape"), f"<u{wide}")
     shape = (form.rows, form.columns) if form.samples == 1 else (form.rows, form.columns, form.samples)
     return Unpacked(values.reshape(shape), _narrowed(form, precision, 8 * wide))
+
+
+def _checked_jpeg(data: bytes, form: Format, precision: int, *, lossless: bool) -> bytes:
+    """Returns the codestream with one frame header, which fits, and nothing but tables and scans; raises IMAGE_UNREADABLE."""
+    parsed = jpeg.parse(data, marked=False)
+    if (parsed.height, parsed.width, parsed.components, parsed.precision) != (
+        form.rows,
+        form.columns,
+        form.samples,
+        precision,
+    ):
+        raise _damaged()
+    if (parsed.frame == 0xC3) != lossless or not 2 <= precision <= 16:
+        raise _damaged()
+    return parsed.stripped
 
 
 def _jpeg_ls(data: bytes, form: Format) -> Unpacked:
@@ -315,7 +336,8 @@ def _jpeg_ls(data: bytes, form: Format) -> Unpacked:
     _check_header(height, width, components, form)
     if marker != 0xF7 or not 2 <= precision <= 16:
         raise _damaged()
-    buffer, info = jpeg_ls.decode_pixel_data(data)
+    # Without an end mark, CharLS looks for more bits for many seconds.
+    buffer, info = jpeg_ls.decode_pixel_data(data if data[-16:].rstrip(b"\0").endswith(_END) else data + _END)
     wide = 1 if precision <= 8 else 2
     values = np.frombuffer(buffer, f"<u{wide}")
     form = replace(_narrowed(form, precision, 8 * wide), photometric=form.photometric.replace("_422", ""))
@@ -337,14 +359,8 @@ def _narrowed(form: Format, precision: int, allocated: int) -> Format:
 
 def _jpeg_2000(data: bytes, form: Format) -> Unpacked:
     precision, signed, transformed = _check_jpeg_2000(data, form)
-    try:
-        image = Image.open(io.BytesIO(data), formats=["JPEG2000"])
-        image.load()
-    except OSError:
-        # A codestream that is not quite right: gdcm is more tolerant.
-        unpacked = _with_gdcm(data, form, precision, signed=signed, syntax="1.2.840.10008.1.2.4.90")
-        photometric = "RGB" if transformed or form.photometric in ("YBR_RCT", "YBR_ICT") else form.photometric
-        return replace(unpacked, format=replace(unpacked.format, photometric=photometric.replace("_422", "")))
+    image = Image.open(io.BytesIO(data), formats=["JPEG2000"])
+    image.load()
     if form.samples == 3:
         # Pillow scales samples of any depth to 8 bits.
         if image.mode != "RGB":

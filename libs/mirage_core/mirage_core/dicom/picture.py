@@ -296,7 +296,7 @@ def _greyscale(unpacked: Unpacked, frame: Frame) -> DicomPicture:
     image = grey.look_up(stored, greys)
     if form.stored <= 8 and mapping.bits <= 8:
         return DicomPicture(image, 1)
-    kept, info = _meaning(stored, values, voi, mapping, form, inverted=_inverted(form, frame), padding=padding)
+    kept, info = _meaning(stored, values, voi, mapping, inverted=_inverted(form, frame), padding=padding)
     return DicomPicture(image, 1, kept, info)
 
 
@@ -446,14 +446,12 @@ def _stated_voi(frame: Frame, *, signed: bool) -> _Voi | None:
 
 
 def _meaning(
-    stored: Stored, values: Floats, voi: _Voi, modality: _Modality, form: Format, *, inverted: bool,
-    padding: npt.NDArray[np.bool_],
-) -> tuple[Stored, PixelInfo]:  # fmt: skip
+    stored: Stored, values: Floats, voi: _Voi, modality: _Modality, *, inverted: bool, padding: npt.NDArray[np.bool_]
+) -> tuple[Stored, PixelInfo]:
     """Returns the numbers to keep and their meaning: value = number * slope + intercept.
 
-    Where small values are shown white, the values are mirrored within their range and lose their unit, so that a window
-    shows them as the picture does. Padding that would be brighter than every pixel is kept as the smallest number that
-    occurs.
+    Where small values are shown white, the values are mirrored within their range and lose their unit, so that a window shows
+    them as the picture does. Padding that a window would show bright is kept as the darkest number that occurs.
     """
     slope, intercept, unit, windows = modality.slope, modality.intercept, modality.unit, voi.windows
     if slope == 0.0:
@@ -463,19 +461,18 @@ def _meaning(
         kept = np.arange(len(values)).astype(np.uint16)
         intercept = float(values[0])
     bits = modality.bits
+    greys = voi.shade(values)
     if inverted:
         most = 2**bits - 1
         total = 2 * intercept + most * slope
-        kept, unit = (most - kept).astype(np.uint16), ""
+        kept, unit, greys = (most - kept).astype(np.uint16), "", 255 - greys
         half = 0.0 if voi.exact else 1.0  # LINEAR's half step, on the other side
         windows = tuple(replace(window, center=total - window.center + half) for window in windows)
-    if padding.any():
+    bright = padding & (greys > 0)
+    if bright.any():
         shown = np.flatnonzero((grey.count(stored, len(values)) > 0) & ~padding)
         if len(shown):
-            scaled = kept.astype(np.float64) * slope
-            darkest = shown[np.argmin(scaled[shown])]
-            bright = padding & (scaled > scaled[darkest])
-            kept[bright] = kept[darkest]
+            kept[bright] = kept[shown[np.argmin(kept[shown] * np.sign(slope))]]
     out = stored if np.array_equal(kept, np.arange(len(kept))) else _taken(stored, kept)
     return out, PixelInfo(bits, slope, intercept, unit, windows)
 

@@ -25,6 +25,7 @@ _DECODED = (0xC0, 0xC1, 0xC2)
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _TABLES = (0xC4, 0xDB, 0xDD)  # DHT, DQT, DRI
 _SEGMENTS_MAX = 10_000
+_SIDE_MAX = 65_500  # of libjpeg
 # A marker that ends entropy-coded data: neither a stuffed 0xFF nor a restart marker.
 _SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
@@ -53,17 +54,16 @@ class Jpeg:
     aspect: float = 1.0  # a pixel's height by its width
     profile: bytes | None = None
     copyable: bool = False
-    scan_end: int = 0  # end of the entropy-coded data of the only scan in `stripped`
     stripped: bytes = b""
     ids: dict[int, int] = field(default_factory=dict)  # component numbers of the file to 1, 2, 3
 
 
-def parse(data: bytes, *, unmarked_is_rgb: bool = False) -> Jpeg:
+def parse(data: bytes, *, unmarked_is_rgb: bool = False, marked: bool = True) -> Jpeg:
     """Reads the segments of a JPEG file up to its first end of image; raises IMAGE_UNREADABLE and the size errors.
 
-    Checks the size and the number of scans that the file has, so that nothing is unpacked of one that is too costly.
-    Three components are Y, Cb and Cr unless a marker or their numbers say RGB, or `unmarked_is_rgb` does and nothing
-    says otherwise.
+    Checks the size and the number of scans that the file has, so that nothing is unpacked of one that is too costly. Three
+    components are Y, Cb and Cr unless a marker or their numbers say RGB, or `unmarked_is_rgb` does and nothing says otherwise.
+    `stripped` says so in a segment of its own, unless `marked` is False.
     """
     jpeg = Jpeg()
     parts: list[bytes] = []
@@ -134,8 +134,7 @@ def parse(data: bytes, *, unmarked_is_rgb: bool = False) -> Jpeg:
         if kept is not None and not _RESTART.search(entropy):
             parts = [*kept[:1], frame, *kept[1:], scan, entropy]
             jpeg.copyable = True
-    jpeg.stripped = b"".join([b"\xff\xd8", colours, *parts, b"\xff\xd9"])
-    jpeg.scan_end = len(jpeg.stripped) - 2
+    jpeg.stripped = b"".join([b"\xff\xd8", colours if marked else b"", *parts, b"\xff\xd9"])
     return jpeg
 
 
@@ -163,15 +162,17 @@ def clean(jpeg: Jpeg) -> tuple[bytes, tuple[int, int]]:
     decoded whole, and after a change of the last byte of its entropy-coded data was seen to change the picture: so no
     byte in it is idle.
     """
+    mode = "L" if jpeg.components == 1 else "RGB"
+    if (
+        jpeg.copyable
+        and jpeg.precision == 8
+        and jpeg.orientation == 1
+        and jpeg.aspect == 1.0
+        and is_srgb(jpeg.profile, mode)
+        and _last_byte_counts(jpeg)
+    ):
+        return jpeg.stripped, (jpeg.width, jpeg.height)
     image = decode(jpeg)
-    if jpeg.copyable and jpeg.orientation == 1 and jpeg.aspect == 1.0 and is_srgb(jpeg.profile, image.mode):
-        # The last unit of the scan is at the lower right; its chroma can cover 32 pixels.
-        corner = (max(0, image.width - 64), max(0, image.height - 64), image.width, image.height)
-        seen, size = image.crop(corner), image.size
-        del image
-        if _last_byte_counts(jpeg, corner, seen):
-            return jpeg.stripped, size
-        image = decode(jpeg)
     image = upright(squared(to_srgb(image, jpeg.profile), jpeg.aspect), jpeg.orientation)
     return encode(image), image.size
 
@@ -204,6 +205,9 @@ def _read_frame(jpeg: Jpeg, marker: int, content: bytes) -> None:
         raise _unreadable()
     check_size(jpeg.width, jpeg.height)
     for number in range(jpeg.components):
+        sampling = content[7 + 3 * number]
+        if not (1 <= sampling >> 4 <= 4 and 1 <= sampling & 15 <= 4) or content[8 + 3 * number] > 3:
+            raise _unreadable()
         jpeg.ids[content[6 + 3 * number]] = number + 1
     if len(jpeg.ids) != jpeg.components:
         raise _unreadable()
@@ -261,27 +265,25 @@ def _split_quantisation(content: bytes, tables: dict[int, bytes]) -> bool:
 
 
 def _split_huffman(content: bytes, tables: dict[int, bytes]) -> bool:
-    """Adds each table of a DHT segment by its class and number.
-
-    Returns False if one has codes that no 8-bit picture has.
-    """
+    """Adds each table of a DHT segment by its class and number; returns False if one is cut off."""
     place = 0
     while place < len(content):
         head, counts = content[place], content[place + 1 : place + 17]
         symbols = content[place + 17 : place + 17 + sum(counts)]
         if len(counts) < 16 or len(symbols) < sum(counts) or (head & 15) > 3 or head >> 4 > 1:
             return False
-        if len(set(symbols)) < len(symbols) or not all(_is_symbol(symbol, head >> 4) for symbol in symbols):
-            return False
         tables[head] = content[place : place + 17 + len(symbols)]
         place += 17 + len(symbols)
     return True
 
 
-def _is_symbol(symbol: int, kind: int) -> bool:
+def _are_symbols(symbols: bytes, kind: int) -> bool:
+    """True for different symbols that an 8-bit picture can have: sizes (kind 0), or runs with sizes."""
+    if len(set(symbols)) < len(symbols):
+        return False
     if kind == 0:
-        return symbol <= 11
-    return symbol in (0x00, 0xF0) or 1 <= symbol & 15 <= 10
+        return all(symbol <= 11 for symbol in symbols)
+    return all(symbol in (0x00, 0xF0) or 1 <= symbol & 15 <= 10 for symbol in symbols)
 
 
 def _needed(
@@ -297,6 +299,8 @@ def _needed(
     if None in kept or None in codes:
         return None
     tables = [table for table in kept if table is not None]
+    if not all(_are_symbols(code[17:], code[0] >> 4) for code in codes if code is not None):
+        return None
     if any(_LETTERS.search(table[1:]) and table[1:] not in _standard_tables() for table in tables):
         return None
     return [_segment(0xDB, b"".join(tables)), _segment(0xC4, b"".join(code for code in codes if code is not None))]
@@ -315,23 +319,40 @@ def _standard_tables() -> frozenset[bytes]:
     return frozenset(found)
 
 
-def _last_byte_counts(jpeg: Jpeg, corner: tuple[int, int, int, int], seen: Image.Image) -> bool:
-    """True if the picture's lower right corner changes with the last byte of the entropy-coded data.
+def _last_byte_counts(jpeg: Jpeg) -> bool:
+    """True if the file can be decoded, and its last unit changes with the last byte of the entropy-coded data.
 
-    Bytes after the last coded unit are never decoded, so a change of such a byte changes nothing.
+    Bytes after the last coded unit are never decoded, so a change of such a byte changes nothing. The sides are stated as
+    multiples of a unit, so that no part of the last one is cut off. Raises OSError if the file cannot be decoded.
     """
-    changed = bytearray(jpeg.stripped)
-    last = jpeg.scan_end - 1
-    if changed[last] == 0x00 and changed[last - 1] == 0xFF:
+    data = bytearray(jpeg.stripped)
+    at = data.index(bytes((0xFF, jpeg.frame)))
+    across = down = 8  # of a single component, whatever sampling it states
+    if jpeg.components > 1:
+        across, down = (max(data[at + 11 + 3 * n] >> s & 15 for n in range(jpeg.components)) * 8 for s in (4, 0))
+    width, height = -(-jpeg.width // across) * across, -(-jpeg.height // down) * down
+    if max(width, height) <= _SIDE_MAX:
+        struct.pack_into(">HH", data, at + 5, height, width)
+    last = len(data) - 3
+    seen = _last_unit(bytes(data), across, down)
+    if data[last] == 0x00 and data[last - 1] == 0xFF:
         # A stuffed 0xFF: with another value it needs no stuffing.
-        del changed[last]
+        del data[last]
         last -= 1
-    changed[last] ^= 0xFF
-    if changed[last] == 0xFF:
-        changed.insert(last + 1, 0x00)
-    try:
-        image = Image.open(io.BytesIO(changed), formats=["JPEG"])
-        image.load()
-    except OSError:
-        return True
-    return ImageChops.difference(image.crop(corner), seen).getbbox() is not None
+    value = data[last]
+    for change in (0xFF, 0x80, 0x55):
+        changed = value ^ change
+        stuffed = b"\0" if changed == 0xFF else b""
+        try:
+            unit = _last_unit(bytes(data[:last]) + bytes((changed,)) + stuffed + b"\xff\xd9", across, down)
+        except OSError:
+            return True
+        if ImageChops.difference(unit, seen).getbbox() is not None:
+            return True
+    return False
+
+
+def _last_unit(data: bytes, width: int, height: int) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=["JPEG"])
+    image.load()
+    return image.crop((image.width - width, image.height - height, image.width, image.height))
