@@ -59,6 +59,10 @@ def open_channel(address: str, *, idempotent: Mapping[str, Sequence[str]]) -> gr
             # A restarted container has another address: its name is resolved again after this time, not after 30 s.
             ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             ("grpc.optimization_target", "latency"),
+            # Of a stream that its reader does not read, this much is taken ahead. gRPC would widen it by what the line can
+            # carry, to megabytes for each of a hundred slow downloads.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", 2**17),
             # An environment's HTTP proxy is for the outside; services are never behind it.
             ("grpc.enable_http_proxy", 0),
         ],

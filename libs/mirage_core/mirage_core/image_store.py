@@ -281,8 +281,8 @@ class Reading:
         return self._read >= self.length
 
     def next(self) -> bytes:
-        """Returns the next piece, at most limits.CHUNK_BYTES; b"" at the end."""
-        piece = self._file.read(limits.CHUNK_BYTES)
+        """Returns the next piece, at most limits.PART_BYTES; b"" at the end."""
+        piece = self._file.read(limits.PART_BYTES)
         self._read += len(piece)
         return piece
 

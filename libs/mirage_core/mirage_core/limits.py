@@ -19,6 +19,8 @@ IMAGE_BYTES = 20 * 2**20
 IMAGE_PIXELS = 50_000_000
 IMAGE_SIDE_MIN = 16
 CHUNK_BYTES = 2**20
+# A part of an image that is sent: each reader that is slow holds a few of them in every process on the way.
+PART_BYTES = 2**18
 # One image, its fields and gRPC's framing; anything larger is refused before it is read.
 MESSAGE_BYTES = 25 * 2**20
 # Vectors are never longer; this bounds what one list can cost before the retriever sees its dimension.

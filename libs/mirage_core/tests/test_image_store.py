@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_core.image_store import (
     FOLDER,
@@ -124,11 +125,12 @@ def test_a_torn_thumbnail_counts_as_missing_and_can_be_made_again(store: ImageSt
 
 
 def test_a_file_that_is_removed_while_it_is_sent_is_sent_whole(store: ImageStore) -> None:
-    large = CleanImage(bytes(3 * 2**20), "image/png", 16, 16, 1, None, None)
+    large = CleanImage(bytes(3 * limits.PART_BYTES), "image/png", 16, 16, 1, None, None)
     stored = kept(store, TakenIn(large, b"small"))
     reading, piece = store.read(IMAGES, stored.image_sha256)
     store.remove_image(stored.image_sha256)
-    assert [len(piece), len(reading.next()), len(reading.next()), len(reading.next())] == [2**20, 2**20, 2**20, 0]
+    sizes = [len(piece), *(len(reading.next()) for _ in range(3))]
+    assert sizes == [limits.PART_BYTES] * 3 + [0]
     reading.close()
 
 

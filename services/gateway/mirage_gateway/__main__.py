@@ -8,11 +8,11 @@ import uvloop
 from mirage.v1 import gateway_pb2_grpc
 from mirage_core.server import GrpcServer, run_service
 from mirage_gateway import readiness, servicer
-from mirage_gateway.byte_budget import return_large_blocks
 from mirage_gateway.compose import Composer
 from mirage_gateway.connections import raise_file_limit
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.http_server import HttpServer
+from mirage_gateway.request_memory import return_large_blocks
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.app import build_app
 

@@ -119,15 +119,25 @@ class Composer:
         return response.facets
 
     async def upsert(self, parts: AsyncIterable[pb.RecordPart], *, collection: str = "") -> Sequence[pb.UpsertOutcome]:
-        """Stores records, streaming them through: no more than one part is held here."""
+        """Stores records, streaming them through: no more than one part is held here.
+
+        An upload may be slow: the deadline of the answer begins at its end. Raises DEADLINE_EXCEEDED.
+        """
+        loop = asyncio.get_running_loop()
+        timeout_s = self._settings.upsert_timeout_s
 
         async def requests() -> AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]:
             async for part in parts:
                 yield retriever_pb2.RetrieverServiceUpsertRequest(part=part, collection=collection)
+            answer.reschedule(loop.time() + timeout_s)
 
-        response = await self._parts.send(
-            self._parts.retriever.Upsert, requests(), timeout_s=self._settings.upsert_timeout_s
-        )
+        try:
+            async with asyncio.timeout(None) as answer:
+                response = await self._parts.send(
+                    self._parts.retriever.Upsert, requests(), timeout_s=self._settings.body_timeout_s + timeout_s
+                )
+        except TimeoutError:
+            raise MirageError(Code.DEADLINE_EXCEEDED) from None
         return response.outcomes
 
     async def delete(self, ids: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -43,6 +44,8 @@ _IDEMPOTENT: Mapping[str, Sequence[str]] = {
 # Without these everything else is still served.
 OPTIONAL = frozenset({"llm", "generator"})
 _HEALTH_TIMEOUT_S = 0.6
+# Of a download, however slow its reader is.
+_DOWNLOAD_S = 3600.0
 
 
 class Health(StrEnum):
@@ -100,6 +103,7 @@ class Dependencies:
             for name, full_name, _ in given
             if name in self._channels
         }
+        self._asking: asyncio.Future[dict[str, Health]] | None = None
 
     async def close(self) -> None:
         """Closes the channels."""
@@ -133,9 +137,21 @@ class Dependencies:
         timeout_s: float,
         metadata: channels.Metadata = (),
     ) -> AsyncIterator[Response]:
-        """The messages of a server-streaming call."""
-        async for message in channels.invoke_stream(method, request, timeout_s=timeout_s, metadata=metadata):
-            yield message
+        """Yields the messages of a server-streaming call, each within `timeout_s`.
+
+        The time that the reader of the messages takes for them does not count: it may be a slow download.
+        """
+        messages = channels.invoke_stream(method, request, timeout_s=_DOWNLOAD_S, metadata=metadata)
+        async with aclosing(messages):
+            while True:
+                try:
+                    async with asyncio.timeout(timeout_s):
+                        message = await anext(messages, None)
+                except TimeoutError:
+                    raise MirageError(Code.DEADLINE_EXCEEDED) from None
+                if message is None:
+                    return
+                yield message
 
     async def listen(
         self,
@@ -181,9 +197,18 @@ class Dependencies:
         return await channels.invoke_upload(method, requests, timeout_s=timeout_s)
 
     async def health(self) -> dict[str, Health]:
-        """What each service says within 0.6 s, by name."""
+        """Returns what each service says within 0.6 s, by name. Those who ask at the same time share one answer."""
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(self._ask_all())
+            self._asking.add_done_callback(self._asked)
+        return dict(await asyncio.shield(self._asking))
+
+    async def _ask_all(self) -> dict[str, Health]:
         states = await asyncio.gather(*map(_health_of, self._services.values()))
         return dict(zip(self._services, states, strict=True))
+
+    def _asked(self, _: object) -> None:
+        self._asking = None
 
     async def health_of(self, name: str) -> Health:
         """What one service says within 0.6 s; UNREACHABLE where there is none of that name."""

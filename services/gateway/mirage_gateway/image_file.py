@@ -10,7 +10,7 @@ from mirage_core.errors import Code, MirageError
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Media type, length in bytes, and the parts of at most 1 MiB."""
+    """Media type, length in bytes, and the parts of at most 256 KiB."""
 
     media_type: str
     length: int
@@ -22,9 +22,11 @@ class ImageFile:
         first = await anext(parts, None)
         if first is None:
             raise MirageError(Code.INTERNAL)
+        # Not kept to the end of a download that may take minutes.
+        ready = [first.chunk]
 
         async def chunks() -> AsyncIterator[bytes]:
-            yield first.chunk
+            yield ready.pop()
             async for part in parts:
                 yield part.chunk
 

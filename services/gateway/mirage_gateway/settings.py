@@ -62,7 +62,9 @@ class GatewaySettings(ServiceSettings):
     collection_timeout_s: float = Field(
         60.0, gt=0, le=600, description="Deadline of making, activating or removing a collection."
     )
-    upsert_timeout_s: float = Field(300.0, gt=0, le=3600, description="Deadline of one upsert, upload included.")
+    upsert_timeout_s: float = Field(
+        300.0, gt=0, le=3600, description="Deadline of an upsert, from the end of its upload."
+    )
     watch_retry_s: float = Field(
         30.0, gt=0, le=3600, description="So long a watch of a job that broke is begun again before its caller is told."
     )

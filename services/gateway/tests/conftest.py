@@ -82,6 +82,9 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     second: tuple[str, ...] | None = None
     match: "pb.Match.ValueType" = pb.MATCH_GOOD
     image_type: str = "image/png"
+    # What GetImage sends; after the first part it waits for the gate, if there is one.
+    image_parts: tuple[bytes, ...] = (b"abc", b"def")
+    image_gate: asyncio.Event | None = None
     pixels: pb.Pixels | None = None
     image_kind: int = pb.IMAGE_KIND_MEDICAL
     classify_error: MirageError | None = None
@@ -120,9 +123,14 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
             pb.IMAGE_VARIANT_DISPLAY: self.image_type,
             pb.IMAGE_VARIANT_PIXELS: "image/png",
         }
-        head = pb.ImagePart(media_type=names[request.variant], length=6, chunk=b"abc")
+        length = sum(map(len, self.image_parts))
+        first, *others = self.image_parts
+        head = pb.ImagePart(media_type=names[request.variant], length=length, chunk=first)
         yield retriever_pb2.RetrieverServiceGetImageResponse(part=head)
-        yield retriever_pb2.RetrieverServiceGetImageResponse(part=pb.ImagePart(chunk=b"def"))
+        if self.image_gate:
+            await self.image_gate.wait()
+        for chunk in others:
+            yield retriever_pb2.RetrieverServiceGetImageResponse(part=pb.ImagePart(chunk=chunk))
 
     async def ListFacets(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)

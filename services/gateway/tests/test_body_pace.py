@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.types import Message, Scope
 
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.byte_budget import ByteBudget, Share
-from mirage_gateway.places import Places
+from mirage_core.intake import Places
+from mirage_gateway.request_memory import MemoryShare, RequestMemory
 from mirage_gateway.settings import GatewaySettings
-from mirage_gateway.web.body import EXIT, PLACE, Intake
+from mirage_gateway.web.body import EXIT, PLACE, Intake, Place
 from mirage_gateway.web.json_bounds import QUERY
 from mirage_gateway.web.proxies import CLIENT
 from mirage_gateway.web.queries import SearchBody
@@ -39,7 +39,7 @@ class Sender:
             "query_string": b"",
             "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)],
             CLIENT: client,
-            PLACE: Places(1, per_client=1).of(client),
+            PLACE: Place(Places(1), client),
             EXIT: ExitStack(),
         }
 
@@ -59,9 +59,9 @@ class Sender:
             return await intake.json(Request(self.scope, self.receive), SearchBody, QUERY)
 
 
-def intake_of(budget: ByteBudget | None = None) -> Intake:
+def intake_of(memory: RequestMemory | None = None) -> Intake:
     return Intake(
-        budget or ByteBudget(192 * MIB, per_client=128 * MIB), SETTINGS.pace, timeout_s=SETTINGS.body_timeout_s
+        memory or RequestMemory(192 * MIB, per_client=128 * MIB), SETTINGS.pace, timeout_s=SETTINGS.body_timeout_s
     )
 
 
@@ -117,29 +117,29 @@ async def test_only_the_time_that_this_side_waits_counts() -> None:
 
 async def test_a_body_has_no_place_while_it_arrives() -> None:
     sender = Sender(10 * MIB, chunk=1 * MIB, every_s=1.0)
-    places = Places(1, per_client=1)
-    sender.scope[PLACE] = places.of("a")
+    places = Places(1)
+    sender.scope[PLACE] = Place(places, "a")
     sender.scope[PLACE].take()
     arriving = asyncio.create_task(outcome(sender.search(intake_of())))
     await asyncio.sleep(5)
-    other = places.of("b")
+    other = Place(places, "b")
     other.take()
     assert await arriving is Code.QUEUE_FULL
     other.leave()
 
 
-async def take(budget: ByteBudget, client: str, amount: int) -> Share | Code:
-    share = await outcome(budget.take(client, amount))
-    assert isinstance(share, Share | Code)
+async def take(memory: RequestMemory, client: str, amount: int) -> MemoryShare | Code:
+    share = await outcome(memory.take(client, amount))
+    assert isinstance(share, MemoryShare | Code)
     return share
 
 
 async def test_a_client_waits_for_memory_and_is_told_to_come_back() -> None:
-    budget = ByteBudget(192 * MIB, per_client=128 * MIB)
-    first = await budget.take("a", 100 * MIB)
-    assert await take(budget, "a", 100 * MIB) is Code.QUEUE_FULL
+    memory = RequestMemory(192 * MIB, per_client=128 * MIB)
+    first = await memory.take("a", 100 * MIB)
+    assert await take(memory, "a", 100 * MIB) is Code.QUEUE_FULL
     assert now() == 2
-    waiting = asyncio.create_task(budget.take("a", 100 * MIB))
+    waiting = asyncio.create_task(memory.take("a", 100 * MIB))
     await asyncio.sleep(1)
     first.release()
     first.release()
@@ -148,30 +148,43 @@ async def test_a_client_waits_for_memory_and_is_told_to_come_back() -> None:
 
 
 async def test_a_client_leaves_memory_for_others_and_large_requests_for_small_ones() -> None:
-    budget = ByteBudget(192 * MIB, per_client=128 * MIB)
-    for _ in range(2):
-        await budget.take("a", 64 * MIB)
-    assert await take(budget, "a", 20_000) is Code.QUEUE_FULL
-    await budget.take("b", 48 * MIB)
-    assert await take(budget, "b", 2 * MIB) is Code.QUEUE_FULL
-    assert isinstance(await take(budget, "b", 20_000), Share)
+    memory = RequestMemory(192 * MIB, per_client=128 * MIB)
+    await memory.take("a", 64 * MIB)
+    assert await take(memory, "a", 64 * MIB) is Code.QUEUE_FULL
+    await memory.take("a", 53 * MIB)
+    assert await take(memory, "a", 2 * MIB) is Code.QUEUE_FULL
+    assert isinstance(await take(memory, "a", MIB), MemoryShare)
+    await memory.take("b", 58 * MIB)
+    assert await take(memory, "c", 2 * MIB) is Code.QUEUE_FULL
+    assert isinstance(await take(memory, "c", MIB), MemoryShare)
+
+
+async def test_tiny_requests_have_a_part_that_small_ones_leave_free() -> None:
+    memory = RequestMemory(192 * MIB, per_client=48 * MIB)
+    for _ in range(46):
+        await memory.take("a", MIB)
+    assert await take(memory, "a", MIB) is Code.QUEUE_FULL
+    for _ in range(16):
+        await memory.take("a", MIB // 8)
+    assert await take(memory, "a", 20_000) is Code.QUEUE_FULL
 
 
 async def test_what_is_larger_than_a_part_is_served_alone() -> None:
-    budget = ByteBudget(64 * MIB, per_client=48 * MIB)
-    share = await budget.take("a", 500 * MIB)
-    assert await take(budget, "a", 20_000) is Code.QUEUE_FULL
+    memory = RequestMemory(64 * MIB, per_client=48 * MIB)
+    share = await memory.take("a", 500 * MIB)
+    assert await take(memory, "a", 2 * MIB) is Code.QUEUE_FULL
+    assert isinstance(await take(memory, "a", 20_000), MemoryShare)
     share.release()
-    assert isinstance(await take(budget, "a", 20_000), Share)
+    assert isinstance(await take(memory, "a", 2 * MIB), MemoryShare)
 
 
 async def test_large_requests_get_memory_in_turn() -> None:
-    budget = ByteBudget(192 * MIB, per_client=192 * MIB)
-    held = await budget.take("a", 150 * MIB)
+    memory = RequestMemory(192 * MIB, per_client=192 * MIB)
+    held = await memory.take("a", 150 * MIB)
     order: list[str] = []
 
     async def ask(client: str, amount: int) -> None:
-        share = await budget.take(client, amount)
+        share = await memory.take(client, amount)
         order.append(client)
         share.release()
 
@@ -184,27 +197,27 @@ async def test_large_requests_get_memory_in_turn() -> None:
 
 
 async def test_who_stops_waiting_holds_nothing() -> None:
-    budget = ByteBudget(192 * MIB, per_client=128 * MIB)
-    held = await budget.take("a", 128 * MIB)
-    waiting = asyncio.create_task(budget.take("a", 128 * MIB))
+    memory = RequestMemory(192 * MIB, per_client=128 * MIB)
+    held = await memory.take("a", 128 * MIB)
+    waiting = asyncio.create_task(memory.take("a", 128 * MIB))
     await asyncio.sleep(1)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     held.release()
-    assert isinstance(await take(budget, "a", 128 * MIB), Share)
+    assert isinstance(await take(memory, "a", 128 * MIB), MemoryShare)
 
 
 async def test_slow_bodies_make_room_when_memory_is_short() -> None:
-    budget = ByteBudget(128 * MIB, per_client=96 * MIB)
-    intake = intake_of(budget)
+    memory = RequestMemory(128 * MIB, per_client=96 * MIB)
+    intake = intake_of(memory)
     slow = [
         asyncio.create_task(outcome(Sender(15 * MIB, chunk=20_000, every_s=1.0, client=client).search(intake)))
         for client in ("a", "b")
     ]
     await asyncio.sleep(30)
     assert not any(task.done() for task in slow)
-    share = await budget.take("c", 40 * MIB)
+    share = await memory.take("c", 40 * MIB)
     assert now() == pytest.approx(30, abs=1)
     assert [task.done() for task in slow].count(True) == 1
     share.release()
@@ -212,18 +225,18 @@ async def test_slow_bodies_make_room_when_memory_is_short() -> None:
 
 
 async def test_honest_bodies_are_not_given_up_for_others() -> None:
-    budget = ByteBudget(128 * MIB, per_client=96 * MIB)
-    intake = intake_of(budget)
+    memory = RequestMemory(128 * MIB, per_client=96 * MIB)
+    intake = intake_of(memory)
     honest = asyncio.create_task(outcome(Sender(25 * MIB, chunk=300_000, every_s=1.0).search(intake)))
     await asyncio.sleep(30)
-    assert await take(budget, "c", 40 * MIB) is Code.QUEUE_FULL
+    assert await take(memory, "c", 40 * MIB) is Code.QUEUE_FULL
     # All of it was read.
     assert await honest is Code.REQUEST_TOO_LARGE
 
 
 async def test_an_answer_is_counted_even_where_there_is_no_room() -> None:
-    budget = ByteBudget(64 * MIB, per_client=48 * MIB)
-    answer = budget.hold("a", 100 * MIB)
-    assert await take(budget, "b", 20_000) is Code.QUEUE_FULL
+    memory = RequestMemory(64 * MIB, per_client=48 * MIB)
+    answer = memory.hold("a", 100 * MIB)
+    assert await take(memory, "b", 20_000) is Code.QUEUE_FULL
     answer.release()
-    assert isinstance(await take(budget, "b", 20_000), Share)
+    assert isinstance(await take(memory, "b", 20_000), MemoryShare)

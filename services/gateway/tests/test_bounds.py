@@ -178,3 +178,64 @@ async def test_an_image_that_looks_like_boundaries_is_passed_on_in_few_pieces(
     parts = [part.image_chunk for part in peer.script.asked[0] if part.WhichOneof("part") == "image_chunk"]
     assert b"".join(parts) == image
     assert len(parts) < 20
+
+
+async def test_an_answer_on_its_way_takes_no_place(serve: Any, peer: Peer) -> None:
+    port = await serve(max_requests=2)
+    peer.script.image_gate = asyncio.Event()
+    readers = [await open_connection(port) for _ in range(4)]
+    for each in readers:
+        await each.send(b"GET /v1/images/r1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await each.head()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+        assert (await http.get("/v1/records/r1")).status_code == 200
+    peer.script.image_gate.set()
+    for each in readers:
+        each.close()
+
+
+async def test_a_download_may_take_longer_than_another_read(serve: Any, peer: Peer) -> None:
+    peer.script.image_parts = (bytes(2**18),) * 64
+    port = await serve(read_timeout_s=0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /v1/images/r1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    begun = asyncio.get_running_loop().time()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+        while asyncio.get_running_loop().time() < begun + 1.0:
+            assert (await http.get("/v1/records/r1")).status_code == 200
+    assert b" 200 " in head
+    assert len(await reader.readexactly(64 * 2**18)) == 64 * 2**18
+    writer.close()
+
+
+async def test_a_download_whose_source_stops_is_broken_off(serve: Any, peer: Peer) -> None:
+    peer.script.image_gate = asyncio.Event()
+    reader = await open_connection(await serve(read_timeout_s=0.2))
+    await reader.send(b"GET /v1/images/r1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await reader.head()
+    assert not await reader.closed()
+    peer.script.image_gate.set()
+    reader.close()
+
+
+async def test_downloads_that_do_not_fit_into_memory_are_told_to_come_back(gateway: Gateway, peer: Peer) -> None:
+    http = await gateway(memory_mb=32, max_requests=1000, max_requests_per_client=1000)
+    peer.script.image_parts = (bytes(2**18),) * 64
+    peer.script.image_gate = asyncio.Event()
+    downloads = [asyncio.create_task(http.get("/v1/images/r1")) for _ in range(40)]
+    done, _ = await asyncio.wait(downloads, return_when=asyncio.FIRST_COMPLETED)
+    assert {each.result().status_code for each in done} == {429}
+    peer.script.image_gate.set()
+    statuses = [(await each).status_code for each in downloads]
+    assert 200 in statuses
+    assert set(statuses) == {200, 429}
+    assert (await http.get("/v1/images/r1")).status_code == 200
+
+
+async def test_a_page_of_records_comes_in_pieces(gateway: Gateway, peer: Peer) -> None:
+    http = await gateway()
+    document = (await http.get("/v1/records?vectors=true")).json()
+    assert [each["id"] for each in document["records"]] == ["r1"]
+    assert document["next_page_token"] == "more"
+    assert document["fingerprint"] == "f" * 64

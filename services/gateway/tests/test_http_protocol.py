@@ -89,6 +89,11 @@ class Peer:
             body = await self._reader.readexactly(int(found[1]) if found else 0)
         return int(head.split()[1]), body
 
+    async def head(self) -> int:
+        """The status of an answer, whose body may never end."""
+        async with asyncio.timeout(PATIENCE_S):
+            return int((await self._reader.readuntil(b"\r\n\r\n")).split()[1])
+
     async def problem(self) -> str:
         """The code of an answer that ends the connection."""
         status, body = await self.answer()

@@ -175,7 +175,7 @@ class JobService:
             data = None
         if image is None or data is None:
             raise MirageError(Code.JOB_IMAGE_NOT_FOUND, id=id_, index=index)
-        return image, (data[at : at + limits.CHUNK_BYTES] for at in range(0, len(data), limits.CHUNK_BYTES))
+        return image, (data[at : at + limits.PART_BYTES] for at in range(0, len(data), limits.PART_BYTES))
 
     async def _find(self, id_: str, caller: Caller) -> Job:
         known = 1 <= len(id_) <= _ID_CHARS and id_.isascii() and id_.isalnum()

@@ -10,10 +10,10 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
 from mirage_core import context
+from mirage_core.intake import Places
 from mirage_gateway.access import check_permission
-from mirage_gateway.byte_budget import ByteBudget
 from mirage_gateway.compose import Composer
-from mirage_gateway.places import Places
+from mirage_gateway.request_memory import RequestMemory
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.body import Intake
 from mirage_gateway.web.collection_routes import CollectionRoutes
@@ -32,9 +32,9 @@ from mirage_gateway.web.system_routes import SystemRoutes
 
 def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     """The application for a composer."""
-    budget = ByteBudget(settings.memory_mb * 2**20, per_client=settings.memory_mb * 2**20 * 2 // 3)
-    intake = Intake(budget, settings.pace, timeout_s=settings.body_timeout_s)
-    watchers = Places(settings.max_watchers, per_client=settings.max_watchers_per_client, retry_after_s=5.0)
+    memory = RequestMemory(settings.memory_mb * 2**20, per_client=settings.memory_mb * 2**20 * 2 // 3)
+    intake = Intake(memory, settings.pace, timeout_s=settings.body_timeout_s)
+    watchers = Places(settings.max_watchers, per_client=settings.max_watchers_per_client)
     keyed = bool(settings.api_keys)
     operations: list[Operation] = []
 
@@ -51,7 +51,7 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
         *SystemRoutes(composer, describe_all).operations(),
     ]
     open_paths = frozenset({"/", *(each.path for each in operations if each.open)})
-    app: ASGIApp = Edge(Router(_routes(operations), redirect_slashes=False), settings, budget, open_paths=open_paths)
+    app: ASGIApp = Edge(Router(_routes(operations), redirect_slashes=False), settings, memory, open_paths=open_paths)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.byte_budget import ByteBudget, Share
+from mirage_core.intake import Places
 from mirage_gateway.connections import Pace
-from mirage_gateway.places import Place
+from mirage_gateway.request_memory import MemoryShare, RequestMemory
 from mirage_gateway.web.json_bounds import PLAIN, JsonBounds, parse
 from mirage_gateway.web.proxies import CLIENT, group_of
 
@@ -29,19 +29,46 @@ _COPIES = 3.6
 # The same of the decoded image.
 _FILE_COPIES = 4
 _LEAST_SHARE = 16 * 2**10
+# What a download takes whose reader takes nothing: a few parts of an image are here at a time. Measured, too. With the least
+# share it is still a small request, which waits for no turn.
+PASSED_BYTES = 2**20 - _LEAST_SHARE
 # Of an upload that is passed on as it arrives.
 _STREAM_SHARE = 2 * 2**20
+_SHORT = 64 * 2**10
 # A longer body is parsed in a thread.
 _LONG = 32 * 2**10
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class Place:
+    """The place of one request among those that are worked on, which it may leave and take again."""
+
+    def __init__(self, places: Places, client: str, *, retry_after_s: float = 1.0) -> None:
+        self._places = places
+        self._client = client
+        self._retry_after_s = retry_after_s
+        self._taken = False
+
+    def take(self) -> None:
+        """Takes the place unless it is taken; raises QUEUE_FULL."""
+        if not self._taken:
+            if not self._places.take(self._client):
+                raise MirageError(Code.QUEUE_FULL, retry_after_s=self._retry_after_s)
+            self._taken = True
+
+    def leave(self) -> None:
+        """Gives the place back if it is taken."""
+        if self._taken:
+            self._taken = False
+            self._places.leave(self._client)
+
+
 class Intake:
     """Reads bodies. While a body arrives its request takes no place; it holds memory from the first byte to the answer."""
 
-    def __init__(self, budget: ByteBudget, pace: Pace, *, timeout_s: float) -> None:
-        self._budget = budget
+    def __init__(self, memory: RequestMemory, pace: Pace, *, timeout_s: float) -> None:
+        self._memory = memory
         self._pace = pace
         self._timeout_s = timeout_s
         # One thread: bodies are parsed in turn, and the event loop has to share the processor with one of them only.
@@ -56,8 +83,8 @@ class Intake:
         length = check_length(request, bounds.largest)
         place: Place = request.scope[PLACE]
         place.leave()
-        # If the length is not given, the share grows as the body does.
-        share = await self._share(request.scope, int(_COPIES * (_LONG if length is None else length)))
+        # That of a short body, and of one whose length is not given, grows as it arrives.
+        share = await self._share(request.scope, int(_COPIES * length) if length and length > _SHORT else 0)
         body = bytearray()
         async for chunk in self._receive(request, share, bounds.largest):
             body += chunk
@@ -79,16 +106,20 @@ class Intake:
         async for chunk in self._receive(request, share, limit):
             yield chunk
 
-    async def _share(self, scope: Scope, amount: int) -> Share:
-        share = await self._budget.take(group_of(scope[CLIENT]), _LEAST_SHARE + amount)
+    async def reserve(self, scope: Scope, amount: int) -> MemoryShare:
+        """Takes memory for an answer of about `amount` bytes, until it is sent; raises QUEUE_FULL."""
+        return await self._share(scope, amount)
+
+    async def _share(self, scope: Scope, amount: int) -> MemoryShare:
+        share = await self._memory.take(group_of(scope[CLIENT]), _LEAST_SHARE + amount)
         ending: ExitStack = scope[EXIT]
         ending.callback(share.release)
         scope[SHARE] = share
         return share
 
-    async def _receive(self, request: Request, share: Share, limit: int) -> AsyncIterator[bytes]:
+    async def _receive(self, request: Request, share: MemoryShare, limit: int) -> AsyncIterator[bytes]:
         receive = PacedReceive(request.receive, self._pace, timeout_s=self._timeout_s)
-        self._budget.arrive(share, receive.give_up)
+        self._memory.arrive(share, receive.give_up)
         try:
             while True:
                 message = await receive()
@@ -103,7 +134,7 @@ class Intake:
                 if not message.get("more_body"):
                     return
         finally:
-            self._budget.arrived(share)
+            self._memory.arrived(share)
 
 
 class PacedReceive:

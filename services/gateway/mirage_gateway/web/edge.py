@@ -11,12 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
+from mirage_core.intake import Places
 from mirage_core.peers import is_this_machine
 from mirage_core.settings import Identity, Role
-from mirage_gateway.byte_budget import ByteBudget
-from mirage_gateway.places import Places
+from mirage_gateway.request_memory import RequestMemory
 from mirage_gateway.settings import GatewaySettings
-from mirage_gateway.web.body import EXIT, PLACE
+from mirage_gateway.web.body import EXIT, PASSED_BYTES, PLACE, SHARE, Place
+from mirage_gateway.web.event_stream import MEDIA_TYPE as EVENT_STREAM
 from mirage_gateway.web.problems import problem_response
 from mirage_gateway.web.proxies import CLIENT, FORWARDED_HOST, group_of
 
@@ -49,10 +50,10 @@ class Edge:
     """
 
     def __init__(
-        self, app: ASGIApp, settings: GatewaySettings, budget: ByteBudget, *, open_paths: frozenset[str]
+        self, app: ASGIApp, settings: GatewaySettings, memory: RequestMemory, *, open_paths: frozenset[str]
     ) -> None:
         self._app = app
-        self._budget = budget
+        self._memory = memory
         self._places = Places(settings.max_requests, per_client=settings.max_requests_per_client)
         self._keys = settings.api_keys
         self._published = bool(settings.published)
@@ -82,15 +83,24 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._complete(MutableHeaders(scope=message), request_id)
-            elif len(message.get("body", b"")) > _PIECE_BYTES:
-                await self._send_in_pieces(client, message, send)
+                sent = MutableHeaders(scope=message)
+                self._complete(sent, request_id)
+                if sent.get("content-type") != EVENT_STREAM:
+                    # What is left is to send it.
+                    place.leave()
+                size = _answer_bytes(sent.get("content-length", ""))
+                if SHARE not in scope or scope[SHARE].amount < size:
+                    ending.callback(self._memory.hold(client, size).release)
+            elif (size := len(message.get("body", b""))) > _PIECE_BYTES:
+                if size > PASSED_BYTES:
+                    ending.callback(self._memory.hold(client, size).release)
+                await _send_in_pieces(message, send)
                 return
             await send(message)
 
         client = group_of(scope[CLIENT])
         # Left by an answer that lasts long and has bounds of its own, and while a body arrives.
-        scope[PLACE] = place = self._places.of(client)
+        scope[PLACE] = place = Place(self._places, client)
         scope[EXIT] = ending = ExitStack()
         ending.callback(place.leave)
         _running.inc()
@@ -129,18 +139,6 @@ class Edge:
                 client=context.client.get(),
             )
             span.end()
-
-    async def _send_in_pieces(self, client: str, message: Message, send: Send) -> None:
-        """Sends a large part of an answer as its reader takes it; until then it counts as memory that is used."""
-        body, more = message["body"], message.get("more_body", False)
-        share = self._budget.hold(client, len(body))
-        try:
-            for at in range(0, len(body), _PIECE_BYTES):
-                last = at + _PIECE_BYTES >= len(body)
-                piece = body[at : at + _PIECE_BYTES]
-                await send({"type": "http.response.body", "body": piece, "more_body": more or not last})
-        finally:
-            share.release()
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         host, port = scope.get("client") or ("", 0)
@@ -211,6 +209,18 @@ async def _answer_problem(
     if unread or error.code is Code.REQUEST_TOO_SLOW:
         sent["connection"] = "close"
     await problem_response(error, headers=sent)(scope, receive, send)
+
+
+def _answer_bytes(length: str) -> int:
+    return min(int(length), PASSED_BYTES) if length.isdigit() else _PIECE_BYTES
+
+
+async def _send_in_pieces(message: Message, send: Send) -> None:
+    """Sends a large part of an answer as its reader takes it."""
+    body, more = message["body"], message.get("more_body", False)
+    for at in range(0, len(body), _PIECE_BYTES):
+        last = at + _PIECE_BYTES >= len(body)
+        await send({"type": "http.response.body", "body": body[at : at + _PIECE_BYTES], "more_body": more or not last})
 
 
 class _BrokenAnswerError(Exception):

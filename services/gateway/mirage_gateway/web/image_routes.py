@@ -8,12 +8,13 @@ from mirage_core.errors import Code, MirageError
 from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer
 from mirage_gateway.web.answers import ClassifyDocument, classify_document
-from mirage_gateway.web.body import Intake
+from mirage_gateway.web.body import PASSED_BYTES, Intake
 from mirage_gateway.web.json_bounds import FILE
 from mirage_gateway.web.operations import ID, Operation, Parameter, check_parameters, json_response
 from mirage_gateway.web.queries import ClassifyBody
 from mirage_gateway.web.records import image_version
 
+_THUMBNAIL_BYTES = 2**16
 _VERSION = Parameter("v", "As in image_url: with it the answer may be cached for ever.")
 CACHED = Parameter("if-none-match", "The ETag of an answer that the caller holds.", within="header")
 _IMAGE_ERRORS = (
@@ -114,7 +115,10 @@ class ImageRoutes:
         }
         if etag in tags(request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
+        thumbnail = variant == pb.IMAGE_VARIANT_THUMBNAIL
+        share = await self._intake.reserve(request.scope, _THUMBNAIL_BYTES if thumbnail else PASSED_BYTES)
         image = await self._composer.image(record.id, variant)
+        share.become(min(share.amount, 4 * image.length))
         headers["content-length"] = str(image.length)
         if request.method == "HEAD":
             return Response(headers=headers, media_type=image.media_type)

@@ -7,11 +7,11 @@ from starlette.responses import Response, StreamingResponse
 
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
+from mirage_core.intake import Places
 from mirage_core.job_options import IMAGES_MAX
 from mirage_gateway.access import Action
 from mirage_gateway.generating import Jobs
-from mirage_gateway.places import Places
-from mirage_gateway.web.body import EXIT, PLACE, Intake
+from mirage_gateway.web.body import EXIT, PASSED_BYTES, PLACE, Intake, Place
 from mirage_gateway.web.event_stream import Events, EventStream
 from mirage_gateway.web.image_routes import CACHED, tags
 from mirage_gateway.web.job_bodies import JobBody
@@ -177,7 +177,7 @@ class JobRoutes:
             await self._jobs.get(request.path_params["id"])
             return Response(media_type=EventStream.media_type)
         # Watches last long and cost little: they have places of their own, and leave those of other requests free.
-        place = self._watchers.of(group_of(request.scope[CLIENT]))
+        place = Place(self._watchers, group_of(request.scope[CLIENT]), retry_after_s=5.0)
         place.take()
         request.scope[EXIT].callback(place.leave)
         request.scope[PLACE].leave()
@@ -224,7 +224,9 @@ class JobRoutes:
         headers["content-length"] = str(made.bytes)
         if request.method == "HEAD":
             return Response(headers=headers, media_type="image/png")
+        share = await self._intake.reserve(request.scope, PASSED_BYTES)
         image = await self._jobs.image(job.id, index)
+        share.become(min(share.amount, 4 * image.length))
         headers["content-length"] = str(image.length)
         return StreamingResponse(image.chunks, headers=headers, media_type=image.media_type)
 

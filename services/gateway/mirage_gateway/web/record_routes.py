@@ -3,7 +3,7 @@
 import asyncio
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from mirage_core.errors import Code
 from mirage_gateway.access import Action
@@ -32,7 +32,7 @@ from mirage_gateway.web.records import (
     flags_document,
     lookup_document,
     record_document,
-    records_document,
+    records_chunks,
     upsert_document,
 )
 from mirage_gateway.web.uploads import MEDIA_TYPE, RECORDS_MAX, Upload
@@ -59,6 +59,12 @@ _UPLOAD = {
         },
     }
 }
+
+_PAGE = 100
+_PAGE_MAX = 1000
+# Of a record on a page, as a message: with a caption of ordinary length, and with two vectors of 1,024 components.
+_RECORD_BYTES = 4 * 2**10
+_VECTORS_BYTES = _RECORD_BYTES + 2 * 4 * 1024
 
 
 class RecordRoutes:
@@ -191,13 +197,20 @@ class RecordRoutes:
     async def _list(self, request: Request) -> Response:
         check_parameters(request, "limit", "page_token", "vectors", "collection")
         limit = integer(request, "limit")
+        limit = None if limit is None else int32(limit, field="limit", maximum=_PAGE_MAX)
+        vectors = boolean(request, "vectors")
+        records = min(max(limit or _PAGE, 1), _PAGE_MAX)
+        share = await self._intake.reserve(request.scope, records * (_VECTORS_BYTES if vectors else _RECORD_BYTES))
         found = await self._composer.records(
-            limit=None if limit is None else int32(limit, field="limit", maximum=1000),
+            limit=limit,
             page_token=request.query_params.get("page_token", ""),
-            vectors=boolean(request, "vectors"),
+            vectors=vectors,
             collection=request.query_params.get("collection", ""),
         )
-        return json_response(records_document(found))
+        share.become(min(found.ByteSize(), share.amount))
+        return StreamingResponse(
+            records_chunks(found), headers={"cache-control": "no-store"}, media_type="application/json"
+        )
 
     async def _look_up(self, request: Request) -> Response:
         body = await self._intake.json(request, LookupBody)

@@ -1,11 +1,13 @@
 """Records, their images' addresses, facets and flags, and what became of an upsert, as JSON: the schemas of /openapi.json."""
 
+import asyncio
 import binascii
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Literal, NotRequired, cast
 
+from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from mirage.v1 import common_pb2 as pb
@@ -13,6 +15,7 @@ from mirage.v1 import retriever_pb2
 from mirage_core.errors import Code
 
 Labels = dict[str, list[str]]
+_CHUNK_BYTES = 64 * 2**10
 
 
 class WindowDocument(TypedDict):
@@ -235,15 +238,20 @@ def flags_document(flags: Sequence[pb.Flag]) -> FlagsDocument:
     return {"flags": [flag_document(flag) for flag in flags]}
 
 
-def records_document(found: retriever_pb2.RetrieverServiceListRecordsResponse) -> RecordsDocument:
-    """A page of records."""
-    document: RecordsDocument = {
-        "records": [_stored(each) for each in found.records],
-        "fingerprint": found.fingerprint,
-    }
+async def records_chunks(found: retriever_pb2.RetrieverServiceListRecordsResponse) -> AsyncIterator[bytes]:
+    """Yields a RecordsDocument in JSON, a few records at a time: with vectors a page has many megabytes."""
+    chunk = bytearray(b'{"records":[')
+    for index, stored in enumerate(found.records):
+        if len(chunk) > _CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+            # Others get their turn, whether the reader of this is fast or slow.
+            await asyncio.sleep(0)
+        chunk += (b"," if index else b"") + to_json(_stored(stored))
+    rest = {"fingerprint": found.fingerprint}
     if found.next_page_token:
-        document["next_page_token"] = found.next_page_token
-    return document
+        rest["next_page_token"] = found.next_page_token
+    yield bytes(chunk) + b"]," + to_json(rest)[1:]
 
 
 def _stored(stored: pb.StoredRecord) -> StoredRecordDocument:
