@@ -160,6 +160,36 @@ def test_record_shows_where_it_comes_from(mirage: Mirage) -> None:
     assert fields["source"]
 
 
+def test_a_record_is_shown_with_and_without_its_verb(mirage: Mirage) -> None:
+    _, output, _ = mirage("search", "axial T1 brain MRI", "-k", "1")
+    record_id = lines(output)[0][1]
+    assert mirage("record", "show", record_id) == mirage("record", record_id)
+    assert mirage("record", "show", "--json", record_id) == mirage("record", "--json", record_id)
+    assert mirage("record", "--", record_id)[0] == 0
+
+
+def test_records_are_deleted_by_their_ids_and_what_was_not_there_is_named(mirage: Mirage, dataset: Path) -> None:
+    mirage("index", str(dataset))
+    code, output, remarks = mirage("record", "delete", "disc-60", "disc-120", "disc-60")
+    assert (code, output, remarks) == (0, "deleted: disc-60 disc-120\n", "")
+    assert mirage("record", "show", "disc-60", "--json")[0] == 1
+    code, output, _ = mirage("record", "delete", "--yes", "--json", "disc-60", "disc-180", "none")
+    assert code == 1
+    assert json.loads(output) == {"deleted": ["disc-180"], "missing": ["disc-60", "none"]}
+    code, output, remarks = mirage("record", "delete", "disc-60", "none")
+    assert (code, output, remarks) == (1, "", "not there: disc-60 none\n")
+    assert mirage("record", "delete", "a!b")[0] == 1
+    assert mirage("record", "delete")[0] == 2
+
+
+def test_a_refusal_in_the_middle_says_what_is_gone_already(mirage: Mirage, dataset: Path) -> None:
+    mirage("index", str(dataset))
+    code, output, remarks = mirage("record", "delete", "disc-60", "a!b", "disc-120")
+    assert (code, output) == (1, "deleted: disc-60\n")
+    assert "ID_INVALID" in remarks
+    assert mirage("record", "delete", "disc-120", "disc-180") == (0, "deleted: disc-120 disc-180\n", "")
+
+
 @pytest.mark.parametrize(("variant", "form"), [("display", {"PNG", "WEBP", "JPEG"}), ("thumbnail", {"WEBP"})])
 def test_image_writes_a_file_that_opens(mirage: Mirage, tmp_path: Path, variant: str, form: set[str]) -> None:
     _, output, _ = mirage("search", "sagittal T1", "-k", "1")
