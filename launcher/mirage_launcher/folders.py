@@ -1,6 +1,7 @@
 """The folders of a MIRAGE on this machine: data, logs and state."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -91,5 +92,8 @@ class Folders:
         try:
             for folder in (self.root, self.atlas, self.queue, self.logs, self.state.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # One that was there before may be open to others; of another owner's that is theirs to say.
+                with suppress(PermissionError):
+                    folder.chmod(0o700)
         except OSError as error:
             raise LaunchError(f"cannot use {self.root} as the data directory: {error.strerror}") from error

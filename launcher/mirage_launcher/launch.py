@@ -10,7 +10,7 @@ from dataclasses import replace
 import psutil
 
 from mirage_core.cleaning_progress import Progress
-from mirage_launcher import damage, lock, processes, readiness
+from mirage_launcher import damage, keys, lock, processes, readiness
 from mirage_launcher.backups.parts import of_machine
 from mirage_launcher.backups.replacement import settle
 from mirage_launcher.demo import DemoIndex
@@ -52,6 +52,8 @@ class Launch:
 
     def run(self) -> None:
         """Blocks until a signal. Raises AlreadyUpError, PortTakenError or LaunchError; nothing runs any more then."""
+        # What is made from here on, by the services too, is for this user alone.
+        os.umask(0o077)
         damage.clear_the_way(self._folders)
         self._folders.create()
         with lock.held(self._folders.lock) as mine:
@@ -59,7 +61,10 @@ class Launch:
                 raise AlreadyUpError(f"another launcher, or a backup or restoration, uses {self._folders.root}")
             processes.stop(leftovers(self._folders))
             self._settle()
-            asyncio.run(self._run(self._make_plan()))
+            try:
+                asyncio.run(self._run(self._make_plan()))
+            finally:
+                keys.forget(self._folders)
 
     def _settle(self) -> None:
         """Ends a restoration that was killed, before anything is started on what it left."""

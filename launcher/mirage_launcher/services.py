@@ -1,14 +1,13 @@
 """The services of one machine: what each is started with. Addresses are loopback TCP."""
 
 import os
-import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mirage_launcher import ports, queue_server
+from mirage_launcher import keys, ports, queue_server
 from mirage_launcher.folders import Folders
 from mirage_launcher.processes import MARK
 from mirage_launcher.vectors import Vectors
@@ -82,7 +81,7 @@ def plan(
             remarks.append(f"port {preferred} is in use: the {name} listens on {chosen[name]}")
     encoder, retriever = (f"{HOST}:{chosen[name]}" for name in ("encoder", "retriever"))
     llm = f"{HOST}:{chosen['llm']}" if language else ""
-    key, common = _common(folders.root)
+    key, common = _common(folders)
     own: dict[str, tuple[str, dict[str, str]]] = {
         "encoder": (
             encoder,
@@ -155,6 +154,9 @@ def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, 
         "MIRAGE_GENERATOR_HOST": HOST,
         "MIRAGE_GENERATOR_PORT": str(port),
         "MIRAGE_GENERATOR_REDIS": f"unix://{socket}",
+        # The queue's server is the launcher's own, on a socket, without a password.
+        **dict.fromkeys(("MIRAGE_GENERATOR_REDIS_FILE", "MIRAGE_GENERATOR_REDIS_PASSWORD"), ""),
+        "MIRAGE_GENERATOR_REDIS_PASSWORD_FILE": "",
         "MIRAGE_GENERATOR_DATA": str(folders.images),
         "MIRAGE_GENERATOR_BUNDLE": str(bundle),
     }
@@ -181,7 +183,7 @@ def _unused(services: list[Service]) -> list[str]:
         name: value
         for service in services
         for name, value in service.environment.items()
-        if name.startswith("MIRAGE_") and name not in (MARK, "MIRAGE_API_KEYS", "MIRAGE_SERVICE_KEY")
+        if name.startswith("MIRAGE_") and not name.startswith((MARK, "MIRAGE_API_KEYS", "MIRAGE_SERVICE_KEY"))
     }
     return [
         f"{name} is not used: `mirage up` sets it itself"
@@ -201,16 +203,12 @@ def python_module(module: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", module)
 
 
-def _common(root: Path) -> tuple[str, dict[str, str]]:
-    environment = {
-        MARK: str(root),
+def _common(folders: Folders) -> tuple[str, dict[str, str]]:
+    own = keys.prepare(folders)
+    return own.service, {
+        MARK: str(folders.root),
         "PYTHONUNBUFFERED": "1",
         # glibc keeps an arena a thread otherwise, which costs the services tens of megabytes each.
         "MALLOC_ARENA_MAX": "2",
+        **own.environment,
     }
-    keys = os.environ.get("MIRAGE_API_KEYS", "").strip()
-    if not keys:
-        return "", environment
-    # With keys set every call needs one, those between the services too: they get one that lives as long as this run.
-    key = secrets.token_urlsafe(32)
-    return key, {**environment, "MIRAGE_API_KEYS": f"{keys},mirage-services:{key}:admin", "MIRAGE_SERVICE_KEY": key}

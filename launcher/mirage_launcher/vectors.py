@@ -63,7 +63,8 @@ def choose(url: str = "", key_file: Path | None = None) -> Vectors:
         raise LaunchError(str(error)) from error
     environment = {ENGINE: "qdrant", URL: ",".join(urls)}
     if key_file is not None:
-        environment[KEY] = _read_key(key_file)
+        _check_key(key_file)
+        environment |= {KEY: "", f"{KEY}_FILE": str(key_file.expanduser().resolve())}
     return Vectors(tuple(urls), tuple(ports), environment)
 
 
@@ -117,7 +118,7 @@ def noted(folders: Folders) -> str:
         return ""
 
 
-def _read_key(file: Path) -> str:
+def _check_key(file: Path) -> None:
     try:
         key = file.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -125,4 +126,3 @@ def _read_key(file: Path) -> str:
         raise LaunchError(f"the key file {file} cannot be read: {reason}") from error
     if not key or not key.isascii() or not key.isprintable():
         raise LaunchError(f"the key file {file} holds no key: one line of printable characters is expected")
-    return key

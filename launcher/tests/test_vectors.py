@@ -42,7 +42,7 @@ def test_options_reach_the_retriever_and_the_key_nothing_else(tmp_path: Path) ->
     environment = retriever_of(plan)
     assert environment[vectors.ENGINE] == "qdrant"
     assert environment[vectors.URL] == plan.vectors == "https://a:6333,http://b:7000"
-    assert environment[vectors.KEY] == "secret-key"
+    assert (environment[vectors.KEY], environment[f"{vectors.KEY}_FILE"]) == ("", str(file))
     assert "secret-key" not in repr(plan)
     for service in plan.services:
         assert (vectors.KEY in service.environment) is (service.name == "retriever")

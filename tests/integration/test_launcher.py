@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -220,16 +221,32 @@ def test_an_atlas_of_another_model_is_said_at_the_start_and_by_status(machine: M
 
 
 def test_with_keys_set_every_call_needs_one_and_the_services_have_theirs(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("MIRAGE_API_KEYS", "teacher:a-key-of-some-length")
+    key = "a-key-of-some-length"
+    file = tmp_path / "keys"
+    file.write_text(f"teacher:{key}\nlibrarian:another-{key}:write\n")
+    monkeypatch.setenv("MIRAGE_API_KEYS_FILE", str(file))
     assert machine.up("--no-demo")[0] == 0
     assert not machine.searches()
-    monkeypatch.setenv("MIRAGE_API_KEY", "a-key-of-some-length")
+    monkeypatch.setenv("MIRAGE_API_KEY", key)
     assert machine.searches()
-    assert "a-key-of-some-length" not in machine.folders.state.read_text()
+    with pytest.raises(ApiError, match="role") as caught:
+        fill(machine)
+    assert caught.value.code == "ROLE_REQUIRED"
+    monkeypatch.setenv("MIRAGE_API_KEY", f"another-{key}")
+    fill(machine)
+    monkeypatch.delenv("MIRAGE_API_KEY")
+    assert key not in machine.folders.state.read_text()
     for log in machine.folders.logs.iterdir():
-        assert "a-key-of-some-length" not in log.read_text()
+        assert key not in log.read_text()
+    for pid in machine.left():
+        assert key not in str(psutil.Process(pid).environ())
+    for path in (machine.data, *machine.data.rglob("*")):
+        if not path.is_symlink():
+            assert stat.S_IMODE(path.lstat().st_mode) & 0o077 == 0, path
+    machine.run("down")
+    assert [path for path in machine.data.rglob("*_key*") if path.is_file()] == []
 
 
 def test_an_interrupted_first_start_goes_on_where_it_was(machine: Machine) -> None:

@@ -6,7 +6,6 @@ with Client() as mirage:
 """
 
 import base64
-import os
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -36,7 +35,7 @@ from mirage.replies import (
     SearchReply,
     UpsertOutcome,
 )
-from mirage.transport import Transport, default_url, segment
+from mirage.transport import Transport, default_key, default_url, segment
 from mirage.uploads import Upload, multipart
 
 Where = Mapping[str, Sequence[str]]
@@ -50,7 +49,8 @@ class Client:
 
     Every method raises `mirage.errors.ClientError`.
 
-    `url` defaults to MIRAGE_URL or http://localhost:8080, `api_key` to MIRAGE_API_KEY; `transport` swaps the network.
+    `url` defaults to MIRAGE_URL or http://localhost:8080, `api_key` to MIRAGE_API_KEY or the content of the file
+    that MIRAGE_API_KEY_FILE names; `transport` swaps the network.
     """
 
     def __init__(
@@ -61,8 +61,9 @@ class Client:
         timeout_s: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        key = api_key or os.environ.get("MIRAGE_API_KEY")
-        self._transport = Transport(url or default_url(), api_key=key, timeout_s=timeout_s, inner=transport)
+        self._transport = Transport(
+            url or default_url(), api_key=api_key or default_key(), timeout_s=timeout_s, inner=transport
+        )
 
     @property
     def url(self) -> str:

@@ -24,6 +24,27 @@ def default_url() -> str:
     return os.environ.get("MIRAGE_URL") or DEFAULT_URL
 
 
+def default_key() -> str | None:
+    """Returns MIRAGE_API_KEY, or the content of the file that MIRAGE_API_KEY_FILE names; None if neither is set.
+
+    Raises InputError, which never quotes the key.
+    """
+    key, file = os.environ.get("MIRAGE_API_KEY"), os.environ.get("MIRAGE_API_KEY_FILE")
+    if not file:
+        return key or None
+    if key:
+        raise InputError("MIRAGE_API_KEY and MIRAGE_API_KEY_FILE are both set: set one of them")
+    try:
+        with open(file, encoding="ascii") as opened:
+            found = opened.read().strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise InputError(f"the file that MIRAGE_API_KEY_FILE names cannot be read: {reason}") from None
+    if not found:
+        raise InputError("the file that MIRAGE_API_KEY_FILE names is empty")
+    return found
+
+
 def is_near(url: str) -> bool:
     """True for an address that no proxy of the environment can reach: loopback, and a name without a domain."""
     host = urlsplit(url).hostname or ""

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -220,3 +221,27 @@ def test_what_json_cannot_say_is_not_sent(query: Query) -> None:
 def test_a_server_that_is_down_is_named_with_the_way_to_start_it() -> None:
     with pytest.raises(UnreachableError, match=r"no MIRAGE at http://mirage.test .*start it with `mirage up`"):
         client(failing(httpx.ConnectError("Connection refused"))).collection()
+
+
+def test_the_key_comes_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("a-key-in-a-file\n")
+    monkeypatch.delenv("MIRAGE_API_KEY", raising=False)
+    monkeypatch.setenv("MIRAGE_API_KEY_FILE", str(file))
+    gateway = answering(SEARCH)
+    client(gateway).search("pons")
+    assert gateway.requests[0].headers["authorization"] == "Bearer a-key-in-a-file"
+
+
+@pytest.mark.parametrize("bad", ["both", "absent", "empty", "not ascii"])
+def test_a_key_file_that_does_not_do_is_named_by_its_variable_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: str
+) -> None:
+    file = tmp_path / "key"
+    file.write_text({"empty": "\n", "not ascii": "hunter2\u00e9"}.get(bad, "hunter2"), encoding="utf-8")
+    monkeypatch.setenv("MIRAGE_API_KEY_FILE", str(tmp_path / "none" if bad == "absent" else file))
+    monkeypatch.setenv("MIRAGE_API_KEY", "hunter3" if bad == "both" else "")
+    with pytest.raises(InputError, match="MIRAGE_API_KEY_FILE") as caught:
+        client(answering(SEARCH))
+    assert "hunter" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)

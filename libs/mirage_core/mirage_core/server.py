@@ -1,6 +1,7 @@
 """The server every gRPC service runs in: health, reflection, interceptors, bounded messages, graceful end."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable, Container
 from contextlib import AsyncExitStack
@@ -168,6 +169,8 @@ def run_service(
     warms up what they need, and calls `set_serving`. It puts on the stack what must be closed. An error in it ends the
     process.
     """
+    # Files that a service writes are for its own user alone.
+    os.umask(0o077)
     telemetry.configure_logging(service, level=settings.log_level, form=settings.log_format)
     channels.set_service_key(settings.service_key)
     tracing.start(service, settings.traces_endpoint)

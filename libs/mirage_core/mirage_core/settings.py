@@ -122,9 +122,13 @@ class SecretFiles(PydanticBaseSettingsSource):
         return read_secret(f"{variable}_FILE", named), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Returns the secrets by field."""
-        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
-        return {name: value for name, value in found.items() if value is not None}
+        """Returns the secrets under the names that variables have, in whose place they come: an empty variable is none."""
+        found = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, _, _ = self.get_field_value(field, name)
+            if value is not None:
+                found[variable_of(self.settings_cls, name) if field.validation_alias else name] = value
+        return found
 
 
 def _is_secret(field: FieldInfo) -> bool:

@@ -113,7 +113,9 @@ def test_the_keys_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     file = tmp_path / "keys"
     file.write_text(f"alice:{KEY}:write\n")
     monkeypatch.setenv("MIRAGE_API_KEYS_FILE", str(file))
+    monkeypatch.setenv("MIRAGE_API_KEYS", "")
     assert ExampleSettings().api_keys.identify(KEY) == Identity("alice", Role.WRITE)
+    assert not ExampleSettings(api_keys=ApiKeys({})).api_keys
     file.write_text("alice:short-secret")
     with pytest.raises(ValidationError) as caught:
         ExampleSettings()

@@ -35,6 +35,7 @@ _log = telemetry.get_logger()
 
 def run_worker(settings: GeneratorSettings) -> int:
     """Works until SIGTERM or SIGINT, which hands a running job back; gives the exit status."""
+    os.umask(0o077)
     telemetry.configure_logging("generator-worker", level=settings.log_level, form=settings.log_format)
     tracing.start("generator-worker", settings.traces_endpoint)
     try:

@@ -73,8 +73,8 @@ def mirage() -> None:
 
     Start it with `mirage up`, then ask: mirage search "axial T1 through the lateral ventricles"
 
-    The address is taken from MIRAGE_URL (default http://localhost:8080), and the key from MIRAGE_API_KEY if the
-    server asks for one.
+    The address is taken from MIRAGE_URL (default http://localhost:8080), and the key from MIRAGE_API_KEY, or
+    from the file that MIRAGE_API_KEY_FILE names, if the server asks for one.
     """
 
 
