@@ -328,6 +328,8 @@ class DicomReader:
             attribution="",
             sha256=hashlib.sha256(sent).hexdigest(),
             image_bytes=sent,
+            # Two files may hold the same numbers and mean other ones by them.
+            made_from=hashlib.sha256(data).hexdigest(),
             pixels=clean.pixels,
             file=name,
         )

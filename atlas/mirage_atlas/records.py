@@ -23,6 +23,7 @@ class AtlasRecord:
 
     `labels` are facets (names of `FACETS`, lower-case values), `original_labels` the source's own words. Exactly one of
     `image_path` and `image_bytes` is set; `sha256` is the hex digest of the image file's bytes, empty if the source has none.
+    `made_from` is that of the file that the image was made from, if that is another one: by it copies are recognised.
     `pixels` says what the numbers of a 16-bit PNG mean. `file` and `line` say where the record is in the dataset.
     `made_id` is True for an id that was made of names of the folder and the file, because the dataset has none: another dataset
     may share it by accident. `former_ids` are those that earlier versions made for the record.
@@ -38,6 +39,7 @@ class AtlasRecord:
     sha256: str
     image_path: Path | None = None
     image_bytes: bytes | None = field(default=None, repr=False)
+    made_from: str = ""
     pixels: PixelInfo | None = None
     file: str = ""
     line: int = 0

@@ -183,10 +183,15 @@ class _End:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A row and what is sent for it."""
+    """A row, what is sent for it, and the SHA-256 of its image file.
+
+    `sha256` is of what is sent, `key` of the file that it was made from, if that is another one: by this copies are recognised.
+    """
 
     row: _Row
     upload: Upload
+    sha256: str
+    key: str
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,7 @@ class _Deferred:
     """A row whose image came first with another one that is still on its way, and may yet be refused."""
 
     row: _Row
-    digest: bytes
+    key: str
     id: str
 
 
@@ -248,7 +253,7 @@ class Indexer:
         self._report = report or (lambda _tally: None)
         self._complain = complain or (lambda _complaint: None)
         # SHA-256 of the images of this run, to the record that came first; stored once the atlas has said so.
-        self._images: dict[bytes, _Owner] = {}
+        self._images: dict[str, _Owner] = {}
         self._deferred: list[_Deferred] = []
         self._images_lock = threading.Lock()
         self._order = _InOrder(self._name)
@@ -313,7 +318,7 @@ class Indexer:
             again: list[_Row] = []
             ends: list[_End] = []
             for each in deferred:
-                owner = self._images.get(each.digest)
+                owner = self._images.get(each.key)
                 if owner is None:
                     again.append(each.row)
                 elif owner.stored:
@@ -328,7 +333,7 @@ class Indexer:
         with self._images_lock:
             deferred, self._deferred = self._deferred, []
             for each in deferred:
-                self._images.pop(each.digest, None)
+                self._images.pop(each.key, None)
         return [each.row for each in deferred]
 
     def _add(self, ends: Iterable[_End]) -> None:
@@ -365,7 +370,8 @@ class Indexer:
             if isinstance(upload, Complaint):
                 ends.append(_End(row.number, "rejected", upload))
             else:
-                made.append(_Sent(row, upload))
+                sha256 = hashlib.sha256(upload.image).hexdigest()
+                made.append(_Sent(row, upload, sha256, getattr(row.record, "made_from", "") or sha256))
         part: list[_Sent] = []
         size = 0
         for sent in self._sift(made, ends):
@@ -397,27 +403,26 @@ class Indexer:
 
         The others end here.
         """
-        digests = [hashlib.sha256(sent.upload.image) for sent in made]
-        there = self._look_up(
-            [(sent.upload.id, digest.hexdigest()) for sent, digest in zip(made, digests, strict=True)]
-        )
-        made = self._settled_ids(made, [digest.hexdigest() for digest in digests], there)
+        there: dict[str, Presence] = {}
+        if self._plan.resume or self._plan.skip_duplicates or any(_is_made(sent.row.record) for sent in made):
+            there = self._look_up([(sent.upload.id, sent.key) for sent in made])
+            made = self._settled_ids(made, there)
         left: list[_Sent] = []
-        for sent, digest in zip(made, digests, strict=True):
+        for sent in made:
             row, upload = sent.row, sent.upload
             known = there.get(upload.id)
             stored = known.record if known else None
-            if self._is_there(upload, stored, digest.hexdigest()):
-                self._own(digest.digest(), upload.id, stored=True)
+            if self._is_there(upload, stored, sent.sha256):
+                self._own(sent.key, upload.id, stored=True)
                 ends.append(_End(row.number, "skipped"))
                 continue
             if self._plan.skip_duplicates and stored is None:
                 other = next(iter(known.same_image_ids), "") if known else ""
-                owner = self._own(digest.digest(), other or upload.id, stored=bool(other))
+                owner = self._own(sent.key, other or upload.id, stored=bool(other))
                 if not other and owner.id != upload.id:
                     if not owner.stored:
                         with self._images_lock:
-                            self._deferred.append(_Deferred(row, digest.digest(), upload.id))
+                            self._deferred.append(_Deferred(row, sent.key, upload.id))
                         continue
                     other = owner.id
                 if other:
@@ -426,33 +431,28 @@ class Indexer:
             left.append(sent)
         return left
 
-    def _settled_ids(self, made: list[_Sent], digests: Sequence[str], there: dict[str, Presence]) -> list[_Sent]:
-        """The rows with the ids that they have in the atlas; `there` gains what it holds of those.
+    def _settled_ids(self, made: list[_Sent], there: dict[str, Presence]) -> list[_Sent]:
+        """Returns the rows with the ids that they have in the atlas; `there` gains what it holds of those.
 
         A record that an earlier version stored under another id keeps that. An id that was made from names, and that
         another image with another caption has, is another dataset's: the row gets one of its own, made from its image.
         """
-        others: dict[str, list[str]] = {}
-        for sent, sha256 in zip(made, digests, strict=True):
+        others: dict[str, tuple[str, ...]] = {}
+        for sent in made:
             known = there.get(sent.upload.id)
             if known is None or known.record is None:
-                others[sent.upload.id] = list(_former_ids(sent.row.record))
-            elif _is_made(sent.row.record) and not _is_version(known.record, sent.upload, sha256):
-                others[sent.upload.id] = [f"{sent.upload.id}-{sha256[:8]}"]
-        keys = [
-            (other, sha256)
-            for sent, sha256 in zip(made, digests, strict=True)
-            for other in others.get(sent.upload.id, ())
-        ]
-        found = self._look_up(keys)
+                others[sent.upload.id] = _former_ids(sent.row.record)
+            elif _is_made(sent.row.record) and not _is_version(known.record, sent.upload, sent.sha256):
+                others[sent.upload.id] = (f"{sent.upload.id}-{sent.sha256[:8]}",)
+        found = self._look_up([(other, sent.key) for sent in made for other in others.get(sent.upload.id, ())])
         settled: list[_Sent] = []
-        for sent, sha256 in zip(made, digests, strict=True):
-            candidates = others.get(sent.upload.id, [])
+        for sent in made:
+            candidates = others.get(sent.upload.id, ())
             known = there.get(sent.upload.id)
             if known is not None and known.record is not None:
                 chosen = next(iter(candidates), "")
             else:
-                chosen = next((each for each in candidates if _adopts(sent, found.get(each), sha256)), "")
+                chosen = next((each for each in candidates if _adopts(sent, found.get(each))), "")
             if chosen and chosen in found:
                 there[chosen] = found[chosen]
             settled.append(replace(sent, upload=replace(sent.upload, id=chosen)) if chosen else sent)
@@ -466,24 +466,23 @@ class Indexer:
             return False
         return is_same(stored, upload, sha256=sha256)
 
-    def _own(self, digest: bytes, record_id: str, *, stored: bool = False) -> "_Owner":
+    def _own(self, key: str, record_id: str, *, stored: bool = False) -> "_Owner":
         """The record whose image this is: this one, if none came before."""
         with self._images_lock:
-            owner = self._images.setdefault(digest, _Owner(record_id))
+            owner = self._images.setdefault(key, _Owner(record_id))
             owner.stored |= stored and owner.id == record_id
             return owner
 
-    def _settle(self, uploads: list[Upload], outcomes: Iterable[UpsertOutcome]) -> None:
+    def _settle(self, part: list[_Sent], outcomes: Iterable[UpsertOutcome]) -> None:
         """Frees the images of refused records."""
         refused = {outcome.id for outcome in outcomes if outcome.state == "rejected"}
         with self._images_lock:
-            for upload in uploads:
-                digest = hashlib.sha256(upload.image).digest()
-                owner = self._images.get(digest)
-                if owner is None or owner.id != upload.id:
+            for sent in part:
+                owner = self._images.get(sent.key)
+                if owner is None or owner.id != sent.upload.id:
                     continue
-                if upload.id in refused:
-                    del self._images[digest]
+                if owner.id in refused:
+                    del self._images[sent.key]
                 else:
                     owner.stored = True
 
@@ -520,7 +519,7 @@ class Indexer:
             outcomes = (UpsertOutcome(uploads[0].id, "rejected", error.code, error.message),)
         if len(outcomes) != len(part):
             raise ReplyError(f"the gateway answered {len(outcomes)} outcomes to {len(part)} records")
-        self._settle(uploads, outcomes)
+        self._settle(part, outcomes)
         return [self._end(sent, outcome) for sent, outcome in zip(part, outcomes, strict=True)]
 
     def _end(self, sent: _Sent, outcome: UpsertOutcome) -> _End:
@@ -583,14 +582,14 @@ def _is_version(stored: Record, upload: Upload, sha256: str) -> bool:
     return _image_of(stored) == sha256 or stored.caption == upload.caption
 
 
-def _adopts(sent: _Sent, presence: Presence | None, sha256: str) -> bool:
+def _adopts(sent: _Sent, presence: Presence | None) -> bool:
     """True if a record under a former id is this row's."""
     if presence is None or presence.record is None:
         return False
     if not _is_made(sent.row.record):
         return True
     stored = presence.record
-    return _image_of(stored) == sha256 and (
+    return _image_of(stored) == sent.sha256 and (
         stored.caption == sent.upload.caption or stored.source == sent.upload.source
     )
 

@@ -28,6 +28,7 @@ class Row:
     line: int = 0
     made_id: bool = False
     former_ids: tuple[str, ...] = ()
+    made_from: str = ""
 
     def read_image(self) -> bytes:
         if self.image is None:
@@ -415,6 +416,15 @@ def test_a_series_that_has_grown_updates_the_record_of_its_earlier_id() -> None:
     row = Row("dicom-s", image=b"third section", former_ids=former)
     assert Indexer(atlas).run([row]).updated == 1
     assert set(atlas.stored) == {"dicom-s-2"}
+
+
+def test_copies_of_an_image_that_was_made_from_a_file_are_recognised_by_the_file() -> None:
+    atlas = MemoryAtlas()
+    rows = [Row("a", image=b"same", made_from="1" * 64), Row("b", image=b"same", made_from="2" * 64)]
+    rows += [Row("c", image=b"same", made_from="1" * 64)]
+    tally = Indexer(atlas).run(rows)
+    assert (tally.created, tally.duplicates) == (2, 1)
+    assert Indexer(atlas).run(rows[:2]).skipped == 2
 
 
 def test_vectors_are_found_by_an_earlier_id() -> None:
