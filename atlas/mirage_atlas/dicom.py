@@ -338,7 +338,7 @@ class DicomReader:
 def dicom_files(path: Path, *, follow_links: bool = False) -> Iterator[tuple[int, Path]]:
     """The files below a path with their number in the order of their names; without hidden files and the indexes named DICOMDIR.
 
-    Folders that are links are entered with `follow_links` only.
+    Folders that are links are entered with `follow_links` only; one that cannot be read comes as a file.
     """
     if not path.is_dir():
         yield 1, path
@@ -346,7 +346,11 @@ def dicom_files(path: Path, *, follow_links: bool = False) -> Iterator[tuple[int
     root = path.resolve()
     found: list[Path] = []
     entered: set[tuple[int, int]] = set()
-    for folder, folders, names in os.walk(root, followlinks=follow_links):
+
+    def unreadable(error: OSError) -> None:
+        found.append(Path(error.filename))
+
+    for folder, folders, names in os.walk(root, followlinks=follow_links, onerror=unreadable):
         here = os.stat(folder)
         if (here.st_dev, here.st_ino) in entered:
             # A link that leads back.

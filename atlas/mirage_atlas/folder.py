@@ -127,7 +127,8 @@ class Folder:
         except (OSError, RuntimeError):
             raise RowError("the file cannot be read") from None
         if not stat.S_ISREG(status.st_mode):
-            raise RowError("the file is not a regular file")
+            is_folder = stat.S_ISDIR(status.st_mode)
+            raise RowError("the folder cannot be read" if is_folder else "the file is not a regular file")
         if status.st_size > most:
             raise RowError("the file is too large")
         return path

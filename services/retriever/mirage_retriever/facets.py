@@ -35,7 +35,7 @@ def check_where(where: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]
     for given, values in where.items():
         name = "_".join(given.lower().replace("-", " ").replace("_", " ").split())
         name = _known_name("licence" if name == "license" else name, given=given)
-        found[name] = _checked(name, (*found.get(name, ()), *map(limits.facet_value, values)))
+        found[name] = _checked(name, (*found.get(name, ()), *map(limits.facet_value, values)), quote=True)
     return found
 
 
@@ -45,14 +45,16 @@ def _known_name(name: str, *, given: str | None = None) -> str:
     return name
 
 
-def _checked(name: str, values: Sequence[str]) -> tuple[str, ...]:
+def _checked(name: str, values: Sequence[str], *, quote: bool = False) -> tuple[str, ...]:
     if not 1 <= len(values) <= limits.FACET_VALUES_MAX:
         reason = f"takes 1 to {limits.FACET_VALUES_MAX} values"
         raise MirageError(Code.FACET_VALUE_INVALID, field=name, reason=reason, max=limits.FACET_VALUES_MAX)
     for value in values:
         closed = _CLOSED.get(name)
         if closed and value not in closed:
-            reason = f"has no value {_quoted(value)}; known are: {', '.join(sorted(closed))}"
+            # What a filter asks for is quoted. What a record says is not: it may be about a person.
+            what = _quoted(value) if quote else "of this name"
+            reason = f"has no value {what}; known are: {', '.join(sorted(closed))}"
         elif _VALUE.fullmatch(value) is None or value != value.lower():
             reason = _FORM
         else:

@@ -106,6 +106,12 @@ def test_a_records_own_values_must_be_in_form(value: str) -> None:
     assert caught.value.code is Code.FACET_VALUE_INVALID
 
 
+def test_what_a_record_says_is_not_repeated() -> None:
+    with pytest.raises(MirageError) as caught:
+        check_facets({"modality": ("Erika Mustermann",)})
+    assert "ustermann" not in str(caught.value) + repr(caught.value.metadata)
+
+
 @pytest.mark.parametrize(
     "change",
     [
