@@ -12,7 +12,7 @@ PATH=$bin:$PATH "$bin/python" -m grpc_tools.protoc --proto_path=protos \
   --python_out="$out" --grpc_python_out="$out" --mypy_out="$out" --mypy_grpc_out="$out" \
   protos/mirage/v1/*.proto
 cat >"$out/mirage/v1/__init__.py" <<'EOF'
-"""The generated messages and stubs of protos/mirage/v1; `make protos` makes them anew."""
+"""The generated messages and stubs of protos/mirage/v1; `make protos` generates them."""
 EOF
 if [[ ${1:-} == --check ]]; then
   diff -r --exclude=__pycache__ "$out/mirage/v1" libs/mirage/mirage/v1 ||
