@@ -35,7 +35,8 @@ _ALWAYS = _words(
     telefono celular fax insurance insurer insured insuree versicherung versicherer versicherter versicherte
     krankenkasse krankenversicherung aseguradora asegurado medicare medicaid passport pasaporte reisepass
     personalausweis curp cpf cuil cuit sozialversicherung hausarzt zuweiser einweiser einsender kostentrager
-    kostentraeger guardian spouse username login signature unterschrift gps gebdat fnac
+    kostentraeger guardian spouse username login signature unterschrift gps gebdat fnac zuname geboren yob
+    wohnadresse gebjahr
     """
 )
 _OFTEN = _words(
@@ -54,14 +55,17 @@ _OFTEN = _words(
     religious nationality nacionalidad staatsangehorigkeit occupation ocupacion profesion beruf marital
     familienstand survival deceased death latitude longitude accession accnum accessionno encounter requisition
     anforderungsnummer auftragsnummer serial seriennummer initials iniciales initialen date datum fecha datetime
-    timestamp uhrzeit hora
+    timestamp uhrzeit hora behandler facultativo localidad provincia movil requestor requester attending institut
+    einrichtung dra dod addr insur institutional mutua subj phys handynummer male female mannlich weiblich masculino
+    femenino
     """
 )
 _NEEDS_HEAD = _words(
     """
     pt user usuario client cliente customer member donor volunteer individual owner contact contacto content creator
     reviewer annotator reader observer verifier documento evaluator recorder transcriber interpreter approver
-    responsible center centre site station person device scanner machine mobile mobil movil
+    responsible center centre site station person device scanner machine mobile mobil movil acc chi kv sv vers egk
+    tech md provider sub ris handy ins health
     """
 )
 """Persons and places that only a word such as `name` or `id` makes certain."""
@@ -96,7 +100,8 @@ _MORE = _words(
     identifiers identification identity identidad issuer authority sequence macro telecom list info information data
     details value string text field column col attribute tag header meta metadata dicom dcm hdr src raw orig
     original file ip home work office private privat business emergency mobile status code codes national social
-    security health medical clinical tax card civil trial electronico electronica electronic elektronische
+    security health medical clinical tax card civil trial electronico electronica electronic elektronische referente
+    approx approximate estimated mean min max rounded binned
     """
 )
 _NAME_MORE = _words(
@@ -116,13 +121,15 @@ _PLACED = _words("image position orientation patient pt code sequence gantry rel
 _PHRASES = tuple(
     tuple(phrase.split())
     for phrase in (
-        "trial subject", "acc num", "acc no", "historia clinica", "historial clinico", "historial medico",
-        "numero historia", "no historia", "num historia", "medical record", "health record", "hospital record",
-        "record number", "record no", "chart number", "chart no", "unit number", "hospital number", "social security",
-        "seguridad social", "national id", "national identity", "identity number", "identity card", "id card",
-        "tax id", "tarjeta sanitaria", "vital status", "offset days", "fec nac", "f nac", "seg social",
-        "estado civil", "driver licence", "driver license", "next kin", "license plate", "health card",
-        "health number", "military rank", "branch service",
+        "trial subject", "geb dat", "geb am", "no ss", "num ss", "numero ss", "obra social", "unit no", "ref doc",
+        "ordering provider", "referring provider", "care provider", "referring md", "acc num", "acc no",
+        "historia clinica", "historial clinico", "historial medico", "numero historia", "no historia", "num historia",
+        "medical record", "health record", "hospital record", "record number", "record no", "chart number",
+        "chart no", "unit number", "hospital number", "social security", "seguridad social", "national id",
+        "national identity", "identity number", "identity card", "id card", "tax id", "tarjeta sanitaria",
+        "vital status", "offset days", "fec nac", "f nac", "seg social", "estado civil", "driver licence",
+        "driver license", "next kin", "license plate", "health card", "health number", "military rank",
+        "branch service",
     )
 )  # fmt: skip
 _EXACT = _words("name names nombre nombres namen time zeit tod exitus")
@@ -172,7 +179,9 @@ _RUN_WORDS = frozenset(
     | _NEEDS_HEAD
     | _words("full first last middle given family maiden of de del referring performing attending time zeit")
     if len(word) > 2
-) - _words("centro nie ward age sex race tel city rut kin") | _words("pt id no nr of de dr")
+) - _words("acc chi ins sub phys subj dra md centro nie ward age sex race tel city rut kin") | _words(
+    "pt id no nr of de dr"
+)
 _VOCABULARY = (
     _ALWAYS | _OFTEN | _HEADS | _VISITS | _OBJECTS | _NEEDS_HEAD | _MORE | _NAME_MORE | _PUBLISHED | _EXACT | _TIMES
 )
@@ -278,9 +287,9 @@ def _known(word: str) -> list[str]:
 def _single(word: str) -> str | None:
     if word in _VOCABULARY:
         return word
-    for ending in ("s", "es", "n", "en", "in", "innen"):
+    for ending, least in (("s", 3), ("es", 5), ("n", 4), ("en", 4), ("in", 4), ("innen", 4)):
         stem = word.removesuffix(ending)
-        if stem != word and len(stem) >= 3 and stem in _VOCABULARY:
+        if stem != word and len(stem) >= least and stem in _VOCABULARY:
             return stem
     return None
 

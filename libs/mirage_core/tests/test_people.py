@@ -16,7 +16,8 @@ ENGLISH = [
     "Hospital", "hospital_name", "hospital no.", "Institution Address", "clinic", "ward", "department",
     "Accession No.", "study_id", "Study Date", "studydate", "exam time", "scan_date", "date", "visit_id",
     "encounter_id", "subject_id", "participant", "sex", "Gender", "age", "age_years", "Age (years)",
-    "age_at_diagnosis", "ethnicity", "occupation", "survival", "offset_days", "serial number", "SOPInstanceUID",
+    "age_at_diagnosis", "age_approx", "male", "CHI number", "Ref. Phys.", "ordering provider", "subj_id", "yob",
+    "unit no.", "ethnicity", "occupation", "survival", "offset_days", "serial number", "SOPInstanceUID",
     "series_instance_uid", "station_name", "mother's name", "user_name", "passport", "name_2", "country of birth",
 ]  # fmt: skip
 SPANISH = [
