@@ -91,6 +91,7 @@ class Code(StrEnum):
     API_KEY_INVALID = "API_KEY_INVALID"
     API_KEY_REQUIRED = "API_KEY_REQUIRED"
     ROLE_REQUIRED = "ROLE_REQUIRED"
+    RATE_LIMITED = "RATE_LIMITED"
     REQUEST_MALFORMED = "REQUEST_MALFORMED"
     REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE"
     REQUEST_HEAD_TOO_LARGE = "REQUEST_HEAD_TOO_LARGE"
@@ -319,6 +320,12 @@ CATALOGUE: dict[Code, Entry] = {
         403,
         "Role required",
         "This call needs a key with the role {role}; the role of yours is {given}.",
+    ),
+    Code.RATE_LIMITED: Entry(
+        Status.RESOURCE_EXHAUSTED,
+        429,
+        "Too often",
+        "Your address has called this too often without a key: try again in the time given, or send a key.",
     ),
     Code.REQUEST_MALFORMED: Entry(_BAD, 400, "Request malformed", "The request cannot be read: {field}."),
     Code.REQUEST_TOO_LARGE: Entry(

@@ -66,7 +66,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._api_keys: ApiKeys = settings.api_keys
-        self._anonymous = settings.serves_anonymous_grpc
         self._settings = settings
         self._rules: dict[str, MethodRule] = {}
         self._plain: set[str] = set()
@@ -242,7 +241,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _identify(self, metadata: dict[str, str | bytes], ctx: Context, rule: MethodRule) -> Identity:
         peer = ctx.peer()
-        if rule.open or (self._anonymous and not self._api_keys):
+        if rule.open or not self._settings.asks_for_keys:
             trusted = self._settings.published or is_this_machine(peer)
             return Identity(peer, Role.ADMIN if trusted else Role.READ, keyed=False)
         scheme, _, key = _text(metadata.get("authorization")).partition(" ")

@@ -254,8 +254,8 @@ class ServiceSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _closed_unless_keyed(self) -> Self:
-        reached_at = self.published or self.host
-        if not (self.published == PRIVATE or is_loopback(reached_at) or self.api_keys):
+        if not (self.near or self.asks_for_keys):
+            reached_at = self.published or self.host
             raise ValueError(f"refusing to listen on {reached_at} without API keys: set MIRAGE_API_KEYS")
         return self
 
@@ -269,9 +269,14 @@ class ServiceSettings(BaseSettings):
         return self
 
     @property
-    def serves_anonymous_grpc(self) -> bool:
-        """True if gRPC calls are served without a key on a server without keys."""
-        return True
+    def near(self) -> bool:
+        """True if only this machine, or the containers of a network of their own, can reach the server."""
+        return self.published == PRIVATE or is_loopback(self.published or self.host)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """True if a caller without a key may not do everything."""
+        return bool(self.api_keys)
 
     @property
     def knows_callers(self) -> bool:

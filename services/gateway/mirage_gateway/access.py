@@ -16,16 +16,16 @@ class Action(StrEnum):
     SEARCH = "search"
     DESCRIBE = "describe"
     CLASSIFY = "classify"
-    READ_RECORDS = "read records"
-    READ_MODELS = "read models"
-    LIST_COLLECTIONS = "list collections"
-    USE_JOBS = "use jobs"
-    CREATE_JOB = "create a job"
-    FLAG = "flag a record"
-    WRITE_RECORDS = "write records"
-    LIST_FLAGS = "list flags"
-    MANAGE_COLLECTIONS = "manage collections"
-    READ_METRICS = "read metrics"
+    READ_RECORDS = "read_records"
+    READ_MODELS = "read_models"
+    LIST_COLLECTIONS = "list_collections"
+    USE_JOBS = "use_jobs"
+    CREATE_JOB = "create_job"
+    FLAG = "flag"
+    WRITE_RECORDS = "write_records"
+    LIST_FLAGS = "list_flags"
+    MANAGE_COLLECTIONS = "manage_collections"
+    READ_METRICS = "read_metrics"
     PROBE = "probe"
 
 
@@ -64,6 +64,18 @@ def check_permission(caller: Identity | None, action: Action) -> None:
     if caller is None or (caller.public and not permission.public):
         raise MirageError(Code.API_KEY_MISSING)
     check_role(caller, permission.role)
+
+
+def permitted(caller: Identity | None) -> list[Action]:
+    """Returns the actions that a caller may do."""
+    found = []
+    for action in Action:
+        try:
+            check_permission(caller, action)
+        except MirageError:
+            continue
+        found.append(action)
+    return found
 
 
 # Of mirage.v1.MirageService, each method's action.

@@ -3,10 +3,10 @@
 import ipaddress
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
-from mirage_core.settings import ServiceSettings, service_config
+from mirage_core.settings import ServiceSettings, is_loopback, service_config
 from mirage_gateway.connections import Pace
 
 
@@ -27,6 +27,14 @@ def _networks(value: object) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Netw
         return tuple(ipaddress.ip_network(str(each)) for each in value)
     except ValueError:
         raise ValueError("expected addresses such as 192.0.2.7 and networks such as 192.0.2.0/24") from None
+
+
+def _is_foreign(name: str) -> bool:
+    """True for a host name that could lead somebody from outside here: `*`, and a name or address beyond this machine."""
+    host = name.partition("]")[0].lstrip("[") if name.startswith("[") else name.partition(":")[0]
+    if "." not in host and ":" not in host:
+        return host == "*"
+    return not (host.lower().endswith(".localhost") or is_loopback(host))
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
@@ -145,6 +153,60 @@ class GatewaySettings(ServiceSettings):
     cors_origins: Names = Field(
         default_factory=tuple, description="Origins whose pages may call this server; none where empty."
     )
+
+    public_read: bool = Field(
+        False,
+        validation_alias=AliasChoices("MIRAGE_PUBLIC_READ", "public_read"),
+        description="Serve reading, descriptions and images made by the generator over HTTP to callers without a key, within "
+        "limits for each address. Needs TLS or a trusted proxy, except on loopback.",
+    )
+    public_requests_per_minute: int = Field(
+        1200,
+        ge=0,
+        le=1_000_000,
+        description="Requests of one address without a key. A page with results takes about 20. For this and the next three: "
+        "half of it may come at once, all addresses together have ten times as much, and one more gets RATE_LIMITED.",
+    )
+    public_searches_per_minute: int = Field(
+        120, ge=0, le=1_000_000, description="Searches, comparisons and classifications of one address without a key."
+    )
+    public_descriptions_per_minute: int = Field(
+        12, ge=0, le=1_000_000, description="Descriptions of one address without a key."
+    )
+    public_jobs_per_hour: int = Field(
+        20, ge=0, le=1_000_000, description="Jobs of one address without a key, of one image each."
+    )
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """True if a caller without a key may not do everything."""
+        return bool(self.api_keys) or self.public_read
+
+    @model_validator(mode="after")
+    def _public_behind_tls(self) -> Self:
+        if self.public_read and not (self.near or self.tls_files() or self.trusted_proxies):
+            raise ValueError(
+                "refusing to serve the public without TLS: set the certificate, or name the reverse proxy that ends TLS in "
+                "MIRAGE_GATEWAY_TRUSTED_PROXIES"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_strangers_without_keys(self) -> Self:
+        """Refuses foreign names and origins on a server without keys, which everybody who reaches it may change."""
+        if self.asks_for_keys:
+            return self
+        foreign = [name for name in self.allowed_hosts if _is_foreign(name)]
+        if foreign:
+            raise ValueError(
+                f"refusing to answer to {foreign[0]} without API keys: set MIRAGE_API_KEYS, or MIRAGE_PUBLIC_READ=true for a "
+                "public atlas"
+            )
+        if "*" in self.cors_origins:
+            raise ValueError(
+                "refusing to let pages of all sites (CORS *) call a server without API keys: set MIRAGE_API_KEYS"
+            )
+        return self
 
     @property
     def pace(self) -> Pace:

@@ -53,6 +53,7 @@ def test_every_address_of_the_contract_is_described(description: Any) -> None:
         ("post", "/v1/collections/{name}/activate"),
         ("get", "/v1/common-queries"),
         ("get", "/v1/models"),
+        ("get", "/v1/access"),
         ("post", "/v1/jobs"),
         ("get", "/v1/jobs"),
         ("get", "/v1/jobs/{id}"),

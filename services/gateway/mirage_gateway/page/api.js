@@ -139,6 +139,7 @@ export const classify = (picture, { signal } = {}) =>
   json("/v1/images/classify", { method: "POST", body: { image: picture }, signal });
 export const flag = (id, body) => json(`/v1/records/${encodeURIComponent(id)}/flags`, { method: "POST", body });
 export const commonQueries = () => json("/v1/common-queries");
+export const access = () => json("/v1/access");
 export const models = () => json("/v1/models");
 export const collection = () => json("/v1/collection");
 export const facets = (where = {}) => json(`/v1/facets?${filter(where)}`);

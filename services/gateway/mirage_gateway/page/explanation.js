@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import * as citations from "./citations.js";
 import { announce, element } from "./elements.js";
 import { rankings, sourceList } from "./evidence.js";
+import { can } from "./access.js";
 import { sentenceFlag } from "./flag.js";
 import { failure } from "./states.js";
 
@@ -119,7 +120,7 @@ function parts(id, actions) {
       if (!same) unread = data.citations.map((each) => citations.inWords(text.sentence(each), each, sources));
       if (data.text) {
         evidence.prepend(sourceList(sources, text.cited(), actions, text.light));
-        evidence.append(sentenceFlag(id, data.citations.map((each) => ({ ...each, text: text.sentence(each) })), sources));
+        if (can("flag")) evidence.append(sentenceFlag(id, data.citations.map((each) => ({ ...each, text: text.sentence(each) })), sources));
         if (data.source === "model") notice.append(element("p", { class: "aside" }, "Written by a language model from the captions below. It can be wrong: check it against its sources."));
       }
       unread.push(data.notice || (data.text ? "The explanation is complete." : ""));

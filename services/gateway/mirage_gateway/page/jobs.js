@@ -1,5 +1,6 @@
 // Jobs of image generation: the gateway's calls, and what this tab remembers of them.
 
+import { can } from "./access.js";
 import { Problem, events, exact, models, request } from "./api.js";
 import { tab } from "./storage.js";
 
@@ -14,8 +15,9 @@ export const imageName = (job, index) => `mirage-synthetic-${job.id}-${index}.pn
 
 let known = null;
 
-// The generator's model, or null where none serves; asked for once while it is there.
+// The generator's model, or null where none serves or the reader may not use it; asked for once while it is there.
 export async function model() {
+  if (!can("create_job")) return null;
   known ||= models().then(({ models: found }) => found.find((each) => each.task === "generate") || null);
   const found = await known.catch(() => null);
   if (!found) known = null;

@@ -1,5 +1,6 @@
 // The page: from a query to an answer, and from the address to a query.
 
+import * as access from "./access.js";
 import * as address from "./address.js";
 import * as api from "./api.js";
 import { comparison } from "./comparison.js";
@@ -184,12 +185,18 @@ async function start() {
   form.put(current);
   byId("filters").open = Object.keys(current.where).length > 0 || matchMedia("(min-width: 60rem)").matches;
   suggest();
+  await Promise.all([access.load(), filters.load(current.where), describe()]);
+  byId("visitor").hidden = !access.isVisitor();
   tally.refresh();
-  await Promise.all([filters.load(current.where), describe()]);
   await answer();
 }
 
 form.listen(submitted);
+byId("use-key").addEventListener("click", () => {
+  running?.abort();
+  states.put(states.askForKey({}, start));
+  byId("key").focus();
+});
 picture.listen(
   pictureChanged,
   (problem) => states.put(states.failure(new api.Problem(problem))),

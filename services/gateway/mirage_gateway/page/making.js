@@ -1,5 +1,6 @@
 // How an image is to be made: options within the model's ranges, kept for this tab.
 
+import { isVisitor } from "./access.js";
 import { Problem } from "./api.js";
 import { element } from "./elements.js";
 import { tab } from "./storage.js";
@@ -40,7 +41,7 @@ export function making(model) {
     field("guidance_scale", "Guidance", number("guidance_scale", guidance, 0.1), `${guidance.least} to ${guidance.most}`),
     field("width", "Width", select("width", sides, side.default)),
     field("height", "Height", select("height", sides, side.default)),
-    field("images", "Images", select("images", Array.from({ length: IMAGES }, (_, index) => index + 1), 1)),
+    field("images", "Images", select("images", Array.from({ length: isVisitor() ? 1 : IMAGES }, (_, index) => index + 1), 1)),
     field("seed", "Seed", seed, "the same seed, the same image"),
     negative && field("negative_prompt", "Without", negative, "heeded above a guidance of 1"),
   );

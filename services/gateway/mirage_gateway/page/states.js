@@ -141,21 +141,26 @@ function retry(seconds, again) {
   return button;
 }
 
-function askForKey(problem, again) {
+export function askForKey(problem, again) {
   const input = element("input", { id: "key", type: "password", autocomplete: "off", required: true });
   const submit = (event) => {
     event.preventDefault();
     key.set(input.value.trim());
     again();
   };
+  const without = () => {
+    key.set("");
+    again();
+  };
   return [
     element(
       "form",
       { class: "problem", onsubmit: submit },
-      element("h2", {}, "This server asks for a key"),
+      element("h2", {}, problem.code ? "This server asks for a key" : "Use a key"),
       element("p", {}, problem.code === "API_KEY_INVALID" ? "That key is not known here." : "Your teacher or administrator has it."),
       element("div", { class: "line" }, element("label", { class: "field grow", for: "key" }, element("span", { class: "name" }, "API key"), input), element("button", { class: "button primary" }, "Use it")),
       element("p", { class: "aside" }, "It is kept until you close this tab."),
+      key.get() && element("p", {}, element("button", { type: "button", class: "link", onclick: without }, "Go on without a key")),
     ),
   ];
 }

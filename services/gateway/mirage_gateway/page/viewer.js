@@ -1,6 +1,7 @@
 // One image, large, with everything that is known about it. Arrow keys go to its neighbours (or move a zoomed image), + and -
 // zoom, b and c change brightness and contrast, 0 resets, Escape closes.
 
+import { can } from "./access.js";
 import * as api from "./api.js";
 import { byId, element } from "./elements.js";
 import { flagForm } from "./flag.js";
@@ -53,7 +54,7 @@ function draw() {
         element("button", { type: "button", class: "button", onclick: similar }, "Find similar"),
         element("button", { type: "button", class: "button quiet", onclick: use }, "Use in arithmetic"),
       ),
-      flagForm(result.id),
+      can("flag") && flagForm(result.id),
     ),
     element(
       "div",

@@ -28,6 +28,7 @@ from mirage_gateway.web.proxies import ForwardedClient, TrustedProxies
 from mirage_gateway.web.record_routes import RecordRoutes
 from mirage_gateway.web.search_routes import SearchRoutes
 from mirage_gateway.web.system_routes import SystemRoutes
+from mirage_gateway.web.visitors import Visitors, remember
 
 
 def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
@@ -35,7 +36,7 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     memory = RequestMemory(settings.memory_mb * 2**20, per_client=settings.memory_mb * 2**20 * 2 // 3)
     intake = Intake(memory, settings.pace, timeout_s=settings.body_timeout_s)
     watchers = Places(settings.max_watchers, per_client=settings.max_watchers_per_client)
-    keyed = bool(settings.api_keys)
+    keyed = bool(settings.api_keys) and not settings.public_read
     operations: list[Operation] = []
 
     def describe_all() -> dict[str, Any]:
@@ -51,7 +52,9 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
         *SystemRoutes(composer, describe_all).operations(),
     ]
     open_paths = frozenset({"/", *(each.path for each in operations if each.open)})
-    app: ASGIApp = Edge(Router(_routes(operations), redirect_slashes=False), settings, memory, open_paths=open_paths)
+    app: ASGIApp = Edge(
+        Router(_routes(operations, Visitors(settings)), redirect_slashes=False), settings, memory, open_paths=open_paths
+    )
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
@@ -70,19 +73,26 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     return ForwardedClient(app, TrustedProxies(settings.trusted_proxies))
 
 
-def _routes(operations: list[Operation]) -> list[BaseRoute]:
+def _routes(operations: list[Operation], visitors: Visitors) -> list[BaseRoute]:
     # One route a path, so that a wrong method is known as such and Allow names all that are right.
     by_path: dict[str, dict[str, Handler]] = {}
     for operation in operations:
-        by_path.setdefault(operation.path, {})[operation.method] = _permitted(operation)
+        by_path.setdefault(operation.path, {})[operation.method] = _permitted(operation, visitors)
     routes = [Route(path, _dispatch(path, handlers), methods=[*handlers]) for path, handlers in by_path.items()]
     return [*routes, *(_named(route) for route in Page().routes())]
 
 
-def _permitted(operation: Operation) -> Handler:
+def _permitted(operation: Operation, visitors: Visitors) -> Handler:
     async def serve(request: Request) -> Response:
-        check_permission(context.caller.get(), operation.action)
-        return await operation.handler(request)
+        caller = context.caller.get()
+        check_permission(caller, operation.action)
+        if operation.open or caller is None or not caller.public:
+            return await operation.handler(request)
+        cookie = visitors.admit(request, operation.action)
+        response = await operation.handler(request)
+        if cookie:
+            remember(response, request, cookie)
+        return response
 
     return serve
 

@@ -56,6 +56,8 @@ class Edge:
         self._memory = memory
         self._places = Places(settings.max_requests, per_client=settings.max_requests_per_client)
         self._keys = settings.api_keys
+        self._asks_for_keys = settings.asks_for_keys
+        self._public = settings.public_read
         self._published = bool(settings.published)
         self._origins = frozenset(settings.cors_origins)
         # As the operator writes them; a name with a port is the address of a page, whose name alone is looked for in Host.
@@ -144,7 +146,7 @@ class Edge:
         host, port = scope.get("client") or ("", 0)
         peer = f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
         context.client.set(peer)
-        if not self._keys:
+        if not self._asks_for_keys:
             trusted = self._published or is_this_machine(peer)
             context.caller.set(Identity(peer, Role.ADMIN if trusted else Role.READ, keyed=False))
             self._check_host(headers.get("host", ""))
@@ -155,6 +157,9 @@ class Edge:
             return
         path = scope["path"]
         if path in self._open_paths or path.startswith("/page/"):
+            return
+        if self._public and "authorization" not in headers:
+            context.caller.set(Identity(peer, keyed=False, public=True))
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key:

@@ -27,6 +27,7 @@ from mirage_gateway.web.jobs import (
 )
 from mirage_gateway.web.operations import Operation, Parameter, boolean, check_parameters, integer, json_response
 from mirage_gateway.web.proxies import CLIENT, group_of
+from mirage_gateway.web.visitors import check_one_image
 
 _JOBS_MAX = 100
 # The id of a stream's last event: a browser's EventSource that comes again with it is told that there is no more.
@@ -145,6 +146,7 @@ class JobRoutes:
     async def _create(self, request: Request) -> Response:
         check_parameters(request)
         body = await self._intake.json(request, JobBody)
+        check_one_image(body.images)
         job = await self._jobs.create(body.to_spec(), request_id=body.request_id)
         return json_response(job_document(job), status=202, headers={"location": f"/v1/jobs/{job.id}"})
 

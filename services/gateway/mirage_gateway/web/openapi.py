@@ -18,7 +18,7 @@ from mirage_gateway.web.queries import RecordBody
 _REFERENCE = "#/components/schemas/{model}"
 # What every operation, every one behind a key, and every one that asks another service can end with.
 _COMMON = (Code.METHOD_NOT_ALLOWED, Code.REQUEST_MALFORMED, Code.QUEUE_FULL, Code.INTERNAL)
-_KEYED = (Code.API_KEY_MISSING, Code.API_KEY_INVALID, Code.ROLE_REQUIRED)
+_KEYED = (Code.API_KEY_MISSING, Code.API_KEY_INVALID, Code.ROLE_REQUIRED, Code.RATE_LIMITED)
 _REMOTE = (Code.DEPENDENCY_UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 _BODY = (Code.REQUEST_TOO_LARGE, Code.MEDIA_TYPE_UNSUPPORTED)
 

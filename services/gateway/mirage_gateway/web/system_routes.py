@@ -1,7 +1,7 @@
 """What is in use and how it is: models, collection, health, metrics, and the description of all of this."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from mirage_core import context
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.access import Action
+from mirage_gateway.access import Action, permitted
 from mirage_gateway.compose import Composer
 from mirage_gateway.dependencies import OPTIONAL, Health
 from mirage_gateway.web.collections import CollectionDocument, collection_document
@@ -32,6 +33,13 @@ class ReadyDocument(TypedDict):
     dependencies: dict[str, Literal["serving", "not serving", "unreachable"]]
 
 
+class AccessDocument(TypedDict):
+    """What the caller may do. `role` is its key's; `admin` for this machine if there are no keys; `public` without a key."""
+
+    role: Literal["public", "read", "write", "admin"]
+    may: list[str]
+
+
 class SystemRoutes:
     """The server itself. `describe` gives the OpenAPI document."""
 
@@ -51,6 +59,14 @@ class SystemRoutes:
                 action=Action.READ_MODELS,
                 reply=ModelsDocument,
                 errors=(Code.MODEL_NOT_READY,),
+            ),
+            Operation(
+                "GET",
+                "/v1/access",
+                "Say what the caller may do",
+                self._access,
+                action=Action.READ_MODELS,
+                reply=AccessDocument,
             ),
             Operation(
                 "GET",
@@ -98,6 +114,17 @@ class SystemRoutes:
     async def _models(self, request: Request) -> Response:
         check_parameters(request)
         return json_response(models_document(await self._composer.models()))
+
+    async def _access(self, request: Request) -> Response:
+        check_parameters(request)
+        caller = context.caller.get()
+        if caller is None:
+            raise MirageError(Code.API_KEY_MISSING)
+        document: AccessDocument = {
+            "role": "public" if caller.public else cast("Literal['read', 'write', 'admin']", str(caller.role)),
+            "may": [str(action) for action in permitted(caller)],
+        }
+        return json_response(document)
 
     async def _collection(self, request: Request) -> Response:
         check_parameters(request)
