@@ -101,6 +101,7 @@ class Composer:
             self._parts.retriever.GetImage,
             retriever_pb2.RetrieverServiceGetImageRequest(id=record_id, variant=variant),
             timeout_s=self._settings.read_timeout_s,
+            service="retriever",
         )
 
         async def parts() -> AsyncIterator[pb.ImagePart]:
@@ -134,7 +135,10 @@ class Composer:
         try:
             async with asyncio.timeout(None) as answer:
                 response = await self._parts.send(
-                    self._parts.retriever.Upsert, requests(), timeout_s=self._settings.body_timeout_s + timeout_s
+                    self._parts.retriever.Upsert,
+                    requests(),
+                    timeout_s=self._settings.body_timeout_s + timeout_s,
+                    service="retriever",
                 )
         except TimeoutError:
             raise MirageError(Code.DEADLINE_EXCEEDED) from None

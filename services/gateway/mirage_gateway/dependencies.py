@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mirage.v1 import encoder_pb2_grpc, generator_pb2_grpc, llm_pb2_grpc, retriever_pb2_grpc
 from mirage_core import channels
 from mirage_core.errors import Code, MirageError
+from mirage_core.liveness import Liveness
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -104,6 +105,10 @@ class Dependencies:
             if name in self._channels
         }
         self._asking: asyncio.Future[dict[str, Health]] | None = None
+        self._alive = {
+            name: Liveness(channel, service=name, patience_s=patience_s, answer_s=_HEALTH_TIMEOUT_S)
+            for name, channel in self._channels.items()
+        }
 
     async def close(self) -> None:
         """Closes the channels."""
@@ -135,9 +140,10 @@ class Dependencies:
         request: Request,
         *,
         timeout_s: float,
+        service: str,
         metadata: channels.Metadata = (),
     ) -> AsyncIterator[Response]:
-        """Yields the messages of a server-streaming call, each within `timeout_s`.
+        """Yields the messages of a server-streaming call of `service`, each within `timeout_s`, while it is alive.
 
         The time that the reader of the messages takes for them does not count: it may be a slow download.
         """
@@ -145,7 +151,7 @@ class Dependencies:
         async with aclosing(messages):
             while True:
                 try:
-                    async with asyncio.timeout(timeout_s):
+                    async with asyncio.timeout(timeout_s), self._alive[service].needed():
                         message = await anext(messages, None)
                 except TimeoutError:
                     raise MirageError(Code.DEADLINE_EXCEEDED) from None
@@ -192,9 +198,11 @@ class Dependencies:
         requests: AsyncIterable[Request],
         *,
         timeout_s: float,
+        service: str,
     ) -> Response:
-        """The answer of a client-streaming call."""
-        return await channels.invoke_upload(method, requests, timeout_s=timeout_s)
+        """The answer of a client-streaming call of `service`, which goes on only while that is alive."""
+        async with self._alive[service].needed():
+            return await channels.invoke_upload(method, requests, timeout_s=timeout_s)
 
     async def health(self) -> dict[str, Health]:
         """Returns what each service says within 0.6 s, by name. Those who ask at the same time share one answer."""

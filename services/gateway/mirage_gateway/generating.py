@@ -127,6 +127,7 @@ class Jobs:
             self._generator.GetArtifact,
             generator_pb2.GeneratorServiceGetArtifactRequest(id=job_id, index=index),
             timeout_s=self._timeout_s,
+            service="generator",
             metadata=_viewer(),
         )
 

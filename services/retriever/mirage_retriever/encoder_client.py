@@ -7,6 +7,7 @@ from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core import limits
 from mirage_core.channels import invoke, invoke_exchange, open_channel
 from mirage_core.errors import Code, MirageError
+from mirage_core.liveness import Liveness
 from mirage_core.rpc_errors import from_problem
 from mirage_core.vectors import from_proto
 from mirage_retriever.terms import Encoded, EncoderModel
@@ -16,11 +17,15 @@ _RETRY_FULL = 30
 
 
 class EncoderClient:
-    """Calls the encoder at `address`; each call within `timeout_s` and the caller's own deadline."""
+    """Calls the encoder at `address`; each call within `timeout_s` and the caller's own deadline.
+
+    A call to an encoder that hangs ends with DEPENDENCY_UNAVAILABLE after a few seconds.
+    """
 
     def __init__(self, address: str, *, timeout_s: float) -> None:
         self._channel = open_channel(address, idempotent={SERVICE: ["EncodeText", "EncodeImage", "GetModel"]})
         self._stub = encoder_pb2_grpc.EncoderServiceStub(self._channel)
+        self._alive = Liveness(self._channel, service="encoder")
         self._timeout_s = timeout_s
 
     async def model(self) -> EncoderModel:
@@ -34,7 +39,8 @@ class EncoderClient:
         answers: list[Encoded] = []
         for start in range(0, len(texts), limits.TEXTS_MAX):
             request = encoder_pb2.EncodeTextRequest(texts=texts[start : start + limits.TEXTS_MAX])
-            reply = await invoke(self._stub.EncodeText, request, timeout_s=self._timeout_s)
+            async with self._alive.needed():
+                reply = await invoke(self._stub.EncodeText, request, timeout_s=self._timeout_s)
             answers += [
                 Encoded(
                     from_proto(embedding.vector),
@@ -51,7 +57,8 @@ class EncoderClient:
     async def image(self, data: bytes) -> Encoded:
         """The answer for one image file."""
         request = encoder_pb2.EncodeImageRequest(image=data)
-        reply = await invoke(self._stub.EncodeImage, request, timeout_s=self._timeout_s)
+        async with self._alive.needed():
+            reply = await invoke(self._stub.EncodeImage, request, timeout_s=self._timeout_s)
         return Encoded(
             from_proto(reply.vector),
             reply.fingerprint,
@@ -64,7 +71,8 @@ class EncoderClient:
         answers: dict[int, Encoded | MirageError] = {}
         waiting = list(range(len(files)))
         for attempt in range(_RETRY_FULL):
-            answers |= {number: answer async for number, answer in self._stream(files, waiting)}
+            async with self._alive.needed():
+                answers |= {number: answer async for number, answer in self._stream(files, waiting)}
             waiting = [number for number in waiting if _is_full(answers.get(number))]
             if not waiting:
                 break
