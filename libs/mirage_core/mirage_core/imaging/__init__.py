@@ -231,5 +231,5 @@ def encode_thumbnail(image: Image.Image, *, side: int = 256) -> bytes:
 def encode_png(image: Image.Image) -> bytes:
     """Returns a PNG without any metadata."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=png.COMPRESSION, icc_profile=None)
+    image.save(buffer, "PNG", compress_level=3, icc_profile=None)
     return buffer.getvalue()

@@ -61,9 +61,14 @@ def strips(shape: tuple[int, int]) -> Iterator[slice]:
 def look_up(stored: Stored, table: Bytes) -> Image.Image:
     """Returns the L (or, with a table of (n, 3), RGB) image of a (height, width) array through a table of all its values."""
     height, width = stored.shape
-    out = np.empty((height, width, *table.shape[1:]), np.uint8)
+    if table.ndim == 2:
+        image = Image.new("RGB", (width, height))
+        for rows in strips((height, width)):
+            image.paste(Image.fromarray(table[stored[rows]]), (0, rows.start))
+        return image
+    out = np.empty((height, width), np.uint8)
     for rows in strips((height, width)):
-        np.take(table, stored[rows], axis=0, out=out[rows], mode="clip")
+        np.take(table, stored[rows], out=out[rows], mode="clip")
     return Image.fromarray(out)
 
 

@@ -27,7 +27,10 @@ _TABLES = (0xC4, 0xDB, 0xDD)  # DHT, DQT, DRI
 _SEGMENTS_MAX = 10_000
 _SIDE_MAX = 65_500  # of libjpeg
 # A marker that ends entropy-coded data: neither a stuffed 0xFF nor a restart marker.
-_SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+# What a code of an 8-bit picture can stand for: the size of a difference, or a run of zeros and the size of what follows.
+_SIZES = frozenset(range(12))
+_RUNS = frozenset((0x00, 0xF0, *(run << 4 | size for run in range(16) for size in range(1, 11))))
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
 _RESTART = re.compile(rb"\xff[\xd0-\xd7\xff]", re.DOTALL)
 # A quantisation table with such bytes could be read as a text.
@@ -53,8 +56,9 @@ class Jpeg:
     orientation: int = 1
     aspect: float = 1.0  # a pixel's height by its width
     profile: bytes | None = None
-    copyable: bool = False
     stripped: bytes = b""
+    parts: list[tuple[int, bytes]] = field(default_factory=list)  # markers and contents; 0 for entropy-coded data
+    colours: bytes = b""  # the segment that states the colour space
     ids: dict[int, int] = field(default_factory=dict)  # component numbers of the file to 1, 2, 3
 
 
@@ -66,18 +70,15 @@ def parse(data: bytes, *, unmarked_is_rgb: bool = False, marked: bool = True) ->
     `stripped` says so in a segment of its own, unless `marked` is False.
     """
     jpeg = Jpeg()
-    parts: list[bytes] = []
-    quantisation: dict[int, bytes] = {}
-    huffman: dict[int, bytes] = {}
     profile: dict[int, bytes] = {}
-    jfif, adobe, seen_exif, restart, used_huffman = False, None, False, 0, b""
-    plain = True  # no restart, one scan, sound tables: the file can be copied
+    jfif, adobe, seen_exif = False, None, False
     place = 2
     for _ in range(_SEGMENTS_MAX):
         found = _MARKER.search(data, place)
         if found is None:
             raise _unreadable()
-        marker, place = data[found.end() - 1], found.end()
+        place = found.end()
+        marker = data[place - 1]
         if marker == 0xD9:
             break
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:
@@ -87,29 +88,22 @@ def parse(data: bytes, *, unmarked_is_rgb: bool = False, marked: bool = True) ->
         if length < 2 or len(content) < length - 2:
             raise _unreadable()
         place += length
-        if marker in _FRAMES:
+        if marker in _TABLES:
+            jpeg.parts.append((marker, content))
+        elif marker in _FRAMES:
             if jpeg.frame:
                 raise _unreadable()
             _read_frame(jpeg, marker, content)
-            parts.append(_segment(marker, _renumbered_frame(jpeg, content)))
-        elif marker in _TABLES:
-            parts.append(_segment(marker, content))
-            if marker == 0xDB:
-                plain &= _split_quantisation(content, quantisation)
-            elif marker == 0xC4:
-                plain &= _split_huffman(content, huffman)
-            else:
-                restart = int.from_bytes(content[:2], "big")
+            jpeg.parts.append((marker, _renumbered_frame(jpeg, content)))
         elif marker == 0xDA:
             jpeg.scans += 1
             check_scans(jpeg.scans, jpeg.width, jpeg.height)
-            header = _renumbered_scan(jpeg, content)
-            used_huffman = header[2 : 1 + 2 * header[0] : 2]
-            plain &= header[0] == jpeg.components
             end = _SCAN_END.search(data, place)
             if end is None:
                 raise _unreadable()
-            parts += [_segment(marker, header), data[place : end.start()]]
+            # Any number of 0xFF may stand before a marker.
+            entropy = data[place : end.start()].rstrip(b"\xff")
+            jpeg.parts += [(marker, _renumbered_scan(jpeg, content)), (0, entropy)]
             place = end.start()
         elif marker == 0xE0 and content[:5] == b"JFIF\0" and len(content) >= 12:
             jfif = True
@@ -127,14 +121,9 @@ def parse(data: bytes, *, unmarked_is_rgb: bool = False, marked: bool = True) ->
         raise _unreadable()
     if profile and sum(map(len, profile.values())) <= PROFILE_BYTES:
         jpeg.profile = b"".join(profile[number] for number in sorted(profile))
-    colours = _colours(jpeg, jfif=jfif, adobe=0 if adobe is None and unmarked_is_rgb else adobe)
-    if plain and not restart and jpeg.scans == 1 and jpeg.frame in _BASELINE and jpeg.components in (1, 3):
-        frame, scan, entropy = parts[_index(parts, jpeg.frame)], parts[-2][:-3] + b"\0\x3f\0", parts[-1]
-        kept = _needed(frame, used_huffman, quantisation, huffman)
-        if kept is not None and not _RESTART.search(entropy):
-            parts = [*kept[:1], frame, *kept[1:], scan, entropy]
-            jpeg.copyable = True
-    jpeg.stripped = b"".join([b"\xff\xd8", colours if marked else b"", *parts, b"\xff\xd9"])
+    if marked:
+        jpeg.colours = _colours(jpeg, jfif=jfif, adobe=0 if adobe is None and unmarked_is_rgb else adobe)
+    jpeg.stripped = _file(jpeg.colours, jpeg.parts)
     return jpeg
 
 
@@ -163,15 +152,10 @@ def clean(jpeg: Jpeg) -> tuple[bytes, tuple[int, int]]:
     byte in it is idle.
     """
     mode = "L" if jpeg.components == 1 else "RGB"
-    if (
-        jpeg.copyable
-        and jpeg.precision == 8
-        and jpeg.orientation == 1
-        and jpeg.aspect == 1.0
-        and is_srgb(jpeg.profile, mode)
-        and _last_byte_counts(jpeg)
-    ):
-        return jpeg.stripped, (jpeg.width, jpeg.height)
+    if jpeg.orientation == 1 and jpeg.aspect == 1.0 and is_srgb(jpeg.profile, mode):
+        parts = _copied(jpeg)
+        if parts is not None and _last_byte_counts(jpeg, parts):
+            return _file(jpeg.colours, parts), (jpeg.width, jpeg.height)
     image = decode(jpeg)
     image = upright(squared(to_srgb(image, jpeg.profile), jpeg.aspect), jpeg.orientation)
     return encode(image), image.size
@@ -192,8 +176,9 @@ def _segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
-def _index(parts: list[bytes], marker: int) -> int:
-    return next(place for place, part in enumerate(parts) if part[:2] == bytes((0xFF, marker)))
+def _file(colours: bytes, parts: list[tuple[int, bytes]]) -> bytes:
+    coded = [_segment(marker, content) if marker else content for marker, content in parts]
+    return b"".join([b"\xff\xd8", colours, *coded, b"\xff\xd9"])
 
 
 def _read_frame(jpeg: Jpeg, marker: int, content: bytes) -> None:
@@ -279,31 +264,51 @@ def _split_huffman(content: bytes, tables: dict[int, bytes]) -> bool:
 
 def _are_symbols(symbols: bytes, kind: int) -> bool:
     """True for different symbols that an 8-bit picture can have: sizes (kind 0), or runs with sizes."""
-    if len(set(symbols)) < len(symbols):
-        return False
-    if kind == 0:
-        return all(symbol <= 11 for symbol in symbols)
-    return all(symbol in (0x00, 0xF0) or 1 <= symbol & 15 <= 10 for symbol in symbols)
+    different = set(symbols)
+    return len(different) == len(symbols) and different <= (_RUNS if kind else _SIZES)
 
 
-def _needed(
-    frame: bytes, used_huffman: bytes, quantisation: dict[int, bytes], huffman: dict[int, bytes]
-) -> list[bytes] | None:
-    """Returns DQT and DHT segments with the tables that the frame and its scan name, or None if one is missing or
-    suspicious.
+def _copied(jpeg: Jpeg) -> list[tuple[int, bytes]] | None:
+    """Returns tables, frame, tables, scan and its data, with the tables that are used; None if it should not be copied.
+
+    Only a baseline picture of one scan without restarts is, with tables that are sound and that no text could be.
     """
-    numbers = sorted(set(frame[12::3]))
-    kept = [quantisation.get(number) for number in numbers]
-    classes = sorted({selector >> 4 for selector in used_huffman} | {16 + (selector & 15) for selector in used_huffman})
-    codes = [huffman.get(number) for number in classes]
-    if None in kept or None in codes:
+    markers = [marker for marker, _ in jpeg.parts]
+    if (
+        jpeg.precision != 8
+        or jpeg.frame not in _BASELINE
+        or jpeg.components not in (1, 3)
+        or jpeg.scans != 1
+        or markers[-2:] != [0xDA, 0]
+        or any(marker == 0xDD and content[:2] != b"\0\0" for marker, content in jpeg.parts)
+    ):
         return None
-    tables = [table for table in kept if table is not None]
-    if not all(_are_symbols(code[17:], code[0] >> 4) for code in codes if code is not None):
+    quantisation: dict[int, bytes] = {}
+    huffman: dict[int, bytes] = {}
+    for marker, content in jpeg.parts:
+        sound = marker != 0xDB or _split_quantisation(content, quantisation)
+        sound &= marker != 0xC4 or _split_huffman(content, huffman)
+        if not sound:
+            return None
+    (_, scan), (_, entropy) = jpeg.parts[-2:]
+    frame = jpeg.parts[markers.index(jpeg.frame)]
+    if scan[0] != jpeg.components or _RESTART.search(entropy):
         return None
-    if any(_LETTERS.search(table[1:]) and table[1:] not in _standard_tables() for table in tables):
+    selectors = scan[2 : 1 + 2 * scan[0] : 2]
+    tables = [quantisation.get(number) for number in sorted(set(frame[1][8::3]))]
+    kinds = sorted({selector >> 4 for selector in selectors} | {16 + (selector & 15) for selector in selectors})
+    codes = [huffman.get(number) for number in kinds]
+    if not all(table is not None and _is_no_text(table[1:]) for table in tables):
         return None
-    return [_segment(0xDB, b"".join(tables)), _segment(0xC4, b"".join(code for code in codes if code is not None))]
+    if not all(code is not None and _are_symbols(code[17:], code[0] >> 4) for code in codes):
+        return None
+    joined = [b"".join(each for each in found if each is not None) for found in (tables, codes)]
+    return [(0xDB, joined[0]), frame, (0xC4, joined[1]), (0xDA, scan[:-3] + b"\0\x3f\0"), (0, entropy)]
+
+
+def _is_no_text(table: bytes) -> bool:
+    """True for a quantisation table that is a usual one, or has nothing in it that reads as a word."""
+    return not _LETTERS.search(table) or table in _standard_tables()
 
 
 @lru_cache(maxsize=1)
@@ -319,32 +324,30 @@ def _standard_tables() -> frozenset[bytes]:
     return frozenset(found)
 
 
-def _last_byte_counts(jpeg: Jpeg) -> bool:
+def _last_byte_counts(jpeg: Jpeg, parts: list[tuple[int, bytes]]) -> bool:
     """True if the file can be decoded, and its last unit changes with the last byte of the entropy-coded data.
 
     Bytes after the last coded unit are never decoded, so a change of such a byte changes nothing. The sides are stated as
     multiples of a unit, so that no part of the last one is cut off. Raises OSError if the file cannot be decoded.
     """
-    data = bytearray(jpeg.stripped)
-    at = data.index(bytes((0xFF, jpeg.frame)))
+    quantisation, (marker, frame), huffman, scan, (_, entropy) = parts
     across = down = 8  # of a single component, whatever sampling it states
     if jpeg.components > 1:
-        across, down = (max(data[at + 11 + 3 * n] >> s & 15 for n in range(jpeg.components)) * 8 for s in (4, 0))
+        across, down = (8 * max(sampling >> shift & 15 for sampling in frame[7::3]) for shift in (4, 0))
     width, height = -(-jpeg.width // across) * across, -(-jpeg.height // down) * down
     if max(width, height) <= _SIDE_MAX:
-        struct.pack_into(">HH", data, at + 5, height, width)
-    last = len(data) - 3
-    seen = _last_unit(bytes(data), across, down)
-    if data[last] == 0x00 and data[last - 1] == 0xFF:
-        # A stuffed 0xFF: with another value it needs no stuffing.
-        del data[last]
-        last -= 1
-    value = data[last]
+        frame = frame[:1] + struct.pack(">HH", height, width) + frame[5:]
+    head = [quantisation, (marker, frame), huffman, scan]
+    seen = _last_unit(_file(jpeg.colours, [*head, (0, entropy)]), across, down)
+    # The last byte may be a 0xFF, which is stuffed: with another value it needs no stuffing.
+    place = -2 if entropy.endswith(b"\xff\0") else -1
+    if len(entropy) < -place:
+        return False
     for change in (0xFF, 0x80, 0x55):
-        changed = value ^ change
-        stuffed = b"\0" if changed == 0xFF else b""
+        last = bytes((entropy[place] ^ change,))
+        changed = entropy[:place] + (b"\xff\0" if last == b"\xff" else last)
         try:
-            unit = _last_unit(bytes(data[:last]) + bytes((changed,)) + stuffed + b"\xff\xd9", across, down)
+            unit = _last_unit(_file(jpeg.colours, [*head, (0, changed)]), across, down)
         except OSError:
             return True
         if ImageChops.difference(unit, seen).getbbox() is not None:
