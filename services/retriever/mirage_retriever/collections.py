@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.atlas import Atlas
-from mirage_retriever.engines.base import Collection, Shelf
+from mirage_retriever.engines.base import Collection, CollectionDamagedError, Shelf
 from mirage_retriever.match import Thresholds
 from mirage_retriever.terms import EncoderModel
 
@@ -87,8 +87,13 @@ class Collections:
 
     async def open(self) -> bool:
         """Opens the active collection; False where there is none yet."""
-        self._active = await self._shelf.active()
-        atlas = (await self._open(self._active)).atlas
+        while True:
+            self._active = await self._shelf.active()
+            try:
+                atlas = (await self._open(self._active)).atlas
+                break
+            except CollectionDamagedError:
+                await self._shelf.put_aside(self._active)
         self._tidying = asyncio.create_task(self._tidy())
         return atlas.is_made
 
@@ -114,7 +119,11 @@ class Collections:
 
     async def listed(self) -> list[CollectionState]:
         """All of them, by name."""
-        return [await self._state(name) for name in await self._shelf.names()]
+        found = []
+        for name in await self._shelf.names():
+            with _unless_gone():
+                found.append(await self._state(name))
+        return found
 
     async def create(self, name: str, *, dimension: int = 0, fingerprint: str = "") -> CollectionState:
         """Makes an empty collection for the encoder's model, or for the one named.
@@ -209,9 +218,13 @@ class Collections:
     async def shows(self, field: str, sha256: str) -> bool:
         """True if any record of any collection has the digest in this field (engines/base.py, DIGESTS)."""
         for name in await self._shelf.names():
-            async with self.use(name) as atlas:
-                if await atlas.engine.count(facet=field, value=sha256):
-                    return True
+            with _unless_gone():
+                async with self.use(name) as atlas:
+                    if await atlas.engine.count(facet=field, value=sha256):
+                        return True
+                continue
+            # Put aside just now: what it showed is kept with it.
+            return True
         return False
 
     async def close(self) -> None:
@@ -237,7 +250,11 @@ class Collections:
         self._require_open()
         if name not in self._opened and name not in await self._shelf.names():
             raise MirageError(Code.COLLECTION_NOT_FOUND, name=name[:64])
-        return await self._open(name)
+        try:
+            return await self._open(name)
+        except CollectionDamagedError as error:
+            await self._shelf.put_aside(name)
+            raise MirageError(Code.COLLECTION_NOT_FOUND, name=name[:64]) from error
 
     async def _open(self, name: str) -> _Opened:
         async with self._opening:
@@ -267,3 +284,13 @@ class Collections:
                 for name, opened in list(self._opened.items()):
                     if name != self._active and not opened.users and now - opened.used_at > self._idle_s:
                         await self._close(name)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Passes over a collection that was put aside or removed in the meantime."""
+    try:
+        yield
+    except MirageError as error:
+        if error.code is not Code.COLLECTION_NOT_FOUND:
+            raise

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mirage_core.errors import Code, MirageError
 from mirage_core.files import MARK
 from mirage_core.image_store import ImageStore
 from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Collection, Point
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.generations import Generations
+from mirage_retriever.engines.edge.searcher import is_damage
 from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.engines.edge.shelf import EdgeShelf
 from mirage_retriever.facets import NAMES
@@ -315,3 +317,42 @@ async def test_an_active_collection_that_is_not_there_is_the_first_one(content: 
     found = shelf(tmp_path)
     assert await found.active() == "atlas"
     await found.close()
+
+
+def segment(directory: Path) -> Path:
+    """A file without which the engine cannot load a shard."""
+    (path,) = (directory / "shards" / "0").rglob("segment.json")
+    return path
+
+
+async def test_a_collection_that_no_searcher_can_load_is_put_aside(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    async with opened(tmp_path) as collections:
+        await collections.create("third", dimension=4, fingerprint=PRINT)
+    for name in ("next", "third"):
+        segment(tmp_path / "collections" / name).write_bytes(b"rubbish")
+    async with opened(tmp_path) as collections:
+        # The active one is known at the start, another as soon as it is asked for.
+        assert collections.active.name == "atlas"
+        assert await ids(collections, "atlas") == ["of-atlas"]
+        with pytest.raises(MirageError) as caught:
+            await ids(collections, "third")
+        assert caught.value.code is Code.COLLECTION_NOT_FOUND
+        assert [each.collection.name for each in await collections.listed()] == ["atlas"]
+    for kept in kept_of(tmp_path, "collections/next", "collections/third").values():
+        assert segment(kept).read_bytes() == b"rubbish"
+
+
+@pytest.mark.parametrize(
+    ("error", "damage"),
+    [
+        *(
+            (OSError("failed to load segment: Failed to deserialize"), True),
+            (BaseException("index out of bounds"), True),
+        ),
+        *((OSError("IO Error: No space left on device (os error 28)"), False), (MemoryError(), False)),
+        *((OSError("Too many open files (os error 24)"), False), (OSError("Permission denied (os error 13)"), False)),
+    ],
+)
+def test_what_is_short_is_told_from_what_is_damaged(error: BaseException, damage: bool, tmp_path: Path) -> None:
+    assert is_damage(error, tmp_path) is damage

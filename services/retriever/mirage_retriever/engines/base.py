@@ -23,6 +23,10 @@ class Space(StrEnum):
     CAPTION = "caption"
 
 
+class CollectionDamagedError(Exception):
+    """A collection whose files cannot be opened, now or later; the text says why."""
+
+
 @dataclass(frozen=True)
 class Collection:
     """What a collection is bound to. `fingerprint` is of the bundle that made its vectors, `dimension` their length."""
@@ -246,6 +250,10 @@ class Shelf(Protocol):
 
     async def remove(self, name: str) -> None:
         """Removes a collection that is not open; one that is not there is no error."""
+        ...
+
+    async def put_aside(self, name: str) -> None:
+        """Renames a damaged collection, which is not open, so that it is in nobody's way; it is kept."""
         ...
 
     async def close(self) -> None:

@@ -73,6 +73,9 @@ class QdrantShelf:
         """Deletes the collection."""
         await self.engine(name).drop()
 
+    async def put_aside(self, name: str) -> None:
+        """Does nothing: a server knows its own damage."""
+
     async def close(self) -> None:
         """Closes the connections."""
         await self._nodes.close()

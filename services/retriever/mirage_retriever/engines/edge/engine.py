@@ -79,15 +79,19 @@ class EdgeEngine:
         return all(shard.answers for shard in self._shards)
 
     async def open(self) -> Collection | None:
-        """Takes the path and starts a searcher a shard."""
+        """Takes the path and starts a searcher a shard; raises CollectionDamagedError."""
         self._path.mkdir(parents=True, exist_ok=True)
         self._lock = take(self._path)
-        stored = read_stored(self._path)
-        if stored is None:
-            return None
-        collection = Collection(**stored["collection"])
-        self._shards = self._make_shards(stored["shards"], collection.dimension)
-        await asyncio.gather(*(shard.open() for shard in self._shards))
+        try:
+            stored = read_stored(self._path)
+            if stored is None:
+                return None
+            collection = Collection(**stored["collection"])
+            self._shards = self._make_shards(stored["shards"], collection.dimension)
+            await asyncio.gather(*(shard.open() for shard in self._shards))
+        except BaseException:
+            await self.close()
+            raise
         return collection
 
     async def create(self, collection: Collection) -> None:

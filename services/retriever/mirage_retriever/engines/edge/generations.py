@@ -12,8 +12,15 @@ from mirage_core.files import put_aside, write_atomically
 
 # What stays free for writes while a generation is built.
 _FREE_BYTES = 512 * 2**20
+# With less, an error of the engine may mean nothing else.
+_ROOM_BYTES = 64 * 2**20
 _NAME = re.compile(r"g(\d{8})")
 _log = telemetry.get_logger()
+
+
+def has_room(path: Path) -> bool:
+    """False if the disk is so full that an error may only mean that."""
+    return shutil.disk_usage(path).free > _ROOM_BYTES
 
 
 class Generations:

@@ -17,6 +17,7 @@ from typing import Any
 from mirage_core import telemetry
 from mirage_retriever.engines.edge.activity import Activity
 from mirage_retriever.engines.edge.frames import FrameReader, pack
+from mirage_retriever.engines.edge.generations import has_room
 from mirage_retriever.engines.edge.shard_shape import ShardShape
 
 _log = telemetry.get_logger()
@@ -79,7 +80,10 @@ class SearcherProcess(asyncio.Protocol):
 
     @classmethod
     async def start(cls, path: Path, *, hang_s: float) -> "SearcherProcess":
-        """Starts a searcher on a shard and waits until it has loaded; raises ProcessLostError where it does not."""
+        """Starts a searcher on a shard and waits until it has loaded.
+
+        Raises OperationFailedError if the files cannot be loaded, and ProcessLostError if it ends for another reason.
+        """
         ours, theirs = socket.socketpair()
         self = cls(path, hang_s=hang_s)
         loop = asyncio.get_running_loop()
@@ -93,8 +97,12 @@ class SearcherProcess(asyncio.Protocol):
                 await loop.create_unix_connection(lambda: self, sock=ours.dup())
             self._watching = asyncio.create_task(self._watch(self._process.pid))
             await ready
-        except BaseException:
+        except BaseException as error:
             await self.end()
+            # Reading a file that is shorter than it says ends the process, unless the disk is full.
+            crashed = self._process is not None and self._process.returncode in (-signal.SIGBUS, -signal.SIGSEGV)
+            if isinstance(error, ProcessLostError) and crashed and has_room(path):
+                raise OperationFailedError from error
             raise
         finally:
             del self._waiting[0]

@@ -6,6 +6,7 @@ stops nobody. The process ends when the retriever does.
 
 import argparse
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -16,9 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from mirage_retriever.engines.edge.frames import pack, receive
+from mirage_retriever.engines.edge.generations import has_room
 from mirage_retriever.engines.edge.shard_files import ShardFiles
 
 _PR_SET_PDEATHSIG = 1
+# As the engine's words have them.
+_LACKS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+)
 
 
 def end_with_parent(parent: int) -> None:
@@ -38,6 +52,12 @@ def answer(operations: dict[str, Callable[..., Any]], message: list[Any]) -> byt
         # Only this process's own log gets the engine's words: they may quote a record.
         traceback.print_exc()
         return pack([number, False, None])
+
+
+def is_damage(error: BaseException, path: Path) -> bool:
+    """True if a shard was not loaded because of what its files hold, not for lack of room, memory, files or rights."""
+    lack = isinstance(error, MemoryError) or any(f"os error {number}" in str(error) for number in _LACKS)
+    return not lack and has_room(path)
 
 
 def serve(shard: ShardFiles, sock: socket.socket) -> None:
@@ -65,7 +85,7 @@ def serve(shard: ShardFiles, sock: socket.socket) -> None:
 
 
 def main() -> None:
-    """Loads the shard, says [0, True, status] and serves."""
+    """Loads the shard, says [0, True, status], or [0, False, None] for one that is damaged, and serves."""
     parser = argparse.ArgumentParser(description="Serves one shard to the retriever that started this process.")
     parser.add_argument("path", type=Path)
     parser.add_argument("--fd", type=int, required=True)
@@ -75,7 +95,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(arguments.parent)
     with socket.socket(fileno=arguments.fd) as sock:
-        shard = ShardFiles.load(arguments.path)
+        try:
+            shard = ShardFiles.load(arguments.path)
+        except BaseException as error:
+            # The engine's panics are no Exceptions.
+            traceback.print_exc()
+            if is_damage(error, arguments.path):
+                sock.sendall(pack([0, False, None]))
+            raise SystemExit(1) from error
         sock.sendall(pack([0, True, shard.status()]))
         serve(shard, sock)
 

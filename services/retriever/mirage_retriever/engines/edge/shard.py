@@ -10,6 +10,7 @@ from typing import Any
 
 from mirage_core import context, telemetry
 from mirage_core.errors import Code, MirageError
+from mirage_retriever.engines.base import CollectionDamagedError
 from mirage_retriever.engines.edge.builder import sync_tree
 from mirage_retriever.engines.edge.generations import Generations
 from mirage_retriever.engines.edge.processes import (
@@ -27,6 +28,7 @@ _WRITE_CHUNK = 32
 _REPLAY_CHUNK = 64
 _OPEN_TIMEOUT_S = 120.0
 _FLUSH_TIMEOUT_S = 20.0
+_REFUSALS = 3
 _BUILD_RETRY_S = 60.0
 # So much before its deadline a caller gets the reason why there is no answer.
 _REASON_S = 0.1
@@ -58,6 +60,8 @@ class Shard:
         self._generations = Generations(path)
         self._searcher: SearcherProcess | None = None
         self._available = asyncio.Event()
+        # Set once several searchers in turn could not load the files.
+        self._refused = asyncio.Event()
         self._opened = time.monotonic()
         self._writing = asyncio.Lock()
         self._touched: set[str] | None = None
@@ -82,14 +86,24 @@ class Shard:
         self._generations.clean()
 
     async def open(self) -> None:
-        """Starts the searcher; raises DEPENDENCY_UNAVAILABLE where it does not come up."""
+        """Starts the searcher.
+
+        Raises CollectionDamagedError if none can load the files, and DEPENDENCY_UNAVAILABLE if none comes up in time.
+        """
         self._generations.clean()
         self._opened = time.monotonic()
         self._tasks = [asyncio.create_task(self._keep_alive()), asyncio.create_task(self._keep_built())]
+        ways = [asyncio.ensure_future(event.wait()) for event in (self._available, self._refused)]
         try:
-            await asyncio.wait_for(self._available.wait(), _OPEN_TIMEOUT_S)
-        except TimeoutError as error:
-            raise _unavailable() from error
+            await asyncio.wait(ways, timeout=_OPEN_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+        if self._available.is_set():
+            return
+        if self._refused.is_set():
+            raise CollectionDamagedError("its files cannot be loaded")
+        raise _unavailable()
 
     async def close(self) -> None:
         """Flushes and ends the searcher."""
@@ -176,6 +190,7 @@ class Shard:
 
     async def _keep_alive(self) -> None:
         delay_s = 0.05
+        refusals = 0
         while True:
             if self._searcher is None or self._searcher.lost.is_set():
                 path = self._generations.current
@@ -183,8 +198,11 @@ class Shard:
                     raise FileNotFoundError(self._generations)
                 try:
                     searcher = await SearcherProcess.start(path, hang_s=self._policy.hang_s)
-                except ProcessLostError:
+                except (ProcessLostError, OperationFailedError) as error:
                     _log.error("searcher does not start", generation=path.name, retry_s=delay_s)
+                    refusals = refusals + 1 if isinstance(error, OperationFailedError) else 0
+                    if refusals >= _REFUSALS:
+                        self._refused.set()
                     await asyncio.sleep(delay_s)
                     delay_s = min(5.0, delay_s * 2)
                     continue

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from mirage_core import telemetry
 from mirage_core.files import put_aside, take, write_atomically
-from mirage_retriever.engines.base import Engine
+from mirage_retriever.engines.base import CollectionDamagedError, Engine
 from mirage_retriever.engines.edge.engine import EdgeEngine
-from mirage_retriever.engines.edge.stored import DamagedError, check, stored_collection
+from mirage_retriever.engines.edge.stored import check, stored_collection
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # The first collection of a data directory has always stood here.
@@ -51,10 +51,10 @@ class EdgeShelf:
         """Puts aside what is damaged, and removes what was never finished."""
         try:
             if os.path.lexists(entry) and not entry.is_dir():
-                raise DamagedError("not a folder")
+                raise CollectionDamagedError("not a folder")
             if not check(entry) and entry.parent.name == _OTHERS:
                 shutil.rmtree(entry, ignore_errors=True)
-        except DamagedError as error:
+        except CollectionDamagedError as error:
             _log.error("damaged collection put aside", kept_as=str(put_aside(entry)), problem=str(error))
 
     async def names(self) -> list[str]:
@@ -91,6 +91,10 @@ class EdgeShelf:
         with contextlib.suppress(FileNotFoundError):
             directory.rename(left)
         await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+
+    async def put_aside(self, name: str) -> None:
+        """Renames the directory."""
+        _log.error("damaged collection put aside", kept_as=str(put_aside(self._directory(name))), problem="not loaded")
 
     async def close(self) -> None:
         """Gives the directory free."""

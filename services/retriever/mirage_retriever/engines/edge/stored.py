@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mirage_retriever.engines.base import Collection
+from mirage_retriever.engines.base import Collection, CollectionDamagedError
 from mirage_retriever.engines.edge.generations import Generations
 
 FILE = "collection.json"
@@ -14,40 +14,36 @@ _SHARDS_MAX = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-class DamagedError(Exception):
-    """A collection that cannot be opened; the text says why."""
-
-
 def stored_collection(directory: Path) -> Collection | None:
     """What a directory's collection is bound to; None if there is none, one that was never finished, or a damaged one."""
     try:
         stored = read_stored(directory)
-    except DamagedError:
+    except CollectionDamagedError:
         return None
     return None if stored is None else Collection(**stored["collection"])
 
 
 def read_stored(directory: Path) -> dict[str, Any] | None:
-    """The content of its file; None if there is none. Raises DamagedError for what no retriever writes."""
+    """The content of its file; None if there is none. Raises CollectionDamagedError for what no retriever writes."""
     try:
         content = json.loads((directory / FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DamagedError(error.strerror or "not readable") from error
+        raise CollectionDamagedError(error.strerror or "not readable") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedError("not JSON") from error
+        raise CollectionDamagedError("not JSON") from error
     match content:
         case {
             "collection": {"name": str(name), "dimension": int(dimension), "fingerprint": str(), **others},
             "shards": int(shards),
         } if _NAME.fullmatch(name) and dimension > 0 and 0 < shards <= _SHARDS_MAX and others.keys() <= {"schema"}:
             return dict(content)
-    raise DamagedError("not what a collection says of itself")
+    raise CollectionDamagedError("not what a collection says of itself")
 
 
 def check(directory: Path) -> bool:
-    """True for a collection that can be opened as far as its own files say, False for none. Raises DamagedError.
+    """True for a collection that can be opened as far as its own files say, False for none. Raises CollectionDamagedError.
 
     What the engine itself has written is only known to be whole once a searcher has loaded it.
     """
@@ -56,5 +52,5 @@ def check(directory: Path) -> bool:
         return False
     for number in range(stored["shards"]):
         if not Generations.exist(directory / SHARDS / str(number)):
-            raise DamagedError(f"shard {number} is not there")
+            raise CollectionDamagedError(f"shard {number} is not there")
     return True
