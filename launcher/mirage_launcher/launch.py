@@ -129,7 +129,7 @@ class Launch:
             self._note(waiting_for=answer.missing, cleaning=cleaning)
             await asyncio.sleep(POLL_S)
         self._note(waiting_for=(), cleaning=await asyncio.to_thread(Progress.read, self._folders.atlas))
-        self._remark(*await asyncio.to_thread(damage.remarks, self._folders))
+        self._remark(*await asyncio.to_thread(damage.remarks, self._folders), *supervisor.failing())
         if not await asyncio.to_thread(readiness.model_fits, port, key=plan.key):
             self._remark(OTHER_MODEL)
             self._note(phase="ready")

@@ -26,6 +26,7 @@ class Service:
 
     `mend` is called when it has ended by itself, with the end of its log; it returns a sentence on what it mended, or
     "".
+    Without one that is `optional` the start goes on: searches do not need it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Service:
     log: Path
     environment: Mapping[str, str] = field(repr=False)
     mend: Callable[[Sequence[str]], str] | None = field(default=None, repr=False, compare=False)
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,14 @@ def plan(
             },
         )
     services = [
-        Service(name, python_module(f"mirage_{name}"), address, folders.log(name), {**common, **environment})
+        Service(
+            name,
+            python_module(f"mirage_{name}"),
+            address,
+            folders.log(name),
+            {**common, **environment},
+            optional=name == "llm",
+        )
         for name, (address, environment) in own.items()
     ]
     if generator:
@@ -171,9 +180,17 @@ def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, 
             folders.log("queue"),
             mark,
             mend=partial(queue_server.mend, folders.queue),
+            optional=True,
         ),
-        Service("generator", module, address, folders.log("generator"), environment),
-        Service("worker", (*module, "worker"), address, folders.log("worker"), {**environment, **_own_metrics_port()}),
+        Service("generator", module, address, folders.log("generator"), environment, optional=True),
+        Service(
+            "worker",
+            (*module, "worker"),
+            address,
+            folders.log("worker"),
+            {**environment, **_own_metrics_port()},
+            optional=True,
+        ),
     ]
 
 

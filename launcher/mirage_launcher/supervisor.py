@@ -157,6 +157,8 @@ class Supervisor:
     def hopeless(self) -> str | None:
         """Returns the reason why a start cannot succeed: a service that ended repeatedly, or could not be run."""
         for worker, task in zip(self._workers, self._tasks, strict=True):
+            if worker.service.optional:
+                continue
             if task.done() and not task.cancelled() and task.exception():
                 return f"the {worker.service.name} cannot be run"
             if worker.ends >= EARLY_ENDS:
@@ -164,6 +166,15 @@ class Supervisor:
                 lines = "\n".join(f"  {line}" for line in worker.last_words())
                 return f"the {worker.service.name} ended {worker.ends} times (exit code {code}); from {log}:\n{lines}"
         return None
+
+    def failing(self) -> tuple[str, ...]:
+        """A sentence for each optional service that ended again and again."""
+        return tuple(
+            f"the {worker.service.name} ended {worker.ends} times (exit code {worker.last_code}): MIRAGE goes on without it; "
+            f"its log: {worker.service.log}"
+            for worker in self._workers
+            if worker.service.optional and worker.ends >= EARLY_ENDS
+        )
 
     def bound_logs(self) -> None:
         """Keeps the logs small."""

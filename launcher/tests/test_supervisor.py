@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mirage_launcher import processes
@@ -54,6 +55,18 @@ async def test_services_are_stopped_in_the_reverse_of_their_order(tmp_path: Path
     assert sorted(book(tmp_path)[:3]) == [f"{name} begins" for name in sorted(names)]
     assert book(tmp_path)[3:] == [f"{name} ends" for name in reversed(names)]
     assert not list(processes.marked(tmp_path))
+
+
+async def test_a_start_goes_on_without_a_service_that_is_optional(tmp_path: Path) -> None:
+    (tmp_path / "book").touch()
+    fails = replace(service(tmp_path, "llm", "raise SystemExit(3)"), optional=True)
+    supervisor = Supervisor((fails, service(tmp_path, "encoder", POLITE)), tmp_path, lambda: None)
+    supervisor.start()
+    await until(lambda: bool(supervisor.failing()))
+    assert supervisor.hopeless() is None
+    (remark,) = supervisor.failing()
+    assert f"the llm ended {EARLY_ENDS} times (exit code 3)" in remark
+    await supervisor.stop(hurry=asyncio.Event())
 
 
 async def test_a_service_that_is_killed_is_started_again(tmp_path: Path) -> None:
