@@ -27,7 +27,7 @@ DEPLOY = ROOT / "deploy"
 # Building takes minutes where nothing is cached, and the demonstration atlas is encoded on whatever machine this is.
 START_S = 1_800.0
 HEAL_S = 300.0
-ONE_SHOTS = {"demo", "index", "models-encoder", "models-llm", "models-generator"}
+ONE_SHOTS = {"keys", "demo", "index", "models-encoder", "models-llm", "models-generator"}
 
 if not os.environ.get("MIRAGE_COMPOSE_TEST"):
     collect_ignore = [
