@@ -16,6 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from mirage.client import Client
 from mirage.errors import ApiError
+from mirage.uploads import Upload
 
 Index = Callable[..., tuple[int, dict[str, Any], str]]
 
@@ -90,6 +91,17 @@ def test_nothing_about_people_is_stored_or_said(index: Index, client: Client, sp
     for text in (everything, said, json.dumps(tally), report.read_text()):
         for value in ("usterm", "4711", "4712", "1970", "Doe"):
             assert value not in text
+
+
+def test_an_upsert_over_http_leaves_out_what_is_about_people(client: Client, spare: str) -> None:
+    client.create_collection(spare)
+    buffer = io.BytesIO()
+    Image.radial_gradient("L").resize((64, 64)).save(buffer, "PNG")
+    labels = {"(0010,0010)": "Mustermann^Erika", "Versichertennummer": "4711", "structure name": "thalamus"}
+    upload = Upload("person", "CT", buffer.getvalue(), original_labels=labels, licence="CC0-1.0", source="test")
+    (outcome,) = client.upsert([upload], collection=spare)
+    assert (outcome.state, sorted(outcome.left_out)) == ("created", ["(0010,0010)", "Versichertennummer"])
+    assert [dict(each.original_labels) for each in stored(client, spare)] == [{"structure name": "thalamus"}]
 
 
 def test_a_table_in_the_current_folder_has_the_folders_name(
