@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -81,12 +82,26 @@ async def stub(retriever: str) -> AsyncIterator[retriever_pb2_grpc.RetrieverServ
 @pytest.fixture
 def services() -> Iterator[Callable[..., str]]:
     """Starts services for one test and ends them after it; each call gives an address that serves."""
+    with _started(wait=True) as serve:
+        yield serve
+
+
+@pytest.fixture
+def starting() -> Iterator[Callable[..., str]]:
+    """The same without waiting until they serve."""
+    with _started(wait=False) as serve:
+        yield serve
+
+
+@contextmanager
+def _started(*, wait: bool) -> Iterator[Callable[..., str]]:
     processes: list[subprocess.Popen[bytes]] = []
 
     def serve(module: str, folder: Path, **settings: object) -> str:
         address, process = start(module, folder, **settings)
         processes.append(process)
-        wait_until_serving(address, process)
+        if wait:
+            wait_until_serving(address, process)
         return address
 
     yield serve
