@@ -98,7 +98,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         settings = self._settings
         share = 2 if settings.shares_fairly else 1
         # The streams of services come from each other, in messages of the length that their method takes.
-        stream = self.largest if settings.shares_fairly else self.largest // 3
+        stream = self.largest if settings.shares_fairly else self.largest // 2
         intake = Intake(settings.message_memory_mb * 2**20, largest=self.largest, stream=stream, share=1 / share)
         self._bounds = _Bounds(
             Places(settings.max_calls, per_client=max(1, settings.max_calls // share)),

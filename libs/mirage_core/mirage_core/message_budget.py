@@ -50,7 +50,8 @@ class MessageBudget:
                 if place in self._waiting:
                     self._waiting.remove(place)
                     self.give_back(0)
-                else:
+                elif not place[1].cancelled():
+                    # It had its share already. One that was cancelled and then passed over has none.
                     self.give_back(size)
                 raise
         else:

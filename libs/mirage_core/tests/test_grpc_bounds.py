@@ -19,8 +19,7 @@ from mirage_core.methods import Kind, MethodRule, Role
 from mirage_core.rpc_errors import from_rpc_error
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ApiKeys, ServiceSettings
-
-from .raw_http2 import PATH, RawConnection
+from tests.support.raw_http2 import PATH, RawConnection
 
 NAME = "mirage.v1.EncoderService"
 KEYS = {role: f"{role}-{'k' * 20}" for role in ("read", "write", "admin")}

@@ -71,6 +71,23 @@ async def test_who_stops_waiting_blocks_nobody() -> None:
         pass
 
 
+async def test_those_who_stop_waiting_together_leave_nothing_behind() -> None:
+    budget = MessageBudget(100, queue_limit=9, name="test")
+    first = await budget.take(100)
+    waiting = [asyncio.create_task(budget.take(100)) for _ in range(9)]
+    await turn()
+    # A connection ends with all of its calls: they are passed over before they know.
+    for each in waiting:
+        each.cancel()
+    first.release()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    with await budget.take(100):
+        another = asyncio.create_task(budget.take(1))
+        await turn()
+        assert not another.done()
+    (await another).release()
+
+
 async def test_a_share_of_more_than_all_is_all() -> None:
     with await MessageBudget(100, queue_limit=0, name="test").take(5000):
         pass

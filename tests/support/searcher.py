@@ -1,0 +1,36 @@
+"""A client that searches once a second over gRPC, in a process of its own: `python tests/support/searcher.py PORT KEY`.
+
+It writes the seconds that each search took, one a line, until its standard input is closed.
+"""
+
+import sys
+import threading
+import time
+from typing import Any
+
+import grpc
+
+from mirage.v1 import common_pb2 as pb
+from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+
+PATIENCE_S = 120
+
+
+def main() -> None:
+    """Searches."""
+    port, key = sys.argv[1:3]
+    stop = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = gateway_pb2_grpc.MirageServiceStub(channel)
+        number = 0
+        while not number or not stop.wait(1):
+            request = gateway_pb2.SearchRequest(query=pb.Query(terms=[pb.Term(text=f"axial {number}")]))
+            started = time.monotonic()
+            stub.Search(request, timeout=PATIENCE_S, metadata=(("authorization", f"Bearer {key}"),))
+            print(f"{time.monotonic() - started:.3f}", flush=True)
+            number += 1
+
+
+if __name__ == "__main__":
+    main()
