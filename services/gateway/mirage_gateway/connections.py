@@ -3,6 +3,7 @@
 import asyncio
 import resource
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -11,7 +12,7 @@ from mirage_core import telemetry
 
 _log = telemetry.get_logger()
 _open = telemetry.gauge("http_connections", "HTTP connections that are open.")
-# File descriptors for everything else: gRPC's channels and callers, logs, sockets that wait to be closed.
+# File descriptors for everything but callers: channels to other services, logs, sockets that wait to be closed.
 _OTHER_FILES = 128
 _FILES_MAX = 65_536
 
@@ -35,6 +36,10 @@ class Connection(Protocol):
     """A connection as the registry sees it. `key` names its client, or is empty for a peer that speaks for many."""
 
     key: str
+
+    @property
+    def settled(self) -> bool:
+        """False for a new connection whose first bytes may be there and are not read yet."""
 
     @property
     def rank(self) -> tuple[bool, float] | None:
@@ -72,14 +77,25 @@ class Connections:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def is_crowded(self) -> bool:
+        """True if no more connection should be accepted for a moment: there are too many, and new ones among them."""
+        return self._count >= self._limit and not self._can_evict() and self._is_new_among(self._by_client.values())
+
     def make_room(self, key: str) -> Room:
         """Returns the room for one more connection of a client; evicts another connection if that takes it."""
         own = self._by_client.get(key, {})
-        if (not key or len(own) < self._per_client or self._evict_from(own)) and (
-            self._count < self._limit or self.evict_any()
-        ):
+        # A client may exceed its limit by new connections, which cannot be judged yet; all together do not exceed theirs.
+        own_room = not key or len(own) < self._per_client or self._evict_from(own) or self._is_new_among([own])
+        if own_room and (self._count < self._limit or self.evict_any()):
             return Room.FREE
         return Room.RESERVE if self._count < self._limit + self._reserve else Room.NONE
+
+    def _can_evict(self) -> bool:
+        return any(each.rank is not None for own in self._by_client.values() for each in own)
+
+    def _is_new_among(self, groups: Iterable[Iterable[Connection]]) -> bool:
+        return any(not each.settled for group in groups for each in group)
 
     def evict_any(self) -> bool:
         """Evicts a connection of the client that has most; returns False if every one must stay."""
@@ -112,12 +128,14 @@ class Connections:
         return True
 
     async def watch(self, every_s: float) -> None:
-        """Checks all connections regularly, until cancelled."""
+        """Checks all connections regularly, and that no client has more than it may; until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(every_s)
             now = loop.time()
-            for own in list(self._by_client.values()):
+            for key, own in list(self._by_client.items()):
+                while key and len(own) > self._per_client and self._evict_from(own):
+                    pass
                 for connection in list(own):
                     try:
                         connection.check(now)
@@ -135,9 +153,9 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def connections_possible() -> int:
-    """Returns how many connections the limit of open files allows, at least 16."""
+def connections_possible(*, others: int) -> int:
+    """Returns how many connections the limit of open files allows next to `others`, at least 32."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _FILES_MAX
-    return max(16, soft - _OTHER_FILES)
+    return max(32, soft - others - _OTHER_FILES)

@@ -21,6 +21,10 @@ _PIPELINED = 8
 _PIECE = 2**13
 # Bytes of framing (chunk sizes, their extensions, trailers) that a body may need for each of its own.
 _FRAMING = 16
+# A body that arrives at this rate is no burden.
+_WELL_BYTES_PER_S = 64 * 2**10
+# After this a new connection has had the chance to say what it wants.
+_SETTLE_S = 0.02
 # After an answer that ends the connection: how long, and how much, the peer may still send. A connection that is closed with
 # unread bytes is reset, and the peer may never see the answer.
 _LINGER_S = 5.0
@@ -56,6 +60,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pace = pace
         # When the connection came into the state that it is in.
         self._since = loop.time()
+        self._settled = False
+        # Twice: between two timers what has arrived is read, however busy this process is.
+        loop.call_later(_SETTLE_S, loop.call_later, _SETTLE_S / 10, self._settle)
         self._answered_any = False
         self._in_head = False
         self._in_body = False
@@ -97,14 +104,27 @@ class BoundedProtocol(HttpToolsProtocol):
             super().connection_lost(exc)
 
     @property
-    def rank(self) -> tuple[bool, float] | None:
-        """Order in which connections have to go when there are too many; None while a request is being answered.
+    def settled(self) -> bool:
+        """False for a new connection whose first bytes may be there and are not read yet."""
+        return self._settled
 
-        The first to go are those without a request, in the order in which they began to wait; then those that send a body.
+    @property
+    def rank(self) -> tuple[bool, float] | None:
+        """Order in which connections have to go when there are too many; None for one that must stay.
+
+        It is the order in which they began to wait for their peer. Bodies that arrive well come last; a request that is being
+        answered must stay, and so must a new connection.
         """
-        if not self._answering() or self._lingering:
-            return (False, self._since)
-        return (True, self._since) if self._in_body else None
+        if not self._settled:
+            return None
+        if self._answering() and not self._lingering:
+            if not self._in_body:
+                return None
+            return (self._body_bytes >= _WELL_BYTES_PER_S * (self.loop.time() - self._since), self._since)
+        return (False, self._since)
+
+    def _settle(self) -> None:
+        self._settled = True
 
     def evict(self) -> None:
         """Closes the connection at once, to make room for another."""
@@ -177,6 +197,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, and stops it at the bounds."""
+        self._settled = True
         at = 0
         while at < len(data) and not self._deaf:
             # What is not a body is fed in small pieces: then what is counted below is exact to one of them.

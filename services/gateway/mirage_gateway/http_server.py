@@ -27,6 +27,7 @@ _RESERVE = 16
 _BURST = 32
 _NO_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NO_FILES_PAUSE_S = 0.1
+_CROWDED_PAUSE_S = 0.01
 
 
 class HttpServer:
@@ -80,7 +81,7 @@ class _Server(uvicorn.Server):
         self._app = app
         self._listener = listener
         self._proxies = TrustedProxies(settings.trusted_proxies)
-        limit = min(settings.max_connections, connections_possible() - _RESERVE)
+        limit = min(settings.max_connections, connections_possible(others=settings.max_grpc_connections) - _RESERVE)
         if limit < settings.max_connections:
             _log.warning("fewer connections than set: the limit of open files is low", connections=limit)
         self._connections = Connections(
@@ -113,6 +114,9 @@ class _Server(uvicorn.Server):
 
     def _accept(self) -> None:
         for _ in range(_BURST):
+            if self._connections.is_crowded:
+                self._pause(_CROWDED_PAUSE_S)
+                return
             try:
                 connection, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -129,8 +133,12 @@ class _Server(uvicorn.Server):
             _log.error("no file is left for a connection")
         self._short_of_files = True
         self._connections.evict_any()
+        self._pause(_NO_FILES_PAUSE_S)
+
+    def _pause(self, seconds: float) -> None:
+        """Leaves new connections to the system, which keeps some thousands of them in line."""
         self._loop.remove_reader(self._listener)
-        self._loop.call_later(_NO_FILES_PAUSE_S, self._resume)
+        self._loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
         if not self.should_exit:

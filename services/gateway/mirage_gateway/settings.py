@@ -106,7 +106,7 @@ class GatewaySettings(ServiceSettings):
         1.2, gt=0, le=60, description="After so long without an answer the parts are asked whether they live."
     )
     max_requests: int = Field(
-        128, ge=1, le=10_000, description="HTTP requests served at once; one more gets QUEUE_FULL."
+        128, ge=1, le=10_000, description="HTTP requests served at once; one more waits a second, then gets QUEUE_FULL."
     )
     max_requests_per_client: int = Field(96, ge=1, le=10_000, description="The same of one address.")
     memory_mb: int = Field(

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.types import Message, Scope
 
 from mirage_core.errors import Code, MirageError
-from mirage_core.intake import Places
 from mirage_gateway.request_memory import MemoryShare, RequestMemory
+from mirage_gateway.request_places import Place, RequestPlaces
 from mirage_gateway.settings import GatewaySettings
-from mirage_gateway.web.body import EXIT, PLACE, Intake, Place
+from mirage_gateway.web.body import EXIT, PLACE, Intake
 from mirage_gateway.web.json_bounds import QUERY
 from mirage_gateway.web.proxies import CLIENT
 from mirage_gateway.web.queries import SearchBody
@@ -39,7 +39,7 @@ class Sender:
             "query_string": b"",
             "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)],
             CLIENT: client,
-            PLACE: Place(Places(1), client),
+            PLACE: Place(RequestPlaces(1, per_client=1), client),
             EXIT: ExitStack(),
         }
 
@@ -117,13 +117,13 @@ async def test_only_the_time_that_this_side_waits_counts() -> None:
 
 async def test_a_body_has_no_place_while_it_arrives() -> None:
     sender = Sender(10 * MIB, chunk=1 * MIB, every_s=1.0)
-    places = Places(1)
+    places = RequestPlaces(1, per_client=1)
     sender.scope[PLACE] = Place(places, "a")
-    sender.scope[PLACE].take()
+    await sender.scope[PLACE].take()
     arriving = asyncio.create_task(outcome(sender.search(intake_of())))
     await asyncio.sleep(5)
     other = Place(places, "b")
-    other.take()
+    await other.take()
     assert await arriving is Code.QUEUE_FULL
     other.leave()
 
@@ -240,3 +240,51 @@ async def test_an_answer_is_counted_even_where_there_is_no_room() -> None:
     assert await take(memory, "b", 20_000) is Code.QUEUE_FULL
     answer.release()
     assert isinstance(await take(memory, "b", 20_000), MemoryShare)
+
+
+async def test_a_request_waits_a_moment_for_a_place() -> None:
+    places = RequestPlaces(1, per_client=1)
+    await places.take("a")
+    assert await outcome(places.take("b")) is Code.QUEUE_FULL
+    assert now() == 1
+    waiting = asyncio.create_task(places.take("b"))
+    await asyncio.sleep(0.5)
+    places.leave("a")
+    await waiting
+    assert now() == 1.5
+
+
+async def test_clients_get_places_in_rotation() -> None:
+    places = RequestPlaces(2, per_client=1)
+    await places.take("a")
+    await places.take("b")
+    order: list[str] = []
+
+    async def work(client: str) -> None:
+        await places.take(client)
+        order.append(client)
+        places.leave(client)
+
+    tasks = [asyncio.create_task(work(client)) for client in "aaaabbc"]
+    await asyncio.sleep(0)
+    places.leave("b")
+    await asyncio.sleep(0.1)
+    assert "a" not in order
+    assert set(order) == {"b", "c"}
+    places.leave("a")
+    await asyncio.gather(*tasks)
+    assert order.index("c") < 2
+    assert sorted(order) == list("aaaabbc")
+
+
+async def test_who_stops_waiting_for_a_place_does_not_get_it() -> None:
+    places = RequestPlaces(1, per_client=1)
+    await places.take("a")
+    waiting = asyncio.create_task(places.take("b"))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    places.leave("a")
+    await places.take("c")
+    places.leave("c")

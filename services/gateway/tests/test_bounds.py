@@ -194,6 +194,18 @@ async def test_an_answer_on_its_way_takes_no_place(serve: Any, peer: Peer) -> No
         each.close()
 
 
+async def test_an_answer_that_is_still_made_keeps_its_place(gateway: Gateway, peer: Peer) -> None:
+    http = await gateway(max_requests=1)
+    peer.llm.gate = asyncio.Event()
+    describing = asyncio.create_task(http.post("/v1/describe", json={"text": "x"}))
+    await asyncio.wait_for(peer.llm.arrived.wait(), timeout=30)
+    refused = await http.get("/v1/records/r1")
+    assert (refused.status_code, refused.json()["code"]) == (429, "QUEUE_FULL")
+    peer.llm.gate.set()
+    assert (await describing).status_code == 200
+    assert (await http.get("/v1/records/r1")).status_code == 200
+
+
 async def test_a_download_may_take_longer_than_another_read(serve: Any, peer: Peer) -> None:
     peer.script.image_parts = (bytes(2**18),) * 64
     port = await serve(read_timeout_s=0.2)

@@ -7,12 +7,13 @@ from mirage_gateway.connections import Connections, Room
 
 @dataclass(eq=False)
 class Held:
-    """A connection that waits since a time; None while it must stay."""
+    """A connection that waits since a time; None while it must stay, as one that is new."""
 
     key: str
     since: float | None
     sends_body: bool = False
     evicted: bool = False
+    settled: bool = True
 
     @property
     def rank(self) -> tuple[bool, float] | None:
@@ -73,3 +74,19 @@ def test_a_proxy_that_speaks_for_many_has_no_limit_of_its_own() -> None:
     connections = registry(*held, limit=5)
     assert connections.make_room("") is Room.FREE
     assert not any(each.evicted for each in held)
+
+
+def test_nothing_is_evicted_before_it_was_read() -> None:
+    held = [Held("a", None, settled=False) for _ in range(3)]
+    connections = registry(*held)
+    assert connections.make_room("a") is Room.FREE
+    connections.add(Held("a", None, settled=False))
+    assert connections.is_crowded
+    held[0].settled, held[0].since = True, 1.0
+    assert not connections.is_crowded
+    assert connections.make_room("b") is Room.FREE
+    assert [each.evicted for each in held] == [True, False, False]
+    connections.add(Held("b", None))
+    for each in held[1:]:
+        each.settled = True
+    assert connections.is_crowded

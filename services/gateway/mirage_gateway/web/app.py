@@ -10,10 +10,10 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
 from mirage_core import context
-from mirage_core.intake import Places
 from mirage_gateway.access import check_permission
 from mirage_gateway.compose import Composer
 from mirage_gateway.request_memory import RequestMemory
+from mirage_gateway.request_places import RequestPlaces
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.body import Intake
 from mirage_gateway.web.collection_routes import CollectionRoutes
@@ -35,7 +35,7 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     """The application for a composer."""
     memory = RequestMemory(settings.memory_mb * 2**20, per_client=settings.memory_mb * 2**20 * 2 // 3)
     intake = Intake(memory, settings.pace, timeout_s=settings.body_timeout_s)
-    watchers = Places(settings.max_watchers, per_client=settings.max_watchers_per_client)
+    watchers = RequestPlaces(settings.max_watchers, per_client=settings.max_watchers_per_client)
     keyed = bool(settings.api_keys) and not settings.public_read
     operations: list[Operation] = []
 

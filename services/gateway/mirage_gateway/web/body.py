@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from mirage_core.errors import Code, MirageError
-from mirage_core.intake import Places
 from mirage_gateway.connections import Pace
 from mirage_gateway.request_memory import MemoryShare, RequestMemory
+from mirage_gateway.request_places import Place
 from mirage_gateway.web.json_bounds import PLAIN, JsonBounds, parse
 from mirage_gateway.web.proxies import CLIENT, group_of
 
@@ -41,29 +41,6 @@ _LONG = 32 * 2**10
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Place:
-    """The place of one request among those that are worked on, which it may leave and take again."""
-
-    def __init__(self, places: Places, client: str, *, retry_after_s: float = 1.0) -> None:
-        self._places = places
-        self._client = client
-        self._retry_after_s = retry_after_s
-        self._taken = False
-
-    def take(self) -> None:
-        """Takes the place unless it is taken; raises QUEUE_FULL."""
-        if not self._taken:
-            if not self._places.take(self._client):
-                raise MirageError(Code.QUEUE_FULL, retry_after_s=self._retry_after_s)
-            self._taken = True
-
-    def leave(self) -> None:
-        """Gives the place back if it is taken."""
-        if self._taken:
-            self._taken = False
-            self._places.leave(self._client)
-
-
 class Intake:
     """Reads bodies. While a body arrives its request takes no place; it holds memory from the first byte to the answer."""
 
@@ -89,7 +66,7 @@ class Intake:
         async for chunk in self._receive(request, share, bounds.largest):
             body += chunk
             share.grow(_LEAST_SHARE + int(_COPIES * len(body)))
-        place.take()
+        await place.take()
         if len(body) <= _LONG:
             made, files, rest = parse(model, body, bounds)
         else:

@@ -11,12 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
-from mirage_core.intake import Places
 from mirage_core.peers import is_this_machine
 from mirage_core.settings import Identity, Role
 from mirage_gateway.request_memory import RequestMemory
+from mirage_gateway.request_places import Place, RequestPlaces
 from mirage_gateway.settings import GatewaySettings
-from mirage_gateway.web.body import EXIT, PASSED_BYTES, PLACE, SHARE, Place
+from mirage_gateway.web.body import EXIT, PASSED_BYTES, PLACE, SHARE
 from mirage_gateway.web.event_stream import MEDIA_TYPE as EVENT_STREAM
 from mirage_gateway.web.problems import problem_response
 from mirage_gateway.web.proxies import CLIENT, FORWARDED_HOST, group_of
@@ -54,7 +54,7 @@ class Edge:
     ) -> None:
         self._app = app
         self._memory = memory
-        self._places = Places(settings.max_requests, per_client=settings.max_requests_per_client)
+        self._places = RequestPlaces(settings.max_requests, per_client=settings.max_requests_per_client)
         self._keys = settings.api_keys
         self._asks_for_keys = settings.asks_for_keys
         self._public = settings.public_read
@@ -87,7 +87,7 @@ class Edge:
                 status = message["status"]
                 sent = MutableHeaders(scope=message)
                 self._complete(sent, request_id)
-                if sent.get("content-type") != EVENT_STREAM:
+                if not sent.get("content-type", "").startswith(EVENT_STREAM):
                     # What is left is to send it.
                     place.leave()
                 size = _answer_bytes(sent.get("content-length", ""))
@@ -108,7 +108,7 @@ class Edge:
         _running.inc()
         try:
             if scope["path"] not in PROBES:
-                place.take()
+                await place.take()
             self._admit(scope, headers)
             await self._app(scope, receive, answer)
         except MirageError as error:

@@ -7,11 +7,11 @@ from starlette.responses import Response, StreamingResponse
 
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
-from mirage_core.intake import Places
 from mirage_core.job_options import IMAGES_MAX
 from mirage_gateway.access import Action
 from mirage_gateway.generating import Jobs
-from mirage_gateway.web.body import EXIT, PASSED_BYTES, PLACE, Intake, Place
+from mirage_gateway.request_places import Place, RequestPlaces
+from mirage_gateway.web.body import EXIT, PASSED_BYTES, PLACE, Intake
 from mirage_gateway.web.event_stream import Events, EventStream
 from mirage_gateway.web.image_routes import CACHED, tags
 from mirage_gateway.web.job_bodies import JobBody
@@ -52,7 +52,7 @@ _KNOWN = (Code.GENERATOR_ABSENT, Code.JOB_NOT_FOUND)
 class JobRoutes:
     """Jobs. `watchers` are the places of those who follow one."""
 
-    def __init__(self, jobs: Jobs, intake: Intake, watchers: Places) -> None:
+    def __init__(self, jobs: Jobs, intake: Intake, watchers: RequestPlaces) -> None:
         self._jobs = jobs
         self._intake = intake
         self._watchers = watchers
@@ -179,8 +179,8 @@ class JobRoutes:
             await self._jobs.get(request.path_params["id"])
             return Response(media_type=EventStream.media_type)
         # Watches last long and cost little: they have places of their own, and leave those of other requests free.
-        place = Place(self._watchers, group_of(request.scope[CLIENT]), retry_after_s=5.0)
-        place.take()
+        place = Place(self._watchers, group_of(request.scope[CLIENT]))
+        await place.take()
         request.scope[EXIT].callback(place.leave)
         request.scope[PLACE].leave()
         messages = self._jobs.watch(request.path_params["id"], previews=previews)
