@@ -262,6 +262,7 @@ def test_monochrome1_shows_small_values_white_and_its_windows_fit_what_is_kept()
     assert np.array_equal(values, 4095.0 - RAMP[0])
     assert clean.pixels is not None
     window = clean.pixels.windows[0]
+    assert (window.center, window.width) == (4095 - 1000 + 1, 500)
     # Seen through its window, what is kept looks like the picture.
     assert np.abs(linear(values, window.center, window.width) - shown).max() <= 1
 
