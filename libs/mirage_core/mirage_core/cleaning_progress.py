@@ -38,7 +38,7 @@ class Progress:
         """Returns the progress written last; None if nothing is cleaned."""
         try:
             return cls.parse(json.loads((data / PROGRESS_FILE).read_text("utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     @classmethod

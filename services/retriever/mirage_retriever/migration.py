@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 from mirage_core import telemetry
 from mirage_core.cleaning_progress import PROGRESS_FILE, Progress
 from mirage_core.errors import Code, MirageError
-from mirage_core.files import take
+from mirage_core.files import put_aside, take
 from mirage_core.image_cleaning import (
     FORMAT,
+    FORMAT_FILE,
     PASSING,
     Cleaned,
     Journal,
@@ -33,7 +34,8 @@ from mirage_core.image_cleaning import (
     stored_format,
 )
 from mirage_core.image_store import FOLDER, IMAGES, PIXELS, StagedImage
-from mirage_retriever.engines.base import Collection, Engine, Point, Shelf, Stored
+from mirage_retriever.engines.base import Collection, CollectionDamagedError, Engine, Point, Shelf, Stored
+from mirage_retriever.engines.edge.stored import has_put_aside
 from mirage_retriever.images import Images
 from mirage_retriever.records import Record, without_people
 from mirage_retriever.terms import TermEncoder
@@ -103,10 +105,7 @@ class Migration:
             lock.close()
 
     async def _migrate(self) -> None:
-        try:
-            found = await asyncio.to_thread(stored_format, self._data)
-        except ValueError as error:
-            raise MirageError(Code.RECORD_INVALID, field="format.json") from error
+        found = await asyncio.to_thread(self._stored_format)
         if found > FORMAT:
             _log.error("the data folder is of a later version", format=found, known=FORMAT)
             raise MirageError(Code.RECORD_INVALID, field=f"format.json (format {found}, this version knows {FORMAT})")
@@ -124,6 +123,15 @@ class Migration:
         self._counts.removed = len(journal) - self._counts.cleaned
         used = await self._update_records(journal)
         await asyncio.to_thread(self._finish, used)
+
+    def _stored_format(self) -> int:
+        try:
+            return stored_format(self._data)
+        except (ValueError, OSError, RecursionError) as error:
+            # As for a folder without the file: whether there is anything to clean is seen by what is there.
+            kept = put_aside(self._data / FORMAT_FILE)
+            _log.error("damaged file put aside", kept_as=str(kept), problem=type(error).__name__)
+            return 1
 
     def _is_due(self) -> bool:
         return has_old_folders(self._data) or self._journal.exists()
@@ -178,6 +186,9 @@ class Migration:
                 collection = await engine.open()
                 if collection is not None:
                     await self._update_collection(engine, collection, journal, used)
+            except CollectionDamagedError:
+                await engine.close()
+                await self._shelf.put_aside(name)
             finally:
                 await engine.close()
         return used
@@ -262,6 +273,11 @@ class Migration:
         if not used.records and self._journal.exists():
             # Perhaps the wrong server was named: the records may come, and then need the journal.
             _log.warning("no record shows the stored images")
+            (self._data / PROGRESS_FILE).unlink(missing_ok=True)
+            return
+        if has_put_aside(self._data):
+            # Nobody knows what it shows: its images and the journal are kept for the day when it is repaired.
+            _log.warning("images are kept for a damaged collection")
             (self._data / PROGRESS_FILE).unlink(missing_ok=True)
             return
         store = self._images.store

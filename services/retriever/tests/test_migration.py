@@ -25,9 +25,9 @@ from mirage_core.channels import invoke, invoke_stream, open_channel
 from mirage_core.cleaning_progress import Progress
 from mirage_core.decoders import DecoderPool
 from mirage_core.errors import MirageError
-from mirage_core.files import take
+from mirage_core.files import MARK, take
 from mirage_core.image_cleaning import FORMAT, FORMAT_FILE
-from mirage_core.image_store import IMAGES, ImageStore
+from mirage_core.image_store import FOLDER, IMAGES, ImageStore
 from mirage_retriever.encoder_client import EncoderClient
 from mirage_retriever.engines.base import Collection, Shelf
 from mirage_retriever.engines.edge.engine import EdgeEngine
@@ -429,11 +429,43 @@ async def test_an_empty_folder_is_marked_and_a_later_one_is_refused(
     await migrate(tmp_path, shelf).run()
     assert json.loads((tmp_path / FORMAT_FILE).read_text()) == {"format": FORMAT}
     assert Progress.read(tmp_path) is None
-    for content in (json.dumps({"format": FORMAT + 1}), "[]", "{", '{"format": true}'):
-        (tmp_path / FORMAT_FILE).write_text(content)
-        with pytest.raises(MirageError) as caught:
-            await migrate(tmp_path, shelf).run()
-        assert caught.value.code == "RECORD_INVALID"
+    (tmp_path / FORMAT_FILE).write_text(json.dumps({"format": FORMAT + 1}))
+    with pytest.raises(MirageError) as caught:
+        await migrate(tmp_path, shelf).run()
+    assert caught.value.code == "RECORD_INVALID"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"format": true}', "[" * 100_000, None])
+async def test_a_damaged_format_is_put_aside(
+    content: str | None,
+    tmp_path: Path,
+    stack: AsyncExitStack,
+    server: Node,
+    migrate: Callable[[Path, Shelf], Migration],
+) -> None:
+    file = tmp_path / FORMAT_FILE
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_text(content)
+    await migrate(tmp_path, shelf_on(server, stack)).run()
+    assert json.loads(file.read_text()) == {"format": FORMAT}
+    [kept] = [path for path in below(tmp_path) if path.name.startswith(f"{FORMAT_FILE}{MARK}")]
+    assert kept.is_dir() if content is None else kept.read_text() == content
+
+
+async def test_images_of_a_damaged_collection_are_kept(
+    tmp_path: Path, model: EncoderModel, migrate: Callable[[Path, Shelf], Migration]
+) -> None:
+    await old_atlas(tmp_path, model)
+    (tmp_path / "edge" / "collection.json").write_bytes(b"")
+    shelf = edge_shelf(tmp_path)
+    await migrate(tmp_path, shelf).run()
+    await shelf.close()
+    assert planted(tmp_path / FOLDER) == []
+    # What it shows is clean and there, and so is what says which file became which.
+    assert len(list(ImageStore(tmp_path).digests(IMAGES))) >= 5
+    assert [path for path in below(tmp_path) if path.name.startswith("cleaned-")]
 
 
 def test_a_shard_of_an_older_version_gets_the_indexes_that_it_lacks(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mirage_core.files import MARK
 from mirage_retriever.engines.base import Collection, CollectionDamagedError
 from mirage_retriever.engines.edge.generations import Generations
 
@@ -54,3 +55,8 @@ def check(directory: Path) -> bool:
         if not Generations.exist(directory / SHARDS / str(number)):
             raise CollectionDamagedError(f"shard {number} is not there")
     return True
+
+
+def has_put_aside(data: Path) -> bool:
+    """True if a damaged collection was put aside in a data folder and is still there."""
+    return any(MARK in path.name for pattern in ("edge*", "collections/*") for path in data.glob(pattern))
