@@ -19,7 +19,7 @@ import pytest
 import redis
 import yaml
 
-from mirage_core.settings import ServiceSettings
+from mirage_core.settings import Secret, ServiceSettings, variable_of
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -37,8 +37,6 @@ SETTINGS = {
     "worker": "mirage_generator.settings:GeneratorSettings",
     "gateway": "mirage_gateway.settings:GatewaySettings",
 }
-# Read from files, which the service `keys` makes.
-SECRETS = {"MIRAGE_GENERATOR_REDIS_PASSWORD", "MIRAGE_RETRIEVER_QDRANT_KEY"}
 BUILDERS = {"models-encoder", "models-llm", "models-generator"}
 ONE_SHOT = {"keys", "demo", "index", *BUILDERS}
 
@@ -110,7 +108,12 @@ def test_services_are_told_only_what_their_settings_know(name: str) -> None:
     prefix = settings.model_config["env_prefix"]
     shared = {"MIRAGE_API_KEYS", "MIRAGE_SERVICE_KEY", "MIRAGE_LOG_LEVEL", "MIRAGE_TRACES_ENDPOINT"}
     known = {f"{prefix}{field.upper()}" for field in settings.model_fields} | shared
-    known |= {f"{name}_FILE" for name in known if name in SECRETS}
+    secrets = [
+        field
+        for field, info in settings.model_fields.items()
+        if any(isinstance(each, Secret) for each in info.metadata)
+    ]
+    known |= {f"{variable_of(settings, field)}_FILE" for field in secrets}
     for file in FILES:
         given = load(file)["services"].get(name, {}).get("environment", {})
         assert given.keys() <= known, file.name
@@ -545,3 +548,13 @@ def test_a_damaged_file_of_redis_is_put_aside(damage: bytes | None, kept: bytes 
     with redis_container(data) as stranger:
         assert ready(known(stranger)).get("job") == b"again"
     assert len(list(data.glob("appendonlydir.damaged-*"))) == 1
+
+
+def test_keys_from_files_replace_those_of_the_environment() -> None:
+    override = load(DEPLOY / "docker-compose.secrets.yml")["services"]
+    for name, variable in (("gateway", "MIRAGE_API_KEYS"), ("demo", "MIRAGE_API_KEY")):
+        (mount,) = override[name]["volumes"]
+        assert override[name]["environment"] == {f"{variable}_FILE": mount["target"]}
+        assert mount["read_only"] is True
+        # Unless somebody sets it, it is empty there, which is as good as not set.
+        assert MAIN[name]["environment"][variable].endswith(":-}")

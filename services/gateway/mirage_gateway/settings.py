@@ -156,7 +156,7 @@ class GatewaySettings(ServiceSettings):
 
     public_read: bool = Field(
         False,
-        validation_alias=AliasChoices("MIRAGE_PUBLIC_READ", "public_read"),
+        validation_alias=AliasChoices("MIRAGE_PUBLIC_READ", "MIRAGE_GATEWAY_PUBLIC_READ", "public_read"),
         description="Serve reading, descriptions and images made by the generator over HTTP to callers without a key, within "
         "limits for each address. Needs TLS or a trusted proxy, except on loopback.",
     )
