@@ -96,7 +96,7 @@ def test_shared_groups_hold_for_frames_without_their_own() -> None:
     assert level(data, 3) == shown(-200, 500, 1000)
     info = clean_image(data, frame=3).pixels
     assert info is not None
-    assert (info.unit, info.windows[0].name) == ("HU", "brain")
+    assert (info.unit, info.windows[0].name) == ("HU", "BRAIN")
 
 
 def test_a_frames_groups_come_before_the_data_sets_own_elements() -> None:

@@ -138,7 +138,7 @@ def test_the_first_window_that_means_something_is_shown_and_all_are_named() -> N
     assert np.array_equal(grey(data), linear(RAMP[0] - 1024.0, -600, 1500))
     clean = clean_image(data)
     assert clean.pixels is not None
-    assert clean.pixels.windows == (Window("lung", -600.0, 1500.0), Window("soft tissue", 40.0, 400.0))
+    assert clean.pixels.windows == (Window("LUNG", -600.0, 1500.0), Window("SOFT TISSUE", 40.0, 400.0))
 
 
 def test_an_explanation_that_could_be_a_name_is_not_kept() -> None:

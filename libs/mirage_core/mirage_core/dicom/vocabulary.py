@@ -34,14 +34,14 @@ _UCUM = {
 
 
 def window_name(text: str, number: int) -> str:
-    """Returns an explanation of a window in lower case if it is made of known words, else `window N`."""
+    """Returns a window's explanation if it is made of known words, else `window N`."""
     parts = re.split(r"[\s_\-/,.()]+", text.strip().lower())
     parts = [part for part in parts if part]
     known = bool(parts) and all(
         _PART.fullmatch(part) and (part.isdigit() or part in _WORDS or part.rstrip("0123456789") in _WORDS)
         for part in parts
     )
-    return " ".join(parts)[:64] if known and not all(part.isdigit() for part in parts) else f"window {number}"
+    return " ".join(text.split())[:64] if known and not all(part.isdigit() for part in parts) else f"window {number}"
 
 
 def unit(rescale_type: str) -> str:
