@@ -91,8 +91,6 @@ def _confine(options: dict[str, Any]) -> None:
         # If the kernel has to kill a process of this container, it is this one.
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
-    # Decoding gives way to all that answers at once.
-    os.nice(5)
     hard = _mapped() + options["memory"]
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     for limit, value in (

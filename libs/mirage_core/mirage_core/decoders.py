@@ -13,6 +13,9 @@ The function must be importable by its module's name and annotated: the annotati
 encoded (see decoder_wire.py: numbers, texts, bytes, arrays, tuples, dataclasses, pydantic models). An error of the
 catalogue that it raises arrives unchanged.
 
+This bounds what a file may cost. It is not a sandbox: a child that a file takes over has the rights of the service's user,
+though no keys, no files that are open in the service, and no way to make the service run anything.
+
 Written here because no library does it: `pebble`, which ends a task at a time limit, has the LGPL; `loky` and
 `concurrent.futures` cannot end a single task, and lose all running tasks when a child dies; all of them unpickle what a
 child sends.
@@ -54,15 +57,15 @@ PRELOAD = ("mirage_core.imaging", "mirage_core.dicom.picture", "PIL.Image:preini
 # All that a child gets of the service's environment: where Python and its libraries are, and the language. No keys, no
 # proxies.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
-# One thread, and freed memory returns to the system.
+# One thread. Of freed memory, 24 MiB are kept for the next picture, which saves an eighth of its time.
 _FIXED = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPJ_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(256 * 1024),
-    "MALLOC_TRIM_THRESHOLD_": str(256 * 1024),
+    "MALLOC_MMAP_THRESHOLD_": str(8 * _MIB),
+    "MALLOC_TRIM_THRESHOLD_": str(24 * _MIB),
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 
@@ -83,7 +86,7 @@ class DecoderPool:
     Each call has `timeout_s` seconds and the memory that it reserved.
 
     Sizes are in MiB. `memory_mb` is the most that a call may reserve, `budget_mb` the most that all running calls may.
-    Add about 90 MiB for the fork server and 10 MiB for each child. At most `queue_limit` calls wait; one more gets
+    Add about 30 MiB for the fork server and 50 MiB for each child. At most `queue_limit` calls wait; one more gets
     QUEUE_FULL and a retry time. A result of more than `reply_mb` is refused with IMAGE_TOO_COSTLY. `preload` names the
     modules of the functions (PRELOAD and those of the caller), so that each is imported once for all children.
     """

@@ -53,6 +53,10 @@ def process_id() -> int:
     return os.getpid()
 
 
+def parent_id() -> int:
+    return os.getppid()
+
+
 def size_of(data: bytes) -> tuple[int, int]:
     return decode_image(data).image.size
 

@@ -2,6 +2,7 @@ import asyncio
 import os
 import pickle
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from io import BytesIO
@@ -134,14 +135,13 @@ def _wait_until_dead(pid: int) -> None:
 
 
 def _status(pid: int) -> list[str]:
-    """State, parent and so on, as /proc has them."""
+    """State and so on, as /proc has them."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 async def test_a_lost_fork_server_is_started_again(make_pool: MakePool) -> None:
     pool = make_pool()
-    first = (await pool.run(tasks.process_id)).value
-    server = int(_status(first)[1])
+    server = (await pool.run(tasks.parent_id)).value
     os.kill(server, signal.SIGKILL)
     await asyncio.to_thread(_wait_until_dead, server)
     # The child went with it, sooner or later.
@@ -253,6 +253,27 @@ async def test_a_result_of_another_type_than_the_annotated_is_refused(make_pool:
 async def test_an_image_is_decoded_in_a_child(make_pool: MakePool) -> None:
     pool = make_pool(preload=["mirage_core.dicom"])
     assert (await pool.run(tasks.size_of, png(40, 30))).value == (40, 30)
+
+
+def test_nothing_is_left_of_a_service_that_is_killed(tmp_path: Path) -> None:
+    program = Path(__file__).parent / "pool_process.py"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(program.parent), *filter(None, sys.path)])}
+    command = [sys.executable, str(program), _fifo(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        numbers = [int(number) for number in process.stdout.readline().split()]
+        process.kill()
+    assert len(set(numbers)) == 3
+    for number in numbers:
+        while _is_alive(number):
+            os.sched_yield()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return _status(pid)[0] != "Z"
+    except OSError:
+        return False
 
 
 async def test_no_file_takes_the_pool_down(make_pool: MakePool) -> None:

@@ -29,6 +29,8 @@ _batch_items = telemetry.histogram(
 
 # More characters than this are cleaned and tokenised off the event loop.
 _INLINE_CHARS = 400
+# A file of more bytes is hashed off the event loop.
+_INLINE_BYTES = 256 * 2**10
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Embedder:
     async def encode_image(self, data: bytes) -> tuple[FloatArray, Spent]:
         """The vector of one image file; raises the IMAGE_* errors, QUEUE_FULL, MODEL_FAILED."""
         started = time.perf_counter()
-        key = _digest(data)
+        key = await _digest(data)
         known = self._image_cache.get(key)
         _image_lookups.labels("miss" if known is None else "hit").inc()
         if known is not None:
@@ -186,7 +188,7 @@ class Embedder:
         started = time.perf_counter()
         if self._gate is None:
             raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
-        key = _digest(data)
+        key = await _digest(data)
         if self._image_cache.get(key) is None:
             self._images.check_room()
         with tracing.span("encode.decode"):
@@ -232,5 +234,8 @@ class Embedder:
         return list(self.model.embed_pixels(pixels))
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+async def _digest(data: bytes) -> bytes:
+    """Returns the SHA-256 of a file; of a large one off the event loop."""
+    if len(data) <= _INLINE_BYTES:
+        return hashlib.sha256(data).digest()
+    return (await asyncio.to_thread(hashlib.sha256, data)).digest()

@@ -1,15 +1,17 @@
-"""A running encoder under attack: what it answers, what it takes of memory, and whether it goes on serving others."""
+"""A running encoder under attack: what it answers, what it takes of memory, and whether it goes on serving others.
+
+With `-o junit_family=xunit1 --junitxml=FILE` the peaks are in the file, as properties of the tests.
+"""
 
 import asyncio
 import os
 import sys
-import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import pytest
@@ -21,10 +23,13 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import from_problem
 
 sys.path.insert(0, str(Path(__file__).parent))  # encoder_process.py
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "libs" / "mirage_core" / "tests"))  # image_bombs.py
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[3] / "libs" / "mirage_core" / "tests")
+)  # image_bombs.py, memory_peak.py
 
 import image_bombs
 from encoder_process import SERVICE, encoder, wait_until_serving
+from memory_peak import Peak
 
 # What deploy/docker-compose.yml gives the encoder, its children included.
 MEMORY_LIMIT = 2**30
@@ -39,51 +44,15 @@ REFUSALS = {
 DEADLINE_S = 120
 
 
-class Peak:
-    """The most memory that a process and its descendants have had together, looked at again and again."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._stop = threading.Event()
-        self.bytes = 0
-
-    @contextmanager
-    def watched(self) -> Iterator["Peak"]:
-        """Looks as long as the block runs."""
-        watching = threading.Thread(target=self._watch)
-        watching.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            watching.join()
-
-    def _watch(self) -> None:
-        ended = False
-        while not ended:
-            ended = self._stop.wait(0.01)
-            self.bytes = max(self.bytes, sum(map(_share, _tree(self._pid))))
+Record: TypeAlias = Callable[[str, object], None]
 
 
-def _tree(pid: int) -> list[int]:
-    try:
-        children = [
-            int(child)
-            for task in os.listdir(f"/proc/{pid}/task")
-            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
-        ]
-    except OSError:
-        children = []
-    return [pid, *(each for child in children for each in _tree(child))]
-
-
-def _share(pid: int) -> int:
-    """Bytes of a process' memory; what it shares with others is divided among them."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+@contextmanager
+def watched(pid: int, record: Record) -> Iterator[Peak]:
+    """Watches the memory of an encoder, and keeps the peak with the test's results."""
+    with Peak(pid).watched() as peak:
+        yield peak
+    record("peak_mib", peak.bytes // 2**20)
 
 
 @dataclass(frozen=True)
@@ -153,21 +122,24 @@ async def caller(running: Running) -> AsyncIterator[Caller]:
 
 @pytest.mark.parametrize("name", list(image_bombs.BOMBS))
 async def test_a_costly_file_costs_its_sender_an_answer_and_nobody_else_anything(
-    running: Running, caller: Caller, name: str
+    running: Running, caller: Caller, record_property: Record, name: str
 ) -> None:
-    with Peak(running.pid).watched() as peak:
+    with watched(running.pid, record_property) as peak:
         attack = asyncio.create_task(caller.classify(image_bombs.BOMBS[name]()))
         assert await caller.encode_texts_until(attack)
         refusal = await attack
+    record_property("answer", refusal or "OK")
     assert refusal is None or refusal in REFUSALS
     assert await caller.is_serving()
     assert await caller.classify(image_bombs.noise(64)) is None
     assert 0 < peak.bytes < MEMORY_LIMIT
 
 
-async def test_all_costly_files_at_once_stay_within_the_memory(running: Running, caller: Caller) -> None:
+async def test_all_costly_files_at_once_stay_within_the_memory(
+    running: Running, caller: Caller, record_property: Record
+) -> None:
     files = [make() for make in image_bombs.BOMBS.values()]
-    with Peak(running.pid).watched() as peak:
+    with watched(running.pid, record_property) as peak:
         attack = asyncio.gather(*(caller.classify(file) for file in files))
         assert await caller.encode_texts_until(attack)
         outcomes = set(await attack)
@@ -184,21 +156,26 @@ def large_uploads(count: int) -> list[bytes]:
     return [image + os.urandom(16) + bytes(14 * 2**20) for _ in range(count)]
 
 
-async def test_fifty_large_uploads_at_once_stay_within_the_memory(running: Running, caller: Caller) -> None:
+async def test_fifty_large_uploads_stay_within_the_memory(
+    running: Running, caller: Caller, record_property: Record
+) -> None:
     files = large_uploads(50)
-    with Peak(running.pid).watched() as peak:
+    with watched(running.pid, record_property) as peak:
         attack = asyncio.gather(*(caller.classify(file) for file in files))
         assert await caller.encode_texts_until(attack)
         outcomes = Counter(await attack)
+    record_property("answers", str(dict(outcomes)))
     assert outcomes.keys() <= {None, Code.QUEUE_FULL}
     assert outcomes[None] > 0
     assert await caller.is_serving()
     assert 0 < peak.bytes < MEMORY_LIMIT
 
 
-async def test_streams_of_large_images_wait_for_their_turn(running: Running, caller: Caller) -> None:
+async def test_streams_of_large_images_wait_for_their_turn(
+    running: Running, caller: Caller, record_property: Record
+) -> None:
     files = large_uploads(10)
-    with Peak(running.pid).watched() as peak:
+    with watched(running.pid, record_property) as peak:
         outcomes = await asyncio.gather(*(caller.stream(files) for _ in range(3)))
     assert outcomes == [[None] * len(files)] * 3
     assert 0 < peak.bytes < MEMORY_LIMIT
