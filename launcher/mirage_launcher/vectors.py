@@ -2,13 +2,12 @@
 
 import json
 import os
-import socket
-import time
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from mirage_launcher.errors import LaunchError
 from mirage_launcher.folders import Folders
@@ -17,10 +16,8 @@ ENGINE = "MIRAGE_RETRIEVER_ENGINE"
 URL = "MIRAGE_RETRIEVER_QDRANT_URL"
 PORT = "MIRAGE_RETRIEVER_QDRANT_GRPC_PORT"
 KEY = "MIRAGE_RETRIEVER_QDRANT_KEY"
-# A server that was started at the same moment needs some.
-_ANSWER_S = 15.0
-_CONNECT_S = 3.0
-_PAUSE_S = 0.25
+# A server that was started at the same moment is waited for, for 15 s; a busy machine may add to that.
+_ANSWER_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -68,23 +65,32 @@ def choose(url: str = "", key_file: Path | None = None) -> Vectors:
     return Vectors(tuple(urls), tuple(ports), environment)
 
 
-def require_answer(vectors: Vectors, *, patience_s: float = _ANSWER_S) -> None:
-    """Raises LaunchError if nothing listens at any of the server's addresses, with the reason for each."""
+def require_answer(vectors: Vectors) -> None:
+    """Raises LaunchError if no address has a server that can be used, with the reason for each."""
     if not vectors.urls:
         return
-    end = time.monotonic() + patience_s
-    while True:
-        reasons = []
-        for url, port in zip(vectors.urls, vectors.ports, strict=True):
-            host = urlsplit(url).hostname or ""
-            try:
-                with socket.create_connection((host, port), timeout=_CONNECT_S):
-                    return
-            except OSError as error:
-                reasons.append(f"{host}:{port} ({error.strerror or 'no answer'})")
-        if time.monotonic() >= end:
-            raise LaunchError(f"no Qdrant server answers at {', '.join(reasons)}: gRPC is expected there")
-        time.sleep(_PAUSE_S)
+    # In a process of its own: the client's library would stay in memory for as long as the launcher.
+    try:
+        done = subprocess.run(
+            (sys.executable, "-P", "-m", "mirage_retriever.qdrant_connection"),
+            env={**os.environ, **vectors.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=_ANSWER_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LaunchError(f"the Qdrant server at {vectors.server} cannot be asked in time") from error
+    if done.returncode == 0:
+        return
+    if done.returncode == 2:
+        raise LaunchError(f"a setting of the retriever is wrong: {done.stdout.strip()}")
+    try:
+        reasons = ", ".join(f"{address} ({reason})" for address, reason in json.loads(done.stdout).items())
+    except (ValueError, AttributeError) as error:
+        raise LaunchError(f"the Qdrant server at {vectors.server} cannot be asked") from error
+    raise LaunchError(f"no Qdrant server can be used at {reasons}")
 
 
 def note(folders: Folders, vectors: Vectors) -> tuple[str, ...]:

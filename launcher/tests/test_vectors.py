@@ -1,7 +1,9 @@
 """Where `mirage up` has the retriever keep its records: what options and variables say, and what contradicts itself."""
 
 import json
-import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from mirage_launcher import ports, services, vectors
 from mirage_launcher.backups import operations as backups
 from mirage_launcher.errors import LaunchError
 from mirage_launcher.folders import Folders
+
+SCRIPTED_QDRANT = Path(__file__).parents[2] / "tests" / "support" / "scripted_qdrant.py"
 
 
 @pytest.fixture(autouse=True)
@@ -96,19 +100,44 @@ def test_a_variable_that_is_set_to_something_else_is_said_to_be_unused(
     ]
 
 
+@pytest.fixture(scope="module")
+def qdrant() -> Iterator[str]:
+    """The scripted server, with the key "right"."""
+    command = [sys.executable, "-W", "ignore", str(SCRIPTED_QDRANT), "0", "--key", "right"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://localhost:{int(process.stdout.readline()) - 1}"
+        process.kill()
+
+
+def key_file(folder: Path, key: str) -> Path:
+    file = folder / "key"
+    file.write_text(key)
+    return file
+
+
+def test_one_node_that_answers_is_enough(qdrant: str, tmp_path: Path) -> None:
+    dead = f"http://localhost:{ports.any_free() - 1}"
+    vectors.require_answer(vectors.choose(f"{dead},{qdrant}", key_file(tmp_path, "right")))
+
+
+def test_a_key_that_is_wrong_is_the_reason(qdrant: str, tmp_path: Path) -> None:
+    address = f"localhost:{int(qdrant.rpartition(':')[2]) + 1}"
+    for chosen in (vectors.choose(qdrant), vectors.choose(qdrant, key_file(tmp_path, "wrong"))):
+        with pytest.raises(LaunchError, match=rf"no Qdrant server can be used at {address} \(unauthenticated\)"):
+            vectors.require_answer(chosen)
+
+
 def test_a_server_that_nothing_answers_for_is_named_with_the_reason() -> None:
     port = ports.any_free()
-    chosen = vectors.choose(f"http://127.0.0.1:{port - 1}")
-    with pytest.raises(LaunchError, match=rf"127\.0\.0\.1:{port} \(Connection refused\)"):
-        vectors.require_answer(chosen, patience_s=0)
+    with pytest.raises(LaunchError, match=rf"localhost:{port} \(connection refused\)"):
+        vectors.require_answer(vectors.choose(f"http://localhost:{port - 1}"))
 
 
-def test_one_node_that_answers_is_enough() -> None:
-    dead = ports.any_free()
-    with socket.create_server(("127.0.0.1", 0)) as live:
-        port = live.getsockname()[1]
-        chosen = vectors.choose(f"http://127.0.0.1:{dead - 1},http://127.0.0.1:{port - 1}")
-        vectors.require_answer(chosen, patience_s=0)
+def test_a_setting_that_is_wrong_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MIRAGE_RETRIEVER_QDRANT_CA_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(LaunchError, match="MIRAGE_RETRIEVER_QDRANT_CA_FILE: Path does not point to a file"):
+        vectors.require_answer(vectors.choose("https://localhost:6333"))
 
 
 def test_a_change_between_data_directory_and_server_is_said_once(tmp_path: Path) -> None:

@@ -301,9 +301,9 @@ class _Forwarder(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
-async def _serve(port: int, forward: str) -> None:
+async def _serve(port: int, forward: str, key: str) -> None:
     if not forward:
-        node = await Node(port=port).start()
+        node = await Node(port=port, api_key=key).start()
         print(node.port, flush=True)
     else:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -318,5 +318,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A Qdrant server for tests.")
     parser.add_argument("port", type=int, help="gRPC port; 0 picks a free one, which is printed")
     parser.add_argument("--forward", default="", metavar="ADDRESS", help="gRPC address of the server that answers")
+    parser.add_argument("--key", default="", help="the API key that calls must bring")
     arguments = parser.parse_args()
-    asyncio.run(_serve(arguments.port, arguments.forward))
+    asyncio.run(_serve(arguments.port, arguments.forward, arguments.key))

@@ -51,20 +51,11 @@ def make_shelf(settings: RetrieverSettings) -> Shelf:
     # Only the engine that runs is imported: each brings tens of megabytes.
     if settings.engine == "qdrant":
         from mirage_retriever.engines.qdrant import QdrantEngine
-        from mirage_retriever.engines.qdrant_nodes import connect
         from mirage_retriever.engines.qdrant_shelf import QdrantShelf
+        from mirage_retriever.qdrant_connection import open_nodes
 
-        urls, ports = settings.qdrant_addresses()
-        nodes = connect(
-            urls,
-            ports,
-            collection=settings.collection,
-            api_key=settings.qdrant_key.get_secret_value(),
-            authorities=settings.qdrant_ca_file.read_bytes() if settings.qdrant_ca_file else None,
-            timeout_s=settings.qdrant_timeout_s,
-        )
         return QdrantShelf(
-            nodes,
+            open_nodes(settings),
             default=settings.collection,
             make=lambda nodes, name: QdrantEngine(
                 nodes,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, FilePath, SecretStr, model_validator
 
 from mirage_core.settings import Secret, ServiceSettings, service_config
 from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
@@ -35,7 +35,7 @@ class RetrieverSettings(ServiceSettings):
         "omitted, the HTTP port plus one.",
     )
     qdrant_key: Annotated[SecretStr, Secret()] = Field(SecretStr(""), description="API key of the Qdrant server.")
-    qdrant_ca_file: Path | None = Field(
+    qdrant_ca_file: FilePath | None = Field(
         None, description="PEM file of the certificates to trust for the Qdrant server; if omitted, the system's."
     )
     qdrant_timeout_s: float = Field(

@@ -58,6 +58,8 @@ _CAUSES = (
     ("goaway", "connection lost"),
     ("broken pipe", "connection lost"),
 )
+# What does not pass by waiting.
+HOPELESS = frozenset({"unauthenticated", "TLS", "name not found", "not a gRPC port", "not a Qdrant"})
 _REASONS = {
     grpc.StatusCode.UNAUTHENTICATED: "unauthenticated",
     grpc.StatusCode.PERMISSION_DENIED: "unauthenticated",
@@ -110,7 +112,7 @@ class Node:
         # Set when a call failed: the node is asked again at once.
         self.doubted = asyncio.Event()
         self._away_since = 0.0
-        self._reason = ""
+        self.reason = ""
         self._reminded = 0.0
         self._heard = 0.0
         self._limits: set[asyncio.Timeout] = set()
@@ -157,7 +159,7 @@ class Node:
         now = time.monotonic()
         if self.answers:
             self._away_since = now
-        if self.answers or away.reason != self._reason or now - self._reminded >= _REMIND_S:
+        if self.answers or away.reason != self.reason or now - self._reminded >= _REMIND_S:
             detail = {"detail": away.detail} if away.detail else {}
             _log.error(
                 "qdrant does not answer",
@@ -166,7 +168,7 @@ class Node:
                 away_s=round(now - self._away_since, 1),
                 **detail,
             )
-            self._reason, self._reminded = away.reason, now
+            self.reason, self._reminded = away.reason, now
         self.answers = False
         self.doubted.set()
 
@@ -195,6 +197,11 @@ class Nodes:
     def answers(self) -> bool:
         """True while a node answers."""
         return any(node.answers for node in self._nodes)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why each node that does not answer does not, by address."""
+        return {node.address: node.reason for node in self._nodes if not node.answers}
 
     async def call(self, request: Request[T], *, timeout_s: float | None = None) -> T:
         """The answer of a node, within `timeout_s` and within the caller's deadline.

@@ -13,7 +13,9 @@ def read_urls(text: str) -> list[str]:
         try:
             urls.append(_read_url(given if "://" in given else f"http://{given}"))
         except ValueError:
-            raise ValueError(f"not the address of a Qdrant server, such as http://localhost:6333: {given}") from None
+            # What stands before an @ may be a password.
+            shown = given if "@" not in given else "one with @"
+            raise ValueError(f"not the address of a Qdrant server, such as http://localhost:6333: {shown}") from None
     if not urls:
         raise ValueError("no address of a Qdrant server")
     return list(dict.fromkeys(urls))
