@@ -264,7 +264,8 @@ def test_a_made_image_cannot_join_the_atlas(whole: Whole) -> None:
         [*_, last] = client.watch_job(client.create_job("axial").id)
         assert isinstance(last, Job)
         image = client.job_image(last.id).data
-        [outcome] = client.upsert(
+    with whole.client("head") as admin:
+        [outcome] = admin.upsert(
             [Upload("made-by-a-model", "An axial section.", image, licence="CC0-1.0", source="a model")]
         )
     assert (outcome.state, outcome.code) == ("rejected", "SYNTHETIC_REFUSED")
