@@ -98,6 +98,11 @@ class _Incoming:
     caption: Array | None = None
 
     @property
+    def is_given(self) -> bool:
+        """True if the caller has both vectors: a bulk, whose thumbnails are made when they are first asked for."""
+        return self.head.image_vector is not None and self.head.caption_vector is not None
+
+    @property
     def before(self) -> Record | None:
         return Record.from_json(self.stored.record) if self.stored else None
 
@@ -269,7 +274,7 @@ class Ingest:
         if not item.size and item.staged is None:
             raise MirageError(Code.IMAGE_EMPTY)
         if item.staged is None:
-            item.staged = await self._images.take_in(item.parts, item.pixels)
+            item.staged = await self._images.take_in(item.parts, item.pixels, draft=item.is_given)
         stored = item.staged.stored
         item.record = replace(
             item.record,

@@ -29,6 +29,7 @@ __all__ = [
     "PixelInfo",
     "Window",
     "check_size",
+    "clean_and_decode",
     "clean_image",
     "decode_image",
     "encode_png",
@@ -136,6 +137,13 @@ def clean_image(data: bytes, *, frame: int | None = None, pixels: PixelInfo | No
     IMAGE_BURNED_IN if a DICOM file says that its pixels may show who the patient is, and PIXELS_INVALID if `pixels` comes with
     another image or has fewer bits than the values.
     """
+    return clean_and_decode(data, frame=frame, pixels=pixels)[0]
+
+
+def clean_and_decode(
+    data: bytes, *, frame: int | None = None, pixels: PixelInfo | None = None
+) -> tuple[CleanImage, Image.Image]:
+    """Returns what `clean_image` returns, and its 8-bit picture in mode L or RGB, which need not be decoded again."""
     media_type = _checked_type(data)
     with _guarded(media_type):
         if media_type == "application/dicom":
@@ -155,18 +163,18 @@ def clean_image(data: bytes, *, frame: int | None = None, pixels: PixelInfo | No
         if media_type == "image/png":
             return _cleaned(png.picture(source))
         if media_type == "image/jpeg":
-            encoded, (width, height) = jpeg.clean(jpeg.parse(data))
-            return CleanImage(encoded, "image/jpeg", width, height, 1, None, None)
+            encoded, image = jpeg.clean(jpeg.parse(data))
+            return CleanImage(encoded, "image/jpeg", image.width, image.height, 1, None, None), image
         image = webp.picture(webp.parse(data))
         if image.width * image.height > webp.LOSSLESS_PIXELS:
             return _cleaned(image)
-        return CleanImage(webp.encode(image), "image/webp", image.width, image.height, 1, None, None)
+        return CleanImage(webp.encode(image), "image/webp", image.width, image.height, 1, None, None), image
 
 
 def _cleaned(
     image: Image.Image, stored: Stored | None = None, info: PixelInfo | None = None, *, frames: int = 1
-) -> CleanImage:
-    return CleanImage(
+) -> tuple[CleanImage, Image.Image]:
+    clean = CleanImage(
         data=png.encode(image),
         media_type="image/png",
         width=image.width,
@@ -175,6 +183,7 @@ def _cleaned(
         pixels_data=None if stored is None else png.encode_deep(stored),
         pixels=info,
     )
+    return clean, image
 
 
 def _checked_type(data: bytes) -> MediaType:

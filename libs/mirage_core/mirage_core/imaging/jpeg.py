@@ -43,6 +43,10 @@ _KINDS = {
 }
 
 
+# A picture of more pixels is not kept while another one is decoded.
+_KEPT_PIXELS = 2**22
+
+
 @dataclass
 class Jpeg:
     """The parts of a JPEG file that its pixels need. `stripped` is the file with nothing else in it."""
@@ -143,9 +147,9 @@ def picture(jpeg: Jpeg) -> Image.Image:
     return upright(squared(image, jpeg.aspect), jpeg.orientation)
 
 
-def clean(jpeg: Jpeg) -> tuple[bytes, tuple[int, int]]:
-    """Returns a JPEG without metadata, and its (width, height): a copy of what the pixels need if that is safe, else
-    coded again.
+def clean(jpeg: Jpeg) -> tuple[bytes, Image.Image]:
+    """Returns a JPEG without metadata, and its picture in mode L or RGB: a copy of what the pixels need if that is safe,
+    else coded again.
 
     A copy is made of a baseline file of one scan that needs no turning, no profile and no stretching, after it was
     decoded whole, and after a change of the last byte of its entropy-coded data was seen to change the picture: so no
@@ -154,11 +158,12 @@ def clean(jpeg: Jpeg) -> tuple[bytes, tuple[int, int]]:
     mode = "L" if jpeg.components == 1 else "RGB"
     if jpeg.orientation == 1 and jpeg.aspect == 1.0 and is_srgb(jpeg.profile, mode):
         parts = _copied(jpeg)
-        if parts is not None and _last_byte_counts(jpeg, parts):
-            return _file(jpeg.colours, parts), (jpeg.width, jpeg.height)
-    image = decode(jpeg)
-    image = upright(squared(to_srgb(image, jpeg.profile), jpeg.aspect), jpeg.orientation)
-    return encode(image), image.size
+        if parts is not None:
+            counts, seen = _last_byte_counts(jpeg, parts)
+            if counts:
+                return _file(jpeg.colours, parts), seen or picture(jpeg)
+    image = picture(jpeg)
+    return encode(image), image
 
 
 def encode(image: Image.Image) -> bytes:
@@ -324,8 +329,10 @@ def _standard_tables() -> frozenset[bytes]:
     return frozenset(found)
 
 
-def _last_byte_counts(jpeg: Jpeg, parts: list[tuple[int, bytes]]) -> bool:
-    """True if the file can be decoded, and its last unit changes with the last byte of the entropy-coded data.
+def _last_byte_counts(jpeg: Jpeg, parts: list[tuple[int, bytes]]) -> tuple[bool, Image.Image | None]:
+    """Returns True if the file can be decoded, and its last unit changes with the last byte of the entropy-coded data.
+
+    The picture that was decoded comes with it, unless it is so large that two of them would need too much memory.
 
     Bytes after the last coded unit are never decoded, so a change of such a byte changes nothing. The sides are stated as
     multiples of a unit, so that no part of the last one is cut off. Raises OSError if the file cannot be decoded.
@@ -338,24 +345,31 @@ def _last_byte_counts(jpeg: Jpeg, parts: list[tuple[int, bytes]]) -> bool:
     if max(width, height) <= _SIDE_MAX:
         frame = frame[:1] + struct.pack(">HH", height, width) + frame[5:]
     head = [quantisation, (marker, frame), huffman, scan]
-    seen = _last_unit(_file(jpeg.colours, [*head, (0, entropy)]), across, down)
+    whole = _loaded(_file(jpeg.colours, [*head, (0, entropy)]))
+    seen = _last_unit(whole, across, down)
+    kept = whole.crop((0, 0, jpeg.width, jpeg.height)) if whole.width * whole.height <= _KEPT_PIXELS else None
+    del whole
     # The last byte may be a 0xFF, which is stuffed: with another value it needs no stuffing.
     place = -2 if entropy.endswith(b"\xff\0") else -1
     if len(entropy) < -place:
-        return False
+        return False, kept
     for change in (0xFF, 0x80, 0x55):
         last = bytes((entropy[place] ^ change,))
         changed = entropy[:place] + (b"\xff\0" if last == b"\xff" else last)
         try:
-            unit = _last_unit(_file(jpeg.colours, [*head, (0, changed)]), across, down)
+            unit = _last_unit(_loaded(_file(jpeg.colours, [*head, (0, changed)])), across, down)
         except OSError:
-            return True
+            return True, kept
         if ImageChops.difference(unit, seen).getbbox() is not None:
-            return True
-    return False
+            return True, kept
+    return False, kept
 
 
-def _last_unit(data: bytes, width: int, height: int) -> Image.Image:
+def _loaded(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=["JPEG"])
     image.load()
+    return image
+
+
+def _last_unit(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.crop((image.width - width, image.height - height, image.width, image.height))
