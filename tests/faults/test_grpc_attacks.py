@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ KEY = "a-key-of-some-length"
 MEMORY_MIB = {"gateway": 512, "encoder": 1024, "retriever": 768, "llm": 1280, "generator": 384}
 LARGEST = 25 * 2**20 - 100
 PATIENCE_S = 120
+# A stream waits 10 s for room before it is refused.
+REFUSED_S = 30
 RUBBISH = b"\x0a\xff\xff\xff\xff\x0f rubbish"
 
 
@@ -112,10 +114,22 @@ def searching(port: int) -> Iterator[list[float]]:
 
 
 async def flood(connection: RawConnection, path: str, *, calls: int, mib: int) -> tuple[int, int]:
-    """Sends messages that never end; returns the bytes that were taken, and how many calls were refused."""
+    """Sends messages that never end; returns the bytes that were taken, and how many calls were refused.
+
+    A stream waits some seconds for room before it is refused, so this waits until nine of ten calls have ended.
+    """
     began = [await connection.call(path.encode()) for _ in range(calls)]
     part = b"\x0a\x02\x0a\x00" * (mib * 2**18)
     taken = await asyncio.gather(*(connection.send(number, part, declared=LARGEST) for number, _ in began))
+    endings = [asyncio.create_task(call.ended.wait()) for _, call in began]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(REFUSED_S):
+            for count, ending in enumerate(asyncio.as_completed(endings), start=1):
+                await ending
+                if count > 0.9 * calls:
+                    break
+    for ending in endings:
+        ending.cancel()
     return sum(taken), sum(call.ended.is_set() for _, call in began)
 
 
