@@ -90,12 +90,13 @@ def draft_manifest(checkpoint: Checkpoint, request: BuildRequest, prompt: Prompt
     stated.
     """
     roles = ("text", "unet", "decoder")
+    graphs = {role: f"{role}.onnx" for role in roles}
     variant = GeneratorVariant(
-        files={role: role for role in roles},
+        files=graphs,
         quantisation=dict.fromkeys(roles, "not stated"),
         parity=GeneratorParity(images=1, latents=(0.0,), ssim=0.0),
     )
-    names = (*roles, prompt.tokenizer, REFERENCE_FILE)
+    names = (*graphs.values(), prompt.tokenizer, REFERENCE_FILE)
     files = [BundleFile(path=name, size=0, sha256="0" * 64) for name in names]
     return make_manifest(checkpoint, request, prompt, variants={"draft": variant}, files=files)
 
