@@ -67,11 +67,22 @@ async def make(kind: str, path: Path, stack: AsyncExitStack) -> Engine:
             return on_server(str(SERVER), stack, name=f"contract-{secrets.token_hex(4)}")
 
 
-@pytest_asyncio.fixture(params=KINDS, scope="module", loop_scope="module")
-async def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+@pytest.fixture(params=KINDS, scope="module")
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the engine under test keeps its files."""
+    return tmp_path_factory.mktemp(kind)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def collection(kind: str, folder: Path) -> AsyncIterator[Engine]:
     """One empty collection for all tests of an engine: starting the processes takes longer than most tests."""
     async with AsyncExitStack() as stack:
-        engine = await make(request.param, tmp_path_factory.mktemp(request.param), stack)
+        engine = await make(kind, folder, stack)
         assert await engine.open() is None
         await engine.create(COLLECTION)
         yield engine
@@ -289,12 +300,10 @@ async def test_more_points_than_one_write_takes_are_all_there(engine: Engine) ->
 
 
 async def test_what_was_replaced_or_removed_is_off_the_disk_once_it_is_written_again(
-    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+    engine: Engine, folder: Path
 ) -> None:
     def on_disk(text: str) -> bool:
-        return any(
-            text.encode() in path.read_bytes() for path in tmp_path_factory.getbasetemp().rglob("*") if path.is_file()
-        )
+        return any(text.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
     await engine.upsert([point(f"planted-{n:03}", unit(1, n), original=f"{n:064x}") for n in range(150)])
     await engine.delete([f"planted-{n:03}" for n in range(100)])
