@@ -87,9 +87,9 @@ _MR_ONLY = frozenset({"sequence"})
 
 
 def facets_of(caption: str, concepts: Iterable[str] = (), keywords: Iterable[str] = ()) -> Labels:
-    """Facets that the caption's words name; where it names none of a facet, those of keywords, then of concepts.
+    """Returns the facets that the caption's words name; for a facet that it does not name, those of keywords, then of concepts.
 
-    A side is given only where one is named, a sequence only for MR. Modality is the first that fits in the order of `_WORDS`.
+    A side is given only if one is named, a sequence only for MR. Modality is the first that fits in the order of `_WORDS`.
     """
     found: Labels = {}
     listed = " ".join(keywords)
@@ -103,7 +103,7 @@ def facets_of(caption: str, concepts: Iterable[str] = (), keywords: Iterable[str
         if not values and facet != "side":
             values = _named(listed.lower(), rules)
         if not values:
-            # The general "tomography" stands beside the special modality: the rarer one tells more.
+            # The general "tomography" occurs together with the special modality: the rarer one says more.
             values = tuple(dict.fromkeys(sorted(by_concept.get(facet, ()), key=by_concept.get(facet, []).count)))
         if facet == "side" and len(values) > 1:
             continue

@@ -48,7 +48,7 @@ class Folder:
         self.path = path.resolve() if path.is_dir() else path.parent.resolve()
         self._stores = _blob_stores(self.path)
         if not path.is_dir() and path.is_symlink() and not self._is_ours(_target(path)):
-            # The file was named itself, so the dataset is where it really is.
+            # The file itself was named, so the dataset is in the folder that the link leads to.
             self.path = _target(path).parent
             self._stores = _blob_stores(self.path)
         self._entries: dict[Path, dict[str, list[str]]] = {}

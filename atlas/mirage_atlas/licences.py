@@ -1,4 +1,4 @@
-"""Licences as datasets write them, to SPDX identifiers where they are plain."""
+"""Maps licences as datasets write them to SPDX identifiers, if they are clear."""
 
 from __future__ import annotations
 

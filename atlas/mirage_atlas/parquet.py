@@ -126,7 +126,7 @@ class ParquetReader:
 
 
 def _columns(names: list[str]) -> dict[str, str]:
-    """What each column is for, by the names that tables have for it."""
+    """Names that tables use for each column."""
     keys = {column_key(name): name for name in reversed(names)}
     return {
         what: keys[known[0]] for what, all_ in COLUMNS.items() if (known := [each for each in all_ if each in keys])

@@ -1,4 +1,4 @@
-"""What a dataset reader is, the readers by name, and which of them fits a folder."""
+"""The Protocol of a dataset reader, the readers by name, and the choice of one for a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FILES_LOOKED_AT = 200
 
 
 class Reader(Protocol):
-    """A dataset as a stream: bad rows are yielded where they are and never stop it."""
+    """A dataset as a stream: bad rows are yielded in their place and never stop it."""
 
     @property
     def left_out(self) -> LeftOut:

@@ -1,4 +1,4 @@
-"""What every reader yields: one captioned, licensed image, or the reason why a row gave none."""
+"""The items that every reader yields: a captioned, licensed image, or the reason why a row was refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class AtlasRecord:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that gave no record: where it is and a reason that quotes nothing of the row's content.
+    """A row that was refused: its place and a reason that quotes nothing of the row's content.
 
     `file` is a name relative to the dataset, `line` the row's line or number in it, 0 if the file as a whole gave none; `code` is
     that of the error catalogue if it has one for the reason.
@@ -74,7 +74,7 @@ class BadRow:
 
 @dataclass
 class LeftOut:
-    """What a dataset has and its records do not: filled while the dataset is read.
+    """Columns and files of a dataset that its records do not show: filled while the dataset is read.
 
     `people` are names of columns and labels about a person, `beyond` those that are more than a record may have; `others` are
     files of other kinds that are next to the images.

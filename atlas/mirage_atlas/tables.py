@@ -87,11 +87,11 @@ class Table:
                 raise DatasetError(f"the table has no column for the {each}: one of {', '.join(COLUMNS[each])}")
 
     def value(self, row: Row, column: str) -> str:
-        """A row's field by any name of the column; empty if there is none."""
+        """Returns a row's field by any name of the column; empty if there is none."""
         return next((row[name] for name in self.known[column] if row[name]), "")
 
     def rows(self) -> Iterator[tuple[int, Row | str]]:
-        """The line that a row starts on, and the row or the reason why it is none. To be called once.
+        """Yields the line that a row starts on, and the row or the reason why it is refused. Call it once.
 
         A quote that does not end spoils its own line alone.
         """

@@ -32,7 +32,7 @@ class Structure:
         return {"axial": self.z, "coronal": self.y, "sagittal": self.x}[plane]
 
     def crosses(self, plane: Plane, level_mm: float) -> bool:
-        """Whether a section at this level cuts the structure, at least 2 mm inside it where it is that thick."""
+        """True if a section at this level cuts the structure, at least 2 mm inside it if it is thick enough."""
         low, high = self.extent(plane)
         level = abs(level_mm) if plane == "sagittal" and self.bilateral else level_mm
         margin = 2 if high - low > 8 else 0

@@ -1,4 +1,4 @@
-"""Simulated focal lesions: where they may lie, how they are drawn, and which places are kept from training."""
+"""Simulated focal lesions: their possible places, how they are drawn, and the places that training does not use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HELD_OUT_CELL_MM = 8
 
 @dataclass(frozen=True)
 class Zone:
-    """A box in MNI mm (x of the right side) that lies inside one lobe, with the largest lesion that stays in it."""
+    """A box in MNI mm (x of the right side) inside one lobe, with the largest lesion that fits into it."""
 
     lobe: str
     x: Range
@@ -54,7 +54,9 @@ LOBES: tuple[str, ...] = tuple(dict.fromkeys(zone.lobe for zone in ZONES))
 
 
 def held_out(centre_mm: tuple[float, float, float]) -> bool:
-    """Whether a lesion centred here is kept from training: one in four 8 mm cells of (|x|, y, z), alike on both sides."""
+    """True if a lesion centred here is kept from training: one in four 8 mm cells of (|x|, y, z), the same on both
+    sides.
+    """
     cell = [int(np.floor(v / HELD_OUT_CELL_MM)) for v in (abs(centre_mm[0]), centre_mm[1], centre_mm[2])]
     return (cell[0] * 7 + cell[1] * 13 + cell[2] * 29) % 4 == 0
 
@@ -70,7 +72,7 @@ def draw_lesion(
 ) -> Lesion | None:
     """A lesion that this section cuts near its middle, or none when no zone is cut after some tries.
 
-    Its centre lies in tissue, its whole breadth on one side of the midline; `want_held_out` chooses the kind of cell.
+    Its centre is in tissue, its whole width on one side of the midline; `want_held_out` chooses the kind of cell.
     """
     axis = {"sagittal": 0, "coronal": 1, "axial": 2}[plane]
     low, high = LEVELS_MM[plane]
@@ -100,7 +102,9 @@ def draw_lesion(
 
 
 def lesion_mask(lesion: Lesion, plane: Plane, level_mm: int) -> NDArray[np.float32]:
-    """How much of each pixel of the displayed section the lesion fills: float32 0..1 with an edge about 2 mm soft."""
+    """Returns the part of each pixel of the displayed section that the lesion fills: float32 0..1, with a soft edge
+    of about 2 mm.
+    """
     grids = coordinates(plane, level_mm)
     squares = [((grid - c) / a) ** 2 for grid, c, a in zip(grids, lesion.centre_mm, lesion.axes_mm, strict=True)]
     distance = np.sqrt(squares[0] + squares[1] + squares[2])
@@ -112,13 +116,13 @@ def lesion_mask(lesion: Lesion, plane: Plane, level_mm: int) -> NDArray[np.float
 def with_lesion(
     picture: NDArray[np.float32], tissue: NDArray[np.float32], mask: NDArray[np.float32], brightness: float
 ) -> NDArray[np.float32]:
-    """The section with the lesion laid in, only where there is brain tissue; all arrays alike in shape, 0..1."""
+    """Returns the section with the lesion drawn on brain tissue only; all arrays have the same shape, 0..1."""
     share = mask * np.clip(tissue * 1.6, 0.0, 1.0)
     laid_in: NDArray[np.float32] = picture * (1.0 - share) + brightness * share
     return laid_in
 
 
 def in_tissue(template: Template, point_mm: tuple[float, float, float]) -> bool:
-    """Whether the voxel at an MNI point is grey or white matter for the most part."""
+    """True if the voxel at an MNI point is mostly grey or white matter."""
     index = voxel(*point_mm)
     return bool(template.grey[index] + template.white[index] > 0.7)

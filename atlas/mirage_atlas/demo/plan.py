@@ -1,4 +1,4 @@
-"""Which sections the demonstration atlas holds: plain ones at every held-out level, and lesions seen in every way."""
+"""The sections of the demonstration atlas: plain ones at every held-out level, and lesions in every plane and contrast."""
 
 from __future__ import annotations
 

@@ -24,6 +24,6 @@ class DemoReader:
         return self._captions.left_out
 
     def read(self) -> Iterator[AtlasRecord | BadRow]:
-        """All records; bad rows where a sample's package is missing."""
+        """Yields all records, and a bad row for each sample whose package is missing."""
         yield from self._captions.read()
         yield from read_samples()

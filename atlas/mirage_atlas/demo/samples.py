@@ -156,7 +156,7 @@ SAMPLES: tuple[Sample, ...] = (
 
 
 def sample_path(file: str) -> Path | None:
-    """Where an installed package holds a sample file, or None; packages are located, not imported or asked to fetch."""
+    """Returns the path of a sample file in an installed package, or None; packages are located, not imported."""
     for package, folder in (("data_store", "data"), ("pydicom", "data/test_files")):
         found = importlib.util.find_spec(package)
         for root in (found.submodule_search_locations or []) if found else []:

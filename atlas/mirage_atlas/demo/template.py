@@ -25,7 +25,7 @@ class Template:
 
     @property
     def brain(self) -> NDArray[np.bool_]:
-        """The brain mask: where the skull-stripped T1 map is not zero."""
+        """Returns the brain mask: True where the skull-stripped T1 map is not zero."""
         mask: NDArray[np.bool_] = self.t1 > 0.05
         return mask
 
@@ -37,7 +37,7 @@ class Template:
 
 
 def voxel(x_mm: float, y_mm: float, z_mm: float) -> tuple[int, int, int]:
-    """Index of the voxel nearest to an MNI coordinate in mm; it may lie outside the volume."""
+    """Returns the index of the voxel nearest to an MNI coordinate in mm; it may be outside the volume."""
     return (round(x_mm - ORIGIN_MM[0]), round(y_mm - ORIGIN_MM[1]), round(z_mm - ORIGIN_MM[2]))
 
 

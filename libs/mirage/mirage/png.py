@@ -37,7 +37,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
     Raises PngError for a file that is not a PNG, is cut off or damaged.
     """
     if not is_png(data):
-        raise PngError("the file is no PNG")
+        raise PngError("the file is not a PNG")
     if len(data) > FILE_BYTES:
         raise PngError("the file is too large")
     start = 8

@@ -14,5 +14,5 @@ for _name in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
     os.environ.setdefault(_name, "1")
 # OpenVINO and NNCF count their users through this package, without asking, wherever it is installed (OpenVINO brings
 # it). They do
-# without where it cannot be imported.
+# skipped if it cannot be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -165,7 +165,10 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.IMAGE_UNREADABLE: Entry(_BAD, 422, "Image unreadable", "The {format} file is damaged or cannot be decoded."),
     Code.IMAGE_FORMAT_UNSUPPORTED: Entry(
-        _BAD, 415, "Image format unsupported", "The file is no PNG, JPEG, WebP or DICOM image, whatever its name says."
+        _BAD,
+        415,
+        "Image format unsupported",
+        "The file is not a PNG, JPEG, WebP or DICOM image, whatever its name says.",
     ),
     Code.IMAGE_CODING_UNSUPPORTED: Entry(
         _BAD,
@@ -262,13 +265,13 @@ CATALOGUE: dict[Code, Entry] = {
         _BAD, 422, "Negative prompt without effect", "A negative prompt has no effect here: {reason}."
     ),
     Code.JOB_NOT_FOUND: Entry(
-        Status.NOT_FOUND, 404, "Job not found", "There is no job with the id {id}, or no longer."
+        Status.NOT_FOUND, 404, "Job not found", "There is no job with the id {id}: it never existed, or has expired."
     ),
     Code.JOB_IMAGE_NOT_FOUND: Entry(
         Status.NOT_FOUND,
         404,
-        "Image not there",
-        "The job {id} has no image {index}: it has not made it, or never will.",
+        "Image not found",
+        "The job {id} has no image {index}: it has not made it yet, or will not make it.",
     ),
     Code.REQUEST_ID_REUSED: Entry(
         Status.ALREADY_EXISTS,
@@ -286,7 +289,7 @@ CATALOGUE: dict[Code, Entry] = {
         Status.UNIMPLEMENTED,
         501,
         "No image generator",
-        "This server makes no images: it runs without an image generator.",
+        "This server cannot generate images: it runs without an image generator.",
     ),
     Code.WORKER_LOST: Entry(
         Status.INTERNAL,
@@ -307,11 +310,13 @@ CATALOGUE: dict[Code, Entry] = {
     Code.DEADLINE_EXCEEDED: Entry(
         Status.DEADLINE_EXCEEDED, 504, "Too slow", "The answer was not ready within the deadline."
     ),
-    Code.CANCELLED: Entry(Status.CANCELLED, 499, "Cancelled", "The caller went away."),
+    Code.CANCELLED: Entry(Status.CANCELLED, 499, "Cancelled", "The caller cancelled the request."),
     Code.API_KEY_MISSING: Entry(
         Status.UNAUTHENTICATED, 401, "API key missing", "Send an API key: authorization: Bearer KEY."
     ),
-    Code.API_KEY_INVALID: Entry(Status.UNAUTHENTICATED, 401, "API key invalid", "The API key is not known here."),
+    Code.API_KEY_INVALID: Entry(
+        Status.UNAUTHENTICATED, 401, "API key invalid", "The API key is not one of this server's."
+    ),
     Code.API_KEY_REQUIRED: Entry(
         Status.PERMISSION_DENIED, 403, "API key required", "This call changes the atlas and needs an API key."
     ),
@@ -349,7 +354,10 @@ CATALOGUE: dict[Code, Entry] = {
         Status.FAILED_PRECONDITION, 500, "Bundle invalid", "The model bundle cannot be used: {reason}."
     ),
     Code.BUNDLE_MISSING: Entry(
-        Status.FAILED_PRECONDITION, 500, "Bundle missing", "There is no model bundle where one was named."
+        Status.FAILED_PRECONDITION,
+        500,
+        "Bundle missing",
+        "There is no model bundle at the path that the settings name.",
     ),
     Code.STORAGE_FULL: Entry(
         Status.UNAVAILABLE, 507, "Storage full", "There is no space left to store this; nothing was lost."

@@ -51,8 +51,8 @@ def check_id(value: str) -> str:
 
 
 def facet_value(text: str) -> str:
-    """A text as a facet's value: lower case, on one line, at most 64 characters, the last an ellipsis if something was
-    cut.
+    """Returns a text as a facet's value: lower case, on one line, at most 64 characters; the last is an ellipsis if
+    it was cut.
 
     Empty if the text has nothing that can be shown.
     """

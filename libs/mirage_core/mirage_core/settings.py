@@ -122,7 +122,7 @@ class SecretFiles(PydanticBaseSettingsSource):
         return read_secret(f"{variable}_FILE", named), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Returns the secrets under the names that variables have, in whose place they come: an empty variable is none."""
+        """Returns the secrets by the names of the variables that they replace; an empty variable counts as omitted."""
         found = {}
         for name, field in self.settings_cls.model_fields.items():
             value, _, _ = self.get_field_value(field, name)
@@ -174,27 +174,29 @@ class ServiceSettings(BaseSettings):
         frozen=True, extra="ignore", arbitrary_types_allowed=True, hide_input_in_errors=True
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on; another than loopback needs MIRAGE_API_KEYS.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; any address except loopback needs MIRAGE_API_KEYS."
+    )
     port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
     published: str = Field(
         "",
-        description="In a container: the host's address at which its engine publishes the ports, or `private` where it publishes "
-        "none. Then this address, not the container's, needs MIRAGE_API_KEYS where it is another than loopback.",
+        description="In a container: the host's address at which the container engine publishes the ports, or `private` if it "
+        "publishes none. MIRAGE_API_KEYS is needed if this address, not the container's own, is not loopback.",
     )
     tls_certificate: Path | None = Field(
         None, description="PEM file of the certificate and its chain; with it the ports speak TLS only."
     )
     tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
     metrics_port: int | None = Field(
-        None, ge=0, le=65535, description="Port of the Prometheus metrics; off where unset."
+        None, ge=0, le=65535, description="Port of the Prometheus metrics; no metrics if omitted."
     )
     drain_s: float = Field(5.0, ge=0, le=300, description="Seconds that running calls get to end at shutdown.")
     connection_age_s: float = Field(
         300.0,
         ge=1,
         le=86_400,
-        description="Seconds after which a caller is to connect anew, its running calls aside: that is when it learns of servers "
-        "that came later.",
+        description="Seconds after which a caller has to connect again, once its running calls have ended. New servers get their "
+        "share of callers that way.",
     )
     max_grpc_connections: int = Field(
         256, ge=1, le=100_000, description="gRPC connections at once; one more is closed."
@@ -204,7 +206,7 @@ class ServiceSettings(BaseSettings):
         1024,
         ge=1,
         le=100_000,
-        description="Answers that go on for long (watches of jobs, descriptions) at once; one more gets QUEUE_FULL.",
+        description="Long answers (watches of jobs, descriptions) at once; one more gets QUEUE_FULL.",
     )
     message_memory_mb: int = Field(
         256,
@@ -228,13 +230,13 @@ class ServiceSettings(BaseSettings):
         "INFO", validation_alias=AliasChoices("MIRAGE_LOG_LEVEL", "log_level"), description="Least severe line logged."
     )
     log_format: Literal["json", "console"] = Field(
-        "json", validation_alias=AliasChoices("MIRAGE_LOG_FORMAT", "log_format"), description="Form of the log lines."
+        "json", validation_alias=AliasChoices("MIRAGE_LOG_FORMAT", "log_format"), description="Format of the log lines."
     )
     traces_endpoint: str = Field(
         "",
         pattern=r"^(https?://[\w.\-\[\]:]+)?$",
         validation_alias=AliasChoices("MIRAGE_TRACES_ENDPOINT", "traces_endpoint"),
-        description="OTLP endpoint that traces are sent to by gRPC, such as `http://collector:4317`; none are made where empty.",
+        description="OTLP endpoint that traces are sent to by gRPC, such as `http://collector:4317`; no traces if empty.",
     )
 
     # True for a server whose callers do not trust each other: one of them gets half of what there is at most.

@@ -15,9 +15,9 @@ class EncoderSettings(ServiceSettings):
 
     port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
     bundle: Path = Field(description="Folder of the model bundle.")
-    variant: str = Field("", description="Precision to load, such as `int8`; the bundle's default where empty.")
+    variant: str = Field("", description="Precision to load, such as `int8`; if omitted, the bundle's default.")
     engine: Literal["auto", "onnxruntime", "openvino"] = Field(
-        "auto", description="What runs the towers; `auto` takes OpenVINO for large ones where it is installed."
+        "auto", description="Engine that runs the model; `auto` uses OpenVINO for large models if it is installed."
     )
     precision: Literal["native", "float32"] = Field(
         "native", description="`native` lets OpenVINO compute in bfloat16 on processors that have it."

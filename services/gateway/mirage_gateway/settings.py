@@ -151,7 +151,7 @@ class GatewaySettings(ServiceSettings):
         description="Addresses and networks (CIDR) of the reverse proxies whose X-Forwarded-For, -Proto and -Host are believed.",
     )
     cors_origins: Names = Field(
-        default_factory=tuple, description="Origins whose pages may call this server; none where empty."
+        default_factory=tuple, description="Origins whose pages may call this server; none if empty."
     )
 
     public_read: bool = Field(

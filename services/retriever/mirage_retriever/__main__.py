@@ -9,8 +9,8 @@ from mirage_retriever.settings import RetrieverSettings
 
 
 def main() -> None:
-    """Runs the retriever until it is told to stop."""
-    # What is stored is of patients: nobody else on this machine may read it, whichever process or library writes it.
+    """Runs the retriever until SIGTERM or SIGINT."""
+    # The data may be about patients: no other user of this machine may read it, whichever process or library writes it.
     os.umask(0o077)
     settings = RetrieverSettings()
     run_service(settings, "retriever", partial(set_up, settings))

@@ -37,9 +37,9 @@ def check_weights(weights: Sequence[float]) -> None:
 
 
 def combine(vectors: Sequence[Array], weights: Sequence[float]) -> Combination:
-    """The weighted sum of unit vectors, normalised.
+    """Returns the weighted sum of unit vectors, normalised.
 
-    Raises WEIGHT_NOT_FINITE, WEIGHTS_ALL_ZERO, or QUERY_CANCELS_OUT where the sum is shorter than CANCELS_BELOW times
+    Raises WEIGHT_NOT_FINITE, WEIGHTS_ALL_ZERO, or QUERY_CANCELS_OUT if the sum is shorter than CANCELS_BELOW times
     the sum of the absolute weights.
     """
     check_weights(weights)

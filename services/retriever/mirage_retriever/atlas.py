@@ -26,14 +26,14 @@ class Atlas:
 
     @property
     def collection(self) -> Collection:
-        """What the collection is bound to."""
+        """The fingerprint and dimension that the collection is bound to."""
         if self._collection is None:
             raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
         return self._collection
 
     @property
     def is_made(self) -> bool:
-        """True where there is a collection, empty or not."""
+        """True if there is a collection, empty or not."""
         return self._collection is not None
 
     @property
@@ -46,15 +46,15 @@ class Atlas:
         self._writes += 1
 
     async def open(self) -> bool:
-        """Opens what the engine has; False where there is no collection yet."""
+        """Opens the engine's collection; returns False if there is none yet."""
         self._collection = await self.engine.open()
         return self._collection is not None
 
     async def adopt(self, model: EncoderModel) -> None:
         """Binds the atlas to the encoder's model: makes the collection if there is none.
 
-        One of another model is replaced if it is empty and belongs to this process alone. Any other keeps its own model;
-        queries that need the encoder are then refused one by one, those by id and vector go on.
+        One of another model is replaced if it is empty and belongs to this process alone. Any other collection keeps
+        its own model: queries that need the encoder are refused then, and queries by id and vector still work.
         """
         if self._collection is None:
             await self._make_or_find(model)
@@ -94,6 +94,6 @@ class Atlas:
         self.changed()
 
     def learn(self, model: EncoderModel) -> None:
-        """Takes over the match thresholds of a model, where the collection was made with it."""
+        """Takes over the match thresholds of a model if the collection was made with it."""
         if self._collection is not None and self._collection.fingerprint == model.fingerprint:
             self.thresholds = read_thresholds(model.manifest_json, overrides=self._overrides)

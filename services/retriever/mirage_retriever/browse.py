@@ -24,7 +24,7 @@ _BINDING_BYTES = 8
 
 @dataclass(frozen=True)
 class Key:
-    """What to look up: an id and, where known, the SHA-256 of an image file."""
+    """A key to look up: an id and, if known, the SHA-256 of an image file."""
 
     id: str
     image_sha256: str = ""
@@ -32,7 +32,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Presence:
-    """What is stored under a key: the record as JSON or None, and ids of other records with that image."""
+    """The answer for a key: the stored record as JSON (None if there is none), and ids of other records with that image."""
 
     id: str
     record: str | None
@@ -40,7 +40,7 @@ class Presence:
 
 
 async def look_up(atlas: Atlas, keys: Sequence[Key]) -> list[Presence]:
-    """One answer a key, in order; raises TOO_MANY_ITEMS, ID_INVALID and REQUEST_MALFORMED for what is no SHA-256."""
+    """Returns one answer a key, in order; raises TOO_MANY_ITEMS, ID_INVALID, and REQUEST_MALFORMED for an invalid SHA-256."""
     if not 1 <= len(keys) <= PAGE_MAX:
         raise MirageError(Code.TOO_MANY_ITEMS, field="keys", min=1, max=PAGE_MAX, given=len(keys))
     for key in keys:
@@ -63,7 +63,7 @@ async def look_up(atlas: Atlas, keys: Sequence[Key]) -> list[Presence]:
 async def walk(
     atlas: Atlas, *, limit: int | None = None, page_token: str = "", vectors: bool = False
 ) -> tuple[tuple[Stored, ...], str]:
-    """Up to `limit` records (1 to 1,000, 100 where None; fewer where they are large) and the token of the next page."""
+    """Returns up to `limit` records (1 to 1,000; 100 if None; fewer if they are large) and the token of the next page."""
     limit = check_k(_PAGE if limit is None else limit, field="limit", maximum=PAGE_MAX)
     position = _read(page_token, atlas) if page_token else ""
     if vectors:

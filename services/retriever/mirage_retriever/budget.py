@@ -28,7 +28,7 @@ class ByteBudget:
 
     @property
     def is_short(self) -> bool:
-        """True if somebody waits, or only the reserve is left."""
+        """True if a stream waits, or only the reserve is left."""
         return bool(self._waiting) or self._privileged is not None
 
     @contextmanager
@@ -51,7 +51,7 @@ class ByteBudget:
         except TimeoutError as error:
             raise MirageError(Code.QUEUE_FULL, retry_after_s=self._wait_s / 2) from error
         finally:
-            # What it got in the moment that it was cancelled is its hold's, which gives it back.
+            # Memory that it got while it was cancelled belongs to its hold, which returns it.
             with suppress(ValueError):
                 self._waiting.remove(waiting)
 

@@ -86,7 +86,7 @@ class Collections:
         return opened is not None and opened.atlas.engine.answers
 
     async def open(self) -> bool:
-        """Opens the active collection; False where there is none yet."""
+        """Opens the active collection; returns False if there is none yet."""
         while True:
             self._active = await self._shelf.active()
             try:
@@ -98,7 +98,7 @@ class Collections:
         return atlas.is_made
 
     async def adopt(self, model: EncoderModel) -> None:
-        """Takes over the encoder's model: the active collection is made where there is none, the others learn of it."""
+        """Takes over the encoder's model: the active collection is made if there is none, and the others take the thresholds."""
         self._model = model
         async with self._changing:
             await self.active.adopt(model)
@@ -129,7 +129,7 @@ class Collections:
         """Makes an empty collection for the encoder's model, or for the one named.
 
         Raises COLLECTION_NAME_INVALID, COLLECTION_EXISTS, TOO_MANY_ITEMS, REQUEST_MALFORMED for half a model, and
-        MODEL_NOT_READY where the encoder's is not known yet.
+        MODEL_NOT_READY if the encoder's model is not known yet.
         """
         if not _NAME.fullmatch(name):
             raise MirageError(Code.COLLECTION_NAME_INVALID)
@@ -223,7 +223,7 @@ class Collections:
                     if await atlas.engine.count(facet=field, value=sha256):
                         return True
                 continue
-            # Put aside just now: what it showed is kept with it.
+            # It was set aside just now: its images are kept with it.
             return True
         return False
 
@@ -288,7 +288,7 @@ class Collections:
 
 @contextlib.contextmanager
 def _unless_gone() -> Iterator[None]:
-    """Passes over a collection that was put aside or removed in the meantime."""
+    """Skips a collection that was set aside or removed in the meantime."""
     try:
         yield
     except MirageError as error:

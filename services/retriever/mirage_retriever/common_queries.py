@@ -76,9 +76,9 @@ class CommonQueries:
         self._ttl_s = ttl_s
 
     def answer(self, query: Query, atlas: Atlas) -> Answered | None:
-        """What was found for this query before, in the words in which it is asked now; None where it must be searched.
+        """Returns the cached answer with the caller's spelling of the query; None if the query must be searched.
 
-        Only a single text asked of the images, without filter, bound or page: anything else is searched.
+        Only a single text compared with images, without filter, minimum or page token, is answered here.
         """
         text = plain_text(query)
         if text is None or (normal := normalise(text)) not in self._known:
@@ -127,7 +127,7 @@ class CommonQueries:
 
 
 def plain_text(query: Query) -> str | None:
-    """The text of a query that is nothing but one text asked of the images; None for any other."""
+    """Returns the text of a query that is one text compared with images and nothing else; None for any other query."""
     if query.where or query.min_score is not None or query.page_token or query.exclude_ids:
         return None
     if query.vectors is not Vectors.IMAGE or len(query.terms) != 1 or query.terms[0].weight != 1.0:

@@ -67,7 +67,9 @@ class EncoderClient:
         )
 
     async def images(self, files: Sequence[bytes]) -> list[Encoded | MirageError]:
-        """One answer a file, by one stream. Files that the encoder had no place for are sent again after a while."""
+        """Returns one answer a file, over one stream. Files that the encoder refused because its queue was full are
+        sent again after a while.
+        """
         answers: dict[int, Encoded | MirageError] = {}
         waiting = list(range(len(files)))
         for attempt in range(_RETRY_FULL):

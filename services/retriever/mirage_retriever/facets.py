@@ -18,7 +18,7 @@ _FORM = f"takes lower-case values of 1 to {limits.FACET_CHARS} characters on one
 
 
 def check_facets(facets: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The facets of a record with sorted values, none twice.
+    """Returns the facets of a record with sorted values, without repeats.
 
     Raises FACET_UNKNOWN for a name out of the vocabulary, FACET_VALUE_INVALID if a facet has no value, too many, or one
     that is not lower-case text of 1 to 64 characters (for `modality` and `plane`: not one of theirs).
@@ -52,7 +52,7 @@ def _checked(name: str, values: Sequence[str], *, quote: bool = False) -> tuple[
     for value in values:
         closed = _CLOSED.get(name)
         if closed and value not in closed:
-            # What a filter asks for is quoted. What a record says is not: it may be about a person.
+            # The error quotes a filter's value, but not a record's: that may be about a person.
             what = _quoted(value) if quote else "of this name"
             reason = f"has no value {what}; known are: {', '.join(sorted(closed))}"
         elif _VALUE.fullmatch(value) is None or value != value.lower():

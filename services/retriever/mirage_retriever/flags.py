@@ -97,13 +97,13 @@ class FlagStore:
         return self._counts[record_id]
 
     def listed(self, *, record_id: str = "", limit: int = 100) -> list[Flag]:
-        """Newest first, of one record where it is named."""
+        """Returns flags, newest first; only those of one record if `record_id` is given."""
         flags = (flag for flag in reversed(self._flags) if not record_id or flag.record_id == record_id)
         return [flag for flag, _ in zip(flags, range(limit), strict=False)]
 
 
 def _read(line: bytes) -> Flag | None:
-    """The flag of a line; None if it is none."""
+    """Returns the flag of a line; None if the line is not a flag."""
     try:
         flag = Flag(**json.loads(line))
     except (ValueError, TypeError, RecursionError):

@@ -69,9 +69,9 @@ class _Small:
 
 
 class Images:
-    """The store, and the decoder that everything goes through on its way in.
+    """Cleans every incoming image in a decoder process and stores it.
 
-    At most `places` files are with the decoder at a time; others wait, for a bulk must not be refused for being one.
+    At most `places` files are being decoded at a time; others wait, so that a bulk upload is not refused.
     """
 
     def __init__(self, store: ImageStore, decoder: Decoder, *, places: int) -> None:
@@ -99,7 +99,7 @@ class Images:
             return await asyncio.to_thread(self.store.stage, ran.value)
 
     async def _take_in_small(self, small: "_Small") -> StagedImage:
-        """Goes to the decoder together with others that come at the same time."""
+        """Is decoded together with others that come at the same time."""
         if not self._small:
             asyncio.get_running_loop().call_soon(self._send_small)
         self._small.append(small)

@@ -27,13 +27,13 @@ from mirage_retriever.terms import Encoded, TermEncoder, check_fingerprint
 
 Array = npt.NDArray[np.float32]
 
-# What one batch holds at the most; a stream can have two of them, if the budget of all streams lets it.
+# Most bytes in one batch; a stream may have two batches, if the budget of all streams allows it.
 _BATCH_RECORDS = 32
 _BATCH_BYTES = 32 * 2**20
 _STREAM_RECORDS = 10_000
-# What a stream can always get of the budget: one image, and the piece in which it turns out to be too large.
+# Bytes of the budget that a stream can always get: one image, and the piece in which it turns out to be too large.
 _RESERVE_BYTES = limits.IMAGE_BYTES + limits.CHUNK_BYTES
-# How long a stream waits for its part of the budget before it is refused.
+# Seconds that a stream waits for its part of the budget before it is refused.
 _WAIT_S = 30.0
 # Images on their way to the encoder: those of one call, and those of all streams. gRPC keeps copies of them.
 _ENCODING_BYTES = 16 * 2**20
@@ -41,7 +41,7 @@ _ALL_ENCODING_BYTES = 40 * 2**20
 _ENCODING_WAIT_S = 300.0
 # The last of the space is for logs and the engine's own needs.
 _FREE_BYTES = 256 * 2**20
-# What is wrong with the server, or for now, rather than with the record that met it.
+# Errors of the server, or of the moment, and not of the record.
 _OF_THE_SERVER = (Code.QUEUE_FULL, Code.STORAGE_FULL, Code.DEPENDENCY_UNAVAILABLE, Code.CANCELLED, Code.INTERNAL)
 # Two vectors count as the same: given again they differ by rounding only.
 _SAME_VECTOR = 1e-5
@@ -69,7 +69,7 @@ class State(IntEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a record. `left_out` names original labels about a person, which were not stored."""
+    """The outcome of one record. `left_out` names original labels about a person, which were not stored."""
 
     id: str
     state: State
@@ -140,10 +140,10 @@ class Ingest:
         self._encoding = ByteBudget(_ALL_ENCODING_BYTES, wait_s=_ENCODING_WAIT_S)
 
     async def upsert(self, atlas: Atlas, parts: AsyncIterator[Head | bytes]) -> list[Outcome]:
-        """Stores the records of a stream of heads, each followed by pieces of its image; outcomes in their order.
+        """Stores the records of a stream of heads, each followed by pieces of its image; returns outcomes in their order.
 
-        A record that is wrong in itself is rejected in its outcome. Raises for a stream that is no such stream, for a
-        dependency that is away, for a full disk, and QUEUE_FULL if other streams need all the memory; batches stored by then
+        A record that is wrong in itself is rejected in its outcome. Raises for a malformed stream, for a dependency
+        that does not answer, for a full disk, and QUEUE_FULL if other streams need all the memory; batches stored by then
         stay, and sending all again is harmless.
         """
         outcomes: list[Outcome] = []
@@ -288,7 +288,7 @@ class Ingest:
         )
 
     async def _encode(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
-        """Gives every item its two vectors: the caller's, the stored one where nothing changed, or the encoder's."""
+        """Gives every item its two vectors: the caller's, the stored one if nothing changed, or the encoder's."""
         for item in items:
             before, stored = item.before, item.stored
             item.image, item.caption = item.head.image_vector, item.head.caption_vector

@@ -1,4 +1,4 @@
-"""How well the best result answers, by thresholds calibrated with the model."""
+"""Judges the best result by thresholds calibrated with the model."""
 
 import json
 import math
@@ -22,16 +22,19 @@ class Match(IntEnum):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Cosines: from `good` on a match is good, below `weak` it is none."""
+    """Cosines: a match of at least `good` is good, below `weak` it is none."""
 
     good: float
     weak: float
 
 
 def kind_of(terms: Sequence[Term]) -> str | None:
-    """`text` for one text, `image` for one image or record, `arithmetic` for a sum of them; None where a bare vector takes part.
+    """Returns `text` for one text, `image` for one image or record, `arithmetic` for a sum of them.
 
-    A sum lies further from every image than its terms do, so it has thresholds of its own. Terms of weight zero do not count.
+    None if a term is a bare vector.
+
+    A sum is further from every image than its terms are, so it has its own thresholds. Terms of weight zero do not
+    count.
     """
     values = [term.value for term in terms if term.weight]
     if any(isinstance(value, Given) for value in values):
@@ -42,7 +45,8 @@ def kind_of(terms: Sequence[Term]) -> str | None:
 
 
 def read_thresholds(manifest_json: str, *, overrides: Mapping[str, Thresholds] | None = None) -> dict[str, Thresholds]:
-    """The thresholds in a bundle's manifest (`match`: kind to `good` and `weak`), with those of the settings before them.
+    """The thresholds in a bundle's manifest (`match`: kind to `good` and `weak`), with those of the settings before
+    them.
 
     A manifest without them, or with ones that make no sense, gives none: better no word than a wrong one.
     """
@@ -62,7 +66,7 @@ def read_thresholds(manifest_json: str, *, overrides: Mapping[str, Thresholds] |
 
 
 def judge(best: float | None, thresholds: Thresholds | None) -> Match:
-    """The match of a best cosine; NONE where nothing was found, UNSPECIFIED without thresholds."""
+    """Returns the match of a best cosine; NONE if nothing was found, UNSPECIFIED without thresholds."""
     if thresholds is None:
         return Match.UNSPECIFIED
     if best is None or best < thresholds.weak:

@@ -184,7 +184,7 @@ def _pixels(message: common_pb2.Pixels) -> dict[str, Any]:
 
 
 def from_outcome(outcome: Outcome) -> common_pb2.UpsertOutcome:
-    """What became of one record."""
+    """Converts the outcome of one record."""
     return common_pb2.UpsertOutcome(
         id=outcome.id,
         state=common_pb2.UpsertState.ValueType(outcome.state),

@@ -1,8 +1,8 @@
-"""Takes over what older versions stored: cleans every image, and says so in every record that shows one.
+"""Migrates the data of older versions: cleans every image and updates every record that shows one.
 
-Nothing is served meanwhile, and nothing that is not clean is served ever: files of older versions lie in folders that nothing
-here reads from. A retriever that is killed goes on at its next start. Of several that share a data folder one migrates, the
-others wait.
+Nothing is served meanwhile, and only clean images are ever served: files of older versions are in folders that
+nothing here reads from. A retriever that is killed continues at its next start. If several share a data folder, one
+migrates and the others wait.
 """
 
 import asyncio
@@ -276,7 +276,7 @@ class Migration:
             (self._data / PROGRESS_FILE).unlink(missing_ok=True)
             return
         if has_put_aside(self._data):
-            # Nobody knows what it shows: its images and the journal are kept for the day when it is repaired.
+            # Its records cannot be read, so its images and the journal are kept for the day when it is repaired.
             _log.warning("images are kept for a damaged collection")
             (self._data / PROGRESS_FILE).unlink(missing_ok=True)
             return
@@ -305,7 +305,7 @@ class Migration:
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Runs all of it at the same time; after an error nothing of it goes on."""
+    """Runs all at the same time; after an error the others are cancelled."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return list(await asyncio.gather(*tasks))

@@ -1,4 +1,4 @@
-"""Page tokens: where a list of results went on, bound to the query that made it."""
+"""Page tokens: a position in a list of results, bound to its query."""
 
 import base64
 import binascii

@@ -16,7 +16,7 @@ from mirage_retriever.facets import check_where
 
 
 class Vectors(StrEnum):
-    """Which stored vectors a query is compared with."""
+    """The stored vectors that a query is compared with."""
 
     IMAGE = "image"
     CAPTION = "caption"
@@ -103,7 +103,7 @@ def _framed(*parts: bytes) -> bytes:
 
 
 def check_query(query: Query) -> Query:
-    """The query with its filter in order; raises the catalogue error of the first thing that is wrong.
+    """Returns the query with its filter in order; raises the catalogue error of the first fault.
 
     Vectors are checked where they are resolved, images by the encoder, which decodes them; here only their size.
     """

@@ -14,16 +14,16 @@ _LABELS_MAX = 64
 _LABEL_CHARS = 1_000
 _NAME_CHARS = 64
 _LINE_CHARS = 2_000
-# With fewer there is nothing that the 8-bit image does not show.
+# With fewer bits, the 8-bit image shows everything.
 _PIXEL_BITS_MIN = 9
-# Where `synthetic` says that a generator made the image; a template rendering is no such thing.
+# Values of `synthetic` that mean a generator made the image; a template rendering is not generated.
 _GENERATED = frozenset({"generated", "diffusion", "ai-generated"})
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record, without its image; fields as in protos/mirage/v1/common.proto. From `image_sha256` on they are the
-    retriever's. `pixels_sha256` names the file of the 16-bit copy.
+    """One record, without its image; fields as in protos/mirage/v1/common.proto. The retriever sets `image_sha256`
+    and all fields after it. `pixels_sha256` names the file of the 16-bit copy.
 
     Records of older versions have no `original_sha256`: what was stored then was the file that came in.
     """
@@ -62,7 +62,7 @@ class Record:
         return self.original_sha256 or self.image_sha256
 
     def facets(self) -> dict[str, tuple[str, ...]]:
-        """What can be filtered by: the labels, and the licence where no label names it."""
+        """Returns the values to filter by: the labels, and the licence if no label names it."""
         facets = dict(self.labels)
         if self.licence and "licence" not in facets:
             facets["licence"] = (limits.facet_value(self.licence),)

@@ -17,9 +17,9 @@ from mirage_retriever.pages import DEPTH_MAX, PageTokens, Position
 from mirage_retriever.query import Query, Term, Vectors, check_query, check_terms
 from mirage_retriever.terms import Resolved, TermEncoder, resolve
 
-# How far down each ranking takes part in a fusion, on every page, so that pages agree.
+# Length of each ranking that is fused, on every page, so that pages agree.
 _FUSION_DEPTH = 200
-# A tie that goes on longer than this is cut by the engine's own order.
+# A longer tie is cut by the engine's own order.
 _TIE_LIMIT = 4 * DEPTH_MAX
 
 
@@ -65,7 +65,7 @@ class Common(Protocol):
     """Answers that are there already."""
 
     def answer(self, query: Query, atlas: Atlas) -> Answered | None:
-        """The answer, or None where the query must be searched."""
+        """Returns the answer, or None if the query must be searched."""
         ...
 
 
@@ -216,7 +216,7 @@ class Search:
         return judge(best, self._atlas.thresholds.get(kind) if kind else None)
 
     async def _ranked(self, sides: Sequence[_Side]) -> list[list[Found]]:
-        """For each side, what follows its position: up to k results and one more where there is one."""
+        """Returns for each side the results after its position: up to k, and one more if there is one."""
         space = Space(sides[0].query.vectors)
         requests = [
             Nearest(side.vector, space, side.offset + side.query.k + 1, side.filter, side.query.min_score)
@@ -232,7 +232,9 @@ class Search:
         return listed
 
     async def _whole_tie(self, request: Nearest, hits: list[Hit]) -> list[Hit]:
-        """The hits; where the engine cut them amid a tie, with the rest of that tie, since it chose by no order of ours."""
+        """Returns the hits. If the engine's limit cut a tie, the rest of the tie is added, because the engine's
+        order of a tie is arbitrary.
+        """
         limit = request.limit
         while len(hits) == limit > 1 and hits[-1].score == hits[-2].score and limit < _TIE_LIMIT:
             limit = min(_TIE_LIMIT, 4 * limit)
@@ -259,7 +261,7 @@ class Search:
             request = Nearest(side.vector, Space.IMAGE, len(missing), Filter(only=missing), exact=True)
             [hits] = await self._engine.search([request])
             cosines.update((hit.id, hit.score) for hit in hits)
-        # One that was deleted in between has no cosine and is left out.
+        # A record that was deleted in between has no cosine and is left out.
         everything = [replace(found, cosine=cosines[found.id]) for found in everything if found.id in cosines]
         if side.query.min_score is not None:
             everything = [found for found in everything if found.cosine >= side.query.min_score]
@@ -272,7 +274,7 @@ def _combine(terms: Sequence[Resolved]) -> Combination:
 
 
 def _after(position: Position | None, ranked: list[Found], side: _Side) -> list[Found]:
-    """What follows the position in the order of score and id, up to k and one more."""
+    """Returns the results after the position in the order of score and id, up to k and one more."""
     if position is not None:
         ranked = [found for found in ranked if (-found.score, found.id) > (-position.score, position.id)]
     return ranked[: min(side.query.k, limits.K_MAX) + 1]

@@ -34,7 +34,7 @@ T = TypeVar("T")
 # The encoder is asked again this often: first until it answers, then to notice another model.
 _ASK_SOON_S = 0.25
 _ASK_LATER_S = 30.0
-# How soon health follows the engine, which itself looks every half second.
+# Seconds between looks at the engine's health; the engine itself looks every half second.
 _LOOK_S = 0.2
 # Other retrievers may switch the collection of a server.
 _ALIAS_S = 5.0

@@ -166,7 +166,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     async def GetCollection(
         self, _: retriever_pb2.RetrieverServiceGetCollectionRequest, __: Context
     ) -> retriever_pb2.RetrieverServiceGetCollectionResponse:
-        """What the collection is."""
+        """Returns the collection."""
         async with self._collections.use() as atlas:
             collection, status = atlas.collection, await atlas.engine.status()
         return retriever_pb2.RetrieverServiceGetCollectionResponse(
@@ -200,7 +200,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     async def LookupRecords(
         self, request: retriever_pb2.RetrieverServiceLookupRecordsRequest, _: Context
     ) -> retriever_pb2.RetrieverServiceLookupRecordsResponse:
-        """What is stored of some records."""
+        """Returns the stored records of some keys."""
         keys = [browse.Key(key.id, key.image_sha256) for key in request.keys]
         async with self._collections.use(request.collection) as atlas:
             found = await browse.look_up(atlas, keys)
@@ -260,7 +260,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     async def DeleteCollection(
         self, request: retriever_pb2.RetrieverServiceDeleteCollectionRequest, _: Context
     ) -> retriever_pb2.RetrieverServiceDeleteCollectionResponse:
-        """It goes, unless it is the active one."""
+        """Removes a collection that is not the active one."""
         records = await self._collections.remove(request.name)
         return retriever_pb2.RetrieverServiceDeleteCollectionResponse(records=records)
 

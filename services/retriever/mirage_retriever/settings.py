@@ -11,7 +11,7 @@ from mirage_retriever.match import Thresholds
 
 
 class RetrieverSettings(ServiceSettings):
-    """What the retriever can be told."""
+    """Retriever settings."""
 
     model_config = service_config("MIRAGE_RETRIEVER_")
 

@@ -54,7 +54,7 @@ class TermEncoder(Protocol):
         ...
 
     async def images(self, files: Sequence[bytes]) -> "list[Encoded | MirageError]":
-        """One answer an image file, or why there is none."""
+        """Returns one embedding or error for each image file."""
         ...
 
 
@@ -74,12 +74,12 @@ class Resolved:
 async def resolve(
     terms: Sequence[Term], *, encoder: TermEncoder, engine: Engine, collection: Collection, space: Space
 ) -> list[Resolved]:
-    """The terms in their order, all lookups at the same time; a record is taken by its vector in `space`.
+    """Resolves the terms in their order, all lookups at the same time; a record is resolved to its vector in `space`.
 
     Raises what encoder and engine raise, VECTOR_* for a given vector, RECORD_NOT_FOUND for an unknown id, and
-    FINGERPRINT_MISMATCH where the encoder runs another model than the collection was made with.
+    FINGERPRINT_MISMATCH if the encoder runs another model than the collection was made with.
     """
-    # What needs no other process fails first.
+    # Checks without another process come first.
     vectors: dict[int, Encoded | Array] = {
         number: check_unit(term.value.vector, dimension=collection.dimension)
         for number, term in enumerate(terms)

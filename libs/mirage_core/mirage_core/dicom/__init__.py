@@ -1,7 +1,9 @@
-"""DICOM files: their pixels as PS3.3 says they are shown. Patient, study and device elements are skipped while a file is parsed.
+"""Reads DICOM files and shows their pixels as PS3.3 defines. Patient, study and device elements are skipped while a
+file is parsed.
 
-`layout` finds where the elements start, `elements` reads those that pixels need, `codecs` unpacks a frame, `luts` and `shading`
-turn stored values into greys and colours, `picture` puts it together. The names here load pydicom and the codecs on first use.
+`layout` finds where the elements start, `elements` reads those that pixels need, `codecs` unpacks a frame, `luts` and
+`shading` turn stored values into greys and colours, `picture` puts it together. The names here load pydicom and the
+codecs on first use.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +24,8 @@ def decode_dicom(data: bytes, *, frame: int | None = None) -> tuple["Image.Image
 
 
 def is_synthetic(data: bytes) -> bool:
-    """True if the file says that its pixels were made, not acquired: Synthetic Data (0008,001C), of the standard's 2023b.
+    """True if the file says that its pixels were made, not acquired: Synthetic Data (0008,001C), of the standard's
+    2023b.
 
     Never raises; False for what cannot be read.
     """

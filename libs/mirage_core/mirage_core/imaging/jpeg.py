@@ -28,7 +28,7 @@ _SEGMENTS_MAX = 10_000
 _SIDE_MAX = 65_500  # of libjpeg
 # A marker that ends entropy-coded data: neither a stuffed 0xFF nor a restart marker.
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-# What a code of an 8-bit picture can stand for: the size of a difference, or a run of zeros and the size of what follows.
+# Values that a code of an 8-bit image can have: the size of a difference, or a run of zeros and the size of the next value.
 _SIZES = frozenset(range(12))
 _RUNS = frozenset((0x00, 0xF0, *(run << 4 | size for run in range(16) for size in range(1, 11))))
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
@@ -105,7 +105,7 @@ def parse(data: bytes, *, unmarked_is_rgb: bool = False, marked: bool = True) ->
             end = _SCAN_END.search(data, place)
             if end is None:
                 raise _unreadable()
-            # Any number of 0xFF may stand before a marker.
+            # Any number of 0xFF may precede a marker.
             entropy = data[place : end.start()].rstrip(b"\xff")
             jpeg.parts += [(marker, _renumbered_scan(jpeg, content)), (0, entropy)]
             place = end.start()

@@ -1,4 +1,4 @@
-"""What the retriever asks of an engine; every engine passes tests/contract/test_retriever_engines.py."""
+"""The Protocol of a search engine; every engine passes tests/contract/test_retriever_engines.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class CollectionDamagedError(Exception):
 
 @dataclass(frozen=True)
 class Collection:
-    """What a collection is bound to. `fingerprint` is of the bundle that made its vectors, `dimension` their length."""
+    """A collection's name and model: `fingerprint` is of the bundle that made its vectors, `dimension` their length."""
 
     name: str
     dimension: int
@@ -39,9 +39,9 @@ class Collection:
 
 @dataclass(frozen=True)
 class Graph:
-    """How the HNSW graph is made and searched: edges a node, candidates at building and at searching.
+    """Parameters of the HNSW graph: edges of a node, candidates at building and at searching.
 
-    `indexing_threshold_kb` is the size of one space's vectors from which there is a graph; below it search is exact.
+    `indexing_threshold_kb` is the size of one space's vectors from which a graph is built; a smaller space is searched exactly.
     """
 
     m: int = 16
@@ -70,7 +70,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A point read back; the vectors are there only where they were asked for."""
+    """A point read back; the vectors are None unless they were requested."""
 
     id: str
     record: str
@@ -80,9 +80,9 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Walked:
-    """A stretch of a walk over all points: with each point its own position, from which a walk meets it first.
+    """One page of a walk over all points: each point with its own position, from which a walk meets it first.
 
-    `position` is where the next stretch begins, "" at the end.
+    `position` is the start of the next page, "" at the end.
     """
 
     points: tuple[Stored, ...]
@@ -92,7 +92,7 @@ class Walked:
 
 @dataclass(frozen=True)
 class Filter:
-    """Points that carry one of the values of every facet in `where`, are in `only` (where given) and not in `exclude`."""
+    """Points that carry one of the values of every facet in `where`, are in `only` (if given) and not in `exclude`."""
 
     where: Facets = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ class Nearest:
 
     @property
     def threshold(self) -> float | None:
-        """What Qdrant is told: it leaves out a score equal to its threshold, so the float32 before `min_score`."""
+        """The threshold for Qdrant: it leaves out a score equal to its threshold, so this is the float32 before `min_score`."""
         if self.min_score is None:
             return None
         return float(np.nextafter(np.float32(self.min_score), np.float32(-np.inf)))
@@ -132,7 +132,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Status:
-    """How full an engine is: points, and how many of them the HNSW graph covers."""
+    """The number of points, and how many of them the HNSW graph covers."""
 
     records: int
     indexed: int
@@ -161,13 +161,13 @@ class Engine(Protocol):
         ...
 
     async def open(self) -> Collection | None:
-        """Opens what is there; returns None if there is no collection yet."""
+        """Opens the collection; returns None if there is none yet."""
         ...
 
     async def create(self, collection: Collection) -> None:
-        """Makes the collection if there is none. One that is there stays, with its records, if it is bound to the same.
+        """Makes the collection if there is none. An existing one stays, with its records, if it has the same model.
 
-        Raises COLLECTION_EXISTS if the one that is there is bound to something else, and STORAGE_FULL.
+        Raises COLLECTION_EXISTS if the existing one has another model, and STORAGE_FULL.
         """
         ...
 
@@ -214,7 +214,7 @@ class Engine(Protocol):
         ...
 
     async def status(self) -> Status:
-        """How full it is."""
+        """Returns the number of points."""
         ...
 
     async def rewrite(self) -> bool:
@@ -230,7 +230,7 @@ class Engine(Protocol):
 
 
 class Shelf(Protocol):
-    """Where an engine's collections stand side by side, and the name of the active one."""
+    """The collections of an engine, and the name of the active one."""
 
     async def names(self) -> list[str]:
         """The collections there are, in order."""
@@ -249,11 +249,11 @@ class Shelf(Protocol):
         ...
 
     async def remove(self, name: str) -> None:
-        """Removes a collection that is not open; one that is not there is no error."""
+        """Removes a collection that is not open; a missing one is not an error."""
         ...
 
     async def put_aside(self, name: str) -> None:
-        """Renames a damaged collection, which is not open, so that it is in nobody's way; it is kept."""
+        """Renames a damaged collection, which is not open, so that its name is free; its files are kept."""
         ...
 
     async def close(self) -> None:

@@ -88,7 +88,7 @@ class QdrantEngine:
             raise MirageError(error.code, retry_after_s=error.retry_after_s, name=self._name) from error
 
     async def open(self) -> Collection | None:
-        """What the collection is bound to, by its metadata. Raises COLLECTION_FOREIGN for one that is not ours.
+        """Returns the collection's model, from its metadata. Raises COLLECTION_FOREIGN for a collection that is not ours.
 
         Indexes that are missing, because whoever made the collection died meanwhile, are made.
         """
@@ -111,7 +111,7 @@ class QdrantEngine:
         return client.get_collection(self._name)
 
     def _bound(self, info: models.CollectionInfo) -> Collection:
-        """What the collection is bound to, if its vectors are as its metadata says."""
+        """Returns the collection's model if its vectors are as its metadata says."""
         stored = (info.config.metadata or {}).get("mirage")
         vectors = info.config.params.vectors
         try:

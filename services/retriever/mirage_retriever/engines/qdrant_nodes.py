@@ -1,4 +1,6 @@
-"""The nodes of a Qdrant: each call goes to one that answers, and each node is asked in the background whether it does."""
+"""The nodes of a Qdrant: each call goes to one that answers, and each node is asked in the background whether it
+does.
+"""
 
 import asyncio
 import contextlib
@@ -22,7 +24,7 @@ _log = telemetry.get_logger()
 T = TypeVar("T")
 Request = Callable[[AsyncQdrantClient], Awaitable[T]]
 
-# So much before its deadline a caller gets the reason why there is no answer.
+# Seconds before its deadline at which a caller gets an error with the reason.
 _REASON_S = 0.1
 # The state of a node that stays away is logged again this often.
 _REMIND_S = 60.0
@@ -39,7 +41,7 @@ _OPTIONS = {
     # An environment's HTTP proxy is for the outside.
     "grpc.enable_http_proxy": 0,
 }
-# What gRPC says of a connection that cannot be made, in the order in which it is looked for.
+# gRPC's texts for a connection that cannot be made, in the order in which they are tried.
 _CAUSES = (
     ("refused", "connection refused"),
     ("ssl", "TLS"),
@@ -58,14 +60,15 @@ _CAUSES = (
     ("goaway", "connection lost"),
     ("broken pipe", "connection lost"),
 )
-# What does not pass by waiting.
+# Reasons that waiting does not change.
 HOPELESS = frozenset({"unauthenticated", "TLS", "name not found", "not a gRPC port", "not a Qdrant"})
 _REASONS = {
     grpc.StatusCode.UNAUTHENTICATED: "unauthenticated",
     grpc.StatusCode.PERMISSION_DENIED: "unauthenticated",
     grpc.StatusCode.DEADLINE_EXCEEDED: "timeout",
 }
-# Another node of the same cluster may succeed where one failed like this, for instance because a peer of it has just died.
+# Another node of the same cluster may succeed where one failed like this, for instance because a peer of it has just
+# died.
 _ELSEWHERE = frozenset(
     {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.ABORTED, grpc.StatusCode.DATA_LOSS}
 )
@@ -74,7 +77,9 @@ _FULL = ("no space left", "os error 28", "disk quota", "disk space", "storageful
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a node is asked (while it answers, and while it does not), and how long it may take to answer; in seconds."""
+    """Seconds between health checks of a node (while it answers, and while it does not), and the longest that an
+    answer may take.
+    """
 
     ask_s: float = 0.5
     ask_away_s: float = 0.25
@@ -200,7 +205,7 @@ class Nodes:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why each node that does not answer does not, by address."""
+        """The reasons why nodes do not answer, by address."""
         return {node.address: node.reason for node in self._nodes if not node.answers}
 
     async def call(self, request: Request[T], *, timeout_s: float | None = None) -> T:
@@ -288,8 +293,8 @@ def connect(
 ) -> Nodes:
     """The nodes at HTTP addresses with their gRPC ports, over which all calls go; nothing is sent yet.
 
-    An address with https speaks TLS; `authorities` are certificates (PEM) to trust instead of the system's. `collection` is
-    whose existence a node is asked for when it is looked after.
+    An address with https speaks TLS; `authorities` are certificates (PEM) to trust instead of the system's.
+    `collection` is whose existence a node is asked for when it is looked after.
     """
     nodes = []
     for url, port in zip(urls, ports, strict=True):
@@ -326,7 +331,7 @@ def _within_deadline(timeout_s: float) -> float:
 
 
 def _away(error: grpc.aio.AioRpcError) -> _AwayError | None:
-    """How the node is away; None if it has answered."""
+    """Returns why the node does not answer; None if it has answered."""
     code, detail = error.code(), error.details() or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         text = detail.lower()

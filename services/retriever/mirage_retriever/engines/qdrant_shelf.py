@@ -44,7 +44,7 @@ class QdrantShelf:
         return "mirage" in (info.config.metadata or {})
 
     async def active(self) -> str:
-        """Where the alias points; the default without one."""
+        """Returns the collection that the alias names; the default if there is no alias."""
         return await self._pointed_at() or self._default
 
     async def mark_active(self, name: str) -> None:

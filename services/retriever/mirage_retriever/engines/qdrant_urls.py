@@ -13,7 +13,7 @@ def read_urls(text: str) -> list[str]:
         try:
             urls.append(_read_url(given if "://" in given else f"http://{given}"))
         except ValueError:
-            # What stands before an @ may be a password.
+            # The part before an @ may contain a password.
             shown = given if "@" not in given else "one with @"
             raise ValueError(f"not the address of a Qdrant server, such as http://localhost:6333: {shown}") from None
     if not urls:

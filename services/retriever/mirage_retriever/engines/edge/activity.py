@@ -1,4 +1,4 @@
-"""Whether another process is at work, from what Linux reports of it."""
+"""Detects if another process is working, from what Linux reports about it."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +8,7 @@ _AT_WORK = frozenset("RD")
 
 
 class Activity:
-    """Looks at one process again and again. Cheap: three small files of /proc a thread.
+    """Looks at one process repeatedly. It reads three small files of /proc for each thread.
 
     A process that is stopped, deadlocked or asleep uses no processor and has no thread that waits for one or for the disk.
     """
@@ -18,7 +18,7 @@ class Activity:
         self._ticks: int | None = None
 
     def seen(self) -> bool:
-        """True if the process has worked since the last look, also at the first look and where nothing can be seen."""
+        """True if the process has worked since the last look; also True at the first look, and if /proc cannot be read."""
         try:
             ticks = _ticks(self._folder / "stat")
             before, self._ticks = self._ticks, ticks

@@ -1,4 +1,4 @@
-"""The builder process: copies a shard as it stands, merges it and builds its HNSW graph, away from all searches."""
+"""The builder process: copies a shard, merges it and builds its HNSW graph, apart from all searches."""
 
 import argparse
 import errno

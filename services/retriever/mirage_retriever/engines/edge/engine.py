@@ -101,7 +101,7 @@ class EdgeEngine:
             if Collection(**stored["collection"]) != collection:
                 raise MirageError(Code.COLLECTION_EXISTS, name=collection.name)
             return
-        # What a death in the making left.
+        # Files of a collection whose making was interrupted.
         shutil.rmtree(self._path / "shards", ignore_errors=True)
         try:
             self._shards = self._make_shards(self._shard_count, collection.dimension)
@@ -262,7 +262,7 @@ class EdgeEngine:
         return Status(sum(records for records, _ in answers), sum(indexed for _, indexed in answers))
 
     async def rebuild(self) -> None:
-        """Builds every shard anew now, whatever the policy says; searches go on meanwhile."""
+        """Builds every shard again now, whatever the policy says; searches continue meanwhile."""
         for shard in self._shards:
             await shard.rebuild()
 

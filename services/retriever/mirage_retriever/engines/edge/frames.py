@@ -42,7 +42,7 @@ class FrameReader:
 
 
 def receive(sock: socket.socket) -> Any:
-    """The next message of a blocking socket; None where the other side has gone."""
+    """Returns the next message of a blocking socket; None if the other side closed it."""
     header = _receive_exactly(sock, _LENGTH.size)
     if header is None:
         return None

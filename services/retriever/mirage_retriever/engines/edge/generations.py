@@ -10,7 +10,7 @@ from pathlib import Path
 from mirage_core import telemetry
 from mirage_core.files import put_aside, write_atomically
 
-# What stays free for writes while a generation is built.
+# Bytes that stay free for writes while a generation is built.
 _FREE_BYTES = 512 * 2**20
 # With less, an error of the engine may mean nothing else.
 _ROOM_BYTES = 64 * 2**20
@@ -61,12 +61,12 @@ class Generations:
         return self._current
 
     def prepare(self) -> Path:
-        """Where the next generation is to be made; nothing is there."""
+        """Returns an unused path for the next generation."""
         taken = [int(match[1]) for entry in self._path.iterdir() if (match := _NAME.fullmatch(entry.name))]
         return self._path / f"g{max(taken, default=0) + 1:08d}"
 
     def check_room(self) -> None:
-        """Raises OSError where a copy of the current generation, and a graph in it, could fill the disk."""
+        """Raises OSError if a copy of the current generation, and a graph in it, could fill the disk."""
         if self._current is None:
             return
         size = 0

@@ -27,7 +27,7 @@ _PING_S = 1.0
 # However busy it is: an operation takes milliseconds, a shard of millions of points loads in less than two minutes.
 _LONGEST_ANSWER_S = 30.0
 _LONGEST_LOAD_S = 120.0
-# A builder has nobody waiting for most of its time, and a slow disk to write to.
+# Usually no call waits for a builder, and it writes to a slow disk.
 _BUILDER_PATIENCE = 5.0
 
 
@@ -40,7 +40,7 @@ class OperationFailedError(Exception):
 
 
 async def _spawn(module: str, *arguments: str, pass_fds: tuple[int, ...] = (), stdout: int | None = None) -> Process:
-    # Neither keys nor settings go where nothing needs them.
+    # Searchers and builders need neither keys nor settings.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MIRAGE_")}
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -165,7 +165,7 @@ class SearcherProcess(asyncio.Protocol):
         await self._say("leave", timeout_s=30.0)
 
     async def stop(self, *, timeout_s: float) -> None:
-        """Flushes and ends it; kills it where that takes longer (its write-ahead log has everything)."""
+        """Flushes and ends it; kills it if that takes longer (its write-ahead log has everything)."""
         await self._say("stop", timeout_s=timeout_s)
 
     async def _say(self, operation: str, *, timeout_s: float) -> None:
@@ -177,7 +177,7 @@ class SearcherProcess(asyncio.Protocol):
             await self.end()
 
     async def end(self) -> None:
-        """Kills it, where it still runs, and returns when it is gone."""
+        """Kills it if it still runs, and returns when it has ended."""
         self.kill()
         if self._process is not None:
             await self._process.wait()
@@ -209,7 +209,7 @@ class SearcherProcess(asyncio.Protocol):
             self._answered = number
             answer = self._waiting.get(number)
             if answer is None or answer.done():
-                continue  # its caller went away
+                continue  # its caller was cancelled
             if fine:
                 answer.set_result(result)
             else:
@@ -262,7 +262,7 @@ class BuilderProcess:
         assert self._process.stdout is not None  # noqa: S101 -- it was started with a pipe
         words = (await self._process.stdout.readline()).decode().split()
         if words == ["full"] or (not words and await self._process.wait() == -signal.SIGBUS):
-            # A file that is mapped into memory and has no room to grow is a bus error.
+            # A mapped file that cannot grow because the disk is full ends the process with a bus error.
             raise OSError(errno.ENOSPC, "no room to build")
         if not words or words[0] != first:
             raise ProcessLostError
@@ -282,7 +282,7 @@ class BuilderProcess:
                 return
 
     async def kill(self) -> None:
-        """Ends it at once, where it has not ended."""
+        """Ends it at once if it has not ended."""
         self._watching.cancel()
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

@@ -1,7 +1,7 @@
 """The searcher process: owns one shard and answers the retriever over a socket pair, one message after the other.
 
-The engine holds the GIL through every call, which in the retriever's own process would stop its event loop; here it
-stops nobody. The process ends when the retriever does.
+The engine holds the GIL through every call, which in the retriever's own process would stop its event loop. The process
+ends when the retriever does.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def main() -> None:
         try:
             shard = ShardFiles.load(arguments.path)
         except BaseException as error:
-            # The engine's panics are no Exceptions.
+            # The engine's panics are not subclasses of Exception.
             traceback.print_exc()
             if is_damage(error, arguments.path):
                 sock.sendall(pack([0, False, None]))

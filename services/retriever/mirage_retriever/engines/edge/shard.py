@@ -30,7 +30,7 @@ _OPEN_TIMEOUT_S = 120.0
 _FLUSH_TIMEOUT_S = 20.0
 _REFUSALS = 3
 _BUILD_RETRY_S = 60.0
-# So much before its deadline a caller gets the reason why there is no answer.
+# Seconds before its deadline at which a caller gets an error with the reason.
 _REASON_S = 0.1
 
 
@@ -38,8 +38,8 @@ _REASON_S = 0.1
 class ShardPolicy:
     """When to wait and when to build.
 
-    A build starts `build_quiet_s` after the last write, or amid writes when `build_points` have been written, and only
-    where the points that are searched exactly have come to `build_share` of those in the graph. A searcher that owes an
+    A build starts `build_quiet_s` after the last write, or amid writes when `build_points` have been written, and
+    only if the points that are searched exactly have reached `build_share` of those in the graph. A searcher that owes an
     answer and has done nothing for `hang_s` is killed.
     """
 
@@ -115,7 +115,7 @@ class Shard:
 
     @property
     def searcher_pid(self) -> int | None:
-        """The searcher's process id; None while there is none."""
+        """The searcher's process id; None if there is none."""
         return self._searcher.pid if self._searcher else None
 
     @property

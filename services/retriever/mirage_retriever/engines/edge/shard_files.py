@@ -94,7 +94,7 @@ class ShardFiles:
                     hnsw_ef=max(ef, limit),
                     exact=exact,
                     # Without it a filter that passes a third of the points finds 95 % of the nearest, with it 99.9 %;
-                    # the engine itself leaves it out where a filter passes nearly everything.
+                    # the engine itself leaves it out if a filter passes nearly everything.
                     acorn=qe.AcornSearchParams(enable=bool(where)),
                 ),
                 score_threshold=min_score,
@@ -104,7 +104,7 @@ class ShardFiles:
         return [(payload["id"], point.score, payload["record"]) for point in found if (payload := point.payload)]
 
     def fetch(self, ids: Sequence[str], vectors: bool) -> list[tuple[str, str, bytes | None, bytes | None]]:
-        """Of each point that is there: id, record and, where asked for, its two vectors."""
+        """Returns for each point that exists: id, record and, if requested, its two vectors."""
         points = self._shard.retrieve(_keys(ids), ["id", "record"], vectors)
         return [
             (payload["id"], payload["record"], *(_vectors(point) if vectors else (None, None)))

@@ -1,4 +1,4 @@
-"""What a shard is made with."""
+"""Parameters of a shard."""
 
 from dataclasses import dataclass
 

@@ -26,8 +26,8 @@ _log = telemetry.get_logger()
 class EdgeShelf:
     """Collections below `data`: the first in `edge/`, the others in `collections/NAME/`; `ACTIVE` names the active one.
 
-    `make` makes an engine on a directory. What a crash left of a collection that was being made or removed goes at the
-    start. One process at a time: raises OSError where another has the data.
+    `make` makes an engine on a directory. Leftovers of a collection that was being made or removed during a crash are
+    removed at the start. One process at a time: raises OSError if another one has the data.
     """
 
     def __init__(self, data: Path, *, default: str, make: Callable[[Path], EdgeEngine]) -> None:
@@ -48,7 +48,7 @@ class EdgeShelf:
                 self._look_at(entry)
 
     def _look_at(self, entry: Path) -> None:
-        """Puts aside what is damaged, and removes what was never finished."""
+        """Renames damaged collections, and removes unfinished ones."""
         try:
             if os.path.lexists(entry) and not entry.is_dir():
                 raise CollectionDamagedError("not a folder")
@@ -68,7 +68,7 @@ class EdgeShelf:
         return sorted({*others, *([first.name] if first else [])})
 
     async def active(self) -> str:
-        """What ACTIVE says; without it, or where that is gone, the first collection or the default."""
+        """Returns the name in ACTIVE; if there is none, or its collection is gone, the first collection or the default."""
         first = stored_collection(self._data / _FIRST)
         with contextlib.suppress(OSError, UnicodeDecodeError):
             name = (self._data / _ACTIVE).read_text("utf-8").strip()
@@ -77,7 +77,7 @@ class EdgeShelf:
         return first.name if first else self._default
 
     async def mark_active(self, name: str) -> None:
-        """Writes ACTIVE anew; raises OSError where there is no space."""
+        """Writes ACTIVE; raises OSError if there is no space."""
         await asyncio.to_thread(write_atomically, self._data / _ACTIVE, f"{name}\n".encode())
 
     def engine(self, name: str) -> Engine:

@@ -1,4 +1,4 @@
-"""What an embedded collection says of itself on the disk."""
+"""The file collection.json of an embedded collection."""
 
 import json
 import re
@@ -16,7 +16,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def stored_collection(directory: Path) -> Collection | None:
-    """What a directory's collection is bound to; None if there is none, one that was never finished, or a damaged one."""
+    """Returns the model of a directory's collection.
+
+    None if there is no collection, or an unfinished or damaged one.
+    """
     try:
         stored = read_stored(directory)
     except CollectionDamagedError:
@@ -25,7 +28,10 @@ def stored_collection(directory: Path) -> Collection | None:
 
 
 def read_stored(directory: Path) -> dict[str, Any] | None:
-    """The content of its file; None if there is none. Raises CollectionDamagedError for what no retriever writes."""
+    """Returns the content of its file.
+
+    None if there is none. Raises CollectionDamagedError for content that no retriever writes.
+    """
     try:
         content = json.loads((directory / FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -44,7 +50,8 @@ def read_stored(directory: Path) -> dict[str, Any] | None:
 
 
 def check(directory: Path) -> bool:
-    """True for a collection that can be opened as far as its own files say, False for none. Raises CollectionDamagedError.
+    """True for a collection that can be opened as far as its own files say, False for none. Raises
+    CollectionDamagedError.
 
     What the engine itself has written is only known to be whole once a searcher has loaded it.
     """
@@ -58,5 +65,5 @@ def check(directory: Path) -> bool:
 
 
 def has_put_aside(data: Path) -> bool:
-    """True if a damaged collection was put aside in a data folder and is still there."""
+    """True if a data folder still has a damaged collection that was renamed."""
     return any(MARK in path.name for pattern in ("edge*", "collections/*") for path in data.glob(pattern))
