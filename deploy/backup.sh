@@ -2,7 +2,7 @@
 # All that MIRAGE has stored, as one file, and back: `mirage backup` and `mirage restore` on the containers' volumes.
 #   ./backup.sh backup FILE.tar.gz      stops the containers, copies, starts them again
 #   ./backup.sh restore FILE.tar.gz     checks the file, stops the containers, puts what it holds in the place of what is stored
-# Which files and project is told as Compose is told: COMPOSE_FILE, COMPOSE_PROJECT_NAME, .env (docs/operations.md).
+# Which files and project is told as Compose is told: COMPOSE_FILE, COMPOSE_PROJECT_NAME, .env (docs/backup.md).
 set -eu
 umask 077
 if [ $# -ne 2 ]; then sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; fi

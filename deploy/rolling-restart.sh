@@ -3,7 +3,7 @@
 # settings as they are now.
 #   ./rolling-restart.sh encoder|llm|generator|worker
 # A new one is started beside the old ones; once it is healthy one old one ends what it has begun and goes. Which files and project is told as Compose
-# is told: COMPOSE_FILE, COMPOSE_PROJECT_NAME, .env (docs/operations.md).
+# is told: COMPOSE_FILE, COMPOSE_PROJECT_NAME, .env (docs/deploy.md).
 set -eu
 if [ $# -ne 1 ]; then sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 service=$1

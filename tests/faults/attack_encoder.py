@@ -1,6 +1,6 @@
 """Attacks an encoder of its own and prints a table: what it answered, its memory, and how long texts took meanwhile.
 
-python tests/faults/attack_encoder.py     # the figures of "Memory under attack: images" in docs/operations.md
+python tests/faults/attack_encoder.py     # the figures of "Attacks" in docs/benchmarks.md
 
 Variables such as MIRAGE_ENCODER_DECODER_TIMEOUT_S are passed on. Memory is that of the encoder and its children, shared pages
 counted once, looked at a hundred times a second.

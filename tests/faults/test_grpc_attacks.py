@@ -1,6 +1,6 @@
 """Servers are attacked over gRPC: each stays within the memory of its container and serves others.
 
-With --full the attacks are larger, and the figures that are printed are those of docs/operations.md, "Under attack".
+With --full the attacks are larger, and the figures that are printed are those of docs/benchmarks.md, "Attacks".
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A gateway is attacked over HTTP, without any key: it stays within the memory of its container and serves others.
 
 With --full the attacks are larger, and a client does one text search a second meanwhile: the figures that are printed are those
-of docs/operations.md, "Under attack over HTTP".
+of docs/benchmarks.md, "Attacks".
 """
 
 import base64

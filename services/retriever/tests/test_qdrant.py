@@ -1,6 +1,6 @@
 """The server engine when the server is new, shared, slow, frozen, dead, closed to us, or one of several.
 
-On the scripted server, over real connections: what a Qdrant itself does in these states was seen by hand (docs/operations.md).
+On the scripted server, over real connections: what a Qdrant itself does in these states was seen by hand (docs/benchmarks.md).
 """
 
 import asyncio

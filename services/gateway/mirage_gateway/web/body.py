@@ -24,7 +24,7 @@ PLACE = "mirage.place"
 SHARE = "mirage.share"
 
 # Measured: an image takes at most so many times the bytes of its base64, from the body itself to what gRPC sends
-# (docs/operations.md, "Under attack over HTTP").
+# (docs/benchmarks.md, "Attacks").
 _COPIES = 3.6
 # The same of the decoded image.
 _FILE_COPIES = 4
