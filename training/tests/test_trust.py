@@ -1,4 +1,4 @@
-"""What docs/describe.md says of citations and of the check of what is medical, measured again."""
+"""What docs/evaluation.md says of citations and of the check of what is medical, measured again."""
 
 import json
 from importlib import resources

@@ -5,7 +5,7 @@ and if the caption holds everything decisive (findings, degrees, places, numbers
 answers, the cosine of their vectors orders captions that support the sentence equally well; using it in the decision
 did not cite better on the pairs that we wrote. A sentence that names its image ("The second image ...") needs the
 support of that caption, one about all images needs the support of each. Rules and thresholds are tuned on some of those
-pairs and measured on others: docs/describe.md.
+pairs and measured on others: docs/evaluation.md.
 """
 
 from __future__ import annotations
