@@ -1,8 +1,8 @@
 #!/bin/sh
-# All that MIRAGE has stored, as one file, and back: `mirage backup` and `mirage restore` on the containers' volumes.
+# Backs up everything that MIRAGE has stored to one file, or restores it: `mirage backup` and `mirage restore` on the containers' volumes.
 #   ./backup.sh backup FILE.tar.gz      stops the containers, copies, starts them again
-#   ./backup.sh restore FILE.tar.gz     checks the file, stops the containers, puts what it holds in the place of what is stored
-# Which files and project is told as Compose is told: COMPOSE_FILE, COMPOSE_PROJECT_NAME, .env (docs/backup.md).
+#   ./backup.sh restore FILE.tar.gz     checks the file, stops the containers, replaces what is stored, starts them again
+# Files and project are chosen as for Compose: COMPOSE_FILE, COMPOSE_PROJECT_NAME, .env (docs/backup.md).
 set -eu
 umask 077
 if [ $# -ne 2 ]; then sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
@@ -16,10 +16,10 @@ image=$(docker compose --profile '*' config --images | grep '/tools:' | head -n 
 [ -n "$image" ] || { echo "no image of the command among the services of $project" >&2; exit 1; }
 if ! docker image inspect "$image" >/dev/null 2>&1; then docker compose --profile '*' build demo; fi
 volumes="atlas queue jobs demo"
-# Without a Qdrant server the vectors are the retriever's own: what an earlier server left is not part of the system.
+# Without a Qdrant server the retriever stores the vectors: a volume that an earlier server left is not part of the system.
 if docker compose config --services | grep -qx qdrant; then volumes="$volumes vectors"; fi
 
-mirage() { # mirage VERB …: in a container with the volumes that are there under /volumes, which reaches nothing else
+mirage() { # mirage VERB …: in a container without a network, with the existing volumes under /volumes
   mounts=
   for volume in $volumes; do
     if docker volume inspect "${project}_$volume" >/dev/null 2>&1; then mounts="$mounts -v ${project}_$volume:/volumes/$volume"; fi

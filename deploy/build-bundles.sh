@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds each preset given into /bundles/PRESET, unless it is there and whole. A build that was stopped goes on where it was.
-# Where the atlas is images with a captions.jsonl, quantised models are measured on CALIBRATION_ITEMS of its items.
+# Builds each preset given into /bundles/PRESET, unless it is there and complete. A build that was stopped continues.
+# If the atlas is a folder of images with a captions.jsonl, quantised models are measured on CALIBRATION_ITEMS of its items.
 set -eu
 for preset in "$@"; do
   if [ -f "/bundles/$preset/manifest.json" ]; then

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Writes an override that names the images of others by their digests, so that every start has the same bytes: what a tag names can change.
-#   ./pin-images.sh [FILE]      FILE: docker-compose.pinned.yml in this folder if omitted; run it again to take up newer images
-# It asks the registries for the tags of all services that Compose would run (COMPOSE_FILE, .env), except those that are built here. Use it from then
-# on: add FILE to COMPOSE_FILE. The base of our own images is pinned as well: MIRAGE_BASE_IMAGE, which the last line names, belongs into .env.
+# Writes an override that names third-party images by their digests, so that every start uses the same bytes: a tag can change.
+#   ./pin-images.sh [FILE]      FILE: docker-compose.pinned.yml in this folder if omitted; run it again to use newer images
+# It asks the registries for the tags of all services that Compose would run (COMPOSE_FILE, .env), except those that are built here. Add FILE to
+# COMPOSE_FILE to use it. The base of our own images is pinned as well: MIRAGE_BASE_IMAGE, which the last line names, must be added to .env.
 set -eu
 if [ $# -gt 1 ]; then sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 case ${1:-} in /*) file=$1 ;; '') file= ;; *) file=$PWD/$1 ;; esac
@@ -14,7 +14,7 @@ digest() { # digest IMAGE: NAME:TAG@sha256:…, of all its platforms, as the reg
   tagged=${1%@*}
   found=$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$tagged" 2>/dev/null) || {
     # Without buildx: what this host pulls.
-    docker pull --quiet "$tagged" >/dev/null || { echo "$tagged cannot be resolved: is its registry reached?" >&2; return 1; }
+    docker pull --quiet "$tagged" >/dev/null || { echo "$tagged cannot be resolved: can its registry be reached?" >&2; return 1; }
     found=$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$tagged" | sed -n 's/.*@//p' | head -n 1)
   }
   case $found in sha256:*) ;; *) echo "$tagged has no digest: it is not from a registry" >&2; return 1 ;; esac

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Puts a new container in the place of each of a service's, one after the other, while the others answer: with the image that was built last and the
-# settings as they are now.
+# Replaces the containers of a service one after the other while the others answer. The new ones have the image that was built last and the
+# current settings.
 #   ./rolling-restart.sh encoder|llm|generator|worker
-# A new one is started beside the old ones; once it is healthy one old one ends what it has begun and goes. Which files and project is told as Compose
-# is told: COMPOSE_FILE, COMPOSE_PROJECT_NAME, .env (docs/deploy.md).
+# It starts a new container; when that is healthy, an old one finishes its running calls and stops. Files and project are chosen as for Compose:
+# COMPOSE_FILE, COMPOSE_PROJECT_NAME, .env (docs/deploy.md).
 set -eu
 if [ $# -ne 1 ]; then sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 service=$1
@@ -28,7 +28,7 @@ for container in $old; do
   [ -n "$new" ] || { echo "no new container of $service was started" >&2; exit 1; }
   waited=0
   until healthy "$new"; do
-    # The old ones go on; nothing is lost.
+    # The old ones keep running; nothing is lost.
     if [ "$waited" -ge "${WAIT_S:-300}" ]; then
       echo "$service: the new container is not healthy after $waited s; its log:" >&2
       docker logs --tail 5 "$new" >&2

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the passwords of Redis and Qdrant at the first start, each in a volume of its own; those that are there stay.
+# Makes the passwords of Redis and Qdrant at the first start, each in a volume of its own; existing passwords are kept.
 # The files are for the services' user and its group (10001), to which the containers of Redis and Qdrant belong as well.
 set -eu
 umask 027

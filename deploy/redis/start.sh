@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts Redis with the password in the first argument's file and the options that follow, without the commands that change a server or its
-# machine. Its file of jobs is looked at first: what is damaged is put aside, next to it, and the queue begins again without it.
+# machine. Its file of jobs is checked first: a damaged file is renamed, and the queue starts without it.
 set -eu
 umask 077
 key=$1
@@ -15,11 +15,11 @@ put_aside() {
   cp -a "$jobs" "$kept"
 }
 
-# The checker takes what is no list of files for a file of commands.
+# The checker reads a file that is not a list of files as a file of commands.
 whole() { grep -q '^file ' "$list" 2>/dev/null && redis-check-aof "$list" >/dev/null 2>&1; }
 
 if [ -n "$(ls -A "$jobs" 2>/dev/null)" ] && ! whole; then
-  # The end of the last file may be cut off, as after a power failure; Redis itself goes on from there.
+  # The end of the last file may be cut off, as after a power failure; Redis itself continues from there.
   put_aside
   yes | redis-check-aof --fix "$list" >/dev/null 2>&1 || true
   whole || rm -rf "$jobs"
