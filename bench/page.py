@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -46,7 +47,7 @@ def load(browser: Browser, url: str) -> tuple[float, float, float]:
 def measure(url: str) -> Report:
     """Medians over fresh loads of a search, each in a browser context without a cache."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(_FLAGS))
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium") or "chromium", args=list(_FLAGS))
         load(browser, f"{url}/?q=axial+T1+brain")
         loads = [load(browser, f"{url}/?q=axial+T1+brain") for _ in range(LOADS)]
         browser.close()

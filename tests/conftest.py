@@ -22,6 +22,7 @@ from mirage_atlas.readers import open_reader
 from mirage_launcher import operations, ports
 from mirage_launcher.folders import Folders
 from mirage_launcher.state import State
+from tests.support.paths import ROOT
 
 # The bundle that the tests run with: "mini", or another directory of models.
 MODELS = os.environ.get("MIRAGE_TEST_MODELS", "mini")
@@ -79,7 +80,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 # These play the language model and the generator: real gRPC, processes of their own, and outcomes that a test can foretell.
-STAND_INS = Path(__file__).parents[1] / "services" / "gateway" / "tests"
+STAND_INS = ROOT / "tests" / "support"
 STAND_IN = STAND_INS / "scripted_llm.py"
 
 

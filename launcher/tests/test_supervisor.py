@@ -4,13 +4,14 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mirage_launcher import processes
 from mirage_launcher.services import Service
 from mirage_launcher.supervisor import EARLY_ENDS, Supervisor
+from tests.support.waiting import until_async as until
 
 # Says when it begins and when it is asked to end.
 POLITE = """
@@ -34,12 +35,6 @@ def service(root: Path, name: str, code: str) -> Service:
 def supervise(root: Path, services: Sequence[tuple[str, str]]) -> Supervisor:
     (root / "book").touch()
     return Supervisor(tuple(service(root, name, code) for name, code in services), root, lambda: None)
-
-
-async def until(condition: Callable[[], bool], *, within_s: float = 20.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 -- the condition is a file of another process
-            await asyncio.sleep(0.01)
 
 
 def book(root: Path) -> list[str]:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mirage.client import Client
+from tests.support.paths import chromium
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -29,7 +30,7 @@ PATIENCE_MS = 20_000
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS, timeout=90_000)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS, timeout=90_000)
         yield browser
         browser.close()
 

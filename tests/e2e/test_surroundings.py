@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.support.paths import chromium
+
 from .conftest import ARGUMENTS, PATIENCE_MS, open_page
 
 SEARCH = "?q=axial+T1+brain+MRI"
@@ -28,7 +30,7 @@ def blocked(browser: Browser, system: Any, tmp_path: Path) -> Iterator[Page]:
     preferences.parent.mkdir()
     preferences.write_text(json.dumps({"profile": {"default_content_setting_values": {"cookies": 2}}}))
     context = browser.browser_type.launch_persistent_context(
-        str(tmp_path), executable_path="/usr/bin/chromium", args=ARGUMENTS, base_url=system.http_url, timeout=90_000
+        str(tmp_path), executable_path=chromium(), args=ARGUMENTS, base_url=system.http_url, timeout=90_000
     )
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)

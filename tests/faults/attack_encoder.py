@@ -17,16 +17,13 @@ from pathlib import Path
 
 import grpc
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "services" / "encoder" / "tests"))  # encoder_process.py
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "libs" / "mirage_core" / "tests"))  # the other two
-
-import image_bombs
-from encoder_process import encoder, wait_until_serving
-from memory_peak import Peak
-
 from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core.channels import invoke, open_channel
 from mirage_core.errors import MirageError
+from tests.support import image_bombs
+from tests.support.encoder_process import encoder
+from tests.support.memory_peak import Peak
+from tests.support.waiting import wait_until_serving
 
 BUNDLE = Path(__file__).resolve().parents[2] / "models" / "mini" / "clip" / "bundle"
 _MIB = 2**20

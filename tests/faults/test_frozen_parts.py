@@ -24,7 +24,7 @@ from mirage.client import Client
 from mirage.errors import ClientError
 from mirage.uploads import Upload
 from mirage_launcher.bundles import find_bundle
-from tests.integration.machine import TINY_GENERATOR, TINY_LANGUAGE_MODEL, Machine, clear, fill, make_machine, until
+from tests.support.machine import TINY_GENERATOR, TINY_LLM, Machine, clear, fill, make_machine, until
 
 SCRIPTED_QDRANT = Path(__file__).parents[1] / "support" / "scripted_qdrant.py"
 DEADLINES = ("SEARCH", "READ", "DESCRIBE", "COLLECTION", "UPSERT")
@@ -102,7 +102,7 @@ def machine_at(folder: Path, *more: str) -> Iterator[Machine]:
     """A machine with all parts, that holds a few records and serves."""
     models = folder / "models"
     shutil.copytree(find_bundle("mini"), models / "clip")
-    shutil.copytree(TINY_LANGUAGE_MODEL, models / "lm")
+    shutil.copytree(TINY_LLM, models / "lm")
     shutil.copytree(TINY_GENERATOR, models / "generator")
     machine = make_machine(folder / "data", str(models))
     with pytest.MonkeyPatch.context() as patch:

@@ -11,8 +11,7 @@ import pytest
 from mirage.client import Client
 from mirage_launcher.backups.parts import STAGING
 from mirage_launcher.bundles import find_bundle
-
-from .machine import RECORDS, TINY_GENERATOR, Machine, clear, fill, make_machine, until
+from tests.support.machine import RECORDS, TINY_GENERATOR, Machine, clear, fill, make_machine, until
 
 QUERY = "axial T1 brain MRI"
 

@@ -10,8 +10,7 @@ from mirage.client import Client
 from mirage.jobs import FINAL
 from mirage_core.files import MARK
 from mirage_launcher.bundles import find_bundle
-
-from .machine import RECORDS, TINY_GENERATOR, Machine, clear, fill, make_machine, until
+from tests.support.machine import RECORDS, TINY_GENERATOR, Machine, clear, fill, make_machine, until
 
 PROMPT = "axial T1 brain MRI"
 

@@ -23,6 +23,7 @@ from mirage.v1 import common_pb2 as pb
 from mirage.v1 import gateway_pb2, gateway_pb2_grpc
 from mirage_launcher.folders import Folders
 from mirage_launcher.state import State
+from tests.support.waiting import until
 
 GOOD = "axial T1 brain MRI"
 LONG = DescribeOptions(max_tokens=512)
@@ -32,13 +33,6 @@ LONG = DescribeOptions(max_tokens=512)
 def client(explaining: Any) -> Iterator[Client]:
     with Client(explaining.http_url, timeout_s=60) as client:
         yield client
-
-
-def wait_until(condition: Any, seconds: float = 20.0) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "not in time"
-        time.sleep(0.02)
 
 
 def test_an_explanation_stands_on_what_was_found(client: Client) -> None:
@@ -118,7 +112,7 @@ def test_a_client_that_goes_stops_the_model_within_a_token(client: Client, expla
     assert any(isinstance(event, Token) for event in events)
     seen = explaining.counts()["tokens"]
     events.close()
-    wait_until(lambda: explaining.counts()["running"] == 0, 5)
+    until(lambda: explaining.counts()["running"] == 0)
     # The one that was on its way when the connection closed.
     assert explaining.counts()["tokens"] <= seen + 2
     explaining.kill_llm()
@@ -130,7 +124,7 @@ def test_a_client_that_goes_while_it_waits_for_json_stops_the_model(explaining: 
     headers = {"accept": "application/json"}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{explaining.http_url}/v1/describe", json={"text": GOOD}, headers=headers, timeout=1.0)
-    wait_until(lambda: explaining.counts()["running"] == 0, 5)
+    until(lambda: explaining.counts()["running"] == 0)
     assert 0 < explaining.counts()["tokens"] < 25
     explaining.kill_llm()
 
@@ -249,7 +243,7 @@ async def test_a_grpc_caller_who_cancels_stops_the_model(explaining: Any) -> Non
             if event.WhichOneof("event") == "token":
                 break
         call.cancel()
-    await asyncio.to_thread(wait_until, lambda: explaining.counts()["running"] == 0, 5)
+    await asyncio.to_thread(until, lambda: explaining.counts()["running"] == 0)
     assert explaining.counts()["tokens"] <= 4
     await asyncio.to_thread(explaining.kill_llm)
 
@@ -290,9 +284,9 @@ def test_the_command_line_stops_at_ctrl_c_and_so_does_the_model(explaining: Any)
     explaining.start_llm(token_ms=150)
     command = [*explaining.command_line, "describe", GOOD, "--url", explaining.http_url]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_until(lambda: explaining.counts()["tokens"] > 0)
+    until(lambda: explaining.counts()["tokens"] > 0)
     running.send_signal(signal.SIGINT)
     _, shown = running.communicate(timeout=20)
     assert (running.returncode, b"interrupted" in shown) == (130, True)
-    wait_until(lambda: explaining.counts()["running"] == 0, 5)
+    until(lambda: explaining.counts()["running"] == 0)
     explaining.kill_llm()

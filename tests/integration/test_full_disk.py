@@ -12,8 +12,7 @@ from mirage.client import Client
 from mirage.errors import ApiError
 from mirage.jobs import FINAL
 from mirage_launcher.bundles import find_bundle
-
-from .machine import TINY_GENERATOR, Machine, clear, make_machine, until
+from tests.support.machine import TINY_GENERATOR, Machine, clear, make_machine, until
 
 DISK_MB = 500
 PROMPT = "axial T1 brain MRI"

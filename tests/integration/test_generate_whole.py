@@ -1,6 +1,5 @@
 """Synthetic images through everything that is real: gateway, generator, worker and Redis, each with the server's keys."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -25,22 +24,12 @@ from mirage.uploads import Upload
 from mirage_launcher import ports
 from mirage_launcher.folders import Folders
 from mirage_launcher.state import State
+from tests.support.generator_process import house as generator_house
 
 KEYS = {name: name * 8 for name in ("ann", "bob", "head", "gate")}
 ACCEPTED = ",".join(f"{name}:{key}{':admin' if name in ('head', 'gate') else ''}" for name, key in KEYS.items())
 # So long that something can be done to it amid its steps.
 LONG = JobOptions(width=768, height=768, steps=10, images=4)
-PROCESSES = Path(__file__).parents[2] / "services" / "generator" / "tests" / "generator_process.py"
-
-
-def _processes() -> Any:
-    spec = importlib.util.spec_from_file_location("generator_process", PROCESSES)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass
@@ -62,7 +51,7 @@ def whole(system: Any) -> Iterator[Whole]:
     assert state is not None
     addresses = {each.name: each.address for each in state.services}
     with (
-        _processes().house(workers=1, env_MIRAGE_API_KEYS=ACCEPTED) as house,
+        generator_house(workers=1, env_MIRAGE_API_KEYS=ACCEPTED) as house,
         _gateway(
             house,
             MIRAGE_SERVICE_KEY=KEYS["gate"],
@@ -161,7 +150,7 @@ def test_another_clients_job_and_image_are_not_found_and_an_admin_sees_them(whol
 def apart() -> Iterator[Whole]:
     """As in containers: the gateway alone has keys, and the generator believes who is on its network. Nobody searches."""
     with (
-        _processes().house(workers=1, PUBLISHED="private") as house,
+        generator_house(workers=1, PUBLISHED="private") as house,
         _gateway(house, MIRAGE_GATEWAY_ENCODER="127.0.0.1:9", MIRAGE_GATEWAY_RETRIEVER="127.0.0.1:9") as made,
     ):
         yield made

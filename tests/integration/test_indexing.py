@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from mirage.client import Client
 from mirage.errors import ApiError, ClientError
+from tests.support.waiting import until
 
 COUNT = 96
 
@@ -80,13 +81,6 @@ def finish(process: "subprocess.Popen[str]", *, code: int = 0) -> dict[str, Any]
 def stored(client: Client, prefix: str) -> int:
     keys = [(f"{prefix}-{number:03}", "") for number in range(COUNT)]
     return sum(presence.record is not None for presence in client.look_up(keys))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_a_run_that_is_killed_twice_does_nothing_twice(

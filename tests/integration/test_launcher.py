@@ -20,8 +20,7 @@ from mirage.errors import ApiError
 from mirage_launcher.bundles import find_bundle
 from mirage_launcher.demo import read_mark
 from mirage_launcher.services import ENCODER_PORT
-
-from .machine import RECORDS, TINY_GENERATOR, TINY_LANGUAGE_MODEL, Machine, clear, fill, make_machine, until
+from tests.support.machine import RECORDS, TINY_GENERATOR, TINY_LLM, Machine, clear, fill, make_machine, until
 
 
 @pytest.fixture
@@ -152,7 +151,7 @@ def test_directories_that_cannot_be_used_are_refused(machine: Machine, tmp_path:
 def test_a_language_model_among_the_models_runs_too(machine: Machine, tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(find_bundle(machine.models), models / "clip")
-    shutil.copytree(TINY_LANGUAGE_MODEL, models / "lm")
+    shutil.copytree(TINY_LLM, models / "lm")
     machine.models = str(models)
     assert machine.up("--no-demo")[0] == 0
     assert [one.name for one in machine.state().services] == ["encoder", "retriever", "llm", "gateway"]
@@ -166,7 +165,7 @@ def test_a_language_model_among_the_models_runs_too(machine: Machine, tmp_path: 
 
     # The system is ready without the language model, which may come a moment later.
     until(described)
-    shutil.copytree(TINY_LANGUAGE_MODEL, models / "another")
+    shutil.copytree(TINY_LLM, models / "another")
     machine.run("down")
     assert "several bundles that describe" in machine.up()[1]["detail"]
 

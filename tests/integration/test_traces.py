@@ -1,9 +1,7 @@
 """Traces and request ids over all processes of a MIRAGE that `mirage up` started: what one request did is found by one id."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,23 +11,12 @@ import httpx
 import pytest
 
 from mirage_launcher.bundles import find_bundle
-
-from .machine import RECORDS, ROOT, TINY_GENERATOR, TINY_LANGUAGE_MODEL, Machine, clear, fill, make_machine, until
+from tests.support.machine import RECORDS, TINY_GENERATOR, TINY_LLM, Machine, clear, fill, make_machine, until
+from tests.support.otlp_collector import collector
 
 # Neither may be in a span, whole or in part.
 QUERY = "zebra lesion of patient Quux"
 PROMPT = "giraffe section of patient Quux"
-
-
-def _collectors() -> Any:
-    path = ROOT / "libs" / "mirage_core" / "tests" / "otlp_collector.py"
-    spec = importlib.util.spec_from_file_location("otlp_collector", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -37,7 +24,7 @@ def machine(tmp_path: Path, models: str) -> Iterator[Machine]:
     """A data directory of the test's own, and models that can write and make images."""
     shutil.copytree(find_bundle(models), tmp_path / "models" / "clip")
     shutil.copytree(TINY_GENERATOR, tmp_path / "models" / "generator")
-    shutil.copytree(TINY_LANGUAGE_MODEL, tmp_path / "models" / "lm")
+    shutil.copytree(TINY_LLM, tmp_path / "models" / "lm")
     made = make_machine(tmp_path / "data", str(tmp_path / "models"))
     yield made
     clear(made)
@@ -69,7 +56,7 @@ def test_a_request_is_one_trace_over_all_that_it_went_through(
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
-    with _collectors().collector() as seen:
+    with collector() as seen:
         monkeypatch.setenv("MIRAGE_TRACES_ENDPOINT", seen.endpoint)
         assert machine.up("--no-demo")[0] == 0
         until(lambda: machine.run("status")[0] == 0)

@@ -32,7 +32,7 @@ from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.engines.edge.shelf import EdgeShelf
 from mirage_retriever.facets import NAMES
-from tests.integration.machine import Machine, clear, make_machine
+from tests.support.machine import Machine, clear, make_machine
 from tests.support.old_data import Old, keep_files, keep_records
 from tests.support.planted import (
     DATE,

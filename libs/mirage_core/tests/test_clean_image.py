@@ -4,27 +4,32 @@ import io
 import random
 import re
 import struct
-import sys
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jpeg_ls
 import numpy as np
 import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent))  # dicom_builder.py and picture_files.py, which other tests share
-
-import dicom_builder as build
-from dicom_builder import dicom, element, encapsulated, jpeg_lossless, run_lengths
-from picture_files import chunk, exif, extended_webp, jpeg, png, riff, segment, webp, webp_chunks, with_segments
-from PIL import PngImagePlugin
+from PIL import Image, PngImagePlugin
 from pydicom.datadict import DicomDictionary
 
 from mirage_core.errors import MirageError
 from mirage_core.imaging import CleanImage, clean_image, decode_image, encode_png, encode_thumbnail
+from tests.support import dicom_builder as build
+from tests.support.dicom_builder import dicom, element, encapsulated, jpeg_lossless, run_lengths
+from tests.support.picture_files import (
+    chunk,
+    exif,
+    extended_webp,
+    jpeg,
+    png,
+    riff,
+    segment,
+    webp,
+    webp_chunks,
+    with_segments,
+)
 
 NAME = b"Mustermann^Erika"
 # As files spell it: as it is, in two bytes a character, and packed.

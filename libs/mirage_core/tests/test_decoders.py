@@ -14,15 +14,13 @@ import pytest
 from PIL import Image
 from prometheus_client import REGISTRY
 
-sys.path.insert(0, str(Path(__file__).parent))  # decoder_tasks.py, which the children import too, and image_bombs.py
-
-import decoder_tasks as tasks
-import image_bombs
-
 from mirage_core.bundles import ImageInput
 from mirage_core.decoders import DecoderPool
 from mirage_core.decoding_cost import decoding_bytes
 from mirage_core.errors import Code, MirageError
+from tests.support import decoder_tasks as tasks
+from tests.support import image_bombs
+from tests.support.paths import ROOT
 
 MakePool = Callable[..., DecoderPool]
 
@@ -34,7 +32,7 @@ async def make_pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakePool]:
 
     def make(**options: Any) -> DecoderPool:
         settings: dict[str, Any] = {"workers": 1, "memory_mb": 256, "timeout_s": 60, "budget_mb": 512, "name": "test"}
-        pools.append(DecoderPool(**{**settings, "preload": ["decoder_tasks"], **options}))
+        pools.append(DecoderPool(**{**settings, "preload": ["tests.support.decoder_tasks"], **options}))
         return pools[-1]
 
     yield make
@@ -256,8 +254,8 @@ async def test_an_image_is_decoded_in_a_child(make_pool: MakePool) -> None:
 
 
 def test_nothing_is_left_of_a_service_that_is_killed(tmp_path: Path) -> None:
-    program = Path(__file__).parent / "pool_process.py"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(program.parent), *filter(None, sys.path)])}
+    program = ROOT / "tests" / "support" / "pool_process.py"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     command = [sys.executable, str(program), _fifo(tmp_path)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -16,13 +16,10 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-sys.path.insert(0, str(Path(__file__).parent))  # dicom_builder.py, which other tests share
-
-import dicom_builder as build
-from dicom_builder import dicom, encapsulated, jpeg_lossless, run_lengths
-
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import clean_image, decode_image
+from tests.support import dicom_builder as build
+from tests.support.dicom_builder import dicom, encapsulated, jpeg_lossless, run_lengths
 
 RNG = np.random.default_rng(11)
 TWELVE = (np.add.outer(np.arange(24) * 97, np.arange(20) * 31) % 4096).astype(np.uint16)

@@ -1,20 +1,15 @@
 """Colour of DICOM against PS3.3 C.7.6.3.1.2 (colour spaces), C.7.6.3.1.5 and C.7.9 (palettes), worked out here again."""
 
 import io
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-sys.path.insert(0, str(Path(__file__).parent))  # dicom_builder.py, which other tests share
-
-from dicom_builder import BIG_ENDIAN, EXPLICIT, IMPLICIT, dicom
-
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import clean_image, decode_image
+from tests.support.dicom_builder import BIG_ENDIAN, EXPLICIT, IMPLICIT, dicom
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (16, 18, 3), dtype=np.uint8)

@@ -1,20 +1,15 @@
 """Which frame of a DICOM file is shown, and what the functional groups of enhanced objects (PS3.3 C.7.6.16) say about it."""
 
 import io
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))  # dicom_builder.py, which other tests share
-
-from dicom_builder import BIG_ENDIAN, EXPLICIT, IMPLICIT, dicom
-
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import Window, clean_image, decode_image
+from tests.support.dicom_builder import BIG_ENDIAN, EXPLICIT, IMPLICIT, dicom
 
 FRAMES = np.stack([np.full((16, 16), 100 * (number + 1), np.uint16) for number in range(5)])
 FRAMES[:, 0, 0] = 0

@@ -2,20 +2,15 @@
 
 import io
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))  # dicom_builder.py, which other tests share
-
-from dicom_builder import BIG_ENDIAN, EXPLICIT, IMPLICIT, dataset, dicom
-
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import CleanImage, Window, clean_image, decode_image
+from tests.support.dicom_builder import BIG_ENDIAN, EXPLICIT, IMPLICIT, dataset, dicom
 
 RAMP = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (16, 1))  # 64 columns
 SIGNED = np.tile(np.arange(-2048, 2048, 64, dtype=np.int16), (16, 1))

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,13 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-sys.path.insert(0, str(Path(__file__).parent))  # dicom_builder.py, which other tests share
-
-import dicom_builder as build
-from dicom_builder import dicom, element, encapsulated
-
 from mirage_core import limits
 from mirage_core.dicom.elements import INFLATED_BYTES
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import clean_image, decode_image, sniff_media_type
 from mirage_core.synthetic import is_marked
+from tests.support import dicom_builder as build
+from tests.support.dicom_builder import dicom, element, encapsulated
 
 RAMP = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (16, 1))
 NATIVE = [build.EXPLICIT, build.IMPLICIT, build.BIG_ENDIAN, build.DEFLATED]

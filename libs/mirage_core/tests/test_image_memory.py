@@ -5,15 +5,12 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # dicom_builder.py and picture_files.py, which other tests share
-
-import dicom_builder as build
-from dicom_builder import dicom, encapsulated
-from picture_files import SIGNATURE, chunk
+from tests.support import dicom_builder as build
+from tests.support.dicom_builder import dicom, encapsulated
+from tests.support.picture_files import SIGNATURE, chunk
 
 WIDTH, HEIGHT = 7000, 7100
 MEMORY = 448 * 2**20  # MIRAGE_RETRIEVER_DECODER_MEMORY_MB

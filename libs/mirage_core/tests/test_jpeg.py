@@ -2,19 +2,14 @@
 
 import io
 import struct
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-sys.path.insert(0, str(Path(__file__).parent))  # picture_files.py, which other tests share
-
-from picture_files import exif, jpeg, segment, segments, with_segments
-
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import clean_image, decode_image, sizes
+from tests.support.picture_files import exif, jpeg, segment, segments, with_segments
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SWAPPED = SRGB.replace(b"rXYZ", b"~XYZ").replace(b"bXYZ", b"rXYZ").replace(b"~XYZ", b"bXYZ")  # red and blue exchanged

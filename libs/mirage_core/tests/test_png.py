@@ -2,21 +2,16 @@
 
 import io
 import struct
-import sys
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-sys.path.insert(0, str(Path(__file__).parent))  # picture_files.py, which other tests share
-
-from picture_files import SIGNATURE, chunk, exif, png
-
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import PixelInfo, Window, clean_image, decode_image
+from tests.support.picture_files import SIGNATURE, chunk, exif, png
 
 RNG = np.random.default_rng(3)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -7,17 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # otlp_collector.py, which other tests share
-
-from otlp_collector import Collector, Seen, collector
 
 from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core import telemetry, tracing
@@ -25,6 +19,8 @@ from mirage_core.channels import invoke, invoke_exchange, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ServiceSettings
+from tests.support.otlp_collector import Collector, Seen, collector
+from tests.support.waiting import until
 
 NAME = "mirage.v1.EncoderService"
 SECRET = "lesion of the left zebra"
@@ -191,13 +187,6 @@ def losses(outcome: str) -> float:
     from prometheus_client import REGISTRY
 
     return REGISTRY.get_sample_value("mirage_trace_spans_total", {"outcome": outcome}) or 0.0
-
-
-def until(condition: Any, deadline_s: float = 60.0) -> None:
-    give_up = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 async def test_without_a_collector_calls_are_answered_and_it_is_said_once(

@@ -1,20 +1,15 @@
 """WebP: with and without loss, transparency, orientation, profile, and animations."""
 
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-sys.path.insert(0, str(Path(__file__).parent))  # picture_files.py, which other tests share
-
-from picture_files import exif, extended_webp, riff, webp, webp_chunks
-
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import clean_image, decode_image
 from mirage_core.imaging import webp as module
+from tests.support.picture_files import exif, extended_webp, riff, webp, webp_chunks
 
 RNG = np.random.default_rng(9)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -5,7 +5,6 @@ With `-o junit_family=xunit1 --junitxml=FILE` the peaks are in the file, as prop
 
 import asyncio
 import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -21,15 +20,10 @@ from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core.channels import invoke, invoke_exchange, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import from_problem
-
-sys.path.insert(0, str(Path(__file__).parent))  # encoder_process.py
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[3] / "libs" / "mirage_core" / "tests")
-)  # image_bombs.py, memory_peak.py
-
-import image_bombs
-from encoder_process import SERVICE, encoder, wait_until_serving
-from memory_peak import Peak
+from tests.support import image_bombs
+from tests.support.encoder_process import SERVICE, encoder
+from tests.support.memory_peak import Peak
+from tests.support.waiting import wait_until_serving
 
 # What deploy/docker-compose.yml gives the encoder, its children included.
 MEMORY_LIMIT = 2**30
@@ -64,7 +58,7 @@ class Running:
 @pytest.fixture(scope="module")
 def running(bundle: Path) -> Iterator[Running]:
     with encoder(bundle, DECODER_TIMEOUT_S="2") as (address, process):
-        wait_until_serving(address, process)
+        wait_until_serving(address, process, service=SERVICE)
         yield Running(address, process.pid)
 
 

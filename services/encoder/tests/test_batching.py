@@ -1,6 +1,6 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.batching import Batcher
+from tests.support.waiting import until_async as until
 
 DEADLINE_S = 10
 
@@ -39,12 +40,6 @@ async def batching(work: Doubler, **options: Any) -> AsyncIterator[Batcher[int, 
     finally:
         work.release.set()
         await batcher.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 -- the batcher has no event for what these tests wait on
-            await asyncio.sleep(0)
 
 
 async def busy(work: Doubler, batcher: Batcher[int, int]) -> "asyncio.Task[Any]":

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import struct
-import sys
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,10 +18,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from PIL import Image
 
 from mirage.v1 import encoder_pb2, encoder_pb2_grpc
-
-sys.path.insert(0, str(Path(__file__).parent))  # encoder_process.py, which other tests share
-
-from encoder_process import DEADLINE_S, SERVICE, encoder, wait_until_serving
+from tests.support.encoder_process import DEADLINE_S, SERVICE, encoder
+from tests.support.waiting import wait_until_serving
 
 Stub: TypeAlias = "encoder_pb2_grpc.EncoderServiceAsyncStub"  # exists for type checkers only
 
@@ -30,7 +27,7 @@ Stub: TypeAlias = "encoder_pb2_grpc.EncoderServiceAsyncStub"  # exists for type 
 @pytest.fixture(scope="module")
 def address(bundle: Path) -> Iterator[str]:
     with encoder(bundle) as (address, process):
-        wait_until_serving(address, process)
+        wait_until_serving(address, process, service=SERVICE)
         yield address
 
 
@@ -206,7 +203,7 @@ def test_a_client_that_knows_only_reflection_can_encode(address: str) -> None:
 
 def test_it_ends_at_sigterm(bundle: Path) -> None:
     with encoder(bundle) as (address, process):
-        wait_until_serving(address, process)
+        wait_until_serving(address, process, service=SERVICE)
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
 

@@ -21,10 +21,9 @@ from mirage_gateway.compose import Composer
 from mirage_gateway.dependencies import ENCODER, RETRIEVER, Dependencies
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.app import build_app
-
-from . import scripted_generator
-from .scripted_generator import ScriptedGenerator
-from .scripted_llm import ScriptedLlm, serve
+from tests.support import scripted_generator
+from tests.support.scripted_generator import ScriptedGenerator
+from tests.support.scripted_llm import ScriptedLlm, serve
 
 
 def record(record_id: str = "r1", **fields: Any) -> pb.Record:

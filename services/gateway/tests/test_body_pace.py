@@ -17,8 +17,7 @@ from mirage_gateway.web.body import EXIT, PLACE, Intake
 from mirage_gateway.web.json_bounds import QUERY
 from mirage_gateway.web.proxies import CLIENT
 from mirage_gateway.web.queries import SearchBody
-
-from .virtual_time import VirtualTimeLoop
+from tests.support.virtual_time import VirtualTimeLoop
 
 LOOP_FACTORIES = {"virtual": VirtualTimeLoop}
 SETTINGS = GatewaySettings()

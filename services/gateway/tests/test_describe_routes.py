@@ -13,9 +13,9 @@ from pydantic import TypeAdapter
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.descriptions import EVENTS, DescriptionDocument
+from tests.support.scripted_llm import UNSUPPORTED
 
 from .conftest import Gateway, Peer
-from .scripted_llm import UNSUPPORTED
 
 ASKED = {"text": "axial brain"}
 WHOLE = {"accept": "application/json"}

@@ -16,8 +16,9 @@ from pydantic import TypeAdapter
 from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.jobs import EVENTS, JobDocument, JobsDocument
+from tests.support import scripted_generator
+from tests.support.waiting import until_async as until
 
-from . import scripted_generator
 from .conftest import Gateway, Peer
 from .test_describe_routes import events
 
@@ -428,12 +429,3 @@ async def test_a_browser_that_comes_again_after_the_end_is_sent_home(http: httpx
     assert response.text.splitlines()[0] == "id: end"
     again = await http.get(f"/v1/jobs/{job['id']}/events", headers={"last-event-id": "end"})
     assert (again.status_code, again.content) == (204, b"")
-
-
-async def until(holds: Any) -> None:
-    """Waits for a condition, at most 10 s."""
-    for _ in range(1000):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came")

@@ -12,8 +12,8 @@ from mirage.v1 import gateway_pb2
 from mirage.v1.generator_pb2 import GeneratorServiceWatchJobRequest
 from mirage_core.errors import Code, MirageError
 from mirage_gateway import generating
+from tests.support import scripted_generator
 
-from . import scripted_generator
 from .conftest import Peer, serving_grpc
 from .test_job_routes import until
 

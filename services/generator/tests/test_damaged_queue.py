@@ -3,17 +3,12 @@
 import base64
 import json
 import pickle
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-
-sys.path.insert(0, str(Path(__file__).parent))  # generator_process.py, which other tests share
-
-from generator_process import House, house, until
 
 from mirage_core.errors import Code, MirageError
 from mirage_generator.estimates import work_of
@@ -24,6 +19,7 @@ from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.ticket_transport import DEAD_LETTERS, DEAD_LETTERS_MAX, QUEUE, TASK, fault_of
 from mirage_generator.tickets import TicketOffice, make_app
+from tests.support.generator_process import House, house, until
 
 BOUNDS = Bounds(queue=100, per_client=100, kept_per_client=100, ttl_s=60.0, attempts=2, lease_s=10.0)
 SPEC = Spec("axial brain", "", 1, 1.0, 7, 64, 64, 1, Priority.INTERACTIVE, 600.0)
@@ -150,8 +146,8 @@ def test_one_worker_outlives_every_message_and_makes_the_job_behind_them(place: 
         job = store.get("job1")
         return job is not None and job.state is State.SUCCEEDED
 
-    until(done, "the job is made")
-    until(lambda: client.llen(QUEUE) == 0 and client.hlen("unacked") == 0, "the queue is empty")
+    until(done)
+    until(lambda: client.llen(QUEUE) == 0 and client.hlen("unacked") == 0)
     assert worker.poll() is None
     assert place.log("worker").count('"working"') == 1
     letters = [json.loads(each) for each in client.lrange(DEAD_LETTERS, 0, -1)]
@@ -168,8 +164,8 @@ def test_messages_put_aside_are_bounded(place: House) -> None:
     client = place.redis()
     client.lpush(QUEUE, *(b"rubbish %d" % number for number in range(DEAD_LETTERS_MAX + 50)))
     place.start_worker()
-    until(lambda: client.llen(QUEUE) == 0, "the queue is empty")
-    until(lambda: b"rubbish 149" in client.lindex(DEAD_LETTERS, 0), "the last is put aside")
+    until(lambda: client.llen(QUEUE) == 0)
+    until(lambda: b"rubbish 149" in client.lindex(DEAD_LETTERS, 0))
     assert client.llen(DEAD_LETTERS) == DEAD_LETTERS_MAX
 
 
@@ -268,7 +264,7 @@ def test_a_worker_starts_on_a_queue_of_another_kind(place: House) -> None:
         job = store.get("job1")
         return job is not None and job.state is State.SUCCEEDED
 
-    until(done, "the job is made")
+    until(done)
     assert worker.poll() is None
 
 

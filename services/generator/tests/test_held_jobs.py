@@ -1,7 +1,6 @@
 """A worker's hold on a job, on a real queue: an answer of Redis that is lost loses nothing else, and a sweep holds nothing up."""
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +8,6 @@ from pathlib import Path
 
 import pytest
 import redis
-
-sys.path.insert(0, str(Path(__file__).parent))  # generator_process.py, which other tests share
-
-from generator_process import house
 
 from mirage_core.errors import Code, MirageError
 from mirage_generator import runner
@@ -28,6 +23,7 @@ from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import TicketOffice, make_app
 from mirage_generator.upkeep import Keeper
+from tests.support.generator_process import house
 
 BOUNDS = Bounds(queue=10, per_client=10, kept_per_client=10, ttl_s=60.0, attempts=2, lease_s=10.0)
 SPEC = Spec("axial brain", "", 1, 1.0, 7, 64, 64, 1, Priority.INTERACTIVE, 600.0)

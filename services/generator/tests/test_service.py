@@ -4,7 +4,6 @@ import asyncio
 import io
 import math
 import shutil
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +13,9 @@ import grpc
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))  # generator_process.py, which other tests share
-
-from generator_process import DEADLINE_S, LONG, TINY, House, Jobs, details, free_port, house, jobs, until
-
 from mirage.provenance import read_provenance
 from mirage.v1 import common_pb2, generator_pb2
+from tests.support.generator_process import DEADLINE_S, LONG, TINY, House, Jobs, details, free_port, house, jobs, until
 
 SUCCEEDED = common_pb2.JOB_STATE_SUCCEEDED
 PENDING, RUNNING = common_pb2.JOB_STATE_PENDING, common_pb2.JOB_STATE_RUNNING
@@ -394,7 +390,7 @@ def test_what_is_over_is_forgotten_with_its_images() -> None:
 
     with house(TTL_S="0.5") as made:
         id_ = asyncio.run(make(made))
-        until(lambda: not list(made.images.rglob("*.png")), "the image is removed")
+        until(lambda: not list(made.images.rglob("*.png")))
         asyncio.run(gone(made, id_))
 
 

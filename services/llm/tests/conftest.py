@@ -1,16 +1,11 @@
 """The tiny bundle, and a service that runs on it."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # llm_process.py, which several modules of tests share
-
-from llm_process import TINY, Running, llm
-
 from mirage_llm.model import LanguageModel, load_model
+from tests.support.llm_process import TINY, Running, llm
 
 
 @pytest.fixture(scope="session")

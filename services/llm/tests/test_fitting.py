@@ -1,13 +1,13 @@
 """What gets into the prompt: as many captions as fit, and no special token but the format's own."""
 
 import pytest
-from llm_process import TINY
 
 from mirage_llm.fitting import Fitter
 from mirage_llm.model import special_ids
 from mirage_llm.prompt import prompt
 from mirage_llm.request import Caption
 from mirage_llm.tokenizer import LanguageTokenizer
+from tests.support.llm_process import TINY
 
 SPECIAL = special_ids(TINY / "tokenizer.json")
 CONTEXT = 512

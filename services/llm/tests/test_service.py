@@ -7,9 +7,20 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from llm_process import CAPTIONS, DEADLINE_S, SERVICE, TINY, Running, collect, describe, details, llm, request
 
 from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
+from tests.support.llm_process import (
+    CAPTIONS,
+    DEADLINE_S,
+    SERVICE,
+    TINY,
+    Running,
+    collect,
+    describe,
+    details,
+    llm,
+    request,
+)
 
 MODEL = common_pb2.DESCRIPTION_SOURCE_MODEL
 EXTRACTIVE = common_pb2.DESCRIPTION_SOURCE_EXTRACTIVE

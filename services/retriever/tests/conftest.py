@@ -3,20 +3,18 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from mirage.v1 import retriever_pb2_grpc
 from mirage_core.channels import open_channel
 from mirage_core.imaging import encode_png
 from mirage_models.paths import mini_clip_bundle
+from tests.support.waiting import wait_until_serving
 
 START_S = 60.0
 
@@ -29,22 +27,6 @@ def start(module: str, folder: Path, **settings: object) -> tuple[str, subproces
     environment |= {f"{prefix}{name.upper()}": str(value) for name, value in settings.items()}
     with (folder / f"{module}.log").open("wb") as log:
         return address, subprocess.Popen([sys.executable, "-m", module], env=environment, stderr=log)
-
-
-def wait_until_serving(address: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_S
-    with grpc.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while time.monotonic() < end:
-            assert process.poll() is None, "the service ended"
-            try:
-                reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
-            except grpc.RpcError:
-                continue
-            if reply.status == health_pb2.HealthCheckResponse.SERVING:
-                return
-            time.sleep(0.05)
-    raise AssertionError(f"{address} does not serve")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from mirage_retriever.engines.edge.activity import Activity
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.processes import ProcessLostError
 from mirage_retriever.engines.edge.shard import ShardPolicy
+from tests.support.waiting import until_async as until
 
 DIMENSION = 32
 # 100 KB of vectors of 32 components: a graph from 800 points on.
@@ -66,13 +67,6 @@ def points(count: int, *, seed: int = 0, first: int = 0) -> list[Point]:
 async def nearest(engine: EdgeEngine, vector: np.ndarray, k: int = 1) -> list[str]:
     [hits] = await engine.search([Nearest(vector, Space.IMAGE, k)])
     return [hit.id for hit in hits]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 def builders() -> list[psutil.Process]:

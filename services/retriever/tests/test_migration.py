@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -44,6 +43,7 @@ from mirage_retriever.migration import Migration
 from mirage_retriever.terms import EncoderModel
 from tests.support.old_data import PATIENT, Old, dicom, jpeg, keep_files, keep_records, png, transparent
 from tests.support.scripted_qdrant import Node
+from tests.support.waiting import until_async as until
 
 from .conftest import start, wait_until_serving
 
@@ -189,13 +189,6 @@ async def test_an_older_atlas_is_cleaned_before_anything_is_served(
     log = (tmp_path / "mirage_retriever.log").read_text()
     assert NAME not in log
     assert '"id": "damaged"' in log
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 def left(data: Path) -> int:

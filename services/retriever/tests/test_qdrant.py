@@ -7,7 +7,7 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from mirage_retriever.engines.qdrant_shelf import QdrantShelf
 from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
 from mirage_retriever.terms import EncoderModel
 from tests.support.scripted_qdrant import Cluster, Node
+from tests.support.waiting import until_async as until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 
@@ -72,13 +73,6 @@ async def code_of(call: Awaitable[object]) -> Code:
     with pytest.raises(MirageError) as caught:
         await call
     return caught.value.code
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 def said(logs: Sequence[dict[str, object]], event: str) -> list[dict[str, object]]:

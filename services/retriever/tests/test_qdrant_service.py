@@ -1,8 +1,6 @@
 """Whole retriever processes on the scripted Qdrant server, with the real encoder: starts, freezes and returns."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
@@ -15,6 +13,7 @@ from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_core.errors import Code, MirageError
 from tests.support.scripted_qdrant import Node
+from tests.support.waiting import until_async as until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -26,13 +25,6 @@ async def server() -> AsyncIterator[Node]:
     node = await Node().start()
     yield node
     await node.stop()
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    end = time.monotonic() + 120
-    while not await condition():
-        assert time.monotonic() < end, "waited in vain"
-        await asyncio.sleep(0.02)
 
 
 async def serves(channel: grpc.aio.Channel) -> bool:

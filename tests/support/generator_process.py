@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from mirage.v1 import common_pb2, generator_pb2, generator_pb2_grpc
 from mirage_launcher import queue_server
+from tests.support.paths import TINY_GENERATOR as TINY
+from tests.support.waiting import until
 
-TINY = Path(__file__).parent / "tiny_bundle"
 SERVICE = "mirage.v1.GeneratorService"
 DEADLINE_S = 60
 # A job of ten steps of a tenth of a second and more, four times over: time enough to do something to it.
@@ -33,16 +33,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
-    """What the condition gives once it is true; other processes make it so."""
-    give_up = time.monotonic() + deadline_s
-    while time.monotonic() < give_up:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise TimeoutError(what)
 
 
 @dataclass
@@ -79,12 +69,12 @@ class House:
         (self.folder / "redis").mkdir(exist_ok=True)
         command = queue_server.command(queue_server.find_server(), folder=self.folder / "redis", socket=self.socket)
         self.queue = self._start("redis", list(command), {})
-        until(self._answers, "redis answers")
+        until(self._answers)
 
     def start_api(self, *, wait: bool = True, **settings: str) -> None:
         self.api = self._start("api", [sys.executable, "-P", "-m", "mirage_generator"], settings)
         if wait:
-            until(self.serving, "the service serves")
+            until(self.serving)
 
     def start_worker(
         self, *, wait: bool = True, preface: tuple[str, ...] = (), log: str = "worker", **settings: str
@@ -94,7 +84,7 @@ class House:
         worker = self._start(log, command, settings)
         self.workers.append(worker)
         if wait:
-            until(lambda: self.log(log).count('"working"') > before or worker.poll() is not None, "the worker works")
+            until(lambda: self.log(log).count('"working"') > before or worker.poll() is not None)
             assert worker.poll() is None, self.log(log)
         return worker
 
@@ -169,9 +159,9 @@ def house(*, workers: int = 1, api: bool = True, **settings: str) -> Iterator[Ho
             made.start_api(wait=False)
         for _ in range(workers):
             made.start_worker(wait=False)
-        until(lambda: made.log("worker").count('"working"') >= workers, "the workers work")
+        until(lambda: made.log("worker").count('"working"') >= workers)
         if api:
-            until(made.serving, "the service serves")
+            until(made.serving)
         yield made
     except BaseException:
         for name in ("redis", "api", "worker"):

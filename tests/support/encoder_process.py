@@ -3,13 +3,9 @@
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SERVICE = "mirage.v1.EncoderService"
 DEADLINE_S = 60
@@ -34,19 +30,3 @@ def encoder(bundle: Path, **settings: str) -> Iterator[tuple[str, "subprocess.Po
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def wait_until_serving(address: str, process: "subprocess.Popen[bytes]") -> None:
-    with grpc.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "the service ended"
-            try:
-                request = health_pb2.HealthCheckRequest(service=SERVICE)
-                for reply in stub.Watch(request, timeout=deadline - time.monotonic(), wait_for_ready=True):
-                    if reply.status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-            except grpc.RpcError:
-                continue
-        raise TimeoutError

@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,11 +16,8 @@ from mirage_launcher import ports, processes
 from mirage_launcher.folders import Folders
 from mirage_launcher.state import State
 
-ROOT = Path(__file__).parents[2]
 START_S = 400.0
 RECORDS = 3
-TINY_GENERATOR = ROOT / "services" / "generator" / "tests" / "tiny_bundle"
-TINY_LANGUAGE_MODEL = ROOT / "services" / "llm" / "tests" / "tiny_bundle"
 
 
 @dataclass
@@ -102,11 +97,3 @@ def fill(machine: Machine) -> None:
     """Stores a few records."""
     with Client(f"http://127.0.0.1:{machine.port}", timeout_s=60) as client:
         assert Indexer(client).run(islice(open_reader("demo").read(), RECORDS)).created == RECORDS
-
-
-def until(condition: Callable[[], bool], *, within_s: float = START_S) -> None:
-    """Waits for a condition that another process brings about."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

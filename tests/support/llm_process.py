@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
+from tests.support.paths import TINY_LLM as TINY
+from tests.support.waiting import wait_until_serving
 
-TINY = Path(__file__).parent / "tiny_bundle"
 SERVICE = "mirage.v1.LlmService"
 DEADLINE_S = 60
 CAPTIONS = (
@@ -72,7 +72,7 @@ def llm(bundle: Path = TINY, *, wait: bool = True, **settings: str) -> Iterator[
     running = Running(f"127.0.0.1:{port}", metrics, process)
     try:
         if wait:
-            wait_until_serving(running)
+            wait_until_serving(running.address, process, service=SERVICE)
         yield running
     finally:
         process.terminate()
@@ -81,22 +81,6 @@ def llm(bundle: Path = TINY, *, wait: bool = True, **settings: str) -> Iterator[
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def wait_until_serving(running: Running) -> None:
-    with grpc.insecure_channel(running.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            assert running.process.poll() is None, "the service ended"
-            try:
-                request = health_pb2.HealthCheckRequest(service=SERVICE)
-                for reply in stub.Watch(request, timeout=deadline - time.monotonic(), wait_for_ready=True):
-                    if reply.status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-            except grpc.RpcError:
-                continue
-        raise TimeoutError
 
 
 def request(

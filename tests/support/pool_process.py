@@ -3,17 +3,13 @@
 import asyncio
 import os
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import decoder_tasks as tasks
 
 from mirage_core.decoders import DecoderPool
+from tests.support import decoder_tasks as tasks
 
 
 async def main(fifo: str) -> None:
-    pool = DecoderPool(2, 256, 10_000, 512, "killed", preload=["decoder_tasks"])
+    pool = DecoderPool(2, 256, 10_000, 512, "killed", preload=["tests.support.decoder_tasks"])
     idle = (await pool.run(tasks.process_id)).value
     server = (await pool.run(tasks.parent_id)).value
     busy = asyncio.create_task(pool.run(tasks.announce_and_hang, fifo))

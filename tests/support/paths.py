@@ -1,0 +1,18 @@
+"""Files and programs that the tests use."""
+
+import os
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TINY_GENERATOR = ROOT / "services" / "generator" / "tests" / "tiny_bundle"
+TINY_LLM = ROOT / "services" / "llm" / "tests" / "tiny_bundle"
+
+
+def chromium() -> str:
+    """The browser of MIRAGE_TEST_CHROMIUM, else the first of the usual names on the PATH; raises FileNotFoundError."""
+    names = (os.environ.get("MIRAGE_TEST_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    for name in filter(None, names):
+        if found := shutil.which(name):
+            return found
+    raise FileNotFoundError("no Chromium: install Debian's package chromium, or set MIRAGE_TEST_CHROMIUM")
