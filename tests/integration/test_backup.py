@@ -11,7 +11,9 @@ import pytest
 from mirage.client import Client
 from mirage_launcher.backups.parts import STAGING
 from mirage_launcher.bundles import find_bundle
-from tests.support.machine import RECORDS, TINY_GENERATOR, Machine, clear, fill, make_machine, until
+from tests.support.machine import RECORDS, Machine, clear, fill, make_machine
+from tests.support.paths import TINY_GENERATOR
+from tests.support.waiting import until
 
 QUERY = "axial T1 brain MRI"
 

@@ -10,7 +10,9 @@ from mirage.client import Client
 from mirage.jobs import FINAL
 from mirage_core.files import MARK
 from mirage_launcher.bundles import find_bundle
-from tests.support.machine import RECORDS, TINY_GENERATOR, Machine, clear, fill, make_machine, until
+from tests.support.machine import RECORDS, Machine, clear, fill, make_machine
+from tests.support.paths import TINY_GENERATOR
+from tests.support.waiting import until
 
 PROMPT = "axial T1 brain MRI"
 

@@ -12,7 +12,9 @@ from mirage.client import Client
 from mirage.errors import ApiError
 from mirage.jobs import FINAL
 from mirage_launcher.bundles import find_bundle
-from tests.support.machine import TINY_GENERATOR, Machine, clear, make_machine, until
+from tests.support.machine import Machine, clear, make_machine
+from tests.support.paths import TINY_GENERATOR
+from tests.support.waiting import until
 
 DISK_MB = 500
 PROMPT = "axial T1 brain MRI"

@@ -20,7 +20,9 @@ from mirage.errors import ApiError
 from mirage_launcher.bundles import find_bundle
 from mirage_launcher.demo import read_mark
 from mirage_launcher.services import ENCODER_PORT
-from tests.support.machine import RECORDS, TINY_GENERATOR, TINY_LLM, Machine, clear, fill, make_machine, until
+from tests.support.machine import RECORDS, Machine, clear, fill, make_machine
+from tests.support.paths import TINY_GENERATOR, TINY_LLM
+from tests.support.waiting import until
 
 
 @pytest.fixture

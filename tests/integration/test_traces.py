@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from mirage_launcher.bundles import find_bundle
-from tests.support.machine import RECORDS, TINY_GENERATOR, TINY_LLM, Machine, clear, fill, make_machine, until
+from tests.support.machine import RECORDS, Machine, clear, fill, make_machine
 from tests.support.otlp_collector import collector
+from tests.support.paths import TINY_GENERATOR, TINY_LLM
+from tests.support.waiting import until
 
 # Neither may be in a span, whole or in part.
 QUERY = "zebra lesion of patient Quux"

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import time
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.descriptions import EVENTS, DescriptionDocument
 from tests.support.scripted_llm import UNSUPPORTED
+from tests.support.waiting import PATIENCE_S
 
 from .conftest import Gateway, Peer
 
@@ -194,10 +194,9 @@ async def test_a_model_that_hangs_is_noticed_long_before_the_deadline(gateway: G
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     http = await gateway(llm=f"{host}:{port}", patience_s=0.1)
-    started = time.monotonic()
     done = dict(await describe(http))["done"]
-    assert time.monotonic() - started < 5
-    assert done["source"] == "extractive"
+    # Not too_slow: that is what the deadline would give.
+    assert (done["source"], done["finish"]) == ("extractive", None)
     gone.set()
     server.close()
 
@@ -206,7 +205,7 @@ async def test_a_slow_model_that_lives_is_waited_for(gateway: Gateway, peer: Pee
     http = await gateway(patience_s=0.05)
     peer.llm.gate = asyncio.Event()
     asked = asyncio.create_task(describe(http))
-    await asyncio.wait_for(peer.llm.arrived.wait(), timeout=5)
+    await asyncio.wait_for(peer.llm.arrived.wait(), timeout=PATIENCE_S)
     done, _ = await asyncio.wait((asked,), timeout=0.5)
     assert not done
     peer.llm.gate.set()
@@ -223,7 +222,7 @@ async def test_what_the_model_replaces_stands_in_the_last_event(http: httpx.Asyn
 async def test_a_second_retrieval_that_fails_costs_only_the_ranking(http: httpx.AsyncClient, peer: Peer) -> None:
     peer.llm.gate = asyncio.Event()
     asked = asyncio.create_task(describe(http))
-    await asyncio.wait_for(peer.llm.arrived.wait(), timeout=5)
+    await asyncio.wait_for(peer.llm.arrived.wait(), timeout=PATIENCE_S)
     peer.script.error = MirageError(Code.QUEUE_FULL, retry_after_s=1.0)
     peer.llm.gate.set()
     found = await asked
@@ -304,7 +303,7 @@ async def test_a_server_with_keys_asks_for_one(gateway: Gateway) -> None:
 async def test_the_other_side_cancelling_is_a_failure_and_not_our_own_end(http: httpx.AsyncClient, peer: Peer) -> None:
     peer.llm.gate = asyncio.Event()
     asked = asyncio.create_task(describe(http))
-    await asyncio.wait_for(peer.llm.arrived.wait(), timeout=5)
+    await asyncio.wait_for(peer.llm.arrived.wait(), timeout=PATIENCE_S)
     await peer.llm_server.stop(0)
     done = dict(await asked)["done"]
     assert done["source"] == "extractive"

@@ -9,6 +9,7 @@ import pytest
 
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.event_stream import EventStream, while_connected
+from tests.support.waiting import PATIENCE_S
 
 Messages = list[dict[str, Any]]
 
@@ -34,7 +35,9 @@ class Connection:
         return b"".join(each.get("body", b"") for each in self.sent).decode()
 
     async def serve(self, events: AsyncGenerator[tuple[str, object]], **options: Any) -> None:
-        await asyncio.wait_for(EventStream(events, **options)({"type": "http"}, self.receive, self.send), timeout=5)
+        await asyncio.wait_for(
+            EventStream(events, **options)({"type": "http"}, self.receive, self.send), timeout=PATIENCE_S
+        )
 
 
 async def test_events_are_framed_and_the_stream_ends() -> None:
@@ -58,7 +61,7 @@ async def test_a_silence_is_filled_with_comments() -> None:
 
     connection, enough = Connection(), asyncio.Event()
     serving = asyncio.create_task(connection.serve(events(), heartbeat_s=0.02))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while connection.body.count(": still here\n\n") < 3:
             connection.got.clear()
             await connection.got.wait()

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse
 
 from mirage_gateway.http_server import HttpServer
 from mirage_gateway.settings import GatewaySettings
+from tests.support.waiting import PATIENCE_S
 
 # As in the service.
 LOOP_FACTORIES = {"uvloop": uvloop.new_event_loop}
@@ -59,7 +60,7 @@ async def test_a_handshake_that_is_not_begun_is_given_up(certificate: tuple[Path
     server = HttpServer(PlainTextResponse("here"), GatewaySettings(http_port=0, drain_s=0, head_timeout_s=0.2, **files))
     await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await reader.read() == b""
     writer.close()
     await server.stop()
@@ -72,7 +73,7 @@ async def test_handshakes_that_are_not_begun_count_as_connections(certificate: t
     )
     await server.start()
     silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await silent[0][0].read() == b""
     trusted = ssl.create_default_context(cafile=str(certificate[0]))
     async with httpx.AsyncClient(verify=trusted) as client:

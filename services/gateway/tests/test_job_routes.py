@@ -17,6 +17,7 @@ from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.jobs import EVENTS, JobDocument, JobsDocument
 from tests.support import scripted_generator
+from tests.support.waiting import PATIENCE_S
 from tests.support.waiting import until_async as until
 
 from .conftest import Gateway, Peer
@@ -336,7 +337,7 @@ async def test_a_generator_that_hangs_is_noticed_long_before_the_deadline(gatewa
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     http = await gateway(generator=f"{host}:{port}", patience_s=0.1, read_timeout_s=60)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         response = await http.get("/v1/jobs")
     assert (response.status_code, response.json()["code"]) == (503, "DEPENDENCY_UNAVAILABLE")
     gone.set()
@@ -356,7 +357,7 @@ async def test_a_watch_goes_on_over_a_restart_of_the_generator(gateway: Gateway,
     peer.generator.jobs[job["id"]].spec.prompt = "no longer"
     async with peer.generator.changed:
         peer.generator.changed.notify_all()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         found = await watching
     assert [name for name, _ in found].count("done") == 1
     revisions = [document["revision"] for name, document in found if name != "preview"]
@@ -371,7 +372,7 @@ async def test_a_generator_that_stays_away_ends_the_watch_with_an_error(gateway:
     watching = asyncio.create_task(watch(http, job["id"]))
     await until(lambda: peer.generator.watching == 1)
     await peer.generator_server.stop(0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         name, document = (await watching)[-1]
     assert (name, document["problem"]["code"]) == ("error", "DEPENDENCY_UNAVAILABLE")
 
@@ -386,7 +387,7 @@ async def test_a_generator_that_says_what_is_known_and_breaks_off_is_not_asked_f
     peer.generator.breaks = True
     async with peer.generator.changed:
         peer.generator.changed.notify_all()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         found = await watching
     assert (found[-1][0], found[-1][1]["problem"]["code"]) == ("error", "DEPENDENCY_UNAVAILABLE")
     assert 3 <= peer.generator.watches <= 8
@@ -401,7 +402,7 @@ async def test_a_watch_that_is_refused_on_its_way_is_not_begun_again(gateway: Ga
     await peer.generator_server.stop(0)
     port = int(peer.generator_address.rpartition(":")[2])
     peer.generator_server, _, _, working = await scripted_generator.serve(peer.generator, port)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         name, document = (await watching)[-1]
     assert (name, document["problem"]["code"]) == ("error", "JOB_NOT_FOUND")
     working.cancel()

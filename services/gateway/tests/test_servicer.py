@@ -13,6 +13,7 @@ from mirage.v1.generator_pb2 import GeneratorServiceWatchJobRequest
 from mirage_core.errors import Code, MirageError
 from mirage_gateway import generating
 from tests.support import scripted_generator
+from tests.support.waiting import PATIENCE_S
 
 from .conftest import Peer, serving_grpc
 from .test_job_routes import until
@@ -157,7 +158,7 @@ async def test_a_caller_who_cancels_stops_the_model(stub: Any, peer: Peer) -> No
         if event.WhichOneof("event") == "token":
             break
     call.cancel()
-    await asyncio.wait_for(peer.llm.ended.wait(), timeout=5)
+    await asyncio.wait_for(peer.llm.ended.wait(), timeout=PATIENCE_S)
     assert peer.llm.tokens < 10
 
 
@@ -194,7 +195,7 @@ async def test_a_watch_that_was_quiet_for_an_hour_goes_on_over_a_restart(
     await peer.generator_server.stop(0)
     port = int(peer.generator_address.rpartition(":")[2])
     peer.generator_server, _, _, working = await scripted_generator.serve(peer.generator, port)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await until(lambda: peer.generator.watching == 1)
         await stub.CancelJob(gateway_pb2.CancelJobRequest(id=job.id))
         assert (await watch.read()).event.done.state == pb.JOB_STATE_CANCELLED
@@ -210,7 +211,7 @@ async def test_a_watch_outlives_the_deadlines_of_its_calls(
     watch = stub.WatchJob(gateway_pb2.WatchJobRequest(id=job.id))
     assert (await watch.read()).event.progress.state == pb.JOB_STATE_PENDING
     clock.now += 3600
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await until(lambda: sum(isinstance(each, GeneratorServiceWatchJobRequest) for each in asked) >= 3)
         await stub.CancelJob(gateway_pb2.CancelJobRequest(id=job.id))
         assert (await watch.read()).event.done.state == pb.JOB_STATE_CANCELLED
@@ -222,7 +223,7 @@ async def test_a_watch_tells_a_place_in_the_queue_and_a_time_left_that_change(st
     watch = stub.WatchJob(gateway_pb2.WatchJobRequest(id=second.id))
 
     async def told() -> pb.Job:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return (await watch.read()).event.progress
 
     assert (await told()).queue_position == 1

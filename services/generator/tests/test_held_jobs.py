@@ -24,6 +24,7 @@ from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import TicketOffice, make_app
 from mirage_generator.upkeep import Keeper
 from tests.support.generator_process import house
+from tests.support.waiting import PATIENCE_S
 
 BOUNDS = Bounds(queue=10, per_client=10, kept_per_client=10, ttl_s=60.0, attempts=2, lease_s=10.0)
 SPEC = Spec("axial brain", "", 1, 1.0, 7, 64, 64, 1, Priority.INTERACTIVE, 600.0)
@@ -163,7 +164,7 @@ async def test_leases_are_kept_while_a_sweep_takes_its_time(queue: Queue, tmp_pa
     queue.redis.zadd("mirage:deadlines", {ID: 1})
     keeping = asyncio.create_task(Keeper(queue.store(), office, folder, lease_s=BOUNDS.lease_s).run(tell))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await seen.wait()
     finally:
         folder.end.set()

@@ -21,6 +21,7 @@ from mirage_generator.store.jobs import CHANGES, JobStore
 from mirage_generator.ticket_transport import QUEUE
 from mirage_generator.tickets import TicketOffice, make_app
 from mirage_launcher import queue_server
+from tests.support.waiting import PATIENCE_S
 
 PASSWORD = "a:b/c@d#é%"
 
@@ -69,7 +70,7 @@ async def test_every_connection_shows_the_password(address: str, monkeypatch: py
     changes = Changes(given.redis_url)
     with changes.of("job1") as changed:
         listening = asyncio.create_task(changes.run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not client.publish(CHANGES, "step job1"):
                 await asyncio.sleep(0.01)
             await changed.wait()

@@ -7,6 +7,7 @@ import pytest
 
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.budget import ByteBudget
+from tests.support.waiting import PATIENCE_S
 
 
 def budget(wait_s: float = 60.0) -> ByteBudget:
@@ -101,7 +102,7 @@ async def test_many_that_each_need_a_lot_bit_by_bit_all_get_it() -> None:
             held -= 20
             hold.give(20)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*(upload() for _ in range(100)))
     assert 80 <= most <= 100
 
