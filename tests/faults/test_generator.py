@@ -149,7 +149,7 @@ async def test_no_job_is_lost_when_redis_is_killed(house: Any) -> None:
             await client.create()
         assert generator_process.details(error.value)[0] == "DEPENDENCY_UNAVAILABLE"
         await asyncio.to_thread(house.start_queue)
-        await asyncio.to_thread(until, house.serving, "the service serves again")
+        await asyncio.to_thread(until, house.serving)
         for job in (running, *waiting):
             await _one_result(house, client, job.id)
         # A watch that Redis left without news may end; begun again it tells how it is.

@@ -229,9 +229,9 @@ async def test_operators_see_how_many_jobs_wait_and_how_others_ended() -> None:
     with house(workers=0, METRICS_PORT=str(free_port())) as idle:
         async with jobs(idle) as client:
             made = [await client.create() for _ in range(2)]
-            await asyncio.to_thread(until, lambda: metrics(idle).get(waiting) == 2, "both wait")
+            await asyncio.to_thread(until, lambda: metrics(idle).get(waiting) == 2)
             await client.cancel(made[0].id)
-            await asyncio.to_thread(until, lambda: metrics(idle)[waiting] == 1, "one waits")
+            await asyncio.to_thread(until, lambda: metrics(idle)[waiting] == 1)
         found = metrics(idle)
     assert (found[running], found[cancelled]) == (0, 1)
 
