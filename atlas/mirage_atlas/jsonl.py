@@ -1,8 +1,9 @@
 """A folder with `captions.jsonl` and image files: the format that datasets are exchanged in.
 
 A line is a JSON object with `id`, `file`, `caption`, and as far as known `labels`, `original_labels`, `licence`, `source`,
-`attribution`, `split` and `sha256`. What a source's labels say in its own words is mapped to facets if it can be, and kept
-next to them. Any other key is ignored, and named if it is about a person.
+`attribution`, `split`, `sha256` and the texts of case_texts.py (`title`, `findings`, `case_id`, ...). What a source's labels
+say in its own words is mapped to facets if it can be, and kept next to them. Any other
+key is ignored, and named if it is about a person.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mirage_atlas.case_texts import COLUMNS, case_texts, choose_caption, row_value, with_topic
 from mirage_atlas.facets import facet_values, map_labels
-from mirage_atlas.folder import Folder, Ids, RowError, caption_text, label_text, line_text
+from mirage_atlas.folder import Folder, Ids, RowError, label_text, line_text
 from mirage_atlas.licences import UNKNOWN
 from mirage_atlas.records import AtlasRecord, BadRow, LeftOut
 from mirage_atlas.texts import is_text, read_lines
@@ -24,7 +26,8 @@ from mirage_core.people import is_about_person
 LINE_BYTES = 256 * 1024
 _JSON = json.JSONDecoder()
 _KEYS = frozenset({
-    "id", "file", "caption", "labels", "original_labels", "licence", "source", "attribution", "split", "case_id", "sha256",
+    "id", "file", "caption", "labels", "original_labels", "licence", "source", "attribution", "split", "sha256",
+    *(name for names in COLUMNS.values() for name in names),
 })  # fmt: skip
 
 
@@ -87,7 +90,12 @@ class CaptionsReader:
         for key in row.keys() - _KEYS:
             if is_about_person(key):
                 self.left_out.add(key)
-        caption = caption_text(row.get("caption"))
+        texts = case_texts(row_value(row))
+        if row.get("diagnosis") or row.get("title"):
+            texts = with_topic(texts, row.get("topic"))
+        caption, replaced = choose_caption(row.get("caption"), texts, str(row.get("file") or ""))
+        if replaced:
+            self.left_out.add_placeholder(f"{self._name} line {number}")
         path = self._folder.image(row.get("file"))
         sha256 = row.get("sha256") or ""
         if not isinstance(sha256, str) or (sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256)):
@@ -121,6 +129,7 @@ class CaptionsReader:
             attribution=line_text(row.get("attribution")),
             sha256=sha256,
             image_path=path,
+            **texts.items(),
             file=self._name,
             line=number,
             made_id=is_without,

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mirage_atlas.case_texts import case_texts, choose_caption
 from mirage_atlas.concepts import facets_of
 from mirage_atlas.facets import facet_values
-from mirage_atlas.folder import IMAGE_BYTES, Folder, Ids, RowError, caption_text, is_hidden, label_text, line_text
+from mirage_atlas.folder import IMAGE_BYTES, Folder, Ids, RowError, is_hidden, label_text, line_text
 from mirage_atlas.licences import licence_name
 from mirage_atlas.records import AtlasRecord, BadRow, LeftOut
 from mirage_atlas.tables import COLUMNS, column_key
@@ -60,8 +61,10 @@ class ParquetReader:
                 for each in file.schema_arrow.names:
                     if each not in columns.values() and is_about_person(each):
                         self.left_out.add(each)
-                if missing := {"file", "caption"} - set(columns):
-                    what = "image" if "file" in missing else "caption"
+                what = "" if "file" in columns else "image"
+                if not what and not {"caption", "title", "impression", "findings"} & set(columns):
+                    what = "caption"
+                if what:
                     yield BadRow(0, f"a shard has no column for the {what}", name)
                     return
                 wanted = list(dict.fromkeys(columns.values()))
@@ -88,7 +91,10 @@ class ParquetReader:
             path, data = self._folder.image(inner), None
         elif len(data) > IMAGE_BYTES:
             raise RowError("the file is too large")
-        caption = caption_text(row["caption"])
+        texts = case_texts(row.get)
+        caption, replaced = choose_caption(row.get("caption"), texts, inner if isinstance(inner, str) else "")
+        if replaced:
+            self.left_out.add_placeholder(f"{file} row {number}")
         own, where = row.get("id"), f"{file} row {number}"
         own_id: dict[str, str] = {}
         former: tuple[str, ...] = ()
@@ -118,6 +124,7 @@ class ParquetReader:
             sha256="" if data is None else hashlib.sha256(data).hexdigest(),
             image_path=path,
             image_bytes=data,
+            **texts.items(),
             file=file,
             line=number,
             made_id=is_without,

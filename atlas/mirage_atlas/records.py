@@ -24,7 +24,8 @@ class AtlasRecord:
     `labels` are facets (names of `FACETS`, lower-case values), `original_labels` the source's own words. Exactly one of
     `image_path` and `image_bytes` is set; `sha256` is the hex digest of the image file's bytes, empty if the source has none.
     `made_from` is that of the file that the image was made from, if that is another one: by it copies are recognised.
-    `pixels` says what the numbers of a 16-bit PNG mean. `file` and `line` say where the record is in the dataset.
+    `pixels` says what the numbers of a 16-bit PNG mean. The texts from `title` on are those of case_texts.py. `file` and `line`
+    say where the record is in the dataset.
     `made_id` is True for an id that was made of names of the folder and the file, because the dataset has none: another dataset
     may share it by accident. `former_ids` are those that earlier versions made for the record.
     """
@@ -41,6 +42,13 @@ class AtlasRecord:
     image_bytes: bytes | None = field(default=None, repr=False)
     made_from: str = ""
     pixels: PixelInfo | None = None
+    title: str = ""
+    findings: str = ""
+    history: str = ""
+    impression: str = ""
+    keywords: tuple[str, ...] = ()
+    case_id: str = ""
+    position: int = 0
     file: str = ""
     line: int = 0
     made_id: bool = False
@@ -77,12 +85,13 @@ class LeftOut:
     """Columns and files of a dataset that its records do not show: filled while the dataset is read.
 
     `people` are names of columns and labels about a person, `beyond` those that are more than a record may have; `others` are
-    files of other kinds that are next to the images.
+    files of other kinds that are next to the images; `placeholders` are the places of captions that say nothing.
     """
 
     people: dict[str, None] = field(default_factory=dict)
     beyond: dict[str, None] = field(default_factory=dict)
     others: dict[str, None] = field(default_factory=dict)
+    placeholders: dict[str, None] = field(default_factory=dict)
 
     def add(self, name: str) -> None:
         """Notes a name that is about a person."""
@@ -95,6 +104,10 @@ class LeftOut:
     def add_other(self, name: str) -> None:
         """Notes a file of another kind."""
         self._note(self.others, name)
+
+    def add_placeholder(self, where: str) -> None:
+        """Notes the place of a caption that says nothing."""
+        self._note(self.placeholders, where)
 
     @staticmethod
     def _note(names: dict[str, None], name: str) -> None:

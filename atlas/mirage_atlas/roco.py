@@ -11,9 +11,10 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from mirage_atlas.case_texts import case_texts, choose_caption
 from mirage_atlas.concepts import facets_of
 from mirage_atlas.facets import facet_values
-from mirage_atlas.folder import Folder, Ids, RowError, caption_text, is_hidden, label_text, line_text
+from mirage_atlas.folder import Folder, Ids, RowError, is_hidden, label_text, line_text
 from mirage_atlas.licences import licence_name
 from mirage_atlas.records import AtlasRecord, BadRow, LeftOut
 from mirage_atlas.texts import read_lines
@@ -59,18 +60,18 @@ class RocoReader:
             try:
                 if fields is None or len(fields) < 2:
                     raise RowError("the line is too long or has no id and caption")
-                caption = caption_text(" ".join(fields[1:]))
+                words, cuis = keywords.get(fields[0], ()), concepts.get(fields[0], ())
+                texts = case_texts({"keywords": list(words)}.get)
+                caption, _ = choose_caption(" ".join(fields[1:]), texts)
                 file, licence = licences.get(fields[0], ("", ""))
                 image = self._image(path, fields[0], file)
                 identity, own_id = ids.take(fields[0], f"{name} line {number}")
-                words, cuis = keywords.get(fields[0], ()), concepts.get(fields[0], ())
                 labels = facets_of(caption, cuis, words)
                 code = licence_name(licence)
                 labels["licence"] = facet_values([code])
                 pmcid = file.partition("_")[0]
                 original = {
                     **own_id,
-                    "keywords": " ".join(words),
                     "cuis": " ".join(cuis),
                     "semtypes": "; ".join(kinds.get(fields[0], ())[1::2]),
                     "pmcid": pmcid,
@@ -87,6 +88,7 @@ class RocoReader:
                     attribution="",
                     sha256="",
                     image_path=image,
+                    **texts.items(),
                     file=name,
                     line=number,
                 )

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mirage_atlas import case_texts
+from mirage_atlas.case_texts import CaseTexts, choose_caption, with_topic
 from mirage_atlas.concepts import facets_of
 from mirage_atlas.facets import facet_values, map_labels
-from mirage_atlas.folder import SUFFIXES, Folder, Ids, RowError, caption_text, label_text, line_text
+from mirage_atlas.folder import SUFFIXES, Folder, Ids, RowError, label_text, line_text
 from mirage_atlas.licences import licence_name
 from mirage_atlas.records import AtlasRecord, BadRow, DatasetError, LeftOut
 from mirage_atlas.texts import is_text, read_lines
@@ -37,12 +39,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "img",
         "image_filename",
     ),
-    "caption": ("caption", "text", "description", "captions", "report", "title"),
+    "caption": ("caption", "text", "description", "captions", "report"),
     "licence": ("licence", "license", "cc", "rights"),
     "source": ("source", "url", "article", "citation", "reference", "doi"),
     "attribution": ("attribution", "author", "authors", "credit", "creator"),
     "pmcid": ("pmcid", "pmc_id", "pmc"),
     "cuis": ("cuis", "cui", "concepts"),
+    **case_texts.COLUMNS,
 }
 """Names by which columns are known, best first. An id comes from a column that is called so, never from a `name`."""
 
@@ -81,14 +84,21 @@ class Table:
         self.others = tuple(name for name in keys if name not in named and name not in about)
 
     def require(self, *columns: str) -> None:
-        """Raises DatasetError unless the table has a column for each of these."""
+        """Raises DatasetError unless the table has a column for each of these; for the caption another text will do."""
         for each in columns:
-            if not self.known[each]:
+            others = ("title", "impression", "findings") if each == "caption" else ()
+            if not any(self.known[name] for name in (each, *others)):
                 raise DatasetError(f"the table has no column for the {each}: one of {', '.join(COLUMNS[each])}")
 
     def value(self, row: Row, column: str) -> str:
         """Returns a row's field by any name of the column; empty if there is none."""
         return next((row[name] for name in self.known[column] if row[name]), "")
+
+    def texts(self, row: Row) -> CaseTexts:
+        """Returns a row's text fields beside the caption."""
+        texts = case_texts.case_texts(lambda field: self.value(row, field))
+        titles = [row[name] for name in self.known["title"] if row[name]]
+        return with_topic(texts, titles[-1]) if len(titles) > 1 else texts
 
     def rows(self) -> Iterator[tuple[int, Row | str]]:
         """Yields the line that a row starts on, and the row or the reason why it is refused. Call it once.
@@ -231,7 +241,10 @@ class TableReader:
     def _record(self, row: Row, line: int, ids: Ids) -> AtlasRecord:
         table = self._table
         path = self._folder.image(table.value(row, "file"))
-        caption = caption_text(table.value(row, "caption"))
+        texts = table.texts(row)
+        caption, replaced = choose_caption(table.value(row, "caption"), texts, path.name)
+        if replaced:
+            self.left_out.add_placeholder(f"{self._name} line {line}")
         own = table.value(row, "id")
         where = f"line {line}"
         own_id: dict[str, str] = {}
@@ -255,6 +268,7 @@ class TableReader:
             attribution=line_text(table.value(row, "attribution")),
             sha256="",
             image_path=path,
+            **texts.items(),
             file=self._name,
             line=line,
             made_id=not own,
@@ -289,7 +303,7 @@ class RocoV2Reader:
     def read(self) -> Iterator[AtlasRecord | BadRow]:
         """Records in the order of each split's captions."""
         ids = Ids(self._folder.name)
-        licences = self._licences()
+        licences, named = self._licences(), self._concept_names()
         for file in self._tables:
             table, name = self._table(file), self._folder.relative(file)
             split = file.name.removesuffix("_captions.csv")
@@ -299,11 +313,13 @@ class RocoV2Reader:
                     yield BadRow(line, row, name)
                     continue
                 try:
-                    own, caption = table.value(row, "id"), caption_text(table.value(row, "caption"))
+                    own, cuis = table.value(row, "id"), concepts.get(table.value(row, "id"), "")
+                    texts = self._texts(cuis, named)
+                    caption, _ = choose_caption(table.value(row, "caption"), texts)
                     image = self._image(own, split)
                     identity, own_id = ids.take(own, f"{name} line {line}")
-                    cuis, about = concepts.get(own, ""), licences.get(own, {})
-                    yield _rocov2_record(identity, caption, image, own_id, split, cuis, about, name, line)
+                    about = licences.get(own, {})
+                    yield _rocov2_record(identity, caption, image, own_id, split, cuis, about, texts, name, line)
                 except RowError as error:
                     yield BadRow(line, str(error), name)
 
@@ -336,6 +352,20 @@ class RocoV2Reader:
                         found[own] = ";".join(filter(None, (found.get(own, ""), table.value(row, "cuis"))))
         return found
 
+    def _concept_names(self) -> dict[str, str]:
+        """Names of the concepts (`cui_mapping.csv`: CUI and name); empty without the file."""
+        path = self._folder.path / "cui_mapping.csv"
+        if not self._folder.holds(path):
+            return {}
+        table = self._table(path)
+        rows = (list(row.values()) for _, row in table.rows() if not isinstance(row, str))
+        return {values[0]: values[1] for values in rows if len(values) > 1}
+
+    @staticmethod
+    def _texts(cuis: str, named: Row) -> CaseTexts:
+        names = [named[cui] for cui in re.split(r"[;,]", cuis) if cui in named]
+        return case_texts.case_texts({"keywords": names}.get)
+
     def _licences(self) -> dict[str, dict[str, str]]:
         """Licence, PMC id and attribution by id."""
         found: dict[str, dict[str, str]] = {}
@@ -359,6 +389,7 @@ def _rocov2_record(
     split: str,
     cuis: str,
     about: Row,
+    texts: CaseTexts,
     file: str,
     line: int,
 ) -> AtlasRecord:
@@ -377,6 +408,7 @@ def _rocov2_record(
         attribution=line_text(about.get("attribution")),
         sha256="",
         image_path=image,
+        **texts.items(),
         file=file,
         line=line,
     )

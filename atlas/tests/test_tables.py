@@ -234,7 +234,8 @@ def test_columns_about_people_are_left_out_and_named(tmp_path: Path) -> None:
     everything = repr(record)
     for value in ("Mustermann", "4711", "4712", "1970", "Doe"):
         assert value not in everything
-    assert record.original_labels == {"structure name": "thalamus", "case_id": "7", "licence": "not stated"}
+    assert record.original_labels == {"structure name": "thalamus", "licence": "not stated"}
+    assert record.case_id == "7"
     assert list(reader.left_out.people) == [
         "name", "Patient Name", "PatientID", "MRN", "DOB", "Referring Physician", "Fecha de nacimiento",
     ]  # fmt: skip
