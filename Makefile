@@ -4,14 +4,14 @@ VENV := .venv
 VENV_BUILD := .venv-build
 BIN := $(CURDIR)/$(VENV)/bin
 BIN_BUILD := $(CURDIR)/$(VENV_BUILD)/bin
-PARTS := libs/mirage libs/mirage_core services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher
+PARTS := libs/mirage libs/mirage_core libs/mirage_inference services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher
 PROJECTS := $(PARTS:%=%/pyproject.toml)
 EDITABLE := $(PARTS:%=-e %)
 TRAINING := -e training
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test check lint types protos protos-check lock lock-check docs docs-check bench setup-dev \
+.PHONY: help setup demo down test check lint imports types protos protos-check lock lock-check docs docs-check bench setup-dev \
 	setup-build test-build test-qdrant compose-test compose-up compose-down test-durability mini-bundle clean
 
 help: ## This list
@@ -30,11 +30,14 @@ down: ## Stop what `make demo` or `mirage up --detach` started
 test: setup-dev ## Run the tests (needs Chromium for the page's)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: setup-dev lint types protos-check docs-check lock-check ## Lint, types, contracts, generated files and locks
+check: setup-dev lint imports types protos-check docs-check lock-check ## Lint, import order, types, contracts, generated files and locks
 
 lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+imports:
+	$(BIN)/lint-imports
 
 types:
 	$(BIN)/mypy

@@ -31,8 +31,8 @@ from optimum.onnxruntime import (  # type: ignore[import-not-found]
 from bench.decoders import LlamaCpp, Optimum, Ours, PyTorch, Subject
 from bench.gguf_file import write_gguf
 from bench.report import Figure, Report
-from mirage_core.bundles import MANIFEST_FILE
 from mirage_core.cpus import available_cpus
+from mirage_inference.bundles import MANIFEST_FILE
 from mirage_models.language.random_checkpoint import write_random_checkpoint
 from mirage_models.language.task import LanguageTask
 from mirage_models.tasks import BuildRequest

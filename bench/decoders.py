@@ -12,9 +12,9 @@ import xllamacpp  # type: ignore[import-not-found]
 from optimum.onnxruntime import ORTModelForCausalLM  # type: ignore[import-not-found]
 from transformers import GPTNeoXForCausalLM
 
-from mirage_core.bundles import load_language
-from mirage_llm.decode import PrefixCache
-from mirage_llm.engines.onnxruntime import OnnxRuntimeEngine
+from mirage_inference.bundles import load_llm
+from mirage_inference.llm.decode import PrefixCache
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Ours:
 
     def __init__(self, bundle: Path, variant: str, threads: int) -> None:
         self.name = f"bundle, {variant}"
-        manifest = load_language(bundle)
+        manifest = load_llm(bundle)
         self.parity = manifest.variants[variant].parity
         started = time.perf_counter()
         self._decoder = OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads)

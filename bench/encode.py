@@ -21,12 +21,12 @@ import torch
 from PIL import Image
 
 from bench.report import Figure, Report
-from mirage_core.bundles import MANIFEST_FILE, load_encoder
 from mirage_core.cpus import available_cpus
-from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.engines.selection import EngineChoice
-from mirage_encoder.model import EncoderModel, load_model
-from mirage_encoder.preprocessing import preprocess
+from mirage_inference.bundles import MANIFEST_FILE, load_encoder
+from mirage_inference.encoder.model import EncoderModel, load_model
+from mirage_inference.encoder.preprocessing import preprocess
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.engines.selection import EngineChoice
 from mirage_models.encoders.checkpoint import load_checkpoint
 from mirage_models.encoders.original import Original
 from mirage_models.encoders.random_checkpoint import preset_names, write_random_checkpoint

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from bench.report import Figure, Report
-from mirage_core.bundles import MANIFEST_FILE, TINY_DECODER, GeneratorManifest, load_generator
 from mirage_core.cpus import available_cpus
-from mirage_generator.engines.base import EngineOptions, FloatArray
-from mirage_generator.engines.selection import EngineChoice
-from mirage_generator.model import LATENTS, PROMPT, SAMPLE, TIMESTEP, load_sessions
+from mirage_inference.bundles import MANIFEST_FILE, TINY_DECODER, GeneratorManifest, load_generator
+from mirage_inference.engines.base import EngineOptions, FloatArray
+from mirage_inference.engines.selection import EngineChoice
+from mirage_inference.generator.model import LATENTS, PROMPT, SAMPLE, TIMESTEP, load_sessions
 from mirage_models.diffusion.checkpoint import load_tiny, load_unet, load_vae, read_checkpoint
 from mirage_models.diffusion.configs import Kind, Size
 from mirage_models.diffusion.random_checkpoint import (

@@ -22,9 +22,9 @@ from typing import IO, Any, Literal, cast
 import numpy as np
 
 from bench.report import Figure, Report
-from mirage_core.bundles import load_generator
 from mirage_core.cpus import available_cpus
-from mirage_generator.pipeline import ImageRequest, Pixels
+from mirage_inference.bundles import load_generator
+from mirage_inference.generator.pipeline import ImageRequest, Pixels
 
 Side = Literal["ours", "theirs"]
 Decoder = Literal["full", "tiny"]
@@ -68,10 +68,10 @@ class Task:
 
 def ours(task: Task) -> tuple[Make, str]:
     """The generator's pipeline as the worker runs it by default, and what runs it."""
-    from mirage_generator.engines.base import EngineOptions
-    from mirage_generator.model import load_model
-    from mirage_generator.noise import GivenNoise
-    from mirage_generator.pipeline import make_image
+    from mirage_inference.engines.base import EngineOptions
+    from mirage_inference.generator.model import load_model
+    from mirage_inference.generator.noise import GivenNoise
+    from mirage_inference.generator.pipeline import make_image
 
     model = load_model(task.bundle, options=EngineOptions(threads=available_cpus()))
     steps = len(task.noises)

@@ -10,8 +10,8 @@ if [[ ${1:-} == --check ]]; then
   cp requirements/*.txt requirements/*.in "$out"
 fi
 
-parts=(libs/mirage libs/mirage_core services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher)
-own=(--no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-encoder
+parts=(libs/mirage libs/mirage_core libs/mirage_inference services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher)
+own=(--no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-inference --no-emit-package mirage-encoder
   --no-emit-package mirage-retriever --no-emit-package mirage-gateway --no-emit-package mirage-models
   --no-emit-package mirage-llm --no-emit-package mirage-generator --no-emit-package mirage-atlas --no-emit-package mirage-launcher
   --no-emit-package mirage-training)
@@ -37,7 +37,8 @@ compile dev -c "$out/runtime.txt" "$out/dev.in"
 # terminal, so what the client's command draws with stays out.
 terminal=(--no-emit-package rich --no-emit-package pygments --no-emit-package markdown-it-py --no-emit-package mdurl)
 for service in "encoder[openvino]" retriever gateway llm "generator[openvino]"; do
-  compile "${service%%[*}" "${terminal[@]}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "services/$service")
+  inference=(); [[ $service == retriever || $service == gateway ]] || inference=(libs/mirage_inference)
+  compile "${service%%[*}" "${terminal[@]}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "${inference[@]}" "services/$service")
 done
 compile tools -c "$out/runtime.txt" "$out/tools.in" <(only atlas)
 compile torch "$out/torch.in"
@@ -46,7 +47,7 @@ mapfile -t heavy < <(sed -nE 's/^([a-z0-9_.-]+)==.*/\1/p' "$out/torch.txt" | gre
 compile build "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" "$out/build.in" "$mine" <(printf -- '-e training\n')
 # The same for the image that builds bundles: without the benchmarks' peers and the tests.
 compile builder "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" -c "$out/build.txt" \
-  <(only services/encoder services/llm services/generator atlas "models[build]")
+  <(only libs/mirage_inference atlas "models[build]")
 
 if grep -nE '(https?|file)://' "$out"/*.txt; then
   echo "a lock names a host or a path" >&2; exit 1

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirage_core.addresses import read_ports, read_urls
 from mirage_launcher.errors import LaunchError
 from mirage_launcher.folders import Folders
 
@@ -50,9 +51,6 @@ def choose(url: str = "", key_file: Path | None = None) -> Vectors:
         if key_file is not None:
             raise LaunchError("--qdrant-key-file goes with --qdrant")
         return Vectors()
-    # Imported here: the command's image does not contain services.
-    from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
-
     try:
         urls = read_urls(url or os.environ.get(URL, "") or "http://127.0.0.1:6333")
         ports = read_ports(os.environ.get(PORT, ""), urls)

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirage_core.bundles import TASKS
+from mirage_inference.bundles import TASKS
 from mirage_models.presets import load_presets
 from mirage_models.tasks import BuildError
 

@@ -18,8 +18,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirage_core.bundles import MANIFEST_FILE
+import mirage_inference
 from mirage_core.cpus import available_cpus
+from mirage_inference.bundles import MANIFEST_FILE
 from mirage_models.hub import fetch, is_hub_id
 from mirage_models.paths import bundles_folder
 from mirage_models.presets import CHECKPOINT_FILES, Preset, Repository, load_presets
@@ -29,8 +30,8 @@ from mirage_models.workspace import open_workspace, source_identity, workspace_o
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mirage_core.bundles import Manifest
-    from mirage_core.bundles import Task as TaskName
+    from mirage_inference.bundles import Manifest
+    from mirage_inference.bundles import Task as TaskName
     from mirage_models.tasks import Task
 
 _log = logging.getLogger("mirage_models.build")
@@ -287,11 +288,14 @@ def _version(distribution: str) -> str:
 
 
 def _code_digest() -> str:
-    """SHA-256 of this package's modules: stages of other code are not gone on with."""
-    package = Path(__file__).parent
+    """Returns the SHA-256 of the modules that builds run: of this package, and of the one that runs bundles.
+
+    Tokenizers, preprocessing and pipelines of `mirage_inference` change the numbers that a build compares.
+    """
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    for package in (Path(__file__).parent, Path(mirage_inference.__file__).parent):
+        for path in sorted(package.rglob("*.py")):
+            digest.update(path.relative_to(package.parent).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

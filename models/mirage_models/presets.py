@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mirage_core.bundles import Task
+from mirage_inference.bundles import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

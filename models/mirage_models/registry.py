@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mirage_core.bundles import (
+from mirage_core.errors import MirageError
+from mirage_inference.bundles import (
     MANIFEST_FILE,
     EncoderManifest,
     GeneratorManifest,
-    LanguageManifest,
+    LlmManifest,
     Manifest,
     load_manifest,
     verify_files,
 )
-from mirage_core.errors import MirageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +94,7 @@ def _verify(directory: Path, manifest: Manifest, engine: str) -> tuple[str, tupl
             from mirage_models.encoders.verify import verify_encoder
 
             return verify_encoder(directory, manifest, engine=engine)
-        case LanguageManifest():
+        case LlmManifest():
             from mirage_models.language.verify import verify_language
 
             return verify_language(directory, manifest, engine=engine)

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mirage_core.bundles import Manifest
-    from mirage_core.bundles import Task as TaskName
+    from mirage_inference.bundles import Manifest
+    from mirage_inference.bundles import Task as TaskName
     from mirage_models.workspace import Workspace
 
 UNSHOWN = "parity not shown on target data"

@@ -17,14 +17,14 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mirage_core.bundles import MANIFEST_FILE
+from mirage_inference.bundles import MANIFEST_FILE
 from mirage_models.tasks import BuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from mirage_core.bundles import Manifest
+    from mirage_inference.bundles import Manifest
 
 _log = logging.getLogger("mirage_models.build")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirage_core.bundles import MANIFEST_FILE, EncoderManifest
 from mirage_core.errors import Code, MirageError
+from mirage_inference.bundles import MANIFEST_FILE, EncoderManifest
 from mirage_models.encoders.references import References, load_references, save_references
 from mirage_models.paths import mini_clip_bundle
 from mirage_models.registry import list_bundles, show, verify
@@ -51,7 +51,7 @@ def test_vectors_of_another_model_do_not_pass(bundle: Path) -> None:
 
 
 def seal_again(bundle: Path) -> None:
-    from mirage_core.bundles import describe_file
+    from mirage_inference.bundles import describe_file
 
     content = json.loads((bundle / MANIFEST_FILE).read_text())
     content["files"] = [describe_file(bundle, file["path"]).model_dump() for file in content["files"]]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mirage_core.bundles import LanguageManifest, describe_file, load_manifest, verify_files
+from mirage_inference.bundles import LlmManifest, describe_file, load_manifest, verify_files
 from mirage_models.tasks import BuildError
 from mirage_models.workspace import (
     BusyError,
@@ -25,10 +25,10 @@ from mirage_models.workspace import (
 IDENTITY = {"model": "a"}
 
 
-def manifest_of(folder: Path) -> LanguageManifest:
+def manifest_of(folder: Path) -> LlmManifest:
     """A manifest of the files in a folder, of which two are enough."""
     paths = sorted(path.name for path in folder.iterdir())
-    return LanguageManifest.model_validate(
+    return LlmManifest.model_validate(
         {
             "name": "tiny",
             "task": "describe",

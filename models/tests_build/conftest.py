@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mirage_core.bundles import EncoderManifest
+from mirage_inference.bundles import EncoderManifest
 from mirage_models.diffusion import random_checkpoint as diffusion_checkpoint
 from mirage_models.encoders.random_checkpoint import write_random_checkpoint
 from mirage_models.encoders.task import EncoderTask

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from mirage_core.bundles import LanguageManifest
+from mirage_inference.bundles import LlmManifest
 from mirage_models.language.task import LanguageTask
 from mirage_models.language.tensors import SAFETENSORS
 from mirage_models.tasks import BuildRequest
 from mirage_models.workspace import open_workspace
 
 
-def build_language(source: Path, out: Path, **fields: Any) -> LanguageManifest:
+def build_language(source: Path, out: Path, **fields: Any) -> LlmManifest:
     """Builds a bundle as the command does."""
     request = BuildRequest(source=source, name="tiny", origin="random weights", licence="Apache-2.0", **fields)
     with open_workspace(out, identity={}) as workspace:

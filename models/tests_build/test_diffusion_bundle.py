@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
-from mirage_core.bundles import GeneratorManifest, load_generator, verify_files
 from mirage_core.errors import Code, MirageError
-from mirage_generator.engines.base import EngineOptions
-from mirage_generator.model import GeneratorModel, load_model
-from mirage_generator.noise import GivenNoise
-from mirage_generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview
+from mirage_inference.bundles import GeneratorManifest, load_generator, verify_files
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.generator.model import GeneratorModel, load_model
+from mirage_inference.generator.noise import GivenNoise
+from mirage_inference.generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview
 from mirage_models.diffusion.checkpoint import lcm_schedule, read_checkpoint
 from mirage_models.diffusion.compare import compare
 from mirage_models.diffusion.network_file import data_path, read_network

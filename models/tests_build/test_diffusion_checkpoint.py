@@ -14,8 +14,8 @@ from diffusers import LCMScheduler
 from safetensors.torch import load_file, save_file
 from skimage.metrics import structural_similarity
 
-from mirage_generator.guidance import guidance_embedding
-from mirage_generator.scheduler import LcmScheduler
+from mirage_inference.generator.guidance import guidance_embedding
+from mirage_inference.generator.scheduler import LcmScheduler
 from mirage_models.diffusion.checkpoint import lcm_schedule, load_unet, read_checkpoint
 from mirage_models.diffusion.lora import fuse_lora
 from mirage_models.diffusion.original import make_pipeline

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirage_core.bundles import GeneratorManifest
 from mirage_core.errors import Code, MirageError
-from mirage_generator.engines.base import EngineOptions, FloatArray, Session
-from mirage_generator.engines.selection import EngineKind
-from mirage_generator.model import GeneratorModel, load_model, network_names
-from mirage_generator.pipeline import StepDone, default_request, make_image
+from mirage_inference.bundles import GeneratorManifest
+from mirage_inference.engines.base import EngineOptions, FloatArray, Session
+from mirage_inference.engines.selection import EngineKind
+from mirage_inference.generator.model import GeneratorModel, load_model, network_names
+from mirage_inference.generator.pipeline import StepDone, default_request, make_image
 from mirage_models.diffusion.checkpoint import Checkpoint, read_checkpoint
 from mirage_models.diffusion.compare import compare
 from mirage_models.diffusion.original import Original

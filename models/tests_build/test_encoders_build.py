@@ -19,11 +19,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from mirage.v1 import encoder_pb2, encoder_pb2_grpc
-from mirage_core.bundles import EncoderManifest, load_encoder
 from mirage_core.errors import MirageError
-from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.model import EncoderModel, load_model
-from mirage_encoder.preprocessing import preprocess
+from mirage_inference.bundles import EncoderManifest, load_encoder
+from mirage_inference.encoder.model import EncoderModel, load_model
+from mirage_inference.encoder.preprocessing import preprocess
+from mirage_inference.engines.base import EngineOptions
 from mirage_models.encoders import task as task_module
 from mirage_models.encoders.checkpoint import load_checkpoint
 from mirage_models.encoders.inputs import original_tokenizer

@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GPTNeoXForCausalLM
 
-from mirage_core.bundles import LanguageManifest, load_language, verify_files
 from mirage_core.errors import Code, MirageError
-from mirage_llm.decode import Continuation, generate
-from mirage_llm.engines.onnxruntime import OnnxRuntimeEngine
-from mirage_llm.prompt import END, prompt
-from mirage_llm.tokenizer import LanguageTokenizer
+from mirage_inference.bundles import LlmManifest, load_llm, verify_files
+from mirage_inference.llm.decode import Continuation, generate
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
+from mirage_inference.llm.prompt import END, prompt
+from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.language.random_checkpoint import LIKENESSES, write_random_checkpoint
 from mirage_models.language.task import LanguageTask
 from mirage_models.registry import verify
@@ -53,11 +53,11 @@ def copy(pythia: Path, tmp_path: Path) -> Path:
 
 
 def test_dollys_likeness_becomes_a_bundle_that_verifies(bundle: Path) -> None:
-    manifest = load_language(bundle)
+    manifest = load_llm(bundle)
     verify_files(bundle, manifest)
     assert (manifest.task, manifest.prompt_format, manifest.default_variant) == ("describe", "dolly", "int4")
     assert (manifest.layers, manifest.heads, manifest.head_size) == (3, 4, 80)
-    tokenizer = LanguageTokenizer(bundle / manifest.tokenizer, vocabulary=manifest.vocabulary)
+    tokenizer = LlmTokenizer(bundle / manifest.tokenizer, vocabulary=manifest.vocabulary)
     assert set(manifest.end_ids) == {0, tokenizer.id_of(END)}
     assert manifest.remarks == (UNSHOWN,)
     parity = {name: variant.parity for name, variant in manifest.variants.items()}
@@ -70,8 +70,8 @@ def test_dollys_likeness_becomes_a_bundle_that_verifies(bundle: Path) -> None:
 
 
 def test_the_bundle_writes_what_transformers_writes(bundle: Path, dolly: Path) -> None:
-    manifest = load_language(bundle)
-    tokenizer = LanguageTokenizer(bundle / manifest.tokenizer, vocabulary=manifest.vocabulary)
+    manifest = load_llm(bundle)
+    tokenizer = LlmTokenizer(bundle / manifest.tokenizer, vocabulary=manifest.vocabulary)
     theirs = AutoTokenizer.from_pretrained(dolly)
     ids = tokenizer.encode(PROMPT)
     assert ids == theirs(PROMPT).input_ids
@@ -123,7 +123,7 @@ def test_below_the_bar_nothing_is_written_unless_that_is_allowed_and_then_said(t
     assert not out.exists()
     manifest = build_language(copy, out, allow_parity_miss=True)
     assert any("the bar is" in miss for miss in manifest.parity_missed)
-    assert load_language(out).parity_missed == manifest.parity_missed
+    assert load_llm(out).parity_missed == manifest.parity_missed
 
 
 def test_another_models_files_in_a_bundle_are_noticed(bundle: Path, tmp_path: Path) -> None:
@@ -147,14 +147,14 @@ def test_a_decoder_that_is_not_the_originals_does_not_verify(bundle: Path, tmp_p
     content = np.fromfile(wrong / "decoder.fp32.data", np.float32)
     content[len(content) // 2 :] *= np.float32(1.5)
     content.tofile(wrong / "decoder.fp32.data")
-    manifest = load_language(wrong)
+    manifest = load_llm(wrong)
     files = [file.model_dump() for file in manifest.files]
     for file in files:
         if file["path"] == "decoder.fp32.data":
-            from mirage_core.bundles import sha256_of
+            from mirage_inference.bundles import sha256_of
 
             file["sha256"] = sha256_of(wrong / "decoder.fp32.data")
-    changed = LanguageManifest.model_validate({**manifest.model_dump(mode="json"), "files": files})
+    changed = LlmManifest.model_validate({**manifest.model_dump(mode="json"), "files": files})
     (wrong / "manifest.json").write_text(changed.to_json())
     report = verify(wrong)
     assert not report.passed
@@ -255,8 +255,8 @@ def test_special_tokens_that_only_the_files_beside_name_are_in_the_bundles_token
     kept = [entry for entry in whole["added_tokens"] if not entry["content"].startswith("###")]
     (source / "tokenizer.json").write_text(json.dumps(whole | {"added_tokens": kept}))
     manifest = build_language(source, tmp_path / "out", variants=("fp32",))
-    tokenizer = LanguageTokenizer(tmp_path / "out" / manifest.tokenizer, vocabulary=manifest.vocabulary)
-    original = LanguageTokenizer(dolly / "tokenizer.json", vocabulary=manifest.vocabulary)
+    tokenizer = LlmTokenizer(tmp_path / "out" / manifest.tokenizer, vocabulary=manifest.vocabulary)
+    original = LlmTokenizer(dolly / "tokenizer.json", vocabulary=manifest.vocabulary)
     assert tokenizer.encode(PROMPT) == original.encode(PROMPT)
     assert manifest.prompt_format == "dolly"
 

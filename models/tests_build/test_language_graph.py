@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from mirage_llm.decode import Continuation, PrefixCache, generate
-from mirage_llm.engines.base import CancelledError, ContextFullError, DecoderShape
-from mirage_llm.engines.onnxruntime import OnnxRuntimeDecoder, OnnxRuntimeEngine
+from mirage_inference.llm.decode import Continuation, PrefixCache, generate
+from mirage_inference.llm.decoder import CancelledError, ContextFullError, DecoderShape
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeDecoder, OnnxRuntimeEngine
 from mirage_models.language.architecture import read_config
 from mirage_models.language.blocks import quantise
 from mirage_models.language.graph import write_decoder

@@ -5,8 +5,8 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from mirage_core.bundles import ImageInput
-from mirage_encoder.preprocessing import preprocess
+from mirage_inference.bundles import ImageInput
+from mirage_inference.encoder.preprocessing import preprocess
 
 # Both are Pillow's resize; float32 arithmetic in another order leaves two thousandths of one grey level of 255.
 TOLERANCE = 8e-6

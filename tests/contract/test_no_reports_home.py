@@ -10,9 +10,8 @@ import pytest
 from mirage_models.paths import mini_clip_bundle
 
 MODULES = (
-    "mirage_encoder.engines.onnxruntime",
-    "mirage_llm.engines.onnxruntime",
-    "mirage_generator.engines.onnxruntime",
+    "mirage_inference.engines.onnxruntime",
+    "mirage_inference.llm.onnxruntime_decoder",
     "mirage_models.registry",
 )
 RUN = """
@@ -51,7 +50,7 @@ def test_whatever_is_imported_first_onnx_runtime_keeps_no_usage_data(module: str
     assert run(tmp_path, RUN, module, str(mini_clip_bundle() / "text.int8.onnx")) == []
 
 
-@pytest.mark.parametrize("module", ["mirage_encoder.engines.openvino", "mirage_generator.engines.openvino"])
+@pytest.mark.parametrize("module", ["mirage_inference.engines.openvino"])
 def test_openvino_counts_no_users(module: str, tmp_path: Path) -> None:
     assert run(tmp_path, RUN_OPENVINO, module, str(mini_clip_bundle() / "text.int8.onnx")) == []
 
@@ -78,8 +77,6 @@ def test_every_part_that_loads_onnx_runtime_is_among_them() -> None:
         and "tests_build" not in path.parts
     }
     assert found <= {
-        ("services", "encoder"),
-        ("services", "llm"),
-        ("services", "generator"),
+        ("libs", "mirage_inference"),
         ("models", "mirage_models"),
     }

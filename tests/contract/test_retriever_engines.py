@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from mirage_core.addresses import read_ports, read_urls
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.engines.base import Collection, Engine, Filter, Nearest, Point, Space
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import connect
-from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
 from tests.support.scripted_qdrant import Node
 
 DIMENSION = 8

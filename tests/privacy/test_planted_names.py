@@ -25,7 +25,7 @@ import pytest
 from mirage.client import Client
 from mirage.v1 import common_pb2 as pb
 from mirage.v1 import gateway_pb2, gateway_pb2_grpc
-from mirage_core.bundles import load_manifest
+from mirage_inference.bundles import load_manifest
 from mirage_launcher.bundles import find_bundle
 from mirage_retriever.engines.base import Collection
 from mirage_retriever.engines.edge.engine import EdgeEngine

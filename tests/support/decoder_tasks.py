@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mirage_core.bundles import ImageInput
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import decode_image
+from mirage_inference.bundles import ImageInput
 
 
 class Colour(StrEnum):

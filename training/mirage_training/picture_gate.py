@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from mirage_atlas.readers import open_reader
 from mirage_atlas.records import AtlasRecord
 from mirage_core.imaging import decode_image
-from mirage_encoder.picture_statistics import NAMES, picture_statistics
+from mirage_inference.encoder.picture_statistics import NAMES, picture_statistics
 
 DECLINE_BELOW = 0.15
 MEDICAL_FROM = 0.7

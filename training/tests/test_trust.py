@@ -5,7 +5,7 @@ from importlib import resources
 
 import numpy as np
 
-from mirage_llm.domain import DomainCheck, features
+from mirage_inference.llm.domain import DomainCheck, features
 from mirage_training.mini_clip import queries
 from mirage_training.trust import citations, domain_check
 from mirage_training.trust.intervals import Share
@@ -74,6 +74,8 @@ def test_the_weights_belong_to_the_words_and_lists_as_they_are() -> None:
     medical, other = domain_check.training("medical"), domain_check.training("other")
     rows = np.stack([features(query) for query in (*medical, *other)])
     fitted = domain_check.fit(rows, np.array([1.0] * len(medical) + [0.0] * len(other)))
-    stored = json.loads(resources.files("mirage_llm").joinpath("domain_check.json").read_text("utf-8"))["weights"]
+    stored = json.loads(resources.files("mirage_inference.llm").joinpath("domain_check.json").read_text("utf-8"))[
+        "weights"
+    ]
     # Elsewhere the last digits of sums may differ.
     assert np.abs(fitted - np.array(stored)).max() < 0.002

@@ -8,12 +8,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mirage_core.bundles import GeneratorManifest, verify_files
 from mirage_core.errors import Code, MirageError
-from mirage_generator.engines.base import EngineOptions
-from mirage_generator.engines.selection import make_engine
-from mirage_generator.model import load_model
-from mirage_generator.pipeline import default_request, make_image
+from mirage_inference.bundles import GeneratorManifest, verify_files
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.engines.selection import make_engine
+from mirage_inference.generator.model import load_model
+from mirage_inference.generator.pipeline import default_request, make_image
 from mirage_models.diffusion.borrowed_text import lacks_text_tower
 from mirage_models.diffusion.stored import store_weights
 from mirage_models.diffusion.task import DiffusionTask

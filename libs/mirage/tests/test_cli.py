@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mirage.cli import entry
 from mirage.cli.entry import VERBS, run
 from mirage.cli.output import plain
 
@@ -42,6 +43,37 @@ def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[s
     for name in names:
         assert run([*filter(None, (verb, name)), "--help"]) == 0
         assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package"),
+    [
+        (["up", "--port", "8080"], "mirage-launcher"),
+        (["backup", "--help"], "mirage-launcher"),
+        (["index", "folder"], "mirage-atlas"),
+        (["models", "list"], "mirage-models"),
+    ],
+)
+def test_a_verb_whose_part_is_not_installed_says_so(
+    arguments: list[str], package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(entry, "entry_points", lambda **_: ())
+    assert run([*arguments, "--json"]) == 1
+    output = capsys.readouterr()
+    assert json.loads(output.out)["code"] == "PART_MISSING"
+    assert f"mirage {arguments[0]} needs the package {package}" in output.err
+    assert run(["--help"]) == 0
+    assert f"Needs the package {package}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_package_that_a_verb_lacks_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "mirage_launcher.status", None)
+    assert run(["status", "--data", str(tmp_path), "--json"]) == 1
+    output = capsys.readouterr()
+    assert json.loads(output.out)["code"] == "PART_MISSING"
+    assert "mirage status needs the package mirage-launcher" in output.err
 
 
 def test_the_help_needs_no_http_library() -> None:

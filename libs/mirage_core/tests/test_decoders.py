@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from prometheus_client import REGISTRY
 
-from mirage_core.bundles import ImageInput
 from mirage_core.decoders import DecoderPool
 from mirage_core.decoding_cost import decoding_bytes
 from mirage_core.errors import Code, MirageError
+from mirage_inference.bundles import ImageInput
 from tests.support import decoder_tasks as tasks
 from tests.support import image_bombs
 from tests.support.paths import ROOT

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirage_generator.model import IMAGE, LATENTS, PREDICTION
-from mirage_generator.noise import SeededNoise
-from mirage_generator.pipeline import ImageRequest, StepDone, make_image
+from mirage_inference.generator.model import IMAGE, LATENTS, PREDICTION
+from mirage_inference.generator.noise import SeededNoise
+from mirage_inference.generator.pipeline import ImageRequest, StepDone, make_image
 from mirage_models.diffusion.quantise import Span, SpanRecorder
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mirage_core.bundles import Range
-    from mirage_generator.model import GeneratorModel
+    from mirage_inference.bundles import Range
+    from mirage_inference.generator.model import GeneratorModel
 
     Floats = npt.NDArray[np.float32]
 

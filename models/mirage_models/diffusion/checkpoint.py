@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from mirage_core.bundles import LcmSchedule
+from mirage_inference.bundles import LcmSchedule
 from mirage_models.tasks import CheckpointError, UnknownArchitectureError
 
 if TYPE_CHECKING:

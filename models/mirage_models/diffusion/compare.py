@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mirage_core.bundles import GeneratorParity
-from mirage_generator.noise import GivenNoise
-from mirage_generator.pipeline import ImageRequest, StepDone, make_image, to_pixels
+from mirage_inference.bundles import GeneratorParity
+from mirage_inference.generator.noise import GivenNoise
+from mirage_inference.generator.pipeline import ImageRequest, StepDone, make_image, to_pixels
 from mirage_models.diffusion.similarity import cosine, ssim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mirage_generator.engines.base import FloatArray
-    from mirage_generator.model import GeneratorModel
-    from mirage_generator.pipeline import Pixels
+    from mirage_inference.engines.base import FloatArray
+    from mirage_inference.generator.model import GeneratorModel
+    from mirage_inference.generator.pipeline import Pixels
     from mirage_models.diffusion.references import References
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mirage_core.bundles import (
+from mirage_inference.bundles import (
     BundleFile,
     GeneratorManifest,
     GeneratorParity,

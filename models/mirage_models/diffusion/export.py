@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mirage_generator.model import network_names
+from mirage_inference.generator.model import network_names
 from mirage_models.diffusion.network_file import data_path, read_network, write_network
 
 if TYPE_CHECKING:

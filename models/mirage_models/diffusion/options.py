@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mirage_core.bundles import TINY_DECODER
+from mirage_inference.bundles import TINY_DECODER
 from mirage_models.diffusion.quantise import RECIPES
 from mirage_models.diffusion.stored import STORED
 from mirage_models.tasks import BuildError

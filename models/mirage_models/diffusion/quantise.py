@@ -112,7 +112,7 @@ def _last_convolutions(graph: onnx.GraphProto, outputs: Collection[str]) -> set[
 
 
 class SpanRecorder:
-    """A network that notes the span of activations while it runs; a session as in `mirage_generator.engines`."""
+    """A network that notes the span of activations while it runs; a session as in `mirage_inference.engines`."""
 
     def __init__(self, source: Path, names: Collection[str], *, output: str, threads: int) -> None:
         """Opens the network in `source`, and keeps a graph that also outputs the spans of `names` in its folder

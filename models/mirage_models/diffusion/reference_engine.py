@@ -12,10 +12,10 @@ import diffusers
 import numpy as np
 import torch
 
-from mirage_core.bundles import TINY_DECODER
 from mirage_core.errors import Code, MirageError
-from mirage_generator.model import GeneratorModel, network_names
-from mirage_generator.tokenizer import PromptTokenizer
+from mirage_inference.bundles import TINY_DECODER
+from mirage_inference.generator.model import GeneratorModel, network_names
+from mirage_inference.generator.tokenizer import PromptTokenizer
 from mirage_models.diffusion.checkpoint import load_text, load_tiny, load_unet, load_vae
 from mirage_models.diffusion.export import Decoder, TextTower, UNet
 from mirage_models.tasks import CheckpointError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from mirage_core.bundles import GeneratorManifest
-    from mirage_generator.engines.base import EngineOptions, FloatArray, Inputs
+    from mirage_inference.bundles import GeneratorManifest
+    from mirage_inference.engines.base import EngineOptions, FloatArray, Inputs
     from mirage_models.diffusion.checkpoint import Checkpoint
 
 Module: TypeAlias = Any

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from mirage_core.bundles import TINY_DECODER, GeneratorManifest, GeneratorParity, GeneratorVariant, PromptInput
-from mirage_generator.engines.base import EngineOptions
-from mirage_generator.model import GeneratorModel, load_sessions
-from mirage_generator.tokenizer import PromptTokenizer
+from mirage_inference.bundles import TINY_DECODER, GeneratorManifest, GeneratorParity, GeneratorVariant, PromptInput
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.generator.model import GeneratorModel, load_sessions
+from mirage_inference.generator.tokenizer import PromptTokenizer
 from mirage_models.diffusion.borrowed_text import complete, lacks_text_tower
 from mirage_models.diffusion.calibrate import calibrate_decoder, calibrate_unet, fit_preview
 from mirage_models.diffusion.checkpoint import (
@@ -43,8 +43,8 @@ from mirage_models.tasks import UNSHOWN, BuildError, ParityError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mirage_core.bundles import Task as TaskName
-    from mirage_generator.engines.selection import EngineKind
+    from mirage_inference.bundles import Task as TaskName
+    from mirage_inference.engines.selection import EngineKind
     from mirage_models.diffusion.checkpoint import Checkpoint
     from mirage_models.tasks import BuildRequest
     from mirage_models.workspace import Workspace

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from mirage_core.bundles import (
+from mirage_inference.bundles import (
     GeneratorManifest,
     GeneratorParity,
     GeneratorVariant,

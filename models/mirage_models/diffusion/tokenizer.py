@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import convert_slow_tokenizer
 
-from mirage_core.bundles import PromptInput
+from mirage_inference.bundles import PromptInput
 from mirage_models.tasks import CheckpointError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from mirage_core.cpus import available_cpus
-from mirage_generator.engines.base import EngineOptions
-from mirage_generator.model import load_model
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.generator.model import load_model
 from mirage_models.checks import Check
 from mirage_models.diffusion.compare import compare
 from mirage_models.diffusion.references import load_references
@@ -14,8 +14,8 @@ from mirage_models.diffusion.references import load_references
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mirage_core.bundles import GeneratorManifest
-    from mirage_generator.engines.selection import EngineChoice
+    from mirage_inference.bundles import GeneratorManifest
+    from mirage_inference.engines.selection import EngineChoice
 
 # Below what was measured at build by more than this, the numbers are not the bundle's: another processor rounds
 # differently, and every step works on what the one before made of that, but not by more.

@@ -20,7 +20,7 @@ def clip_tokenizer_json(source: SimpleTokenizer) -> str:
     """Returns the text of a tokenizer.json that gives the ids of `source.encode`, for texts that are cleaned as it
     cleans them.
 
-    Cleaning and the start and end tokens are left to the caller (mirage_encoder.tokenizer), which also reads the two
+    Cleaning and the start and end tokens are left to the caller (mirage_inference.encoder.tokenizer), which also reads the two
     markers as one token each if a text spells them out.
     """
     model = BPE(

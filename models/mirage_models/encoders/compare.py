@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mirage_core.bundles import Parity
-from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.engines.selection import make_engine
-from mirage_encoder.preprocessing import preprocess
-from mirage_encoder.tokenizer import TextTokenizer, pad_batch
+from mirage_inference.bundles import Parity
+from mirage_inference.encoder.preprocessing import preprocess
+from mirage_inference.encoder.tokenizer import TextTokenizer, pad_batch
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.engines.selection import make_engine
 from mirage_models.encoders.calibration import CalibrationSet, make_calibration, read_calibration
 from mirage_models.encoders.parity import measure, overlap
 from mirage_models.tasks import CheckpointError
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mirage_core.bundles import ImageInput, TextInput
-    from mirage_encoder.engines.selection import EngineKind
+    from mirage_inference.bundles import ImageInput, TextInput
+    from mirage_inference.engines.selection import EngineKind
     from mirage_models.encoders.original import Original
     from mirage_models.tasks import BuildRequest
     from mirage_models.workspace import Workspace
@@ -90,11 +90,11 @@ class Comparison:
 
     def run_tower(self, role: Role, path: Path, name: str, *, engine: EngineKind = "onnxruntime") -> Parity:
         """Stage by stage, the vectors of an ONNX file as the service runs it; how close they come to the original's."""
-        input_name = self._inputs[ROLES.index(role)].input_name
+        tower_input = self._inputs[ROLES.index(role)].input_name
 
         def encode(chosen: Sequence[int]) -> Vectors:
-            session = make_engine(engine, self._options).load(path, input_name=input_name, output_name=OUTPUT)
-            rows = [session.run(batch) for batch in self.batches(role, chosen)]
+            session = make_engine(engine, self._options).load(path, inputs=(tower_input,), output=OUTPUT)
+            rows = [session.run({tower_input: batch}) for batch in self.batches(role, chosen)]
             session.close()
             return np.concatenate(rows)
 

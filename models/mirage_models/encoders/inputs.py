@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import open_clip
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
-from mirage_core.bundles import ImageInput, TextInput
+from mirage_inference.bundles import ImageInput, TextInput
 from mirage_models.encoders.clip_tokenizer import clip_tokenizer_json
 from mirage_models.tasks import CheckpointError, UnknownArchitectureError
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirage_core.bundles import Parity
+from mirage_inference.bundles import Parity
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from pydantic import ValidationError
 
-from mirage_core.bundles import (
+from mirage_inference.bundles import (
     EncoderManifest,
     EncoderVariant,
     ImageInput,
@@ -21,7 +21,7 @@ from mirage_core.bundles import (
     TextInput,
     describe_file,
 )
-from mirage_encoder.engines.selection import resolve
+from mirage_inference.encoder.model import select_engine
 from mirage_models.encoders.calibration import spaced
 from mirage_models.encoders.checkpoint import CONFIG_FILE, KNOWN, load_checkpoint
 from mirage_models.encoders.compare import ROLES, Comparison
@@ -36,7 +36,7 @@ from mirage_models.tasks import UNSHOWN, BuildError, ParityError, UnknownArchite
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from mirage_core.bundles import Task as TaskName
+    from mirage_inference.bundles import Task as TaskName
     from mirage_models.encoders.checkpoint import Checkpoint
     from mirage_models.encoders.compare import Role
     from mirage_models.tasks import BuildRequest
@@ -217,7 +217,7 @@ class _Build:
         # Runtime,
         # which serves anywhere, and the engine that serves this tower on this machine.
         path = self._path(role, tower.name)
-        engine = resolve("auto", path, mixes_batch=tower.mixes_batch)
+        engine = select_engine("auto", path, mixes_batch=tower.mixes_batch)
         if engine == "onnxruntime":
             return tower
         name = f"{tower.name}.{engine}"

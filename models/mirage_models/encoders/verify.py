@@ -8,19 +8,19 @@ import numpy as np
 from PIL import Image
 
 from mirage_core.cpus import available_cpus
-from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.model import load_model
-from mirage_encoder.preprocessing import preprocess
+from mirage_inference.encoder.model import load_model
+from mirage_inference.encoder.preprocessing import preprocess
+from mirage_inference.engines.base import EngineOptions
 from mirage_models.checks import Check
 from mirage_models.encoders.references import References, load_references
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mirage_core.bundles import EncoderManifest
-    from mirage_encoder.engines.base import FloatArray
-    from mirage_encoder.engines.selection import EngineChoice
-    from mirage_encoder.model import EncoderModel, Role
+    from mirage_inference.bundles import EncoderManifest
+    from mirage_inference.encoder.model import EncoderModel, Role
+    from mirage_inference.engines.base import FloatArray
+    from mirage_inference.engines.selection import EngineChoice
 
 # Below what was measured at build by more than this, the numbers are not the bundle's: another processor or engine
 # rounds

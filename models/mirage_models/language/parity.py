@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirage_core.bundles.language import LanguageParity
+from mirage_inference.bundles.llm import LlmParity
 from mirage_models.language.texts import ParityText
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mirage_llm.engines.base import Decoder
+    from mirage_inference.llm.decoder import Decoder
 
     Floats = npt.NDArray[np.float32]
     Ids = npt.NDArray[np.int32]
@@ -70,13 +70,13 @@ def run_decoder(decoder: Decoder, texts: Sequence[ParityText]) -> list[Predictio
     return found
 
 
-def compare(found: Sequence[Predictions], original: Sequence[Predictions]) -> LanguageParity:
+def compare(found: Sequence[Predictions], original: Sequence[Predictions]) -> LlmParity:
     """Agreement and perplexities over all compared tokens of all texts."""
     likeliest = np.concatenate([each.likeliest for each in found])
     wanted = np.concatenate([each.likeliest for each in original])
     ours = float(np.concatenate([each.surprise for each in found]).mean(dtype=np.float64))
     theirs = float(np.concatenate([each.surprise for each in original]).mean(dtype=np.float64))
-    return LanguageParity(
+    return LlmParity(
         tokens=len(wanted),
         agreement=round(float((likeliest == wanted).mean()), 6),
         perplexity=round(math.exp(ours), 6),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from mirage_core.bundles import LanguageManifest, describe_file
-from mirage_core.bundles.language import DECODER, LanguageParity, LanguageVariant
-from mirage_llm.engines.base import DecoderShape
-from mirage_llm.engines.onnxruntime import OnnxRuntimeEngine
-from mirage_llm.tokenizer import LanguageTokenizer
+from mirage_inference.bundles import LlmManifest, describe_file
+from mirage_inference.bundles.llm import DECODER, LlmParity, LlmVariant
+from mirage_inference.llm.decoder import DecoderShape
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
+from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.language.architecture import KNOWN, looks_like_a_language_model, read_config
 from mirage_models.language.graph import write_decoder
 from mirage_models.language.heads import head_layout
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mirage_core.bundles import Task as TaskName
+    from mirage_inference.bundles import Task as TaskName
     from mirage_models.tasks import BuildRequest
     from mirage_models.workspace import Workspace
 
@@ -51,7 +51,7 @@ class LanguageTask:
         """See Task.recognises."""
         return looks_like_a_language_model(source)
 
-    def build(self, request: BuildRequest, workspace: Workspace) -> LanguageManifest:
+    def build(self, request: BuildRequest, workspace: Workspace) -> LlmManifest:
         """See Task.build; raises CheckpointError, UnknownArchitectureError, ParityError, BuildError."""
         return _Build(request, workspace).run()
 
@@ -74,23 +74,23 @@ class _Build:
         self.missed: list[str] = []
         self.original_file = workspace.scratch / "original.npz"
 
-    def run(self) -> LanguageManifest:
+    def run(self) -> LlmManifest:
         """All stages in order."""
         stage = self.workspace.stage
         written = stage("tokenizer", self._tokenizer)
         form = Format(written["format"], tuple(written["end_ids"]))
         stage("original", lambda: self._original(form))
         stage("references", self._references)
-        variants: dict[str, LanguageVariant] = {}
+        variants: dict[str, LlmVariant] = {}
         for name in self.variants:
             stage(f"write {name}", self._writing(cast("Precision", name)))
             measured = stage(f"compare {name}", self._comparing(name))
-            variants[name] = LanguageVariant(
+            variants[name] = LlmVariant(
                 files={DECODER: self._path(name).name},
                 data=(self._path(name).with_suffix(".data").name,),
                 quantisation={DECODER: _QUANTISATION[name]},
-                parity=LanguageParity.model_validate(measured["parity"]),
-                reference=LanguageParity.model_validate(measured["reference"]),
+                parity=LlmParity.model_validate(measured["parity"]),
+                reference=LlmParity.model_validate(measured["reference"]),
             )
             self._judge(name, variants[name].parity)
         return self._manifest(form, variants)
@@ -100,7 +100,7 @@ class _Build:
         return {"format": form.name, "end_ids": form.end_ids}
 
     def _texts(self, form: Format) -> list[ParityText]:
-        tokenizer = LanguageTokenizer(self.workspace.folder / TOKENIZER_FILE, vocabulary=self.config.vocabulary)
+        tokenizer = LlmTokenizer(self.workspace.folder / TOKENIZER_FILE, vocabulary=self.config.vocabulary)
         captions = list(SENTENCES)
         if self.request.calibration is not None:
             try:
@@ -166,7 +166,7 @@ class _Build:
 
         return make
 
-    def _judge(self, name: str, parity: LanguageParity) -> None:
+    def _judge(self, name: str, parity: LlmParity) -> None:
         agreement, ratio = BARS[name]
         if parity.agreement < agreement:
             self._miss(f"{name}: {parity.agreement} of next tokens are the original's, the bar is {agreement}")
@@ -178,10 +178,10 @@ class _Build:
             raise ParityError(message)
         self.missed.append(message)
 
-    def _manifest(self, form: Format, variants: dict[str, LanguageVariant]) -> LanguageManifest:
+    def _manifest(self, form: Format, variants: dict[str, LlmVariant]) -> LlmManifest:
         folder, config = self.workspace.folder, self.config
         unshown = self.request.calibration is None and set(self.variants) != {"fp32"}
-        return LanguageManifest(
+        return LlmManifest(
             name=self.request.name,
             task="describe",
             source=self.request.origin,

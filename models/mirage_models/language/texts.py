@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mirage_llm.prompt import PREFIX, prompt
+from mirage_inference.llm.prompt import PREFIX, prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from mirage_llm.tokenizer import LanguageTokenizer
+    from mirage_inference.llm.tokenizer import LlmTokenizer
 
 # Written for this project; they say nothing of any patient.
 SENTENCES = (
@@ -96,7 +96,7 @@ def read_captions(folder: Path, *, items: int) -> list[str]:
 
 
 def parity_texts(
-    tokenizer: LanguageTokenizer, captions: Sequence[str], *, dolly: bool, context: int, tokens: int
+    tokenizer: LlmTokenizer, captions: Sequence[str], *, dolly: bool, context: int, tokens: int
 ) -> list[ParityText]:
     """Texts of captions, at most `tokens` compared tokens in all and each within the context.
 

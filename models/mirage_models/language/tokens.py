@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mirage_core.errors import MirageError
-from mirage_llm.prompt import END, RESPONSE
-from mirage_llm.tokenizer import LanguageTokenizer
+from mirage_inference.llm.prompt import END, RESPONSE
+from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.language.architecture import read_json
 from mirage_models.tasks import CheckpointError
 
@@ -41,7 +41,7 @@ def write_tokenizer(source: Path, target: Path, config: NeoxConfig) -> Format:
     _complete(content, source, config)
     target.write_text(json.dumps(content, ensure_ascii=False, sort_keys=False) + "\n", "utf-8")
     try:
-        tokenizer = LanguageTokenizer(target, vocabulary=config.vocabulary)
+        tokenizer = LlmTokenizer(target, vocabulary=config.vocabulary)
     except MirageError as error:
         raise CheckpointError(f"{TOKENIZER_FILE} cannot be used: {error.message}") from error
     # Dolly's markers are tokens of their own, of which `### Response:` has its line break with it

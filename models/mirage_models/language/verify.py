@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from mirage_core.cpus import available_cpus
 from mirage_core.errors import Code, MirageError
-from mirage_llm.engines.onnxruntime import OnnxRuntimeEngine
-from mirage_llm.tokenizer import LanguageTokenizer
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
+from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.checks import Check
 from mirage_models.language.parity import compare, run_decoder
 from mirage_models.language.references import load_references
@@ -15,7 +15,7 @@ from mirage_models.language.references import load_references
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mirage_core.bundles import LanguageManifest
+    from mirage_inference.bundles import LlmManifest
 
 # Another processor rounds differently: where two tokens are nearly as likely, the other one can come first, in this
 # many of
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 AGREEMENT_PLACES, AGREEMENT_SHARE, PERPLEXITY_TOLERANCE = 2, 0.02, 0.01
 
 
-def verify_language(
-    directory: Path, manifest: LanguageManifest, *, engine: str = "auto"
-) -> tuple[str, tuple[Check, ...]]:
+def verify_language(directory: Path, manifest: LlmManifest, *, engine: str = "auto") -> tuple[str, tuple[Check, ...]]:
     """Returns the engine's description, and for each variant the next-token agreement and the perplexity relative to
     the original's.
 
@@ -33,7 +31,7 @@ def verify_language(
     """
     if engine not in ("auto", "onnxruntime"):
         raise MirageError(Code.BUNDLE_INVALID, reason=f"the engine {engine[:40]} runs no language models")
-    LanguageTokenizer(directory / manifest.tokenizer, vocabulary=manifest.vocabulary)
+    LlmTokenizer(directory / manifest.tokenizer, vocabulary=manifest.vocabulary)
     references = load_references(
         directory / manifest.reference, vocabulary=manifest.vocabulary, context=manifest.context_length
     )

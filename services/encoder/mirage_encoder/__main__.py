@@ -9,10 +9,10 @@ from mirage_core.loading import timed_load
 from mirage_core.message_budget import MessageBudget
 from mirage_core.server import GrpcServer, run_service
 from mirage_encoder.embedder import Embedder, EmbedderOptions
-from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.model import load_model
 from mirage_encoder.servicer import BUDGETED, IMAGE_MESSAGE_BYTES, EncoderServicer
 from mirage_encoder.settings import EncoderSettings
+from mirage_inference.encoder.model import load_model
+from mirage_inference.engines.base import EngineOptions
 
 SERVICE = "mirage.v1.EncoderService"
 

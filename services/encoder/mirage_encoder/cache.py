@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from mirage_encoder.engines.base import FloatArray
+from mirage_inference.engines.base import FloatArray
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from mirage_core.bundles import ImageInput
 from mirage_core.imaging import decode_image
-from mirage_encoder.picture_statistics import Array, picture_statistics
-from mirage_encoder.preprocessing import PixelArray, preprocess
+from mirage_inference.bundles import ImageInput
+from mirage_inference.encoder.picture_statistics import Array, picture_statistics
+from mirage_inference.encoder.preprocessing import PixelArray, preprocess
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from mirage_core.executor import BoundedExecutor
 from mirage_encoder.batching import Batched, Batcher
 from mirage_encoder.cache import VectorCache
 from mirage_encoder.decoding import look, prepare
-from mirage_encoder.engines.base import FloatArray
 from mirage_encoder.gate import Gate, Guess
-from mirage_encoder.model import EncoderModel
-from mirage_encoder.preprocessing import PixelArray
-from mirage_encoder.tokenizer import Tokens
+from mirage_inference.encoder.model import EncoderModel
+from mirage_inference.encoder.preprocessing import PixelArray
+from mirage_inference.encoder.tokenizer import Tokens
+from mirage_inference.engines.base import FloatArray
 
 _cache_lookups = telemetry.counter("encoder_text_cache_total", "Texts looked up in the cache.", ("outcome",))
 _image_lookups = telemetry.counter("encoder_image_cache_total", "Images looked up in the cache.", ("outcome",))

@@ -9,8 +9,8 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
-from mirage_core.image_gate import GateFacet, ImageGate
-from mirage_encoder.picture_statistics import NAMES
+from mirage_inference.bundles import GateFacet, ImageGate
+from mirage_inference.encoder.picture_statistics import NAMES
 
 Array = npt.NDArray[np.float32]
 _SHOWN = 5

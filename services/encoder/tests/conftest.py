@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.model import EncoderModel, load_model
+from mirage_inference.encoder.model import EncoderModel, load_model
+from mirage_inference.engines.base import EngineOptions
 
 MINI = Path(__file__).resolve().parents[3] / "models" / "mini" / "clip" / "bundle"
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.embedder import Embedder, EmbedderOptions
-from mirage_encoder.model import EncoderModel
+from mirage_inference.encoder.model import EncoderModel
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirage_core.bundles import EncoderManifest, load_encoder
 from mirage_core.errors import Code, MirageError
-from mirage_encoder.engines.base import Engine, EngineOptions, Session
-from mirage_encoder.engines.selection import EngineChoice, EngineKind, make_engine, resolve
+from mirage_inference.bundles import EncoderManifest, load_encoder
+from mirage_inference.encoder.model import select_engine
+from mirage_inference.engines.base import Engine, EngineOptions, Session
+from mirage_inference.engines.selection import EngineChoice, EngineKind, make_engine
 
 KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
 
@@ -29,7 +30,7 @@ def manifest(bundle: Path) -> EncoderManifest:
 @pytest.fixture(scope="module")
 def text(engine: Engine, bundle: Path, manifest: EncoderManifest) -> Iterator[Session]:
     path = bundle / manifest.variants[manifest.default_variant].files["text"]
-    session = engine.load(path, input_name="tokens", output_name="unit_vector")
+    session = engine.load(path, inputs=("tokens",), output="unit_vector")
     yield session
     session.close()
 
@@ -37,7 +38,7 @@ def text(engine: Engine, bundle: Path, manifest: EncoderManifest) -> Iterator[Se
 @pytest.fixture(scope="module")
 def image(engine: Engine, bundle: Path, manifest: EncoderManifest) -> Iterator[Session]:
     path = bundle / manifest.variants[manifest.default_variant].files["image"]
-    session = engine.load(path, input_name="pixels", output_name="unit_vector")
+    session = engine.load(path, inputs=("pixels",), output="unit_vector")
     yield session
     session.close()
 
@@ -59,7 +60,7 @@ def test_it_says_what_it_is(engine: Engine) -> None:
 
 @pytest.mark.parametrize("length", [3, 9, 77])
 def test_texts_of_any_length_give_unit_vectors(text: Session, manifest: EncoderManifest, length: int) -> None:
-    rows = text.run(tokens(length))
+    rows = text.run({"tokens": tokens(length)})
     assert rows.shape == (1, manifest.dimension)
     assert rows.dtype == np.float32
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
@@ -67,56 +68,56 @@ def test_texts_of_any_length_give_unit_vectors(text: Session, manifest: EncoderM
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_images_in_any_number_give_unit_vectors(image: Session, manifest: EncoderManifest, count: int) -> None:
-    rows = image.run(pixels(count, manifest.image.size))
+    rows = image.run({"pixels": pixels(count, manifest.image.size)})
     assert rows.shape == (count, manifest.dimension)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
 
 
 def test_the_same_input_gives_the_same_vector(text: Session) -> None:
-    assert np.array_equal(text.run(tokens(9)), text.run(tokens(9)))
+    assert np.array_equal(text.run({"tokens": tokens(9)}), text.run({"tokens": tokens(9)}))
 
 
 def test_what_stands_behind_the_end_token_hardly_matters(text: Session) -> None:
-    alone = text.run(tokens(9))[0]
-    padded = text.run(np.pad(tokens(9), ((0, 0), (0, 20))))[0]
+    alone = text.run({"tokens": tokens(9)})[0]
+    padded = text.run({"tokens": np.pad(tokens(9), ((0, 0), (0, 20)))})[0]
     assert float(alone @ padded) > 0.995
 
 
 def test_several_threads_may_use_a_session(text: Session) -> None:
-    expected = [text.run(tokens(9, seed=seed)) for seed in range(8)]
+    expected = [text.run({"tokens": tokens(9, seed=seed)}) for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        rows = list(pool.map(lambda seed: text.run(tokens(9, seed=seed)), list(range(8)) * 4))
+        rows = list(pool.map(lambda seed: text.run({"tokens": tokens(9, seed=seed)}), list(range(8)) * 4))
     assert all(np.array_equal(row, expected[index % 8]) for index, row in enumerate(rows))
 
 
 def test_a_wrong_shape_is_a_coded_error_and_the_next_input_works(image: Session, manifest: EncoderManifest) -> None:
     with pytest.raises(MirageError) as error:
-        image.run(pixels(1, manifest.image.size // 2))
+        image.run({"pixels": pixels(1, manifest.image.size // 2)})
     assert error.value.code is Code.MODEL_FAILED
-    assert image.run(pixels(1, manifest.image.size)).shape == (1, manifest.dimension)
+    assert image.run({"pixels": pixels(1, manifest.image.size)}).shape == (1, manifest.dimension)
 
 
 def test_a_file_that_is_no_model_is_refused(engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a model")
     with pytest.raises(MirageError) as error:
-        engine.load(path, input_name="tokens", output_name="unit_vector")
+        engine.load(path, inputs=("tokens",), output="unit_vector")
     assert error.value.code is Code.BUNDLE_INVALID
 
 
 def test_a_model_with_other_names_is_refused(engine: Engine, bundle: Path, manifest: EncoderManifest) -> None:
     path = bundle / manifest.variants[manifest.default_variant].files["text"]
     with pytest.raises(MirageError) as error:
-        engine.load(path, input_name="words", output_name="unit_vector")
+        engine.load(path, inputs=("words",), output="unit_vector")
     assert error.value.code is Code.BUNDLE_INVALID
 
 
 def test_a_closed_session_says_so(engine: Engine, bundle: Path, manifest: EncoderManifest) -> None:
     path = bundle / manifest.variants[manifest.default_variant].files["text"]
-    session = engine.load(path, input_name="tokens", output_name="unit_vector")
+    session = engine.load(path, inputs=("tokens",), output="unit_vector")
     session.close()
     with pytest.raises(MirageError) as error:
-        session.run(tokens(9))
+        session.run({"tokens": tokens(9)})
     assert error.value.code is Code.MODEL_NOT_READY
 
 
@@ -124,8 +125,8 @@ def test_engines_agree(bundle: Path, manifest: EncoderManifest) -> None:
     path = bundle / manifest.variants[manifest.default_variant].files["text"]
     rows = []
     for kind in KINDS:
-        session = make_engine(kind, EngineOptions(threads=1)).load(path, input_name="tokens", output_name="unit_vector")
-        rows.append(session.run(tokens(9))[0])
+        session = make_engine(kind, EngineOptions(threads=1)).load(path, inputs=("tokens",), output="unit_vector")
+        rows.append(session.run({"tokens": tokens(9)})[0])
         session.close()
     assert all(float(rows[0] @ row) > 0.999 for row in rows)
 
@@ -146,4 +147,4 @@ def test_each_tower_gets_the_engine_that_suits_it(
     path = tmp_path / "tower.onnx"
     with path.open("wb") as file:
         file.truncate(size)  # a hole: takes no space
-    assert resolve(choice, path, mixes_batch=mixes_batch) == expected
+    assert select_engine(choice, path, mixes_batch=mixes_batch) == expected

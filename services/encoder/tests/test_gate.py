@@ -9,10 +9,10 @@ from PIL import Image, ImageDraw
 
 from mirage_atlas.readers import open_reader
 from mirage_core.errors import Code, MirageError
-from mirage_core.image_gate import GateFacet, GateValue, ImageGate
 from mirage_encoder.embedder import Embedder, EmbedderOptions
 from mirage_encoder.gate import Gate, Kind, PictureGate
-from mirage_encoder.picture_statistics import NAMES, picture_statistics
+from mirage_inference.bundles import GateFacet, GateValue, ImageGate
+from mirage_inference.encoder.picture_statistics import NAMES, picture_statistics
 
 
 def png(image: Image.Image) -> bytes:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mirage_core.bundles import describe_file
 from mirage_core.errors import Code, MirageError
-from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.model import EncoderModel, load_model
-from mirage_encoder.preprocessing import preprocess
+from mirage_inference.bundles import describe_file
+from mirage_inference.encoder.model import EncoderModel, load_model
+from mirage_inference.encoder.preprocessing import preprocess
+from mirage_inference.engines.base import EngineOptions
 
 
 def test_texts_become_unit_vectors_of_the_dimension(model: EncoderModel) -> None:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mirage_core.bundles import ImageInput
-from mirage_encoder.preprocessing import preprocess
+from mirage_inference.bundles import ImageInput
+from mirage_inference.encoder.preprocessing import preprocess
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

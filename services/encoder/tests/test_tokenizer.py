@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from tokenizers import BertWordPieceTokenizer
 
-from mirage_core.bundles import TextInput
 from mirage_core.errors import Code, MirageError
-from mirage_encoder.model import EncoderModel
-from mirage_encoder.tokenizer import TextTokenizer, Tokens, clean_text, pad_batch
+from mirage_inference.bundles import TextInput
+from mirage_inference.encoder.model import EncoderModel
+from mirage_inference.encoder.tokenizer import TextTokenizer, Tokens, clean_text, pad_batch
 
 START, END = 49406, 49407
 

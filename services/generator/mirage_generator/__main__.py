@@ -5,7 +5,6 @@ import sys
 from contextlib import AsyncExitStack
 
 from mirage.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
-from mirage_core.bundles import load_generator, verify_files
 from mirage_core.job_options import DEADLINE_MAX_S
 from mirage_core.server import GrpcServer, run_service
 from mirage_generator.artifacts import ArtifactFolder
@@ -18,8 +17,9 @@ from mirage_generator.store.bounds import bounds_of
 from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import TicketOffice, make_app
-from mirage_generator.tokenizer import PromptTokenizer
 from mirage_generator.upkeep import Keeper
+from mirage_inference.bundles import load_generator, verify_files
+from mirage_inference.generator.tokenizer import PromptTokenizer
 
 SERVICE = "mirage.v1.GeneratorService"
 # A name in health alone: SERVING while a worker gives signs of life.

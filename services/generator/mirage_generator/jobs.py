@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from mirage_core.job_options import SEED_MAX
-from mirage_generator.pipeline import ImageRequest
+from mirage_inference.generator.pipeline import ImageRequest
 
 
 class State(StrEnum):

@@ -3,12 +3,12 @@
 import secrets
 from dataclasses import dataclass
 
-from mirage_core.bundles import GeneratorManifest
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import check_job_options
 from mirage_generator.jobs import Order, Spec
-from mirage_generator.pipeline import check_request
-from mirage_generator.tokenizer import PromptTokenizer
+from mirage_inference.bundles import GeneratorManifest
+from mirage_inference.generator.pipeline import check_request
+from mirage_inference.generator.tokenizer import PromptTokenizer
 
 # A seed of the server's choice fits into every caller's numbers.
 _SEEDS = 2**32

@@ -11,10 +11,10 @@ from mirage import __version__
 from mirage.provenance import XMP_KEYWORD, Provenance, digest
 from mirage_core.cpus import cpu_kind
 from mirage_core.synthetic_label import draw_label
-from mirage_generator.pipeline import ImageRequest, Pixels
+from mirage_inference.generator.pipeline import ImageRequest, Pixels
 
 if TYPE_CHECKING:
-    from mirage_generator.model import GeneratorModel
+    from mirage_inference.generator.model import GeneratorModel
 
 SOFTWARE = f"MIRAGE {__version__}"
 

@@ -14,10 +14,10 @@ from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.estimates import work_of
 from mirage_generator.jobs import Claim, Failure, JobImage, Preview
 from mirage_generator.lease import SignsOfLife
-from mirage_generator.model import GeneratorModel
-from mirage_generator.pipeline import Pixels, StepDone, check_request, make_image, preview
 from mirage_generator.provenance import describe, encode_png
 from mirage_generator.store.jobs import JobStore
+from mirage_inference.generator.model import GeneratorModel
+from mirage_inference.generator.pipeline import Pixels, StepDone, check_request, make_image, preview
 
 # A finished job is worth waiting for a Redis that is being started again.
 _KEEP_TRYING_S = 120.0

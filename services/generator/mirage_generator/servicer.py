@@ -10,13 +10,13 @@ from typing import ClassVar, TypeAlias
 import grpc
 
 from mirage.v1 import common_pb2, generator_pb2, generator_pb2_grpc
-from mirage_core.bundles import GeneratorManifest
 from mirage_core.methods import Kind, MethodRule
 from mirage_generator.clients import Caller, caller
 from mirage_generator.messages import read_order, read_states, write_event, write_job
 from mirage_generator.service import JobService
 from mirage_generator.settings import GeneratorSettings
 from mirage_generator.store.jobs import JobStore
+from mirage_inference.bundles import GeneratorManifest
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 

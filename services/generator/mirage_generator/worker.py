@@ -16,10 +16,7 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import DEADLINE_MAX_S
 from mirage_core.loading import timed_load
 from mirage_generator.artifacts import ArtifactFolder
-from mirage_generator.engines.base import EngineOptions
 from mirage_generator.lease import SignsOfLife
-from mirage_generator.model import load_model
-from mirage_generator.pipeline import default_request, make_image
 from mirage_generator.runner import Making, Runner
 from mirage_generator.settings import GeneratorSettings
 from mirage_generator.store.bounds import bounds_of
@@ -27,6 +24,9 @@ from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.ticket_transport import QUEUE, TASK
 from mirage_generator.tickets import TicketOffice, make_app
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.generator.model import load_model
+from mirage_inference.generator.pipeline import default_request, make_image
 
 _QUEUE_S = 60.0
 _PAUSE_S = 0.25

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from mirage_core.bundles import (
+from mirage_inference.bundles import (
     BundleFile,
     GeneratorManifest,
     GeneratorParity,
@@ -16,10 +16,10 @@ from mirage_core.bundles import (
     PromptInput,
     Range,
 )
-from mirage_generator.engines.base import FloatArray, Inputs
-from mirage_generator.model import GeneratorModel
-from mirage_generator.scheduler import LcmScheduler
-from mirage_generator.tokenizer import PromptTokenizer
+from mirage_inference.engines.base import FloatArray, Inputs
+from mirage_inference.generator.model import GeneratorModel
+from mirage_inference.generator.scheduler import LcmScheduler
+from mirage_inference.generator.tokenizer import PromptTokenizer
 
 PROMPT = PromptInput(tokenizer="tokenizer.json", context_length=8, start_id=0, end_id=1, pad_id=1)
 SCHEDULE = LcmSchedule(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_generator.engines.base import Engine, EngineOptions, FloatArray, Session
-from mirage_generator.engines.selection import EngineChoice, EngineKind, make_engine, resolve
-from mirage_generator.model import GeneratorModel, load_model, network_names
-from mirage_generator.pipeline import ImageRequest, StepDone, make_image
+from mirage_inference.engines.base import Engine, EngineOptions, FloatArray, Session
+from mirage_inference.engines.selection import EngineChoice, EngineKind, make_engine
+from mirage_inference.generator.model import GeneratorModel, load_model, network_names, select_engine
+from mirage_inference.generator.pipeline import ImageRequest, StepDone, make_image
 
 BUNDLE = Path(__file__).parent / "tiny_bundle"
 KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
@@ -160,14 +160,14 @@ def test_the_engines_agree_step_by_step() -> None:
 
 def test_large_networks_run_where_they_are_fastest_and_the_small_one_is_spared_the_memory() -> None:
     large: EngineKind = "openvino" if "openvino" in KINDS else "onnxruntime"
-    assert {resolve("auto", role) for role in ("unet", "decoder", "tiny_decoder")} == {large}
-    assert resolve("auto", "text") == "onnxruntime"
+    assert {select_engine("auto", role) for role in ("unet", "decoder", "tiny_decoder")} == {large}
+    assert select_engine("auto", "text") == "onnxruntime"
     for role in ("text", "unet"):
-        assert resolve("onnxruntime", role) == "onnxruntime"
-        assert resolve("openvino", role) == "openvino"
+        assert select_engine("onnxruntime", role) == "onnxruntime"
+        assert select_engine("openvino", role) == "openvino"
 
 
 def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mirage_generator.engines.openvino", None)
+    monkeypatch.setitem(sys.modules, "mirage_inference.engines.openvino", None)
     with pytest.raises(MirageError, match="the engine openvino is not installed"):
         make_engine("openvino", OPTIONS)

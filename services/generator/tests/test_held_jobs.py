@@ -15,7 +15,6 @@ from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.estimates import work_of
 from mirage_generator.jobs import Claim, Job, JobImage, Origin, Priority, Spec, State
 from mirage_generator.lease import SignsOfLife
-from mirage_generator.model import GeneratorModel
 from mirage_generator.orders import Accepted
 from mirage_generator.runner import Making, Runner
 from mirage_generator.store.bounds import Bounds
@@ -23,6 +22,7 @@ from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import TicketOffice, make_app
 from mirage_generator.upkeep import Keeper
+from mirage_inference.generator.model import GeneratorModel
 from tests.support.generator_process import house
 from tests.support.waiting import PATIENCE_S
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_generator.engines.base import EngineOptions
-from mirage_generator.model import load_model
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.generator.model import load_model
 
 TINY = Path(__file__).parent / "tiny_bundle"
 MINI = Path(__file__).resolve().parents[3] / "models" / "mini" / "generator" / "bundle"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mirage_generator.noise import GivenNoise, SeededNoise
+from mirage_inference.generator.noise import GivenNoise, SeededNoise
 
 SHAPE = (1, 4, 8, 8)
 

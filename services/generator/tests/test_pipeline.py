@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_generator.engines.base import FloatArray
-from mirage_generator.model import GeneratorModel
-from mirage_generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview, to_pixels
+from mirage_inference.engines.base import FloatArray
+from mirage_inference.generator.model import GeneratorModel
+from mirage_inference.generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview, to_pixels
 
 from .conftest import SCHEDULE, SIDE, make_manifest
 

@@ -14,9 +14,9 @@ from mirage.png import read_picture
 from mirage.provenance import SOURCE_TYPE, Provenance, compare, read_provenance
 from mirage_core.synthetic import is_marked
 from mirage_core.synthetic_label import draw_label, shows_label
-from mirage_generator.model import GeneratorModel
-from mirage_generator.pipeline import ImageRequest, Pixels, make_image
 from mirage_generator.provenance import describe, encode_png
+from mirage_inference.generator.model import GeneratorModel
+from mirage_inference.generator.pipeline import ImageRequest, Pixels, make_image
 
 from .conftest import SCHEDULE, SIDE
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mirage.provenance import Provenance, compare, read_provenance
-from mirage_generator.engines.base import EngineOptions
-from mirage_generator.engines.selection import EngineKind
-from mirage_generator.model import load_model
-from mirage_generator.pipeline import ImageRequest, make_image
 from mirage_generator.provenance import describe, encode_png
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.engines.selection import EngineKind
+from mirage_inference.generator.model import load_model
+from mirage_inference.generator.pipeline import ImageRequest, make_image
 
 BUNDLE = Path(__file__).parent / "tiny_bundle"
 KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]

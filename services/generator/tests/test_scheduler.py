@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mirage_generator.scheduler import LcmScheduler
+from mirage_inference.generator.scheduler import LcmScheduler
 
 from .conftest import SCHEDULE
 

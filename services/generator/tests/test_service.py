@@ -4,6 +4,7 @@ import asyncio
 import io
 import math
 import shutil
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -433,6 +434,16 @@ def test_an_admin_key_sees_whose_jobs_there_are() -> None:
     keys = ",".join(f"{name}:{key}" for name, key in KEYS.items()) + ":admin"
     with house(workers=0, env_MIRAGE_API_KEYS=keys) as made:
         asyncio.run(check(made))
+
+
+def test_only_workers_load_an_engine(one: House) -> None:
+    def engines(process: "subprocess.Popen[bytes] | None") -> set[str]:
+        assert process is not None
+        loaded = Path(f"/proc/{process.pid}/maps").read_text()
+        return {name for name in ("onnxruntime", "openvino") if f"/{name}/" in loaded}
+
+    assert engines(one.api) == set()
+    assert "onnxruntime" in engines(one.workers[0])
 
 
 def test_the_mark_can_be_switched_off_by_the_operator_alone() -> None:

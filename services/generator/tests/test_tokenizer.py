@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_generator.tokenizer import PromptTokenizer
+from mirage_inference.generator.tokenizer import PromptTokenizer
 
 from .conftest import PROMPT
 

@@ -7,9 +7,9 @@ from mirage.v1.llm_pb2_grpc import add_LlmServiceServicer_to_server
 from mirage_core.cpus import available_cpus
 from mirage_core.loading import timed_load
 from mirage_core.server import GrpcServer, run_service
+from mirage_inference.llm.domain import DomainCheck
+from mirage_inference.llm.model import load_model
 from mirage_llm.describer import Describer, DescriberOptions
-from mirage_llm.domain import DomainCheck
-from mirage_llm.model import load_model
 from mirage_llm.servicer import LlmServicer
 from mirage_llm.settings import LlmSettings
 from mirage_llm.similarity import EncoderClient, EncoderSimilarity

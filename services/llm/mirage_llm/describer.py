@@ -17,12 +17,12 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
 from mirage_core.extractive import extract
 from mirage_core.sentences import Sentence, split_sentences
-from mirage_llm.citations import supporting
-from mirage_llm.domain import MedicalCheck
-from mirage_llm.engines.base import CancelledError
+from mirage_inference.llm.citations import supporting
+from mirage_inference.llm.decoder import CancelledError
+from mirage_inference.llm.domain import MedicalCheck
+from mirage_inference.llm.model import Begun, Finished, LlmModel, Written, Wrote
+from mirage_inference.llm.request import Caption, Match, Question
 from mirage_llm.events import Cited, Ended, Event, Finish, Piece, Source, Started
-from mirage_llm.model import Begun, Finished, LanguageModel, Written, Wrote
-from mirage_llm.request import Caption, Match, Question
 
 _log = telemetry.get_logger()
 _outcomes = telemetry.counter("llm_descriptions_total", "Descriptions by source and finish.", ("source", "finish"))
@@ -109,14 +109,14 @@ class Describer:
         self._executor = BoundedExecutor(
             workers=options.slots, queue_limit=options.queue, name="describe", typical_ms=2000.0
         )
-        self._model: LanguageModel | None = None
+        self._model: LlmModel | None = None
 
-    def use(self, model: LanguageModel) -> None:
+    def use(self, model: LlmModel) -> None:
         """From now on this model writes."""
         self._model = model
 
     @property
-    def model(self) -> LanguageModel | None:
+    def model(self) -> LlmModel | None:
         """The model in use; None until one is loaded."""
         return self._model
 
@@ -161,7 +161,7 @@ class Describer:
             return Finish.NO_MATCH, WEAK_MATCH
         return None
 
-    async def _written(self, model: LanguageModel, draft: _Draft) -> AsyncGenerator[Event]:
+    async def _written(self, model: LlmModel, draft: _Draft) -> AsyncGenerator[Event]:
         """The model's description, or an extract in its place."""
         finish, notice = Finish.UNSPECIFIED, FAILED
         thread = self._thread(model, draft)
@@ -229,7 +229,7 @@ class Describer:
             draft.told += 1
         return events
 
-    async def _thread(self, model: LanguageModel, draft: _Draft) -> AsyncGenerator[Written | _Running]:
+    async def _thread(self, model: LlmModel, draft: _Draft) -> AsyncGenerator[Written | _Running]:
         """Yields the model's text from a thread of the executor; raises TimeoutError if it is late."""
         loop = asyncio.get_running_loop()
         items: asyncio.Queue[Written | _Running | None] = asyncio.Queue()

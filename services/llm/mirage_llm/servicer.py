@@ -13,9 +13,9 @@ from mirage_core import limits
 from mirage_core.describe_options import MAX_TOKENS_DEFAULT
 from mirage_core.errors import Code, MirageError
 from mirage_core.methods import Kind, MethodRule, Role
+from mirage_inference.llm.request import Caption, Match, Question, Writing
 from mirage_llm.describer import Describer
 from mirage_llm.events import Cited, Ended, Event, Piece, Started
-from mirage_llm.request import Caption, Match, Question, Writing
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 

@@ -13,7 +13,7 @@ from mirage_core import limits, telemetry
 from mirage_core.channels import invoke, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_core.vectors import from_proto
-from mirage_llm.request import Caption
+from mirage_inference.llm.request import Caption
 
 SERVICE = "mirage.v1.EncoderService"
 _log = telemetry.get_logger()

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from mirage_llm.model import LanguageModel, load_model
+from mirage_inference.llm.model import LlmModel, load_model
 from tests.support.llm_process import TINY, Running, llm
 
 
 @pytest.fixture(scope="session")
-def model() -> Iterator[LanguageModel]:
+def model() -> Iterator[LlmModel]:
     """The tiny model in this process."""
     loaded = load_model(TINY, threads=1)
     yield loaded

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mirage_llm.citations import supporting
-from mirage_llm.reading import read
-from mirage_llm.words import stem, tokens
+from mirage_inference.llm.citations import supporting
+from mirage_inference.llm.reading import read
+from mirage_inference.llm.words import stem, tokens
 
 AXIAL = "Axial T1-weighted section of the brain; a simulated hyperintense lesion of 20 mm in the left frontal lobe."
 CORONAL = "Coronal FLAIR-like section of the brain, showing the putamina and thalami; no focal lesion."

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from mirage_core.errors import Code, MirageError
+from mirage_inference.llm.decoder import CancelledError
+from mirage_inference.llm.fitting import Fitted
+from mirage_inference.llm.model import Begun, Finished, LlmModel, Written, Wrote
+from mirage_inference.llm.request import Caption, Question
 from mirage_llm.describer import BY_WORDS, FAILED, NOT_LOADED, SILENT, TOO_SLOW, Describer, DescriberOptions
-from mirage_llm.engines.base import CancelledError
 from mirage_llm.events import Cited, Ended, Event, Finish, Piece, Source, Started
-from mirage_llm.fitting import Fitted
-from mirage_llm.model import Begun, Finished, LanguageModel, Written, Wrote
-from mirage_llm.request import Caption, Question
 
 WAIT_S = 30
 CAPTIONS = (Caption("a", "Axial T1 section of the brain; no lesion."), Caption("b", "Coronal T2 section of the brain."))
@@ -58,7 +58,7 @@ WORDS = ("The first image ", "is an axial section", ". ", "The second image is "
 def describer(model: ScriptedModel | None, **options: Any) -> Describer:
     made = Describer(DescriberOptions(**{"slots": 1, "queue": 0, **options}))
     if model is not None:
-        made.use(cast("LanguageModel", model))
+        made.use(cast("LlmModel", model))
     return made
 
 
@@ -114,7 +114,7 @@ async def test_what_waits_and_is_given_up_never_starts() -> None:
     made = describer(first, queue=1)
     running = asyncio.create_task(events_of(made))
     assert await asyncio.to_thread(first.waiting.wait, WAIT_S)
-    made.use(cast("LanguageModel", second))
+    made.use(cast("LlmModel", second))
     waiting = asyncio.create_task(events_of(made))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -172,7 +172,7 @@ async def test_an_encoder_that_fails_is_mentioned_and_citations_go_by_words() ->
             return None
 
     made = Describer(DescriberOptions(), similarity=lambda _: Down())
-    made.use(cast("LanguageModel", ScriptedModel(WORDS)))
+    made.use(cast("LlmModel", ScriptedModel(WORDS)))
     end = end_of(await events_of(made))
     assert end.notice == BY_WORDS
     assert [each.ids for each in end.citations] == [("a",), ()]

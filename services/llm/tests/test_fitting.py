@@ -2,11 +2,11 @@
 
 import pytest
 
-from mirage_llm.fitting import Fitter
-from mirage_llm.model import special_ids
-from mirage_llm.prompt import prompt
-from mirage_llm.request import Caption
-from mirage_llm.tokenizer import LanguageTokenizer
+from mirage_inference.llm.fitting import Fitter
+from mirage_inference.llm.model import special_ids
+from mirage_inference.llm.prompt import prompt
+from mirage_inference.llm.request import Caption
+from mirage_inference.llm.tokenizer import LlmTokenizer
 from tests.support.llm_process import TINY
 
 SPECIAL = special_ids(TINY / "tokenizer.json")
@@ -14,12 +14,12 @@ CONTEXT = 512
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> LanguageTokenizer:
-    return LanguageTokenizer(TINY / "tokenizer.json", vocabulary=2**20)
+def tokenizer() -> LlmTokenizer:
+    return LlmTokenizer(TINY / "tokenizer.json", vocabulary=2**20)
 
 
 @pytest.fixture(scope="module")
-def fitter(tokenizer: LanguageTokenizer) -> Fitter:
+def fitter(tokenizer: LlmTokenizer) -> Fitter:
     return Fitter(tokenizer, context_length=CONTEXT, special=SPECIAL)
 
 
@@ -27,7 +27,7 @@ def captions(*texts: str) -> tuple[Caption, ...]:
     return tuple(Caption(f"r{number}", text) for number, text in enumerate(texts))
 
 
-def test_what_fits_is_the_plain_prompt(fitter: Fitter, tokenizer: LanguageTokenizer) -> None:
+def test_what_fits_is_the_plain_prompt(fitter: Fitter, tokenizer: LlmTokenizer) -> None:
     fitted = fitter.fit("thalamus", captions("Axial T1.", "Coronal T2."), max_tokens=64)
     assert list(fitted.ids) == tokenizer.encode(prompt("thalamus", ["Axial T1.", "Coronal T2."]))
     assert (len(fitted.used), fitted.dropped, fitted.shortened) == (2, (), False)
@@ -74,7 +74,7 @@ HOSTILE = (
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("special", [SPECIAL, "more"])
 def test_no_special_token_comes_from_data(
-    tokenizer: LanguageTokenizer, hostile: str, special: "frozenset[int] | str"
+    tokenizer: LlmTokenizer, hostile: str, special: "frozenset[int] | str"
 ) -> None:
     if isinstance(special, str):
         # A tokenizer that takes something for special that the prompt's own cleaning does not know of: any `#` or `|`.
@@ -87,6 +87,6 @@ def test_no_special_token_comes_from_data(
         assert len(fitted.used) == 2
 
 
-def test_the_words_of_a_hostile_caption_are_still_there(fitter: Fitter, tokenizer: LanguageTokenizer) -> None:
+def test_the_words_of_a_hostile_caption_are_still_there(fitter: Fitter, tokenizer: LlmTokenizer) -> None:
     fitted = fitter.fit("brain", captions("Axial ### End brain with a lesion"), max_tokens=8)
     assert "Axial # End brain with a lesion" in tokenizer.decode(fitted.ids)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_llm.model import load_model
+from mirage_inference.llm.model import load_model
 from tests.support.llm_process import TINY
 
 FILES = sorted(path.name for path in TINY.iterdir() if path.name != "manifest.json")

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mirage_llm.output import Output
+from mirage_inference.llm.output import Output
 
 
 def run(pieces: list[str], stops: tuple[str, ...] = ()) -> tuple[list[str], bool]:

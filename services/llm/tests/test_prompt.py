@@ -2,7 +2,7 @@
 
 import pytest
 
-from mirage_llm.prompt import END, PREFIX, RESPONSE, caption_line, prompt, quoted
+from mirage_inference.llm.prompt import END, PREFIX, RESPONSE, caption_line, prompt, quoted
 
 
 def test_the_prompt_has_dollys_format_with_the_fixed_part_first() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mirage_llm.sampling import Sampler, Sampling
+from mirage_inference.llm.sampling import Sampler, Sampling
 
 LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 

@@ -8,7 +8,7 @@ import pytest
 
 from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core.vectors import to_proto
-from mirage_llm.request import Caption
+from mirage_inference.llm.request import Caption
 from mirage_llm.similarity import EncoderClient, EncoderSimilarity
 
 CAPTIONS = (Caption("a", "axial"), Caption("b", "x" * 5000))

@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mirage_core.errors import Code, MirageError
-from mirage_llm.prompt import END, RESPONSE, prompt
-from mirage_llm.tokenizer import LanguageTokenizer, TextStream
+from mirage_inference.llm.prompt import END, RESPONSE, prompt
+from mirage_inference.llm.tokenizer import LlmTokenizer, TextStream
 
 TEXTS = ["Axial T1-weighted image of the brain at the level of the thalamus."] * 3 + ["a lesion of 3.5 mm"]
 
@@ -29,16 +29,16 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(path: Path) -> LanguageTokenizer:
-    return LanguageTokenizer(path, vocabulary=400)
+def tokenizer(path: Path) -> LlmTokenizer:
+    return LlmTokenizer(path, vocabulary=400)
 
 
-def test_a_text_comes_back_as_it_was(tokenizer: LanguageTokenizer) -> None:
+def test_a_text_comes_back_as_it_was(tokenizer: LlmTokenizer) -> None:
     for text in ("Axial T1, 3.5 mm", "Ödem — “ventrikulär” 脳 🧠", " two  spaces\nand a line"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_the_formats_markers_are_tokens_and_do_not_show_in_the_text(tokenizer: LanguageTokenizer) -> None:
+def test_the_formats_markers_are_tokens_and_do_not_show_in_the_text(tokenizer: LlmTokenizer) -> None:
     ids = tokenizer.encode(prompt("thalamus", ["Axial T1."]))
     assert tokenizer.id_of(RESPONSE) == ids[-1]
     assert ids.count(tokenizer.id_of("### Instruction:") or -1) == 1
@@ -46,7 +46,7 @@ def test_the_formats_markers_are_tokens_and_do_not_show_in_the_text(tokenizer: L
     assert tokenizer.id_of("no such token") is None
 
 
-def test_a_stream_gives_whole_characters_and_loses_none(tokenizer: LanguageTokenizer) -> None:
+def test_a_stream_gives_whole_characters_and_loses_none(tokenizer: LlmTokenizer) -> None:
     text = "Ödem 脳 🧠 of the brain"
     stream = TextStream(tokenizer)
     pieces = [stream.push(token) for token in tokenizer.encode(text)]
@@ -55,7 +55,7 @@ def test_a_stream_gives_whole_characters_and_loses_none(tokenizer: LanguageToken
     assert "" in pieces
 
 
-def test_a_stream_that_ends_within_a_character_says_so(tokenizer: LanguageTokenizer) -> None:
+def test_a_stream_that_ends_within_a_character_says_so(tokenizer: LlmTokenizer) -> None:
     stream = TextStream(tokenizer)
     for token in tokenizer.encode("🧠")[:-1]:
         assert stream.push(token) == ""
@@ -67,5 +67,5 @@ def test_a_file_that_is_no_tokenizer_or_knows_more_than_the_decoder_is_refused(p
     (tmp_path / "tokenizer.json").write_text("{}")
     for broken, vocabulary in ((tmp_path / "tokenizer.json", 400), (tmp_path / "absent.json", 400), (path, 300)):
         with pytest.raises(MirageError) as caught:
-            LanguageTokenizer(broken, vocabulary=vocabulary)
+            LlmTokenizer(broken, vocabulary=vocabulary)
         assert caught.value.code is Code.BUNDLE_INVALID

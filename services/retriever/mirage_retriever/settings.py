@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 
+from mirage_core.addresses import read_ports, read_urls
 from mirage_core.settings import Secret, ServiceSettings, service_config
-from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
 from mirage_retriever.match import Thresholds
 
 

@@ -17,6 +17,7 @@ import pytest
 import structlog
 
 from mirage_core import context
+from mirage_core.addresses import read_ports, read_urls
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.collections import Collections
@@ -24,7 +25,6 @@ from mirage_retriever.engines.base import DIGESTS, Collection, Nearest, Point, S
 from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import Nodes, Pace, connect
 from mirage_retriever.engines.qdrant_shelf import QdrantShelf
-from mirage_retriever.engines.qdrant_urls import read_ports, read_urls
 from mirage_retriever.terms import EncoderModel
 from tests.support.scripted_qdrant import Cluster, Node
 from tests.support.waiting import until_async as until

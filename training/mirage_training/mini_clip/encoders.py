@@ -65,8 +65,8 @@ class BundleEncoder:
     """A bundle as the encoder service runs it: its tokenizer, preprocessing and engine, without torch."""
 
     def __init__(self, folder: Path, *, variant: str = "", threads: int = 2) -> None:
-        from mirage_encoder.engines.base import EngineOptions
-        from mirage_encoder.model import load_model
+        from mirage_inference.encoder.model import load_model
+        from mirage_inference.engines.base import EngineOptions
 
         self._model = load_model(folder, variant=variant, engine="onnxruntime", options=EngineOptions(threads=threads))
         self._one_by_one = {role: self._model.mixes_batch(role) for role in ("text", "image")}
@@ -79,7 +79,7 @@ class BundleEncoder:
 
     def images(self, images: list[Image.Image]) -> Vectors:
         """Unit vectors of pictures."""
-        from mirage_encoder.preprocessing import preprocess
+        from mirage_inference.encoder.preprocessing import preprocess
 
         size = 1 if self._one_by_one["image"] else BATCH
         spec = self._model.manifest.image

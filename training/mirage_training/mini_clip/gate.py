@@ -20,13 +20,12 @@ from PIL import Image
 
 from mirage_atlas.readers import open_reader
 from mirage_atlas.records import AtlasRecord
-from mirage_core.bundles import MANIFEST_FILE, load_encoder
 from mirage_core.cpus import available_cpus
-from mirage_core.image_gate import GateFacet, GateValue, ImageGate
 from mirage_core.imaging import decode_image
-from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.model import EncoderModel, load_model
-from mirage_encoder.preprocessing import preprocess
+from mirage_inference.bundles import MANIFEST_FILE, GateFacet, GateValue, ImageGate, load_encoder
+from mirage_inference.encoder.model import EncoderModel, load_model
+from mirage_inference.encoder.preprocessing import preprocess
+from mirage_inference.engines.base import EngineOptions
 
 PROMPTS: dict[str, dict[str, tuple[str, ...]]] = {
     "modality": {

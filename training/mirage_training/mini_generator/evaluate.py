@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from mirage_core.errors import MirageError
-from mirage_generator.engines.base import EngineOptions
-from mirage_generator.model import load_model
-from mirage_generator.pipeline import ImageRequest, make_image
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.generator.model import load_model
+from mirage_inference.generator.pipeline import ImageRequest, make_image
 from mirage_models.paths import mini_clip_bundle
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.encoders import BundleEncoder
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mirage_atlas.demo.sections import SectionSpec
-    from mirage_generator.model import GeneratorModel
+    from mirage_inference.generator.model import GeneratorModel
 
     Bytes = NDArray[np.uint8]
     Floats = NDArray[np.float32]

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirage_core.bundles import load_language
 from mirage_core.cpus import available_cpus
-from mirage_llm.decode import Continuation, PrefixCache, generate
-from mirage_llm.engines.onnxruntime import OnnxRuntimeEngine
-from mirage_llm.prompt import PREFIX, prompt
-from mirage_llm.tokenizer import LanguageTokenizer
+from mirage_inference.bundles import load_llm
+from mirage_inference.llm.decode import Continuation, PrefixCache, generate
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
+from mirage_inference.llm.prompt import PREFIX, prompt
+from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_training.mini_lm.check import check
 from mirage_training.mini_lm.heldout import heldout_examples
 
@@ -101,8 +101,8 @@ def measure(answer: Callable[[str, Sequence[str]], tuple[str, bool]], examples: 
 
 def bundle_answers(directory: Path, variant: str | None = None) -> Callable[[str, Sequence[str]], tuple[str, bool]]:
     """Greedy answers of a bundle, by the code that the service runs."""
-    manifest = load_language(directory)
-    tokenizer = LanguageTokenizer(directory / manifest.tokenizer, vocabulary=manifest.vocabulary)
+    manifest = load_llm(directory)
+    tokenizer = LlmTokenizer(directory / manifest.tokenizer, vocabulary=manifest.vocabulary)
     decoder = OnnxRuntimeEngine().load(
         directory, manifest, variant or manifest.default_variant, threads=available_cpus()
     )

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mirage_llm.prompt import prompt
+from mirage_inference.llm.prompt import prompt
 from mirage_training.mini_lm import facts
 from mirage_training.mini_lm.explanations import TOGETHER
 from mirage_training.mini_lm.heldout import training_examples

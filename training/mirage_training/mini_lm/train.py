@@ -21,7 +21,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from mirage_llm.prompt import END, prompt
+from mirage_inference.llm.prompt import END, prompt
 from mirage_training.mini_lm.explanations import TOGETHER, Composition
 from mirage_training.mini_lm.heldout import training_examples
 from mirage_training.mini_lm.tokens import SPECIAL, VOCABULARY, train_tokenizer

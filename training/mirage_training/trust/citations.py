@@ -15,7 +15,7 @@ from itertools import islice
 
 import numpy as np
 
-from mirage_llm.citations import DEFAULT, Thresholds, supporting
+from mirage_inference.llm.citations import DEFAULT, Thresholds, supporting
 from mirage_training.mini_lm import facts
 from mirage_training.mini_lm.heldout import heldout_examples
 from mirage_training.trust.intervals import Share

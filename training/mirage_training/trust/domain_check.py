@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mirage_llm.domain import DENSE, HASHED, DomainCheck, features
+from mirage_inference.llm.domain import DENSE, HASHED, DomainCheck, features
 from mirage_training.trust.intervals import Share
 
 SEED = 7

@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from mirage_encoder.engines.base import EngineOptions
-from mirage_encoder.model import EncoderModel, load_model
+from mirage_inference.encoder.model import EncoderModel, load_model
+from mirage_inference.engines.base import EngineOptions
 from mirage_models.paths import mini_clip_bundle
 
 

@@ -1,18 +1,23 @@
-"""The command's entry: finds the verb, runs it, turns errors into messages and exit codes (0, 1 error, 2 usage)."""
+"""The command's entry: finds the verb, runs it, turns errors into messages and exit codes (0, 1 error, 2 usage).
+
+Other parts add their verbs as entry points of the group "mirage.commands", each a click command by its name.
+"""
 
 import errno
 import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, NoReturn
+from importlib.metadata import entry_points
+from typing import Any, NoReturn, cast
 
 import click
 
 from mirage import __version__
 from mirage.cli.output import print_json
-from mirage.errors import ClientError
+from mirage.errors import ClientError, PartMissingError
 
+# The verbs, in the order in which a newcomer meets them.
 VERBS = (
     "up",
     "down",
@@ -37,21 +42,29 @@ VERBS = (
     "models",
 )
 INTERRUPTED = 130
+# Verbs that another part adds, by the package that has to be installed for them.
+_PARTS = {
+    **dict.fromkeys(("up", "down", "status", "backup", "restore"), "mirage-launcher"),
+    **dict.fromkeys(("index", "embeddings", "eval"), "mirage-atlas"),
+    "models": "mirage-models",
+}
 
 
 class Verbs(click.Group):
-    """The verbs, each the `command` of mirage.cli.<verb>."""
+    """The verbs: each the `command` of mirage.cli.<verb>, or an entry point of another part."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs, in the order in which a newcomer meets them."""
+        """Returns the verbs in the order of VERBS."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb's command; None for an unknown one."""
+        """Returns the verb's command; None for an unknown one."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = import_module(f"mirage.cli.{cmd_name}").command
-        return command
+        if cmd_name not in _PARTS:
+            return cast("click.Command", import_module(f"mirage.cli.{cmd_name}").command)
+        found = entry_points(group="mirage.commands", name=cmd_name)
+        return cast("click.Command", next(iter(found)).load()) if found else _missing(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -64,6 +77,21 @@ class Verbs(click.Group):
             hint = f" Did you mean {near[0]!r}?" if near else " See `mirage --help`."
             raise click.UsageError(f"No such verb: {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def _missing(verb: str) -> click.Command:
+    """Returns the command of a verb whose part is not installed: it says so, whatever its arguments are."""
+
+    def run() -> None:
+        raise PartMissingError(_PARTS[verb], f"mirage {verb}")
+
+    return click.Command(
+        verb,
+        callback=run,
+        short_help=f"Needs the package {_PARTS[verb]}, which is not installed.",
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, expose_value=False)],
+        context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    )
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -113,14 +141,28 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return 1
+    except ModuleNotFoundError as error:
+        # A verb imports what it needs when it runs: that package, or one that it uses, may not be installed.
+        missing = PartMissingError(
+            str(error.name or "of a part").partition(".")[0].replace("_", "-"), _purpose(arguments)
+        )
+        return _fail(missing, as_json=as_json)
     except ClientError as error:
-        click.echo(f"error: {error} [{error.code}]", err=True)
-        if as_json:
-            print_json(error.problem())
-        return 1
+        return _fail(error, as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return INTERRUPTED
+
+
+def _purpose(arguments: list[str]) -> str:
+    return f"mirage {next((each for each in arguments if each in VERBS), '')}".rstrip()
+
+
+def _fail(error: ClientError, *, as_json: bool) -> int:
+    click.echo(f"error: {error} [{error.code}]", err=True)
+    if as_json:
+        print_json(error.problem())
+    return 1
 
 
 def _open_closed_streams() -> bool:

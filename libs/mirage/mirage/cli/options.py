@@ -1,13 +1,12 @@
 """The options that verbs share, and how their values are read."""
 
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mirage.errors import InputError, PartMissingError
+from mirage.errors import InputError
 
 if TYPE_CHECKING:
     from mirage.client import Client
@@ -138,14 +137,6 @@ def read_image(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read") from error
-
-
-def launcher(module: str) -> Any:
-    """A module of the launcher, which a client's machine need not have. Raises PartMissingError."""
-    try:
-        return import_module(f"mirage_launcher.{module}")
-    except ModuleNotFoundError as error:
-        raise PartMissingError(str(error.name or "mirage-launcher").replace("_", "-"), "running MIRAGE here") from error
 
 
 def open_client(url: str | None) -> "Client":

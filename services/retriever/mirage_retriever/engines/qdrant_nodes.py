@@ -16,8 +16,8 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
 from mirage_core import context, telemetry
+from mirage_core.addresses import in_url
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.engines.qdrant_urls import in_url
 
 _log = telemetry.get_logger()
 

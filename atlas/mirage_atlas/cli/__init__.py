@@ -1,0 +1,1 @@
+"""Verbs of the `mirage` command that read datasets."""

@@ -1,0 +1,168 @@
+"""The manifest of an encoder."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mirage_inference.bundles.manifest import Frozen, Manifest, RelativePath, Share, ShortText, TokenId, Unit, Variant
+
+Colour = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+
+
+class GateValue(Frozen):
+    """One value of a facet: texts whose mean embedding represents it, and the least cosine of a sure guess.
+
+    `sure_from` was set so that such guesses are right in at least 95 of 100 calibration images; None: never sure.
+    """
+
+    prompts: tuple[ShortText, ...] = Field(min_length=1, max_length=32)
+    sure_from: float | None = Field(None, ge=-1, le=1)
+
+
+class GateFacet(Frozen):
+    """The values of one facet; probabilities are the softmax of `temperature` times the cosines."""
+
+    temperature: float = Field(gt=0, le=1000)
+    values: Mapping[ShortText, GateValue] = Field(min_length=2, max_length=64)
+
+
+class ImageGate(Frozen):
+    """Guesses about an image by facet, zero-shot (Radford et al. 2021), and what was measured when they were
+    calibrated.
+    """
+
+    facets: Mapping[ShortText, GateFacet] = Field(max_length=8)
+    measured: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class Parity(Frozen):
+    """Agreement of a tower with the PyTorch fp32 original, as measured by the builder on `items` inputs.
+
+    Cosines between its vectors and the original's; `overlap_at_10` is the share of the ten nearest calibration images
+    of a caption that stays the same when this tower alone replaces the original's, None without a calibration set.
+    """
+
+    items: int = Field(ge=1)
+    cosine_min: Unit
+    cosine_mean: Unit
+    overlap_at_10: Share | None = None
+
+
+class EncoderVariant(Variant):
+    """Both towers at one precision: role ("text", "image") to ONNX file, and to its parity.
+
+    `mixes_batch` is true for a role whose items, when they share an inference, change each other's vectors (activations
+    quantised with one range). `overlap_at_10` is as in Parity, with both towers replaced at once.
+    """
+
+    mixes_batch: Mapping[str, bool]
+    parity: Mapping[str, Parity]
+    overlap_at_10: Share | None = None
+
+    def summary(self) -> str:
+        """Precision of each tower and its least cosine to the original."""
+        return "; ".join(
+            f"{role}: {self.quantisation[role]}, cosine to the original at least {parity.cosine_min:.4f}"
+            for role, parity in self.parity.items()
+        )
+
+
+class Thresholds(Frozen):
+    """The least cosine of the best result for a good match, and for a weak one."""
+
+    good: Unit
+    weak: Unit
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.weak > self.good:
+            raise ValueError("weak must not be above good")
+        return self
+
+
+class MatchThresholds(Frozen):
+    """Thresholds by kind of query (one text, one image, a sum of terms), and what was measured when they were set."""
+
+    text: Thresholds | None = None
+    image: Thresholds | None = None
+    arithmetic: Thresholds | None = None
+    measured: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class TextInput(Frozen):
+    """Tokenisation of a text for the text tower.
+
+    `cleaning` is named as in open_clip; then come the tokenizer's ids between `start_id` and `end_id`, cut so that
+    `end_id` is the last of at most `context_length`; a batch is padded with `pad_id`.
+    """
+
+    tokenizer: RelativePath
+    cleaning: Literal["lower", "whitespace", "canonicalize"]
+    context_length: int = Field(ge=3, le=4096)
+    start_id: TokenId
+    end_id: TokenId
+    pad_id: TokenId
+    input_name: ShortText = "tokens"
+
+
+class ImageInput(Frozen):
+    """Preprocessing of an RGB image for the image tower: resize, crop or pad to a square, normalise.
+
+    Sizes in pixels; `mean` and `std` for channels scaled to 0..1; modes as in open_clip's `PreprocessCfg`.
+    """
+
+    size: int = Field(ge=16, le=1024)
+    mean: tuple[Colour, Colour, Colour]
+    std: tuple[Deviation, Deviation, Deviation]
+    resize_mode: Literal["shortest", "longest", "squash"]
+    interpolation: Literal["bicubic", "bilinear"]
+    fill_color: int = Field(0, ge=0, le=255)
+    input_name: ShortText = "pixels"
+
+
+class EncoderManifest(Manifest):
+    """A model that turns texts and images into unit vectors of `dimension` components."""
+
+    task: Literal["encode"]
+    variants: Mapping[str, EncoderVariant] = Field(min_length=1, max_length=8)
+    dimension: int = Field(ge=1, le=8192)
+    text: TextInput
+    image: ImageInput
+    output_name: ShortText = "unit_vector"
+    match: MatchThresholds | None = None
+    gate: ImageGate | None = None
+
+    @model_validator(mode="after")
+    def _both_towers(self) -> Self:
+        for name, variant in self.variants.items():
+            for part in (variant.files, variant.quantisation, variant.mixes_batch, variant.parity):
+                if set(part) != {"text", "image"}:
+                    raise ValueError(f"variant {name} needs a text and an image tower, each fully described")
+        return self
+
+    def named_paths(self) -> set[str]:
+        """As in Manifest, and the tokenizer."""
+        return super().named_paths() | {self.text.tokenizer}
+
+    def numeric_paths(self) -> set[str]:
+        """As in Manifest, and the tokenizer."""
+        return super().numeric_paths() | {self.text.tokenizer}
+
+    def numbers(self) -> Mapping[str, Any]:
+        """As in Manifest, and tokenisation, preprocessing and dimension."""
+        return {
+            **super().numbers(),
+            "dimension": self.dimension,
+            "text": self.text.model_dump(mode="json"),
+            "image": self.image.model_dump(mode="json"),
+        }
+
+    def summary(self) -> Mapping[str, str]:
+        """Dimension, context and image size."""
+        return {
+            "dimension": str(self.dimension),
+            "context": f"{self.text.context_length} tokens",
+            "image": f"{self.image.size} px",
+        }

@@ -1,0 +1,81 @@
+"""The manifest of an llm."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mirage_inference.bundles.manifest import Frozen, Manifest, RelativePath, Share, TokenId, Variant
+
+DECODER = "decoder"
+
+
+class LlmParity(Frozen):
+    """Agreement of a variant with the PyTorch fp32 original, as measured by the builder on `tokens` predicted tokens.
+
+    `agreement` is the share of positions at which the most likely next token is the original's; `perplexity` is the
+    variant's, `perplexity_ratio` that divided by the original's.
+    """
+
+    tokens: int = Field(ge=1)
+    agreement: Share
+    perplexity: float = Field(gt=0, allow_inf_nan=False)
+    perplexity_ratio: float = Field(gt=0, allow_inf_nan=False)
+
+
+class LlmVariant(Variant):
+    """The decoder at one precision.
+
+    `reference` is the parity on the reference inputs alone, which `verify` measures again.
+    """
+
+    parity: LlmParity
+    reference: LlmParity
+
+    @model_validator(mode="after")
+    def _decoder(self) -> Self:
+        if set(self.files) != {DECODER} or set(self.quantisation) != {DECODER}:
+            raise ValueError("a language model is one decoder")
+        return self
+
+
+class LlmManifest(Manifest):
+    """A decoder that continues a text token by token, with a key-value cache.
+
+    `end_ids` end a response. `context_length` is the most tokens of prompt and response together. The cache is a pair
+    of float32 arrays [1, heads, tokens, head_size] for each layer; `head_size` may be more than the original's.
+    """
+
+    task: Literal["describe"]
+    variants: Mapping[str, LlmVariant] = Field(min_length=1, max_length=8)
+    architecture: Literal["gpt_neox"]
+    tokenizer: RelativePath
+    prompt_format: Literal["dolly", "plain"]
+    vocabulary: int = Field(ge=2, le=2**24)
+    layers: int = Field(ge=1, le=256)
+    heads: int = Field(ge=1, le=256)
+    head_size: int = Field(ge=1, le=1024)
+    context_length: int = Field(ge=16, le=2**20)
+    end_ids: tuple[TokenId, ...] = Field(min_length=1, max_length=16)
+
+    def named_paths(self) -> set[str]:
+        """As in Manifest, and the tokenizer."""
+        return super().named_paths() | {self.tokenizer}
+
+    def numeric_paths(self) -> set[str]:
+        """As in Manifest, and the tokenizer."""
+        return super().numeric_paths() | {self.tokenizer}
+
+    def numbers(self) -> Mapping[str, Any]:
+        """As in Manifest, with the shape of the decoder and its end tokens."""
+        shape = (
+            "architecture",
+            "prompt_format",
+            "vocabulary",
+            "layers",
+            "heads",
+            "head_size",
+            "context_length",
+            "end_ids",
+        )
+        return {**super().numbers(), **self.model_dump(mode="json", include=set(shape))}

@@ -1,0 +1,1 @@
+"""Vectors of texts and images: preprocessing, tokenizer and the two towers."""

@@ -1,0 +1,1 @@
+"""Engines that run the ONNX files of encoders and generators."""

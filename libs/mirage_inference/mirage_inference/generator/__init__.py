@@ -1,0 +1,1 @@
+"""Images from prompts: tokenizer, scheduler, guidance and the steps of a latent consistency model."""

@@ -1,0 +1,206 @@
+"""From a prompt to an image: tokens, latents step by step, pixels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mirage_core.errors import Code, MirageError
+from mirage_core.job_options import SEED_MAX
+from mirage_inference.bundles import GeneratorManifest
+from mirage_inference.engines.base import FloatArray
+from mirage_inference.generator.guidance import combine, guidance_embedding
+from mirage_inference.generator.model import GUIDANCE, PROMPT, SAMPLE, TIMESTEP, GeneratorModel
+from mirage_inference.generator.noise import NoiseSource, SeededNoise
+from mirage_inference.generator.scheduler import LcmScheduler
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """The image to make: sides in pixels, `seed` of the noise.
+
+    `negative_prompt` works if guidance runs the UNet twice.
+    """
+
+    prompt: str
+    steps: int
+    guidance: float
+    seed: int
+    width: int
+    height: int
+    negative_prompt: str = ""
+    tiny_decoder: bool = False
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """The progress of an image: `step` of `steps` is done; both arrays are float32[1, channels, h, w]."""
+
+    step: int
+    steps: int
+    latents: FloatArray
+    denoised: FloatArray
+
+
+@dataclass(frozen=True)
+class MadeImage:
+    """An image: RGB uint8[height, width, 3]; tokens of the prompt, and whether its end was cut off."""
+
+    pixels: Pixels
+    tokens: int
+    truncated: bool
+
+
+def default_request(manifest: GeneratorManifest, prompt: str, *, seed: int = 0) -> ImageRequest:
+    """A request with all that the bundle proposes."""
+    side = int(manifest.side.default)
+    return ImageRequest(prompt, int(manifest.steps.default), manifest.guidance.default, seed, side, side)
+
+
+def check_request(request: ImageRequest, manifest: GeneratorManifest) -> None:
+    """Raises an error that names the possible values if the bundle's model cannot serve a request.
+
+    OPTION_OUT_OF_RANGE for values that the model was not made for; NEGATIVE_PROMPT_UNUSED for a negative prompt
+    without an effect: it is used in the UNet's second run, which not every model and scale have.
+    """
+    multiple = side_multiple(manifest)
+    for name, value, span, unit in (
+        ("steps", request.steps, manifest.steps, 1),
+        ("guidance_scale", request.guidance, manifest.guidance, 0),
+        ("width", request.width, manifest.side, multiple),
+        ("height", request.height, manifest.side, multiple),
+    ):
+        if not span.least <= value <= span.most or (unit and value % unit):
+            kind = f"a multiple of {unit} " if unit > 1 else ""
+            possible = f"{kind}between {span.least:g} and {span.most:g}"
+            raise MirageError(Code.OPTION_OUT_OF_RANGE, field=name, range=possible, given=f"{value:g}")
+    if not 0 <= request.seed <= SEED_MAX:
+        raise MirageError(Code.OPTION_OUT_OF_RANGE, field="seed", range="between 0 and 2^63-1", given=request.seed)
+    if request.negative_prompt and not runs_twice(manifest, request.guidance):
+        raise MirageError(Code.NEGATIVE_PROMPT_UNUSED, field="negative_prompt", reason=_why_unused(manifest))
+
+
+def runs_twice(manifest: GeneratorManifest, guidance: float) -> bool:
+    """Returns True if a step also runs the UNet without the prompt, to move away from that result: only then a
+    negative prompt works.
+    """
+    return manifest.guidance_input == "unconditional" and guidance > 1
+
+
+def _why_unused(manifest: GeneratorManifest) -> str:
+    if manifest.guidance_input == "embedding":
+        return "this model takes the guidance scale as an input and never runs on a second prompt"
+    if manifest.guidance.most <= 1:
+        return "this model is made for a guidance scale of at most 1, where only the prompt is looked at"
+    most = manifest.guidance.most
+    return f"with a guidance_scale of at most 1 only the prompt is looked at; ask for more than 1, at most {most:g}"
+
+
+def side_multiple(manifest: GeneratorManifest) -> int:
+    """Sides are multiples of this many pixels: the UNet halves the latents three times."""
+    return manifest.latent_scale * 8
+
+
+def make_image(
+    model: GeneratorModel,
+    request: ImageRequest,
+    *,
+    noise: NoiseSource | None = None,
+    on_step: Callable[[StepDone], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> MadeImage:
+    """Makes one image; the same for the same request and bundle on one machine.
+
+    `on_step` is called after each step; `cancelled` is called before each step and before decoding. `noise` replaces
+    the seed's. Raises as `check_request`, CANCELLED and MODEL_FAILED.
+    """
+    manifest = model.manifest
+    check_request(request, manifest)
+    source = noise or SeededNoise(request.seed)
+    tokens = model.tokenizer.tokenize(request.prompt)
+    predict = _Prediction(model, request)
+    scheduler = LcmScheduler(manifest.schedule)
+    scale = manifest.latent_scale
+    shape = (1, manifest.latent_channels, request.height // scale, request.width // scale)
+    latents = source.draw(shape)
+    timesteps = [int(each) for each in scheduler.timesteps(request.steps)]
+    for number, timestep in enumerate(timesteps, start=1):
+        _stop(cancelled)
+        following = timesteps[number] if number < len(timesteps) else None
+        stepped = scheduler.step(
+            predict(latents, timestep),
+            latents,
+            timestep=timestep,
+            following=following,
+            noise=None if following is None else source.draw(shape),
+        )
+        latents = stepped.latents
+        if not np.isfinite(latents).all():
+            raise MirageError(Code.MODEL_FAILED)
+        if on_step is not None:
+            on_step(StepDone(number, len(timesteps), latents, stepped.denoised))
+    _stop(cancelled)
+    pixels = to_pixels(model.decode(latents, tiny=request.tiny_decoder))
+    return MadeImage(pixels, tokens.count, tokens.truncated)
+
+
+def _stop(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise MirageError(Code.CANCELLED)
+
+
+class _Prediction:
+    """The UNet for one prompt: with guidance as an embedding, or on two prompts one after the other.
+
+    One after the other, not as a batch: as fast, and with half the memory.
+    """
+
+    def __init__(self, model: GeneratorModel, request: ImageRequest) -> None:
+        self._unet = model.sessions["unet"]
+        self._scale = request.guidance
+        self._prompt = model.encode(model.tokenizer.tokenize(request.prompt))
+        self._negative: FloatArray | None = None
+        self._more: dict[str, FloatArray] = {}
+        if model.manifest.guidance_input == "embedding":
+            self._more[GUIDANCE] = guidance_embedding(request.guidance, model.manifest.guidance_dimension)
+        if runs_twice(model.manifest, request.guidance):
+            self._negative = model.encode(model.tokenizer.tokenize(request.negative_prompt))
+
+    def __call__(self, latents: FloatArray, timestep: int) -> FloatArray:
+        conditional = self._run(latents, timestep, self._prompt)
+        if self._negative is None:
+            return conditional
+        return combine(self._run(latents, timestep, self._negative), conditional, self._scale)
+
+    def _run(self, latents: FloatArray, timestep: int, prompt: FloatArray) -> FloatArray:
+        return self._unet.run(
+            {SAMPLE: latents, TIMESTEP: np.array([timestep], dtype=np.int64), PROMPT: prompt, **self._more}
+        )
+
+
+def to_pixels(image: FloatArray) -> Pixels:
+    """Returns the first of float32[B, 3, height, width] in 0..1 as uint8[height, width, 3].
+
+    Raises MODEL_FAILED for NaN.
+    """
+    if not np.isfinite(image).all():
+        raise MirageError(Code.MODEL_FAILED)
+    return np.asarray((image[0].transpose(1, 2, 0).clip(0.0, 1.0) * 255.0).round(), dtype=np.uint8)
+
+
+def preview(denoised: FloatArray, manifest: GeneratorManifest) -> Pixels | None:
+    """Returns a rough preview of latents float32[1, channels, h, w] as uint8[h, w, 3].
+
+    None if the bundle lacks the map.
+
+    Nearly free: a linear map from the channels of a latent to the colour of its square of pixels.
+    """
+    if not manifest.preview:
+        return None
+    rows = np.asarray(manifest.preview, dtype=np.float32)
+    image = np.einsum("chw,cr->rhw", denoised[0], rows[:-1]) + rows[-1][:, None, None]
+    return to_pixels(np.asarray(image[None], dtype=np.float32))

@@ -1,0 +1,1 @@
+"""Descriptions: prompt, decoder, tokenizer, and checks of what was asked and written."""

@@ -1,0 +1,143 @@
+"""A language model bundle, loaded: questions to prompts, prompts to text, piece by piece."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirage_core.errors import Code, MirageError
+from mirage_inference.bundles import LlmManifest, load_llm, verify_files
+from mirage_inference.llm.decode import Continuation, PrefixCache, generate
+from mirage_inference.llm.decoder import Decoder
+from mirage_inference.llm.fitting import Fitted, Fitter
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
+from mirage_inference.llm.output import Output
+from mirage_inference.llm.prompt import PREFIX
+from mirage_inference.llm.request import Caption, Question
+from mirage_inference.llm.sampling import Sampling
+from mirage_inference.llm.tokenizer import LlmTokenizer, TextStream
+
+_WARM_UP = Question("brain", (Caption("warm-up", "Axial T1-weighted section of the brain."),))
+_WARM_UP_TOKENS = 2
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The prompt, and the number of its tokens that were computed before."""
+
+    fitted: Fitted
+    cached_tokens: int
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """Text (may be empty while a part of a character or a stop sequence is open) and the tokens written so far."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end. `complete` is False if the text was cut at the number of tokens or the end of the context."""
+
+    complete: bool
+    tokens: int
+
+
+Written = Begun | Wrote | Finished
+
+
+class LlmModel:
+    """A decoder with its tokenizer and the cache of the prompt's fixed part. Safe to use from several threads."""
+
+    def __init__(
+        self, manifest: LlmManifest, variant: str, tokenizer: LlmTokenizer, decoder: Decoder, description: str
+    ) -> None:
+        self.manifest, self.variant, self.description = manifest, variant, description
+        self.fingerprint = manifest.fingerprint
+        self._tokenizer, self._decoder = tokenizer, decoder
+        self._fitter: Fitter | None = None
+        self._prefix: PrefixCache | None = None
+
+    def prepare(self, special: frozenset[int]) -> None:
+        """Computes the fixed part of the prompt, once; `special` are the ids that a caption must not contain.
+
+        Raises BUNDLE_INVALID if the context holds hardly more than that part, and MODEL_FAILED.
+        """
+        ids = self._tokenizer.encode(PREFIX)
+        if self.manifest.context_length < 2 * len(ids):
+            raise MirageError(Code.BUNDLE_INVALID, reason="the context is too short for descriptions")
+        self._fitter = Fitter(self._tokenizer, context_length=self.manifest.context_length, special=special)
+        self._prefix = PrefixCache(self._decoder, ids)
+
+    def warm_up(self) -> None:
+        """A first short description, so that the first reader does not pay for what is done once.
+
+        Raises MODEL_FAILED.
+        """
+        for _ in self.write(_WARM_UP, seed=0, max_tokens=_WARM_UP_TOKENS, cancelled=lambda: False):
+            pass
+
+    def write(
+        self, question: Question, *, seed: int, cancelled: Callable[[], bool], max_tokens: int | None = None
+    ) -> Iterator[Written]:
+        """`Begun`, then `Wrote` a token, then `Finished`.
+
+        `cancelled` is asked between pieces of the prompt and before each token; CancelledError is raised then. Raises
+        MODEL_FAILED.
+        """
+        if self._fitter is None or self._prefix is None:
+            raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
+        writing = question.writing
+        limit = max_tokens or writing.max_tokens
+        fitted = self._fitter.fit(question.query, question.captions, max_tokens=limit)
+        capacity = min(self.manifest.context_length, len(fitted.ids) + limit)
+        session, ids = self._prefix.begin(fitted.ids, capacity=capacity)
+        yield Begun(fitted, len(fitted.ids) - len(ids))
+        sampling = Sampling(temperature=writing.temperature, top_p=writing.top_p, seed=seed)
+        continuation = Continuation(limit, self.manifest.end_ids, sampling)
+        stream, output = TextStream(self._tokenizer), Output(writing.stop)
+        tokens = 0
+        for token in generate(session, ids, continuation, cancelled=cancelled):
+            tokens += 1
+            yield Wrote(output.push(stream.push(token)), tokens)
+            if output.stopped:
+                break
+        rest = output.push(stream.finish()) + output.finish()
+        if rest:
+            yield Wrote(rest, tokens)
+        room = min(limit, self.manifest.context_length - len(fitted.ids))
+        yield Finished(output.stopped or tokens < room, tokens)
+
+    def close(self) -> None:
+        """Frees the decoder; nothing may be written any more."""
+        self._decoder.close()
+
+
+def load_model(directory: Path, *, variant: str = "", threads: int) -> LlmModel:
+    """Load a bundle at one of its precisions (the bundle's default where `variant` is empty) and compute the prompt's
+    start.
+
+    Raises BUNDLE_MISSING or BUNDLE_INVALID: every file is checked against the manifest first.
+    """
+    manifest = load_llm(directory)
+    name = variant or manifest.default_variant
+    if name not in manifest.variants:
+        raise MirageError(Code.BUNDLE_INVALID, reason=f"there is no variant {name[:40]}")
+    verify_files(directory, manifest)
+    path = directory / manifest.tokenizer
+    tokenizer = LlmTokenizer(path, vocabulary=manifest.vocabulary)
+    engine = OnnxRuntimeEngine()
+    decoder = engine.load(directory, manifest, name, threads=threads)
+    model = LlmModel(manifest, name, tokenizer, decoder, engine.description)
+    model.prepare(special_ids(path))
+    return model
+
+
+def special_ids(path: Path) -> frozenset[int]:
+    """Returns the ids of a tokenizer.json that do not represent ordinary text: added tokens, except runs of blanks."""
+    added = json.loads(path.read_text("utf-8")).get("added_tokens", [])
+    return frozenset(entry["id"] for entry in added if entry["content"].strip())

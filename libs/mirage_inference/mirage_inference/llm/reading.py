@@ -1,0 +1,231 @@
+"""Reads the comparable claims of a sentence or a caption: terms, denials, sides, sizes, opposites."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice, takewhile
+
+from mirage_inference.llm.words import medical, tokens, vocabulary
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NEGATORS = _words("no not without none neither nor never lack lacking absent free negative cannot")
+_AFTERWARDS = _words("absent excluded denied")
+_SCOPE_ENDS = _words(
+    "; . : ? ! ( ) in on at under within along around beneath above below but however though although showing show with while "
+    "whereas except"
+)
+_RESUMES = _words("the a an there it this at through left right on in")
+_IDLE = _words("""
+a about after all also an and any appear appearance are area as at be been being between both by can caption clear
+clearly contain contrast could demonstrate demonstrated demonstrating depict depicted describe described display do
+each evident example figure finding follow for found from given has have here how i identified illustrate image in
+indicate indicated into is it its itself just level like likely located may might more most much no none nor not note
+noted of on one only or other our out over part patient picture plane position present presence region same scan see
+seen section show showing shown side signal simulate simulated simulation slice so some such suggest that the their
+them then there these they thing this those through to type under up us use used using very view visible visualised
+visualized visualize was we weighted weighting were what when where which while who whole with within would you your
+approximately around roughly cut lie near along measuring measure size sized diameter large- sized feature reveal
+revealing revealed observed case student feet consistent appreciate appreciated sign keeping suggestive suggesting
+made taken detected displayed examined last both either structure study name named body
+""")
+"""Words that say nothing about what is seen. `body` is one: "body of the lateral ventricle" keeps the other two."""
+_COUNTS = _words("two three four five six seven eight nine ten multiple single")
+_DECISIVE = _words("""
+first second third fourth fifth upper lower middle superior inferior anterior posterior medial lateral proximal distal
+dorsal ventral volar palmar plantar ascending descending sigmoid central peripheral apical basal subpleural submucosal
+intramural subserosal mild moderate severe mildly moderately severely slight slightly marked markedly well poorly
+acute subacute chronic complete incomplete partial completely partially displaced undisplaced intact preserved spared
+normal abnormal enlarged thickened dilated narrowed tear rupture benign malignant increased decreased reduced solid
+cystic open closed simple complex recent old bilateral unilateral internal external deep superficial early late high
+low positive negative hyperintense hypointense hyperdense hypodense collateral cruciate well
+""")
+"""Words that a picture either bears out or not: where a caption lacks one, it does not support a sentence that has it."""
+_LEVEL = re.compile(r"[ctls]\d{1,2}|[ivx]{2,5}")
+_OPPOSITES: tuple[frozenset[str], ...] = tuple(
+    _words(group)
+    for group in (
+        "axial coronal sagittal",
+        "t1 t2 flair dwi adc",
+        "mr ct xray ultrasound scintigraphy histology endoscopy mammogram angiogram fundus pet",
+        "hyperintense hypointense isointense",
+        "hyperechoic hypoechoic anechoic",
+        "hyperdense hypodense isodense",
+        "frontal parietal temporal occipital",
+        "upper lower middle",
+        "superior inferior",
+        "anterior posterior",
+        "medial lateral",
+        "proximal distal",
+        "dorsal ventral",
+        "benign malignant",
+        "acute chronic",
+        "increased decreased reduced",
+        "dilated narrowed",
+        "dilatation narrowing",
+        "artery vein",
+        "male female man woman",
+        "iiiventricle ivventricle",
+        "genu splenium",
+        "small large",
+        "diffuse focal",
+        "solid cystic",
+        "normal abnormal enlarged",
+        "intact torn ruptured",
+        "unilateral bilateral",
+        "cervical thoracic lumbar",
+        "femur tibia fibula humerus radius ulna",
+        "cyst abscess tumor hematoma",
+    )
+)
+_SIDES = ("left", "right")
+_REACH = 3
+_BACK = 40
+
+
+@dataclass(frozen=True)
+class Claims:
+    """`terms` are asserted and `denied` are not; `sided` are terms with the side that is said of them.
+
+    `sides` are all sides named, `sizes` all numbers with a unit, `counts` other numbers.
+    """
+
+    terms: frozenset[str]
+    denied: frozenset[str]
+    sided: frozenset[tuple[str, str]]
+    sides: frozenset[str]
+    sizes: frozenset[str]
+    counts: frozenset[str]
+
+    @property
+    def all_terms(self) -> frozenset[str]:
+        """Whatever is spoken of."""
+        return self.terms | self.denied
+
+    @property
+    def empty(self) -> bool:
+        """Returns True if nothing can be compared."""
+        return not (self.all_terms or self.sides or self.sizes)
+
+
+def read(text: str | Sequence[str]) -> Claims:
+    """The claims of a text, or of its tokens."""
+    words = tokens(text) if isinstance(text, str) else list(text)
+    denied_at = _denied_places(words)
+    terms: set[str] = set()
+    denied: set[str] = set()
+    sided: set[tuple[str, str]] = set()
+    for place, word in enumerate(words):
+        if word in _SIDES:
+            # "the left kidney", and "a shift of the mediastinum to the left".
+            sided |= {(word, noun) for noun in _nouns_after(words, place) or _nouns_before(words, place)}
+        elif _is_term(word):
+            (denied if place in denied_at else terms).add(word)
+    sizes = frozenset(word for word in words if word[0].isdigit() and word.endswith("mm"))
+    counts = frozenset(word for word in words if word in _COUNTS or (word[0].isdigit() and not word.endswith("mm")))
+    return Claims(
+        frozenset(terms - denied | (terms & denied)),
+        frozenset(denied - terms),
+        frozenset(sided),
+        frozenset(word for word in words if word in _SIDES),
+        sizes,
+        counts,
+    )
+
+
+def opposed(claim: Claims, other: Claims) -> bool:
+    """Returns True if single words show that both cannot be of the same picture."""
+    if claim.terms & other.denied or claim.denied & other.terms:
+        return True
+    for group in _OPPOSITES:
+        said, known = group & claim.all_terms, group & other.all_terms
+        if said - known and known - said:
+            return True
+    return _other_side(claim, other) or bool(claim.sizes - other.sizes and other.sizes)
+
+
+def decisive(term: str) -> bool:
+    """True for what decides whether a sentence is true: findings, diseases, where, how much, which level."""
+    groups = vocabulary()
+    return term in _DECISIVE or term in groups["finding"] or term in groups["disease"] or bool(_LEVEL.fullmatch(term))
+
+
+def weight(term: str) -> float:
+    """Returns the weight of a term: a medical word counts more than another."""
+    return 1.0 if term in medical() else 0.35
+
+
+def _other_side(claim: Claims, other: Claims) -> bool:
+    known: dict[str, set[str]] = {}
+    for side, noun in other.sided:
+        known.setdefault(noun, set()).add(side)
+    for side, noun in claim.sided:
+        if noun in known and side not in known[noun]:
+            return True
+        # "right frontal lobe" is wrong if the caption has "right temporal lobe", even if it also mentions the frontal
+        # lobe.
+        if noun not in known and any(noun in group and group & known.keys() for group in _OPPOSITES):
+            return True
+    return bool(claim.sides - other.sides and other.sides)
+
+
+def _denied_places(words: Sequence[str]) -> frozenset[int]:
+    denied: set[int] = set()
+    until = 0
+    for place, word in enumerate(words):
+        follows = words[place + 1] if place + 1 < len(words) else ""
+        # "absent flow" and "flow is absent".
+        ahead = word in _NEGATORS and not (word == "absent" and not _is_term(follows))
+        if ahead and place >= until:
+            # A second "no" in the reach of a first one reaches as far.
+            scope = list(_scope(words, place))
+            until = scope[-1] + 1 if scope else place
+            denied.update(scope)
+        if (word in _AFTERWARDS and not ahead) or (
+            word == "not" and follows in ("seen", "visible", "present", "found")
+        ):
+            denied.update(
+                takewhile(lambda index: words[index] not in _SCOPE_ENDS, range(place - 1, max(-1, place - _BACK), -1))
+            )
+    return frozenset(denied)
+
+
+def _scope(words: Sequence[str], place: int) -> Iterable[int]:
+    for index in range(place + 1, len(words)):
+        if words[index] in _SCOPE_ENDS:
+            return
+        if words[index] == "," and words[place] == "absent":
+            return
+        if words[index] == "," and words[index + 1 : index + 2] and words[index + 1] in _RESUMES | _SCOPE_ENDS:
+            return
+        yield index
+
+
+def _nouns_after(words: Sequence[str], place: int) -> list[str]:
+    nouns: list[str] = []
+    for word in words[place + 1 : place + 1 + _REACH]:
+        if not _is_term(word):
+            break
+        nouns.append(word)
+    return nouns
+
+
+def _nouns_before(words: Sequence[str], place: int) -> list[str]:
+    """The two terms before a side that no noun follows, within its clause."""
+    clause = takewhile(lambda word: word not in ",;.:?!()" and word not in _SIDES, reversed(words[:place]))
+    return list(islice((word for word in clause if _is_term(word)), 2))
+
+
+def _is_term(word: str) -> bool:
+    return (
+        word.isalnum()
+        and not word[0].isdigit()
+        and word not in _IDLE | _COUNTS
+        and word not in _SIDES
+        and len(word) > 1
+    )

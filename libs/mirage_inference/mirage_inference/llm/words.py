@@ -1,0 +1,216 @@
+"""Words in one form, however they are written: stems, synonyms of radiology, British and American spelling."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+_PHRASES: tuple[tuple[str, str], ...] = (
+    (r"\bfluid[- ]attenuated inversion[- ]recovery\b|\bflair[- ]like\b", " flair "),
+    (r"\bt\s?([12])\s?\*?(?:[- ]?(?:weighted|weighting|like|wi|w))?\b", r" t\1 "),
+    (r"\bx[- ]?rays?\b|\bradiographs?\b|\bradiograms?\b|\bcomputed radiography\b", " xray "),
+    (r"\bplain (\w+ )?films?\b|\b(\w+ )?films?\b(?= show| without| with| of| demonstrat)", r" \1\2 xray "),
+    (r"\bmagnetic resonance(?: imaging| images?| tomography| scans?)?\b|\bmri(?: scans?)?\b|\bmr images?\b", " mr "),
+    (r"\b(?:computed|computeri[sz]ed) (?:axial )?tomography\b|\bcat scans?\b|\bct scans?\b", " ct "),
+    (r"\bultrasonograph\w*\b|\bsonogra\w*\b|\bultrasounds?\b|\bechograph\w*\b", " ultrasound "),
+    (r"\bscintigra\w*\b|\bnuclear medicine(?: scan| image)?s?\b|\bbone scans?\b", " scintigraphy "),
+    (r"\bmid-?sagittal\b", " midline sagittal "),
+    (r"\bparasagittal\b", " sagittal "),
+    (r"\btransverse\b|\btransaxial\b|\bhorizontal\b", " axial "),
+    (r"\b(?:high|bright) signal\b|\bhyperintensit(?:y|ies)\b|\bbright\b", " hyperintense "),
+    (r"\b(?:low|dark) signal\b|\bhypointensit(?:y|ies)\b|\bdark\b", " hypointense "),
+    (r"\b(left|right)[- ](?:sided|hand(?:ed)?)\b", r" \1 "),
+    (r"\bas well as\b|\bas well\b|\bwell (?=seen|shown|visible|visuali)", " "),
+    (r"\bon both sides\b|\bboth sides\b", " bilateral "),
+    (r"\banteroposterior\b|\bap\b", " ap "),
+    (r"\bposteroanterior\b|\bpa\b", " pa "),
+    (r"\bunremarkable\b|\bnothing abnormal\b|\b(?:no|without)(?: an?y?)? abnormalit(?:y|ies)\b", " normal "),
+    (r"\b(?:was|were|is|are|has been) ruled out\b|\bruled out\b", " excluded "),
+    (r"(\d)\s?(?:millimet(?:er|re)s?\b|mm\b)", r"\1 mm "),
+    (r"(\d)\s?(?:centimet(?:er|re)s?\b|cm\b)", r"\1 cm "),
+    (r"\b(?:third|3rd) ventricles?\b", " iiiventricle "),
+    (r"\b(?:fourth|4th) ventricles?\b", " ivventricle "),
+    (r"oedema", "edema"),
+    (r"tumour", "tumor"),
+    (r"oesoph", "esoph"),
+    (r"foet", "fet"),
+    (r"haem", "hem"),
+    (r"anaem", "anem"),
+    (r"ischaem", "ischem"),
+    (r"leukaem", "leukem"),
+    (r"paed", "ped"),
+    (r"orthopaed", "orthoped"),
+    (r"gynaec", "gynec"),
+    (r"diarrhoea", "diarrhea"),
+    (r"\bgrey", "gray"),
+    (r"fibre", "fiber"),
+    (r"centre", "center"),
+    (r"aesthes", "esthes"),
+    (r"coeliac", "celiac"),
+    (r"caec", "cec"),
+    (r"goitre", "goiter"),
+)
+_COMPILED = tuple((re.compile(pattern), to) for pattern, to in _PHRASES)
+_IRREGULAR = {
+    "putamina": "putamen",
+    "foramina": "foramen",
+    "lumina": "lumen",
+    "atria": "atrium",
+    "media": "media",
+    "bodies": "body",
+    "feet": "foot",
+    "teeth": "tooth",
+    "metastases": "metastasis",
+    "diagnoses": "diagnosis",
+    "vertebrae": "vertebra",
+    "cortices": "cortex",
+    "vertices": "vertex",
+    "apices": "apex",
+    "matrices": "matrix",
+    "appendices": "appendix",
+    "indices": "index",
+    "femora": "femur",
+    "genera": "genus",
+    "pallidus": "pallidus",
+    "pallidi": "pallidus",
+    "globi": "globus",
+    "pelves": "pelvis",
+    "testes": "testis",
+    "phalanges": "phalanx",
+    "meninges": "meninges",
+    "larynges": "larynx",
+    "thoraces": "thorax",
+    "hila": "hilum",
+    "septa": "septum",
+    "bronchi": "bronchus",
+    "ova": "ovum",
+    "genua": "genu",
+    "lungs": "lung",
+    "pons": "pons",
+    "lens": "lens",
+    "series": "series",
+    "diabetes": "diabetes",
+    "rabies": "rabies",
+    "scabies": "scabies",
+    "caries": "caries",
+    "herpes": "herpes",
+    "mumps": "mumps",
+    "measles": "measles",
+    "shingles": "shingles",
+    "rickets": "rickets",
+    "hemorrhoids": "hemorrhoid",
+    # A finding has one form, whether it is named or said with a verb.
+    **dict.fromkeys(("dilated", "dilatation", "dilation", "widened", "widening", "ectatic", "distended"), "dilated"),
+    **dict.fromkeys(("occluded", "occlusion", "occlude", "blocked", "blockage"), "occluded"),
+    **dict.fromkeys(("narrowed", "narrowing", "stenosis", "stenoses", "stenotic", "stenosed"), "narrowed"),
+    **dict.fromkeys(("thickened", "thickening", "thick"), "thickened"),
+    **dict.fromkeys(("enlarged", "enlargement", "megaly"), "enlarged"),
+    **dict.fromkeys(("calcified", "calcification", "calcifications"), "calcified"),
+    **dict.fromkeys(("torn", "tear", "tears"), "tear"),
+    **dict.fromkeys(("ruptured", "rupture", "ruptures"), "rupture"),
+    **dict.fromkeys(("displaced", "displacement"), "displaced"),
+    **dict.fromkeys(("inflamed", "inflammation", "inflammatory"), "inflamed"),
+    **dict.fromkeys(("compressed", "compression", "compresses", "compressing"), "compressed"),
+    **dict.fromkeys(("fractured", "fracture", "fractures", "broken"), "fracture"),
+    **dict.fromkeys(("dislocated", "dislocation"), "dislocated"),
+    **dict.fromkeys(("obstructed", "obstruction", "obstructing"), "obstructed"),
+    **dict.fromkeys(("infarcted", "infarct", "infarction", "infarcts"), "infarct"),
+    **dict.fromkeys(("ischemia", "ischemic"), "ischemia"),
+    **dict.fromkeys(("bleed", "bleeding", "hemorrhage", "hemorrhages", "hemorrhagic"), "hemorrhage"),
+    **dict.fromkeys(("calculus", "calculi", "stone", "stones"), "stone"),
+    **dict.fromkeys(("neoplasm", "tumor", "tumors", "tumorous"), "tumor"),
+    **dict.fromkeys(("perforated", "perforation"), "perforation"),
+    **dict.fromkeys(("shifted", "shift", "shifts"), "shift"),
+    **dict.fromkeys(("invades", "invading", "invasion", "invaded", "invade"), "invasion"),
+    **dict.fromkeys(("several", "multiple", "numerous", "many"), "multiple"),
+    "aids": "aids",
+    "tinea": "tinea",
+    "lies": "lie",
+    "dies": "die",
+    "ties": "tie",
+    "callosi": "callosum",
+    "diaphyses": "diaphysis",
+    "epiphyses": "epiphysis",
+}
+_TOKEN = re.compile(r"[xyz]\s?=\s?[+\-−]?\d+(?:\.\d+)?|\d+(?:[.,]\d+)?|[^\W\d_]+\d{0,2}(?:'[^\W\d_]+)?|[;.,:()?!]")
+
+
+def plain(text: str) -> str:
+    """Lower case, one spelling, one name a thing."""
+    line = unicodedata.normalize("NFKC", text).lower().replace("’", "'").replace("−", "-")
+    for pattern, to in _COMPILED:
+        line = pattern.sub(to, line)
+    return line
+
+
+def tokens(text: str) -> list[str]:
+    """The stems, numbers and marks of a text, in order. `12 mm` is one token (`12mm`), as is a place (`z=-24`)."""
+    found: list[str] = []
+    raw = _TOKEN.findall(plain(text))
+    for index, piece in enumerate(raw):
+        if piece in ("mm", "cm") and found and found[-1].replace(".", "").isdigit():
+            value = float(found[-1]) * (10 if piece == "cm" else 1)
+            found[-1] = f"{value:g}mm"
+        elif piece == "mm" and index and "=" in raw[index - 1]:
+            continue
+        elif "=" in piece:
+            found.append(piece.replace(" ", ""))
+        elif piece[0].isdigit():
+            found.append(f"{float(piece.replace(',', '.')):g}")
+        else:
+            found.append(stem(piece))
+    return found
+
+
+@cache
+def stem(word: str) -> str:
+    """One form of a noun's numbers, English and Latin; other words are hardly touched."""
+    word = word.removesuffix("'s").replace("'", "")
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) < 4 or not word.isalpha():
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "xes", "ches", "shes")):
+        return word[:-2]
+    if word.endswith("ae") and len(word) > 4:
+        return word[:-1]
+    if word.endswith("i") and len(word) > 3 and word not in ("alkali", "broccoli", "spaghetti"):
+        return word[:-1] + "us"
+    if word.endswith("s") and not word.endswith(("ss", "us", "is", "ps", "ous")):
+        return word[:-1]
+    return word
+
+
+@cache
+def vocabulary() -> Mapping[str, frozenset[str]]:
+    """The groups of medical_words.txt, as stems."""
+    return _groups("medical_words.txt")
+
+
+def _groups(file: str) -> Mapping[str, frozenset[str]]:
+    text = resources.files("mirage_inference.llm").joinpath(file).read_text("utf-8")
+    lines = (line.partition(":") for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: frozenset(map(stem, words.split())) for name, _, words in lines}
+
+
+@cache
+def medical() -> frozenset[str]:
+    """All stems of medical_words.txt."""
+    return frozenset().union(*vocabulary().values())
+
+
+@cache
+def purely_medical() -> frozenset[str]:
+    """Those that all day talk does not use."""
+    return medical() - vocabulary()["everyday"]
+
+
+@cache
+def of_other_topics() -> frozenset[str]:
+    """Returns all stems of other_words.txt that are not medical."""
+    return frozenset().union(*_groups("other_words.txt").values()) - medical()
