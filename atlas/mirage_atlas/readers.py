@@ -24,9 +24,9 @@ class Reader(Protocol):
         """Yield records and bad rows in the source's order, holding one at a time in memory."""
 
 
-READERS = ("captions", "roco", "rocov2", "parquet", "csv", "dicom", "demo")
-"""Names of the readers: a folder with `captions.jsonl`, ROCO's folders, ROCOv2's tables, shards in the Hugging Face layout, a
-table with images, a folder of DICOM files, and the demonstration atlas."""
+READERS = ("captions", "roco", "rocov2", "openi", "parquet", "csv", "dicom", "demo")
+"""Names of the readers: a folder with `captions.jsonl`, ROCO's folders, ROCOv2's tables, Open-i's chest X-rays, shards in the
+Hugging Face layout, a table with images, a folder of DICOM files, and the demonstration atlas."""
 
 
 def open_reader(name: str, path: Path | None = None, *, follow_links: bool = False) -> Reader:
@@ -66,6 +66,10 @@ def _open(name: str, path: Path, follow_links: bool) -> Reader:
             from mirage_atlas.tables import RocoV2Reader
 
             return RocoV2Reader(folder, follow_links=follow_links)
+        case "openi":
+            from mirage_atlas.openi import OpeniReader
+
+            return OpeniReader(folder, follow_links=follow_links)
         case "parquet":
             from mirage_atlas.parquet import ParquetReader, parquet_files
 
@@ -88,6 +92,7 @@ CAPTIONS = "captions.jsonl"
 def detect_reader(path: Path, *, follow_links: bool = False) -> str | None:
     """The name of the reader that fits what is at a path; None if none does. A special file fits none."""
     from mirage_atlas.dicom import dicom_files, is_dicom
+    from mirage_atlas.openi import openi_reports, openi_tables
     from mirage_atlas.parquet import parquet_files
     from mirage_atlas.roco import roco_folders
     from mirage_atlas.tables import captions_files, table_files
@@ -103,6 +108,8 @@ def detect_reader(path: Path, *, follow_links: bool = False) -> str | None:
             return "rocov2"
         if roco_folders(path):
             return "roco"
+        if openi_tables(path, follow_links=follow_links) or openi_reports(path):
+            return "openi"
     if parquet_files(path, follow_links=follow_links):
         return "parquet"
     tables = table_files(path, follow_links=follow_links)
@@ -124,6 +131,11 @@ def count_rows(name: str, path: Path) -> int | None:
             from mirage_atlas.roco import roco_folders
 
             return sum(count_lines(file) for each in roco_folders(folder) for file in each.glob("captions*.txt"))
+        case "openi":
+            from mirage_atlas.openi import openi_reports, openi_tables
+
+            tables = openi_tables(folder)
+            return max(0, count_lines(tables[1]) - 1) if tables else 2 * len(openi_reports(folder))
         case "rocov2":
             from mirage_atlas.tables import captions_files
 
