@@ -93,7 +93,7 @@ mini-bundle: setup-build ## Build the mini models' bundles from their checkpoint
 	$(BIN_BUILD)/python -m mirage_models.build mini-generator --out models/mini/generator/bundle --replace
 
 clean: ## Remove environments and caches
-	rm -rf $(VENV) $(VENV_BUILD) .mypy_cache .ruff_cache .pytest_cache reports
+	rm -rf $(VENV) $(VENV_BUILD) .mypy_cache .ruff_cache .import_linter_cache .pytest_cache reports
 
 $(VENV)/.bootstrap: requirements/bootstrap.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MIRAGE needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

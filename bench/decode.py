@@ -33,8 +33,8 @@ from bench.gguf_file import write_gguf
 from bench.report import Figure, Report
 from mirage_core.cpus import available_cpus
 from mirage_inference.bundles import MANIFEST_FILE
-from mirage_models.language.random_checkpoint import write_random_checkpoint
-from mirage_models.language.task import LanguageTask
+from mirage_models.llm.random_checkpoint import write_random_checkpoint
+from mirage_models.llm.task import LlmTask
 from mirage_models.tasks import BuildRequest
 from mirage_models.workspace import open_workspace
 
@@ -112,7 +112,7 @@ def prepared(work: Path, like: str, size: str, *, variants: tuple[str, ...], opt
             allow_parity_miss=True,
         )
         with open_workspace(made.bundle, identity={"bench": "decode"}) as workspace:
-            workspace.seal(LanguageTask().build(request, workspace), made.bundle, replace=False)
+            workspace.seal(LlmTask().build(request, workspace), made.bundle, replace=False)
     if not made.gguf.is_file():
         write_gguf(made.checkpoint, made.gguf)
     if made.optimum and not made.optimum.is_dir():

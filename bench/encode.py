@@ -25,12 +25,12 @@ from mirage_core.cpus import available_cpus
 from mirage_inference.bundles import MANIFEST_FILE, load_encoder
 from mirage_inference.encoder.model import EncoderModel, load_model
 from mirage_inference.encoder.preprocessing import preprocess
+from mirage_inference.engines import EngineChoice
 from mirage_inference.engines.base import EngineOptions
-from mirage_inference.engines.selection import EngineChoice
-from mirage_models.encoders.checkpoint import load_checkpoint
-from mirage_models.encoders.original import Original
-from mirage_models.encoders.random_checkpoint import preset_names, write_random_checkpoint
-from mirage_models.encoders.task import EncoderTask
+from mirage_models.encoder.checkpoint import load_checkpoint
+from mirage_models.encoder.original import Original
+from mirage_models.encoder.random_checkpoint import preset_names, write_random_checkpoint
+from mirage_models.encoder.task import EncoderTask
 from mirage_models.tasks import BuildRequest
 from mirage_models.workspace import open_workspace
 

@@ -21,19 +21,19 @@ import torch
 from bench.report import Figure, Report
 from mirage_core.cpus import available_cpus
 from mirage_inference.bundles import MANIFEST_FILE, TINY_DECODER, GeneratorManifest, load_generator
+from mirage_inference.engines import EngineChoice
 from mirage_inference.engines.base import EngineOptions, FloatArray
-from mirage_inference.engines.selection import EngineChoice
 from mirage_inference.generator.model import LATENTS, PROMPT, SAMPLE, TIMESTEP, load_sessions
-from mirage_models.diffusion.checkpoint import load_tiny, load_unet, load_vae, read_checkpoint
-from mirage_models.diffusion.configs import Kind, Size
-from mirage_models.diffusion.random_checkpoint import (
+from mirage_models.generator.checkpoint import load_tiny, load_unet, load_vae, read_checkpoint
+from mirage_models.generator.configs import Kind, Size
+from mirage_models.generator.random_checkpoint import (
     write_random_checkpoint,
     write_random_lora,
     write_random_tiny_decoder,
 )
-from mirage_models.diffusion.references import load_references
-from mirage_models.diffusion.similarity import cosine, ssim
-from mirage_models.diffusion.task import DiffusionTask
+from mirage_models.generator.references import load_references
+from mirage_models.generator.similarity import cosine, ssim
+from mirage_models.generator.task import GeneratorTask
 from mirage_models.tasks import BuildRequest
 from mirage_models.workspace import open_workspace
 
@@ -96,7 +96,7 @@ def prepared(work: Path, size: Size, *, native: bool = False) -> Folders:
             options={"parity_prompts": 1, "calibration_prompts": 1} if native else {},
         )
         with open_workspace(folders.bundle, identity={"benchmark": size}) as workspace:
-            manifest = DiffusionTask().build(request, workspace)
+            manifest = GeneratorTask().build(request, workspace)
             workspace.seal(manifest, folders.bundle, replace=False)
     return folders
 

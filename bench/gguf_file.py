@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import gguf  # type: ignore[import-not-found]
 import numpy as np
 
-from mirage_models.language.architecture import read_config
-from mirage_models.language.tensors import Tensors
+from mirage_models.llm.architecture import read_config
+from mirage_models.llm.tensors import Tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -88,8 +88,8 @@ def theirs(task: Task) -> tuple[Make, str]:
     import diffusers
     import torch
 
-    from mirage_models.diffusion.checkpoint import load_tiny, read_checkpoint
-    from mirage_models.diffusion.original import Original
+    from mirage_models.generator.checkpoint import load_tiny, read_checkpoint
+    from mirage_models.generator.original import Original
 
     torch.set_num_threads(available_cpus())
     pipeline = Original(read_checkpoint(task.checkpoint)).pipeline
@@ -212,7 +212,7 @@ def measure(work: Path, *, small: bool, rounds: int) -> Report:
 def _speed(
     decoder: Decoder, times: dict[str, list[float]], folder: Path, side: int, steps: int, *, small: bool
 ) -> Figure:
-    from mirage_models.diffusion.similarity import ssim
+    from mirage_models.generator.similarity import ssim
 
     own, peer = (statistics.median(times[name]) for name in ("ours", "theirs"))
     alike = ssim(*(np.load(folder / f"{name}-{decoder}.npy") for name in ("ours", "theirs")))

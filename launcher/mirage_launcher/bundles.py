@@ -28,7 +28,7 @@ def find_bundle(models: str) -> Path:
     return found
 
 
-def find_language_bundle(models: str) -> Path | None:
+def find_llm_bundle(models: str) -> Path | None:
     """Returns the llm's bundle, found in the same way; if it is None, descriptions are taken from captions.
 
     Raises LaunchError if there is more than one.

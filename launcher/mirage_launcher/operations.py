@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from mirage_launcher import damage, lock, logs, processes, services, vectors
-from mirage_launcher.bundles import find_bundle, find_generator_bundle, find_language_bundle
+from mirage_launcher.bundles import find_bundle, find_generator_bundle, find_llm_bundle
 from mirage_launcher.errors import AlreadyUpError, LaunchError
 from mirage_launcher.folders import Folders
 from mirage_launcher.launch import Launch, leftovers
@@ -41,7 +41,7 @@ class UpOptions:
 def up(options: UpOptions, report: Callable[[State], None]) -> None:
     """Runs everything in the foreground until a signal comes."""
     folders = Folders.at(options.data)
-    bundle, language = find_bundle(options.models), find_language_bundle(options.models)
+    bundle, language = find_bundle(options.models), find_llm_bundle(options.models)
     generator = find_generator_bundle(options.models)
     store = vectors.choose(options.qdrant, options.qdrant_key_file)
 

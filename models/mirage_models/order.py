@@ -164,17 +164,17 @@ def _load_task(name: TaskName) -> Task:
     # Imported late: each brings torch and its libraries, which takes seconds.
     match name:
         case "encode":
-            from mirage_models.encoders.task import EncoderTask
+            from mirage_models.encoder.task import EncoderTask
 
             return EncoderTask()
         case "describe":
-            from mirage_models.language.task import LanguageTask
+            from mirage_models.llm.task import LlmTask
 
-            return LanguageTask()
+            return LlmTask()
         case "generate":
-            from mirage_models.diffusion.task import DiffusionTask
+            from mirage_models.generator.task import GeneratorTask
 
-            return DiffusionTask()
+            return GeneratorTask()
 
 
 def _find(order: Order) -> _Source:

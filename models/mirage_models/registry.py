@@ -19,7 +19,6 @@ from mirage_inference.bundles import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mirage_models.checks import Check
 
 _DEPTH = 3
 
@@ -31,6 +30,24 @@ class BundleEntry:
     directory: Path
     manifest: Manifest | None
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """`measured` on `items` of `what` (such as "text: least cosine") in one variant, and the least that it had to
+    be.
+    """
+
+    variant: str
+    what: str
+    items: int
+    measured: float
+    bar: float
+
+    @property
+    def passed(self) -> bool:
+        """Returns True if the bar is reached; never for a NaN."""
+        return self.measured >= self.bar
 
 
 @dataclass(frozen=True)
@@ -91,15 +108,15 @@ def _verify(directory: Path, manifest: Manifest, engine: str) -> tuple[str, tupl
     # Imported late: each brings the engines of its service.
     match manifest:
         case EncoderManifest():
-            from mirage_models.encoders.verify import verify_encoder
+            from mirage_models.encoder.verify import verify_encoder
 
             return verify_encoder(directory, manifest, engine=engine)
         case LlmManifest():
-            from mirage_models.language.verify import verify_language
+            from mirage_models.llm.verify import verify_llm
 
-            return verify_language(directory, manifest, engine=engine)
+            return verify_llm(directory, manifest, engine=engine)
         case GeneratorManifest():
-            from mirage_models.diffusion.verify import verify_generator
+            from mirage_models.generator.verify import verify_generator
 
             return verify_generator(directory, manifest, engine=engine)
         case _:

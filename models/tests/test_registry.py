@@ -7,7 +7,7 @@ import pytest
 
 from mirage_core.errors import Code, MirageError
 from mirage_inference.bundles import MANIFEST_FILE, EncoderManifest
-from mirage_models.encoders.references import References, load_references, save_references
+from mirage_models.encoder.references import References, load_references, save_references
 from mirage_models.paths import mini_clip_bundle
 from mirage_models.registry import list_bundles, show, verify
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mirage_inference.bundles import EncoderManifest
-from mirage_models.diffusion import random_checkpoint as diffusion_checkpoint
-from mirage_models.encoders.random_checkpoint import write_random_checkpoint
-from mirage_models.encoders.task import EncoderTask
+from mirage_models.encoder.random_checkpoint import write_random_checkpoint
+from mirage_models.encoder.task import EncoderTask
+from mirage_models.generator import random_checkpoint as diffusion_checkpoint
 from mirage_models.tasks import BuildRequest
 from mirage_models.workspace import open_workspace
 

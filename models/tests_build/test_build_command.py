@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mirage_models.encoders.random_checkpoint import write_random_checkpoint
+from mirage_models.encoder.random_checkpoint import write_random_checkpoint
 from mirage_models.registry import verify
 
 LOG_LINE = re.compile(r"^\d\d:\d\d:\d\d (.*)$")

@@ -10,7 +10,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from mirage_core.errors import MirageError
 from mirage_inference.bundles import TextInput
 from mirage_inference.encoder.tokenizer import TextTokenizer
-from mirage_models.encoders.clip_tokenizer import clip_tokenizer_json
+from mirage_models.encoder.clip_tokenizer import clip_tokenizer_json
 
 # Unassigned and private code points, and U+0345, are taken another way by the library that open_clip uses.
 ASSIGNED = [

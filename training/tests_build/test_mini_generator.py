@@ -14,8 +14,8 @@ from mirage_atlas.demo.captions import SEQUENCE_WORDS
 from mirage_atlas.demo.lesions import held_out
 from mirage_atlas.demo.plan import LEVEL_STEP_MM
 from mirage_atlas.demo.template import load_template
-from mirage_inference.generator.guidance import guidance_embedding
-from mirage_models.diffusion.borrowed_text import complete, main, mini_clip_checkpoint
+from mirage_inference.generator.pipeline import guidance_embedding
+from mirage_models.generator.borrowed_text import complete, main, mini_clip_checkpoint
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.model import encode_texts, load_checkpoint
 from mirage_training.mini_generator.autoencoder import as_input, autoencoder_stage

@@ -10,13 +10,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mirage_core.errors import Code, MirageError
 from mirage_inference.bundles import GeneratorManifest, verify_files
+from mirage_inference.engines import make_engine
 from mirage_inference.engines.base import EngineOptions
-from mirage_inference.engines.selection import make_engine
 from mirage_inference.generator.model import load_model
 from mirage_inference.generator.pipeline import default_request, make_image
-from mirage_models.diffusion.borrowed_text import lacks_text_tower
-from mirage_models.diffusion.stored import store_weights
-from mirage_models.diffusion.task import DiffusionTask
+from mirage_models.generator.borrowed_text import lacks_text_tower
+from mirage_models.generator.stored import store_weights
+from mirage_models.generator.task import GeneratorTask
 from mirage_models.tasks import BuildError, BuildRequest
 from mirage_models.workspace import open_workspace
 from mirage_training.mini_generator.folder import write_trained
@@ -53,7 +53,7 @@ def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     out = tmp_path_factory.mktemp("bundles") / "bundle"
     request = BuildRequest(checkpoint, "mini", "untrained", "Apache-2.0", options=OPTIONS)
     with open_workspace(out, identity={"test": "mini"}) as workspace:
-        manifest = DiffusionTask().build(request, workspace)
+        manifest = GeneratorTask().build(request, workspace)
         workspace.seal(manifest, out, replace=False)
     return out, manifest
 
@@ -123,5 +123,5 @@ def test_a_recipe_that_the_text_tower_has_not_is_refused(checkpoint: Path, tmp_p
         open_workspace(tmp_path / "out", identity={"test": "refused"}) as workspace,
         pytest.raises(BuildError) as caught,
     ):
-        DiffusionTask().build(request, workspace)
+        GeneratorTask().build(request, workspace)
     assert "text_recipes: no recipe full" in str(caught.value)

@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 
 from mirage.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
 from mirage_core.cpus import available_cpus
-from mirage_core.loading import timed_load
 from mirage_core.message_budget import MessageBudget
 from mirage_core.server import GrpcServer, run_service
 from mirage_encoder.embedder import Embedder, EmbedderOptions
@@ -13,6 +12,7 @@ from mirage_encoder.servicer import BUDGETED, IMAGE_MESSAGE_BYTES, EncoderServic
 from mirage_encoder.settings import EncoderSettings
 from mirage_inference.encoder.model import load_model
 from mirage_inference.engines.base import EngineOptions
+from mirage_inference.loading import timed_load
 
 SERVICE = "mirage.v1.EncoderService"
 

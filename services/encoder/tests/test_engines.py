@@ -11,8 +11,8 @@ import pytest
 from mirage_core.errors import Code, MirageError
 from mirage_inference.bundles import EncoderManifest, load_encoder
 from mirage_inference.encoder.model import select_engine
+from mirage_inference.engines import EngineChoice, EngineKind, make_engine
 from mirage_inference.engines.base import Engine, EngineOptions, Session
-from mirage_inference.engines.selection import EngineChoice, EngineKind, make_engine
 
 KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
 

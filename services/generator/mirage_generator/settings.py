@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from mirage_core.job_options import DEADLINE_MAX_S
 from mirage_core.settings import Secret, ServiceSettings, service_config
-from mirage_inference.engines.selection import EngineChoice
+from mirage_inference.engines import EngineChoice
 
 
 class GeneratorSettings(ServiceSettings):

@@ -14,7 +14,6 @@ from mirage_core import telemetry, tracing
 from mirage_core.cpus import available_cpus
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import DEADLINE_MAX_S
-from mirage_core.loading import timed_load
 from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.lease import SignsOfLife
 from mirage_generator.runner import Making, Runner
@@ -27,6 +26,7 @@ from mirage_generator.tickets import TicketOffice, make_app
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import load_model
 from mirage_inference.generator.pipeline import default_request, make_image
+from mirage_inference.loading import timed_load
 
 _QUEUE_S = 60.0
 _PAUSE_S = 0.25

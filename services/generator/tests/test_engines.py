@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mirage_core.errors import Code, MirageError
+from mirage_inference.engines import EngineChoice, EngineKind, make_engine
 from mirage_inference.engines.base import Engine, EngineOptions, FloatArray, Session
-from mirage_inference.engines.selection import EngineChoice, EngineKind, make_engine
 from mirage_inference.generator.model import GeneratorModel, load_model, network_names, select_engine
 from mirage_inference.generator.pipeline import ImageRequest, StepDone, make_image
 

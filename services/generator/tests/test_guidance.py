@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mirage_inference.generator.guidance import combine, guidance_embedding
+from mirage_inference.generator.pipeline import combine, guidance_embedding
 
 
 def test_no_guidance_embeds_as_zero_angles() -> None:

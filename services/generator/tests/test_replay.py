@@ -9,8 +9,8 @@ import pytest
 
 from mirage.provenance import Provenance, compare, read_provenance
 from mirage_generator.provenance import describe, encode_png
+from mirage_inference.engines import EngineKind
 from mirage_inference.engines.base import EngineOptions
-from mirage_inference.engines.selection import EngineKind
 from mirage_inference.generator.model import load_model
 from mirage_inference.generator.pipeline import ImageRequest, make_image
 

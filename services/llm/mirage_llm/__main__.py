@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack
 
 from mirage.v1.llm_pb2_grpc import add_LlmServiceServicer_to_server
 from mirage_core.cpus import available_cpus
-from mirage_core.loading import timed_load
 from mirage_core.server import GrpcServer, run_service
 from mirage_inference.llm.domain import DomainCheck
 from mirage_inference.llm.model import load_model
+from mirage_inference.loading import timed_load
 from mirage_llm.describer import Describer, DescriberOptions
 from mirage_llm.servicer import LlmServicer
 from mirage_llm.settings import LlmSettings

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mirage_models.diffusion.borrowed_text import INDEX
-from mirage_models.diffusion.folder import write_json, write_part
+from mirage_models.generator.borrowed_text import INDEX
+from mirage_models.generator.folder import write_json, write_part
 from mirage_training.mini_generator.networks import schedule_config
 
 if TYPE_CHECKING:

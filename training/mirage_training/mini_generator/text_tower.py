@@ -9,7 +9,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from mirage_models.diffusion.borrowed_text import END, read_text_tower
+from mirage_models.generator.borrowed_text import END, read_text_tower
 from mirage_training.mini_clip.model import MODEL_CONFIG
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mirage_models.diffusion.borrowed_text import mini_clip_checkpoint
+from mirage_models.generator.borrowed_text import mini_clip_checkpoint
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.workfolder import cached_template
 from mirage_training.mini_generator.autoencoder import autoencoder_stage, train_autoencoder

@@ -12,8 +12,8 @@ from mirage_core.errors import Code, MirageError
 from mirage_inference.bundles import EncoderManifest, load_encoder, verify_files
 from mirage_inference.encoder.preprocessing import PixelArray
 from mirage_inference.encoder.tokenizer import TextTokenizer, Tokens, pad_batch
+from mirage_inference.engines import EngineChoice, EngineKind, make_engine
 from mirage_inference.engines.base import Engine, EngineOptions, FloatArray, Session
-from mirage_inference.engines.selection import EngineChoice, EngineKind, make_engine
 
 Role = Literal["text", "image"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mirage_core.errors import Code, MirageError
 from mirage_inference.bundles import TINY_DECODER, GeneratorManifest, load_generator, verify_files
+from mirage_inference.engines import EngineChoice, EngineKind, make_engine
 from mirage_inference.engines.base import Engine, EngineOptions, FloatArray, Session
-from mirage_inference.engines.selection import EngineChoice, EngineKind, make_engine
 from mirage_inference.generator.tokenizer import PromptTokenizer, PromptTokens
 
 TOKENS, HIDDEN = "tokens", "hidden"

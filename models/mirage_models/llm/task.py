@@ -1,0 +1,205 @@
+"""From a GPT-NeoX checkpoint to a language model's bundle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from mirage_inference.bundles import LlmManifest, describe_file
+from mirage_inference.bundles.llm import DECODER, LlmParity, LlmVariant
+from mirage_inference.llm.decoder import DecoderShape
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
+from mirage_inference.llm.tokenizer import LlmTokenizer
+from mirage_models.llm.architecture import KNOWN, looks_like_a_language_model, read_config
+from mirage_models.llm.graph import write_decoder
+from mirage_models.llm.heads import head_layout
+from mirage_models.llm.parity import compare, run_decoder
+from mirage_models.llm.references import References, load_references, save_references
+from mirage_models.llm.tensors import Tensors
+from mirage_models.llm.texts import SENTENCES, ParityText, parity_texts, read_captions
+from mirage_models.llm.tokens import TOKENIZER_FILE, Format, write_tokenizer
+from mirage_models.llm.weights import BLOCK, OPSET, Precision
+from mirage_models.tasks import UNSHOWN, BuildError, ParityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mirage_inference.bundles import Task as TaskName
+    from mirage_models.tasks import BuildRequest
+    from mirage_models.workspace import Workspace
+
+REFERENCE_FILE = "reference.npz"
+VARIANTS: tuple[str, ...] = get_args(Precision)
+# Bars: the least share of next tokens that are the original's, and the most perplexity relative to the original's.
+BARS: dict[str, tuple[float, float]] = {"fp32": (0.999, 1.001), "int8": (0.97, 1.02), "int4": (0.9, 1.1)}
+_QUANTISATION = {
+    "fp32": "float32 weights",
+    "int8": f"int8 weights in blocks of {BLOCK['int8']}, int8 activations by block; embeddings in 16 bits",
+    "int4": f"int4 weights in blocks of {BLOCK['int4']}, int8 activations by block; embeddings in 16 bits",
+}
+_PARITY_TOKENS = 2048
+_REFERENCE_TOKENS = 256
+
+
+class LlmTask:
+    """Builds language models. See `mirage_models.tasks.Task`."""
+
+    name: TaskName = "describe"
+    knows = KNOWN
+
+    def recognises(self, source: Path) -> bool:
+        """See Task.recognises."""
+        return looks_like_a_language_model(source)
+
+    def build(self, request: BuildRequest, workspace: Workspace) -> LlmManifest:
+        """See Task.build; raises CheckpointError, UnknownArchitectureError, ParityError, BuildError."""
+        return _Build(request, workspace).run()
+
+
+class _Build:
+    """One build: what its stages share. Between them, files pass what is large."""
+
+    def __init__(self, request: BuildRequest, workspace: Workspace) -> None:
+        self.request, self.workspace = request, workspace
+        self.variants = request.variants or ("int4",)
+        if unknown := set(self.variants) - set(VARIANTS):
+            raise BuildError(
+                f"a language model has no variant {', '.join(sorted(unknown))}; it has {', '.join(VARIANTS)}"
+            )
+        if request.options:
+            raise BuildError(f"a language model has no option {', '.join(sorted(request.options))}")
+        self.config = read_config(request.source)
+        self.layout = head_layout(self.config)
+        self.tensors = Tensors(request.source)
+        self.missed: list[str] = []
+        self.original_file = workspace.scratch / "original.npz"
+
+    def run(self) -> LlmManifest:
+        """All stages in order."""
+        stage = self.workspace.stage
+        written = stage("tokenizer", self._tokenizer)
+        form = Format(written["format"], tuple(written["end_ids"]))
+        stage("original", lambda: self._original(form))
+        stage("references", self._references)
+        variants: dict[str, LlmVariant] = {}
+        for name in self.variants:
+            stage(f"write {name}", self._writing(cast("Precision", name)))
+            measured = stage(f"compare {name}", self._comparing(name))
+            variants[name] = LlmVariant(
+                files={DECODER: self._path(name).name},
+                data=(self._path(name).with_suffix(".data").name,),
+                quantisation={DECODER: _QUANTISATION[name]},
+                parity=LlmParity.model_validate(measured["parity"]),
+                reference=LlmParity.model_validate(measured["reference"]),
+            )
+            self._judge(name, variants[name].parity)
+        return self._manifest(form, variants)
+
+    def _tokenizer(self) -> dict[str, Any]:
+        form = write_tokenizer(self.request.source, self.workspace.folder / TOKENIZER_FILE, self.config)
+        return {"format": form.name, "end_ids": form.end_ids}
+
+    def _texts(self, form: Format) -> list[ParityText]:
+        tokenizer = LlmTokenizer(self.workspace.folder / TOKENIZER_FILE, vocabulary=self.config.vocabulary)
+        captions = list(SENTENCES)
+        if self.request.calibration is not None:
+            try:
+                captions = read_captions(self.request.calibration, items=self.request.calibration_items)
+            except ValueError as error:
+                raise BuildError(str(error)) from error
+        try:
+            return parity_texts(
+                tokenizer,
+                captions,
+                dolly=form.name == "dolly",
+                context=self.config.context,
+                tokens=_PARITY_TOKENS,
+            )
+        except ValueError as error:
+            raise BuildError(str(error)) from error
+
+    def _original(self, form: Format) -> dict[str, Any]:
+        # Imported here: a build that continues after this stage does not need torch.
+        from mirage_models.llm.original import run_original
+
+        texts = self._texts(form)
+        found = run_original(self.request.source, self.tensors, self.config, texts, threads=self.request.threads)
+        save_references(self.original_file, References(tuple(texts), tuple(found)))
+        return {"texts": len(texts), "tokens": sum(text.predicted for text in texts)}
+
+    def _references(self) -> dict[str, Any]:
+        chosen = self._compared().first(_REFERENCE_TOKENS)
+        save_references(self.workspace.folder / REFERENCE_FILE, chosen)
+        return {"texts": len(chosen.texts)}
+
+    def _compared(self) -> References:
+        return load_references(self.original_file, vocabulary=self.config.vocabulary, context=self.config.context)
+
+    def _path(self, name: str) -> Path:
+        return self.workspace.folder / f"{DECODER}.{name}.onnx"
+
+    def _writing(self, name: Precision) -> Callable[[], dict[str, Any]]:
+        def make() -> dict[str, Any]:
+            _, data = write_decoder(self.tensors, self.config, self._path(name), name, threads=self.request.threads)
+            return {"bytes": data.stat().st_size}
+
+        return make
+
+    def _comparing(self, name: str) -> Callable[[], dict[str, Any]]:
+        shape = DecoderShape(
+            vocabulary=self.config.vocabulary,
+            layers=self.config.layers,
+            heads=self.config.heads,
+            head_size=self.layout.size,
+            context_length=self.config.context,
+        )
+
+        def make() -> dict[str, Any]:
+            everything = self._compared()
+            decoder = OnnxRuntimeEngine().load_file(self._path(name), shape, threads=self.request.threads)
+            found = run_decoder(decoder, everything.texts)
+            decoder.close()
+            few = len(everything.first(_REFERENCE_TOKENS).texts)
+            parity = compare(found, everything.original)
+            reference = compare(found[:few], everything.original[:few])
+            return {"parity": parity.model_dump(mode="json"), "reference": reference.model_dump(mode="json")}
+
+        return make
+
+    def _judge(self, name: str, parity: LlmParity) -> None:
+        agreement, ratio = BARS[name]
+        if parity.agreement < agreement:
+            self._miss(f"{name}: {parity.agreement} of next tokens are the original's, the bar is {agreement}")
+        if parity.perplexity_ratio > ratio:
+            self._miss(f"{name}: perplexity {parity.perplexity_ratio} times the original's, the bar is {ratio}")
+
+    def _miss(self, message: str) -> None:
+        if not self.request.allow_parity_miss:
+            raise ParityError(message)
+        self.missed.append(message)
+
+    def _manifest(self, form: Format, variants: dict[str, LlmVariant]) -> LlmManifest:
+        folder, config = self.workspace.folder, self.config
+        unshown = self.request.calibration is None and set(self.variants) != {"fp32"}
+        return LlmManifest(
+            name=self.request.name,
+            task="describe",
+            source=self.request.origin,
+            licence=self.request.licence,
+            opset=OPSET,
+            variants=variants,
+            default_variant=self.variants[0],
+            reference=REFERENCE_FILE,
+            files=tuple(describe_file(folder, path) for path in sorted(path.name for path in folder.iterdir())),
+            parity_missed=tuple(self.missed),
+            remarks=(UNSHOWN,) if unshown else (),
+            architecture="gpt_neox",
+            tokenizer=TOKENIZER_FILE,
+            prompt_format=form.name,
+            vocabulary=config.vocabulary,
+            layers=config.layers,
+            heads=config.heads,
+            head_size=self.layout.size,
+            context_length=config.context,
+            end_ids=form.end_ids,
+        )

@@ -1,0 +1,121 @@
+"""An ONNX graph while it is written; its weights are written straight into a second file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from mirage_models.llm.blocks import quantise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+Precision: TypeAlias = Literal["int4", "int8", "fp32"]
+BLOCK: dict[Precision, int] = {"int4": 64, "int8": 32}
+"""Weights that share a scale (32 bits): in int4, 4.5 bits a weight in all, as many as llama.cpp's Q4_0."""
+OPSET = 21
+_CONTRIB = "com.microsoft"
+# The runtime maps a tensor from the file instead of reading it if it begins at such a multiple.
+_ALIGNMENT = 64 * 2**10
+_INLINE_BYTES = 1024
+# Activations as int8 with a scale for each block (MLAS's CompInt8): what makes decoding fast.
+_ACCURACY_LEVEL = 4
+_TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(np.uint8): TensorProto.UINT8,
+    np.dtype(np.int64): TensorProto.INT64,
+}
+
+
+class GraphWriter:
+    """Collects nodes and writes tensors to `data`; close it with `model`."""
+
+    def __init__(self, data: Path, precision: Precision, *, threads: int) -> None:
+        self._data, self._precision, self._threads = data, precision, threads
+        self._stream = data.open("wb")
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def __enter__(self) -> GraphWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def tensor(self, name: str, values: npt.NDArray[Any], onnx_type: int | None = None) -> str:
+        """Adds an initializer and returns its name; `onnx_type` is for types that numpy lacks (bfloat16, as uint16)."""
+        values = np.ascontiguousarray(values)
+        proto = TensorProto(name=name, data_type=onnx_type or _TYPES[values.dtype], dims=values.shape)
+        if values.nbytes <= _INLINE_BYTES:
+            proto.raw_data = values.tobytes()
+        else:
+            self._stream.write(b"\0" * (-self._stream.tell() % _ALIGNMENT))
+            self._stream.flush()
+            offset = self._stream.tell()
+            values.tofile(self._stream)
+            proto.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", self._data.name), ("offset", offset), ("length", values.nbytes)):
+                proto.external_data.add(key=key, value=str(value))
+        self.initializers.append(proto)
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], outputs: str | Sequence[str], **attributes: Any) -> str:
+        """Adds a node and gives the name of its first output."""
+        names = [outputs] if isinstance(outputs, str) else list(outputs)
+        domain = _CONTRIB if kind in ("MatMulNBits", "GroupQueryAttention") else ""
+        self.nodes.append(helper.make_node(kind, inputs, names, name=names[0], domain=domain, **attributes))
+        return names[0]
+
+    def linear(self, name: str, source: str, weights: Floats, bias: Floats | None) -> str:
+        """`source` [.., K] times `weights` [N, K] transposed, plus `bias` [N], at this writer's precision."""
+        rows, columns = weights.shape
+        if self._precision == "fp32":
+            factors = [source, self.tensor(f"{name}.weight", weights.T)]
+            if bias is None:
+                return self.node("MatMul", factors, name)
+            product = self.node("MatMul", factors, f"{name}.product")
+            return self.node("Add", [product, self.tensor(f"{name}.bias", bias)], name)
+        bits: Literal[4, 8] = 4 if self._precision == "int4" else 8
+        blocks = quantise(weights, bits, block=BLOCK[self._precision], threads=self._threads)
+        inputs = [source, self.tensor(f"{name}.weight", blocks.values), self.tensor(f"{name}.scale", blocks.scales)]
+        if bias is not None:
+            inputs += ["", "", self.tensor(f"{name}.bias", bias)]
+        return self.node(
+            "MatMulNBits",
+            inputs,
+            name,
+            K=columns,
+            N=rows,
+            bits=bits,
+            block_size=BLOCK[self._precision],
+            accuracy_level=_ACCURACY_LEVEL,
+        )
+
+    def lookup(self, name: str, ids: str, table: Floats, *, kept_as: str) -> str:
+        """Rows of `table` [V, D] as float32, kept as the checkpoint keeps them (dtype as safetensors name it): exactly.
+
+        A float32 table is kept as float16 if the weights are quantised, which is far coarser.
+        """
+        if kept_as == "BF16":
+            stored = self.tensor(name, (table.view(np.uint32) >> 16).astype(np.uint16), TensorProto.BFLOAT16)
+        elif kept_as == "F16" or self._precision != "fp32":
+            stored = self.tensor(name, table.astype(np.float16))
+        else:
+            return self.node("Gather", [self.tensor(name, table), ids], f"{name}.rows")
+        rows = self.node("Gather", [stored, ids], f"{name}.rows")
+        return self.node("Cast", [rows], f"{name}.float", to=TensorProto.FLOAT)
+
+    def model(self, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+        """The model of all that was added, without names or dates of what made it."""
+        graph = helper.make_graph(self.nodes, "decoder", inputs, outputs, self.initializers)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_CONTRIB, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
