@@ -1,8 +1,8 @@
 """Open-i's Indiana University chest X-rays: a report in XML and its PNGs, or the same as two tables.
 
 Files as in the collection (Demner-Fushman et al. 2016): `ecgen-radiology/1.xml` with the sections of the report, MeSH terms and
-the names of its images, and `CXR1_1_IM-0001-3001.png`. The form of two tables has `*reports.csv` (uid, MeSH, Problems, indication,
-findings, impression) and `*projections.csv` (uid, filename, projection). All images of a report are one case.
+the names of its images, and `CXR1_1_IM-0001-3001.png`. The form of two tables has `*reports.csv` (uid, MeSH, Problems,
+indication, findings, impression) and `*projections.csv` (uid, filename, projection). All images of a report are one case.
 """
 
 from __future__ import annotations
@@ -211,6 +211,14 @@ def _from_xml(data: bytes) -> Report:
         licence=_licence(line_text(root.findtext("licenseURL") or ""), line_text(root.findtext("ccLicense") or "")),
         images=tuple((each.get("id") or "", "") for each in images),
     )
+
+
+def images_of(data: bytes) -> tuple[str, ...]:
+    """Returns the names of a report's images, without suffix; none for what is not a report."""
+    try:
+        return tuple(name for name, _ in _from_xml(data).images)
+    except RowError:
+        return ()
 
 
 def _texts(elements: Sequence[ElementTree.Element]) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ VERBS = (
     "facets",
     "classify",
     "flags",
+    "fetch",
     "index",
     "embeddings",
     "collections",
@@ -45,7 +46,7 @@ INTERRUPTED = 130
 # Verbs that another part adds, by the package that has to be installed for them.
 _PARTS = {
     **dict.fromkeys(("up", "down", "status", "backup", "restore"), "mirage-launcher"),
-    **dict.fromkeys(("index", "embeddings", "eval"), "mirage-atlas"),
+    **dict.fromkeys(("fetch", "index", "embeddings", "eval"), "mirage-atlas"),
     "models": "mirage-models",
 }
 
