@@ -20,7 +20,7 @@ def health(name: str, address: str) -> str:
         case "generator":
             return _grpc_health(address, "mirage.v1.GeneratorService")
         case "worker":
-            # It listens nowhere; the service knows whether one gave a sign of life.
+            # It listens nowhere; the service knows whether one sent a heartbeat.
             return _grpc_health(address, "mirage.v1.GeneratorWorkers")
     return _grpc_health(address)
 

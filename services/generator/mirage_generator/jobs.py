@@ -34,7 +34,7 @@ class Priority(StrEnum):
 
 
 @dataclass(frozen=True)
-class Order:
+class JobRequest:
     """A caller's request; None leaves a choice to the server. Sides are in pixels."""
 
     prompt: str

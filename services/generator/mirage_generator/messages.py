@@ -3,7 +3,7 @@
 from mirage.v1 import common_pb2
 from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import to_problem
-from mirage_generator.jobs import Failure, Order, Preview, Priority, State
+from mirage_generator.jobs import Failure, JobRequest, Preview, Priority, State
 from mirage_generator.service import Standing
 
 _STATES = {state: common_pb2.JobState.Value(f"JOB_STATE_{state}") for state in State}
@@ -13,14 +13,14 @@ _PRIORITIES = {
 }
 
 
-def read_order(spec: common_pb2.JobSpec) -> Order:
+def read_order(spec: common_pb2.JobSpec) -> JobRequest:
     """Returns a caller's request; raises OPTION_OUT_OF_RANGE for an unknown priority."""
     priorities = {number: priority for priority, number in _PRIORITIES.items()}
     if spec.priority and spec.priority not in priorities:
         raise MirageError(
             Code.OPTION_OUT_OF_RANGE, field="priority", range="interactive or batch", given=str(int(spec.priority))
         )
-    return Order(
+    return JobRequest(
         prompt=spec.prompt,
         negative_prompt=spec.negative_prompt,
         steps=spec.steps if spec.HasField("steps") else None,

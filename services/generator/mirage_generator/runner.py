@@ -10,10 +10,10 @@ from PIL import Image, PngImagePlugin
 
 from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
-from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.estimates import work_of
+from mirage_generator.heartbeat import Heartbeat
+from mirage_generator.image_folder import ImageFolder
 from mirage_generator.jobs import Claim, Failure, JobImage, Preview
-from mirage_generator.lease import SignsOfLife
 from mirage_generator.provenance import describe, encode_png
 from mirage_generator.store.jobs import JobStore
 from mirage_inference.generator.model import GeneratorModel
@@ -55,18 +55,18 @@ class Runner:
     def __init__(
         self,
         store: JobStore,
-        artifacts: ArtifactFolder,
+        images: ImageFolder,
         model: GeneratorModel,
-        signs: SignsOfLife,
+        heartbeat: Heartbeat,
         making: Making,
         *,
         stopping: Callable[[], bool],
         issue_ticket: Callable[[], None],
     ) -> None:
         self._store = store
-        self._artifacts = artifacts
+        self._images = images
         self._model = model
-        self._signs = signs
+        self._heartbeat = heartbeat
         self._making = making
         self._stopping = stopping
         self._issue_ticket = issue_ticket
@@ -92,7 +92,7 @@ class Runner:
     def _take(self, claim: Claim, span: tracing.Span) -> None:
         _log.info("job begun", job=claim.id)
         started = time.perf_counter()
-        with self._signs.held(claim):
+        with self._heartbeat.held(claim):
             outcome = self._run(claim)
         _jobs.labels(outcome).inc()
         span.set(outcome=outcome)
@@ -110,7 +110,7 @@ class Runner:
         except MirageError as error:
             if error.code is Code.CANCELLED:
                 self._discard(images)
-                if self._signs.lost or not self._stopping():
+                if self._heartbeat.lost or not self._stopping():
                     return "stopped"
                 if self._insist(lambda: self._store.hand_back(claim)) is _Told.HEARD:
                     self._issue_ticket()
@@ -161,13 +161,13 @@ class Runner:
             model,
             request,
             on_step=on_step,
-            cancelled=lambda: not owned or self._signs.lost or self._stopping(),
+            cancelled=lambda: not owned or self._heartbeat.lost or self._stopping(),
         )
         tracing.past("job.decode", time.perf_counter() - last, image=index)
         with tracing.span("job.store", image=index):
             provenance = describe(model, request, made.pixels, threads=self._making.threads, job_id=claim.id)
             data = encode_png(made.pixels, provenance, visible_mark=self._making.visible_mark)
-            digest = self._artifacts.write(data)
+            digest = self._images.write(data)
         self._measure(claim, steps, time.perf_counter() - began)
         return JobImage(index, spec.seed_of(index), spec.width, spec.height, len(data), digest)
 
@@ -184,7 +184,7 @@ class Runner:
 
     def _discard(self, images: Sequence[JobImage]) -> None:
         for image in images:
-            self._artifacts.remove(image.sha256)
+            self._images.remove(image.sha256)
 
     def _insist(self, tell: Callable[[], bool]) -> _Told:
         # The last word on a job: where Redis cannot be reached for long, its lease runs out and it is begun again.

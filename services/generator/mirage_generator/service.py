@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from mirage_core import context, limits, telemetry, tracing
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import check_job_request_id
-from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.changes import Changes
 from mirage_generator.clients import Caller
 from mirage_generator.estimates import Outlook, Snapshot, work_of
-from mirage_generator.jobs import Job, JobImage, Order, Origin, Preview, State
-from mirage_generator.orders import OrderDesk
+from mirage_generator.image_folder import ImageFolder
+from mirage_generator.job_validator import JobValidator
+from mirage_generator.jobs import Job, JobImage, JobRequest, Origin, Preview, State
 from mirage_generator.store.jobs import JobStore
-from mirage_generator.tickets import TicketOffice
+from mirage_generator.tickets import TicketQueue
 
 LIMIT_DEFAULT = 20
 LIMIT_MAX = 100
@@ -45,23 +45,23 @@ class Page:
 
 
 class JobService:
-    """Raises catalogue errors; every method but those of artifacts asks Redis, in threads."""
+    """Raises catalogue errors; every method but those of images asks Redis, in threads."""
 
     def __init__(
         self,
         store: JobStore,
-        desk: OrderDesk,
-        tickets: TicketOffice,
-        artifacts: ArtifactFolder,
+        validator: JobValidator,
+        tickets: TicketQueue,
+        images: ImageFolder,
         changes: Changes,
         *,
         fingerprint: str,
         two_passes: bool,
     ) -> None:
         self._store = store
-        self._desk = desk
+        self._validator = validator
         self._tickets = tickets
-        self._artifacts = artifacts
+        self._images = images
         self._changes = changes
         self._fingerprint = fingerprint
         self._two_passes = two_passes
@@ -70,13 +70,13 @@ class JobService:
         self._snapshot_of = -1
         self._snapshot_turn = asyncio.Lock()
 
-    async def create(self, order: Order, request_id: str, caller: Caller) -> Standing:
+    async def create(self, order: JobRequest, request_id: str, caller: Caller) -> Standing:
         """Puts a job in the queue, or gives the one that this request made before.
 
-        Raises what OrderDesk.accept does, REQUEST_ID_REUSED, TOO_MANY_JOBS and QUEUE_FULL.
+        Raises what JobValidator.accept does, REQUEST_ID_REUSED, TOO_MANY_JOBS and QUEUE_FULL.
         """
         check_job_request_id(request_id)
-        accepted = self._desk.accept(order)
+        accepted = self._validator.accept(order)
         try:
             with tracing.span("job.enqueue", tracing.Kind.PRODUCER) as span:
                 outcome, id_ = await asyncio.to_thread(
@@ -169,7 +169,7 @@ class JobService:
         job = await self._find(id_, caller)
         image = next((each for each in job.images if each.index == index), None)
         try:
-            data = None if image is None else await asyncio.to_thread(self._artifacts.path(image.sha256).read_bytes)
+            data = None if image is None else await asyncio.to_thread(self._images.path(image.sha256).read_bytes)
         except OSError:
             # Removed in this moment, or by another client.
             data = None

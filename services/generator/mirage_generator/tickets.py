@@ -61,7 +61,7 @@ def broker_url(redis_url: str) -> str:
     return f"redis+socket://{parts.path}?virtual_host={database}"
 
 
-class TicketOffice:
+class TicketQueue:
     """Puts tickets on the queue. May be called from several threads."""
 
     def __init__(self, app: Celery) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 from mirage_core import telemetry
 from mirage_core.errors import MirageError
-from mirage_generator.artifacts import SHELVES, ArtifactFolder
+from mirage_generator.image_folder import SHELVES, ImageFolder
 from mirage_generator.jobs import State
 from mirage_generator.store.jobs import JobStore
-from mirage_generator.tickets import TicketOffice
+from mirage_generator.tickets import TicketQueue
 
 ROUND_S = 1.0
 ORPHANS_S = 3600.0
@@ -22,18 +22,18 @@ _CHANGES = {
     "given up": "a job's worker is lost once too often: the job fails",
 }
 _log = telemetry.get_logger()
-_workers = telemetry.gauge("generator_workers", "Workers that gave a sign of life.")
+_workers = telemetry.gauge("generator_workers", "Workers with a recent heartbeat.")
 _queue = telemetry.gauge("generator_queue_jobs", "Jobs that wait (pending) and that are made (running).", ("state",))
 _ended = telemetry.gauge("generator_ended_jobs", "Jobs that ended since the store began, by state.", ("state",))
 
 
-class Keeper:
-    """Looks after the store, a round a second. Several may: each step is one script in Redis."""
+class Upkeep:
+    """Keeps the store in order, a round a second. Several may: each step is one script in Redis."""
 
-    def __init__(self, store: JobStore, tickets: TicketOffice, artifacts: ArtifactFolder, *, lease_s: float) -> None:
+    def __init__(self, store: JobStore, tickets: TicketQueue, images: ImageFolder, *, lease_s: float) -> None:
         self._store = store
         self._tickets = tickets
-        self._artifacts = artifacts
+        self._images = images
         self._lease_s = lease_s
         self._answering_since: float | None = None
 
@@ -63,7 +63,7 @@ class Keeper:
                 removed = 0
                 for shelf in SHELVES:
                     # A thread each, so that a service that ends waits for one shelf at the most.
-                    removed += await asyncio.to_thread(self._artifacts.remove_orphans, shelf, self._store.is_kept)
+                    removed += await asyncio.to_thread(self._images.remove_orphans, shelf, self._store.is_kept)
                 if removed:
                     _log.info("files that no job names are removed", files=removed)
             except MirageError as error:
@@ -87,7 +87,7 @@ class Keeper:
         if found.missing_tickets:
             self._tickets.issue(found.missing_tickets)
         for file in found.files:
-            self._artifacts.remove(file)
+            self._images.remove(file)
         workers = self._store.workers()
         _workers.set(workers)
         for state, count in self._store.counts().items():

@@ -14,15 +14,14 @@ from mirage_core import telemetry, tracing
 from mirage_core.cpus import available_cpus
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import DEADLINE_MAX_S
-from mirage_generator.artifacts import ArtifactFolder
-from mirage_generator.lease import SignsOfLife
+from mirage_generator.heartbeat import Heartbeat
+from mirage_generator.image_folder import ImageFolder
 from mirage_generator.runner import Making, Runner
 from mirage_generator.settings import GeneratorSettings
-from mirage_generator.store.bounds import bounds_of
 from mirage_generator.store.connection import connect
-from mirage_generator.store.jobs import JobStore
+from mirage_generator.store.jobs import JobStore, StoreLimits
 from mirage_generator.ticket_transport import QUEUE, TASK
-from mirage_generator.tickets import TicketOffice, make_app
+from mirage_generator.tickets import TicketQueue, make_app
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import load_model
 from mirage_inference.generator.pipeline import default_request, make_image
@@ -50,25 +49,25 @@ def run_worker(settings: GeneratorSettings) -> int:
 def _run(settings: GeneratorSettings) -> int:
     threads = settings.threads or available_cpus()
     name = f"{os.getpid()}-{secrets.token_hex(4)}"
-    store = JobStore(connect(settings.redis_url), bounds_of(settings))
-    artifacts = ArtifactFolder(settings.data)
+    store = JobStore(connect(settings.redis_url), StoreLimits.of(settings))
+    images = ImageFolder(settings.data)
     with timed_load("generate"):
         model = load_model(
             settings.bundle, variant=settings.variant, engine=settings.engine, options=EngineOptions(threads=threads)
         )
         make_image(model, default_request(model.manifest, ""))
     app = make_app(settings.redis_url, longest_s=2 * DEADLINE_MAX_S)
-    office = TicketOffice(app)
+    tickets = TicketQueue(app)
     stopping = _Stopping()
-    signs = SignsOfLife(store, worker=name, engine=model.description, lease_s=settings.lease_s)
+    heartbeat = Heartbeat(store, worker=name, engine=model.description, lease_s=settings.lease_s)
     runner = Runner(
         store,
-        artifacts,
+        images,
         model,
-        signs,
+        heartbeat,
         Making(name, threads, settings.tiny_decoder, settings.visible_mark),
         stopping=stopping,
-        issue_ticket=office.issue,
+        issue_ticket=tickets.issue,
     )
 
     def generate(task: Any) -> None:
@@ -79,7 +78,7 @@ def _run(settings: GeneratorSettings) -> int:
     warnings.simplefilter("ignore", SecurityWarning)
     signals.worker_shutting_down.connect(stopping.set, weak=False)
     _await_queue(store)
-    _await_room(signs)
+    _await_room(heartbeat)
     # Its health check asks for them: not before there is a queue to work on.
     if settings.metrics_port is not None:
         telemetry.serve_metrics(settings.host, settings.metrics_port)
@@ -100,7 +99,7 @@ def _run(settings: GeneratorSettings) -> int:
         worker.start()
     finally:
         _log.info("stopping")
-        signs.stop()
+        heartbeat.stop()
         model.close()
         sys.stdout.flush()
     return int(worker.exitcode or 0)
@@ -121,12 +120,12 @@ def _await_queue(store: JobStore) -> None:
             time.sleep(_PAUSE_S)
 
 
-def _await_room(signs: SignsOfLife) -> None:
+def _await_room(heartbeat: Heartbeat) -> None:
     """Registers the worker, once the queue can store something; raises DEPENDENCY_UNAVAILABLE if it is away."""
     told = False
     while True:
         try:
-            return signs.start()
+            return heartbeat.start()
         except MirageError as error:
             if error.code is not Code.STORAGE_FULL:
                 raise

@@ -12,16 +12,15 @@ import redis
 
 from mirage_core.errors import Code, MirageError
 from mirage_generator.estimates import work_of
+from mirage_generator.job_validator import AcceptedJob
 from mirage_generator.jobs import Origin, Priority, Spec, State
-from mirage_generator.orders import Accepted
-from mirage_generator.store.bounds import Bounds
 from mirage_generator.store.connection import connect
-from mirage_generator.store.jobs import JobStore
+from mirage_generator.store.jobs import JobStore, StoreLimits
 from mirage_generator.ticket_transport import DEAD_LETTERS, DEAD_LETTERS_MAX, QUEUE, TASK, fault_of
-from mirage_generator.tickets import TicketOffice, make_app
+from mirage_generator.tickets import TicketQueue, make_app
 from tests.support.generator_process import House, house, until
 
-BOUNDS = Bounds(queue=100, per_client=100, kept_per_client=100, ttl_s=60.0, attempts=2, lease_s=10.0)
+BOUNDS = StoreLimits(queue=100, per_client=100, kept_per_client=100, ttl_s=60.0, attempts=2, lease_s=10.0)
 SPEC = Spec("axial brain", "", 1, 1.0, 7, 64, 64, 1, Priority.INTERACTIVE, 600.0)
 TINY_PRINT = json.loads((Path(__file__).parent / "tiny_bundle" / "manifest.json").read_text())
 
@@ -119,7 +118,7 @@ def order(store: JobStore, id_: str, client: str = "anna") -> None:
         client=client,
         request_id="",
         digest="",
-        accepted=Accepted(SPEC, 4, prompt_truncated=False),
+        accepted=AcceptedJob(SPEC, 4, prompt_truncated=False),
         work=work_of(SPEC, two_passes=False),
         fingerprint="f",
         origin=Origin("call", ""),
@@ -127,7 +126,7 @@ def order(store: JobStore, id_: str, client: str = "anna") -> None:
 
 
 def test_a_ticket_of_celery_is_a_ticket(place: House) -> None:
-    TicketOffice(make_app(f"unix://{place.socket}", longest_s=60)).issue()
+    TicketQueue(make_app(f"unix://{place.socket}", longest_s=60)).issue()
     assert fault_of(place.redis().lrange(QUEUE, 0, 0)[0]) == ""
 
 
@@ -139,7 +138,7 @@ def test_one_worker_outlives_every_message_and_makes_the_job_behind_them(place: 
     # Also what another worker took and never acknowledged, a year ago.
     client.hset("unacked", mapping={"a": b"rubbish", "b": json.dumps([{"a": 1}, "", QUEUE]), "c": b"[1"})
     client.zadd("unacked_index", {"a": 1, "b": 1, "c": 1, "d": 1})
-    TicketOffice(make_app(f"unix://{place.socket}", longest_s=60)).issue()
+    TicketQueue(make_app(f"unix://{place.socket}", longest_s=60)).issue()
     worker = place.start_worker()
 
     def done() -> bool:
@@ -258,7 +257,7 @@ def test_a_worker_starts_on_a_queue_of_another_kind(place: House) -> None:
     client.set("unacked_index", "x")
     worker = place.start_worker()
     order(store, "job1")
-    TicketOffice(make_app(f"unix://{place.socket}", longest_s=60)).issue()
+    TicketQueue(make_app(f"unix://{place.socket}", longest_s=60)).issue()
 
     def done() -> bool:
         job = store.get("job1")

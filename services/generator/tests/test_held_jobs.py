@@ -11,22 +11,21 @@ import redis
 
 from mirage_core.errors import Code, MirageError
 from mirage_generator import runner
-from mirage_generator.artifacts import ArtifactFolder
 from mirage_generator.estimates import work_of
+from mirage_generator.heartbeat import Heartbeat
+from mirage_generator.image_folder import ImageFolder
+from mirage_generator.job_validator import AcceptedJob
 from mirage_generator.jobs import Claim, Job, JobImage, Origin, Priority, Spec, State
-from mirage_generator.lease import SignsOfLife
-from mirage_generator.orders import Accepted
 from mirage_generator.runner import Making, Runner
-from mirage_generator.store.bounds import Bounds
 from mirage_generator.store.connection import connect
-from mirage_generator.store.jobs import JobStore
-from mirage_generator.tickets import TicketOffice, make_app
-from mirage_generator.upkeep import Keeper
+from mirage_generator.store.jobs import JobStore, StoreLimits
+from mirage_generator.tickets import TicketQueue, make_app
+from mirage_generator.upkeep import Upkeep
 from mirage_inference.generator.model import GeneratorModel
 from tests.support.generator_process import house
 from tests.support.waiting import PATIENCE_S
 
-BOUNDS = Bounds(queue=10, per_client=10, kept_per_client=10, ttl_s=60.0, attempts=2, lease_s=10.0)
+BOUNDS = StoreLimits(queue=10, per_client=10, kept_per_client=10, ttl_s=60.0, attempts=2, lease_s=10.0)
 SPEC = Spec("axial brain", "", 1, 1.0, 7, 64, 64, 1, Priority.INTERACTIVE, 600.0)
 ID = "job1"
 
@@ -59,7 +58,7 @@ def queue() -> Iterator[Queue]:
             client="anna",
             request_id="",
             digest="",
-            accepted=Accepted(SPEC, 4, prompt_truncated=False),
+            accepted=AcceptedJob(SPEC, 4, prompt_truncated=False),
             work=work_of(SPEC, two_passes=False),
             fingerprint="f",
             origin=Origin("call", ""),
@@ -129,17 +128,17 @@ def test_images_go_only_where_they_are_surely_nobodys(
 ) -> None:
     monkeypatch.setattr(runner, "_KEEP_TRYING_S", 0.0)
     store = queue.store(kind)
-    folder = ArtifactFolder(tmp_path)
-    signs = SignsOfLife(store, worker="w", engine="oracle", lease_s=BOUNDS.lease_s)
+    folder = ImageFolder(tmp_path)
+    heartbeat = Heartbeat(store, worker="w", engine="oracle", lease_s=BOUNDS.lease_s)
     making = Making("w", threads=1, tiny_decoder=False, visible_mark=False)
-    Runner(store, folder, make_model(), signs, making, stopping=lambda: False, issue_ticket=lambda: None).take("t")
+    Runner(store, folder, make_model(), heartbeat, making, stopping=lambda: False, issue_ticket=lambda: None).take("t")
     job = queue.job()
     assert job.state is state
     assert len(list(tmp_path.rglob("*.png"))) == len(job.images) == files
     assert all(folder.path(image.sha256).exists() for image in job.images)
 
 
-class Endless(ArtifactFolder):
+class Endless(ImageFolder):
     """A folder that takes as long to go through as the test wants."""
 
     def __init__(self, root: Path) -> None:
@@ -153,7 +152,7 @@ class Endless(ArtifactFolder):
 
 
 async def test_leases_are_kept_while_a_sweep_takes_its_time(queue: Queue, tmp_path: Path) -> None:
-    folder, office = Endless(tmp_path), TicketOffice(make_app(queue.url, longest_s=60))
+    folder, tickets = Endless(tmp_path), TicketQueue(make_app(queue.url, longest_s=60))
     seen = asyncio.Event()
 
     async def tell(_answers: bool, _workers: int) -> None:
@@ -162,7 +161,7 @@ async def test_leases_are_kept_while_a_sweep_takes_its_time(queue: Queue, tmp_pa
 
     queue.redis.hset(f"mirage:job:{ID}", "deadline_time", 1)
     queue.redis.zadd("mirage:deadlines", {ID: 1})
-    keeping = asyncio.create_task(Keeper(queue.store(), office, folder, lease_s=BOUNDS.lease_s).run(tell))
+    keeping = asyncio.create_task(Upkeep(queue.store(), tickets, folder, lease_s=BOUNDS.lease_s).run(tell))
     try:
         async with asyncio.timeout(PATIENCE_S):
             await seen.wait()

@@ -17,8 +17,7 @@ from mirage_core.synthetic_label import draw_label, shows_label
 from mirage_generator.provenance import describe, encode_png
 from mirage_inference.generator.model import GeneratorModel
 from mirage_inference.generator.pipeline import ImageRequest, Pixels, make_image
-
-from .conftest import SCHEDULE, SIDE
+from tests.support.oracle_generator import SCHEDULE, SIDE
 
 REQUEST = ImageRequest("axial brain <&> Zöliakie 脳", steps=4, guidance=1.0, seed=5, width=SIDE, height=SIDE)
 SHORTER = SCHEDULE.model_copy(update={"original_steps": 40})

@@ -15,11 +15,10 @@ from pydantic import ValidationError
 from mirage_core.errors import Code, MirageError
 from mirage_generator.changes import Changes
 from mirage_generator.settings import GeneratorSettings
-from mirage_generator.store.bounds import bounds_of
 from mirage_generator.store.connection import connect
-from mirage_generator.store.jobs import CHANGES, JobStore
+from mirage_generator.store.jobs import CHANGES, JobStore, StoreLimits
 from mirage_generator.ticket_transport import QUEUE
-from mirage_generator.tickets import TicketOffice, make_app
+from mirage_generator.tickets import TicketQueue, make_app
 from mirage_launcher import queue_server
 from tests.support.waiting import PATIENCE_S
 
@@ -62,9 +61,9 @@ async def test_every_connection_shows_the_password(address: str, monkeypatch: py
     monkeypatch.setenv("MIRAGE_GENERATOR_REDIS", address)
     given = settings()
     assert PASSWORD not in repr(given)
-    store = JobStore(connect(given.redis_url), bounds_of(given))
+    store = JobStore(connect(given.redis_url), StoreLimits.of(given))
     store.ping()
-    TicketOffice(make_app(given.redis_url, longest_s=60)).issue()
+    TicketQueue(make_app(given.redis_url, longest_s=60)).issue()
     client = connect(given.redis_url)
     assert client.llen(QUEUE) == 1
     changes = Changes(given.redis_url)
@@ -81,7 +80,7 @@ def test_a_wrong_password_is_a_queue_that_is_away(address: str) -> None:
     for password in ("", "another"):
         given = settings(redis=address, redis_password=password)
         with pytest.raises(MirageError) as caught:
-            JobStore(connect(given.redis_url), bounds_of(given)).ping()
+            JobStore(connect(given.redis_url), StoreLimits.of(given)).ping()
         assert caught.value.code is Code.DEPENDENCY_UNAVAILABLE
 
 

@@ -32,7 +32,7 @@ def connect(url: str) -> "redis.Redis":
     )
 
 
-class Asking:
+class RedisGuard:
     """What each use of Redis is wrapped in: raises DEPENDENCY_UNAVAILABLE or STORAGE_FULL for what it could not do.
 
     After a command that was not answered in time one caller at a time finds out whether Redis answers again. The others get the

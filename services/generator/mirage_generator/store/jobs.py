@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
 from typing import Any, Literal, cast
 
 import redis
@@ -10,14 +12,14 @@ import redis
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_generator.estimates import Snapshot, Work
+from mirage_generator.job_validator import AcceptedJob
 from mirage_generator.jobs import Claim, Failure, Job, JobImage, Origin, Preview, Spec, State
-from mirage_generator.orders import Accepted
-from mirage_generator.store import scripts
-from mirage_generator.store.bounds import Bounds
-from mirage_generator.store.connection import Asking
+from mirage_generator.settings import GeneratorSettings
+from mirage_generator.store.connection import RedisGuard
 from mirage_generator.store.records import read_job, write_failure, write_images
 from mirage_generator.ticket_transport import DEAD_LETTERS, QUEUE
 
+SCRIPTS = ("create", "claim", "progress", "finish", "fail", "hand_back", "cancel", "upkeep", "snapshot", "measure")
 CHANGES = "mirage:changes"
 _SEQUENCE = "mirage:sequence"
 # What each key of a fixed name holds, Celery's among them.
@@ -38,8 +40,25 @@ _log = telemetry.get_logger()
 
 
 @dataclass(frozen=True)
+class StoreLimits:
+    """Numbers and times of the store, as the settings of the same names."""
+
+    queue: int
+    per_client: int
+    kept_per_client: int
+    ttl_s: float
+    attempts: int
+    lease_s: float
+
+    @classmethod
+    def of(cls, settings: GeneratorSettings) -> "StoreLimits":
+        """Returns the limits that the settings give."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True)
 class Change:
-    """Upkeep's action on a job, "expired", "put back", "given up" or "damaged", and the request id of its call."""
+    """UpkeepReport's action on a job, "expired", "put back", "given up" or "damaged", and the request id of its call."""
 
     job: str
     change: str
@@ -47,7 +66,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Upkeep:
+class UpkeepReport:
     """The findings of a round of upkeep: missing tickets, jobs whose time or worker was lost, files that belong to
     no job.
     """
@@ -57,14 +76,21 @@ class Upkeep:
     files: tuple[str, ...]
 
 
+@cache
+def script(name: str) -> str:
+    """Returns the text of a Lua script, with what all scripts share before it."""
+    folder = files(__package__)
+    return "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("common", name))
+
+
 class JobStore:
     """All methods may be called from several threads, and raise DEPENDENCY_UNAVAILABLE where Redis does not answer."""
 
-    def __init__(self, client: "redis.Redis", bounds: Bounds) -> None:
+    def __init__(self, client: "redis.Redis", bounds: StoreLimits) -> None:
         self._redis = client
-        self._asking = Asking()
+        self._asking = RedisGuard()
         self._bounds = bounds
-        self._scripts = {name: client.register_script(scripts.source(name)) for name in scripts.NAMES}
+        self._scripts = {name: client.register_script(script(name)) for name in SCRIPTS}
         lost = MirageError(Code.WORKER_LOST, attempts=bounds.attempts)
         self._lost = write_failure(Failure(lost.code, lost.metadata))
 
@@ -101,7 +127,7 @@ class JobStore:
         client: str,
         request_id: str,
         digest: str,
-        accepted: Accepted,
+        accepted: AcceptedJob,
         work: Work,
         fingerprint: str,
         origin: Origin,
@@ -205,13 +231,13 @@ class JobStore:
             times={name: seconds for name, seconds in measured.items() if not name.endswith(":count")},
         )
 
-    def upkeep(self, *, trust_leases: bool) -> Upkeep:
-        """Expires, takes jobs from workers that gave no sign of life (where leases can be trusted), removes what is
+    def upkeep(self, *, trust_leases: bool) -> UpkeepReport:
+        """Expires, takes jobs from workers that sent no heartbeat (where leases can be trusted), removes what is
         old.
         """
         missing, changes, files = self._run("upkeep", self._bounds.attempts, self._lost, QUEUE, trust_leases)
         told = tuple(Change(*(part.decode() for part in change)) for change in changes)
-        return Upkeep(int(missing), told, tuple(file.decode() for file in files))
+        return UpkeepReport(int(missing), told, tuple(file.decode() for file in files))
 
     def is_kept(self, sha256: str) -> bool:
         """True for a file that belongs to a job."""
@@ -240,7 +266,7 @@ class JobStore:
             return (cast("bytes | None", self._redis.get("mirage:engine")) or b"").decode()
 
     def workers(self) -> int:
-        """Workers that gave a sign of life."""
+        """Returns the number of workers with a recent heartbeat."""
         with self._asking():
             seconds, _ = self._redis.time()
             return self._redis.zcount("mirage:workers", seconds, "+inf")

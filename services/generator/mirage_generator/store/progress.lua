@@ -1,4 +1,4 @@
--- A sign of life of a job's worker, with a step done or (step -1) without. 0 where the job is not its any more.
+-- A heartbeat of a job's worker, with a step done or (step -1) without. 0 where the job is not its any more.
 local id, fence, lease_s, step = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = now()
 if not owned(id, fence) then

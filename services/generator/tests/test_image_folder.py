@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mirage_generator.artifacts import ORPHAN_S, SHELVES, ArtifactFolder
+from mirage_generator.image_folder import ORPHAN_S, SHELVES, ImageFolder
 
 
 def test_a_file_is_named_by_its_content(tmp_path: Path) -> None:
-    folder = ArtifactFolder(tmp_path / "images")
+    folder = ImageFolder(tmp_path / "images")
     digest = folder.write(b"a picture")
     assert folder.path(digest).read_bytes() == b"a picture"
     assert folder.write(b"a picture") == digest
@@ -23,13 +23,14 @@ def test_a_file_is_named_by_its_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "A" * 64, "0" * 63])
 def test_no_other_name_leads_to_a_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="digest"):
-        ArtifactFolder(tmp_path).path(name)
+        ImageFolder(tmp_path).path(name)
 
 
-def test_what_is_old_and_nobodys_goes(tmp_path: Path) -> None:
-    folder = ArtifactFolder(tmp_path)
+@pytest.mark.parametrize("left", [".{}.4711", ".{}.png.0a1b2c3d.new"])
+def test_what_is_old_and_nobodys_goes(tmp_path: Path, left: str) -> None:
+    folder = ImageFolder(tmp_path)
     kept, orphan, fresh = (folder.write(data) for data in (b"kept", b"orphan", b"fresh"))
-    unfinished = folder.path(orphan).with_name(f".{orphan}.4711")
+    unfinished = folder.path(orphan).with_name(left.format(orphan))
     unfinished.write_bytes(b"ha")
     age(folder.path(kept), folder.path(orphan), unfinished)
     assert sum(folder.remove_orphans(shelf, lambda digest: digest == kept) for shelf in SHELVES) == 2
@@ -48,7 +49,7 @@ def test_a_folder_that_was_named_by_mistake_loses_nothing_of_its_own(tmp_path: P
     own.append(tmp_path / "00")
     own[-1].touch()
     age(*own)
-    folder = ArtifactFolder(tmp_path)
+    folder = ImageFolder(tmp_path)
     assert sum(folder.remove_orphans(shelf, lambda _: False) for shelf in SHELVES) == 0
     assert all(path.exists() for path in own)
 

@@ -10,8 +10,7 @@ from mirage_core.errors import Code, MirageError
 from mirage_inference.engines.base import FloatArray
 from mirage_inference.generator.model import GeneratorModel
 from mirage_inference.generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview, to_pixels
-
-from .conftest import SCHEDULE, SIDE, make_manifest
+from tests.support.oracle_generator import SCHEDULE, SIDE, make_manifest
 
 REQUEST = ImageRequest("axial brain", steps=4, guidance=1.0, seed=5, width=SIDE, height=SIDE)
 MakeModel = Callable[..., GeneratorModel]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from mirage_inference.generator.scheduler import LcmScheduler
-
-from .conftest import SCHEDULE
+from tests.support.oracle_generator import SCHEDULE
 
 SCHEDULER = LcmScheduler(SCHEDULE)
 

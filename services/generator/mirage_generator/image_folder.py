@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -10,18 +9,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mirage_core.errors import Code, MirageError
+from mirage_core.files import write_atomically
 
 # A file may be written before its job's record names it; an older one that no job names was left behind.
 ORPHAN_S = 3600.0
 # The subfolders of files.
 SHELVES = tuple(f"{number:02x}" for number in range(256))
 _NAME = re.compile(r"[0-9a-f]{64}")
-# A file, and one that is being written: nothing else in the folder is this module's to remove.
-_OURS = re.compile(r"(?P<digest>[0-9a-f]{64})\.png|\.[0-9a-f]{64}\.[0-9]+")
+# A complete file, and one that a killed writer left (also of the version before): nothing else in the folder is this module's to remove.
+_OURS = re.compile(r"(?P<digest>[0-9a-f]{64})\.png|\.[0-9a-f]{64}(\.png)?\.[0-9a-f]+(\.new)?")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class ArtifactFolder:
+class ImageFolder:
     """PNG files in `root`/ab/abcd….png. A file is there whole or not at all."""
 
     def __init__(self, root: Path) -> None:
@@ -40,20 +40,9 @@ class ArtifactFolder:
         """Stores a file and gives its SHA-256; it outlives a power failure once this returns. Raises STORAGE_FULL."""
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest)
-        temporary = path.with_name(f".{digest}.{os.getpid()}")
         with _told_when_full():
-            try:
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                with open(temporary, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-                _sync_folder(path.parent)
-            except BaseException:
-                with suppress(OSError):
-                    temporary.unlink()
-                raise
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(path, data)
         return digest
 
     def remove(self, sha256: str) -> None:
@@ -92,11 +81,3 @@ def _told_when_full() -> Iterator[None]:
         if error.errno in _FULL:
             raise MirageError(Code.STORAGE_FULL, retry_after_s=30.0) from error
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,8 +6,7 @@ import pytest
 
 from mirage_core.errors import Code, MirageError
 from mirage_inference.generator.tokenizer import PromptTokenizer
-
-from .conftest import PROMPT
+from tests.support.oracle_generator import PROMPT
 
 
 def test_a_prompt_is_filled_up_to_the_whole_context(tokenizer_file: Path) -> None:

@@ -12,7 +12,7 @@ from mirage_generator.store.jobs import JobStore
 _log = telemetry.get_logger()
 
 
-class SignsOfLife:
+class Heartbeat:
     """Keeps the worker registered and its job leased. `start` it once; one job at a time is `held`."""
 
     def __init__(self, store: JobStore, *, worker: str, engine: str, lease_s: float) -> None:
@@ -24,7 +24,7 @@ class SignsOfLife:
         self._lost = False
         self._turn = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="signs-of-life", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Registers the worker, from now on until `stop`; raises DEPENDENCY_UNAVAILABLE."""
@@ -67,6 +67,6 @@ class SignsOfLife:
                 # The job continues: it may end before Redis is back.
                 claim = self._claim
                 about = {} if claim is None else {"job": claim.id, "request_id": claim.origin.request_id}
-                _log.warning("no sign of life given", code=error.code, **about)
+                _log.warning("heartbeat failed", code=error.code, **about)
             except Exception:
-                _log.exception("no sign of life given")
+                _log.exception("heartbeat failed")

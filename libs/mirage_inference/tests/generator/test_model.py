@@ -7,9 +7,10 @@ import pytest
 from mirage_core.errors import Code, MirageError
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import load_model
+from tests.support.paths import ROOT, TINY_GENERATOR
 
-TINY = Path(__file__).parent / "tiny_bundle"
-MINI = Path(__file__).resolve().parents[3] / "models" / "mini" / "generator" / "bundle"
+TINY = TINY_GENERATOR
+MINI = ROOT / "models" / "mini" / "generator" / "bundle"
 FILES = sorted(path.name for path in TINY.iterdir() if path.name != "manifest.json")
 
 

@@ -14,8 +14,9 @@ from mirage_inference.engines import EngineChoice, EngineKind, make_engine
 from mirage_inference.engines.base import Engine, EngineOptions, FloatArray, Session
 from mirage_inference.generator.model import GeneratorModel, load_model, network_names, select_engine
 from mirage_inference.generator.pipeline import ImageRequest, StepDone, make_image
+from tests.support.paths import TINY_GENERATOR
 
-BUNDLE = Path(__file__).parent / "tiny_bundle"
+BUNDLE = TINY_GENERATOR
 KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
 OPTIONS = EngineOptions(threads=1, reduced_precision=False)
 REQUEST = ImageRequest("axial t2 of the brain", steps=4, guidance=1.5, seed=7, width=64, height=128)
