@@ -16,7 +16,7 @@ ORPHAN_S = 3600.0
 # The subfolders of files.
 SHELVES = tuple(f"{number:02x}" for number in range(256))
 _NAME = re.compile(r"[0-9a-f]{64}")
-# A complete file, and one that a killed writer left (also of the version before): nothing else in the folder is this module's to remove.
+# A complete file, and one that a killed writer left (also of the version before). Nothing else in the folder is removed.
 _OURS = re.compile(r"(?P<digest>[0-9a-f]{64})\.png|\.[0-9a-f]{64}(\.png)?\.[0-9a-f]+(\.new)?")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
