@@ -11,7 +11,7 @@ TRAINING := -e training
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test check lint imports types protos protos-check lock lock-check docs docs-check bench setup-dev \
+.PHONY: help setup demo down test coverage check lint imports types protos protos-check lock lock-check docs docs-check bench setup-dev \
 	setup-build test-build test-qdrant compose-test compose-up compose-down test-durability mini-bundle clean
 
 help: ## This list
@@ -27,8 +27,12 @@ demo: setup ## Start everything on this machine with the mini models and the dem
 down: ## Stop what `make demo` or `mirage up --detach` started
 	@$(BIN)/mirage down
 
-test: setup-dev ## Run the tests (needs Chromium for the page's)
-	$(BIN)/python -m pytest $(ARGS)
+test: setup-dev ## Run the tests (needs Chromium for the page's); COVERAGE=1 measures what they cover
+	$(BIN)/python -m $(if $(COVERAGE),coverage run -m) pytest $(ARGS)
+
+coverage: ## Show what `make test COVERAGE=1` covered; fails below the bar in pyproject.toml
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
 
 check: setup-dev lint imports types protos-check docs-check lock-check ## Lint, import order, types, contracts, generated files and locks
 

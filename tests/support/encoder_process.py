@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.paths import bare_environment
+
 SERVICE = "mirage.v1.EncoderService"
 DEADLINE_S = 60
 
@@ -19,7 +21,7 @@ def encoder(bundle: Path, **settings: str) -> Iterator[tuple[str, "subprocess.Po
         port = probe.getsockname()[1]
     variables = {"BUNDLE": str(bundle), "PORT": str(port), "ENGINE": "onnxruntime", **settings}
     environment = {f"MIRAGE_ENCODER_{name}": value for name, value in variables.items()}
-    environment |= {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(path for path in sys.path if path)}
+    environment |= bare_environment()
     process = subprocess.Popen([sys.executable, "-m", "mirage_encoder"], env=environment, stderr=subprocess.DEVNULL)
     try:
         yield f"127.0.0.1:{port}", process

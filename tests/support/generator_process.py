@@ -21,6 +21,7 @@ from google.rpc import error_details_pb2, status_pb2
 from mirage.v1 import common_pb2, generator_pb2, generator_pb2_grpc
 from mirage_launcher import queue_server
 from tests.support.paths import TINY_GENERATOR as TINY
+from tests.support.paths import bare_environment
 from tests.support.waiting import until
 
 SERVICE = "mirage.v1.GeneratorService"
@@ -111,9 +112,9 @@ class House:
     def _start(self, name: str, command: list[str], settings: dict[str, str]) -> "subprocess.Popen[bytes]":
         settings = {**self.settings, **settings}
         environment = {
+            **bare_environment(),
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             **{f"MIRAGE_GENERATOR_{name}": value for name, value in settings.items() if name.isupper()},
             **{name[4:]: value for name, value in settings.items() if name.startswith("env_")},
         }

@@ -1,7 +1,6 @@
 """The service in a process of its own, on a tiny bundle with random weights, and what it says."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
 from tests.support.paths import TINY_LLM as TINY
+from tests.support.paths import bare_environment
 from tests.support.waiting import wait_until_serving
 
 SERVICE = "mirage.v1.LlmService"
@@ -67,7 +67,7 @@ def llm(bundle: Path = TINY, *, wait: bool = True, **settings: str) -> Iterator[
     port, metrics = free_port(), free_port()
     variables = {"BUNDLE": str(bundle), "PORT": str(port), "METRICS_PORT": str(metrics), "THREADS": "1", **settings}
     environment = {f"MIRAGE_LLM_{name}": value for name, value in variables.items()}
-    environment |= {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment |= bare_environment()
     process = subprocess.Popen([sys.executable, "-m", "mirage_llm"], env=environment, stderr=subprocess.DEVNULL)
     running = Running(f"127.0.0.1:{port}", metrics, process)
     try:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,3 +17,9 @@ def chromium() -> str:
         if found := shutil.which(name):
             return found
     raise FileNotFoundError("no Chromium: install Debian's package chromium, or set MIRAGE_TEST_CHROMIUM")
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment of a process that gets nothing from this one's except what it needs to run, and to be measured."""
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **measured}
