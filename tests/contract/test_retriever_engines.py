@@ -6,6 +6,7 @@ contract, not a server. With MIRAGE_TEST_QDRANT_URL set, `server` runs the same 
 the key in MIRAGE_TEST_QDRANT_KEY if it wants one.
 """
 
+import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ import pytest_asyncio
 
 from mirage_core.addresses import read_ports, read_urls
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.engines.base import Collection, Engine, Filter, Nearest, Point, Space
+from mirage_retriever.engines.base import Collection, Engine, Filter, Nearest, Point, Saying, Space, Words
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.engines.qdrant import QdrantEngine
@@ -346,3 +347,102 @@ async def test_a_dropped_collection_leaves_nothing_for_the_next(engine: Engine) 
 
 async def test_an_engine_that_is_open_answers(engine: Engine) -> None:
     assert engine.answers
+
+
+def words(**weights: float) -> Words:
+    """A point's words: each is a stem, a form and a dimension of its own."""
+    ids = {stem: int.from_bytes(hashlib.sha256(stem.encode()).digest()[:4], "big") for stem in weights}
+    ordered = sorted(weights, key=lambda stem: ids[stem])
+    return Words(
+        np.array([ids[stem] for stem in ordered], np.uint32),
+        np.array([weights[stem] for stem in ordered], np.float32),
+        stems=tuple(weights),
+        forms=tuple(f"{stem}s" for stem in weights),
+    )
+
+
+def saying(id_: str, **weights: float) -> Point:
+    return replace(point(id_, unit(1)), words=words(**weights))
+
+
+async def said(engine: Engine, limit: int = 10, among: Filter | None = None, **weights: float) -> list[str]:
+    query = words(**weights)
+    [hits] = await engine.search([Saying(query.ids, query.weights, limit, among or Filter())])
+    return [hit.id for hit in hits]
+
+
+async def test_points_are_found_by_their_words(engine: Engine) -> None:
+    await engine.upsert([saying("a", lung=1), saying("b", lung=1.5), saying("c", bone=1)])
+    assert await said(engine, lung=1) == ["b", "a"]
+    assert await said(engine, lung=2, bone=1, limit=1) == ["b"]
+    assert await said(engine, spleen=1) == []
+
+
+async def test_a_rare_word_counts_more_than_a_frequent_one(engine: Engine) -> None:
+    # Many, for each shard counts how rare a word is among its own points.
+    frequent = [saying(f"f{number}", lung=1) for number in range(60)]
+    await engine.upsert([*frequent, *(saying(f"r{number}", clot=1) for number in range(6))])
+    assert {id_[0] for id_ in await said(engine, lung=1, clot=1, limit=6)} == {"r"}
+
+
+async def test_words_and_vectors_are_searched_by_one_call(engine: Engine) -> None:
+    await engine.upsert([saying("a", lung=1), point("silent", unit(0, 1))])
+    query = words(lung=1)
+    by_words, by_image = await engine.search([Saying(query.ids, query.weights, 5), Nearest(unit(0, 1), Space.IMAGE, 1)])
+    assert [hit.id for hit in by_words] == ["a"]
+    assert [hit.id for hit in by_image] == ["silent"]
+    assert by_words[0].record == '{"id":"a"}'
+
+
+async def test_conditions_ask_for_every_group_and_for_all_stems_of_one_way(engine: Engine) -> None:
+    await engine.upsert(
+        [saying("both", heart=1, attack=1), saying("half", heart=1), saying("other", infarct=1), saying("none", bone=1)]
+    )
+    attack = (("heart", "attack"), ("infarct",), ("stroke",))
+    everything = {"heart": 1.0, "attack": 1.0, "infarct": 1.0, "bone": 1.0}
+    assert set(await said(engine, among=Filter(says=(attack,)), **everything)) == {"both", "other"}
+    assert await said(engine, among=Filter(says=(attack, (("heart",),))), **everything) == ["both"]
+    assert set(await said(engine, among=Filter(silent=((attack,),)), **everything)) == {"half", "none"}
+    silent = ((attack,), ((("bone",),),))
+    assert await said(engine, among=Filter(silent=silent), **everything) == ["half"]
+    # The same for vectors.
+    assert set(await found(engine, unit(1), filter=Filter(says=(attack,)))) == {"both", "other"}
+    assert await found(engine, unit(1), filter=Filter(silent=silent)) == ["half"]
+
+
+async def test_an_upsert_replaces_the_words_too(engine: Engine) -> None:
+    await engine.upsert([saying("a", lung=1)])
+    await engine.upsert([saying("a", bone=1)])
+    assert await said(engine, lung=1) == []
+    assert await said(engine, bone=1) == ["a"]
+    assert await engine.vocabulary() == {"bones": 1}
+
+
+async def test_the_vocabulary_counts_points(engine: Engine) -> None:
+    assert await engine.vocabulary() == {}
+    await engine.upsert([saying("a", lung=1, bone=2), saying("b", lung=1)])
+    assert await engine.vocabulary() == {"lungs": 2, "bones": 1}
+
+
+async def test_words_that_are_not_finite_never_get_in(engine: Engine) -> None:
+    with pytest.raises(MirageError) as refused:
+        await engine.upsert([saying("a", lung=float("nan"))])
+    assert refused.value.code is Code.VECTOR_NOT_FINITE
+    assert await engine.fetch(["a"]) == {}
+
+
+async def test_a_text_is_kept_with_the_collection(engine: Engine) -> None:
+    assert await engine.kept() == ""
+    await engine.keep('{"recall": 0.5}')
+    await engine.keep('{"recall": 0.75}')
+    assert await engine.kept() == '{"recall": 0.75}'
+    await engine.drop()
+    await engine.create(COLLECTION)
+    assert await engine.kept() == ""
+
+
+async def test_status_counts_no_words_as_vectors_of_the_graph(engine: Engine) -> None:
+    await engine.upsert([saying(f"p{number}", lung=1) for number in range(20)])
+    await engine.upsert([point("silent", unit(1))])
+    status = await engine.status()
+    assert (status.records, status.indexed) == (21, 0)

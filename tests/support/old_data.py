@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,8 +109,9 @@ def keep_files(data: Path, files: Sequence[bytes], *, thumbnail: bytes = b"a thu
 
 
 async def keep_records(shelf: Shelf, collections: Mapping[Collection, Sequence[Old]]) -> None:
-    """Stores records as older versions did: their points say nothing of what they came from."""
-    for collection, records in collections.items():
+    """Stores records as older versions did: their points hold neither words nor the file that they came from."""
+    for newer, records in collections.items():
+        collection = replace(newer, schema=1)
         engine = shelf.engine(collection.name)
         await engine.open()
         await engine.create(collection)

@@ -32,6 +32,8 @@ class Cluster:
         self.made: list[str] = []
         self.deleted: list[str] = []
         # A collection that is being made shows nothing of itself before this is set, and is not green before the other.
+        # False as on servers that know no such call.
+        self.can_add_vectors = True
         self.may_appear = asyncio.Event()
         self.may_be_green = asyncio.Event()
         self.may_appear.set()
@@ -168,7 +170,11 @@ class _Collections(q.CollectionsServicer):
                 optimizer_status=q.OptimizerStatus(ok=True),
                 config=q.CollectionConfig(
                     params=q.CollectionParams(
-                        vectors_config=RestToGrpc.convert_vectors_config(vectors), shard_number=1
+                        vectors_config=RestToGrpc.convert_vectors_config(vectors),
+                        sparse_vectors_config=RestToGrpc.convert_sparse_vector_config(
+                            info.config.params.sparse_vectors or {}
+                        ),
+                        shard_number=1,
                     ),
                     hnsw_config=q.HnswConfigDiff(m=16, ef_construct=100, full_scan_threshold=10_000),
                     optimizer_config=q.OptimizersConfigDiff(
@@ -192,6 +198,7 @@ class _Collections(q.CollectionsServicer):
         self._cluster.local.create_collection(
             name,
             vectors_config=GrpcToRest.convert_vectors_config(request.vectors_config),
+            sparse_vectors_config=GrpcToRest.convert_sparse_vector_config(request.sparse_vectors_config),
             metadata=GrpcToRest.convert_payload(request.metadata),
         )
         self._cluster.made.append(name)
@@ -202,6 +209,12 @@ class _Collections(q.CollectionsServicer):
         self._cluster.schema.pop(name, None)
         self._cluster.deleted.append(name)
         return q.CollectionOperationResponse(result=self._cluster.local.delete_collection(name))
+
+    async def Update(self, request, context):
+        metadata = GrpcToRest.convert_payload(request.metadata)
+        return q.CollectionOperationResponse(
+            result=self._cluster.local.update_collection(request.collection_name, metadata=metadata)
+        )
 
     async def UpdateAliases(self, request, context):
         actions = [GrpcToRest.convert_alias_operations(action) for action in request.actions]
@@ -224,6 +237,14 @@ class _Points(q.PointsServicer):
         self._cluster.settings(request.collection_name)
         schema = self._cluster.schema[request.collection_name]
         schema[request.field_name] = q.PayloadSchemaInfo(data_type=q.PayloadSchemaType.Keyword, points=0)
+        return q.PointsOperationResponse(result=DONE)
+
+    async def CreateVectorName(self, request, context):
+        if not self._cluster.can_add_vectors:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+        sparse = models.SparseVectorConfig(modifier=GrpcToRest.convert_modifier(request.sparse_config.modifier))
+        config = models.SparseVectorNameConfig(sparse=sparse)
+        self._cluster.local.create_vector_name(request.collection_name, request.vector_name, config)
         return q.PointsOperationResponse(result=DONE)
 
     async def Upsert(self, request, context):

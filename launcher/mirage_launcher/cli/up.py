@@ -139,7 +139,8 @@ class _Narrator:
             self._once("stopping")
 
     def _clean(self, progress: "Progress") -> None:
-        what = "Cleaning stored images" if progress.step == "images" else "Updating records"
+        steps = {"images": "Cleaning stored images", "words": "Indexing the words of records"}
+        what = steps.get(progress.step, "Updating records")
         text = f"{what}: {progress.done} of {progress.total}"
         self._once("images that an older version stored are cleaned first; nothing is served meanwhile")
         self._progress(text)

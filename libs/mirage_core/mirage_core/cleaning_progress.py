@@ -16,7 +16,7 @@ PROGRESS_FILE = "cleaning.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of the cleaning: `done` of `total` in this `step` ("images", then "records", then "finished").
+    """Progress of the cleaning: `done` of `total` in this `step` ("images", then "records", "words" and "finished").
 
     `cleaned` images are stored, `removed` ones could not be, and `records_removed` records showed those.
     """

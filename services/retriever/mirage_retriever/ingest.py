@@ -20,10 +20,11 @@ from mirage_core.vectors import check_unit
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.budget import ByteBudget, Hold
 from mirage_retriever.concurrency import together
-from mirage_retriever.engines.base import Point, Stored
+from mirage_retriever.engines.base import Stored
 from mirage_retriever.images import Images
 from mirage_retriever.records import Record, check_pixels, check_record, without_people
 from mirage_retriever.terms import Encoded, TermEncoder, check_fingerprint
+from mirage_retriever.words.documents import to_point
 
 Array = npt.NDArray[np.float32]
 
@@ -331,20 +332,14 @@ class Ingest:
 
     async def _commit(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
         """Images first, then the points that name them: no record ever shows an image that is not there."""
-        points = [
-            Point(
-                id=item.record.id,
-                image=item.image,
-                caption=item.caption,
-                record=item.record.to_json(),
-                facets=item.record.facets(),
-                image_sha256=item.record.image_sha256,
-                original_sha256=item.record.original_sha256,
-                pixels_sha256=item.record.pixels_sha256,
-            )
-            for item in items
-            if item.image is not None and item.caption is not None
-        ]
+        # Reading the words of a batch takes tens of milliseconds.
+        points = await asyncio.to_thread(
+            lambda: [
+                to_point(item.record, item.image, item.caption)
+                for item in items
+                if item.image is not None and item.caption is not None
+            ]
+        )
         if not points:
             return
         if (await asyncio.to_thread(shutil.disk_usage, self._data)).free < _FREE_BYTES:

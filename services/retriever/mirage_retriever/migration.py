@@ -34,11 +34,12 @@ from mirage_core.image_cleaning import (
     stored_format,
 )
 from mirage_core.image_store import FOLDER, IMAGES, PIXELS, StagedImage
-from mirage_retriever.engines.base import Collection, CollectionDamagedError, Engine, Point, Shelf, Stored
+from mirage_retriever.engines.base import SCHEMA, Collection, CollectionDamagedError, Engine, Shelf, Stored
 from mirage_retriever.engines.edge.stored import has_put_aside
 from mirage_retriever.images import Images
 from mirage_retriever.records import Record, without_people
 from mirage_retriever.terms import TermEncoder
+from mirage_retriever.words.documents import to_point
 
 T = TypeVar("T")
 
@@ -112,6 +113,7 @@ class Migration:
         if found < FORMAT:
             await asyncio.to_thread(close_to_others, self._data)
         if not await asyncio.to_thread(self._is_due):
+            await self._give_words()
             with suppress(OSError):
                 (self._data / PROGRESS_FILE).unlink(missing_ok=True)
             if found < FORMAT:
@@ -122,6 +124,7 @@ class Migration:
         self._counts.cleaned = sum(one.stored is not None for one in journal.values())
         self._counts.removed = len(journal) - self._counts.cleaned
         used = await self._update_records(journal)
+        await self._give_words()
         await asyncio.to_thread(self._finish, used)
 
     def _stored_format(self) -> int:
@@ -251,22 +254,49 @@ class Migration:
             else:
                 kept = len(seen_anew)
         points = [
-            Point(
-                id=each.record.id,
-                image=vectors.get(each.record.id, each.stored.image),
-                caption=each.stored.caption,
-                record=each.record.to_json(),
-                facets=each.record.facets(),
-                image_sha256=each.record.image_sha256,
-                original_sha256=each.record.original_sha256,
-                pixels_sha256=each.record.pixels_sha256,
-            )
+            to_point(each.record, vectors.get(each.record.id, each.stored.image), each.stored.caption)
             for each in changed
             if each.stored.image is not None and each.stored.caption is not None
         ]
         if points:
             await engine.upsert(points)
         return kept
+
+    async def _give_words(self) -> None:
+        """Stores the words of all records in collections of versions that could not search by words."""
+        for name in await self._shelf.without_words():
+            engine = self._shelf.engine(name)
+            try:
+                collection = await engine.open()
+                if collection is not None and await self._index_words(engine, collection):
+                    _log.info("collection can be searched by words", name=name)
+                else:
+                    _log.error("collection cannot be searched by words until it is indexed again", name=name)
+            except CollectionDamagedError:
+                await engine.close()
+                await self._shelf.put_aside(name)
+            finally:
+                await engine.close()
+
+    async def _index_words(self, engine: Engine, collection: Collection) -> bool:
+        if not engine.has_words:
+            return False
+        total, done, position = (await engine.status()).records, 0, ""
+        while True:
+            await self._report("words", done, total)
+            walked = await engine.walk(position, _POINTS, vectors=True)
+            points = [
+                to_point(Record.from_json(stored.record), stored.image, stored.caption)
+                for stored in walked.points
+                if stored.image is not None and stored.caption is not None
+            ]
+            if points:
+                await engine.upsert(points)
+            done += len(walked.points)
+            position = walked.position
+            if not position:
+                await engine.rebind(replace(collection, schema=SCHEMA))
+                return True
 
     def _finish(self, used: "_Used") -> None:
         mark_format(self._data)

@@ -14,6 +14,14 @@ _LABELS_MAX = 64
 _LABEL_CHARS = 1_000
 _NAME_CHARS = 64
 _LINE_CHARS = 2_000
+_TITLE_CHARS = 500
+_KEYWORDS_MAX = 64
+_KEYWORD_CHARS = 200
+_CASE_CHARS = 128
+_POSITION_MAX = 100_000
+# Fields that records of older versions do not have; the JSON leaves out empty ones.
+_TEXTS = ("title", "findings", "history", "impression")
+_ADDED = (*_TEXTS, "keywords", "case_id", "position")
 # With fewer bits, the 8-bit image shows everything.
 _PIXEL_BITS_MIN = 9
 # Values of `synthetic` that mean a generator made the image; a template rendering is not generated.
@@ -42,16 +50,26 @@ class Record:
     original_sha256: str = ""
     pixels_sha256: str = ""
     pixels: PixelInfo | None = None
+    # What the dataset says besides the caption; `position` is the image's place in its case, from 1, 0 if unknown.
+    title: str = ""
+    findings: str = ""
+    history: str = ""
+    impression: str = ""
+    keywords: tuple[str, ...] = ()
+    case_id: str = ""
+    position: int = 0
 
     def to_json(self) -> str:
         """The same record always gives the same text."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        fields = {name: value for name, value in asdict(self).items() if value or name not in _ADDED}
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
         """The record behind `to_json`."""
         fields = json.loads(text)
         fields["labels"] = {name: tuple(values) for name, values in fields["labels"].items()}
+        fields["keywords"] = tuple(fields.get("keywords", ()))
         if fields.get("pixels") is not None:
             fields["pixels"] = PixelInfo.from_json(fields["pixels"])
         return cls(**fields)
@@ -88,6 +106,7 @@ def check_record(record: Record) -> Record:
     for name in ("licence", "source", "attribution"):
         if len(getattr(record, name)) > _LINE_CHARS:
             raise MirageError(Code.RECORD_INVALID, field=name)
+    _check_texts(record)
     if len(record.original_labels) > _LABELS_MAX or any(
         len(name) > _LABEL_CHARS or len(value) > _LABEL_CHARS for name, value in record.original_labels.items()
     ):
@@ -96,6 +115,21 @@ def check_record(record: Record) -> Record:
     if _GENERATED.intersection(labels.get("synthetic", ())):
         raise MirageError(Code.SYNTHETIC_REFUSED)
     return replace(record, labels=labels)
+
+
+def _check_texts(record: Record) -> None:
+    """Raises RECORD_INVALID for a text that is too long, and for a case that is not one line."""
+    wrong = {
+        "title": len(record.title) > _TITLE_CHARS,
+        **{name: len(getattr(record, name)) > limits.CAPTION_CHARS for name in _TEXTS[1:]},
+        "keywords": len(record.keywords) > _KEYWORDS_MAX
+        or any(not keyword.strip() or len(keyword) > _KEYWORD_CHARS for keyword in record.keywords),
+        "case_id": len(record.case_id) > _CASE_CHARS or not record.case_id.isprintable(),
+        "position": not 0 <= record.position <= _POSITION_MAX,
+    }
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise MirageError(Code.RECORD_INVALID, field=name)
 
 
 def check_pixels(value: Mapping[str, Any]) -> PixelInfo:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
+from qdrant_client.models import Distance, VectorParams
 
 from mirage.v1 import common_pb2 as pb
 from mirage.v1 import retriever_pb2 as rpb
@@ -28,19 +30,21 @@ from mirage_core.files import MARK, take
 from mirage_core.image_cleaning import FORMAT, FORMAT_FILE
 from mirage_core.image_store import FOLDER, IMAGES, ImageStore
 from mirage_retriever.encoder_client import EncoderClient
-from mirage_retriever.engines.base import Collection, Shelf
+from mirage_retriever.engines.base import Collection, Nearest, Saying, Shelf, Space
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
-from mirage_retriever.engines.edge.shard_files import DIGESTS, ShardFiles
-from mirage_retriever.engines.edge.shard_shape import ShardShape
+from mirage_retriever.engines.edge.shard_files import FilterRow, ShardFiles, WordsRow
 from mirage_retriever.engines.edge.shelf import EdgeShelf
+from mirage_retriever.engines.identity import point_id
 from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import connect
 from mirage_retriever.engines.qdrant_shelf import QdrantShelf
 from mirage_retriever.facets import NAMES
 from mirage_retriever.images import Images
 from mirage_retriever.migration import Migration
+from mirage_retriever.records import Record
 from mirage_retriever.terms import EncoderModel
+from mirage_retriever.words.documents import words_of
 from tests.support.old_data import PATIENT, Old, dicom, jpeg, keep_files, keep_records, png, transparent
 from tests.support.scripted_qdrant import Node
 from tests.support.waiting import until_async as until
@@ -330,6 +334,51 @@ async def migrate(encoder: str) -> AsyncIterator[Callable[[Path, Shelf], Migrati
     await client.close()
 
 
+@pytest.mark.parametrize("kind", ["edge", "server"])
+async def test_records_of_an_older_version_are_found_by_their_words(
+    kind: str, tmp_path: Path, stack: AsyncExitStack, server: Node, migrate: Callable[[Path, Shelf], Migration]
+) -> None:
+    shelf: Shelf = edge_shelf(tmp_path) if kind == "edge" else shelf_on(server, stack)
+    collection = Collection("atlas", 8, "f" * 64)
+    await keep_records(shelf, {collection: records(8)[:3]})
+    assert await shelf.without_words() == ["atlas"]
+    await migrate(tmp_path, shelf).run()
+    assert await shelf.without_words() == []
+    engine = shelf.engine("atlas")
+    assert await engine.open() == collection
+    query = words_of(Record(id="query", caption="jpeg"))
+    [hits] = await engine.search([Saying(query.ids, query.weights, 5)])
+    assert [hit.id for hit in hits] == ["jpeg"]
+    assert (await engine.vocabulary())["caption"] == 3
+    before = (await engine.fetch(["png"], vectors=True))["png"].image
+    assert before is not None
+    assert before.tolist() == direction(0, 8).tolist()
+    await engine.close()
+    await shelf.close()
+
+
+async def test_a_server_that_cannot_add_words_is_searched_by_vectors_as_before(
+    tmp_path: Path, stack: AsyncExitStack, server: Node, migrate: Callable[[Path, Shelf], Migration]
+) -> None:
+    server.cluster.can_add_vectors = False
+    shelf = shelf_on(server, stack)
+    collection = replace(Collection("atlas", 8, "f" * 64), schema=1)
+    server.cluster.local.create_collection(
+        "atlas",
+        vectors_config=dict.fromkeys(("image", "caption"), VectorParams(size=8, distance=Distance.COSINE)),
+        metadata={"mirage": asdict(collection)},
+    )
+    await keep_records(shelf, {collection: records(8)[:3]})
+    await migrate(tmp_path, shelf).run()
+    assert await shelf.without_words() == ["atlas"]
+    engine = shelf.engine("atlas")
+    assert await engine.open() == collection
+    [hits] = await engine.search([Nearest(direction(1, 8), Space.IMAGE, 1)])
+    assert [hit.id for hit in hits] == ["jpeg"]
+    await engine.close()
+    await shelf.close()
+
+
 async def test_records_on_a_server_are_migrated_by_one_of_several_retrievers(
     encoder: str, model: EncoderModel, tmp_path: Path, stack: AsyncExitStack, server: Node
 ) -> None:
@@ -464,15 +513,27 @@ async def test_images_of_a_damaged_collection_are_kept(
 def test_a_shard_of_an_older_version_gets_the_indexes_that_it_lacks(tmp_path: Path) -> None:
     import qdrant_edge as qe
 
-    shape = ShardShape(4, ("plane",), 16, 100, 10_000, 1)
-    shard = ShardFiles.create(tmp_path / "shard", shape)
-    vector = direction(0, 4).tobytes()
-    shard.upsert([("old", vector, vector, "{}", {}, {"image_sha256": "a" * 64})])
-    for name in DIGESTS[1:]:
-        shard._shard.update(qe.UpdateOperation.delete_field_index(name))
-    shard.close()
-    shard = ShardFiles.load(tmp_path / "shard")
-    assert {*DIGESTS} <= set(shard._shard.info().payload_schema)
-    assert shard.showing(["a" * 64], 5) == [("a" * 64, "old")]
-    assert shard.rows(["old"])[0][-1] == {"image_sha256": "a" * 64}
+    path = tmp_path / "shard"
+    path.mkdir()
+    params = qe.EdgeVectorParams(size=4, distance=qe.Distance.Cosine)
+    old = qe.EdgeShard.create(str(path), qe.EdgeConfig(vectors={"image": params, "caption": params}, wal_enabled=True))
+    old.update(qe.UpdateOperation.create_field_index("image_sha256", qe.KeywordIndexParams(enable_hnsw=False)))
+    payload = {"id": "old", "record": "{}", "facets": {}, "image_sha256": "a" * 64}
+    vector = direction(0, 4)
+    vectors = {"image": vector.tolist(), "caption": vector.tolist()}
+    old.update(qe.UpdateOperation.upsert_points([qe.Point(id=point_id("old"), vector=vectors, payload=payload)]))
+    old.close()
+    no_filter: FilterRow = ({}, [], None, [], [])
+    word, weight = np.array([7], np.uint32).tobytes(), np.ones(1, np.float32).tobytes()
+    for _ in range(2):
+        shard = ShardFiles.load(path)
+        assert shard.showing(["a" * 64], 5) == [("a" * 64, "old")]
+        assert shard.rows(["old"])[0][-2:] == ({"image_sha256": "a" * 64}, (b"", b"", [], []))
+        assert shard.search([(word, weight, 5, no_filter)]) == [[]]
+        shard.close()
+    shard = ShardFiles.load(path)
+    vector_bytes = vector.tobytes()
+    words: WordsRow = (word, weight, ["lung"], ["lungs"])
+    shard.upsert([("old", vector_bytes, vector_bytes, "{}", {}, {"image_sha256": "a" * 64}, words)])
+    assert [hit[0] for hit in shard.search([(word, weight, 5, no_filter)])[0]] == ["old"]
     shard.close()

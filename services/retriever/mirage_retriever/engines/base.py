@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,12 @@ Array = npt.NDArray[np.float32]
 Facets = Mapping[str, tuple[str, ...]]
 
 
+# Groups of ways to say something: a point fits that has, for each group, all stems of one of its ways.
+Condition: TypeAlias = tuple[tuple[tuple[str, ...], ...], ...]
+
+# The sparse vector of a point's words, and the payload fields of its stems and of the words themselves.
+WORDS, STEMS, FORMS = "words", "stems", "forms"
+VOCABULARY_MAX = 200_000
 # Payload fields that hold digests: indexed, and countable like facets. Points of older versions have the first only.
 DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256")
 
@@ -27,6 +33,10 @@ class CollectionDamagedError(Exception):
     """A collection whose files cannot be opened, now or later; the text says why."""
 
 
+# Collections of this schema have words; older ones do not.
+SCHEMA = 2
+
+
 @dataclass(frozen=True)
 class Collection:
     """A collection's name and model: `fingerprint` is of the bundle that made its vectors, `dimension` their length."""
@@ -34,7 +44,21 @@ class Collection:
     name: str
     dimension: int
     fingerprint: str
-    schema: int = 1
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """What a point says: a sparse vector of word ids (uint32, ascending) and weights (float32), and the words.
+
+    `stems` are what a filter compares, `forms` the words of the vocabulary. The engine multiplies each weight with how rare the
+    word is in the collection.
+    """
+
+    ids: npt.NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
+    weights: Array = field(default_factory=lambda: np.empty(0, np.float32))
+    stems: tuple[str, ...] = ()
+    forms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,7 @@ class Point:
     image_sha256: str
     original_sha256: str = ""
     pixels_sha256: str = ""
+    words: Words = field(default_factory=Words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +117,16 @@ class Walked:
 
 @dataclass(frozen=True)
 class Filter:
-    """Points that carry one of the values of every facet in `where`, are in `only` (if given) and not in `exclude`."""
+    """Points that carry one of the values of every facet in `where`, are in `only` (if given) and not in `exclude`.
+
+    `says` is a condition that points fit, each of `silent` one that they do not.
+    """
 
     where: Facets = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
+    says: Condition = ()
+    silent: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +151,19 @@ class Nearest:
         return float(np.nextafter(np.float32(self.min_score), np.float32(-np.inf)))
 
 
+@dataclass(frozen=True, eq=False)
+class Saying:
+    """A search for the `limit` points that say most of some words, by BM25; ids and weights as in Words."""
+
+    ids: npt.NDArray[np.uint32]
+    weights: Array
+    limit: int
+    filter: Filter = field(default_factory=Filter)
+
+
 @dataclass(frozen=True)
 class Hit:
-    """A point found, with its cosine and its record as JSON."""
+    """A point found, with its cosine (or BM25 score) and its record as JSON."""
 
     id: str
     score: float
@@ -160,6 +200,11 @@ class Engine(Protocol):
         """True while what is behind the engine answers. Kept up to date in the background: asking costs nothing."""
         ...
 
+    @property
+    def has_words(self) -> bool:
+        """False if it cannot store words: a collection of an older version on an older server."""
+        ...
+
     async def open(self) -> Collection | None:
         """Opens the collection; returns None if there is none yet."""
         ...
@@ -171,11 +216,15 @@ class Engine(Protocol):
         """
         ...
 
+    async def rebind(self, collection: Collection) -> None:
+        """Replaces what the collection says of itself, by the same with another schema."""
+        ...
+
     async def drop(self) -> None:
         """Removes the collection with its records; one that is not there is not an error."""
         ...
 
-    async def search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
+    async def search(self, requests: Sequence[Nearest | Saying]) -> list[list[Hit]]:
         """One list of hits a request, best first, a tie in order of ids."""
         ...
 
@@ -197,6 +246,18 @@ class Engine(Protocol):
 
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
         """Values of each facet with the number of points that carry them, most first, a tie in order of values."""
+        ...
+
+    async def vocabulary(self) -> dict[str, int]:
+        """Words that points have, with the number of points that have each; of more than VOCABULARY_MAX the most frequent."""
+        ...
+
+    async def kept(self) -> str:
+        """The text that `keep` stored with the collection; "" if there is none."""
+        ...
+
+    async def keep(self, text: str) -> None:
+        """Stores a text with the collection, in place of the one before; raises STORAGE_FULL."""
         ...
 
     async def walk(self, position: str, limit: int, *, vectors: bool = False) -> "Walked":
@@ -234,6 +295,10 @@ class Shelf(Protocol):
 
     async def names(self) -> list[str]:
         """The collections there are, in order."""
+        ...
+
+    async def without_words(self) -> list[str]:
+        """Collections of versions that stored no words."""
         ...
 
     async def active(self) -> str:

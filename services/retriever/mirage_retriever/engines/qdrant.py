@@ -15,6 +15,10 @@ from mirage_core import context, telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.engines.base import (
     DIGESTS,
+    FORMS,
+    STEMS,
+    VOCABULARY_MAX,
+    WORDS,
     Array,
     Collection,
     Filter,
@@ -22,6 +26,7 @@ from mirage_retriever.engines.base import (
     Hit,
     Nearest,
     Point,
+    Saying,
     Space,
     Status,
     Stored,
@@ -40,6 +45,8 @@ _GRAPH = Graph()
 _WRITE_S = 10.0
 _CREATE_S = 30.0
 _LOOK_AGAIN_S = 0.1
+_KEPT = "kept"
+_SHOWN = models.PayloadSelectorInclude(include=["id", "record"])
 
 
 class QdrantEngine:
@@ -65,6 +72,7 @@ class QdrantEngine:
         self._shards = shards
         self._replicas = replicas
         self._graph = graph
+        self._has_words = True
 
     @property
     def version(self) -> str:
@@ -140,6 +148,7 @@ class QdrantEngine:
                 lambda client: client.create_collection(
                     self._name,
                     vectors_config={str(space): params for space in Space},
+                    sparse_vectors_config={WORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                     shard_number=self._shards,
                     replication_factor=self._replicas,
                     hnsw_config=models.HnswConfigDiff(m=self._graph.m, ef_construct=self._graph.ef_construct),
@@ -173,21 +182,55 @@ class QdrantEngine:
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _index(self, info: models.CollectionInfo) -> None:
-        """Makes the payload indexes that are not there yet; a collection of an older version lacks some."""
-        fields = (*(f"facets.{name}" for name in self._facet_names), *DIGESTS)
+        """Makes the payload indexes that are not there yet, and the vector of words; a collection of an older version lacks
+        some.
+        """
+        if WORDS not in (info.config.params.sparse_vectors or {}):
+            await self._add_words()
+        fields = (*(f"facets.{name}" for name in self._facet_names), *DIGESTS, STEMS, FORMS)
         schema = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
         for field in fields:
             if field not in info.payload_schema:
                 await self._call(_indexing(self._name, field, schema), timeout_s=_CREATE_S)
 
+    async def _add_words(self) -> None:
+        config = models.SparseVectorNameConfig(sparse=models.SparseVectorConfig(modifier=models.Modifier.IDF))
+        try:
+            await self._nodes.call(
+                lambda client: client.create_vector_name(self._name, WORDS, config), timeout_s=_CREATE_S
+            )
+        except RefusedError as error:
+            self._has_words = False
+            _log.error("qdrant cannot add words", name=self._name, status=error.status.name)
+
+    @property
+    def has_words(self) -> bool:
+        """False for a collection of an older version on a server that cannot add a vector to it."""
+        return self._has_words
+
+    async def rebind(self, collection: Collection) -> None:
+        """Updates the metadata."""
+        await self._update_metadata({"mirage": asdict(collection)})
+
+    async def _update_metadata(self, metadata: dict[str, Any]) -> None:
+        await self._call(lambda client: client.update_collection(self._name, metadata=metadata), timeout_s=_CREATE_S)
+
     async def drop(self) -> None:
         """Deletes the collection on the server."""
         await self._call(lambda client: client.delete_collection(self._name), timeout_s=_CREATE_S)
 
-    async def search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
+    async def search(self, requests: Sequence[Nearest | Saying]) -> list[list[Hit]]:
         """All searches in one round trip."""
         queries = [
             models.QueryRequest(
+                query=models.SparseVector(indices=request.ids.tolist(), values=request.weights.tolist()),
+                using=WORDS,
+                limit=request.limit,
+                filter=_filter(request.filter),
+                with_payload=_SHOWN,
+            )
+            if isinstance(request, Saying)
+            else models.QueryRequest(
                 query=request.vector.tolist(),
                 using=str(request.space),
                 limit=request.limit,
@@ -198,7 +241,7 @@ class QdrantEngine:
                     acorn=models.AcornSearchParams(enable=bool(request.filter.where)),
                 ),
                 score_threshold=request.threshold,
-                with_payload=models.PayloadSelectorInclude(include=["id", "record"]),
+                with_payload=_SHOWN,
             )
             for request in requests
         ]
@@ -223,7 +266,7 @@ class QdrantEngine:
     async def upsert(self, points: Sequence[Point]) -> None:
         """Stores points, and returns when the server has."""
         for start in range(0, len(points), _UPSERT_CHUNK):
-            chunk = [_to_server(point) for point in points[start : start + _UPSERT_CHUNK]]
+            chunk = [_to_server(point, words=self._has_words) for point in points[start : start + _UPSERT_CHUNK]]
             await self._call(_upserting(self._name, chunk), timeout_s=_WRITE_S)
 
     async def delete(self, ids: Sequence[str]) -> int:
@@ -278,6 +321,20 @@ class QdrantEngine:
             "" if following is None else str(following),
         )
 
+    async def vocabulary(self) -> dict[str, int]:
+        """One request."""
+        answer = await self._call(lambda client: client.facet(self._name, key=FORMS, limit=VOCABULARY_MAX, exact=True))
+        return {str(hit.value): hit.count for hit in answer.hits if hit.count}
+
+    async def kept(self) -> str:
+        """A part of the metadata."""
+        kept = ((await self._call(self._info)).config.metadata or {}).get(_KEPT, "")
+        return kept if isinstance(kept, str) else ""
+
+    async def keep(self, text: str) -> None:
+        """Updates the metadata, of which the rest stays."""
+        await self._update_metadata({_KEPT: text})
+
     async def showing(self, images: Sequence[str], limit: int) -> dict[str, list[str]]:
         """One request an image, all at the same time."""
 
@@ -300,7 +357,11 @@ class QdrantEngine:
         """Points and indexed points."""
         info = await self._call(self._info)
         records = info.points_count or 0
-        return Status(records, min(records, (info.indexed_vectors_count or 0) // len(Space)))
+        # Words count as an indexed vector, in a graph or not.
+        having = models.Filter(must=[models.HasVectorCondition(has_vector=WORDS)])
+        words = (await self._call(lambda client: client.count(self._name, count_filter=having))).count
+        indexed = max(0, (info.indexed_vectors_count or 0) - words)
+        return Status(records, min(records, indexed // len(Space)))
 
     async def rewrite(self) -> bool:
         """Does nothing: the server's optimizer drops what was replaced."""
@@ -337,17 +398,22 @@ def _array(vector: Any, space: Space) -> Array:
     return np.asarray(vector[str(space)], dtype=np.float32)
 
 
-def _to_server(point: Point) -> models.PointStruct:
+def _to_server(point: Point, *, words: bool) -> models.PointStruct:
     # A server refuses neither NaN nor Inf.
-    if not (np.isfinite(point.image).all() and np.isfinite(point.caption).all()):
+    if not all(np.isfinite(each).all() for each in (point.image, point.caption, point.words.weights)):
         raise MirageError(Code.VECTOR_NOT_FINITE)
+    vector: dict[str, Any] = {"image": point.image.tolist(), "caption": point.caption.tolist()}
+    if words and point.words.stems:
+        vector[WORDS] = models.SparseVector(indices=point.words.ids.tolist(), values=point.words.weights.tolist())
     return models.PointStruct(
         id=str(point_id(point.id)),
-        vector={"image": point.image.tolist(), "caption": point.caption.tolist()},
+        vector=vector,
         payload={
             "id": point.id,
             "record": point.record,
             "facets": {name: list(values) for name, values in point.facets.items()},
+            STEMS: list(point.words.stems),
+            FORMS: list(point.words.forms),
             **{name: digest for name in DIGESTS if (digest := getattr(point, name))},
         },
     )
@@ -360,5 +426,19 @@ def _filter(condition: Filter) -> models.Filter | None:
     ]
     if condition.only is not None:
         must.append(models.HasIdCondition(has_id=_keys(condition.only)))
+    must += map(_says, condition.says)
     must_not: list[Any] = [models.HasIdCondition(has_id=_keys(condition.exclude))] if condition.exclude else []
+    must_not += [models.Filter(must=[_says(ways) for ways in silent]) for silent in condition.silent]
     return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
+
+
+def _says(ways: tuple[tuple[str, ...], ...]) -> Any:
+    """One of the ways: all single words at once, and each expression of several."""
+    either: list[Any] = [
+        models.Filter(must=[models.FieldCondition(key=STEMS, match=models.MatchValue(value=stem)) for stem in way])
+        for way in ways
+        if len(way) > 1
+    ]
+    if singles := [way[0] for way in ways if len(way) == 1]:
+        either.append(models.FieldCondition(key=STEMS, match=models.MatchAny(any=singles)))
+    return either[0] if len(either) == 1 else models.Filter(should=either)

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from qdrant_client import models
 
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.engines.base import Engine
+from mirage_retriever.engines.base import SCHEMA, Engine
 from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import Nodes, RefusedError
 
@@ -30,18 +31,26 @@ class QdrantShelf:
 
     async def names(self) -> list[str]:
         """Collections of the server that hold our metadata."""
-        listed = (await self._nodes.call(lambda client: client.get_collections())).collections
-        ours = await asyncio.gather(*(self._is_ours(each.name) for each in listed))
-        return sorted(each.name for each, is_ours in zip(listed, ours, strict=True) if is_ours)
+        return sorted(await self._ours())
 
-    async def _is_ours(self, name: str) -> bool:
+    async def without_words(self) -> list[str]:
+        """Those whose metadata has an older schema."""
+        return sorted(name for name, ours in (await self._ours()).items() if ours.get("schema", 1) < SCHEMA)
+
+    async def _ours(self) -> dict[str, dict[str, Any]]:
+        """Our metadata by collection."""
+        listed = (await self._nodes.call(lambda client: client.get_collections())).collections
+        found = await asyncio.gather(*(self._metadata(each.name) for each in listed))
+        return {each.name: ours for each, ours in zip(listed, found, strict=True) if ours is not None}
+
+    async def _metadata(self, name: str) -> dict[str, Any] | None:
         try:
             info = await self._nodes.call(lambda client: client.get_collection(name))
         except RefusedError as error:
             if error.code is Code.COLLECTION_NOT_FOUND:
-                return False  # removed since it was listed
+                return None  # removed since it was listed
             raise
-        return "mirage" in (info.config.metadata or {})
+        return (info.config.metadata or {}).get("mirage")
 
     async def active(self) -> str:
         """Returns the collection that the alias names; the default if there is no alias."""

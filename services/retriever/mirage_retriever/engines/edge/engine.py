@@ -17,15 +17,19 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.files import take, write_atomically
 from mirage_retriever.engines.base import (
     DIGESTS,
+    FORMS,
+    VOCABULARY_MAX,
     Collection,
     Filter,
     Graph,
     Hit,
     Nearest,
     Point,
+    Saying,
     Status,
     Stored,
     Walked,
+    Words,
 )
 from mirage_retriever.engines.edge.shard import Shard, ShardPolicy
 from mirage_retriever.engines.edge.shard_shape import ShardShape
@@ -35,6 +39,7 @@ from mirage_retriever.engines.identity import point_id
 # Far more values than a facet lists; each shard names its own most frequent ones.
 _FACET_VALUES = 1_000
 _GRAPH = Graph()
+_KEPT = "kept.json"
 
 
 class EdgeEngine:
@@ -117,10 +122,24 @@ class EdgeEngine:
             raise
         await asyncio.gather(*(shard.open() for shard in self._shards))
 
+    @property
+    def has_words(self) -> bool:
+        """True: a searcher makes room for words when it loads a shard."""
+        return True
+
+    async def rebind(self, collection: Collection) -> None:
+        """Writes collection.json again."""
+        stored = read_stored(self._path)
+        if stored is None:
+            raise _absent()
+        content = json.dumps({**stored, "collection": asdict(collection)}, indent=2)
+        await asyncio.to_thread(write_atomically, self._path / FILE, content.encode())
+
     async def drop(self) -> None:
         """Ends the searchers and removes their files; collection.json goes first."""
         await self._close_shards()
         (self._path / FILE).unlink(missing_ok=True)
+        (self._path / _KEPT).unlink(missing_ok=True)
         await asyncio.to_thread(shutil.rmtree, self._path / "shards", ignore_errors=True)
 
     def _make_shards(self, count: int, dimension: int) -> list[Shard]:
@@ -150,19 +169,19 @@ class EdgeEngine:
             return [await self._shards[0].read(operation, *arguments)]
         return await asyncio.gather(*(shard.read(operation, *arguments) for shard in self._shards))
 
-    async def search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
+    async def search(self, requests: Sequence[Nearest | Saying]) -> list[list[Hit]]:
         """Asks every shard and merges."""
         rows = [
-            (
+            (request.ids.tobytes(), request.weights.tobytes(), request.limit, _filter_row(request.filter))
+            if isinstance(request, Saying)
+            else (
                 request.vector.tobytes(),
                 str(request.space),
                 request.limit,
                 self._graph.ef,
                 request.exact,
                 request.threshold,
-                {name: list(values) for name, values in request.filter.where.items()},
-                list(request.filter.exclude),
-                None if request.filter.only is None else list(request.filter.only),
+                _filter_row(request.filter),
             )
             for request in requests
         ]
@@ -200,6 +219,7 @@ class EdgeEngine:
                 point.record,
                 {name: list(values) for name, values in point.facets.items()},
                 {name: digest for name in DIGESTS if (digest := getattr(point, name))},
+                _words_row(point.words),
             )
             rows[self._shard_of(point.id)].append(row)
         await asyncio.gather(*(shard.upsert(part) for shard, part in rows.items()))
@@ -216,16 +236,34 @@ class EdgeEngine:
 
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
         """Counts of all shards added up."""
-        where = {name: list(values) for name, values in among.where.items()}
-        answers = await self._all("facets", list(names), where, list(among.exclude), _FACET_VALUES)
-        result: dict[str, list[tuple[str, int]]] = {}
-        for name in names:
-            counts: Counter[str] = Counter()
-            for answer in answers:
-                counts.update(dict(answer[name]))
-            ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-            result[name] = [item for item in ordered if item[1] > 0][:limit]
-        return result
+        found = await self._counted([f"facets.{name}" for name in names], among, _FACET_VALUES)
+        return {
+            name: sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
+            for name, counts in zip(names, found, strict=True)
+        }
+
+    async def vocabulary(self) -> dict[str, int]:
+        """Counts of all shards added up."""
+        [counts] = await self._counted([FORMS], Filter(), VOCABULARY_MAX)
+        return dict(counts)
+
+    async def _counted(self, keys: list[str], among: Filter, limit: int) -> list[Counter[str]]:
+        answers = await self._all("facets", keys, _filter_row(among), limit)
+        return [sum((+Counter(dict(answer[number])) for answer in answers), Counter()) for number in range(len(keys))]
+
+    async def kept(self) -> str:
+        """The content of its file."""
+        try:
+            return await asyncio.to_thread((self._path / _KEPT).read_text, "utf-8")
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
+
+    async def keep(self, text: str) -> None:
+        """Writes its file."""
+        try:
+            await asyncio.to_thread(write_atomically, self._path / _KEPT, text.encode())
+        except OSError as error:
+            raise MirageError(Code.STORAGE_FULL) from error
 
     async def walk(self, position: str, limit: int, *, vectors: bool = False) -> Walked:
         """Shard after shard, in each in the order of the engine's keys; a position is `shard/key`."""
@@ -287,6 +325,22 @@ class EdgeEngine:
     async def _close_shards(self) -> None:
         shards, self._shards = self._shards, []
         await asyncio.gather(*(shard.close() for shard in shards))
+
+
+def _filter_row(among: Filter) -> tuple[Any, ...]:
+    return (
+        {name: list(values) for name, values in among.where.items()},
+        list(among.exclude),
+        None if among.only is None else list(among.only),
+        among.says,
+        among.silent,
+    )
+
+
+def _words_row(words: Words) -> tuple[Any, ...]:
+    if not np.isfinite(words.weights).all():
+        raise MirageError(Code.VECTOR_NOT_FINITE)
+    return words.ids.tobytes(), words.weights.tobytes(), words.stems, words.forms
 
 
 def _absent() -> MirageError:

@@ -358,7 +358,7 @@ class Shard:
         with contextlib.suppress(IndexError):
             (_, _, image, caption), *_ = await searcher.call("fetch", [sample], True)
             for vector, space in ((image, "image"), (caption, "caption")):
-                await searcher.call("search", [(vector, space, 100, 128, False, None, {}, [], None)])
+                await searcher.call("search", [(vector, space, 100, 128, False, None, ({}, [], None, [], []))])
 
 
 def _within_deadline() -> float | None:

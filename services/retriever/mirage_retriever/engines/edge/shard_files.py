@@ -18,16 +18,25 @@ from mirage_retriever.engines.identity import point_id
 SPACES = ("image", "caption")
 # Payload fields that hold digests, as engines/base.py names them. Points of older versions have the first only.
 DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256")
-# A point as it travels: id, image vector, caption vector (float32 bytes), record, facets, and the digests it has.
-PointRow = tuple[str, bytes, bytes, str, dict[str, list[str]], dict[str, str]]
-# A search as it travels: vector, space, limit, ef, exact, min_score, where, exclude, only.
-SearchRow = tuple[bytes, str, int, int, bool, float | None, dict[str, list[str]], list[str], list[str] | None]
+# The sparse vector of words, and the payload fields of its stems and forms, as engines/base.py names them.
+WORDS, STEMS, FORMS = "words", "stems", "forms"
+# Words as they travel: ids (uint32 bytes), weights (float32 bytes), stems, forms.
+WordsRow = tuple[bytes, bytes, list[str], list[str]]
+# A point as it travels: id, image vector, caption vector (float32 bytes), record, facets, the digests it has, and its words.
+PointRow = tuple[str, bytes, bytes, str, dict[str, list[str]], dict[str, str], WordsRow]
+# A condition on words as it travels: groups of ways, each a list of stems.
+ConditionRow = list[list[list[str]]]
+# A filter as it travels: where, exclude, only, says, silent.
+FilterRow = tuple[dict[str, list[str]], list[str], list[str] | None, ConditionRow, list[ConditionRow]]
+# A search as it travels: vector, space, limit, ef, exact, min_score, filter; or word ids, weights, limit, filter.
+SearchRow = tuple[bytes, str, int, int, bool, float | None, FilterRow] | tuple[bytes, bytes, int, FilterRow]
 
 
 def _config(shape: ShardShape) -> "qe.EdgeConfig":
     params = qe.EdgeVectorParams(size=shape.dimension, distance=qe.Distance.Cosine)
     return qe.EdgeConfig(
         vectors=dict.fromkeys(SPACES, params),
+        sparse_vectors={WORDS: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
         hnsw_config=qe.HnswIndexConfig(
             m=shape.hnsw_m,
             ef_construct=shape.ef_construct,
@@ -57,7 +66,7 @@ class ShardFiles:
         shard = qe.EdgeShard.create(str(path), _config(shape))
         for name in shape.facets:
             shard.update(qe.UpdateOperation.create_field_index(f"facets.{name}", qe.KeywordIndexParams()))
-        _index_digests(shard)
+        _index(shard)
         shard.flush()
         return cls(shard)
 
@@ -65,15 +74,17 @@ class ShardFiles:
     def load(cls, path: Path) -> "ShardFiles":
         """Opens a shard; what its write-ahead log holds beyond the segments is applied first."""
         shard = qe.EdgeShard.load(str(path))
-        # A shard of an older version lacks some of them.
-        _index_digests(shard)
+        # A shard of an older version lacks some of them, and the vector of words.
+        if STEMS not in shard.info().payload_schema:
+            shard.update(qe.UpdateOperation.create_sparse_vector(WORDS, modifier=qe.Modifier.Idf))
+        _index(shard)
         return cls(shard)
 
     def search(self, rows: Sequence[SearchRow]) -> list[list[tuple[str, float, str]]]:
-        """For each search its hits: id, cosine, record."""
-        return [self._search(*row) for row in rows]
+        """For each search its hits: id, cosine or BM25 score, record."""
+        return [self._say(*row) if len(row) == 4 else self._near(*row) for row in rows]
 
-    def _search(
+    def _near(
         self,
         vector: bytes,
         space: str,
@@ -81,26 +92,33 @@ class ShardFiles:
         ef: int,
         exact: bool,
         min_score: float | None,
-        where: dict[str, list[str]],
-        exclude: list[str],
-        only: list[str] | None,
+        among: FilterRow,
     ) -> list[tuple[str, float, str]]:
-        found = self._shard.query(
+        return self._query(
             qe.QueryRequest(
                 limit=limit,
                 query=qe.Query.Nearest(array("f", vector).tolist(), using=space),
-                filter=_filter(where, exclude, only),
+                filter=_filter(*among),
                 params=qe.SearchParams(
                     hnsw_ef=max(ef, limit),
                     exact=exact,
                     # Without it a filter that passes a third of the points finds 95 % of the nearest, with it 99.9 %;
                     # the engine itself leaves it out if a filter passes nearly everything.
-                    acorn=qe.AcornSearchParams(enable=bool(where)),
+                    acorn=qe.AcornSearchParams(enable=bool(among[0])),
                 ),
                 score_threshold=min_score,
                 with_payload=["id", "record"],
             )
         )
+
+    def _say(self, ids: bytes, weights: bytes, limit: int, among: FilterRow) -> list[tuple[str, float, str]]:
+        query = qe.Query.Nearest(_sparse(ids, weights), using=WORDS)
+        return self._query(
+            qe.QueryRequest(limit=limit, query=query, filter=_filter(*among), with_payload=["id", "record"])
+        )
+
+    def _query(self, request: "qe.QueryRequest") -> list[tuple[str, float, str]]:
+        found = self._shard.query(request)
         return [(payload["id"], point.score, payload["record"]) for point in found if (payload := point.payload)]
 
     def fetch(self, ids: Sequence[str], vectors: bool) -> list[tuple[str, str, bytes | None, bytes | None]]:
@@ -117,15 +135,21 @@ class ShardFiles:
         points = [
             qe.Point(
                 id=point_id(id_),
-                vector={"image": array("f", image).tolist(), "caption": array("f", caption).tolist()},
+                vector={
+                    "image": array("f", image).tolist(),
+                    "caption": array("f", caption).tolist(),
+                    **({WORDS: _sparse(words[0], words[1])} if words[0] else {}),
+                },
                 payload={
                     "id": id_,
                     "record": record,
                     "facets": facets,
+                    STEMS: words[2],
+                    FORMS: words[3],
                     **digests,
                 },
             )
-            for id_, image, caption, record, facets, digests in rows
+            for id_, image, caption, record, facets, digests, words in rows
         ]
         self._shard.update(qe.UpdateOperation.upsert_points(points))
 
@@ -139,6 +163,7 @@ class ShardFiles:
                 payload["record"],
                 payload["facets"],
                 {name: payload[name] for name in DIGESTS if name in payload},
+                (*_words(point), payload.get(STEMS, []), payload.get(FORMS, [])),
             )
             for point in points
             if (payload := point.payload)
@@ -157,26 +182,25 @@ class ShardFiles:
         match = qe.FieldCondition(key=key, match=qe.MatchValue(value=value))
         return int(self._shard.count(qe.CountRequest(exact=True, filter=qe.Filter(must=[match]))))
 
-    def facets(
-        self, names: Sequence[str], where: dict[str, list[str]], exclude: list[str], limit: int
-    ) -> dict[str, list[tuple[str, int]]]:
-        """Values of each facet with the number of points that carry them."""
-        condition = _filter(where, exclude, None)
-        return {
-            name: [
+    def facets(self, keys: Sequence[str], among: FilterRow, limit: int) -> list[list[tuple[str, int]]]:
+        """Values of each payload field with the number of points that carry them."""
+        condition = _filter(*among)
+        return [
+            [
                 (str(hit.value), hit.count)
-                for hit in self._shard.facet(
-                    qe.FacetRequest(key=f"facets.{name}", limit=limit, exact=True, filter=condition)
-                )
+                for hit in self._shard.facet(qe.FacetRequest(key=key, limit=limit, exact=True, filter=condition))
             ]
-            for name in names
-        }
+            for key in keys
+        ]
 
     def status(self) -> tuple[int, int]:
         """Points, and how many of them the graph covers."""
         info = self._shard.info()
-        # The engine counts vectors, of which a point has one in each space.
-        return info.points_count, min(info.points_count, info.indexed_vectors_count // len(SPACES))
+        # The engine counts vectors, of which a point has one in each space, and words as indexed, in a graph or not.
+        having = qe.Filter(must=[qe.HasVectorCondition(WORDS)])
+        words = self._shard.count(qe.CountRequest(exact=True, filter=having))
+        indexed = max(0, info.indexed_vectors_count - words)
+        return info.points_count, min(info.points_count, indexed // len(SPACES))
 
     def walk(self, start: str | None, limit: int, vectors: bool) -> tuple[list[Any], str | None]:
         """Points in the order of their keys from `start` (a UUID, None for the first), as `fetch` gives them, each with its
@@ -224,8 +248,8 @@ class ShardFiles:
         self._shard.close()
 
 
-def _index_digests(shard: "qe.EdgeShard") -> None:
-    for name in DIGESTS:
+def _index(shard: "qe.EdgeShard") -> None:
+    for name in (*DIGESTS, STEMS, FORMS):
         if name not in shard.info().payload_schema:
             # Nearly as many values as points: links for each in the graph would be waste.
             shard.update(qe.UpdateOperation.create_field_index(name, qe.KeywordIndexParams(enable_hnsw=False)))
@@ -239,11 +263,40 @@ def _vectors(point: Any) -> tuple[bytes, bytes]:
     return array("f", point.vector["image"]).tobytes(), array("f", point.vector["caption"]).tobytes()
 
 
-def _filter(where: dict[str, list[str]], exclude: Sequence[str], only: Sequence[str] | None) -> Any:
+def _words(point: Any) -> tuple[bytes, bytes]:
+    words = point.vector.get(WORDS)
+    return (b"", b"") if words is None else (array("I", words.indices).tobytes(), array("f", words.values).tobytes())
+
+
+def _sparse(ids: bytes, weights: bytes) -> "qe.SparseVector":
+    return qe.SparseVector(array("I", ids).tolist(), array("f", weights).tolist())
+
+
+def _filter(
+    where: dict[str, list[str]],
+    exclude: Sequence[str],
+    only: Sequence[str] | None,
+    says: ConditionRow,
+    silent: Sequence[ConditionRow],
+) -> Any:
     must: list[Any] = [
         qe.FieldCondition(key=f"facets.{name}", match=qe.MatchAny(any=values)) for name, values in where.items()
     ]
     if only is not None:
         must.append(qe.HasIdCondition({point_id(i) for i in only}))
-    must_not: list[Any] | None = [qe.HasIdCondition({point_id(i) for i in exclude})] if exclude else None
-    return qe.Filter(must=must or None, must_not=must_not) if must or must_not else None
+    must += map(_says, says)
+    must_not: list[Any] = [qe.HasIdCondition({point_id(i) for i in exclude})] if exclude else []
+    must_not += [qe.Filter(must=[_says(ways) for ways in condition]) for condition in silent]
+    return qe.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
+
+
+def _says(ways: list[list[str]]) -> Any:
+    """One of the ways: all single words at once, and each expression of several."""
+    either: list[Any] = [
+        qe.Filter(must=[qe.FieldCondition(key=STEMS, match=qe.MatchValue(value=stem)) for stem in way])
+        for way in ways
+        if len(way) > 1
+    ]
+    if singles := [way[0] for way in ways if len(way) == 1]:
+        either.append(qe.FieldCondition(key=STEMS, match=qe.MatchAny(any=singles)))
+    return either[0] if len(either) == 1 else qe.Filter(should=either)

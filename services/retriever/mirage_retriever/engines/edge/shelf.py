@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mirage_core import telemetry
 from mirage_core.files import put_aside, take, write_atomically
-from mirage_retriever.engines.base import CollectionDamagedError, Engine
+from mirage_retriever.engines.base import SCHEMA, Collection, CollectionDamagedError, Engine
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.stored import check, stored_collection
 
@@ -59,13 +59,19 @@ class EdgeShelf:
 
     async def names(self) -> list[str]:
         """By the directories that hold a whole collection."""
+        return sorted(self._stored())
+
+    async def without_words(self) -> list[str]:
+        """Those whose collection.json has an older schema."""
+        return sorted(name for name, collection in self._stored().items() if collection.schema < SCHEMA)
+
+    def _stored(self) -> dict[str, Collection]:
         first = stored_collection(self._data / _FIRST)
-        others = (
-            entry.name
-            for entry in (self._data / _OTHERS).iterdir()
-            if _NAME.fullmatch(entry.name) and stored_collection(entry) is not None
-        )
-        return sorted({*others, *([first.name] if first else [])})
+        found = {first.name: first} if first else {}
+        for entry in (self._data / _OTHERS).iterdir():
+            if _NAME.fullmatch(entry.name) and (collection := stored_collection(entry)) is not None:
+                found[entry.name] = collection
+        return found
 
     async def active(self) -> str:
         """Returns the name in ACTIVE; if there is none, or its collection is gone, the first collection or the default."""

@@ -1,0 +1,1 @@
+"""Search by words: one tokenizer, BM25 weights, synonyms and spelling for every engine."""

@@ -1,0 +1,121 @@
+"""What a record says, as numbers: a sparse vector of BM25 weights, to which the engine adds how rare each word is."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from mirage_retriever.engines.base import Array, Point, Words
+from mirage_retriever.records import Record
+from mirage_retriever.words.synonyms import as_one, expressions
+from mirage_retriever.words.tokens import Token, tokens
+
+_K1 = 1.2
+
+
+@dataclass(frozen=True)
+class _Field:
+    """How much a word of a field counts, the usual number of words in it, and how much longer ones count less."""
+
+    weight: float
+    usual: float
+    b: float
+
+
+_FIELDS = {
+    "title": _Field(3.0, 4, 0.3),
+    "keywords": _Field(2.0, 8, 0.3),
+    "impression": _Field(1.5, 20, 0.6),
+    "caption": _Field(1.5, 20, 0.6),
+    "findings": _Field(1.0, 40, 0.7),
+    "labels": _Field(0.7, 6, 0.0),
+    "history": _Field(0.25, 20, 0.7),
+}
+# Why somebody was examined is not what the image shows.
+WEAK = "history"
+# Scores differ by less than this share between records that say the same, so that long ties do not come up.
+_SPREAD = 1e-4
+
+
+def texts(record: Record) -> Iterator[tuple[str, str]]:
+    """The searched texts of a record with their paths: a field's name, "keywords.0", or "labels.modality.0"."""
+    for name in ("title", "caption", "findings", "impression", "history"):
+        if text := getattr(record, name):
+            yield name, text
+    for number, keyword in enumerate(record.keywords):
+        yield f"keywords.{number}", keyword
+    for name, values in record.labels.items():
+        for number, value in enumerate(values):
+            yield f"labels.{name}.{number}", value
+
+
+def to_point(record: Record, image: Array, caption: Array) -> Point:
+    """Everything that an engine stores of a record."""
+    return Point(
+        id=record.id,
+        image=image,
+        caption=caption,
+        record=record.to_json(),
+        facets=record.facets(),
+        image_sha256=record.image_sha256,
+        original_sha256=record.original_sha256,
+        pixels_sha256=record.pixels_sha256,
+        words=words_of(record),
+    )
+
+
+def words_of(record: Record) -> Words:
+    """The record's words, weighted by field, length and how often they occur."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    lengths: Counter[str] = Counter()
+    forms: set[str] = set()
+    for path, text in texts(record):
+        name = path.partition(".")[0]
+        found = tokens(text)
+        counts[name].update(token.stem for token in found)
+        lengths[name] += len(found)
+        forms.update(token.word for token in found)
+        said[name].update(map(as_one, _expressions(found)))
+    totals: dict[str, float] = defaultdict(float)
+    for name in lengths:
+        field = _FIELDS[name]
+        scale = field.weight / (1 - field.b + field.b * lengths[name] / field.usual)
+        for stem, count in (*counts[name].items(), *said[name].items()):
+            totals[stem] += count * scale
+    digest = hashlib.blake2b(record.id.encode(), digest_size=4).digest()
+    shrink = 1 - _SPREAD * int.from_bytes(digest, "big") / 2**32
+    weights = {stem: shrink * total * (_K1 + 1) / (total + _K1) for stem, total in totals.items()}
+    stems = {stem for each in counts.values() for stem in each}
+    return Words(*sparse(weights), stems=tuple(sorted(stems)), forms=tuple(sorted(forms)))
+
+
+def _expressions(found: Sequence[Token]) -> Iterator[tuple[str, ...]]:
+    """The expressions of our lists among the words of a text."""
+    known = expressions()
+    stems = [token.stem for token in found if not token.compound]
+    for start, stem in enumerate(stems):
+        for expression in known.get(stem, ()):
+            if tuple(stems[start : start + len(expression)]) == expression:
+                yield expression
+
+
+def sparse(weights: Mapping[str, float]) -> tuple[npt.NDArray[np.uint32], Array]:
+    """Stems with weights as a sparse vector: ids (uint32, ascending) and weights (float32)."""
+    by_id: dict[int, float] = {}
+    for stem, weight in weights.items():
+        number = word_id(stem)
+        # Two words share an id about once in 100,000 words; the heavier one stands for both.
+        by_id[number] = max(weight, by_id.get(number, 0.0))
+    ids = np.fromiter(sorted(by_id), np.uint32, len(by_id))
+    return ids, np.fromiter((by_id[int(number)] for number in ids), np.float32, len(by_id))
+
+
+@lru_cache(1 << 17)
+def word_id(stem: str) -> int:
+    """The dimension of a stem, the same in every process and version."""
+    return int.from_bytes(hashlib.blake2b(stem.encode(), digest_size=4).digest(), "big")

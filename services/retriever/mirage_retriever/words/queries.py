@@ -1,0 +1,240 @@
+"""A query's words: what must be said, what must not, and in which other words it may be said."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mirage_retriever.engines.base import Array, Condition
+from mirage_retriever.words.documents import sparse
+from mirage_retriever.words.matches import Way
+from mirage_retriever.words.synonyms import Expression, Stems, Synonyms, as_one, stems_of
+from mirage_retriever.words.tokens import FILLERS, Token, clean, tokens
+from mirage_retriever.words.vocabulary import Vocabulary
+
+# An expression that was not typed counts less than one that was.
+_EXPANDED = 0.7
+# Of the weight of an expression, what its words have that do not follow each other: as typed, and of another expression.
+_APART = 0.35
+_SCATTERED = 0.1
+# More make a query slow and say nothing more.
+_UNITS_MAX = 48
+_QUOTES = str.maketrans(dict.fromkeys("“”„‟«»", '"'))
+_PARTS = re.compile(r'(?:(?<=\s)|^)(?P<minus>-)?"(?P<phrase>[^"]*)"|(?:(?<=\s)|^)-(?P<without>[^\W_][^\s"]*)')
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One thing that a query asks for: `text` as typed, its stems, and other expressions for it."""
+
+    text: str
+    literal: tuple[Way, ...]
+    others: tuple[Expression, ...] = ()
+    weights: tuple[float, ...] = ()
+    is_quoted: bool = False
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """All ways to say it."""
+        return (*self.literal, *(Way(other.stems, adjacent=True) for other in self.others))
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A word that was searched as another one."""
+
+    given: str
+    used: str
+
+
+@dataclass(frozen=True)
+class WordQuery:
+    """A query in words. `text` is what is left for an encoder: without what must not be said, quotes and hidden characters."""
+
+    text: str
+    units: tuple[Unit, ...] = ()
+    without: tuple[Way, ...] = ()
+    corrected: tuple[Corrected, ...] = ()
+
+    @property
+    def condition(self) -> Condition:
+        """What a record must say to say everything."""
+        return tuple(tuple(dict.fromkeys(way.stems for way in unit.ways)) for unit in self.units)
+
+    @property
+    def any(self) -> Condition:
+        """What a record must say to say anything of it."""
+        return (tuple(dict.fromkeys((stem,) for unit in self.units for way in unit.ways for stem in way.stems)),)
+
+    @property
+    def required(self) -> Condition:
+        """What a record must say even if it does not say everything: what was in quotes."""
+        return tuple(tuple(way.stems for way in unit.literal) for unit in self.units if unit.is_quoted)
+
+    @property
+    def phrases(self) -> tuple[tuple[Way, ...], ...]:
+        """What was in quotes, for engines know words only."""
+        return tuple(unit.literal for unit in self.units if unit.is_quoted)
+
+    @property
+    def has_phrases(self) -> bool:
+        """True if hits must be checked by their text."""
+        ways = [*self.without, *(way for literal in self.phrases for way in literal)]
+        return any(len(way.stems) > 1 for way in ways)
+
+    @property
+    def excluded(self) -> tuple[Condition, ...]:
+        """What a record must not say; phrases are left to those who can read the text."""
+        return tuple(((way.stems,),) for way in self.without if len(way.stems) == 1)
+
+    @property
+    def weights(self) -> tuple[npt.NDArray[np.uint32], Array]:
+        """The query as a sparse vector."""
+        found: dict[str, float] = {}
+        for unit in self.units:
+            for way in unit.literal:
+                _weigh(found, way.stems, 1.0, apart=_APART)
+            for other, weight in zip(unit.others, unit.weights, strict=True):
+                _weigh(found, other.stems, weight, apart=_SCATTERED)
+        return sparse(found)
+
+    @property
+    def things(self) -> tuple[tuple[Way, ...], ...]:
+        """All ways to say each unit."""
+        return tuple(unit.ways for unit in self.units)
+
+
+def _weigh(weights: dict[str, float], stems: Stems, weight: float, *, apart: float) -> None:
+    """Adds an expression as one, and its words alone for less: they may be apart, or older than our list."""
+    if len(stems) > 1:
+        weights[as_one(stems)] = max(weight, weights.get(as_one(stems), 0.0))
+        weight *= apart
+    for stem in stems:
+        weights[stem] = max(weight, weights.get(stem, 0.0))
+
+
+def read_query(text: str, synonyms: Synonyms, vocabulary: Vocabulary) -> WordQuery:
+    """A query as typed: words, "phrases" and -words without which it is meant.
+
+    A word that no record and no list knows is read as the one of the collection that it is nearest to; not in quotes.
+    """
+    text = clean(text.translate(_QUOTES))
+    units: list[Unit] = []
+    without: list[Way] = []
+    corrected: list[Corrected] = []
+    shown: list[str] = []
+    for piece, kind in _pieces(text):
+        if kind == "plain":
+            given = _Reader(synonyms, vocabulary)
+            shown.append(given.read(piece))
+            units += given.units
+            corrected += given.corrected
+        elif stems := stems_of(piece):
+            if kind == "without":
+                without.append(Way(stems, adjacent=True))
+            else:
+                shown.append(piece)
+                units.append(Unit(piece, (Way(stems, adjacent=True),), is_quoted=True))
+        elif kind == "phrase":
+            shown.append(piece)
+    needed = [unit for unit in units if not _is_filler(unit, synonyms)]
+    seen: dict[tuple[Way, ...], Unit] = {}
+    for unit in needed:
+        seen.setdefault(unit.literal, unit)
+    return WordQuery(
+        " ".join(" ".join(shown).split()),
+        tuple(seen.values())[:_UNITS_MAX],
+        tuple(dict.fromkeys(without)),
+        tuple(corrected),
+    )
+
+
+def _is_filler(unit: Unit, synonyms: Synonyms) -> bool:
+    word = unit.text.lower()
+    return word in FILLERS or word in synonyms.stops
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    start = 0
+    for found in _PARTS.finditer(text):
+        if found.start() > start:
+            yield text[start : found.start()], "plain"
+        if found["without"] is not None:
+            yield found["without"], "without"
+        else:
+            yield found["phrase"], "without" if found["minus"] else "phrase"
+        start = found.end()
+    if start < len(text):
+        yield text[start:], "plain"
+
+
+class _Reader:
+    """Reads a piece of plain words."""
+
+    def __init__(self, synonyms: Synonyms, vocabulary: Vocabulary) -> None:
+        self._synonyms = synonyms
+        self._vocabulary = vocabulary
+        self.units: list[Unit] = []
+        self.corrected: list[Corrected] = []
+
+    def read(self, text: str) -> str:
+        """Adds the units of a text; returns it with corrections."""
+        text = text.replace('"', " ")
+        found = tokens(text)
+        if not len(self._vocabulary):
+            self._divide(text, found)
+            return text
+        known = self._synonyms.known
+        for token in reversed(found):
+            if token.compound or token.stem in self._vocabulary or token.stem in known or token.word in FILLERS:
+                continue
+            if (used := self._vocabulary.meant(token.word)) is not None:
+                self.corrected.insert(0, Corrected(text[token.start : token.end], used))
+                text = text[: token.start] + used + text[token.end :]
+        self._divide(text, tokens(text) if self.corrected else found)
+        return text
+
+    def _divide(self, text: str, found: list[Token]) -> None:
+        """Divides words into units: the longest expressions that the lists know, compounds, and single words."""
+        words = [token for token in found if not token.compound]
+        joined = {token.position: token for token in found if token.compound}
+        start = 0
+        while start < len(words):
+            length = self._known(words, start)
+            first, last = words[start], words[start + length - 1]
+            stems = tuple(token.stem for token in words[start : start + length])
+            compound = joined.get(first.position)
+            if length == 1 and compound is not None and start + 1 < len(words) and compound.end == words[start + 1].end:
+                length, last = 2, words[start + 1]
+                stems = (first.stem, last.stem)
+            literal = [Way(stems, adjacent=False)]
+            if compound is not None and compound.end <= last.end:
+                literal = [Way((compound.stem,)), Way(stems, adjacent=True)] if length == 2 else literal
+            others: dict[Stems, Expression] = {}
+            for way in literal:
+                for other in self._synonyms.others(way.stems):
+                    if other.stems not in {each.stems for each in literal}:
+                        others.setdefault(other.stems, other)
+            self.units.append(
+                Unit(
+                    text[first.start : last.end],
+                    tuple(literal),
+                    tuple(others.values()),
+                    tuple(self._weight(literal, other) for other in others),
+                )
+            )
+            start += length
+
+    def _weight(self, literal: Sequence[Way], other: Stems) -> float:
+        """Less than what was typed, also where the other expression is the rarer one, which the engine makes count more."""
+        typed = max(self._vocabulary.rarity(way.stems) for way in literal)
+        rarity = self._vocabulary.rarity(other)
+        return _EXPANDED * (min(1.0, typed / rarity) if typed and rarity else 1.0)
+
+    def _known(self, words: list[Token], start: int) -> int:
+        for length in range(min(self._synonyms.longest, len(words) - start), 1, -1):
+            if tuple(token.stem for token in words[start : start + length]) in self._synonyms:
+                return length
+        return 1
