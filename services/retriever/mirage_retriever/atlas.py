@@ -5,9 +5,12 @@ from collections.abc import Mapping
 
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.engines.base import Collection, Engine
-from mirage_retriever.match import Thresholds, read_thresholds
+from mirage_retriever.calibration import Calibration
+from mirage_retriever.engines.base import SCHEMA, Collection, Engine
+from mirage_retriever.match import Match, Thresholds, judge
 from mirage_retriever.terms import EncoderModel
+from mirage_retriever.words.lexicon import Lexicon
+from mirage_retriever.words.synonyms import Synonyms, load_synonyms
 
 _log = telemetry.get_logger()
 
@@ -15,14 +18,22 @@ _log = telemetry.get_logger()
 class Atlas:
     """One collection. Until `adopt` has found or made it, `collection` raises MODEL_NOT_READY."""
 
-    def __init__(self, engine: Engine, *, name: str, overrides: Mapping[str, Thresholds] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        name: str,
+        overrides: Mapping[str, Thresholds] | None = None,
+        synonyms: Synonyms | None = None,
+    ) -> None:
         self.engine = engine
+        self.lexicon = Lexicon(engine, synonyms or load_synonyms())
         self.name = name
-        self._overrides = overrides
+        self._overrides = dict(overrides or {})
+        self._calibration: Calibration | None = None
         self._collection: Collection | None = None
         self._boot = secrets.token_hex(4)
         self._writes = 0
-        self.thresholds: Mapping[str, Thresholds] = dict(overrides or {})
 
     @property
     def collection(self) -> Collection:
@@ -37,6 +48,42 @@ class Atlas:
         return self._collection is not None
 
     @property
+    def has_words(self) -> bool:
+        """False for a collection of an older version on a server that cannot add words to it."""
+        return self._collection is not None and self._collection.schema >= SCHEMA
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the bundle that made its vectors."""
+        return self.collection.fingerprint
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What likeness is worth here; None before it was measured."""
+        return self._calibration
+
+    def calibrated(self, calibration: Calibration) -> None:
+        """Takes over what was measured."""
+        self._calibration = calibration
+        # Lists and judgements are others from now on.
+        self.changed()
+
+    def judge(self, kind: str, best: float | None) -> Match:
+        """The match of a best cosine by likeness; UNSPECIFIED before calibration. What the settings say goes before it."""
+        if kind in self._overrides:
+            return judge(best, self._overrides[kind])
+        measured = None if self._calibration is None else self._calibration.kinds.get(kind)
+        match = judge(best, None if measured is None else measured.thresholds)
+        if match is Match.GOOD and measured is not None and not measured.trusted:
+            return Match.WEAK
+        return match
+
+    def is_trusted(self, kind: str) -> bool:
+        """True if likeness was measured to say something for this kind of query (match.KINDS)."""
+        measured = None if self._calibration is None else self._calibration.kinds.get(kind)
+        return kind in self._overrides or (measured is not None and measured.trusted)
+
+    @property
     def revision(self) -> str:
         """Another after every write through this process and after every start."""
         return f"{self._boot}-{self._writes}"
@@ -48,6 +95,8 @@ class Atlas:
     async def open(self) -> bool:
         """Opens the engine's collection; returns False if there is none yet."""
         self._collection = await self.engine.open()
+        if self._collection is not None:
+            self._calibration = Calibration.from_json(await self.engine.kept())
         return self._collection is not None
 
     async def adopt(self, model: EncoderModel) -> None:
@@ -68,13 +117,11 @@ class Atlas:
                     given=model.fingerprint,
                     records=records,
                 )
-                self.thresholds = dict(self._overrides or {})
                 return
             _log.warning("empty collection of another model is replaced", name=self.name, was=stored.fingerprint)
             await self.engine.drop()
             self._collection = None
             await self._make_or_find(model)
-        self.learn(model)
 
     async def _make_or_find(self, model: EncoderModel) -> None:
         """Makes the collection, or takes the one that another process has made since this one looked."""
@@ -91,9 +138,5 @@ class Atlas:
         """Makes the collection; raises COLLECTION_EXISTS if there is one that is bound to something else."""
         await self.engine.create(collection)
         self._collection = collection
+        self._calibration = Calibration.from_json(await self.engine.kept())
         self.changed()
-
-    def learn(self, model: EncoderModel) -> None:
-        """Takes over the match thresholds of a model if the collection was made with it."""
-        if self._collection is not None and self._collection.fingerprint == model.fingerprint:
-            self.thresholds = read_thresholds(model.manifest_json, overrides=self._overrides)

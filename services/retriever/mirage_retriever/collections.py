@@ -13,6 +13,7 @@ from mirage_retriever.atlas import Atlas
 from mirage_retriever.engines.base import Collection, CollectionDamagedError, Shelf
 from mirage_retriever.match import Thresholds
 from mirage_retriever.terms import EncoderModel
+from mirage_retriever.words.synonyms import Synonyms, load_synonyms
 
 _log = telemetry.get_logger()
 
@@ -60,10 +61,16 @@ class Collections:
     """
 
     def __init__(
-        self, shelf: Shelf, *, overrides: Mapping[str, Thresholds] | None = None, idle_s: float = _IDLE_S
+        self,
+        shelf: Shelf,
+        *,
+        overrides: Mapping[str, Thresholds] | None = None,
+        synonyms: Synonyms | None = None,
+        idle_s: float = _IDLE_S,
     ) -> None:
         self._shelf = shelf
         self._overrides = overrides
+        self._synonyms = synonyms or load_synonyms()
         self._idle_s = idle_s
         self._opened: dict[str, _Opened] = {}
         self._active = ""
@@ -98,12 +105,10 @@ class Collections:
         return atlas.is_made
 
     async def adopt(self, model: EncoderModel) -> None:
-        """Takes over the encoder's model: the active collection is made if there is none, and the others take the thresholds."""
+        """Takes over the encoder's model: the active collection is made if there is none."""
         self._model = model
         async with self._changing:
             await self.active.adopt(model)
-            for opened in self._opened.values():
-                opened.atlas.learn(model)
 
     @contextlib.asynccontextmanager
     async def use(self, name: str = "") -> AsyncIterator[Atlas]:
@@ -163,8 +168,6 @@ class Collections:
                 if opened.atlas.engine.exclusive:
                     await self._shelf.remove(name)
                 raise
-            if self._model is not None:
-                opened.atlas.learn(self._model)
         _log.info("collection made", name=name, dimension=dimension, fingerprint=fingerprint)
         return await self._state(name)
 
@@ -260,10 +263,8 @@ class Collections:
         async with self._opening:
             opened = self._opened.get(name)
             if opened is None:
-                atlas = Atlas(self._shelf.engine(name), name=name, overrides=self._overrides)
+                atlas = Atlas(self._shelf.engine(name), name=name, overrides=self._overrides, synonyms=self._synonyms)
                 await atlas.open()
-                if self._model is not None:
-                    atlas.learn(self._model)
                 opened = self._opened[name] = _Opened(atlas)
             return opened
 
@@ -274,6 +275,7 @@ class Collections:
     async def _close(self, name: str) -> None:
         opened = self._opened.pop(name, None)
         if opened is not None:
+            opened.atlas.lexicon.close()
             await opened.atlas.engine.close()
 
     async def _tidy(self) -> None:

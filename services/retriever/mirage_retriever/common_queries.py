@@ -10,7 +10,7 @@ from pathlib import Path
 from mirage_core import limits, telemetry
 from mirage_core.errors import MirageError
 from mirage_retriever.atlas import Atlas
-from mirage_retriever.query import Query, Term, Text, Vectors
+from mirage_retriever.query import Mode, Query, Term, Text
 from mirage_retriever.search import Answered, Search
 
 _log = telemetry.get_logger()
@@ -130,7 +130,4 @@ def plain_text(query: Query) -> str | None:
     """Returns the text of a query that is one text compared with images and nothing else; None for any other query."""
     if query.where or query.min_score is not None or query.page_token or query.exclude_ids:
         return None
-    if query.vectors is not Vectors.IMAGE or len(query.terms) != 1 or query.terms[0].weight != 1.0:
-        return None
-    value = query.terms[0].value
-    return value.text if isinstance(value, Text) else None
+    return query.text if query.mode is Mode.HYBRID else None

@@ -1,8 +1,6 @@
 """Judges the best result by thresholds calibrated with the model."""
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -42,27 +40,6 @@ def kind_of(terms: Sequence[Term]) -> str | None:
     if len(values) != 1:
         return "arithmetic"
     return "text" if isinstance(values[0], Text) else "image"
-
-
-def read_thresholds(manifest_json: str, *, overrides: Mapping[str, Thresholds] | None = None) -> dict[str, Thresholds]:
-    """The thresholds in a bundle's manifest (`match`: kind to `good` and `weak`), with those of the settings before
-    them.
-
-    A manifest without them, or with ones that make no sense, gives none: better no word than a wrong one.
-    """
-    found: dict[str, Thresholds] = {}
-    try:
-        block = json.loads(manifest_json).get("match") or {}
-    except (ValueError, AttributeError):
-        block = {}
-    for kind in KINDS:
-        try:
-            thresholds = Thresholds(float(block[kind]["good"]), float(block[kind]["weak"]))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            continue
-        if -1 <= thresholds.weak <= thresholds.good <= 1 and math.isfinite(thresholds.good):
-            found[kind] = thresholds
-    return {**found, **(overrides or {})}
 
 
 def judge(best: float | None, thresholds: Thresholds | None) -> Match:

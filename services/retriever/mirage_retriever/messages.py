@@ -13,26 +13,26 @@ from mirage_core.vectors import from_proto
 from mirage_retriever.collections import CollectionState
 from mirage_retriever.flags import Flag, FlagStore
 from mirage_retriever.ingest import Head, Outcome
-from mirage_retriever.query import Given, Id, Image, Query, Term, Text, Value, Vectors
+from mirage_retriever.query import Given, Id, Image, Mode, Query, Term, Text, Value
 from mirage_retriever.records import Record
 from mirage_retriever.search import Reply
 
-_VECTORS = {
-    common_pb2.VECTOR_SPACE_UNSPECIFIED: Vectors.IMAGE,
-    common_pb2.VECTOR_SPACE_IMAGE: Vectors.IMAGE,
-    common_pb2.VECTOR_SPACE_CAPTION: Vectors.CAPTION,
-    common_pb2.VECTOR_SPACE_FUSED: Vectors.FUSED,
+_MODES = {
+    common_pb2.VECTOR_SPACE_UNSPECIFIED: Mode.HYBRID,
+    common_pb2.VECTOR_SPACE_IMAGE: Mode.IMAGES,
+    common_pb2.VECTOR_SPACE_CAPTION: Mode.CAPTIONS,
+    common_pb2.VECTOR_SPACE_FUSED: Mode.FUSED,
 }
 
 
 def to_query(message: common_pb2.Query) -> Query:
     """The query as it came, unchecked; raises REQUEST_MALFORMED for a vector space that this version does not know."""
-    vectors = _VECTORS.get(message.vectors)
-    if vectors is None:
+    mode = _MODES.get(message.vectors)
+    if mode is None:
         raise MirageError(Code.REQUEST_MALFORMED, field="vectors")
     return Query(
         terms=to_terms(message.terms),
-        vectors=vectors,
+        mode=mode,
         k=message.k if message.HasField("k") else limits.K_DEFAULT,
         where=to_facets(message.where),
         min_score=message.min_score if message.HasField("min_score") else None,
@@ -74,14 +74,14 @@ def from_reply(reply: Reply, flags: FlagStore) -> common_pb2.SearchReply:
         common_pb2.TermShare(
             label=term.label, weight=term.weight, share=share, tokens=term.tokens, truncated=term.truncated
         )
-        for term, share in zip(reply.terms, reply.query.shares, strict=True)
+        for term, share in zip(reply.terms, () if reply.query is None else reply.query.shares, strict=True)
     ]
     message = common_pb2.SearchReply(
         match=common_pb2.Match.ValueType(reply.match),
         query=common_pb2.QueryReport(
             tokens=sum(term.tokens for term in reply.terms),
             truncated=any(term.truncated for term in reply.terms),
-            shift=reply.query.shift,
+            shift=0.0 if reply.query is None else reply.query.shift,
             terms=terms,
         ),
         timings=common_pb2.Timings(
@@ -95,7 +95,7 @@ def from_reply(reply: Reply, flags: FlagStore) -> common_pb2.SearchReply:
         fingerprint=reply.fingerprint,
     )
     for found in reply.results:
-        result = message.results.add(score=found.score, cosine=found.cosine)
+        result = message.results.add(score=found.score, cosine=found.cosine or 0.0)
         fill_record(result.record, Record.from_json(found.record), flags)
     return message
 

@@ -14,8 +14,8 @@ from mirage_core.errors import Code, MirageError
 # No one reads further, and an approximate search further down is neither fast nor faithful.
 DEPTH_MAX = 1_000
 
-_FIXED = struct.Struct(">BHdB")
-_VERSION = 1
+_FIXED = struct.Struct(">BHdBBH")
+_VERSION = 2
 _MAC_BYTES = 12
 
 
@@ -30,6 +30,8 @@ class Position:
     score: float
     id: str
     match: int
+    tier: int = 0
+    within: int = 0
 
 
 class PageTokens:
@@ -43,7 +45,8 @@ class PageTokens:
 
     def write(self, position: Position, digest: bytes) -> str:
         """A token for the query of that digest; at most 240 characters of URL-safe base64."""
-        body = _FIXED.pack(_VERSION, position.offset, position.score, position.match) + position.id.encode()
+        body = _FIXED.pack(_VERSION, position.offset, position.score, position.match, position.tier, position.within)
+        body += position.id.encode()
         return base64.urlsafe_b64encode(self._mac(body, digest) + body).rstrip(b"=").decode()
 
     def read(self, token: str, digest: bytes) -> Position:
@@ -55,13 +58,13 @@ class PageTokens:
             body = raw[_MAC_BYTES:]
             if not hmac.compare_digest(raw[:_MAC_BYTES], self._mac(body, digest)):
                 raise MirageError(Code.PAGE_TOKEN_INVALID)
-            version, offset, score, match = _FIXED.unpack_from(body)
+            version, offset, score, match, tier, within = _FIXED.unpack_from(body)
             id_ = limits.check_id(body[_FIXED.size :].decode())
         except (binascii.Error, struct.error, ValueError) as error:
             raise MirageError(Code.PAGE_TOKEN_INVALID) from error
         if version != _VERSION or not 0 < offset < DEPTH_MAX or not math.isfinite(score):
             raise MirageError(Code.PAGE_TOKEN_INVALID)
-        return Position(offset, score, id_, match)
+        return Position(offset, score, id_, match, tier, within)
 
     def _mac(self, body: bytes, digest: bytes) -> bytes:
         return hashlib.blake2b(body + digest, key=self._key, digest_size=_MAC_BYTES).digest()

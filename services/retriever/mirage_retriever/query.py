@@ -15,11 +15,16 @@ from mirage_retriever.algebra import check_weights
 from mirage_retriever.facets import check_where
 
 
-class Vectors(StrEnum):
-    """The stored vectors that a query is compared with."""
+class Mode(StrEnum):
+    """What a query is compared with: texts first and then images, texts alone, image or caption vectors, or both vectors.
 
-    IMAGE = "image"
-    CAPTION = "caption"
+    The first two are for a query of one text; any other is compared with images instead of HYBRID.
+    """
+
+    HYBRID = "hybrid"
+    WORDS = "words"
+    IMAGES = "images"
+    CAPTIONS = "captions"
     FUSED = "fused"
 
 
@@ -67,12 +72,20 @@ class Query:
     """A search; fields as in protos/mirage/v1/common.proto."""
 
     terms: tuple[Term, ...]
-    vectors: Vectors = Vectors.IMAGE
+    mode: Mode = Mode.HYBRID
     k: int = limits.K_DEFAULT
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     min_score: float | None = None
     page_token: str = ""
     exclude_ids: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str | None:
+        """The text of a query that is nothing but one text; None for any other."""
+        [first, *others] = self.terms or (None,)
+        if first is None or others or first.weight != 1.0 or not isinstance(first.value, Text):
+            return None
+        return first.value.text
 
     def digest(self) -> bytes:
         """16 bytes that differ for a query that differs in anything but its page token and k."""
@@ -90,7 +103,7 @@ class Query:
                 case None:
                     content = b""
             state.update(_framed(type(term.value).__name__.encode(), content, repr(term.weight).encode()))
-        state.update(_framed(self.vectors.encode(), repr(self.min_score).encode(), *map(str.encode, self.exclude_ids)))
+        state.update(_framed(self.mode.encode(), repr(self.min_score).encode(), *map(str.encode, self.exclude_ids)))
         for name, values in sorted(self.where.items()):
             state.update(_framed(name.encode(), *(value.encode() for value in sorted(values))))
         return state.digest()
@@ -108,6 +121,8 @@ def check_query(query: Query) -> Query:
     Vectors are checked where they are resolved, images by the encoder, which decodes them; here only their size.
     """
     check_terms(query.terms)
+    if query.mode is Mode.WORDS and query.text is None:
+        raise MirageError(Code.REQUEST_MALFORMED, field="mode: words takes one text")
     check_k(query.k, field="k", maximum=limits.K_MAX)
     if query.min_score is not None and not -1 <= query.min_score <= 1:
         raise MirageError(Code.MIN_SCORE_OUT_OF_RANGE)

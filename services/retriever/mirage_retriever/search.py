@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,25 +12,32 @@ from mirage_retriever.algebra import Array, Combination, combine, cosine
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.engines.base import Engine, Filter, Hit, Nearest, Space
 from mirage_retriever.fusion import reciprocal_rank
-from mirage_retriever.match import Match, judge, kind_of
+from mirage_retriever.hybrid import Found, Hybrid, Tier, whole_tie
+from mirage_retriever.match import Match, kind_of
 from mirage_retriever.pages import DEPTH_MAX, PageTokens, Position
-from mirage_retriever.query import Query, Term, Vectors, check_query, check_terms
+from mirage_retriever.query import Mode, Query, Term, Text, check_query, check_terms
+from mirage_retriever.records import Record
 from mirage_retriever.terms import Resolved, TermEncoder, resolve
+from mirage_retriever.words.lexicon import Named
+from mirage_retriever.words.queries import Corrected, WordQuery
 
 # Length of each ranking that is fused, on every page, so that pages agree.
 _FUSION_DEPTH = 200
-# A longer tie is cut by the engine's own order.
-_TIE_LIMIT = 4 * DEPTH_MAX
+# Results that are looked at to judge them.
+_FIRST = 5
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
-class Found:
-    """One result. `record` is JSON as records.Record makes it; `score` orders, `cosine` compares query and record."""
+class Wording:
+    """How a text was read: other expressions that were searched too, by what was typed, and corrected words.
 
-    id: str
-    score: float
-    cosine: float
-    record: str
+    `named` are labels that the query names and none of the first results has: filters to offer.
+    """
+
+    expanded: Mapping[str, tuple[str, ...]]
+    corrected: tuple[Corrected, ...]
+    named: tuple[Named, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +47,13 @@ class Reply:
     results: tuple[Found, ...]
     match: Match
     terms: tuple[Resolved, ...]
-    query: Combination
+    query: Combination | None
     next_page_token: str
     fingerprint: str
     search_ms: float
     total_ms: float
     cached: bool = False
+    words: Wording | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +63,7 @@ class Answered:
     term: Resolved
     combination: Combination
     found: tuple[Found, ...]
+    words: WordQuery
 
     def as_asked(self, text: str) -> "Answered":
         """The same under the words that are asked now, at no cost of the encoder's."""
@@ -84,12 +93,14 @@ class _Side:
 
     query: Query
     terms: tuple[Resolved, ...]
-    combination: Combination
+    combination: Combination | None
     position: Position | None
     digest: bytes
+    words: WordQuery | None = None
 
     @property
     def vector(self) -> Array:
+        assert self.combination is not None  # noqa: S101 -- only a search of words alone has none
         return self.combination.vector
 
     @property
@@ -120,21 +131,64 @@ class Search:
         query = check_query(query)
         digest, tokens = query.digest(), self._tokens()
         if self._common is not None and (known := self._common.answer(query, self._atlas)) is not None:
-            side = _Side(query, (known.term,), known.combination, None, digest)
+            side = _Side(query, (known.term,), known.combination, None, digest, known.words)
             return self._reply(side, list(known.found), tokens, search_ms=0.0, started=started, cached=True)
         position = tokens.read(query.page_token, digest) if query.page_token else None
-        terms = await self._resolve(query.terms, query.vectors)
+        if query.text is not None and query.mode in (Mode.HYBRID, Mode.WORDS):
+            return await self._worded(query, query.text, position, digest, started)
+        terms = await self._resolve(query.terms, query.mode)
         side = _Side(query, tuple(terms), _combine(terms), position, digest)
         [reply] = await self._answer([side], tokens, started)
         return reply
 
+    async def _worded(self, query: Query, text: str, position: Position | None, digest: bytes, started: float) -> Reply:
+        side, found, search_ms = await self._by_words(query, text, position, digest)
+        return self._reply(side, found, self._tokens(), search_ms=search_ms, started=started)
+
+    async def _by_words(
+        self, query: Query, text: str, position: Position | None, digest: bytes
+    ) -> tuple[_Side, list[Found], float]:
+        """Reads the text, and encodes it while the engine looks for its words."""
+        words = await self._atlas.lexicon.read(text, self._atlas.revision)
+        if not words.text:
+            raise MirageError(Code.TERM_EMPTY)
+        hybrid = Hybrid(self._engine, query, words, self._tiers(query, words), position)
+        encoding: asyncio.Future[list[Resolved]] | None = None
+        if query.mode is Mode.HYBRID:
+            term = replace(query.terms[0], value=Text(words.text))
+            encoding = asyncio.ensure_future(self._resolve([term], query.mode))
+        try:
+            searching = time.perf_counter()
+            with tracing.span("search.words", words=len(words.units)):
+                said = await hybrid.said()
+            search_s = time.perf_counter() - searching
+            terms = [] if encoding is None else [replace(each, label=text) for each in await encoding]
+        finally:
+            if encoding is not None and not encoding.done():
+                encoding.cancel()
+        combination = _combine(terms) if terms else None
+        searching = time.perf_counter()
+        with tracing.span("search.nearest", queries=1, vectors=str(query.mode)):
+            found = await hybrid.alike(said, None if combination is None else combination.vector)
+        search_s += time.perf_counter() - searching
+        return _Side(query, tuple(terms), combination, position, digest, words), found, search_s * 1000
+
+    def _tiers(self, query: Query, words: WordQuery) -> list[Tier]:
+        tiers = [Tier.EVERY] if words.units and self._atlas.has_words else []
+        # Where likeness says something, a record that looks like it is closer than one that says half of it.
+        if tiers and len(words.units) > 1 and (query.mode is Mode.WORDS or not self._atlas.is_trusted("text")):
+            tiers.append(Tier.SOME)
+        return [*tiers, Tier.ALIKE] if query.mode is Mode.HYBRID else tiers
+
     async def ahead(self, query: Query) -> Answered:
         """The answer to a query of one text and as many results as a page may have, to be kept."""
         query = check_query(query)
-        [term] = await self._resolve(query.terms, query.vectors)
-        side = _Side(query, (term,), _combine([term]), None, query.digest())
-        [found] = await self._ranked([side])
-        return Answered(term, side.combination, tuple(found))
+        if query.text is None:
+            raise MirageError(Code.TERM_EMPTY)
+        side, found, _ = await self._by_words(query, query.text, None, query.digest())
+        if side.combination is None or side.words is None:
+            raise MirageError(Code.REQUEST_MALFORMED, field="mode")
+        return Answered(side.terms[0], side.combination, tuple(found), side.words)
 
     async def compare(self, base: Query, shift: Sequence[Term]) -> Comparison:
         """The base query and the one with the shift's terms added; k, filters and vectors of the base hold for both.
@@ -147,7 +201,7 @@ class Search:
             raise MirageError(Code.PAGE_TOKEN_INVALID)
         check_terms(shift)
         shifted = check_query(replace(base, terms=(*base.terms, *shift)))
-        terms = await self._resolve(shifted.terms, base.vectors)
+        terms = await self._resolve(shifted.terms, base.mode)
         own = terms[: len(base.terms)]
         sides = [
             _Side(base, tuple(own), _combine(own), None, base.digest()),
@@ -160,20 +214,20 @@ class Search:
         collection = self._atlas.collection
         return PageTokens(f"{collection.name}/{collection.fingerprint}".encode())
 
-    async def _resolve(self, terms: Sequence[Term], vectors: Vectors) -> list[Resolved]:
+    async def _resolve(self, terms: Sequence[Term], mode: Mode) -> list[Resolved]:
         with tracing.span("search.terms", terms=len(terms)):
             return await resolve(
                 terms,
                 encoder=self._encoder,
                 engine=self._engine,
                 collection=self._atlas.collection,
-                space=Space.CAPTION if vectors is Vectors.CAPTION else Space.IMAGE,
+                space=Space.CAPTION if mode is Mode.CAPTIONS else Space.IMAGE,
             )
 
     async def _answer(self, sides: Sequence[_Side], tokens: PageTokens, started: float) -> list[Reply]:
         searching = time.perf_counter()
-        find = self._fused if sides[0].query.vectors is Vectors.FUSED else self._ranked
-        with tracing.span("search.nearest", queries=len(sides), vectors=str(sides[0].query.vectors)):
+        find = self._fused if sides[0].query.mode is Mode.FUSED else self._ranked
+        with tracing.span("search.nearest", queries=len(sides), vectors=str(sides[0].query.mode)):
             listed = await find(sides)
         search_ms = (time.perf_counter() - searching) * 1000
         return [
@@ -192,11 +246,16 @@ class Search:
         cached: bool = False,
     ) -> Reply:
         results, more = tuple(found[: side.query.k]), len(found) > side.query.k
-        match = Match(side.position.match) if side.position else self._judge(side, results)
+        named = () if side.words is None else self._unlabelled(side.words, results)
+        match = Match(side.position.match) if side.position else self._judge(side, results, named)
         token = ""
         if more and side.offset + side.query.k < DEPTH_MAX:
             last = results[-1]
-            token = tokens.write(Position(side.offset + side.query.k, last.score, last.id, match), side.digest)
+            within = sum(each.tier == last.tier for each in results)
+            if side.position is not None and side.position.tier == last.tier:
+                within += side.position.within
+            position = Position(side.offset + side.query.k, last.score, last.id, match, last.tier, within)
+            token = tokens.write(position, side.digest)
         return Reply(
             results,
             match,
@@ -207,17 +266,37 @@ class Search:
             search_ms,
             (time.perf_counter() - started) * 1000,
             cached,
+            None
+            if side.words is None
+            else Wording(self._atlas.lexicon.expanded(side.words), side.words.corrected, named),
         )
 
-    def _judge(self, side: _Side, results: Sequence[Found]) -> Match:
-        # Calibrated on cosines between queries and images; to captions they are others.
-        kind = None if side.query.vectors is Vectors.CAPTION else kind_of(side.query.terms)
-        best = max((found.cosine for found in results), default=None)
-        return judge(best, self._atlas.thresholds.get(kind) if kind else None)
+    def _unlabelled(self, words: WordQuery, results: Sequence[Found]) -> tuple[Named, ...]:
+        """Labels that the query names and none of the first results has, if records have labels of that kind at all."""
+        lexicon = self._atlas.lexicon
+        named = [label for label in lexicon.named(words) if lexicon.uses(label.facet)]
+        if not named:
+            return ()
+        labels = [Record.from_json(found.record).facets() for found in results[:_FIRST]]
+        there = {label.facet for label in named if any(label.value in each.get(label.facet, ()) for each in labels)}
+        return tuple(label for label in named if label.facet not in there)
+
+    def _judge(self, side: _Side, results: Sequence[Found], named: Sequence[Named]) -> Match:
+        kind = "caption" if side.query.mode is Mode.CAPTIONS else kind_of(side.query.terms)
+        best = max((found.cosine for found in results if found.cosine is not None), default=None)
+        match = self._atlas.judge(kind, best) if kind else Match.UNSPECIFIED
+        if side.words is None:
+            return match
+        said = max((found.said for found in results[:_FIRST]), default=0.0)
+        if said == 1:
+            match = Match.GOOD
+        elif said >= _HALF or any(found.tier is Tier.EVERY for found in results):
+            match = Match.GOOD if match is Match.GOOD else Match.WEAK
+        return Match.WEAK if match is Match.GOOD and named else match
 
     async def _ranked(self, sides: Sequence[_Side]) -> list[list[Found]]:
         """Returns for each side the results after its position: up to k, and one more if there is one."""
-        space = Space(sides[0].query.vectors)
+        space = Space.CAPTION if sides[0].query.mode is Mode.CAPTIONS else Space.IMAGE
         requests = [
             Nearest(side.vector, space, side.offset + side.query.k + 1, side.filter, side.query.min_score)
             for side in sides
@@ -225,21 +304,11 @@ class Search:
         answers = await self._engine.search(requests)
         listed = []
         for side, request, hits in zip(sides, requests, answers, strict=True):
-            hits = await self._whole_tie(request, hits)
+            hits = await whole_tie(self._engine, request, hits)
             listed.append(
                 _after(side.position, [Found(hit.id, hit.score, hit.score, hit.record) for hit in hits], side)
             )
         return listed
-
-    async def _whole_tie(self, request: Nearest, hits: list[Hit]) -> list[Hit]:
-        """Returns the hits. If the engine's limit cut a tie, the rest of the tie is added, because the engine's
-        order of a tie is arbitrary.
-        """
-        limit = request.limit
-        while len(hits) == limit > 1 and hits[-1].score == hits[-2].score and limit < _TIE_LIMIT:
-            limit = min(_TIE_LIMIT, 4 * limit)
-            [hits] = await self._engine.search([replace(request, limit=limit)])
-        return hits
 
     async def _fused(self, sides: Sequence[_Side]) -> list[list[Found]]:
         requests = [Nearest(side.vector, space, _FUSION_DEPTH, side.filter) for side in sides for space in Space]
@@ -264,7 +333,8 @@ class Search:
         # A record that was deleted in between has no cosine and is left out.
         everything = [replace(found, cosine=cosines[found.id]) for found in everything if found.id in cosines]
         if side.query.min_score is not None:
-            everything = [found for found in everything if found.cosine >= side.query.min_score]
+            least = side.query.min_score
+            everything = [found for found in everything if found.cosine is not None and found.cosine >= least]
             everything = _after(side.position, everything, side)
         return everything
 

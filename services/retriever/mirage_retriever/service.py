@@ -13,6 +13,7 @@ from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.errors import Code, MirageError
 from mirage_core.image_store import ImageStore
 from mirage_core.server import GrpcServer
+from mirage_retriever.calibrator import keep_calibrated
 from mirage_retriever.collections import Collections
 from mirage_retriever.common_queries import CommonQueries, read_list
 from mirage_retriever.encoder_client import EncoderClient
@@ -26,6 +27,7 @@ from mirage_retriever.search import Search
 from mirage_retriever.servicer import NAME, RetrieverServicer
 from mirage_retriever.settings import RetrieverSettings
 from mirage_retriever.terms import TermEncoder
+from mirage_retriever.words.synonyms import LANGUAGES, Synonyms, load_synonyms
 
 _log = telemetry.get_logger()
 
@@ -108,7 +110,7 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
     )
     stack.push_async_callback(decoder.close)
     shelf = make_shelf(settings)
-    collections = Collections(shelf, overrides=settings.match_overrides())
+    collections = Collections(shelf, overrides=settings.match_overrides(), synonyms=_synonyms(settings))
     encoder = EncoderClient(settings.encoder, timeout_s=settings.encoder_timeout_s)
     stack.push_async_callback(encoder.close)
     images = Images(ImageStore(settings.data), decoder, places=(settings.decoders or available_cpus()) + 1)
@@ -145,6 +147,7 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
         usable.set()
     watching.append(asyncio.create_task(_follow_encoder(collections, encoder, usable)))
     watching.append(asyncio.create_task(common.fill(lambda: collections.active, lambda atlas: Search(atlas, encoder))))
+    watching.append(asyncio.create_task(keep_calibrated(lambda: collections.active, encoder)))
     if is_server:
         watching.append(asyncio.create_task(_follow_alias(collections)))
     for task in watching[1:]:
@@ -183,6 +186,16 @@ def _common_queries(path: Path | None) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         _log.error("common queries not read", file=str(path), problem=getattr(error, "strerror", None) or str(error))
         return ()
+
+
+def _synonyms(settings: RetrieverSettings) -> Synonyms:
+    """The lists of synonyms; ours alone if the operator's cannot be read, so that a typing error does not stop the service."""
+    languages = settings.languages.split(",")
+    try:
+        return load_synonyms(languages, settings.synonyms)
+    except (OSError, ValueError) as error:
+        _log.error("synonyms not read", problem=getattr(error, "strerror", None) or str(error))
+    return load_synonyms([language for language in languages if language in LANGUAGES])
 
 
 async def _follow_alias(collections: Collections) -> None:

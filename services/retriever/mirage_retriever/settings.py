@@ -8,6 +8,7 @@ from pydantic import Field, FilePath, SecretStr, model_validator
 from mirage_core.addresses import read_ports, read_urls
 from mirage_core.settings import Secret, ServiceSettings, service_config
 from mirage_retriever.match import Thresholds
+from mirage_retriever.words.synonyms import LANGUAGES
 
 
 class RetrieverSettings(ServiceSettings):
@@ -76,6 +77,14 @@ class RetrieverSettings(ServiceSettings):
         gt=0,
         description="Seconds that such an answer is kept where the engine is a server, which others write to.",
     )
+    languages: str = Field(
+        "en",
+        pattern=r"[a-z]{2}(,[a-z]{2})*",
+        description=f"Languages of queries, separated by commas: whose synonyms are searched too ({', '.join(LANGUAGES)}).",
+    )
+    synonyms: Path | None = Field(
+        None, description="File of more synonyms, a group a line with | between the terms; if omitted, only ours."
+    )
     decoders: int = Field(0, ge=0, le=64, description="Child processes that clean images; 0: one for each processor.")
     decoder_memory_mb: int = Field(448, ge=64, description="MiB that cleaning one image may take.")
     decoder_budget_mb: int = Field(
@@ -88,7 +97,7 @@ class RetrieverSettings(ServiceSettings):
         description="MiB that all images which are being uploaded may take in memory; more of them wait, at most 30 s.",
     )
     match_text: str = Field(
-        "", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="good,weak cosines instead of the model's."
+        "", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="good,weak cosines instead of those measured."
     )
     match_image: str = Field("", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="The same for image queries.")
     match_arithmetic: str = Field("", pattern=r"(-?[\d.]+,-?[\d.]+)?", description="The same for sums of terms.")

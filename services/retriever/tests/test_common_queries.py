@@ -14,7 +14,7 @@ from mirage.v1 import retriever_pb2 as rpb
 from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_retriever.common_queries import CommonQueries, normalise, plain_text, read_list
-from mirage_retriever.query import Query, Term, Text, Vectors
+from mirage_retriever.query import Mode, Query, Term, Text
 
 
 def test_our_list_has_fifty_queries_and_no_double() -> None:
@@ -46,7 +46,7 @@ def test_only_a_bare_text_can_be_common() -> None:
     for query in (
         Query((term, term)),
         Query((Term(Text("a"), 2.0),)),
-        Query((term,), vectors=Vectors.FUSED),
+        Query((term,), mode=Mode.FUSED),
         Query((term,), where={"plane": ("axial",)}),
         Query((term,), min_score=0.1),
         Query((term,), page_token="x"),

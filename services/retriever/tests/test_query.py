@@ -8,8 +8,8 @@ import pytest
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.facets import check_facets, check_where
 from mirage_retriever.fusion import reciprocal_rank
-from mirage_retriever.match import Match, Thresholds, judge, kind_of, read_thresholds
-from mirage_retriever.query import Given, Id, Image, Query, Term, Text, Vectors, check_query
+from mirage_retriever.match import Match, Thresholds, judge, kind_of
+from mirage_retriever.query import Given, Id, Image, Mode, Query, Term, Text, check_query
 from mirage_retriever.records import Record
 
 QUERY = Query((Term(Text("lesion")),), where={"plane": ("axial",)}, min_score=0.1, exclude_ids=("a",))
@@ -119,7 +119,7 @@ def test_what_a_record_says_is_not_repeated() -> None:
         {"terms": (Term(Id("lesion")),)},
         {"terms": (Term(Text("lesion"), 2.0),)},
         {"terms": (Term(Text("lesion")), Term(Text("")))},
-        {"vectors": Vectors.CAPTION},
+        {"mode": Mode.CAPTIONS},
         {"where": {"plane": ("coronal",)}},
         {"where": {}},
         {"min_score": None},
@@ -174,15 +174,3 @@ def test_a_match_is_judged_by_the_best_cosine(best: float | None, match: Match) 
 
 def test_without_thresholds_there_is_no_judgement() -> None:
     assert judge(0.9, None) is Match.UNSPECIFIED
-
-
-def test_thresholds_come_from_the_manifest_and_settings_go_first() -> None:
-    manifest = '{"match": {"text": {"good": 0.5, "weak": 0.3}, "image": {"good": 0.2, "weak": 0.4}, "measured": {}}}'
-    assert read_thresholds(manifest) == {"text": Thresholds(0.5, 0.3)}
-    own = {"text": Thresholds(0.6, 0.1)}
-    assert read_thresholds(manifest, overrides=own) == own
-
-
-@pytest.mark.parametrize("manifest", ["", "[]", "{", "{}", '{"match": null}', '{"match": {"text": {"good": "x"}}}'])
-def test_a_manifest_without_thresholds_gives_none(manifest: str) -> None:
-    assert read_thresholds(manifest) == {}

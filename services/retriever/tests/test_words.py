@@ -246,7 +246,7 @@ def test_quotes_ask_for_a_phrase_as_it_stands() -> None:
     query = read('"heart attack" scar', heart=3)
     assert [unit.text for unit in query.units] == ["heart attack", "scar"]
     assert query.units[0].ways == (Way(("heart", "attack"), adjacent=True),)
-    assert query.units[0].needs_text
+    assert query.has_phrases
 
 
 def test_a_minus_asks_for_records_without_a_word_or_phrase() -> None:

@@ -14,7 +14,7 @@ from mirage_retriever.records import Record
 from mirage_retriever.words.synonyms import as_one, expressions
 from mirage_retriever.words.tokens import Token, tokens
 
-_K1 = 1.2
+_K1 = 2.0
 
 
 @dataclass(frozen=True)

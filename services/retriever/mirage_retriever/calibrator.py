@@ -1,0 +1,340 @@
+"""Measures what likeness is worth in one collection.
+
+Queries are the collection's own captions and images, of which the right answers are known: records of the same case, or of
+the same caption. Questions that the collection does not answer show which likeness means nothing.
+"""
+
+import asyncio
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from mirage_core import telemetry
+from mirage_core.errors import Code, MirageError
+from mirage_retriever.algebra import CANCELS_BELOW, Array
+from mirage_retriever.atlas import Atlas
+from mirage_retriever.calibration import Calibration, Kind, Recall
+from mirage_retriever.engines.base import Engine, Filter, Hit, Nearest, Space, Stored
+from mirage_retriever.match import Thresholds
+from mirage_retriever.records import Record
+from mirage_retriever.terms import TermEncoder
+from mirage_retriever.words.lexicon import Lexicon
+from mirage_retriever.words.queries import read_query
+
+_log = telemetry.get_logger()
+
+_SAMPLE = 500
+# Fewer say nothing.
+_SAMPLE_MIN = 20
+_DEPTH = 10
+# Records of a case beyond this are not looked for among the nearest.
+_CASE_MAX = 50
+_WALK = 256
+_BATCH = 8
+# Between two batches searches of users go first.
+_PAUSE_S = 0.01
+_SEED = 20261128
+_QUIET_S = 2.0
+_LOOK_S = 5.0
+# So many questions that the collection does not answer may come out as good, and as weak.
+_FALSE_GOOD = 0.03
+_FALSE_WEAK = 0.25
+# Likeness says something if right answers are found this many times as often as by chance, for sure, and if it tells
+# questions that are answered from those that are not.
+_BETTER_THAN_CHANCE = 3.0
+_AUROC_MIN = 0.8
+# Labels that an answer to an image must share.
+_LABELS = ("modality", "body_part")
+
+
+def read_off_topic() -> tuple[str, ...]:
+    """The questions that come with MIRAGE."""
+    content = resources.files("mirage_retriever").joinpath("off_topic.txt").read_text("utf-8")
+    return tuple(line for each in content.splitlines() if (line := each.strip()) and not line.startswith("#"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """A record with its vectors, and how many other records are right answers."""
+
+    record: Record
+    image: Array
+    caption: Array
+    others: int
+
+    def is_right(self, other: Record) -> bool:
+        """True for another record of the case, or with the same caption."""
+        same_case = bool(self.record.case_id) and self.record.case_id == other.case_id
+        return same_case or self.record.caption == other.caption
+
+
+async def keep_calibrated(
+    active: Callable[[], Atlas], encoder: TermEncoder, *, quiet_s: float = _QUIET_S, look_s: float = _LOOK_S
+) -> None:
+    """Measures the active collection, for ever: once nothing was written for `quiet_s`, and when it has changed by a quarter."""
+    while True:
+        try:
+            atlas = active()
+            revision = atlas.revision
+            await asyncio.sleep(quiet_s)
+            if atlas is active() and revision == atlas.revision:
+                await _calibrate(atlas, encoder)
+        except MirageError as error:
+            _log.debug("collection not calibrated", code=error.code)
+        except Exception:
+            # Searches go on without.
+            _log.exception("collection not calibrated")
+        await asyncio.sleep(look_s)
+
+
+async def _calibrate(atlas: Atlas, encoder: TermEncoder) -> None:
+    records = (await atlas.engine.status()).records
+    known = atlas.calibration
+    if not records or (known is not None and not known.is_due(records, atlas.fingerprint)):
+        return
+    if (await encoder.model()).fingerprint != atlas.fingerprint:
+        return
+    started = time.perf_counter()
+    await atlas.lexicon.refresh(atlas.revision)
+    calibration = await Calibrator(atlas.engine, encoder, atlas.lexicon, fingerprint=atlas.fingerprint).measure()
+    await atlas.engine.keep(calibration.to_json())
+    atlas.calibrated(calibration)
+    _log.info(
+        "collection calibrated",
+        records=records,
+        seconds=round(time.perf_counter() - started, 1),
+        trusted=[name for name, kind in calibration.kinds.items() if kind.trusted],
+    )
+
+
+class Calibrator:
+    """Measures one collection. Runs next to searches, a few of its own at a time with pauses between."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        encoder: TermEncoder,
+        lexicon: Lexicon,
+        *,
+        fingerprint: str,
+        pause: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._encoder = encoder
+        self._lexicon = lexicon
+        self._fingerprint = fingerprint
+        self._pause = pause or (lambda: asyncio.sleep(_PAUSE_S))
+        self._random = random.Random(_SEED)  # noqa: S311 -- a sample, no secret
+
+    async def measure(self) -> Calibration:
+        """The calibration. A collection with too few records has no kinds. Raises what engine and encoder raise."""
+        samples, records = await self._sample()
+        if len(samples) < _SAMPLE_MIN:
+            return Calibration(records, self._fingerprint)
+        off_topic = await self._off_topic()
+        found_text = await self._nearest([(each.caption, Space.IMAGE, each) for each in samples])
+        text = self._kind(
+            [self._ranks(each, hits, records, itself=True) for each, hits in zip(samples, found_text, strict=True)],
+            await self._bests([(vector, Space.IMAGE) for vector in off_topic]),
+        )
+        kinds = {"text": text, "arithmetic": await self._arithmetic(samples, off_topic, text)}
+        with_others = [each for each in samples if each.others]
+        if len(with_others) >= _SAMPLE_MIN:
+            captions = await self._nearest([(each.caption, Space.CAPTION, each) for each in with_others])
+            kinds["caption"] = self._kind(
+                [self._ranks(each, hits, records) for each, hits in zip(with_others, captions, strict=True)],
+                await self._bests([(vector, Space.CAPTION) for vector in off_topic]),
+            )
+            kinds["image"] = await self._images(with_others, records)
+        return Calibration(records, self._fingerprint, kinds)
+
+    async def _sample(self) -> tuple[list[_Sample], int]:
+        """Records by chance, each as likely as any other, and how many there are."""
+        chosen: list[Record] = []
+        cases: Counter[str] = Counter()
+        captions: Counter[str] = Counter()
+        both: Counter[tuple[str, str]] = Counter()
+        position, seen = "", 0
+        while True:
+            walked = await self._engine.walk(position, _WALK)
+            for stored in walked.points:
+                record = Record.from_json(stored.record)
+                captions[record.caption] += 1
+                if record.case_id:
+                    cases[record.case_id] += 1
+                    both[record.case_id, record.caption] += 1
+                seen += 1
+                if len(chosen) < _SAMPLE:
+                    chosen.append(record)
+                elif (place := self._random.randrange(seen)) < _SAMPLE:
+                    chosen[place] = record
+            position = walked.position
+            if not position:
+                break
+            await self._pause()
+        vectors: dict[str, Stored] = {}
+        for start in range(0, len(chosen), _WALK):
+            vectors |= await self._engine.fetch([each.id for each in chosen[start : start + _WALK]], vectors=True)
+            await self._pause()
+        samples = []
+        for record in chosen:
+            found = vectors.get(record.id)
+            if found is None or found.image is None or found.caption is None:
+                continue
+            others = cases[record.case_id] if record.case_id else 0
+            others += captions[record.caption] - (both[record.case_id, record.caption] if record.case_id else 0) - 1
+            samples.append(_Sample(record, found.image, found.caption, others))
+        return samples, seen
+
+    async def _off_topic(self) -> list[Array]:
+        """Vectors of questions of which the collection lacks a word."""
+        vocabulary = self._lexicon.vocabulary
+        texts = []
+        for text in read_off_topic():
+            units = read_query(text, self._lexicon.synonyms, vocabulary).units
+            if not all(any(all(stem in vocabulary for stem in way.stems) for way in unit.ways) for unit in units):
+                texts.append(text)
+        vectors: list[Array] = []
+        for start in range(0, len(texts), _BATCH):
+            answers = await self._encoder.texts(texts[start : start + _BATCH])
+            if any(answer.fingerprint != self._fingerprint for answer in answers):
+                raise MirageError(Code.FINGERPRINT_MISMATCH, expected=self._fingerprint, given=answers[0].fingerprint)
+            vectors += [answer.vector for answer in answers]
+            await self._pause()
+        return vectors
+
+    async def _nearest(
+        self, queries: Sequence[tuple[Array, Space, _Sample]], among: Callable[[_Sample], Filter] | None = None
+    ) -> list[list[Hit]]:
+        # One more than is counted, for the record itself is the nearest to its own vectors.
+        requests = [
+            Nearest(vector, space, _DEPTH + 1, among(sample) if among else Filter())
+            for vector, space, sample in queries
+        ]
+        return await self._search(requests)
+
+    async def _search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
+        found: list[list[Hit]] = []
+        for start in range(0, len(requests), _BATCH):
+            found += await self._engine.search(requests[start : start + _BATCH])
+            await self._pause()
+        return found
+
+    async def _bests(self, queries: Sequence[tuple[Array, Space]]) -> list[float]:
+        found = await self._search([Nearest(vector, space, 1) for vector, space in queries])
+        return [hits[0].score for hits in found if hits]
+
+    def _ranks(self, sample: _Sample, hits: Sequence[Hit], records: int, *, itself: bool = False) -> "_Ranked":
+        if not itself:
+            hits = [hit for hit in hits if hit.id != sample.record.id]
+        hits = hits[:_DEPTH]
+        right = [hit.id == sample.record.id or sample.is_right(Record.from_json(hit.record)) for hit in hits]
+        rank = right.index(True) + 1 if any(right) else None
+        rights = sample.others + itself
+        return _Ranked(rank, hits[0].score if hits else -1.0, rights, records - (not itself))
+
+    def _kind(self, ranked: Sequence["_Ranked"], negatives: Sequence[float]) -> Kind:
+        recall = _recall(ranked)
+        if len(negatives) < _SAMPLE_MIN:
+            return Kind(recall)
+        return Kind(
+            recall,
+            _thresholds(negatives),
+            auroc := _auroc([each.best for each in ranked], negatives),
+            recall.low > _BETTER_THAN_CHANCE * recall.chance_10 and auroc >= _AUROC_MIN,
+        )
+
+    async def _arithmetic(self, samples: Sequence[_Sample], off_topic: Sequence[Array], text: Kind) -> Kind:
+        """Sums of two captions less a third one, next to sums of three questions that nothing answers."""
+        sums = [_sum(self._random.sample(range(len(samples)), 3), [each.caption for each in samples]) for _ in samples]
+        positives = await self._bests([(vector, Space.IMAGE) for vector in sums if vector is not None])
+        nothing: list[Array | None] = []
+        if len(off_topic) >= 3:
+            nothing = [_sum(self._random.sample(range(len(off_topic)), 3), off_topic) for _ in off_topic]
+        negatives = await self._bests([(vector, Space.IMAGE) for vector in nothing if vector is not None])
+        if min(len(positives), len(negatives)) < _SAMPLE_MIN:
+            return Kind()
+        auroc = _auroc(positives, negatives)
+        # No right answers are known for a sum: it is no better than its terms.
+        return Kind(None, _thresholds(negatives), auroc, text.trusted and auroc >= _AUROC_MIN)
+
+    async def _images(self, samples: Sequence[_Sample], records: int) -> Kind:
+        """Images next to the nearest ones that show something else by their labels."""
+        found = await self._nearest([(each.image, Space.IMAGE, each) for each in samples])
+        ranked = [self._ranks(each, hits, records) for each, hits in zip(samples, found, strict=True)]
+        values = {
+            name: [value for value, _ in counted]
+            for name, counted in (await self._engine.facets(_LABELS, Filter(), 1_000)).items()
+        }
+        requests = []
+        for sample in samples:
+            for name in _LABELS:
+                own = sample.record.labels.get(name, ())
+                others = tuple(value for value in values.get(name, ()) if value not in own)
+                if own and others:
+                    requests.append(Nearest(sample.image, Space.IMAGE, 1, Filter(where={name: others})))
+        negatives = [hits[0].score for hits in await self._search(requests) if hits]
+        return self._kind(ranked, negatives)
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A query: the rank of its first right answer (None if not among the first), its best cosine, right answers, gallery."""
+
+    rank: int | None
+    best: float
+    rights: int
+    gallery: int
+
+    def chance(self, depth: int) -> float:
+        """That a random order has a right answer among the first."""
+        wrong = self.gallery - self.rights
+        if wrong < depth:
+            return 1.0
+        return 1 - math.prod((wrong - step) / (self.gallery - step) for step in range(depth))
+
+
+def _recall(ranked: Sequence[_Ranked]) -> Recall:
+    count = len(ranked)
+    at_1 = sum(each.rank == 1 for each in ranked) / count
+    at_10 = sum(each.rank is not None for each in ranked) / count
+    low, high = _interval(at_10, count)
+    chance_1, chance_10 = (sum(each.chance(depth) for each in ranked) / count for depth in (1, _DEPTH))
+    return Recall(count, at_1, at_10, low, high, chance_1, chance_10)
+
+
+def _interval(share: float, count: int) -> tuple[float, float]:
+    """Wilson's, of 95 %."""
+    z = 1.96
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _thresholds(negatives: Sequence[float]) -> Thresholds:
+    """Cosines that few of the queries without an answer reach."""
+    good, weak = np.quantile(np.asarray(negatives), (1 - _FALSE_GOOD, 1 - _FALSE_WEAK))
+    # Just above, for one that is equal counts.
+    return Thresholds(float(np.nextafter(good, np.inf)), float(np.nextafter(weak, np.inf)))
+
+
+def _auroc(positives: Sequence[float], negatives: Sequence[float]) -> float:
+    """The chance that a positive is above a negative, ties counting half (Mann and Whitney)."""
+    ordered = np.sort(np.asarray(negatives))
+    below = np.searchsorted(ordered, positives, side="left")
+    equal = np.searchsorted(ordered, positives, side="right") - below
+    return float((below + equal / 2).sum() / (len(positives) * len(negatives)))
+
+
+def _sum(numbers: Sequence[int], vectors: Sequence[Array]) -> Array | None:
+    """The first two less the third, of length 1; None if they cancel out."""
+    first, second, third = (vectors[number].astype(np.float64) for number in numbers)
+    total = first + second - third
+    length = float(np.linalg.norm(total))
+    return (total / length).astype(np.float32) if length >= 3 * CANCELS_BELOW else None
