@@ -119,7 +119,7 @@ def _build(parsed: argparse.Namespace) -> int:
     import torch
 
     from mirage_core.cpus import available_cpus
-    from mirage_models.order import Order, build, report
+    from mirage_models.builder import BuildSpec, build, report
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("mirage_models").setLevel(logging.INFO)
@@ -127,7 +127,7 @@ def _build(parsed: argparse.Namespace) -> int:
     torch.set_num_threads(threads)
     extras = {"lora": parsed.lora, "tiny_decoder": parsed.tiny_decoder}
     built = build(
-        Order(
+        BuildSpec(
             target=parsed.target,
             out=parsed.out,
             preset=parsed.preset,

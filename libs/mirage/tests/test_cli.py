@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mirage.cli import entry
 from mirage.cli.entry import VERBS, run
 from mirage.cli.output import plain
 
@@ -57,7 +56,7 @@ def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[s
 def test_a_verb_whose_part_is_not_installed_says_so(
     arguments: list[str], package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(entry, "entry_points", lambda **_: ())
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
     assert run([*arguments, "--json"]) == 1
     output = capsys.readouterr()
     assert json.loads(output.out)["code"] == "PART_MISSING"

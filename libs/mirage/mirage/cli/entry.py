@@ -8,7 +8,6 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, NoReturn, cast
 
 import click
@@ -64,6 +63,9 @@ class Verbs(click.Group):
             return None
         if cmd_name not in _PARTS:
             return cast("click.Command", import_module(f"mirage.cli.{cmd_name}").command)
+        # Imported here: it takes longer than the verbs of this package.
+        from importlib.metadata import entry_points
+
         found = entry_points(group="mirage.commands", name=cmd_name)
         return cast("click.Command", next(iter(found)).load()) if found else _missing(cmd_name)
 

@@ -1,6 +1,6 @@
 """From a model's name to its bundle: find the checkpoint, pick the task, build in a workspace, seal.
 
-`build(Order(...))`; its command line is `mirage_models.build` (`mirage models build`).
+`build(BuildSpec(...))`; its command line is `mirage_models.build` (`mirage models build`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _KINDS: Mapping[TaskName, str] = {
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildSpec:
     """The operator's request. `target` is a preset, a repository on the hub or a folder.
 
     Fields that are None get their value here.
@@ -114,8 +114,8 @@ class _Source:
     preset: Preset | None
 
 
-def build(order: Order) -> Built:
-    """Builds the bundle at `order.out`, completely or not at all.
+def build(spec: BuildSpec) -> Built:
+    """Builds the bundle at `spec.out`, completely or not at all.
 
     A build that was stopped continues with its next stage.
 
@@ -123,33 +123,33 @@ def build(order: Order) -> Built:
     CheckpointError, ParityError.
     """
     started = time.monotonic()
-    source = _find(order)
-    task = _task(source, order.task)
+    source = _find(spec)
+    task = _task(source, spec.task)
     preset = source.preset
-    extras = {role: _extra(role, place, order, preset) for role, place in _extras(order, preset).items()}
+    extras = {role: _extra(role, place, spec, preset) for role, place in _extras(spec, preset).items()}
     options = dict(preset.options if preset else {})
-    if order.match is not None:
-        options["match"] = str(order.match)
+    if spec.match is not None:
+        options["match"] = str(spec.match)
     request = BuildRequest(
         source=source.folder,
-        name=order.name or _slug(source.preset_name or order.target),
+        name=spec.name or _slug(source.preset_name or spec.target),
         origin=source.origin,
-        licence=order.licence or (preset.licence if preset else NOT_STATED),
-        variants=order.variants or (preset.variants if preset else ()),
-        calibration=order.calibration,
-        calibration_items=order.calibration_items,
-        allow_parity_miss=order.allow_parity_miss,
-        threads=order.threads or available_cpus(),
+        licence=spec.licence or (preset.licence if preset else NOT_STATED),
+        variants=spec.variants or (preset.variants if preset else ()),
+        calibration=spec.calibration,
+        calibration_items=spec.calibration_items,
+        allow_parity_miss=spec.allow_parity_miss,
+        threads=spec.threads or available_cpus(),
         extras=extras,
         options=options,
     )
     _warn_of_memory(preset)
     disk = int((preset.disk_gib if preset and _is_reference(source, preset) else 0) * 2**30)
-    with open_workspace(order.out, identity=_identity(request), replace=order.replace, disk_bytes=disk) as workspace:
+    with open_workspace(spec.out, identity=_identity(request), replace=spec.replace, disk_bytes=disk) as workspace:
         manifest = task.build(request, workspace)
-        workspace.seal(manifest, order.out, replace=order.replace)
+        workspace.seal(manifest, spec.out, replace=spec.replace)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Built(order.out, manifest, time.monotonic() - started, peak)
+    return Built(spec.out, manifest, time.monotonic() - started, peak)
 
 
 def discard(out: Path) -> bool:
@@ -177,19 +177,19 @@ def _load_task(name: TaskName) -> Task:
             return GeneratorTask()
 
 
-def _find(order: Order) -> _Source:
+def _find(spec: BuildSpec) -> _Source:
     presets = load_presets()
-    name = order.preset or (order.target if order.target in presets else None)
+    name = spec.preset or (spec.target if spec.target in presets else None)
     if name is not None and name not in presets:
         raise BuildError(f"there is no preset {name}; there are {', '.join(presets)}")
     preset = presets[name] if name is not None else None
-    if order.target in presets:
-        target = presets[order.target]
+    if spec.target in presets:
+        target = presets[spec.target]
         if not target.repository:
-            folder = bundles_folder() / order.target.removeprefix("mini-") / "checkpoint"
+            folder = bundles_folder() / spec.target.removeprefix("mini-") / "checkpoint"
             return _Source(folder, "trained by the MIRAGE project", name, preset)
-        return _fetched(target, order, name, preset)
-    path = Path(order.target)
+        return _fetched(target, spec, name, preset)
+    path = Path(spec.target)
     if path.is_dir():
         if (path / MANIFEST_FILE).is_file():
             raise BuildError(f"{path} is a bundle, not a checkpoint")
@@ -197,31 +197,31 @@ def _find(order: Order) -> _Source:
         return _Source(path, path.resolve().name, name, preset)
     if path.exists():
         raise BuildError(f"{path} is a file; the folder that holds the whole checkpoint is needed")
-    if is_hub_id(order.target):
-        repository = Repository(repository=order.target, files=preset.files if preset else CHECKPOINT_FILES)
-        return _fetched(repository, order, name, preset)
-    near = get_close_matches(order.target, presets, n=1)
+    if is_hub_id(spec.target):
+        repository = Repository(repository=spec.target, files=preset.files if preset else CHECKPOINT_FILES)
+        return _fetched(repository, spec, name, preset)
+    near = get_close_matches(spec.target, presets, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; presets are {', '.join(presets)}"
-    raise BuildError(f"{order.target} is no preset, no folder and no repository (owner/name){hint}")
+    raise BuildError(f"{spec.target} is no preset, no folder and no repository (owner/name){hint}")
 
 
-def _fetched(repository: Repository, order: Order, name: str | None, preset: Preset | None) -> _Source:
+def _fetched(repository: Repository, spec: BuildSpec, name: str | None, preset: Preset | None) -> _Source:
     snapshot = fetch(
         repository.repository,
-        revision=order.revision or repository.revision,
+        revision=spec.revision or repository.revision,
         files=repository.files or CHECKPOINT_FILES,
-        offline=order.offline,
-        cache=order.cache,
+        offline=spec.offline,
+        cache=spec.cache,
     )
     return _Source(snapshot.folder, snapshot.origin, name, preset)
 
 
-def _extras(order: Order, preset: Preset | None) -> dict[str, str]:
+def _extras(spec: BuildSpec, preset: Preset | None) -> dict[str, str]:
     wanted = {role: extra.repository for role, extra in preset.extras.items()} if preset else {}
-    return {**wanted, **order.extras}
+    return {**wanted, **spec.extras}
 
 
-def _extra(role: str, place: str, order: Order, preset: Preset | None) -> Path:
+def _extra(role: str, place: str, spec: BuildSpec, preset: Preset | None) -> Path:
     path = Path(place)
     if path.exists():
         return path
@@ -234,8 +234,8 @@ def _extra(role: str, place: str, order: Order, preset: Preset | None) -> Path:
         known.repository,
         revision=known.revision,
         files=known.files or CHECKPOINT_FILES,
-        offline=order.offline,
-        cache=order.cache,
+        offline=spec.offline,
+        cache=spec.cache,
     ).folder
 
 
