@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mirage_core.files import write_atomically
 from mirage_launcher import logs
 from mirage_launcher.folders import Folders
 from mirage_launcher.services import Plan, python_module
@@ -78,9 +79,7 @@ def read_mark(path: Path) -> Mapping[str, Any]:
 
 def write_mark(path: Path, mark: Mapping[str, Any]) -> None:
     """Replaces the note."""
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(mark), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(mark).encode(), sync_data=False, sync_name=False)
 
 
 def _parse(line: bytes, before: IndexState) -> IndexState:

@@ -81,7 +81,7 @@ class Folders:
         """The files that the launcher itself reads or writes at a start, if they are there."""
         notes = (self.demo_mark, self.demo_mark_server, self.vectors_note)
         logs = sorted(self.logs.glob("*.log")) if self.logs.is_dir() else []
-        return (self.state, self.state.with_suffix(".part"), self.lock, *notes, *logs)
+        return (self.state, self.lock, *notes, *logs)
 
     def log(self, name: str) -> Path:
         """The log of one process."""

@@ -1,12 +1,12 @@
 """The state of a data directory, which the launcher writes for `down`, `status` and the next launcher."""
 
 import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from mirage_core.cleaning_progress import Progress
+from mirage_core.files import write_atomically
 
 Phase = Literal["starting", "indexing", "ready", "failed", "stopping"]
 
@@ -63,15 +63,7 @@ class State:
 
     def write(self, path: Path) -> None:
         """Replaces the state file; a reader sees the old one or the new one."""
-        partial = path.with_suffix(".part")
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump(asdict(self), file, indent=2)
-            partial.replace(path)
-        except OSError:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
+        write_atomically(path, json.dumps(asdict(self), indent=2).encode(), sync_data=False, sync_name=False)
 
     @classmethod
     def read(cls, path: Path) -> Self | None:

@@ -101,7 +101,7 @@ def test_what_is_in_the_place_of_a_folder_is_put_aside(name: str, kind: str, tmp
     "file",
     [
         *(lambda made: made.state, lambda made: made.lock, lambda made: made.demo_mark),
-        *(lambda made: made.state.with_suffix(".part"), lambda made: made.log("queue")),
+        lambda made: made.log("queue"),
     ],
 )
 def test_a_folder_in_the_place_of_a_file_is_put_aside(file: Callable[[Folders], Path], tmp_path: Path) -> None:

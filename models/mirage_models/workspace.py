@@ -17,6 +17,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mirage_core.files import sync_path
 from mirage_inference.bundles import MANIFEST_FILE
 from mirage_models.tasks import BuildError
 
@@ -119,7 +120,7 @@ class Workspace:
             path = self.folder / MANIFEST_FILE
             path.write_text(manifest.to_json(), "utf-8")
             for file in self.folder.rglob("*"):
-                _sync(file)
+                sync_path(file)
             if out.exists():
                 if not replace:
                     raise _exists(out)
@@ -127,7 +128,7 @@ class Workspace:
                 shutil.rmtree(old, ignore_errors=True)
                 out.rename(old)
             self.folder.rename(out)
-            _sync(out.parent)
+            sync_path(out.parent)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _write(self) -> None:
@@ -135,17 +136,9 @@ class Workspace:
         partial.write_text(json.dumps({"identity": self._identity, "stages": self._records}, indent=1), "utf-8")
         for folder in (self.folder, self.scratch):
             for path in folder.rglob("*"):
-                _sync(path)
-        _sync(partial)
+                sync_path(path)
+        sync_path(partial)
         partial.replace(self.root / STAGES_FILE)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from mirage_core.files import sync_path
 from mirage_launcher.backups.parts import STAGING, Part
 
 _MARK = "COMMITTED"
@@ -76,7 +77,7 @@ class Replacement:
         mark = _mark(self._parts)
         mark.touch()
         for path in (mark, mark.parent):
-            _sync(path)
+            sync_path(path)
         settle(self._parts)
 
 
@@ -91,7 +92,7 @@ def settle(parts: Sequence[Part]) -> None:
             _exchange(part)
         os.sync()
         mark.unlink()
-        _sync(mark.parent)
+        sync_path(mark.parent)
     for part in staged:
         shutil.rmtree(part.folder / STAGING)
 
@@ -119,11 +120,3 @@ def _give(path: Path, part: Part) -> None:
     if os.geteuid() == 0:
         owner = part.folder.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

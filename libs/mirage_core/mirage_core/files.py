@@ -15,7 +15,7 @@ def write_atomically(path: Path, data: bytes, *, sync_data: bool = True, sync_na
     """Writes a file, which only this user can read, by way of a temporary one in the same folder.
 
     The file is on the disk, with its name, when this returns. `sync_name=False` leaves the name to a later
-    `sync_directory`, `sync_data=False` the bytes to the system.
+    `sync_path`, `sync_data=False` the bytes to the system.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
@@ -29,11 +29,11 @@ def write_atomically(path: Path, data: bytes, *, sync_data: bool = True, sync_na
         temporary.unlink(missing_ok=True)
         raise
     if sync_name:
-        sync_directory(path.parent)
+        sync_path(path.parent)
 
 
-def sync_directory(path: Path) -> None:
-    """Forces the names in a directory to the disk."""
+def sync_path(path: Path) -> None:
+    """Forces a file's content, or the names in a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mirage_core.errors import Code, MirageError
-from mirage_core.files import sync_directory, write_atomically
+from mirage_core.files import sync_path, write_atomically
 from mirage_core.image_store import StoredImage, TakenIn, decode_stored, take_in
 from mirage_core.imaging import PixelInfo, sniff_media_type
 
@@ -126,7 +126,7 @@ class Journal:
             out.flush()
             os.fsync(out.fileno())
         if is_new:
-            sync_directory(self._data)
+            sync_path(self._data)
 
     def read(self) -> dict[str, Cleaned]:
         """All that was noted down, by the digest of the file that was stored before."""
@@ -143,7 +143,7 @@ class Journal:
         """Forgets everything: the records say it now."""
         for file in self._data.glob(_JOURNALS):
             file.unlink(missing_ok=True)
-        sync_directory(self._data)
+        sync_path(self._data)
 
     def exists(self) -> bool:
         """True if something was noted down."""

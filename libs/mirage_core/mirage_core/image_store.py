@@ -21,7 +21,7 @@ from PIL import Image
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
-from mirage_core.files import put_aside, sync_directory, write_atomically
+from mirage_core.files import put_aside, sync_path, write_atomically
 from mirage_core.imaging import CleanImage, PixelInfo, clean_and_decode, encode_png, encode_thumbnail
 from mirage_core.synthetic import is_marked
 from mirage_core.synthetic_label import shows_label
@@ -198,7 +198,7 @@ class ImageStore:
                     self._keep(staged.file(part), self._file(part, sha256), folders, sync=sync and part != THUMBNAILS)
             # Names once a folder rather than once a file.
             for folder in folders if sync else ():
-                sync_directory(folder)
+                sync_path(folder)
         except OSError as error:
             raise MirageError(Code.STORAGE_FULL) from error
 
@@ -211,11 +211,7 @@ class ImageStore:
             folders.add(file.parent.parent)
         if sync:
             # A thumbnail can be made again, and an empty one counts as missing.
-            descriptor = os.open(source, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_path(source)
             folders.add(file.parent)
         source.rename(file)
 

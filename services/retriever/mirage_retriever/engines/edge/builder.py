@@ -11,6 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from mirage_core.files import sync_path
 from mirage_retriever.engines.edge.searcher import end_with_parent
 from mirage_retriever.engines.edge.shard_files import ShardFiles
 from mirage_retriever.engines.edge.shard_shape import ShardShape
@@ -32,11 +33,7 @@ def sync_tree(path: Path) -> None:
     """Forces every file and directory below `path` to the disk."""
     for directory, _, names in os.walk(path):
         for name in (*names, "."):
-            descriptor = os.open(os.path.join(directory, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_path(Path(directory, name))
 
 
 def build(target: Path, source: Path | None, shape: str) -> int:
