@@ -14,6 +14,7 @@ from mirage_core import limits, telemetry, tracing
 from mirage_core.describe_options import check_describe_options
 from mirage_core.errors import Code, MirageError, Status
 from mirage_core.extractive import extract
+from mirage_core.fusion import reciprocal_rank
 from mirage_core.sentences import split_sentences
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.settings import GatewaySettings
@@ -29,7 +30,6 @@ K_MAX = 10
 # Both rankings are this long, whatever k is: a record that both hold far down still fits better than one that one holds.
 RANKED = 10
 SENTENCES_MAX = 16
-_RRF_K = 60
 
 Event = gateway_pb2.DescribeResponse
 Search = Callable[[pb.Query], Awaitable[pb.SearchReply]]
@@ -192,10 +192,7 @@ def fuse(first: Sequence[str], second: Sequence[str]) -> str:
 
     A tie goes to the earlier one in `first`; empty where both rankings are.
     """
-    scores: dict[str, float] = {}
-    for ranking in (first, second):
-        for rank, record in enumerate(ranking, start=1):
-            scores[record] = scores.get(record, 0.0) + 1 / (_RRF_K + rank)
+    scores = reciprocal_rank([first, second])
     return max(scores, key=lambda record: scores[record], default="")
 
 

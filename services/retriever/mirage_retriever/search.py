@@ -8,10 +8,10 @@ from typing import Protocol
 
 from mirage_core import limits, tracing
 from mirage_core.errors import Code, MirageError
+from mirage_core.fusion import fused
 from mirage_retriever.algebra import Array, Combination, combine, cosine
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.engines.base import Engine, Filter, Hit, Nearest, Space
-from mirage_retriever.fusion import reciprocal_rank
 from mirage_retriever.hybrid import Found, Hybrid, Tier, whole_tie
 from mirage_retriever.match import Match, kind_of
 from mirage_retriever.pages import DEPTH_MAX, PageTokens, Position
@@ -318,7 +318,7 @@ class Search:
         )
 
     async def _fuse(self, side: _Side, by_image: list[Hit], by_caption: list[Hit]) -> list[Found]:
-        ranked = reciprocal_rank([[hit.id for hit in by_image], [hit.id for hit in by_caption]])
+        ranked = fused([[hit.id for hit in by_image], [hit.id for hit in by_caption]])
         records = {hit.id: hit.record for hit in (*by_image, *by_caption)}
         cosines = {hit.id: hit.score for hit in by_image}
         everything = [Found(id_, score, 0.0, records[id_]) for id_, score in ranked]

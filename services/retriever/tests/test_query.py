@@ -7,7 +7,6 @@ import pytest
 
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.facets import check_facets, check_where
-from mirage_retriever.fusion import reciprocal_rank
 from mirage_retriever.match import Match, Thresholds, judge, kind_of
 from mirage_retriever.query import Given, Id, Image, Mode, Query, Term, Text, check_query
 from mirage_retriever.records import Record
@@ -133,16 +132,6 @@ def test_a_digest_tells_queries_apart(change: dict[str, object]) -> None:
 
 def test_a_digest_overlooks_the_page() -> None:
     assert replace(QUERY, page_token="x", k=50).digest() == QUERY.digest()
-
-
-def test_reciprocal_rank_adds_over_the_rankings() -> None:
-    fused = reciprocal_rank([["a", "b"], ["b", "c"]])
-    assert [id_ for id_, _ in fused] == ["b", "a", "c"]
-    assert dict(fused) == pytest.approx({"b": 1 / 62 + 1 / 61, "a": 1 / 61, "c": 1 / 62})
-
-
-def test_reciprocal_rank_breaks_ties_by_id() -> None:
-    assert [id_ for id_, _ in reciprocal_rank([["b", "c"], ["a", "d"]])] == ["a", "b", "c", "d"]
 
 
 TEXT, PICTURE, RECORD, VECTOR = (Term(v) for v in (Text("a"), Image(b"a"), Id("a"), Given(np.ones(1, np.float32))))
