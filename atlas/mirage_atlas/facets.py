@@ -64,6 +64,7 @@ _BODY_PARTS: dict[str, str] = {
 _VERBATIM: dict[str, str] = {
     "location": "body_part",
     "body_part": "body_part",
+    "structure": "structure",
     "finding": "finding",
     "licence": "licence",
     "synthetic": "synthetic",

@@ -9,12 +9,30 @@ from mirage_core.imaging import PixelInfo
 
 Labels = dict[str, tuple[str, ...]]
 
-FACETS = ("modality", "plane", "body_part", "sequence", "finding", "side", "licence", "synthetic")
+FACETS = ("modality", "plane", "body_part", "structure", "sequence", "finding", "side", "licence", "synthetic")
 """The one vocabulary of facet names; what does not fit into it stays in `original_labels`."""
 
 
 class DatasetError(ValueError):
     """A dataset that cannot be read as a whole; the message names the fault, never the dataset's content."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A structure of a label map: its number in the map (1 to 255), name, group, and colour as `#rrggbb`."""
+
+    id: int
+    name: str
+    group: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Regions:
+    """A label map: a PNG with a palette, of the image's size, whose pixels are numbers of the legend, or 0 for none of it."""
+
+    png: bytes = field(repr=False)
+    legend: tuple[Region, ...]
 
 
 @dataclass(frozen=True)
@@ -24,8 +42,8 @@ class AtlasRecord:
     `labels` are facets (names of `FACETS`, lower-case values), `original_labels` the source's own words. Exactly one of
     `image_path` and `image_bytes` is set; `sha256` is the hex digest of the image file's bytes, empty if the source has none.
     `made_from` is that of the file that the image was made from, if that is another one: by it copies are recognised.
-    `pixels` says what the numbers of a 16-bit PNG mean. The texts from `title` on are those of case_texts.py. `file` and `line`
-    say where the record is in the dataset.
+    `pixels` says what the numbers of a 16-bit PNG mean, `regions` which structures the image shows where. The texts from `title`
+    on are those of case_texts.py. `file` and `line` say where the record is in the dataset.
     `made_id` is True for an id that was made of names of the folder and the file, because the dataset has none: another dataset
     may share it by accident. `former_ids` are those that earlier versions made for the record.
     """
@@ -42,6 +60,7 @@ class AtlasRecord:
     image_bytes: bytes | None = field(default=None, repr=False)
     made_from: str = ""
     pixels: PixelInfo | None = None
+    regions: Regions | None = None
     title: str = ""
     findings: str = ""
     history: str = ""

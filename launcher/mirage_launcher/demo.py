@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mirage_atlas.demo.sources import part_names
 from mirage_core.files import write_atomically
 from mirage_launcher import logs
 from mirage_launcher.folders import Folders
@@ -18,14 +19,15 @@ from mirage_launcher.state import IndexState
 class DemoIndex:
     """The demonstration atlas of one data directory. What an interrupted run has stored is not sent again."""
 
-    def __init__(self, folders: Folders, plan: Plan) -> None:
+    def __init__(self, folders: Folders, plan: Plan, name: str) -> None:
         self._folders = folders
         self._plan = plan
+        self._name = name
         self._mark = folders.demo_mark_server if plan.vectors else folders.demo_mark
 
     def is_due(self) -> bool:
-        """False once the atlas was completed here, or was not wanted as the directory held another one."""
-        return not read_mark(self._mark).get("finished", False)
+        """False if none is wanted, once all of its parts are here, or if the directory held another atlas."""
+        return self._name != "none" and is_due(read_mark(self._mark), self._name)
 
     async def build(self, report: Callable[[IndexState], None]) -> IndexState:
         """Runs to the end and returns the last state, with `problem` set if it failed.
@@ -37,6 +39,8 @@ class DemoIndex:
             process = await asyncio.create_subprocess_exec(
                 *python_module("mirage_launcher.demo_job"),
                 str(self._mark),
+                self._name,
+                str(self._folders.demo_archives),
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=log,
@@ -66,6 +70,22 @@ class DemoIndex:
         key = {"MIRAGE_API_KEY": self._plan.key} if self._plan.key else {}
         port = self._plan.url.rpartition(":")[2]
         return {**services, **key, "MIRAGE_URL": f"http://127.0.0.1:{port}"}
+
+
+def is_due(mark: Mapping[str, Any], name: str) -> bool:
+    """True unless a mark says that all parts of the demonstration atlas of this name are stored, or that it is not wanted.
+
+    The mark of an earlier version has no parts: what it says to be finished is left as it is.
+    """
+    if not mark.get("finished", False):
+        return True
+    return "done" in mark and not set(part_names(name)) <= set(parts_done(mark))
+
+
+def parts_done(mark: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the parts that a mark says are stored."""
+    done = mark.get("done")
+    return [str(each) for each in done] if isinstance(done, list) else []
 
 
 def read_mark(path: Path) -> Mapping[str, Any]:

@@ -62,6 +62,11 @@ class Folders:
         return self.root / "demo.json"
 
     @property
+    def demo_archives(self) -> Path:
+        """The archives that the real images of the demonstration atlas are read from."""
+        return self.root / "demo-archives"
+
+    @property
     def demo_mark_server(self) -> Path:
         """The same of the atlas on a Qdrant server."""
         return self.root / "demo-qdrant.json"

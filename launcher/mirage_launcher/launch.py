@@ -37,7 +37,7 @@ class Launch:
     """
 
     def __init__(
-        self, folders: Folders, make_plan: Callable[[], Plan], report: Callable[[State], None], *, demo: bool
+        self, folders: Folders, make_plan: Callable[[], Plan], report: Callable[[State], None], *, demo: str
     ) -> None:
         self._folders = folders
         self._make_plan = make_plan
@@ -134,8 +134,8 @@ class Launch:
             self._remark(OTHER_MODEL)
             self._note(phase="ready")
             return
-        demo = DemoIndex(self._folders, plan)
-        if self._demo and demo.is_due():
+        demo = DemoIndex(self._folders, plan, self._demo)
+        if demo.is_due():
             self._note(phase="indexing", index=IndexState())
             self._note(index=await demo.build(lambda index: self._note(index=index)))
         self._note(phase="ready")

@@ -25,14 +25,14 @@ FOLLOW_S = 900.0
 class UpOptions:
     """The request of an `up`. `models` is a directory or "mini".
 
-    `demo` is True if the demonstration atlas is wanted.
+    `demo` is the demonstration atlas that is wanted: "none", or a name of `mirage_atlas.demo.sources.SETS`.
     """
 
     data: Path | None = None
     models: str = "mini"
     port: int = 8080
     grpc_port: int | None = None
-    demo: bool = True
+    demo: str = "standard"
     # Addresses of a Qdrant server, and the file with its key; as `vectors.choose` takes them.
     qdrant: str = ""
     qdrant_key_file: Path | None = None
@@ -118,7 +118,7 @@ def _arguments(options: UpOptions, folders: Folders) -> list[str]:
         arguments += ["--qdrant", options.qdrant]
     if options.qdrant_key_file is not None:
         arguments += ["--qdrant-key-file", str(options.qdrant_key_file.expanduser().resolve())]
-    return arguments if options.demo else [*arguments, "--no-demo"]
+    return [*arguments, "--demo", options.demo]
 
 
 def _follow(child: subprocess.Popen[bytes], folders: Folders, report: Callable[[State], None]) -> State:
@@ -128,7 +128,7 @@ def _follow(child: subprocess.Popen[bytes], folders: Folders, report: Callable[[
         ended = child.poll() is not None
         state = State.read(folders.state)
         if state and state.launcher.pid == child.pid and state != seen:
-            if seen is None or state.cleaning != seen.cleaning:
+            if seen is None or (state.cleaning, state.index) != (seen.cleaning, seen.index):
                 # The launcher itself gives up once that stands still.
                 give_up = time.monotonic() + FOLLOW_S
             seen = state

@@ -32,12 +32,17 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class IndexState:
-    """Progress of the demonstration atlas: rows done, of `total`."""
+    """Progress of the demonstration atlas: rows done, of `total` so far.
+
+    `fetching` is what is being downloaded, `missing` what could not be had, as a sentence; "" if nothing is.
+    """
 
     done: int = 0
     total: int = 0
     finished: bool = False
     problem: str = ""
+    fetching: str = ""
+    missing: str = ""
 
 
 @dataclass(frozen=True)

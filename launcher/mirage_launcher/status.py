@@ -74,6 +74,8 @@ def read_status(data: Path | None) -> Status:
         remarks = (*remarks, f"the retriever needs the Qdrant server at {state.vectors}; its log says why it has none")
     if state.index and state.index.problem:
         remarks = (*remarks, f"the demonstration atlas is incomplete: {state.index.problem}")
+    if state.index and state.index.missing:
+        remarks = (*remarks, state.index.missing)
     return Status(
         phase=state.phase if supervised else "abandoned",
         data=str(folders.root),

@@ -181,7 +181,7 @@ def test_limits_leave_the_host_some(host: Path) -> None:
     total = sum(mebibytes(value) for name, value in given.items() if name.endswith("_MEMORY"))
     total += (workers - 1) * mebibytes(given["MIRAGE_WORKER_MEMORY"])
     # And what indexes: the demonstration on the smallest, an atlas on the others.
-    total += mebibytes("384m" if host.stem == "8gb" else "1g")
+    total += mebibytes("768m" if host.stem == "8gb" else "1g")
     assert 0.5 * size * 1024 < total < 0.935 * size * 1024
     # However much is explained and drawn, searches have a processor.
     assert float(given["MIRAGE_LLM_CPUS"]) + workers * float(given["MIRAGE_WORKER_CPUS"]) <= processors - 1

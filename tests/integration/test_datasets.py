@@ -249,7 +249,7 @@ def test_filters_are_taken_in_any_case_and_unknown_values_are_answered_with_the_
     with pytest.raises(ApiError) as caught:
         client.search("brain", where={"modality": ("MRI",)})
     assert caught.value.code == "FACET_VALUE_INVALID"
-    assert "known are: ct, fundus, histology, mr, nm" in str(caught.value)
+    assert "known are: ct, dermoscopy, endoscopy, fundus, histology" in str(caught.value)
 
 
 def test_a_filter_that_leaves_nothing_is_answered_with_the_values_that_there_are(system: Any) -> None:

@@ -47,7 +47,15 @@ _LAST_PORT = 65535
     help="File with the API key of the Qdrant server.",
 )
 @click.option("--detach", is_flag=True, help="Return once all is ready; `mirage down` stops it, with the same --data.")
-@click.option("--no-demo", "demo", is_flag=True, flag_value=False, default=True, help="Begin with an empty atlas.")
+@click.option(
+    "--demo",
+    type=click.Choice(("none", "brain", "standard", "full")),
+    default="standard",
+    show_default=True,
+    help="Demonstration atlas of the first start: an averaged brain that needs no download, or with it real images of the "
+    "whole body (standard downloads 100 MB, full more).",
+)
+@click.option("--no-demo", is_flag=True, help="The same as --demo none: begin with an empty atlas.")
 @json_option
 def command(
     port: int,
@@ -57,7 +65,8 @@ def command(
     qdrant: str,
     qdrant_key_file: Path | None,
     detach: bool,
-    demo: bool,
+    demo: str,
+    no_demo: bool,
     as_json: bool,
 ) -> None:
     """Start all services on this machine. The first start builds the demonstration atlas.
@@ -75,7 +84,7 @@ def command(
         models=models,
         port=port,
         grpc_port=grpc_port,
-        demo=demo,
+        demo="none" if no_demo else demo,
         qdrant=qdrant,
         qdrant_key_file=qdrant_key_file,
     )
@@ -130,7 +139,8 @@ class _Narrator:
         elif state.phase == "indexing":
             self._once(f"the page is up at {state.url}; building the demonstration atlas")
             if state.index and state.index.total:
-                self._progress(f"demonstration atlas: {state.index.done:,} of {state.index.total:,} records")
+                fetching = f"; downloading {state.index.fetching}" if state.index.fetching else ""
+                self._progress(f"demonstration atlas: {state.index.done:,} of {state.index.total:,} records{fetching}")
         elif state.phase == "ready":
             self._progress("")
             self._ready(state)
@@ -162,6 +172,8 @@ class _Narrator:
             self._once(f"the demonstration atlas is incomplete, the next start goes on: {state.index.problem}")
         elif state.index and state.index.finished:
             self._once(f"demonstration atlas: {state.index.done:,} records")
+            if state.index.missing:
+                self._once(f"{state.index.missing}; the next start tries again")
         if self._foreground and "ready" not in self._told:
             self._told.add("ready")
             if self._as_json:

@@ -7,10 +7,26 @@ from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 
 # In the order in which they are listed to users.
-NAMES = ("modality", "plane", "body_part", "sequence", "finding", "side", "licence", "synthetic")
+NAMES = ("modality", "plane", "body_part", "structure", "sequence", "finding", "side", "licence", "synthetic")
 
 _CLOSED: dict[str, frozenset[str]] = {
-    "modality": frozenset({"x-ray", "ct", "mr", "us", "nm", "fundus", "histology", "other"}),
+    "modality": frozenset(
+        {
+            "x-ray",
+            "ct",
+            "mr",
+            "us",
+            "nm",
+            "fundus",
+            "oct",
+            "histology",
+            "microscopy",
+            "dermoscopy",
+            "endoscopy",
+            "photo",
+            "other",
+        }
+    ),
     "plane": frozenset({"axial", "coronal", "sagittal", "oblique", "frontal", "lateral"}),
 }
 _VALUE = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,62}[^\s\x00-\x1f\x7f])?")

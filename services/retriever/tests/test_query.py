@@ -88,7 +88,8 @@ def test_an_unknown_value_or_facet_is_answered_with_those_that_are_known() -> No
     with pytest.raises(MirageError) as caught:
         check_where({"modality": ("MRI",)})
     assert caught.value.message == (
-        'The facet modality has no value "mri"; known are: ct, fundus, histology, mr, nm, other, us, x-ray.'
+        'The facet modality has no value "mri"; known are: ct, dermoscopy, endoscopy, fundus, histology, microscopy, '
+        "mr, nm, oct, other, photo, us, x-ray."
     )
     with pytest.raises(MirageError) as caught:
         check_where({"Colour": ("red",)})

