@@ -7,7 +7,7 @@ import pytest
 
 from mirage_atlas.demo import fetch as fetching
 from mirage_atlas.demo.fetch import FetchError, fetch, fetch_all, find
-from mirage_atlas.demo.sources import SETS, Source, part_names, sources_of
+from mirage_atlas.demo.sources import Source, part_names, sources_of
 from tests.support.package_files import sdist, wheel
 
 METADATA = b"Metadata-Version: 2.1\nName: sample-volumes\nVersion: 1.2\n"
@@ -110,9 +110,8 @@ def test_a_download_that_stands_still_is_given_up(index: Path, tmp_path: Path, m
         fetch(sample_wheel(index), tmp_path / "kept")
 
 
-def test_the_default_set_downloads_at_most_105_mb_and_each_archive_is_pinned() -> None:
-    assert sum(each.size for each in sources_of("standard")) <= 105_000_000
-    assert {each for wanted in SETS.values() for each in wanted} <= set(sources_of("full"))
+def test_the_full_set_downloads_at_most_105_mb_and_each_archive_is_pinned() -> None:
+    assert sum(each.size for each in sources_of("full")) <= 105_000_000
     assert sources_of("brain") == ()
     for each in sources_of("full"):
         assert len(each.sha256) == 64

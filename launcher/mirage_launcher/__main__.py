@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--grpc-port", type=int)
     parser.add_argument("--qdrant", default="")
     parser.add_argument("--qdrant-key-file", type=Path)
-    parser.add_argument("--demo", default="standard")
+    parser.add_argument("--demo", default="full")
     options = UpOptions(**vars(parser.parse_args()))
     phases: list[str] = []
 

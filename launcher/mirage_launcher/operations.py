@@ -32,7 +32,7 @@ class UpOptions:
     models: str = "mini"
     port: int = 8080
     grpc_port: int | None = None
-    demo: str = "standard"
+    demo: str = "full"
     # Addresses of a Qdrant server, and the file with its key; as `vectors.choose` takes them.
     qdrant: str = ""
     qdrant_key_file: Path | None = None

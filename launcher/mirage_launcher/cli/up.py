@@ -49,11 +49,11 @@ _LAST_PORT = 65535
 @click.option("--detach", is_flag=True, help="Return once all is ready; `mirage down` stops it, with the same --data.")
 @click.option(
     "--demo",
-    type=click.Choice(("none", "brain", "standard", "full")),
-    default="standard",
+    type=click.Choice(("none", "brain", "full")),
+    default="full",
     show_default=True,
     help="Demonstration atlas of the first start: an averaged brain that needs no download, or with it real images of the "
-    "whole body (standard downloads 100 MB, full more).",
+    "whole body, which are downloaded (100 MB).",
 )
 @click.option("--no-demo", is_flag=True, help="The same as --demo none: begin with an empty atlas.")
 @json_option
