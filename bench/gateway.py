@@ -19,11 +19,13 @@ import numpy as np
 from bench.report import Figure, Report
 from mirage.client import Client
 from mirage.indexing import Indexer
-from mirage.v1 import common_pb2, encoder_pb2, encoder_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 from mirage_atlas.readers import open_reader
 from mirage_core.channels import invoke, open_channel
 from mirage_launcher import ports
 from mirage_models.paths import mini_clip_bundle
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from mirage_protos.v1 import query_pb2
 
 K = 10
 # Every so many of the demonstration atlas's records: what is measured here does not depend on their number.
@@ -93,8 +95,8 @@ async def measure(port: int, encoder: str, retriever: str, *, queries: int) -> d
         direct = time.perf_counter()
         reply = await invoke(encode, encoder_pb2.EncodeTextRequest(texts=[next(phrases)]), timeout_s=TIMEOUT_S)
         encoded = time.perf_counter()
-        query = common_pb2.Query(terms=[common_pb2.Term(vector=reply.embeddings[0].vector)], k=K)
-        found = await invoke(search, retriever_pb2.RetrieverServiceSearchRequest(query=query), timeout_s=TIMEOUT_S)
+        query = query_pb2.Query(terms=[query_pb2.Term(vector=reply.embeddings[0].vector)], k=K)
+        found = await invoke(search, retriever_pb2.SearchRequest(query=query), timeout_s=TIMEOUT_S)
         ended = time.perf_counter()
         if len(found.reply.results) != K or reply.embeddings[0].cached:
             raise RuntimeError("no fresh answer to a direct call")

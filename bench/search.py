@@ -18,9 +18,12 @@ from PIL import Image
 
 from bench.report import Figure, Report
 from bench.search_peers import Array, Timed, clustered, hnswlib_graph, nearest, numpy_exact, qdrant_local
-from mirage.v1 import common_pb2, encoder_pb2, retriever_pb2, retriever_pb2_grpc
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_core.errors import MirageError
+from mirage_core.vectors import vector_to_proto
+from mirage_protos.encoder.v1 import encoder_pb2
+from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from mirage_protos.v1 import collection_pb2, model_pb2, query_pb2, record_pb2
 
 K = 10
 DIMENSION = 768
@@ -33,7 +36,7 @@ def model_only() -> grpc.GenericRpcHandler:
     """An encoder that only names the model of the given vectors; nothing is encoded here."""
 
     async def get_model(_: object, __: object) -> encoder_pb2.GetModelResponse:
-        model = common_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
+        model = model_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
         return encoder_pb2.GetModelResponse(model=model)
 
     handler = grpc.unary_unary_rpc_method_handler(
@@ -41,7 +44,7 @@ def model_only() -> grpc.GenericRpcHandler:
         request_deserializer=encoder_pb2.GetModelRequest.FromString,
         response_serializer=encoder_pb2.GetModelResponse.SerializeToString,
     )
-    return grpc.method_handlers_generic_handler("mirage.v1.EncoderService", {"GetModel": handler})
+    return grpc.method_handlers_generic_handler("mirage.encoder.v1.EncoderService", {"GetModel": handler})
 
 
 class Retriever:
@@ -60,13 +63,13 @@ class Retriever:
         self._channel = open_channel(address, idempotent={})
         self._stub = retriever_pb2_grpc.RetrieverServiceStub(self._channel)
 
-    async def collection(self) -> retriever_pb2.RetrieverServiceGetCollectionResponse:
+    async def collection(self) -> collection_pb2.Collection:
         """Returns its number of records once it answers; raises TimeoutError after a minute."""
         async with asyncio.timeout(60):
             while True:
                 try:
-                    request = retriever_pb2.RetrieverServiceGetCollectionRequest()
-                    return await invoke(self._stub.GetCollection, request, timeout_s=10)
+                    request = retriever_pb2.GetCollectionRequest()
+                    return (await invoke(self._stub.GetCollection, request, timeout_s=10)).collection
                 except MirageError:
                     await asyncio.sleep(0.1)
 
@@ -76,8 +79,8 @@ class Retriever:
             numbers = range(first + start, first + min(len(vectors), start + CALL_RECORDS))
             part = slice(start, start + CALL_RECORDS)
             stream = _stream(numbers, vectors[part], captions[part])
-            reply = await invoke_upload(self._stub.Upsert, stream, timeout_s=120)
-            if any(outcome.state == common_pb2.UPSERT_STATE_REJECTED for outcome in reply.outcomes):
+            reply = await invoke_upload(self._stub.UpsertRecords, stream, timeout_s=120)
+            if any(outcome.state == record_pb2.UPSERT_STATE_REJECTED for outcome in reply.outcomes):
                 raise RuntimeError("a record was rejected")
 
     async def indexed(self) -> None:
@@ -95,10 +98,10 @@ class Retriever:
     async def ask(self, query: Array, *, plane: str = "") -> tuple[float, list[int]]:
         """Milliseconds from the vector to the parsed answer, and the numbers of the records found."""
         started = time.perf_counter()
-        message = common_pb2.Query(terms=[common_pb2.Term(vector=common_pb2.Vector(values=query.tolist()))], k=K)
+        message = query_pb2.Query(terms=[query_pb2.Term(vector=vector_to_proto(query))], k=K)
         if plane:
             message.where["plane"].values.append(plane)
-        request = retriever_pb2.RetrieverServiceSearchRequest(query=message)
+        request = retriever_pb2.SearchRequest(query=message)
         reply = await invoke(self._stub.Search, request, timeout_s=30)
         found = [int(result.record.id.removeprefix("record-")) for result in reply.reply.results]
         return (time.perf_counter() - started) * 1000, found
@@ -121,13 +124,11 @@ class Retriever:
         self._process.wait(60)
 
 
-async def _stream(
-    numbers: range, vectors: Array, captions: Array
-) -> AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]:
+async def _stream(numbers: range, vectors: Array, captions: Array) -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16)).save(buffer, "PNG")
     for number, vector, caption in zip(numbers, vectors, captions, strict=True):
-        record = common_pb2.Record(
+        record = record_pb2.Record(
             id=f"record-{number}",
             caption=f"Section {number}: T1-weighted MRI of the brain at the level of the lateral ventricles, with a "
             "well-defined lesion of the left frontal lobe and mild surrounding oedema.",
@@ -137,14 +138,14 @@ async def _stream(
         )
         for name, value in (("plane", PLANES[number % 3]), ("modality", "mr"), ("body_part", "brain")):
             record.labels[name].values.append(value)
-        head = common_pb2.RecordHead(
+        head = record_pb2.RecordHead(
             record=record,
-            image_vector=common_pb2.Vector(values=vector.tolist()),
-            caption_vector=common_pb2.Vector(values=caption.tolist()),
+            image_vector=vector_to_proto(vector),
+            caption_vector=vector_to_proto(caption),
             fingerprint=FINGERPRINT,
         )
-        for part in (common_pb2.RecordPart(record=head), common_pb2.RecordPart(image_chunk=buffer.getvalue())):
-            yield retriever_pb2.RetrieverServiceUpsertRequest(part=part)
+        for part in (record_pb2.RecordPart(record=head), record_pb2.RecordPart(image_chunk=buffer.getvalue())):
+            yield retriever_pb2.UpsertRecordsRequest(part=part)
 
 
 async def _measure(folder: Path, *, records: int, queries: int) -> list[Figure]:

@@ -17,11 +17,12 @@ import pytest
 
 from mirage.client import Client
 from mirage.indexing import Indexer
-from mirage.v1 import generator_pb2, generator_pb2_grpc, llm_pb2, llm_pb2_grpc
 from mirage_atlas.readers import open_reader
 from mirage_launcher import operations, ports
 from mirage_launcher.folders import Folders
 from mirage_launcher.state import State
+from mirage_protos.generator.v1 import generator_pb2, generator_pb2_grpc
+from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
 from tests.support.paths import ROOT
 
 # The bundle that the tests run with: "mini", or another directory of models.
@@ -107,7 +108,7 @@ class Explaining:
     def start_generator(self, *, step_ms: int = 5) -> None:
         """Starts the generator, or has it forget all jobs where it is up. Returns once the gateway sees it."""
         if self.generator is not None:
-            request = generator_pb2.GeneratorServiceCreateJobRequest(request_id="reset")
+            request = generator_pb2.CreateJobRequest(request_id="reset")
             request.spec.prompt = str(step_ms)
             with grpc.insecure_channel(f"127.0.0.1:{self.generator_port}") as channel:
                 generator_pb2_grpc.GeneratorServiceStub(channel).CreateJob(request, timeout=10)
@@ -139,7 +140,7 @@ class Explaining:
     def counts(self) -> dict[str, Any]:
         """Tokens written so far and descriptions running, as the stand-in tells."""
         with grpc.insecure_channel(f"127.0.0.1:{self.llm_port}") as channel:
-            reply = llm_pb2_grpc.LlmServiceStub(channel).GetModel(llm_pb2.LlmServiceGetModelRequest(), timeout=5)
+            reply = llm_pb2_grpc.LlmServiceStub(channel).GetModel(llm_pb2.GetModelRequest(), timeout=5)
         counted: dict[str, Any] = json.loads(reply.model.manifest_json)
         return counted
 
@@ -147,7 +148,7 @@ class Explaining:
         """How many watches of jobs the generator holds, as the stand-in tells."""
         with grpc.insecure_channel(f"127.0.0.1:{self.generator_port}") as channel:
             stub = generator_pb2_grpc.GeneratorServiceStub(channel)
-            reply = stub.GetModel(generator_pb2.GeneratorServiceGetModelRequest(), timeout=5)
+            reply = stub.GetModel(generator_pb2.GetModelRequest(), timeout=5)
         return int(json.loads(reply.model.manifest_json)["watching"])
 
     def _wait(self, name: str, state: str) -> None:

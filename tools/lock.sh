@@ -10,8 +10,8 @@ if [[ ${1:-} == --check ]]; then
   cp requirements/*.txt requirements/*.in "$out"
 fi
 
-parts=(libs/mirage libs/mirage_core libs/mirage_inference services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher)
-own=(--no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-inference --no-emit-package mirage-encoder
+parts=(libs/mirage_protos libs/mirage_core libs/mirage_inference libs/mirage services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher)
+own=(--no-emit-package mirage-protos --no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-inference --no-emit-package mirage-encoder
   --no-emit-package mirage-retriever --no-emit-package mirage-gateway --no-emit-package mirage-models
   --no-emit-package mirage-llm --no-emit-package mirage-generator --no-emit-package mirage-atlas --no-emit-package mirage-launcher
   --no-emit-package mirage-training)
@@ -27,27 +27,29 @@ mine=$(mktemp)
 trap 'rm -rf "$mine"; [[ $out == requirements ]] || rm -rf "$out"' EXIT
 printf -- '-e %s\n' "${parts[@]}" >"$mine"
 only() { # only PART...: these parts and the libraries, as a requirements file on standard output
-  printf -- '-e %s\n' libs/mirage libs/mirage_core "$@"
+  printf -- '-e %s\n' libs/mirage_protos libs/mirage_core "$@"
 }
 
 compile bootstrap "$out/bootstrap.in"
 compile runtime "$mine"
 compile dev -c "$out/runtime.txt" "$out/dev.in"
-# What the images are built from. With OpenVINO where it is faster; a test has run the versions that dev.txt names. A service has no
+# What the images are built from. With OpenVINO where it is faster; a test has run the versions that dev.txt names. The generator has no
 # terminal, so what the client's command draws with stays out.
 terminal=(--no-emit-package rich --no-emit-package pygments --no-emit-package markdown-it-py --no-emit-package mdurl)
-for service in "encoder[openvino]" retriever gateway llm "generator[openvino]"; do
+for service in "encoder[openvino]" retriever gateway llm; do
   inference=(); [[ $service == retriever || $service == gateway ]] || inference=(libs/mirage_inference)
-  compile "${service%%[*}" "${terminal[@]}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "${inference[@]}" "services/$service")
+  compile "${service%%[*}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "${inference[@]}" "services/$service")
 done
-compile tools -c "$out/runtime.txt" "$out/tools.in" <(only atlas)
+# The generator writes a file's origin as the client reads it.
+compile generator "${terminal[@]}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only libs/mirage_inference libs/mirage "services/generator[openvino]")
+compile tools -c "$out/runtime.txt" "$out/tools.in" <(only libs/mirage atlas)
 compile torch "$out/torch.in"
 # torch and what it alone brings are in torch.txt.
 mapfile -t heavy < <(sed -nE 's/^([a-z0-9_.-]+)==.*/\1/p' "$out/torch.txt" | grep -E '^(torch|torchvision|triton|nvidia-|cuda-)')
 compile build "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" "$out/build.in" "$mine" <(printf -- '-e training\n')
 # The same for the image that builds bundles: without the benchmarks' peers and the tests.
 compile builder "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" -c "$out/build.txt" \
-  <(only libs/mirage_inference atlas "models[build]")
+  <(only libs/mirage_inference libs/mirage atlas "models[build]")
 
 if grep -nE '(https?|file)://' "$out"/*.txt; then
   echo "a lock names a host or a path" >&2; exit 1

@@ -18,10 +18,10 @@ def health(name: str, address: str) -> str:
         case "queue":
             return _redis_health(address.removeprefix("unix:"))
         case "generator":
-            return _grpc_health(address, "mirage.v1.GeneratorService")
+            return _grpc_health(address, "mirage.generator.v1.GeneratorService")
         case "worker":
             # It listens nowhere; the service knows whether one sent a heartbeat.
-            return _grpc_health(address, "mirage.v1.GeneratorWorkers")
+            return _grpc_health(address, "mirage.generator.v1.GeneratorWorkers")
     return _grpc_health(address)
 
 

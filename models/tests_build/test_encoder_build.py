@@ -18,8 +18,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core.errors import MirageError
+from mirage_core.vectors import vector_from_proto
 from mirage_inference.bundles import EncoderManifest, load_encoder
 from mirage_inference.encoder.model import EncoderModel, load_model
 from mirage_inference.encoder.preprocessing import preprocess
@@ -32,12 +32,13 @@ from mirage_models.encoder.random_checkpoint import write_random_checkpoint
 from mirage_models.paths import mini_clip_bundle
 from mirage_models.registry import verify
 from mirage_models.tasks import UNSHOWN, BuildError, ParityError
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 
 BuildEncoder = Callable[..., EncoderManifest]
 
 REFERENCES = ("medicat-roco", "biomedclip", "openai-vit-b-32")
 QUICK = {"text_recipes": ["dynamic"], "image_recipes": ["static"]}
-SERVICE = "mirage.v1.EncoderService"
+SERVICE = "mirage.encoder.v1.EncoderService"
 DEADLINE_S = 60
 TEXTS = [
     "flair",
@@ -192,9 +193,9 @@ def test_the_service_answers_with_the_vectors_of_open_clip(reference: Reference)
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
         texts = stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=TEXTS), timeout=DEADLINE_S)
         pixels = stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=buffer.getvalue()), timeout=DEADLINE_S)
-    rows = np.array([each.vector.values for each in texts.embeddings])
+    rows = np.array([vector_from_proto(each.vector) for each in texts.embeddings])
     assert np.allclose(rows, reference.original.encode_texts(TEXTS), atol=1e-5)
-    assert np.allclose(pixels.vector.values, reference.original.encode_images([image])[0], atol=1e-5)
+    assert np.allclose(vector_from_proto(pixels.vector), reference.original.encode_images([image])[0], atol=1e-5)
     assert texts.embeddings[-1].truncated
     assert not texts.embeddings[0].truncated
     assert texts.fingerprint == load_encoder(reference.bundle).fingerprint

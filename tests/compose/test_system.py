@@ -7,7 +7,7 @@ import grpc
 import httpx
 
 from mirage.jobs import FINAL, JobOptions
-from mirage.v1 import common_pb2, gateway_pb2, gateway_pb2_grpc
+from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, query_pb2
 
 from .conftest import Stack, docker, wait
 
@@ -29,9 +29,9 @@ def test_a_search_finds_and_shows(stack: Stack) -> None:
 
 def test_other_services_search_by_grpc(stack: Stack) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{stack.grpc_port}") as channel:
-        stub = gateway_pb2_grpc.MirageServiceStub(channel)
-        query = common_pb2.Query(terms=[common_pb2.Term(text=QUERY, weight=1.0)])
-        reply = stub.Search(gateway_pb2.SearchRequest(query=query), timeout=30)
+        stub = mirage_service_pb2_grpc.MirageServiceStub(channel)
+        query = query_pb2.Query(terms=[query_pb2.Term(text=QUERY, weight=1.0)])
+        reply = stub.Search(mirage_service_pb2.SearchRequest(query=query), timeout=30)
     assert len(reply.reply.results) == 10
 
 

@@ -34,8 +34,9 @@ def generate_stubs(folder: Path) -> None:
         f"--grpc_python_out={folder}",
     ]
     assert protoc.main(["protoc", *options, *files]) == 0
-    for package in (folder / "mirage", folder / "mirage" / "v1"):
+    for package in (path for path in (folder / "mirage").rglob("*") if path.is_dir()):
         (package / "__init__.py").touch()
+    (folder / "mirage" / "__init__.py").touch()
 
 
 def run_caller(name: str, *arguments: str) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def test_search_gives_records_with_source_and_licence(found: dict[str, Any]) -> 
     assert len(scores) == 3
     assert scores == sorted(scores, reverse=True)
     assert all(result["record"]["licence"] and result["record"]["source"] for result in reply["results"])
-    assert reply["fingerprint"] == found["before"]["fingerprint"]
+    assert reply["fingerprint"] == found["before"]["collection"]["fingerprint"]
 
 
 def test_compare_gives_both_sides_and_their_distance(found: dict[str, Any]) -> None:
@@ -117,17 +118,24 @@ def test_facets_are_counted_under_the_filter(found: dict[str, Any]) -> None:
 
 def test_the_model_is_the_collections(found: dict[str, Any]) -> None:
     model, language, pictures = found["models"]["models"]
-    assert (model["task"], language["task"], pictures["task"]) == ("encode", "describe", "generate")
-    assert (model["fingerprint"], model["dimension"]) == (found["before"]["fingerprint"], found["before"]["dimension"])
+    assert [each["kind"] for each in (model, language, pictures)] == [
+        "MODEL_KIND_ENCODER",
+        "MODEL_KIND_LLM",
+        "MODEL_KIND_GENERATOR",
+    ]
+    assert (model["fingerprint"], model["dimension"]) == (
+        found["before"]["collection"]["fingerprint"],
+        found["before"]["collection"]["dimension"],
+    )
 
 
 def test_an_explanation_comes_event_by_event(found: dict[str, Any]) -> None:
     events = [next(iter(event.items())) for event in found["describe"]]
     names = list(dict.fromkeys(name for name, _ in events))
-    assert names == ["retrieval", "start", "token", "citation", "ranking", "end"]
+    assert names == ["retrieval", "start", "token", "citation", "ranking", "done"]
     by_name = dict(events)
     assert ids(by_name["retrieval"]) == ids(found["search"]["reply"])[:2]
-    end = by_name["end"]
+    end = by_name["done"]
     assert "".join(value["text"] for name, value in events if name == "token") == end["text"]
     assert [value for name, value in events if name == "citation"] == end["citations"]
     assert {id_ for cited in end["citations"] for id_ in cited.get("ids", ())} == set(by_name["start"]["usedIds"])
@@ -138,7 +146,7 @@ def test_an_explanation_comes_event_by_event(found: dict[str, Any]) -> None:
 def test_a_job_is_made_followed_and_fetched(found: dict[str, Any]) -> None:
     job = found["job"]
     made = job["made"]["job"]
-    assert (made["state"], made["spec"]["seed"], made["steps"]) == ("JOB_STATE_PENDING", str(2**63 - 1), 4)
+    assert (made["state"], made["request"]["seed"], made["steps"]) == ("JOB_STATE_PENDING", str(2**63 - 1), 4)
     assert job["again"]["job"]["id"] == made["id"]
     done = job["watch"][-1]["event"]["done"]
     assert (done["state"], [image.get("seed", "0") for image in done["images"]]) == (
@@ -153,8 +161,9 @@ def test_a_job_is_made_followed_and_fetched(found: dict[str, Any]) -> None:
 
 def test_a_record_is_stored_found_flagged_and_removed(found: dict[str, Any]) -> None:
     assert [outcome["state"] for outcome in found["upsert"]["outcomes"]] == ["UPSERT_STATE_CREATED"]
-    assert int(found["after"]["records"]) == int(found["before"]["records"]) + 1
-    assert found["after"]["revision"] != found["before"]["revision"]
+    before, after = found["before"]["collection"], found["after"]["collection"]
+    assert int(after["records"]) == int(before["records"]) + 1
+    assert after["revision"] != before["revision"]
     assert ids(found["by_image"]["reply"]) == ["contract-disc"]
     assert found["flag"]["flag"]["recordId"] == "contract-disc"
     assert found["delete"]["deleted"] == 1

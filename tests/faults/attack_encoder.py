@@ -17,9 +17,9 @@ from pathlib import Path
 
 import grpc
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core.channels import invoke, open_channel
 from mirage_core.errors import MirageError
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from tests.support import image_bombs
 from tests.support.encoder_process import encoder
 from tests.support.memory_peak import Peak
@@ -53,7 +53,7 @@ class Attacker:
 
     async def _send(self, file: bytes) -> str:
         try:
-            request = encoder_pb2.EncoderServiceClassifyImageRequest(image=file)
+            request = encoder_pb2.ClassifyImageRequest(image=file)
             await invoke(self._stub.ClassifyImage, request, timeout_s=300)
         except MirageError as error:
             return f"`{error.code}`"

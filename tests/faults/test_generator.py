@@ -12,15 +12,15 @@ import psutil
 import pytest
 
 from mirage.provenance import read_provenance
-from mirage.v1 import common_pb2
+from mirage_protos.v1 import job_pb2
 from tests.support import generator_process
 from tests.support.generator_process import LONG, jobs
 from tests.support.waiting import until
 
-SUCCEEDED, FAILED = common_pb2.JOB_STATE_SUCCEEDED, common_pb2.JOB_STATE_FAILED
+SUCCEEDED, FAILED = job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
-PENDING, RUNNING = common_pb2.JOB_STATE_PENDING, common_pb2.JOB_STATE_RUNNING
-CANCELLED = common_pb2.JOB_STATE_CANCELLED
+PENDING, RUNNING = job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_RUNNING
+CANCELLED = job_pb2.JOB_STATE_CANCELLED
 
 
 # A few seconds of work, for jobs that are lost and made again.
@@ -263,7 +263,7 @@ async def test_two_hundred_jobs_at_once_are_bounded_and_fair(place: Any) -> None
             (await ben.end_of(job.id), "ben") for job in his
         ]
     assert {job.state for job, _ in done} == {SUCCEEDED}
-    order = [name for _, name in sorted(done, key=lambda pair: pair[0].start_time)]
+    order = [name for _, name in sorted(done, key=lambda pair: pair[0].start_time.ToDatetime())]
     # Clients take turns: at no time is one more than a job ahead, two where both workers have just taken one.
     for count in range(0, 201, 10):
         assert abs(order[:count].count("anna") - order[:count].count("ben")) <= 2

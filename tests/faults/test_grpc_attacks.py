@@ -138,7 +138,7 @@ def report(what: str, target: Target, took: list[float]) -> None:
     print(f"{what}: {target.name} has {target.peak_mib} MiB at the most, {waited}")
 
 
-@pytest.mark.parametrize("method", ["Search", "GetRecord", "Upsert", "Describe"])
+@pytest.mark.parametrize("method", ["Search", "GetRecord", "UpsertRecords", "Describe"])
 async def test_messages_that_never_end_take_little(gateway: Target, method: str, scale: int) -> None:
     async with AsyncExitStack() as stack:
         took = stack.enter_context(searching(gateway.port))
@@ -172,14 +172,14 @@ async def test_services_behind_it_are_bounded_as_well(others: list[Target], scal
     assert {each.name for each in others} > {"encoder", "retriever"}
     methods = {
         "encoder": ("EncoderService/EncodeImage", "EncoderService/EncodeText", "EncoderService/EncodeImages"),
-        "retriever": ("RetrieverService/Search", "RetrieverService/Upsert"),
+        "retriever": ("RetrieverService/Search", "RetrieverService/UpsertRecords"),
         "llm": ("LlmService/Describe",),
         "generator": ("GeneratorService/CreateJob",),
     }
     for target in others:
         for method in methods[target.name]:
             connection = await RawConnection.open(target.port)
-            await flood(connection, f"/mirage.v1.{method}", calls=100 * scale, mib=24)
+            await flood(connection, f"/mirage.{target.name}.v1.{method}", calls=100 * scale, mib=24)
             await connection.close()
         report(f"{100 * scale} calls of {', '.join(methods[target.name])}, 24 MiB each", target, [])
         assert target.peak_mib < MEMORY_MIB[target.name], target

@@ -23,9 +23,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from mirage.v1 import common_pb2, encoder_pb2, encoder_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 from mirage_core.channels import invoke, invoke_stream, invoke_upload, open_channel
 from mirage_core.errors import MirageError
+from mirage_core.vectors import vector_to_proto
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from mirage_protos.v1 import collection_pb2, model_pb2, query_pb2, record_pb2
 
 DIMENSION = 64
 FINGERPRINT = "d" * 64
@@ -40,7 +43,7 @@ class ModelOnly(encoder_pb2_grpc.EncoderServiceServicer):
     """Says which model the vectors of this test are of; all vectors are given, so nothing is ever encoded."""
 
     async def GetModel(self, request, ctx):  # noqa: N802 -- the name that the contract gives
-        model = common_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
+        model = model_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
         return encoder_pb2.GetModelResponse(model=model)
 
 
@@ -126,18 +129,18 @@ def picture(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def parts(numbers: range) -> list[retriever_pb2.RetrieverServiceUpsertRequest]:
+def parts(numbers: range) -> list[retriever_pb2.UpsertRecordsRequest]:
     requests = []
     for number in numbers:
-        given = common_pb2.Vector(values=vector(number).tolist())
-        head = common_pb2.RecordHead(
-            record=common_pb2.Record(id=f"r{number}", caption=f"caption {number}", licence="CC0-1.0", source="test"),
+        given = vector_to_proto(vector(number))
+        head = record_pb2.RecordHead(
+            record=record_pb2.Record(id=f"r{number}", caption=f"caption {number}", licence="CC0-1.0", source="test"),
             image_vector=given,
             caption_vector=given,
             fingerprint=FINGERPRINT,
         )
-        parts = (common_pb2.RecordPart(record=head), common_pb2.RecordPart(image_chunk=picture(number)))
-        requests += [retriever_pb2.RetrieverServiceUpsertRequest(part=part) for part in parts]
+        parts = (record_pb2.RecordPart(record=head), record_pb2.RecordPart(image_chunk=picture(number)))
+        requests += [retriever_pb2.UpsertRecordsRequest(part=part) for part in parts]
     return requests
 
 
@@ -150,13 +153,13 @@ class Client:
         self.acknowledged: set[int] = set()
 
     async def write(self, numbers: range) -> None:
-        async def stream() -> AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]:
+        async def stream() -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
             for request in parts(numbers):
                 yield request
 
-        reply = await invoke_upload(self._stub.Upsert, stream(), timeout_s=60)
+        reply = await invoke_upload(self._stub.UpsertRecords, stream(), timeout_s=60)
         states = {outcome.state for outcome in reply.outcomes}
-        assert common_pb2.UPSERT_STATE_REJECTED not in states, reply
+        assert record_pb2.UPSERT_STATE_REJECTED not in states, reply
         assert [outcome.id for outcome in reply.outcomes] == [f"r{number}" for number in numbers]
         self.acknowledged.update(numbers)
 
@@ -172,13 +175,13 @@ class Client:
                         await self.ready()
         assert len(self.acknowledged) == total
 
-    async def ready(self) -> retriever_pb2.RetrieverServiceGetCollectionResponse:
+    async def ready(self) -> collection_pb2.Collection:
         """The collection, as soon as there is one."""
         end = time.monotonic() + START_S
         while True:
             try:
-                request = retriever_pb2.RetrieverServiceGetCollectionRequest()
-                return await invoke(self._stub.GetCollection, request, timeout_s=5)
+                request = retriever_pb2.GetCollectionRequest()
+                return (await invoke(self._stub.GetCollection, request, timeout_s=5)).collection
             except MirageError:
                 assert time.monotonic() < end, "the retriever does not come up"
                 await asyncio.sleep(0.05)
@@ -191,7 +194,7 @@ class Client:
         async def look(number: int) -> None:
             async with gate:
                 try:
-                    request = retriever_pb2.RetrieverServiceGetRecordRequest(id=f"r{number}")
+                    request = retriever_pb2.GetRecordRequest(id=f"r{number}")
                     reply = await invoke(self._stub.GetRecord, request, timeout_s=30)
                 except MirageError as error:
                     if error.code != "RECORD_NOT_FOUND":
@@ -206,13 +209,13 @@ class Client:
 
     async def found_once(self, number: int) -> None:
         """Its vector finds the record, first and only once, and its image is whole."""
-        query = common_pb2.Query(terms=[common_pb2.Term(vector=common_pb2.Vector(values=vector(number).tolist()))], k=5)
-        request = retriever_pb2.RetrieverServiceSearchRequest(query=query)
+        query = query_pb2.Query(terms=[query_pb2.Term(vector=vector_to_proto(vector(number)))], k=5)
+        request = retriever_pb2.SearchRequest(query=query)
         results = (await invoke(self._stub.Search, request, timeout_s=30)).reply.results
         assert [result.record.id for result in results].count(f"r{number}") == 1
         assert results[0].record.id == f"r{number}"
         assert results[0].cosine == pytest.approx(1, abs=1e-4)
-        image = retriever_pb2.RetrieverServiceGetImageRequest(id=f"r{number}")
+        image = retriever_pb2.GetImageRequest(id=f"r{number}")
         pieces = [reply.part.chunk async for reply in invoke_stream(self._stub.GetImage, image, timeout_s=30)]
         shown, sent = (Image.open(io.BytesIO(data)).convert("RGB") for data in (b"".join(pieces), picture(number)))
         assert shown.tobytes() == sent.tobytes()

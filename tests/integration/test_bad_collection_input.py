@@ -8,8 +8,7 @@ import httpx
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, record_pb2
 
 PDF = b"%PDF-1.7 no image"
 CASES: list[tuple[str, str, str, Any, str, Any]] = [
@@ -19,25 +18,39 @@ CASES: list[tuple[str, str, str, Any, str, Any]] = [
         "/v1/images/classify",
         {"image": base64.b64encode(PDF).decode()},
         "ClassifyImage",
-        gateway_pb2.ClassifyImageRequest(image=PDF),
+        mirage_service_pb2.ClassifyImageRequest(image=PDF),
     ),
-    ("IMAGE_EMPTY", "POST", "/v1/images/classify", {"image": ""}, "ClassifyImage", gateway_pb2.ClassifyImageRequest()),
+    (
+        "IMAGE_EMPTY",
+        "POST",
+        "/v1/images/classify",
+        {"image": ""},
+        "ClassifyImage",
+        mirage_service_pb2.ClassifyImageRequest(),
+    ),
     (
         "ID_INVALID",
         "POST",
         "/v1/records/lookup",
         {"keys": [{"id": "../x"}]},
         "LookupRecords",
-        gateway_pb2.LookupRecordsRequest(keys=[pb.RecordKey(id="../x")]),
+        mirage_service_pb2.LookupRecordsRequest(keys=[record_pb2.RecordKey(id="../x")]),
     ),
-    ("TOO_MANY_ITEMS", "POST", "/v1/records/lookup", {"keys": []}, "LookupRecords", gateway_pb2.LookupRecordsRequest()),
+    (
+        "TOO_MANY_ITEMS",
+        "POST",
+        "/v1/records/lookup",
+        {"keys": []},
+        "LookupRecords",
+        mirage_service_pb2.LookupRecordsRequest(),
+    ),
     (
         "COLLECTION_NOT_FOUND",
         "GET",
         "/v1/records?collection=none",
         None,
         "ListRecords",
-        gateway_pb2.ListRecordsRequest(collection="none"),
+        mirage_service_pb2.ListRecordsRequest(collection="none"),
     ),
     (
         "PAGE_TOKEN_INVALID",
@@ -45,16 +58,23 @@ CASES: list[tuple[str, str, str, Any, str, Any]] = [
         "/v1/records?page_token=abc",
         None,
         "ListRecords",
-        gateway_pb2.ListRecordsRequest(page_token="abc"),
+        mirage_service_pb2.ListRecordsRequest(page_token="abc"),
     ),
-    ("K_OUT_OF_RANGE", "GET", "/v1/records?limit=0", None, "ListRecords", gateway_pb2.ListRecordsRequest(limit=0)),
+    (
+        "K_OUT_OF_RANGE",
+        "GET",
+        "/v1/records?limit=0",
+        None,
+        "ListRecords",
+        mirage_service_pb2.ListRecordsRequest(page_size=0),
+    ),
     (
         "COLLECTION_NAME_INVALID",
         "POST",
         "/v1/collections",
         {"name": "../up"},
         "CreateCollection",
-        gateway_pb2.CreateCollectionRequest(name="../up"),
+        mirage_service_pb2.CreateCollectionRequest(name="../up"),
     ),
     (
         "COLLECTION_EXISTS",
@@ -62,7 +82,7 @@ CASES: list[tuple[str, str, str, Any, str, Any]] = [
         "/v1/collections",
         {"name": "atlas"},
         "CreateCollection",
-        gateway_pb2.CreateCollectionRequest(name="atlas"),
+        mirage_service_pb2.CreateCollectionRequest(name="atlas"),
     ),
     (
         "REQUEST_MALFORMED",
@@ -70,7 +90,7 @@ CASES: list[tuple[str, str, str, Any, str, Any]] = [
         "/v1/collections",
         {"name": "a", "dimension": 4},
         "CreateCollection",
-        gateway_pb2.CreateCollectionRequest(name="a", dimension=4),
+        mirage_service_pb2.CreateCollectionRequest(name="a", dimension=4),
     ),
     (
         "COLLECTION_NOT_FOUND",
@@ -78,7 +98,7 @@ CASES: list[tuple[str, str, str, Any, str, Any]] = [
         "/v1/collections/none/activate",
         None,
         "ActivateCollection",
-        gateway_pb2.ActivateCollectionRequest(name="none"),
+        mirage_service_pb2.ActivateCollectionRequest(name="none"),
     ),
     (
         "COLLECTION_ACTIVE",
@@ -86,9 +106,16 @@ CASES: list[tuple[str, str, str, Any, str, Any]] = [
         "/v1/collections/atlas",
         None,
         "DeleteCollection",
-        gateway_pb2.DeleteCollectionRequest(name="atlas"),
+        mirage_service_pb2.DeleteCollectionRequest(name="atlas"),
     ),
-    ("K_OUT_OF_RANGE", "GET", "/v1/flags?limit=5000", None, "ListFlags", gateway_pb2.ListFlagsRequest(limit=5000)),
+    (
+        "K_OUT_OF_RANGE",
+        "GET",
+        "/v1/flags?limit=5000",
+        None,
+        "ListFlags",
+        mirage_service_pb2.ListFlagsRequest(page_size=5000),
+    ),
 ]
 
 
@@ -100,7 +127,7 @@ async def test_bad_input_is_named_over_http_and_grpc_and_harms_nothing(
         assert (await http.request(method, path, json=body)).json()["code"] == code
         assert (await http.get("/v1/collections")).json()["collections"][0]["active"]
     async with grpc.aio.insecure_channel(system.grpc_address) as channel:
-        stub = gateway_pb2_grpc.MirageServiceStub(channel)
+        stub = mirage_service_pb2_grpc.MirageServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await getattr(stub, rpc)(message, timeout=30)
         trailers = dict(caught.value.trailing_metadata() or ())
@@ -108,4 +135,4 @@ async def test_bad_input_is_named_over_http_and_grpc_and_harms_nothing(
         info = error_details_pb2.ErrorInfo()
         assert status.details[0].Unpack(info)
         assert info.reason == code
-        assert (await stub.ListCommonQueries(gateway_pb2.ListCommonQueriesRequest(), timeout=30)).texts
+        assert (await stub.ListCommonQueries(mirage_service_pb2.ListCommonQueriesRequest(), timeout=30)).queries

@@ -12,12 +12,13 @@ from typing import Any
 
 import grpc
 import httpx
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from PIL import Image
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage_core.vectors import vector_to_proto
+from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, query_pb2, record_pb2
 
 GOOD_TEXT = "axial T1 brain MRI"
 
@@ -78,29 +79,31 @@ def http(system: Any) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-async def stub(system: Any) -> "AsyncIterator[gateway_pb2_grpc.MirageServiceAsyncStub]":
+async def stub(system: Any) -> "AsyncIterator[mirage_service_pb2_grpc.MirageServiceAsyncStub]":
     options = [("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(system.grpc_address, options=options) as channel:
-        stub = gateway_pb2_grpc.MirageServiceStub(channel)
+        stub = mirage_service_pb2_grpc.MirageServiceStub(channel)
         yield stub
-        good = await stub.Search(gateway_pb2.SearchRequest(query=query([{"text": GOOD_TEXT}], {"k": 3})), timeout=30)
+        good = await stub.Search(
+            mirage_service_pb2.SearchRequest(query=query([{"text": GOOD_TEXT}], {"k": 3})), timeout=30
+        )
         assert len(good.reply.results) == 3
 
 
-def term(value: dict[str, Any]) -> pb.Term:
-    message = pb.Term()
+def term(value: dict[str, Any]) -> query_pb2.Term:
+    message = query_pb2.Term()
     if "weight" in value:
         message.weight = value["weight"]
     if "vector" in value:
-        message.vector.values.extend(value["vector"])
+        message.vector.CopyFrom(vector_to_proto(np.array(value["vector"], np.float32)))
     for name in ("text", "id", "image"):
         if name in value:
             setattr(message, name, value[name])
     return message
 
 
-def query(terms: list[dict[str, Any]], fields: dict[str, Any]) -> pb.Query:
-    message = pb.Query(terms=[term(each) for each in terms])
+def query(terms: list[dict[str, Any]], fields: dict[str, Any]) -> query_pb2.Query:
+    message = query_pb2.Query(terms=[term(each) for each in terms])
     for name, value in fields.items():
         if name == "where":
             for facet, values in value.items():
@@ -144,14 +147,14 @@ def test_a_bad_query_over_http_gets_its_error(http: httpx.Client, name: str) -> 
 @pytest.mark.parametrize("name", BAD_QUERIES)
 async def test_a_bad_query_over_grpc_gets_its_error(stub: Any, name: str) -> None:
     terms, fields, code = BAD_QUERIES[name]
-    request = gateway_pb2.SearchRequest(query=query(terms, fields))
+    request = mirage_service_pb2.SearchRequest(query=query(terms, fields))
     assert await rpc_code(lambda: stub.Search(request, timeout=30)) == code
 
 
 @pytest.mark.parametrize("component", [math.nan, math.inf])
 async def test_a_vector_that_is_not_finite_is_refused(stub: Any, system: Any, component: float) -> None:
-    dimension = (await stub.GetCollection(gateway_pb2.GetCollectionRequest(), timeout=30)).dimension
-    request = gateway_pb2.SearchRequest(query=query([{"vector": [component, *[1.0] * (dimension - 1)]}], {}))
+    dimension = (await stub.GetCollection(mirage_service_pb2.GetCollectionRequest(), timeout=30)).collection.dimension
+    request = mirage_service_pb2.SearchRequest(query=query([{"vector": [component, *[1.0] * (dimension - 1)]}], {}))
     assert await rpc_code(lambda: stub.Search(request, timeout=30)) == "VECTOR_NOT_FINITE"
 
 
@@ -165,7 +168,7 @@ def test_a_bad_image_over_http_gets_its_error(http: httpx.Client, name: str) -> 
 @pytest.mark.parametrize("name", BAD_IMAGES)
 async def test_a_bad_image_over_grpc_gets_its_error(stub: Any, name: str) -> None:
     data, code = BAD_IMAGES[name]
-    request = gateway_pb2.SearchRequest(query=pb.Query(terms=[pb.Term(image=data)]))
+    request = mirage_service_pb2.SearchRequest(query=query_pb2.Query(terms=[query_pb2.Term(image=data)]))
     assert await rpc_code(lambda: stub.Search(request, timeout=30)) == code
 
 
@@ -176,7 +179,7 @@ def test_a_40_mb_upload_over_http_is_refused(http: httpx.Client) -> None:
 
 
 async def test_a_40_mb_message_over_grpc_is_refused(stub: Any) -> None:
-    request = gateway_pb2.SearchRequest(query=pb.Query(terms=[pb.Term(image=bytes(40 * 2**20))]))
+    request = mirage_service_pb2.SearchRequest(query=query_pb2.Query(terms=[query_pb2.Term(image=bytes(40 * 2**20))]))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Search(request, timeout=30)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -211,7 +214,7 @@ def test_no_path_climbs_out(http: httpx.Client, system: Any, path: str, climb: s
 @pytest.mark.parametrize("method", ["GetRecord", "FindSimilar"])
 @pytest.mark.parametrize(("bad", "code"), [("../../etc/passwd", "ID_INVALID"), ("no-such-record", "RECORD_NOT_FOUND")])
 async def test_a_bad_id_over_grpc_gets_its_error(stub: Any, method: str, bad: str, code: str) -> None:
-    request = getattr(gateway_pb2, f"{method}Request")(id=bad)
+    request = getattr(mirage_service_pb2, f"{method}Request")(id=bad)
     assert await rpc_code(lambda: getattr(stub, method)(request, timeout=30)) == code
 
 
@@ -238,38 +241,40 @@ def test_a_malformed_http_request_gets_its_error(
 
 
 async def test_vectors_of_another_model_are_refused(stub: Any) -> None:
-    dimension = (await stub.GetCollection(gateway_pb2.GetCollectionRequest(), timeout=30)).dimension
-    head = pb.RecordHead(
-        record=pb.Record(id="foreign", caption="x", licence="CC0-1.0", source="test"),
-        image_vector=pb.Vector(values=[1.0] * dimension),
-        caption_vector=pb.Vector(values=[1.0] * dimension),
+    dimension = (await stub.GetCollection(mirage_service_pb2.GetCollectionRequest(), timeout=30)).collection.dimension
+    head = record_pb2.RecordHead(
+        record=record_pb2.Record(id="foreign", caption="x", licence="CC0-1.0", source="test"),
+        image_vector=vector_to_proto(np.array([1.0] * dimension, np.float32)),
+        caption_vector=vector_to_proto(np.array([1.0] * dimension, np.float32)),
         fingerprint="0" * 64,
     )
 
-    async def parts() -> AsyncIterator[gateway_pb2.UpsertRequest]:
-        yield gateway_pb2.UpsertRequest(part=pb.RecordPart(record=head))
-        yield gateway_pb2.UpsertRequest(part=pb.RecordPart(image_chunk=picture(64)))
+    async def parts() -> AsyncIterator[mirage_service_pb2.UpsertRecordsRequest]:
+        yield mirage_service_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(record=head))
+        yield mirage_service_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(image_chunk=picture(64)))
 
-    reply = await stub.Upsert(parts(), timeout=30)
+    reply = await stub.UpsertRecords(parts(), timeout=30)
     assert [outcome.error.code for outcome in reply.outcomes] == ["FINGERPRINT_MISMATCH"]
-    request = gateway_pb2.GetRecordRequest(id="foreign")
+    request = mirage_service_pb2.GetRecordRequest(id="foreign")
     assert await rpc_code(lambda: stub.GetRecord(request, timeout=30)) == "RECORD_NOT_FOUND"
 
 
 async def test_one_bad_record_of_an_upsert_does_not_spoil_the_others(stub: Any) -> None:
-    async def parts() -> AsyncIterator[gateway_pb2.UpsertRequest]:
+    async def parts() -> AsyncIterator[mirage_service_pb2.UpsertRecordsRequest]:
         for record_id, data in (
             ("ok-1", picture(64)),
             ("../bad", picture(64)),
             ("bad-2", b"%PDF"),
             ("ok-2", picture(80)),
         ):
-            record = pb.Record(id=record_id, caption="a disc", licence="CC0-1.0", source="test")
-            yield gateway_pb2.UpsertRequest(part=pb.RecordPart(record=pb.RecordHead(record=record)))
-            yield gateway_pb2.UpsertRequest(part=pb.RecordPart(image_chunk=data))
+            record = record_pb2.Record(id=record_id, caption="a disc", licence="CC0-1.0", source="test")
+            yield mirage_service_pb2.UpsertRecordsRequest(
+                part=record_pb2.RecordPart(record=record_pb2.RecordHead(record=record))
+            )
+            yield mirage_service_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(image_chunk=data))
 
     try:
-        reply = await stub.Upsert(parts(), timeout=60)
+        reply = await stub.UpsertRecords(parts(), timeout=60)
         assert [outcome.error.code for outcome in reply.outcomes] == ["", "ID_INVALID", "IMAGE_FORMAT_UNSUPPORTED", ""]
     finally:
-        await stub.Delete(gateway_pb2.DeleteRequest(ids=["ok-1", "ok-2"]), timeout=30)
+        await stub.DeleteRecords(mirage_service_pb2.DeleteRecordsRequest(ids=["ok-1", "ok-2"]), timeout=30)

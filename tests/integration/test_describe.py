@@ -18,10 +18,9 @@ from mirage.client import Client
 from mirage.descriptions import Citation, DescribeOptions, Done, Ranking, Retrieval, Token
 from mirage.errors import ApiError, ClientError
 from mirage.queries import Query, Term, weighted_terms
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2, gateway_pb2_grpc
 from mirage_launcher.folders import Folders
 from mirage_launcher.state import State
+from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, query_pb2
 from tests.support.waiting import until
 
 GOOD = "axial T1 brain MRI"
@@ -218,10 +217,10 @@ def test_a_bad_input_is_refused_and_the_next_good_one_works(client: Client, name
 
 async def test_grpc_says_the_same_as_http(explaining: Any) -> None:
     async with grpc.aio.insecure_channel(explaining.grpc_address) as channel:
-        stub = gateway_pb2_grpc.MirageServiceStub(channel)
-        request = gateway_pb2.DescribeRequest(query=pb.Query(terms=[pb.Term(text=GOOD)]))
+        stub = mirage_service_pb2_grpc.MirageServiceStub(channel)
+        request = mirage_service_pb2.DescribeRequest(query=query_pb2.Query(terms=[query_pb2.Term(text=GOOD)]))
         events = [event async for event in stub.Describe(request, timeout=60)]
-    end, ranking = events[-1].end, events[-2].ranking
+    end, ranking = events[-1].done, events[-2].ranking
     async with httpx.AsyncClient(base_url=explaining.http_url, timeout=60) as http:
         whole = (await http.post("/v1/describe", json={"text": GOOD}, headers={"accept": "application/json"})).json()
     assert (end.text, ranking.best) == (whole["text"], whole["ranking"]["best"])
@@ -232,8 +231,10 @@ async def test_a_grpc_caller_who_cancels_stops_the_model(explaining: Any) -> Non
     await asyncio.to_thread(explaining.kill_llm)
     await asyncio.to_thread(explaining.start_llm, token_ms=150)
     async with grpc.aio.insecure_channel(explaining.grpc_address) as channel:
-        stub = gateway_pb2_grpc.MirageServiceStub(channel)
-        call = stub.Describe(gateway_pb2.DescribeRequest(query=pb.Query(terms=[pb.Term(text=GOOD)])), timeout=60)
+        stub = mirage_service_pb2_grpc.MirageServiceStub(channel)
+        call = stub.Describe(
+            mirage_service_pb2.DescribeRequest(query=query_pb2.Query(terms=[query_pb2.Term(text=GOOD)])), timeout=60
+        )
         async for event in call:
             if event.WhichOneof("event") == "token":
                 break

@@ -23,10 +23,9 @@ import numpy as np
 import pytest
 
 from mirage.client import Client
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2, gateway_pb2_grpc
 from mirage_inference.bundles import load_manifest
 from mirage_launcher.bundles import find_bundle
+from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, record_pb2
 from mirage_retriever.engines.base import Collection
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
@@ -300,18 +299,20 @@ def ask_with(client: httpx.Client, files: dict[str, bytes]) -> None:
 
 
 def upload_by_grpc(lived: Lived) -> None:
-    def requests() -> Iterator[gateway_pb2.UpsertRequest]:
+    def requests() -> Iterator[mirage_service_pb2.UpsertRecordsRequest]:
         for id_, data in lived.files.items():
-            record = pb.Record(id=f"grpc-{id_}", caption=f"Caption of {id_}.", licence="CC0-1.0", source="test")
+            record = record_pb2.Record(id=f"grpc-{id_}", caption=f"Caption of {id_}.", licence="CC0-1.0", source="test")
             record.original_labels.update(table_columns())
-            yield gateway_pb2.UpsertRequest(part=pb.RecordPart(record=pb.RecordHead(record=record)))
-            yield gateway_pb2.UpsertRequest(part=pb.RecordPart(image_chunk=data))
+            yield mirage_service_pb2.UpsertRecordsRequest(
+                part=record_pb2.RecordPart(record=record_pb2.RecordHead(record=record))
+            )
+            yield mirage_service_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(image_chunk=data))
 
     with grpc.insecure_channel(f"127.0.0.1:{lived.machine.grpc_port}") as channel:
-        reply = gateway_pb2_grpc.MirageServiceStub(channel).Upsert(requests(), timeout=CALL_S)
+        reply = mirage_service_pb2_grpc.MirageServiceStub(channel).UpsertRecords(requests(), timeout=CALL_S)
     for outcome in reply.outcomes:
-        lived.outcomes[f"grpc {pb.UpsertState.Name(outcome.state)}"] += 1
-    lived.answers.append(("gRPC Upsert", reply.SerializeToString()))
+        lived.outcomes[f"grpc {record_pb2.UpsertState.Name(outcome.state)}"] += 1
+    lived.answers.append(("gRPC UpsertRecords", reply.SerializeToString()))
 
 
 def fetch_all(client: httpx.Client) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support.paths import bare_environment
 
-SERVICE = "mirage.v1.EncoderService"
+SERVICE = "mirage.encoder.v1.EncoderService"
 DEADLINE_S = 60
 
 

@@ -18,13 +18,14 @@ import grpc
 import redis
 from google.rpc import error_details_pb2, status_pb2
 
-from mirage.v1 import common_pb2, generator_pb2, generator_pb2_grpc
 from mirage_launcher import queue_server
+from mirage_protos.generator.v1 import generator_pb2, generator_pb2_grpc
+from mirage_protos.v1 import job_pb2
 from tests.support.paths import TINY_GENERATOR as TINY
 from tests.support.paths import bare_environment
 from tests.support.waiting import until
 
-SERVICE = "mirage.v1.GeneratorService"
+SERVICE = "mirage.generator.v1.GeneratorService"
 DEADLINE_S = 60
 # A job of ten steps of a tenth of a second and more, four times over: time enough to do something to it.
 LONG: dict[str, Any] = {"width": 768, "height": 768, "steps": 10, "images": 4}
@@ -173,8 +174,8 @@ def house(*, workers: int = 1, api: bool = True, **settings: str) -> Iterator[Ho
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def spec(**fields: Any) -> common_pb2.JobSpec:
-    return common_pb2.JobSpec(**{"prompt": "axial T2 section of the brain", **fields})
+def spec(**fields: Any) -> job_pb2.JobSpec:
+    return job_pb2.JobSpec(**{"prompt": "axial T2 section of the brain", **fields})
 
 
 class Jobs:
@@ -185,47 +186,47 @@ class Jobs:
         said = {"x-mirage-client": client, "authorization": f"Bearer {key}" if key else ""}
         self._metadata = tuple((name, value) for name, value in said.items() if value)
 
-    async def create(self, request_id: str = "", **fields: Any) -> common_pb2.Job:
-        asked = generator_pb2.GeneratorServiceCreateJobRequest(spec=spec(**fields), request_id=request_id)
+    async def create(self, request_id: str = "", **fields: Any) -> job_pb2.Job:
+        asked = generator_pb2.CreateJobRequest(spec=spec(**fields), request_id=request_id)
         return (await self.stub.CreateJob(asked, timeout=DEADLINE_S, metadata=self._metadata)).job
 
-    async def get(self, id_: str) -> common_pb2.Job:
-        asked = generator_pb2.GeneratorServiceGetJobRequest(id=id_)
+    async def get(self, id_: str) -> job_pb2.Job:
+        asked = generator_pb2.GetJobRequest(id=id_)
         return (await self.stub.GetJob(asked, timeout=DEADLINE_S, metadata=self._metadata)).job
 
-    async def cancel(self, id_: str) -> common_pb2.Job:
-        asked = generator_pb2.GeneratorServiceCancelJobRequest(id=id_)
+    async def cancel(self, id_: str) -> job_pb2.Job:
+        asked = generator_pb2.CancelJobRequest(id=id_)
         return (await self.stub.CancelJob(asked, timeout=DEADLINE_S, metadata=self._metadata)).job
 
-    async def list(self, **fields: Any) -> generator_pb2.GeneratorServiceListJobsResponse:
-        asked = generator_pb2.GeneratorServiceListJobsRequest(**fields)
+    async def list(self, **fields: Any) -> generator_pb2.ListJobsResponse:
+        asked = generator_pb2.ListJobsRequest(**fields)
         return await self.stub.ListJobs(asked, timeout=DEADLINE_S, metadata=self._metadata)
 
-    async def watch(self, id_: str, *, previews: bool = False) -> AsyncIterator[common_pb2.JobEvent]:
-        asked = generator_pb2.GeneratorServiceWatchJobRequest(id=id_, previews=previews)
+    async def watch(self, id_: str, *, previews: bool = False) -> AsyncIterator[job_pb2.JobEvent]:
+        asked = generator_pb2.WatchJobRequest(id=id_, previews=previews)
         async for reply in self.stub.WatchJob(asked, timeout=DEADLINE_S, metadata=self._metadata):
             yield reply.event
 
-    async def end_of(self, id_: str) -> common_pb2.Job:
+    async def end_of(self, id_: str) -> job_pb2.Job:
         async for event in self.watch(id_):
             if event.HasField("done"):
                 return event.done
         raise AssertionError("a watch ended without the job's end")
 
-    async def running(self, id_: str, *, step: int = 1) -> common_pb2.Job:
+    async def running(self, id_: str, *, step: int = 1) -> job_pb2.Job:
         """The job once that many of its steps are done."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 job = await self.get(id_)
-                assert job.state in (common_pb2.JOB_STATE_PENDING, common_pb2.JOB_STATE_RUNNING), job
+                assert job.state in (job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_RUNNING), job
                 if job.step >= step:
                     return job
                 await asyncio.sleep(0.01)
 
     async def image(self, id_: str, index: int = 0) -> bytes:
-        asked = generator_pb2.GeneratorServiceGetArtifactRequest(id=id_, index=index)
+        asked = generator_pb2.GetJobImageRequest(id=id_, index=index)
         parts = [
-            reply.part async for reply in self.stub.GetArtifact(asked, timeout=DEADLINE_S, metadata=self._metadata)
+            reply.part async for reply in self.stub.GetJobImage(asked, timeout=DEADLINE_S, metadata=self._metadata)
         ]
         data = b"".join(part.chunk for part in parts)
         assert (parts[0].media_type, parts[0].length) == ("image/png", len(data))

@@ -15,12 +15,13 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
+from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
+from mirage_protos.v1 import description_pb2, query_pb2
 from tests.support.paths import TINY_LLM as TINY
 from tests.support.paths import bare_environment
 from tests.support.waiting import wait_until_serving
 
-SERVICE = "mirage.v1.LlmService"
+SERVICE = "mirage.llm.v1.LlmService"
 DEADLINE_S = 60
 CAPTIONS = (
     "Axial T1-weighted section of the brain through the thalami, showing the putamina; no lesion.",
@@ -86,14 +87,14 @@ def llm(bundle: Path = TINY, *, wait: bool = True, **settings: str) -> Iterator[
 def request(
     query: str = "thalamus",
     captions: Sequence[str] = CAPTIONS,
-    match: "common_pb2.Match.ValueType" = common_pb2.MATCH_GOOD,
+    match: "query_pb2.Match.ValueType" = query_pb2.MATCH_GOOD,
     **options: Any,
-) -> llm_pb2.LlmServiceDescribeRequest:
-    return llm_pb2.LlmServiceDescribeRequest(
+) -> llm_pb2.DescribeRequest:
+    return llm_pb2.DescribeRequest(
         query=query,
-        captions=[common_pb2.SourceCaption(id=f"r{number}", text=text) for number, text in enumerate(captions)],
+        captions=[llm_pb2.SourceCaption(id=f"r{number}", text=text) for number, text in enumerate(captions)],
         match=match,
-        options=common_pb2.DescribeOptions(**options),
+        options=description_pb2.DescribeOptions(**options),
     )
 
 
@@ -101,14 +102,14 @@ def request(
 class Description:
     """A description as it came."""
 
-    start: common_pb2.DescribeStart | None = None
+    start: description_pb2.DescribeStart | None = None
     pieces: list[str] = field(default_factory=list)
-    citations: list[common_pb2.Citation] = field(default_factory=list)
-    end: common_pb2.DescribeEnd = field(default_factory=common_pb2.DescribeEnd)
+    citations: list[description_pb2.Citation] = field(default_factory=list)
+    end: description_pb2.DescribeDone = field(default_factory=description_pb2.DescribeDone)
     order: list[str] = field(default_factory=list)
 
 
-async def collect(events: AsyncIterator[llm_pb2.LlmServiceDescribeResponse]) -> Description:
+async def collect(events: AsyncIterator[llm_pb2.DescribeResponse]) -> Description:
     found = Description()
     async for event in events:
         kind = event.WhichOneof("event")
@@ -120,14 +121,12 @@ async def collect(events: AsyncIterator[llm_pb2.LlmServiceDescribeResponse]) -> 
                 found.pieces.append(event.token.text)
             case "citation":
                 found.citations.append(event.citation)
-            case "end":
-                found.end = event.end
+            case "done":
+                found.end = event.done
     return found
 
 
-async def describe(
-    address: str, asked: llm_pb2.LlmServiceDescribeRequest, timeout_s: float = DEADLINE_S
-) -> Description:
+async def describe(address: str, asked: llm_pb2.DescribeRequest, timeout_s: float = DEADLINE_S) -> Description:
     async with grpc.aio.insecure_channel(address) as channel:
         return await collect(llm_pb2_grpc.LlmServiceStub(channel).Describe(asked, timeout=timeout_s))
 

@@ -9,7 +9,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.exceptions import ProtocolError
 
-PATH = b"/mirage.v1.EncoderService/EncodeText"
+PATH = b"/mirage.encoder.v1.EncoderService/EncodeText"
 
 
 @dataclass

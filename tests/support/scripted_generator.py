@@ -18,18 +18,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from PIL import Image, PngImagePlugin
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import generator_pb2 as messages
-from mirage.v1 import generator_pb2_grpc
 from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
+from mirage_protos.generator.v1 import generator_pb2, generator_pb2_grpc
+from mirage_protos.v1 import image_pb2, job_pb2, model_pb2, problem_pb2
 
-NAME = "mirage.v1.GeneratorService"
+NAME = "mirage.generator.v1.GeneratorService"
 CHUNK = 100
-FINAL = (pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED, pb.JOB_STATE_EXPIRED)
+FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_EXPIRED)
 MANIFEST = {
     "guidance_input": "unconditional",
     "steps": {"least": 1, "most": 8, "default": 4},
@@ -45,7 +46,7 @@ class Viewer:
     name: str
     admin: bool
 
-    def sees(self, job: pb.Job) -> bool:
+    def sees(self, job: job_pb2.Job) -> bool:
         return self.admin or job.client == self.name
 
 
@@ -58,9 +59,9 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
     error: MirageError | None = None
     asked: list[Any] = field(default_factory=list)
     clients: list[str | None] = field(default_factory=list)
-    jobs: dict[str, pb.Job] = field(default_factory=dict)
+    jobs: dict[str, job_pb2.Job] = field(default_factory=dict)
     files: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    previews: dict[str, pb.JobPreview] = field(default_factory=dict)
+    previews: dict[str, job_pb2.JobPreview] = field(default_factory=dict)
     queue: deque[str] = field(default_factory=deque)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,7 +82,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             await _abort(context, self.error)
         return Viewer(said.get("x-mirage-client", ""), admin=said.get("x-mirage-admin") == "true")
 
-    async def _find(self, request: Any, context: Any) -> tuple[pb.Job, Viewer]:
+    async def _find(self, request: Any, context: Any) -> tuple[job_pb2.Job, Viewer]:
         viewer = await self._take(request, context)
         job = self.jobs.get(request.id)
         if job is None or not viewer.sees(job):
@@ -89,18 +90,19 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             raise AssertionError
         return job, viewer
 
-    async def _change(self, job: pb.Job, **fields: Any) -> None:
-        job.MergeFrom(pb.Job(**fields))
+    async def _change(self, job: job_pb2.Job, **fields: Any) -> None:
+        # Merging would keep the seconds of a duration where the new one has none.
+        job.ClearField("eta")
+        job.MergeFrom(job_pb2.Job(**fields))
         job.revision += 1
         if job.state in FINAL:
-            job.end_time = time.time()
-            job.ClearField("eta_s")
+            job.end_time.CopyFrom(_time())
         async with self.changed:
             self.changed.notify_all()
 
-    def shown(self, job: pb.Job, viewer: Viewer) -> pb.Job:
+    def shown(self, job: job_pb2.Job, viewer: Viewer) -> job_pb2.Job:
         """The job as it is seen: whose it is, by an admin alone."""
-        found = pb.Job()
+        found = job_pb2.Job()
         found.CopyFrom(job)
         if not viewer.admin:
             found.client = ""
@@ -113,64 +115,64 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         spec = request.spec
         if request.request_id == "reset":
             await self._reset(float(spec.prompt) / 1000)
-            return messages.GeneratorServiceCreateJobResponse()
+            return generator_pb2.CreateJobResponse()
         if "crowded" in spec.prompt:
             await _abort(context, MirageError(Code.QUEUE_FULL, retry_after_s=3.0))
         for job in self.jobs.values():
             if request.request_id and (job.client, job.request_id) == (viewer.name, request.request_id):
-                if job.spec.prompt != spec.prompt:
+                if job.request.prompt != spec.prompt:
                     await _abort(context, MirageError(Code.REQUEST_ID_REUSED, request_id=request.request_id))
-                return messages.GeneratorServiceCreateJobResponse(job=self.shown(job, viewer))
+                return generator_pb2.CreateJobResponse(job=self.shown(job, viewer))
         if len([job for job in self.jobs.values() if job.state not in FINAL]) >= self.max_jobs:
             await _abort(context, MirageError(Code.TOO_MANY_JOBS, max=self.max_jobs, retry_after_s=1.0))
-        job = pb.Job(
+        job = job_pb2.Job(
             id=f"job{len(self.jobs) + 1:04}",
-            state=pb.JOB_STATE_PENDING,
+            state=job_pb2.JOB_STATE_PENDING,
             request_id=request.request_id,
             prompt_tokens=77 if "overlong" in spec.prompt else 1 + len(spec.prompt.split()),
             prompt_truncated="overlong" in spec.prompt,
-            create_time=time.time(),
-            deadline_time=time.time() + 600,
-            expire_time=time.time() + 3600,
+            create_time=_time(),
+            deadline_time=_time(600),
+            expire_time=_time(3600),
             fingerprint="a1" * 32,
             client=viewer.name,
             revision=1,
         )
-        job.spec.CopyFrom(spec)
+        job.request.CopyFrom(spec)
         for name, default in (("steps", 4), ("seed", 2**62 + 1), ("width", 128), ("height", 128), ("images", 1)):
             if not spec.HasField(name):
-                setattr(job.spec, name, default)
+                setattr(job.request, name, default)
         if not spec.HasField("guidance_scale"):
-            job.spec.guidance_scale = 1.5
-        job.steps = job.spec.steps * job.spec.images
+            job.request.guidance_scale = 1.5
+        job.steps = job.request.steps * job.request.images
         if "waiting" not in spec.prompt:
-            job.eta_s = job.steps * self.step_s
+            job.eta.CopyFrom(_lasting(job.steps * self.step_s))
         self.jobs[job.id] = job
         self.queue.append(job.id)
         # Else a job on a step of no time would be done before its creation is answered.
-        answer = messages.GeneratorServiceCreateJobResponse(job=self.shown(job, viewer))
+        answer = generator_pb2.CreateJobResponse(job=self.shown(job, viewer))
         async with self.changed:
             self.changed.notify_all()
         return answer
 
     async def GetJob(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return messages.GeneratorServiceGetJobResponse(job=self.shown(*await self._find(request, context)))
+        return generator_pb2.GetJobResponse(job=self.shown(*await self._find(request, context)))
 
     async def ListJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
         viewer = await self._take(request, context)
         found = [job for job in reversed(self.jobs.values()) if viewer.sees(job)]
         found = [job for job in found if not request.states or job.state in request.states]
-        start, limit = int(request.page_token or 0), request.limit or 20
+        start, limit = int(request.page_token or 0), request.page_size or 20
         more = str(start + limit) if len(found) > start + limit else ""
         page = [self.shown(job, viewer) for job in found[start : start + limit]]
-        return messages.GeneratorServiceListJobsResponse(jobs=page, next_page_token=more)
+        return generator_pb2.ListJobsResponse(jobs=page, next_page_token=more)
 
     async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         job, viewer = await self._find(request, context)
         self.watching += 1
         self.watches += 1
         try:
-            sent, step = pb.Job(), 0
+            sent, step = job_pb2.Job(), 0
             while True:
                 seen = self.shown(job, viewer)
                 if seen.state in FINAL:
@@ -195,26 +197,26 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         if job.id in self.queue:
             self.queue.remove(job.id)
         if job.state not in FINAL:
-            await self._change(job, state=pb.JOB_STATE_CANCELLED)
-        return messages.GeneratorServiceCancelJobResponse(job=self.shown(job, viewer))
+            await self._change(job, state=job_pb2.JOB_STATE_CANCELLED)
+        return generator_pb2.CancelJobResponse(job=self.shown(job, viewer))
 
-    async def GetArtifact(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def GetJobImage(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         job, _ = await self._find(request, context)
         data = self.files.get((job.id, request.index))
         if data is None:
             await _abort(context, MirageError(Code.JOB_IMAGE_NOT_FOUND, id=job.id, index=request.index))
             return
-        head = pb.ImagePart(media_type="image/png", length=len(data))
+        head = image_pb2.ImagePart(media_type="image/png", length=len(data))
         for start in range(0, len(data), CHUNK):
             head.chunk = data[start : start + CHUNK]
-            yield messages.GeneratorServiceGetArtifactResponse(part=head)
-            head = pb.ImagePart()
+            yield generator_pb2.GetJobImageResponse(part=head)
+            head = image_pb2.ImagePart()
 
     async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
         counted = {**MANIFEST, "watching": self.watching}
-        model = pb.Model(
+        model = model_pb2.Model(
             name="scripted-pictures",
-            task="generate",
+            kind=model_pb2.MODEL_KIND_GENERATOR,
             fingerprint="a1" * 32,
             source="a script",
             licence="CC0-1.0",
@@ -223,7 +225,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             context_length=77,
             manifest_json=json.dumps(counted),
         )
-        return messages.GeneratorServiceGetModelResponse(model=model)
+        return generator_pb2.GetModelResponse(model=model)
 
     def start_work(self) -> "asyncio.Task[None]":
         """The one worker; one that was there before is no more."""
@@ -237,7 +239,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         self.queue.clear()
         for job in self.jobs.values():
             if job.state not in FINAL:
-                await self._change(job, state=pb.JOB_STATE_CANCELLED)
+                await self._change(job, state=job_pb2.JOB_STATE_CANCELLED)
         for kept in (self.jobs, self.files, self.previews):
             kept.clear()
         self.start_work()
@@ -251,53 +253,69 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
                 continue
             job = self.jobs[self._next()]
             self.queue.remove(job.id)
-            await self._change(job, state=pb.JOB_STATE_RUNNING, start_time=time.time(), eta_s=job.steps * self.step_s)
+            await self._change(
+                job, state=job_pb2.JOB_STATE_RUNNING, start_time=_time(), eta=_lasting(job.steps * self.step_s)
+            )
             await self._run(job)
 
     def _next(self) -> str:
-        return next((each for each in self.queue if "waiting" not in self.jobs[each].spec.prompt), "")
+        return next((each for each in self.queue if "waiting" not in self.jobs[each].request.prompt), "")
 
-    async def _run(self, job: pb.Job) -> None:
+    async def _run(self, job: job_pb2.Job) -> None:
         for step in range(1, job.steps + 1):
             await asyncio.sleep(self.step_s)
-            if job.state != pb.JOB_STATE_RUNNING:
+            if job.state != job_pb2.JOB_STATE_RUNNING:
                 return
-            index, within = divmod(step - 1, job.spec.steps)
-            self.previews[job.id] = pb.JobPreview(index=index, step=within + 1, png=_png(job, index, 16 * step, 16))
-            await self._change(job, step=step, eta_s=(job.steps - step) * self.step_s)
-            if "failing" in job.spec.prompt:
-                problem = pb.Problem(code="MODEL_FAILED", message="The model failed on this input.")
-                await self._change(job, state=pb.JOB_STATE_FAILED, problem=problem)
+            index, within = divmod(step - 1, job.request.steps)
+            self.previews[job.id] = job_pb2.JobPreview(
+                index=index, step=within + 1, image=_png(job, index, 16 * step, 16)
+            )
+            await self._change(job, step=step, eta=_lasting((job.steps - step) * self.step_s))
+            if "failing" in job.request.prompt:
+                problem = problem_pb2.Problem(code="MODEL_FAILED", message="The model failed on this input.")
+                await self._change(job, state=job_pb2.JOB_STATE_FAILED, problem=problem)
                 return
         made = []
-        for index in range(job.spec.images):
-            data = _png(job, index, 200, job.spec.width)
+        for index in range(job.request.images):
+            data = _png(job, index, 200, job.request.width)
             self.files[job.id, index] = data
             made.append(
-                pb.JobImage(
+                job_pb2.JobImage(
                     index=index,
-                    seed=(job.spec.seed + index) % 2**63,
-                    width=job.spec.width,
-                    height=job.spec.height,
+                    seed=(job.request.seed + index) % 2**63,
+                    width=job.request.width,
+                    height=job.request.height,
                     bytes=len(data),
                     sha256=hashlib.sha256(data).hexdigest(),
                 )
             )
-        await self._change(job, state=pb.JOB_STATE_SUCCEEDED, images=made)
+        await self._change(job, state=job_pb2.JOB_STATE_SUCCEEDED, images=made)
 
 
-def _png(job: pb.Job, index: int, shade: int, side: int) -> bytes:
+def _png(job: job_pb2.Job, index: int, shade: int, side: int) -> bytes:
     text = PngImagePlugin.PngInfo()
     text.add_text("ai_generated", "true")
-    text.add_text("prompt", job.spec.prompt.encode("ascii", "replace").decode())
+    text.add_text("prompt", job.request.prompt.encode("ascii", "replace").decode())
     picture = Image.radial_gradient("L").resize((side, side)).point(lambda value: (value * shade // 255 + index) % 256)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=text)
     return buffer.getvalue()
 
 
+def _time(after_s: float = 0.0) -> Timestamp:
+    made = Timestamp()
+    made.FromMicroseconds(round((time.time() + after_s) * 1e6))
+    return made
+
+
+def _lasting(seconds: float) -> Duration:
+    made = Duration()
+    made.FromMicroseconds(round(seconds * 1e6))
+    return made
+
+
 def _event(**event: Any) -> Any:
-    return messages.GeneratorServiceWatchJobResponse(event=pb.JobEvent(**event))
+    return generator_pb2.WatchJobResponse(event=job_pb2.JobEvent(**event))
 
 
 async def _abort(context: Any, error: MirageError) -> None:

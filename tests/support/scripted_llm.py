@@ -15,14 +15,14 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import llm_pb2, llm_pb2_grpc
 from mirage_core.errors import MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
 from mirage_core.sentences import split_sentences
+from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
+from mirage_protos.v1 import description_pb2, model_pb2, query_pb2, timings_pb2
 
 UNSUPPORTED = "Nothing here stands in a caption."
-NAME = "mirage.v1.LlmService"
+NAME = "mirage.llm.v1.LlmService"
 
 
 @dataclass
@@ -37,9 +37,9 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
     error_after: int = 0
     gate: asyncio.Event | None = None
     replaced: str = ""
-    declined: "pb.DescriptionFinish.ValueType" = pb.DESCRIPTION_FINISH_UNSPECIFIED
+    declined: "description_pb2.DescriptionFinish.ValueType" = description_pb2.DESCRIPTION_FINISH_UNSPECIFIED
     repeat: int = 1
-    asked: list[llm_pb2.LlmServiceDescribeRequest] = field(default_factory=list)
+    asked: list[llm_pb2.DescribeRequest] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     tokens: int = 0
@@ -59,12 +59,18 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
     async def _events(self, request: Any, context: Any) -> AsyncIterator[Any]:
         if self.gate:
             await self.gate.wait()
-        if self.declined or request.match in (pb.MATCH_WEAK, pb.MATCH_NONE):
-            finish = self.declined or pb.DESCRIPTION_FINISH_NO_MATCH
-            yield _event(end=pb.DescribeEnd(finish=finish, notice="Declined by the script."))
+        if self.declined or request.match in (query_pb2.MATCH_WEAK, query_pb2.MATCH_NONE):
+            finish = self.declined or description_pb2.DESCRIPTION_FINISH_NO_MATCH
+            yield _event(
+                done=description_pb2.DescribeDone(
+                    source=description_pb2.DESCRIPTION_SOURCE_NONE, finish=finish, notice="Declined by the script."
+                )
+            )
             return
         used = [caption.id for caption in request.captions]
-        yield _event(start=pb.DescribeStart(used_ids=used, prompt_tokens=50, cached_tokens=40, fingerprint="e" * 64))
+        yield _event(
+            start=description_pb2.DescribeStart(used_ids=used, prompt_tokens=50, cached_tokens=40, fingerprint="e" * 64)
+        )
         text, citations, words = "", [], 0
         for number, (sentence, ids) in enumerate(_script(request) * self.repeat):
             start = len(text) + (number > 0)
@@ -76,32 +82,36 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
                 text += piece
                 words += 1
                 self.tokens += 1
-                yield _event(token=pb.DescribeToken(text=piece))
-            citation = pb.Citation(sentence=number, start=start, end=len(text), ids=ids, supported=bool(ids))
+                yield _event(token=description_pb2.DescribeToken(text=piece))
+            citation = description_pb2.Citation(
+                sentence=number, start=start, end=len(text), ids=ids, supported=bool(ids)
+            )
             citations.append(citation)
             yield _event(citation=citation)
-        end = pb.DescribeEnd(
+        end = description_pb2.DescribeDone(
             text=text,
-            source=pb.DESCRIPTION_SOURCE_MODEL,
-            finish=pb.DESCRIPTION_FINISH_STOP,
+            source=description_pb2.DESCRIPTION_SOURCE_MODEL,
+            finish=description_pb2.DESCRIPTION_FINISH_STOP,
             tokens=words,
-            timings=pb.Timings(queue_ms=1.0, inference_ms=2.0, total_ms=3.0),
+            timings=timings_pb2.Timings(queue_ms=1.0, inference_ms=2.0, total_ms=3.0),
             citations=citations,
         )
         if self.replaced:
-            end.MergeFrom(pb.DescribeEnd(text=self.replaced, source=pb.DESCRIPTION_SOURCE_EXTRACTIVE))
-            end.finish = pb.DESCRIPTION_FINISH_TOO_SLOW
+            end.MergeFrom(
+                description_pb2.DescribeDone(text=self.replaced, source=description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE)
+            )
+            end.finish = description_pb2.DESCRIPTION_FINISH_TOO_SLOW
             del end.citations[:]
             end.citations.add(sentence=0, start=0, end=len(self.replaced), ids=used[:1], supported=True)
-        yield _event(end=end)
+        yield _event(done=end)
 
     async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
         parity = {"tokens": 100, "agreement": 0.975, "perplexity": 9.0, "perplexity_ratio": 1.01}
         variants = {"int4": {"quantisation": {"decoder": "int4 weights"}, "parity": parity}}
         counted = json.dumps({"tokens": self.tokens, "running": self.running, "variants": variants})
-        model = pb.Model(
+        model = model_pb2.Model(
             name="scripted",
-            task="describe",
+            kind=model_pb2.MODEL_KIND_LLM,
             fingerprint="e" * 64,
             source="a script",
             engine="none",
@@ -109,7 +119,7 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
             licence="CC0-1.0",
             manifest_json=counted,
         )
-        return llm_pb2.LlmServiceGetModelResponse(model=model)
+        return llm_pb2.GetModelResponse(model=model)
 
 
 def _script(request: Any) -> list[tuple[str, list[str]]]:
@@ -118,7 +128,7 @@ def _script(request: Any) -> list[tuple[str, list[str]]]:
 
 
 def _event(**event: Any) -> Any:
-    return llm_pb2.LlmServiceDescribeResponse(**event)
+    return llm_pb2.DescribeResponse(**event)
 
 
 async def serve(script: ScriptedLlm, port: int = 0) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:

@@ -10,8 +10,7 @@ from typing import Any
 
 import grpc
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, query_pb2
 
 PATIENCE_S = 120
 
@@ -22,10 +21,12 @@ def main() -> None:
     stop = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub: Any = gateway_pb2_grpc.MirageServiceStub(channel)
+        stub: Any = mirage_service_pb2_grpc.MirageServiceStub(channel)
         number = 0
         while not number or not stop.wait(1):
-            request = gateway_pb2.SearchRequest(query=pb.Query(terms=[pb.Term(text=f"axial {number}")]))
+            request = mirage_service_pb2.SearchRequest(
+                query=query_pb2.Query(terms=[query_pb2.Term(text=f"axial {number}")])
+            )
             started = time.monotonic()
             while True:
                 try:

@@ -1,4 +1,4 @@
-"""For callers of MIRAGE: `mirage.client` over HTTP, `mirage.v1` over gRPC, and the `mirage` command.
+"""For callers of MIRAGE: `mirage.client` over HTTP, and the `mirage` command.
 
 Nothing is imported here, so that the command starts at once.
 """

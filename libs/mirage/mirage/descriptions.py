@@ -12,7 +12,7 @@ from mirage.replies import SearchReply, SearchResult
 class DescribeOptions:
     """Options of a description.
 
-    None and () are the server's defaults. The server checks every limit (`DescribeOptions` of common.proto).
+    None and () are the server's defaults. The server checks every limit (`DescribeOptions` of description.proto).
     """
 
     max_tokens: int | None = None

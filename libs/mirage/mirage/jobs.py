@@ -17,7 +17,7 @@ FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"})
 class JobOptions:
     """Options of a job in addition to the prompt.
 
-    None is the model's default. The server checks every limit (`JobSpec` of common.proto).
+    None is the model's default. The server checks every limit (`JobSpec` of job.proto).
 
     `request_id` makes a request that is sent twice one job.
     """

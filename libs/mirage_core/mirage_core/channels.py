@@ -93,7 +93,7 @@ def _metadata(span: Span, more: Metadata = ()) -> tuple[tuple[str, str], ...]:
 
 
 def _path_of(method: Any) -> str:
-    # grpc.aio's multi-callables keep the path that they call, such as mirage.v1.EncoderService/EncodeText.
+    # grpc.aio's multi-callables keep the path that they call, such as mirage.encoder.v1.EncoderService/EncodeText.
     path = getattr(method, "_method", b"")
     return (path.decode() if isinstance(path, bytes) else str(path)).strip("/")
 

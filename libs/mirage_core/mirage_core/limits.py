@@ -44,7 +44,7 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def check_id(value: str) -> str:
-    """The record id unchanged; raises ID_INVALID unless it has the form that protos/mirage/v1/common.proto states."""
+    """The record id unchanged; raises ID_INVALID unless it has the form that protos/mirage/v1/record.proto states."""
     if not ID_PATTERN.fullmatch(value) or ".." in value:
         raise MirageError(Code.ID_INVALID)
     return value

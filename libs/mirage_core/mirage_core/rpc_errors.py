@@ -9,8 +9,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from mirage.v1.common_pb2 import Problem
 from mirage_core.errors import Code, MirageError
+from mirage_protos.v1.problem_pb2 import Problem
 
 DOMAIN = "mirage"
 _STATUS_KEY = "grpc-status-details-bin"
@@ -53,12 +53,12 @@ def from_rpc_error(error: grpc.RpcError, *, service: str) -> MirageError:
     return MirageError(Code.INTERNAL)
 
 
-def to_problem(error: MirageError) -> Problem:
+def problem_to_proto(error: MirageError) -> Problem:
     """The error about one item of a request, as a message."""
     return Problem(code=error.code, message=error.message, metadata=error.metadata)
 
 
-def from_problem(problem: Problem) -> MirageError:
+def problem_from_proto(problem: Problem) -> MirageError:
     """The error behind a Problem message; an unknown code becomes INTERNAL."""
     code = Code(problem.code) if problem.code in Code.__members__ else Code.INTERNAL
     return MirageError(code, **_public(problem.metadata))

@@ -3,20 +3,25 @@
 import numpy as np
 import numpy.typing as npt
 
-from mirage.v1.common_pb2 import Vector
 from mirage_core.errors import Code, MirageError
+from mirage_protos.v1.vector_pb2 import Vector
 
 Array = npt.NDArray[np.float32]
 
 
-def to_proto(vector: Array) -> Vector:
-    """The message for a float32 array of shape (dimension,)."""
-    return Vector(values=vector.tolist())
+def vector_to_proto(vector: Array) -> Vector:
+    """Returns the message for a float32 array of shape (dimension,)."""
+    return Vector(float32=np.ascontiguousarray(vector, dtype="<f4").tobytes())
 
 
-def from_proto(vector: Vector) -> Array:
-    """The float32 array of shape (dimension,) in a message, unchecked."""
-    return np.fromiter(vector.values, dtype=np.float32, count=len(vector.values))
+def vector_from_proto(vector: Vector) -> Array:
+    """Returns the float32 array of shape (dimension,) in a message, read-only; its values are not checked.
+
+    Raises REQUEST_MALFORMED if the bytes are not whole float32 components.
+    """
+    if len(vector.float32) % 4:
+        raise MirageError(Code.REQUEST_MALFORMED, field="vector")
+    return np.frombuffer(vector.float32, dtype="<f4").astype(np.float32, copy=False)
 
 
 def check_unit(vector: Array, *, dimension: int) -> Array:

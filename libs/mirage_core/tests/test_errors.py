@@ -5,7 +5,7 @@ import grpc
 import pytest
 
 from mirage_core.errors import CATALOGUE, Code, MirageError, catalogue_table
-from mirage_core.rpc_errors import from_problem, grpc_status, to_problem, to_trailers
+from mirage_core.rpc_errors import grpc_status, problem_from_proto, problem_to_proto, to_trailers
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,14 +33,14 @@ def test_every_code_maps_to_a_grpc_and_an_http_error(code: Code) -> None:
 
 def test_a_problem_message_survives_the_wire() -> None:
     error = MirageError(Code.IMAGE_TOO_SMALL, min=16, width=1, height=1)
-    back = from_problem(to_problem(error))
+    back = problem_from_proto(problem_to_proto(error))
     assert (back.code, back.metadata) == (error.code, error.metadata)
 
 
 def test_a_problem_with_an_unknown_code_is_internal() -> None:
-    problem = to_problem(MirageError(Code.INTERNAL))
+    problem = problem_to_proto(MirageError(Code.INTERNAL))
     problem.code = "__class__"
-    assert from_problem(problem).code is Code.INTERNAL
+    assert problem_from_proto(problem).code is Code.INTERNAL
 
 
 def test_the_documented_catalogue_is_the_catalogue() -> None:

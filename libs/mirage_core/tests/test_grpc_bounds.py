@@ -11,7 +11,6 @@ import pytest
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core import limits
 from mirage_core.channels import invoke, open_channel
 from mirage_core.errors import Code, MirageError
@@ -19,9 +18,10 @@ from mirage_core.methods import Kind, MethodRule, Role
 from mirage_core.rpc_errors import from_rpc_error
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ApiKeys, ServiceSettings
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from tests.support.raw_http2 import PATH, RawConnection
 
-NAME = "mirage.v1.EncoderService"
+NAME = "mirage.encoder.v1.EncoderService"
 KEYS = {role: f"{role}-{'k' * 20}" for role in ("read", "write", "admin")}
 RUBBISH = b"\x0a\xff\xff\xff\xff\x0f rubbish"
 UNAUTHENTICATED, INVALID, UNIMPLEMENTED, EXHAUSTED = 16, 3, 12, 8
@@ -60,7 +60,7 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def ClassifyImage(self, request, ctx):  # noqa: N802
         self.arrived.release()
         await self.gate.wait()
-        return encoder_pb2.EncoderServiceClassifyImageResponse()
+        return encoder_pb2.ClassifyImageResponse()
 
     async def GetModel(self, request, ctx):  # noqa: N802
         return encoder_pb2.GetModelResponse()
@@ -136,7 +136,9 @@ class TestBeforeTheKey:
         assert sent <= 20 * 2 * limits.WINDOW_BYTES
         assert not servicer.requests
 
-    @pytest.mark.parametrize("path", [PATH, b"/mirage.v1.EncoderService/EncodeImages", b"/no.such.Service/Method"])
+    @pytest.mark.parametrize(
+        "path", [PATH, b"/mirage.encoder.v1.EncoderService/EncodeImages", b"/no.such.Service/Method"]
+    )
     async def test_rubbish_without_a_key_is_unauthenticated(self, serve, connect, path: bytes) -> None:
         _, port = await serve(keyed=True)
         connection = await connect(port)
@@ -148,7 +150,7 @@ class TestBeforeTheKey:
     async def test_a_path_that_is_not_text_ends_its_own_call_alone(self, serve, connect, stub_of) -> None:
         _, port = await serve(keyed=True)
         connection = await connect(port)
-        for path in (b"/mirage.v1.EncoderService/\xff\xfe", b"\xff", b"", b"no-slash", b"/" + b"a" * 5000):
+        for path in (b"/mirage.encoder.v1.EncoderService/\xff\xfe", b"\xff", b"", b"no-slash", b"/" + b"a" * 5000):
             number, call = await connection.call(path)
             await connection.send(number, b"", end=True)
             await asyncio.wait_for(call.ended.wait(), 60)
@@ -213,7 +215,7 @@ class TestRubbish:
     ) -> None:
         servicer, port = await serve()
         connection = await connect(port)
-        number, call = await connection.call(b"/mirage.v1.EncoderService/" + method)
+        number, call = await connection.call(b"/mirage.encoder.v1.EncoderService/" + method)
         with structlog.testing.capture_logs() as lines, caplog.at_level(logging.DEBUG):
             await connection.send(number, RUBBISH, end=True)
             await asyncio.wait_for(call.ended.wait(), 60)
@@ -225,7 +227,7 @@ class TestRubbish:
     async def test_after_a_good_message_of_a_stream_it_ends_the_stream(self, serve, connect) -> None:
         _, port = await serve()
         connection = await connect(port)
-        number, call = await connection.call(b"/mirage.v1.EncoderService/EncodeImages")
+        number, call = await connection.call(b"/mirage.encoder.v1.EncoderService/EncodeImages")
         await connection.send(number, encoder_pb2.EncodeImagesRequest(key="a").SerializeToString())
         await connection.send(number, RUBBISH)
         await asyncio.wait_for(call.ended.wait(), 60)
@@ -241,7 +243,7 @@ class TestRubbish:
         await asyncio.wait_for(call.ended.wait(), 60)
         assert call.status == INVALID
 
-    @pytest.mark.parametrize("path", [b"/mirage.v1.EncoderService/Nothing", b"/no.such.Service/Search"])
+    @pytest.mark.parametrize("path", [b"/mirage.encoder.v1.EncoderService/Nothing", b"/no.such.Service/Search"])
     async def test_an_unknown_method_is_unimplemented(self, serve, connect, path: bytes) -> None:
         _, port = await serve()
         connection = await connect(port)
@@ -340,7 +342,7 @@ class TestPlaces:
         servicer, port = await serve(keyed=True, fair=True, max_watchers=4)
         stub = await stub_of(port)
         servicer.gate.clear()
-        request = encoder_pb2.EncoderServiceClassifyImageRequest()
+        request = encoder_pb2.ClassifyImageRequest()
         running = []
         for role in ("read", "write"):
             for _ in range(2):
@@ -355,7 +357,7 @@ class TestPlaces:
         servicer, port = await serve(max_calls=1)
         stub = await stub_of(port)
         servicer.gate.clear()
-        watch = asyncio.ensure_future(stub.ClassifyImage(encoder_pb2.EncoderServiceClassifyImageRequest(), timeout=60))
+        watch = asyncio.ensure_future(stub.ClassifyImage(encoder_pb2.ClassifyImageRequest(), timeout=60))
         await asyncio.wait_for(servicer.arrived.acquire(), 60)
         await stub.GetModel(encoder_pb2.GetModelRequest(), timeout=60)
         servicer.gate.set()
@@ -366,7 +368,7 @@ class TestMemory:
     async def test_messages_that_never_end_are_few_at_a_time(self, serve, connect, stub_of) -> None:
         _, port = await serve(message_memory_mb=150)
         connection = await connect(port)
-        calls = [await connection.call(b"/mirage.v1.EncoderService/EncodeImage") for _ in range(40)]
+        calls = [await connection.call(b"/mirage.encoder.v1.EncoderService/EncodeImage") for _ in range(40)]
         half = bytes(2**20)
         await asyncio.gather(*(connection.send(number, half, declared=20 * 2**20) for number, _ in calls))
         ended = [asyncio.create_task(call.ended.wait()) for _, call in calls]

@@ -5,14 +5,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core.channels import invoke, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_core.message_budget import MessageBudget, read_message
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ApiKeys, ServiceSettings
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 
-NAME = "mirage.v1.EncoderService"
+NAME = "mirage.encoder.v1.EncoderService"
 
 
 async def turn() -> None:

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from mirage.v1 import encoder_pb2_grpc
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ServiceSettings
+from mirage_protos.encoder.v1 import encoder_pb2_grpc
 
-NAME = "mirage.v1.EncoderService"
+NAME = "mirage.encoder.v1.EncoderService"
 
 
 async def probe(*arguments: str) -> int:
@@ -41,7 +41,7 @@ async def test_a_service_is_ready_once_it_serves(server: GrpcServer) -> None:
 
 async def test_a_service_that_the_server_lacks_is_not_ready(server: GrpcServer) -> None:
     await server.set_serving(NAME, serving=True)
-    assert await probe(f"127.0.0.1:{server.port}", "mirage.v1.LlmService") == 1
+    assert await probe(f"127.0.0.1:{server.port}", "mirage.llm.v1.LlmService") == 1
 
 
 async def test_nobody_there_is_not_ready(unused_tcp_port: int) -> None:

@@ -10,14 +10,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core import context, vectors
 from mirage_core.channels import invoke, open_channel, set_service_key
 from mirage_core.errors import Code, MirageError
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ApiKeys, ServiceSettings
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 
-NAME = "mirage.v1.EncoderService"
+NAME = "mirage.encoder.v1.EncoderService"
 KEY = "0123456789abcdef"
 
 
@@ -192,7 +192,7 @@ class TestWithKeys:
 
 def test_a_vector_survives_the_wire() -> None:
     vector = np.array([0.1, -2.5, 1e-7], np.float32)
-    assert (vectors.from_proto(vectors.to_proto(vector)) == vector).all()
+    assert (vectors.vector_from_proto(vectors.vector_to_proto(vector)) == vector).all()
 
 
 @pytest.mark.parametrize(

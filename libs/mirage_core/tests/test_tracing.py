@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core import telemetry, tracing
 from mirage_core.channels import invoke, invoke_exchange, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ServiceSettings
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from tests.support.otlp_collector import Collector, Seen, collector
 from tests.support.waiting import until
 
-NAME = "mirage.v1.EncoderService"
+NAME = "mirage.encoder.v1.EncoderService"
 SECRET = "lesion of the left zebra"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

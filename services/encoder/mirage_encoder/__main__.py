@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from mirage.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
 from mirage_core.cpus import available_cpus
 from mirage_core.message_budget import MessageBudget
 from mirage_core.server import GrpcServer, run_service
@@ -13,8 +12,9 @@ from mirage_encoder.settings import EncoderSettings
 from mirage_inference.encoder.model import load_model
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.loading import timed_load
+from mirage_protos.encoder.v1.encoder_pb2_grpc import add_EncoderServiceServicer_to_server
 
-SERVICE = "mirage.v1.EncoderService"
+SERVICE = "mirage.encoder.v1.EncoderService"
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ _SHOWN = 5
 class Kind(IntEnum):
     """As mirage.v1.ImageKind."""
 
-    UNSPECIFIED = 0
     MEDICAL = 1
     UNSURE = 2
     NOT_MEDICAL = 3

@@ -7,13 +7,14 @@ from typing import ClassVar, TypeAlias, TypeVar
 
 import grpc
 
-from mirage.v1 import common_pb2, encoder_pb2, encoder_pb2_grpc
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_core.message_budget import MessageBudget, Share, read_message
 from mirage_core.methods import MethodRule, Role
-from mirage_core.vectors import to_proto
+from mirage_core.vectors import vector_to_proto
 from mirage_encoder.embedder import Embedder, Spent
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from mirage_protos.v1 import image_pb2, model_pb2, problem_pb2, timings_pb2
 
 T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
@@ -25,7 +26,7 @@ _KEY_CHARS = 256
 _STREAM_PATIENCE_S = 60.0
 # A request with the largest image. Requests of BUDGETED methods hold images and nothing else.
 IMAGE_MESSAGE_BYTES = limits.IMAGE_BYTES + 2**12
-BUDGETED = ("mirage.v1.EncoderService/EncodeImage", "mirage.v1.EncoderService/ClassifyImage")
+BUDGETED = ("mirage.encoder.v1.EncoderService/EncodeImage", "mirage.encoder.v1.EncoderService/ClassifyImage")
 
 
 class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
@@ -60,12 +61,15 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def EncodeText(
         self, request: encoder_pb2.EncodeTextRequest, context: Context
     ) -> encoder_pb2.EncodeTextResponse:
-        """See protos/mirage/v1/encoder.proto."""
+        """See protos/mirage/encoder/v1/encoder.proto."""
         vectors, spent = await self._embedder.encode_texts(list(request.texts))
         return encoder_pb2.EncodeTextResponse(
             embeddings=[
                 encoder_pb2.TextEmbedding(
-                    vector=to_proto(each.vector), tokens=each.tokens, truncated=each.truncated, cached=each.cached
+                    vector=vector_to_proto(each.vector),
+                    tokens=each.tokens,
+                    truncated=each.truncated,
+                    cached=each.cached,
                 )
                 for each in vectors
             ],
@@ -76,19 +80,19 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def EncodeImage(
         self, request: encoder_pb2.EncodeImageRequest, context: Context
     ) -> encoder_pb2.EncodeImageResponse:
-        """See protos/mirage/v1/encoder.proto."""
+        """See protos/mirage/encoder/v1/encoder.proto."""
         image = request.image
         # The message holds the file once more.
         del request
         vector, spent = await self._embedder.encode_image(image)
         return encoder_pb2.EncodeImageResponse(
-            vector=to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
+            vector=vector_to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
         )
 
     async def EncodeImages(
         self, request_iterator: AsyncIterator[encoder_pb2.EncodeImagesRequest], context: Context
     ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
-        """See protos/mirage/v1/encoder.proto."""
+        """See protos/mirage/encoder/v1/encoder.proto."""
         running: set[asyncio.Task[encoder_pb2.EncodeImagesResponse]] = set()
         try:
             while received := await self._receive(request_iterator):
@@ -128,27 +132,27 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         try:
             vector, spent = await _in_turn(lambda: self._embedder.encode_image(image))
         except MirageError as error:
-            problem = common_pb2.Problem(code=error.code, message=error.message, metadata=error.metadata)
+            problem = problem_pb2.Problem(code=error.code, message=error.message, metadata=error.metadata)
             return encoder_pb2.EncodeImagesResponse(key=key, error=problem, fingerprint=self._fingerprint)
         return encoder_pb2.EncodeImagesResponse(
-            key=key, vector=to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
+            key=key, vector=vector_to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
         )
 
     async def ClassifyImage(
-        self, request: encoder_pb2.EncoderServiceClassifyImageRequest, context: Context
-    ) -> encoder_pb2.EncoderServiceClassifyImageResponse:
-        """See protos/mirage/v1/encoder.proto."""
+        self, request: encoder_pb2.ClassifyImageRequest, context: Context
+    ) -> encoder_pb2.ClassifyImageResponse:
+        """See protos/mirage/encoder/v1/encoder.proto."""
         image = request.image
         del request
         guess, spent = await self._embedder.classify_image(image)
-        return encoder_pb2.EncoderServiceClassifyImageResponse(
-            guess=common_pb2.ImageGuess(
-                kind=common_pb2.ImageKind.ValueType(guess.kind),
+        return encoder_pb2.ClassifyImageResponse(
+            guess=image_pb2.ImageGuess(
+                kind=image_pb2.ImageKind.ValueType(guess.kind),
                 medical_score=guess.medical,
                 facets=[
-                    common_pb2.FacetGuess(
+                    image_pb2.FacetGuess(
                         facet=facet.facet,
-                        values=[common_pb2.ValueGuess(value=value, score=score) for value, score in facet.values],
+                        values=[image_pb2.ValueGuess(value=value, score=score) for value, score in facet.values],
                         sure=facet.sure,
                     )
                     for facet in guess.facets
@@ -159,13 +163,13 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         )
 
     async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Context) -> encoder_pb2.GetModelResponse:
-        """See protos/mirage/v1/encoder.proto."""
+        """See protos/mirage/encoder/v1/encoder.proto."""
         model = self._embedder.model
         manifest = model.manifest
         return encoder_pb2.GetModelResponse(
-            model=common_pb2.Model(
+            model=model_pb2.Model(
                 name=manifest.name,
-                task=manifest.task,
+                kind=model_pb2.MODEL_KIND_ENCODER,
                 fingerprint=self._fingerprint,
                 source=manifest.source,
                 licence=manifest.licence,
@@ -191,8 +195,8 @@ async def _in_turn(attempt: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(min(error.retry_after_s or 0.1, 1.0))
 
 
-def _timings(spent: Spent, *, cached: bool = False) -> common_pb2.Timings:
-    return common_pb2.Timings(
+def _timings(spent: Spent, *, cached: bool = False) -> timings_pb2.Timings:
+    return timings_pb2.Timings(
         queue_ms=spent.queue_ms,
         inference_ms=spent.inference_ms,
         total_ms=spent.total_ms,

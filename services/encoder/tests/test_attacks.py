@@ -16,10 +16,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core.channels import invoke, invoke_exchange, open_channel
 from mirage_core.errors import Code, MirageError
-from mirage_core.rpc_errors import from_problem
+from mirage_core.rpc_errors import problem_from_proto
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from tests.support import image_bombs
 from tests.support.encoder_process import SERVICE, encoder
 from tests.support.memory_peak import Peak
@@ -71,7 +71,7 @@ class Caller:
 
     async def classify(self, image: bytes) -> Code | None:
         """The code that an image is refused with; None if it is not."""
-        request = encoder_pb2.EncoderServiceClassifyImageRequest(image=image)
+        request = encoder_pb2.ClassifyImageRequest(image=image)
         try:
             await invoke(self._stub.ClassifyImage, request, timeout_s=DEADLINE_S)
         except MirageError as error:
@@ -104,7 +104,7 @@ class Caller:
 
         codes: dict[int, Code | None] = {}
         async for reply in invoke_exchange(self._stub.EncodeImages, requests(), timeout_s=DEADLINE_S):
-            codes[int(reply.key)] = from_problem(reply.error).code if reply.HasField("error") else None
+            codes[int(reply.key)] = problem_from_proto(reply.error).code if reply.HasField("error") else None
         return [codes[number] for number in range(len(images))]
 
 

@@ -17,7 +17,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from PIL import Image
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
+from mirage_core.vectors import vector_from_proto
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from mirage_protos.v1 import model_pb2
 from tests.support.encoder_process import DEADLINE_S, SERVICE, encoder
 from tests.support.waiting import wait_until_serving
 
@@ -86,7 +88,7 @@ def reason(error: grpc.RpcError) -> str:
 
 async def test_texts_come_back_as_unit_vectors(stub: Stub) -> None:
     reply = await stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=["axial T1", "sagittal FLAIR"]))
-    rows = np.array([each.vector.values for each in reply.embeddings])
+    rows = np.array([vector_from_proto(each.vector) for each in reply.embeddings])
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     assert [each.tokens for each in reply.embeddings] == [5, 5]
     assert reply.timings.total_ms >= reply.timings.inference_ms > 0
@@ -96,17 +98,17 @@ async def test_texts_come_back_as_unit_vectors(stub: Stub) -> None:
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 async def test_an_image_of_each_format_comes_back_as_a_unit_vector(stub: Stub, form: str) -> None:
     reply = await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=picture(form)))
-    assert np.linalg.norm(reply.vector.values) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(vector_from_proto(reply.vector)) == pytest.approx(1, abs=1e-5)
 
 
 async def test_an_image_is_guessed_about_and_a_bad_one_refused(stub: Stub) -> None:
-    request = encoder_pb2.EncoderServiceClassifyImageRequest(image=picture("PNG"))
+    request = encoder_pb2.ClassifyImageRequest(image=picture("PNG"))
     reply = await stub.ClassifyImage(request)
     assert reply.guess.kind != 0
     assert len(reply.fingerprint) == 64
     assert (await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=picture("PNG")))).timings.cached
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.ClassifyImage(encoder_pb2.EncoderServiceClassifyImageRequest(image=b"no image"))
+        await stub.ClassifyImage(encoder_pb2.ClassifyImageRequest(image=b"no image"))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -130,7 +132,7 @@ async def test_a_bad_image_is_refused_and_the_next_works(stub: Stub, case: str) 
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=image))
     assert reason(error.value) == code
-    assert (await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=picture()))).vector.values
+    assert (await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=picture()))).vector.float32
 
 
 @pytest.mark.parametrize("case", BAD_TEXTS)
@@ -163,8 +165,8 @@ async def test_an_abandoned_request_harms_nobody(stub: Stub) -> None:
 async def test_the_model_says_what_it_is(stub: Stub) -> None:
     model = (await stub.GetModel(encoder_pb2.GetModelRequest())).model
     reply = await stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=["brain"]))
-    assert model.task == "encode"
-    assert model.dimension == len(reply.embeddings[0].vector.values)
+    assert model.kind == model_pb2.MODEL_KIND_ENCODER
+    assert model.dimension == len(vector_from_proto(reply.embeddings[0].vector))
     assert model.fingerprint == reply.fingerprint
     assert model.context_length == 77
     assert model.engine.startswith("onnxruntime ")
@@ -198,7 +200,7 @@ def test_a_client_that_knows_only_reflection_can_encode(address: str) -> None:
             response_deserializer=reply_type.FromString,
         )
         answer = call(request_type(texts=["brain"]))
-        assert len(answer.embeddings[0].vector.values) > 0
+        assert answer.embeddings[0].vector.float32
 
 
 def test_it_ends_at_sigterm(bundle: Path) -> None:

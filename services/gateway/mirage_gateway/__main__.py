@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 
 import uvloop
 
-from mirage.v1 import gateway_pb2_grpc
 from mirage_core.server import GrpcServer, run_service
 from mirage_gateway import readiness, servicer
 from mirage_gateway.compose import Composer
@@ -15,6 +14,7 @@ from mirage_gateway.http_server import HttpServer
 from mirage_gateway.request_memory import return_large_blocks
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.app import build_app
+from mirage_protos.v1 import mirage_service_pb2_grpc
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         stack.push_async_callback(dependencies.close)
         composer = Composer(dependencies, settings)
         server.add(
-            gateway_pb2_grpc.add_MirageServiceServicer_to_server,
+            mirage_service_pb2_grpc.add_MirageServiceServicer_to_server,
             servicer.MirageServicer(composer),
             servicer.NAME,
         )

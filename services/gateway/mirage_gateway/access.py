@@ -99,10 +99,10 @@ METHODS: Mapping[str, Action] = {
     "ListJobs": Action.USE_JOBS,
     "WatchJob": Action.USE_JOBS,
     "CancelJob": Action.USE_JOBS,
-    "GetArtifact": Action.USE_JOBS,
+    "GetJobImage": Action.USE_JOBS,
     "FlagRecord": Action.FLAG,
-    "Upsert": Action.WRITE_RECORDS,
-    "Delete": Action.WRITE_RECORDS,
+    "UpsertRecords": Action.WRITE_RECORDS,
+    "DeleteRecords": Action.WRITE_RECORDS,
     "ListFlags": Action.LIST_FLAGS,
     "CreateCollection": Action.MANAGE_COLLECTIONS,
     "ActivateCollection": Action.MANAGE_COLLECTIONS,
@@ -111,7 +111,7 @@ METHODS: Mapping[str, Action] = {
 # The messages that carry an image or vectors, and the answers that last.
 _BYTES: Mapping[str, int] = {
     **dict.fromkeys(("Search", "Compare", "Describe", "ClassifyImage"), limits.MESSAGE_BYTES),
-    "Upsert": limits.VECTORS_BYTES,
+    "UpsertRecords": limits.VECTORS_BYTES,
 }
 _WATCHES = frozenset({"WatchJob", "Describe"})
 

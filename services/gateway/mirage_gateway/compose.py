@@ -7,8 +7,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import encoder_pb2, gateway_pb2, generator_pb2, llm_pb2, retriever_pb2
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.dependencies import Dependencies, Health
 from mirage_gateway.describing import Describer
@@ -16,6 +14,21 @@ from mirage_gateway.generating import Jobs
 from mirage_gateway.image_file import ImageFile
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.upload_gate import UploadGate
+from mirage_protos.encoder.v1 import encoder_pb2
+from mirage_protos.generator.v1 import generator_pb2
+from mirage_protos.llm.v1 import llm_pb2
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.v1 import (
+    collection_pb2,
+    description_pb2,
+    facet_pb2,
+    flag_pb2,
+    image_pb2,
+    mirage_service_pb2,
+    model_pb2,
+    query_pb2,
+    record_pb2,
+)
 
 SIMILAR_K_MAX = 99
 
@@ -30,13 +43,13 @@ class Composer:
         self._describer = Describer(dependencies, settings, self.search)
         self.jobs = Jobs(dependencies, settings)
 
-    async def search(self, query: pb.Query) -> pb.SearchReply:
+    async def search(self, query: query_pb2.Query) -> query_pb2.SearchReply:
         """The records closest to the query; `timings.total_ms` is the time spent here and behind.
 
         Raises IMAGE_NOT_MEDICAL for an image that seems to be none, unless the query accepts any.
         """
         started = time.perf_counter()
-        request = retriever_pb2.RetrieverServiceSearchRequest(query=query)
+        request = retriever_pb2.SearchRequest(query=query)
         # It may hold images of many megabytes, and the request has a copy.
         del query
         images = await self._gate.look_at(request.query.terms, accept_any=request.query.accept_any_image)
@@ -47,9 +60,9 @@ class Composer:
         response.reply.query.images.extend(images)
         return response.reply
 
-    async def compare(self, base: pb.Query, shift: Sequence[pb.Term]) -> retriever_pb2.RetrieverServiceCompareResponse:
+    async def compare(self, base: query_pb2.Query, shift: Sequence[query_pb2.Term]) -> retriever_pb2.CompareResponse:
         """The base query, and the base query with the terms of `shift` added; raises IMAGE_NOT_MEDICAL as `search` does."""
-        request = retriever_pb2.RetrieverServiceCompareRequest(base=base, shift=shift)
+        request = retriever_pb2.CompareRequest(base=base, shift=shift)
         accept_any = base.accept_any_image
         # As in `search`.
         del base, shift
@@ -60,25 +73,25 @@ class Composer:
         both.shifted.query.images.extend([*of_base, *of_shift])
         return both
 
-    async def classify(
-        self, request: encoder_pb2.EncoderServiceClassifyImageRequest
-    ) -> encoder_pb2.EncoderServiceClassifyImageResponse:
+    async def classify(self, request: encoder_pb2.ClassifyImageRequest) -> encoder_pb2.ClassifyImageResponse:
         """What an image seems to be."""
         return await self._gate.classify(request)
 
-    def describe(self, query: pb.Query, options: pb.DescribeOptions) -> AsyncGenerator[gateway_pb2.DescribeResponse]:
+    def describe(
+        self, query: query_pb2.Query, options: description_pb2.DescribeOptions
+    ) -> AsyncGenerator[mirage_service_pb2.DescribeResponse]:
         """The events of a description, the first of them after the retrieval; closing the generator stops the model."""
         return self._describer.describe(query, options)
 
     async def similar(
         self, record_id: str, *, k: int | None, where: Mapping[str, Sequence[str]], page_token: str = ""
-    ) -> pb.SearchReply:
+    ) -> query_pb2.SearchReply:
         """The `k` (1 to 99, 10 where None) records nearest to one record's image, itself left out."""
         if k is not None and not 1 <= k <= SIMILAR_K_MAX:
             raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=SIMILAR_K_MAX, given=k)
-        query = pb.Query(
-            terms=[pb.Term(id=record_id)],
-            vectors=pb.VECTOR_SPACE_IMAGE,
+        query = query_pb2.Query(
+            terms=[query_pb2.Term(id=record_id)],
+            vectors=query_pb2.VECTOR_SPACE_IMAGE,
             k=k,
             where=string_lists(where),
             exclude_ids=[record_id],
@@ -86,40 +99,42 @@ class Composer:
         )
         return await self.search(query)
 
-    async def record(self, record_id: str) -> pb.Record:
+    async def record(self, record_id: str) -> record_pb2.Record:
         """One record; raises RECORD_NOT_FOUND."""
         response = await self._parts.ask(
             self._parts.retriever.GetRecord,
-            retriever_pb2.RetrieverServiceGetRecordRequest(id=record_id),
+            retriever_pb2.GetRecordRequest(id=record_id),
             timeout_s=self._settings.read_timeout_s,
         )
         return response.record
 
-    async def image(self, record_id: str, variant: "pb.ImageVariant.ValueType") -> ImageFile:
+    async def image(self, record_id: str, variant: "image_pb2.ImageVariant.ValueType | None") -> ImageFile:
         """A record's image. Its first part is here when this returns, so that an error comes before any byte."""
         messages = self._parts.read(
             self._parts.retriever.GetImage,
-            retriever_pb2.RetrieverServiceGetImageRequest(id=record_id, variant=variant),
+            retriever_pb2.GetImageRequest(id=record_id, variant=variant),
             timeout_s=self._settings.read_timeout_s,
             service="retriever",
         )
 
-        async def parts() -> AsyncIterator[pb.ImagePart]:
+        async def parts() -> AsyncIterator[image_pb2.ImagePart]:
             async for message in messages:
                 yield message.part
 
         return await ImageFile.begin(parts())
 
-    async def facets(self, *, where: Mapping[str, Sequence[str]], limit: int | None) -> Sequence[pb.Facet]:
+    async def facets(self, *, where: Mapping[str, Sequence[str]], limit: int | None) -> Sequence[facet_pb2.Facet]:
         """The facets with counts, of records that pass `where`."""
         response = await self._parts.ask(
             self._parts.retriever.ListFacets,
-            retriever_pb2.RetrieverServiceListFacetsRequest(where=string_lists(where), limit=limit),
+            retriever_pb2.ListFacetsRequest(where=string_lists(where), limit=limit),
             timeout_s=self._settings.read_timeout_s,
         )
         return response.facets
 
-    async def upsert(self, parts: AsyncIterable[pb.RecordPart], *, collection: str = "") -> Sequence[pb.UpsertOutcome]:
+    async def upsert(
+        self, parts: AsyncIterable[record_pb2.RecordPart], *, collection: str = ""
+    ) -> Sequence[record_pb2.UpsertOutcome]:
         """Stores records, streaming them through: no more than one part is held here.
 
         An upload may be slow: the deadline of the answer begins at its end. Raises DEADLINE_EXCEEDED.
@@ -127,15 +142,15 @@ class Composer:
         loop = asyncio.get_running_loop()
         timeout_s = self._settings.upsert_timeout_s
 
-        async def requests() -> AsyncIterator[retriever_pb2.RetrieverServiceUpsertRequest]:
+        async def requests() -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
             async for part in parts:
-                yield retriever_pb2.RetrieverServiceUpsertRequest(part=part, collection=collection)
+                yield retriever_pb2.UpsertRecordsRequest(part=part, collection=collection)
             answer.reschedule(loop.time() + timeout_s)
 
         try:
             async with asyncio.timeout(None) as answer:
                 response = await self._parts.send(
-                    self._parts.retriever.Upsert,
+                    self._parts.retriever.UpsertRecords,
                     requests(),
                     timeout_s=self._settings.body_timeout_s + timeout_s,
                     service="retriever",
@@ -147,76 +162,78 @@ class Composer:
     async def delete(self, ids: Sequence[str]) -> int:
         """Removes records and says how many there were."""
         response = await self._parts.ask(
-            self._parts.retriever.Delete,
-            retriever_pb2.RetrieverServiceDeleteRequest(ids=ids),
+            self._parts.retriever.DeleteRecords,
+            retriever_pb2.DeleteRecordsRequest(ids=ids),
             timeout_s=self._settings.search_timeout_s,
         )
         return response.deleted
 
-    async def flag(self, record_id: str, *, reason: str, comment: str) -> pb.Flag:
+    async def flag(self, record_id: str, *, reason: "flag_pb2.FlagReason.ValueType", comment: str) -> flag_pb2.Flag:
         """Marks a record as wrong in some way."""
         response = await self._parts.ask(
             self._parts.retriever.FlagRecord,
-            retriever_pb2.RetrieverServiceFlagRecordRequest(record_id=record_id, reason=reason, comment=comment),
+            retriever_pb2.FlagRecordRequest(record_id=record_id, reason=reason, comment=comment),
             timeout_s=self._settings.read_timeout_s,
         )
         return response.flag
 
-    async def flags(self, *, record_id: str, limit: int | None) -> Sequence[pb.Flag]:
-        """The marks that readers made, newest first."""
-        response = await self._parts.ask(
+    async def flags(
+        self, *, record_id: str, page_size: int | None, page_token: str = ""
+    ) -> retriever_pb2.ListFlagsResponse:
+        """Returns a page of the flags that readers raised, newest first."""
+        return await self._parts.ask(
             self._parts.retriever.ListFlags,
-            retriever_pb2.RetrieverServiceListFlagsRequest(record_id=record_id, limit=limit),
+            retriever_pb2.ListFlagsRequest(record_id=record_id, page_size=page_size, page_token=page_token),
             timeout_s=self._settings.read_timeout_s,
         )
-        return response.flags
 
-    async def look_up(self, keys: Sequence[pb.RecordKey], *, collection: str) -> Sequence[pb.RecordPresence]:
+    async def look_up(
+        self, keys: Sequence[record_pb2.RecordKey], *, collection: str
+    ) -> Sequence[record_pb2.RecordPresence]:
         """Which of some records are stored, and which others show the same images."""
         response = await self._parts.ask(
             self._parts.retriever.LookupRecords,
-            retriever_pb2.RetrieverServiceLookupRecordsRequest(keys=keys, collection=collection),
+            retriever_pb2.LookupRecordsRequest(keys=keys, collection=collection),
             timeout_s=self._settings.search_timeout_s,
         )
         return response.records
 
     async def records(
-        self, *, limit: int | None, page_token: str, vectors: bool, collection: str
-    ) -> retriever_pb2.RetrieverServiceListRecordsResponse:
+        self, *, page_size: int | None, page_token: str, vectors: bool, collection: str
+    ) -> retriever_pb2.ListRecordsResponse:
         """A page of all records."""
         return await self._parts.ask(
             self._parts.retriever.ListRecords,
-            retriever_pb2.RetrieverServiceListRecordsRequest(
-                limit=limit, page_token=page_token, vectors=vectors, collection=collection
+            retriever_pb2.ListRecordsRequest(
+                page_size=page_size, page_token=page_token, vectors=vectors, collection=collection
             ),
             timeout_s=self._settings.search_timeout_s,
         )
 
-    async def collections(self) -> Sequence[pb.CollectionInfo]:
-        """The collections, by name."""
-        response = await self._parts.ask(
+    async def collections(
+        self, *, page_size: int | None = None, page_token: str = ""
+    ) -> retriever_pb2.ListCollectionsResponse:
+        """Returns a page of the collections, by name."""
+        return await self._parts.ask(
             self._parts.retriever.ListCollections,
-            retriever_pb2.RetrieverServiceListCollectionsRequest(),
+            retriever_pb2.ListCollectionsRequest(page_size=page_size, page_token=page_token),
             timeout_s=self._settings.search_timeout_s,
         )
-        return response.collections
 
-    async def create_collection(self, name: str, *, dimension: int, fingerprint: str) -> pb.CollectionInfo:
+    async def create_collection(self, name: str, *, dimension: int, fingerprint: str) -> collection_pb2.Collection:
         """Makes an empty collection beside the active one."""
         response = await self._parts.ask(
             self._parts.retriever.CreateCollection,
-            retriever_pb2.RetrieverServiceCreateCollectionRequest(
-                name=name, dimension=dimension, fingerprint=fingerprint
-            ),
+            retriever_pb2.CreateCollectionRequest(name=name, dimension=dimension, fingerprint=fingerprint),
             timeout_s=self._settings.collection_timeout_s,
         )
         return response.collection
 
-    async def activate_collection(self, name: str) -> retriever_pb2.RetrieverServiceActivateCollectionResponse:
+    async def activate_collection(self, name: str) -> retriever_pb2.ActivateCollectionResponse:
         """Turns searches to another collection."""
         return await self._parts.ask(
             self._parts.retriever.ActivateCollection,
-            retriever_pb2.RetrieverServiceActivateCollectionRequest(name=name),
+            retriever_pb2.ActivateCollectionRequest(name=name),
             timeout_s=self._settings.collection_timeout_s,
         )
 
@@ -224,21 +241,22 @@ class Composer:
         """Removes a collection that is not active; how many records were in it."""
         response = await self._parts.ask(
             self._parts.retriever.DeleteCollection,
-            retriever_pb2.RetrieverServiceDeleteCollectionRequest(name=name),
+            retriever_pb2.DeleteCollectionRequest(name=name),
             timeout_s=self._settings.collection_timeout_s,
         )
         return response.records
 
-    async def common_queries(self) -> Sequence[str]:
-        """The operator's list of queries that are answered from a cache."""
-        response = await self._parts.ask(
+    async def common_queries(
+        self, *, page_size: int | None, page_token: str = ""
+    ) -> retriever_pb2.ListCommonQueriesResponse:
+        """Returns a page of the operator's queries that are answered from a cache."""
+        return await self._parts.ask(
             self._parts.retriever.ListCommonQueries,
-            retriever_pb2.RetrieverServiceListCommonQueriesRequest(),
+            retriever_pb2.ListCommonQueriesRequest(page_size=page_size, page_token=page_token),
             timeout_s=self._settings.read_timeout_s,
         )
-        return response.texts
 
-    async def models(self) -> Sequence[pb.Model]:
+    async def models(self) -> Sequence[model_pb2.Model]:
         """The models in use: the encoder's, and those of the language model and the generator where they serve."""
         response, language, pictures = await asyncio.gather(
             self._parts.ask(
@@ -249,24 +267,24 @@ class Composer:
         )
         return [response.model, *language, *pictures]
 
-    async def _language_model(self) -> Sequence[pb.Model]:
+    async def _language_model(self) -> Sequence[model_pb2.Model]:
         if self._parts.llm is None or await self._parts.health_of("llm") is not Health.SERVING:
             return ()
         try:
             response = await self._parts.ask(
-                self._parts.llm.GetModel, llm_pb2.LlmServiceGetModelRequest(), timeout_s=self._settings.read_timeout_s
+                self._parts.llm.GetModel, llm_pb2.GetModelRequest(), timeout_s=self._settings.read_timeout_s
             )
         except MirageError:
             return ()
         return (response.model,)
 
-    async def _picture_model(self) -> Sequence[pb.Model]:
+    async def _picture_model(self) -> Sequence[model_pb2.Model]:
         if self._parts.generator is None or await self._parts.health_of("generator") is not Health.SERVING:
             return ()
         try:
             response = await self._parts.ask(
                 self._parts.generator.GetModel,
-                generator_pb2.GeneratorServiceGetModelRequest(),
+                generator_pb2.GetModelRequest(),
                 timeout_s=self._settings.read_timeout_s,
                 service="generator",
             )
@@ -274,19 +292,20 @@ class Composer:
             return ()
         return (response.model,)
 
-    async def collection(self) -> retriever_pb2.RetrieverServiceGetCollectionResponse:
-        """The collection in use."""
-        return await self._parts.ask(
+    async def collection(self) -> collection_pb2.Collection:
+        """Returns the active collection."""
+        response = await self._parts.ask(
             self._parts.retriever.GetCollection,
-            retriever_pb2.RetrieverServiceGetCollectionRequest(),
+            retriever_pb2.GetCollectionRequest(),
             timeout_s=self._settings.read_timeout_s,
         )
+        return response.collection
 
     async def health(self) -> dict[str, Health]:
         """What each part says about itself, by name."""
         return await self._parts.health()
 
 
-def string_lists(where: Mapping[str, Sequence[str]]) -> dict[str, pb.StringList]:
+def string_lists(where: Mapping[str, Sequence[str]]) -> dict[str, facet_pb2.StringList]:
     """A filter as messages."""
-    return {name: pb.StringList(values=values) for name, values in where.items()}
+    return {name: facet_pb2.StringList(values=values) for name, values in where.items()}

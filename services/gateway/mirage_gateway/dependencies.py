@@ -10,18 +10,21 @@ from typing import Any, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mirage.v1 import encoder_pb2_grpc, generator_pb2_grpc, llm_pb2_grpc, retriever_pb2_grpc
 from mirage_core import channels
 from mirage_core.errors import Code, MirageError
 from mirage_core.liveness import Liveness
+from mirage_protos.encoder.v1 import encoder_pb2_grpc
+from mirage_protos.generator.v1 import generator_pb2_grpc
+from mirage_protos.llm.v1 import llm_pb2_grpc
+from mirage_protos.retriever.v1 import retriever_pb2_grpc
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-RETRIEVER = "mirage.v1.RetrieverService"
-ENCODER = "mirage.v1.EncoderService"
-LLM = "mirage.v1.LlmService"
-GENERATOR = "mirage.v1.GeneratorService"
+RETRIEVER = "mirage.retriever.v1.RetrieverService"
+ENCODER = "mirage.encoder.v1.EncoderService"
+LLM = "mirage.llm.v1.LlmService"
+GENERATOR = "mirage.generator.v1.GeneratorService"
 _IDEMPOTENT: Mapping[str, Sequence[str]] = {
     RETRIEVER: (
         "Search",
@@ -29,7 +32,7 @@ _IDEMPOTENT: Mapping[str, Sequence[str]] = {
         "GetRecord",
         "GetImage",
         "ListFacets",
-        "Delete",
+        "DeleteRecords",
         "GetCollection",
         "ListFlags",
         "LookupRecords",
@@ -40,7 +43,7 @@ _IDEMPOTENT: Mapping[str, Sequence[str]] = {
     ENCODER: ("GetModel", "ClassifyImage"),
     LLM: ("GetModel",),
     # A new job is not among them: without a request id, trying again could make two.
-    GENERATOR: ("GetModel", "GetJob", "ListJobs", "WatchJob", "CancelJob", "GetArtifact"),
+    GENERATOR: ("GetModel", "GetJob", "ListJobs", "WatchJob", "CancelJob", "GetJobImage"),
 }
 # Without these everything else is still served.
 OPTIONAL = frozenset({"llm", "generator"})

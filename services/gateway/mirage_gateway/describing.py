@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2, llm_pb2, retriever_pb2
 from mirage_core import limits, telemetry, tracing
 from mirage_core.describe_options import check_describe_options
 from mirage_core.errors import Code, MirageError, Status
@@ -18,6 +16,9 @@ from mirage_core.fusion import reciprocal_rank
 from mirage_core.sentences import split_sentences
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.settings import GatewaySettings
+from mirage_protos.llm.v1 import llm_pb2
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.v1 import description_pb2, mirage_service_pb2, query_pb2
 
 _log = telemetry.get_logger()
 _written = telemetry.counter(
@@ -31,28 +32,28 @@ K_MAX = 10
 RANKED = 10
 SENTENCES_MAX = 16
 
-Event = gateway_pb2.DescribeResponse
-Search = Callable[[pb.Query], Awaitable[pb.SearchReply]]
+Event = mirage_service_pb2.DescribeResponse
+Search = Callable[[query_pb2.Query], Awaitable[query_pb2.SearchReply]]
 _FROM_CAPTIONS = "These sentences are taken from the captions."
-_UNGROUNDED = (pb.MATCH_WEAK, pb.MATCH_NONE)
+_UNGROUNDED = (query_pb2.MATCH_WEAK, query_pb2.MATCH_NONE)
 
 
 @dataclass
 class _Course:
     """How far one description is."""
 
-    query: pb.Query
+    query: query_pb2.Query
     started: float = field(default_factory=time.perf_counter)
     search_ms: float = 0.0
     began: bool = False
     first_token_ms: float = 0.0
-    end: pb.DescribeEnd | None = None
+    end: description_pb2.DescribeDone | None = None
 
     @property
     def elapsed_ms(self) -> float:
         return (time.perf_counter() - self.started) * 1000
 
-    def token(self, token: pb.DescribeToken) -> Event:
+    def token(self, token: description_pb2.DescribeToken) -> Event:
         if not self.first_token_ms:
             self.first_token_ms = self.elapsed_ms
             _first_token.observe(self.first_token_ms / 1000)
@@ -67,15 +68,21 @@ class Describer:
         self._settings = settings
         self._search = search
 
-    async def describe(self, query: pb.Query, options: pb.DescribeOptions) -> AsyncGenerator[Event]:
-        """The events of gateway.proto's Describe. Close it to stop the model.
+    async def describe(self, query: query_pb2.Query, options: description_pb2.DescribeOptions) -> AsyncGenerator[Event]:
+        """Yields the events of MirageService's Describe. Close it to stop the model.
 
         Raises MirageError: what a search raises, K_OUT_OF_RANGE, OPTION_OUT_OF_RANGE and TOO_MANY_ITEMS before the first
         event; later only what the language model refuses.
         """
-        course = _Course(pb.Query(vectors=query.vectors, where=query.where, exclude_ids=query.exclude_ids))
+        course = _Course(
+            query_pb2.Query(
+                vectors=query.vectors if query.HasField("vectors") else None,
+                where=query.where,
+                exclude_ids=query.exclude_ids,
+            )
+        )
         k, words = _check(query, options)
-        wider = pb.Query()
+        wider = query_pb2.Query()
         wider.CopyFrom(query)
         wider.k = max(k, RANKED)
         searching = self._search(wider)
@@ -85,9 +92,9 @@ class Describer:
             found = await searching
         course.search_ms = found.timings.search_ms
         yield Event(retrieval=_first(found, k))
-        request = llm_pb2.LlmServiceDescribeRequest(
+        request = llm_pb2.DescribeRequest(
             query=words,
-            captions=[pb.SourceCaption(id=each.record.id, text=each.record.caption) for each in found.results[:k]],
+            captions=[llm_pb2.SourceCaption(id=each.record.id, text=each.record.caption) for each in found.results[:k]],
             match=found.match,
             options=options,
         )
@@ -101,7 +108,7 @@ class Describer:
             _log.warning("description without the language model", code=error.code)
             for event in _from_captions(request, error, course):
                 yield event
-        end = course.end or pb.DescribeEnd()
+        end = course.end or description_pb2.DescribeDone()
         if end.text:
             try:
                 with tracing.span("describe.rank"):
@@ -114,12 +121,13 @@ class Describer:
         end.timings.search_ms = course.search_ms
         end.timings.total_ms = course.elapsed_ms
         _count(end)
-        yield Event(end=end)
+        yield Event(done=end)
 
-    async def _from_model(self, request: llm_pb2.LlmServiceDescribeRequest, course: _Course) -> AsyncGenerator[Event]:
+    async def _from_model(self, request: llm_pb2.DescribeRequest, course: _Course) -> AsyncGenerator[Event]:
         if not request.captions:
-            course.end = pb.DescribeEnd(
-                finish=pb.DESCRIPTION_FINISH_NO_MATCH,
+            course.end = description_pb2.DescribeDone(
+                source=description_pb2.DESCRIPTION_SOURCE_NONE,
+                finish=description_pb2.DESCRIPTION_FINISH_NO_MATCH,
                 notice="No image passes the filters, so there is nothing to explain.",
             )
             return
@@ -138,32 +146,29 @@ class Describer:
                         yield course.token(message.token)
                     case "citation":
                         yield Event(citation=message.citation)
-                    case "end":
-                        course.end = message.end
+                    case "done":
+                        course.end = message.done
         if course.end is None:
             raise MirageError(Code.INTERNAL)
 
-    async def _rank(self, end: pb.DescribeEnd, found: pb.SearchReply, course: _Course) -> gateway_pb2.DescribeRanking:
+    async def _rank(
+        self, end: description_pb2.DescribeDone, found: query_pb2.SearchReply, course: _Course
+    ) -> description_pb2.DescribeRanking:
         sentences = _sentences(end)
-        query = course.query
+        request = retriever_pb2.SearchRequest(query=course.query)
+        request.query.k = RANKED
+        for sentence in sentences[:SENTENCES_MAX]:
+            request.query.terms.add(text=sentence[: limits.TEXT_CHARS])
         response = await self._parts.ask(
             self._parts.retriever.Search,
-            retriever_pb2.RetrieverServiceSearchRequest(
-                query=pb.Query(
-                    terms=[pb.Term(text=sentence[: limits.TEXT_CHARS]) for sentence in sentences[:SENTENCES_MAX]],
-                    vectors=query.vectors,
-                    k=RANKED,
-                    where=query.where,
-                    exclude_ids=query.exclude_ids,
-                )
-            ),
+            request,
             timeout_s=self._settings.search_timeout_s,
         )
         second = response.reply
         course.search_ms += second.timings.search_ms
         first = [each.record.id for each in found.results[:RANKED]]
         cut = any(len(sentence) > limits.TEXT_CHARS for sentence in sentences)
-        return gateway_pb2.DescribeRanking(
+        return description_pb2.DescribeRanking(
             first=first,
             second=second.results,
             best=fuse(first, [each.record.id for each in second.results]),
@@ -172,7 +177,7 @@ class Describer:
         )
 
 
-def query_words(terms: Sequence[pb.Term]) -> str:
+def query_words(terms: Sequence[query_pb2.Term]) -> str:
     """A query in words, for the prompt: "q without minus, with plus"; empty where it has none, as for an image alone."""
     signed = [
         (term.text.strip(), term.weight if term.HasField("weight") else 1.0) for term in terms if term.text.strip()
@@ -196,7 +201,7 @@ def fuse(first: Sequence[str], second: Sequence[str]) -> str:
     return max(scores, key=lambda record: scores[record], default="")
 
 
-def _check(query: pb.Query, options: pb.DescribeOptions) -> tuple[int, str]:
+def _check(query: query_pb2.Query, options: description_pb2.DescribeOptions) -> tuple[int, str]:
     """k and the query's words; everything that can be refused before anything runs is refused here."""
     k = query.k if query.HasField("k") else K_DEFAULT
     if not 1 <= k <= K_MAX:
@@ -214,39 +219,44 @@ def _check(query: pb.Query, options: pb.DescribeOptions) -> tuple[int, str]:
     return k, words
 
 
-def _first(found: pb.SearchReply, k: int) -> pb.SearchReply:
+def _first(found: query_pb2.SearchReply, k: int) -> query_pb2.SearchReply:
     """The reply with its k best results. It has no next page: that of a longer list would not follow on."""
-    reply = pb.SearchReply()
+    reply = query_pb2.SearchReply()
     reply.CopyFrom(found)
     del reply.results[k:]
     reply.next_page_token = ""
     return reply
 
 
-def _from_captions(request: llm_pb2.LlmServiceDescribeRequest, error: MirageError, course: _Course) -> list[Event]:
+def _from_captions(request: llm_pb2.DescribeRequest, error: MirageError, course: _Course) -> list[Event]:
     """The answer without the model. What the model had written before it failed is replaced by the end's text."""
     if request.match in _UNGROUNDED:
-        course.end = pb.DescribeEnd(
-            finish=pb.DESCRIPTION_FINISH_NO_MATCH,
+        course.end = description_pb2.DescribeDone(
+            source=description_pb2.DESCRIPTION_SOURCE_NONE,
+            finish=description_pb2.DESCRIPTION_FINISH_NO_MATCH,
             notice="No image of the atlas answers this well, so there is nothing to explain.",
         )
         return []
     extracted = extract([(each.id, each.text) for each in request.captions], query=request.query)
     citations = [
-        pb.Citation(sentence=each.sentence, start=each.start, end=each.end, ids=each.ids, supported=True)
+        description_pb2.Citation(sentence=each.sentence, start=each.start, end=each.end, ids=each.ids, supported=True)
         for each in extracted.citations
     ]
     late = error.code is Code.DEADLINE_EXCEEDED
-    course.end = pb.DescribeEnd(
+    course.end = description_pb2.DescribeDone(
         text=extracted.text,
-        source=pb.DESCRIPTION_SOURCE_EXTRACTIVE,
-        finish=pb.DESCRIPTION_FINISH_TOO_SLOW if late else pb.DESCRIPTION_FINISH_UNSPECIFIED,
+        source=description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE,
+        finish=description_pb2.DESCRIPTION_FINISH_TOO_SLOW if late else description_pb2.DESCRIPTION_FINISH_NO_MODEL,
         notice=f"{_reason(error)} {_FROM_CAPTIONS}",
         citations=citations,
     )
-    events = [] if course.began else [Event(start=pb.DescribeStart(used_ids=[each.id for each in request.captions]))]
+    events = (
+        []
+        if course.began
+        else [Event(start=description_pb2.DescribeStart(used_ids=[each.id for each in request.captions]))]
+    )
     if not course.first_token_ms:
-        events.append(course.token(pb.DescribeToken(text=extracted.text)))
+        events.append(course.token(description_pb2.DescribeToken(text=extracted.text)))
         events += [Event(citation=citation) for citation in citations]
     return events
 
@@ -264,17 +274,17 @@ def _reason(error: MirageError) -> str:
             return "The language model failed."
 
 
-def _sentences(end: pb.DescribeEnd) -> list[str]:
+def _sentences(end: description_pb2.DescribeDone) -> list[str]:
     cited = [end.text[each.start : each.end].strip() for each in end.citations]
     return [sentence for sentence in cited if sentence] or [sentence.text for sentence in split_sentences(end.text)]
 
 
 _SOURCES: Mapping[int, str] = {
-    pb.DESCRIPTION_SOURCE_MODEL: "model",
-    pb.DESCRIPTION_SOURCE_EXTRACTIVE: "extractive",
+    description_pb2.DESCRIPTION_SOURCE_MODEL: "model",
+    description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE: "extractive",
 }
 
 
-def _count(end: pb.DescribeEnd) -> None:
-    finish = pb.DescriptionFinish.Name(end.finish).removeprefix("DESCRIPTION_FINISH_").lower()
+def _count(end: description_pb2.DescribeDone) -> None:
+    finish = description_pb2.DescriptionFinish.Name(end.finish).removeprefix("DESCRIPTION_FINISH_").lower()
     _written.labels(_SOURCES.get(end.source, "nobody"), finish).inc()

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from urllib.parse import quote
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import generator_pb2, generator_pb2_grpc
+from google.protobuf.duration_pb2 import Duration
+
 from mirage_core import context
 from mirage_core.channels import Metadata
 from mirage_core.errors import Code, MirageError
@@ -16,6 +16,8 @@ from mirage_core.peers import ADMIN_METADATA, CLIENT_METADATA, address_of
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.image_file import ImageFile
 from mirage_gateway.settings import GatewaySettings
+from mirage_protos.generator.v1 import generator_pb2, generator_pb2_grpc
+from mirage_protos.v1 import image_pb2, job_pb2
 
 _SERVICE = "generator"
 # One watch of the generator; a longer job is watched by several, one after the other.
@@ -36,24 +38,24 @@ class Jobs:
         self._timeout_s = settings.read_timeout_s
         self._retry_s = settings.watch_retry_s
 
-    async def create(self, spec: pb.JobSpec, *, request_id: str) -> pb.Job:
+    async def create(self, spec: job_pb2.JobSpec, *, request_id: str) -> job_pb2.Job:
         """Puts a job in the queue."""
         check_spec(spec)
         check_job_request_id(request_id)
         response = await self._parts.ask(
             self._generator.CreateJob,
-            generator_pb2.GeneratorServiceCreateJobRequest(spec=spec, request_id=request_id),
+            generator_pb2.CreateJobRequest(spec=spec, request_id=request_id),
             timeout_s=self._timeout_s,
             service=_SERVICE,
             metadata=_caller(),
         )
         return response.job
 
-    async def get(self, job_id: str) -> pb.Job:
+    async def get(self, job_id: str) -> job_pb2.Job:
         """A job as it is now."""
         response = await self._parts.ask(
             self._generator.GetJob,
-            generator_pb2.GeneratorServiceGetJobRequest(id=job_id),
+            generator_pb2.GetJobRequest(id=job_id),
             timeout_s=self._timeout_s,
             service=_SERVICE,
             metadata=_viewer(),
@@ -61,31 +63,31 @@ class Jobs:
         return response.job
 
     async def list(
-        self, *, limit: int | None, page_token: str, states: Sequence["pb.JobState.ValueType"]
-    ) -> generator_pb2.GeneratorServiceListJobsResponse:
+        self, *, page_size: int | None, page_token: str, states: Sequence["job_pb2.JobState.ValueType"]
+    ) -> generator_pb2.ListJobsResponse:
         """A page of the caller's jobs, newest first."""
         return await self._parts.ask(
             self._generator.ListJobs,
-            generator_pb2.GeneratorServiceListJobsRequest(limit=limit, page_token=page_token, states=states),
+            generator_pb2.ListJobsRequest(page_size=page_size, page_token=page_token, states=states),
             timeout_s=self._timeout_s,
             service=_SERVICE,
             metadata=_viewer(),
         )
 
-    async def cancel(self, job_id: str) -> pb.Job:
+    async def cancel(self, job_id: str) -> job_pb2.Job:
         """Stops a job."""
         response = await self._parts.ask(
             self._generator.CancelJob,
-            generator_pb2.GeneratorServiceCancelJobRequest(id=job_id),
+            generator_pb2.CancelJobRequest(id=job_id),
             timeout_s=self._timeout_s,
             service=_SERVICE,
             metadata=_viewer(),
         )
         return response.job
 
-    async def watch(self, job_id: str, *, previews: bool) -> AsyncGenerator[pb.JobEvent]:
+    async def watch(self, job_id: str, *, previews: bool) -> AsyncGenerator[job_pb2.JobEvent]:
         """A job from now until it ends, over restarts of the generator: a watch that breaks is begun again for a while."""
-        request = generator_pb2.GeneratorServiceWatchJobRequest(id=job_id, previews=previews)
+        request = generator_pb2.WatchJobRequest(id=job_id, previews=previews)
         told: tuple[int, int, int | None] | None = None
         trouble_since: float | None = None
         while True:
@@ -124,14 +126,14 @@ class Jobs:
         if not 0 <= index < 2**31:
             raise MirageError(Code.JOB_IMAGE_NOT_FOUND, id=job_id, index=index)
         messages = self._parts.read(
-            self._generator.GetArtifact,
-            generator_pb2.GeneratorServiceGetArtifactRequest(id=job_id, index=index),
+            self._generator.GetJobImage,
+            generator_pb2.GetJobImageRequest(id=job_id, index=index),
             timeout_s=self._timeout_s,
             service="generator",
             metadata=_viewer(),
         )
 
-        async def parts() -> AsyncIterator[pb.ImagePart]:
+        async def parts() -> AsyncIterator[image_pb2.ImagePart]:
             async for message in messages:
                 yield message.part
 
@@ -144,7 +146,7 @@ class Jobs:
         return self._parts.generator
 
 
-def check_spec(spec: pb.JobSpec) -> None:
+def check_spec(spec: job_pb2.JobSpec) -> None:
     """Raises what no generator would accept; the model's own ranges are the generator's to check."""
     check_job_options(
         prompt=spec.prompt,
@@ -155,13 +157,18 @@ def check_spec(spec: pb.JobSpec) -> None:
         width=spec.width if spec.HasField("width") else None,
         height=spec.height if spec.HasField("height") else None,
         images=spec.images if spec.HasField("images") else None,
-        deadline_s=spec.deadline_s if spec.HasField("deadline_s") else None,
+        deadline_s=seconds_of(spec.deadline) if spec.HasField("deadline") else None,
     )
 
 
-def _news(job: pb.Job) -> tuple[int, int, int | None]:
+def seconds_of(duration: Duration) -> float:
+    """Returns a duration in seconds. Any message has one, also those that protobuf's own conversion refuses."""
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _news(job: job_pb2.Job) -> tuple[int, int, int | None]:
     """What of a job makes news: its own changes, its place, and its time left to the second."""
-    return job.revision, job.queue_position, round(job.eta_s) if job.HasField("eta_s") else None
+    return job.revision, job.queue_position, round(seconds_of(job.eta)) if job.HasField("eta") else None
 
 
 def _caller() -> Metadata:

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Self
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
+from mirage_protos.v1 import image_pb2
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ImageFile:
     chunks: AsyncIterator[bytes]
 
     @classmethod
-    async def begin(cls, parts: AsyncIterator[pb.ImagePart]) -> Self:
+    async def begin(cls, parts: AsyncIterator[image_pb2.ImagePart]) -> Self:
         """Waits for the first part, so that an error comes before any byte is out; raises INTERNAL where there is none."""
         first = await anext(parts, None)
         if first is None:
@@ -32,10 +32,10 @@ class ImageFile:
 
         return cls(first.media_type, first.length, chunks())
 
-    async def parts(self) -> AsyncIterator[pb.ImagePart]:
+    async def parts(self) -> AsyncIterator[image_pb2.ImagePart]:
         """The same as messages; the first says type and length."""
-        part = pb.ImagePart(media_type=self.media_type, length=self.length)
+        part = image_pb2.ImagePart(media_type=self.media_type, length=self.length)
         async for chunk in self.chunks:
             part.chunk = chunk
             yield part
-            part = pb.ImagePart()
+            part = image_pb2.ImagePart()

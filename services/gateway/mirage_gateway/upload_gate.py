@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import encoder_pb2
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.settings import GatewaySettings
+from mirage_protos.encoder.v1 import encoder_pb2
+from mirage_protos.v1 import image_pb2, query_pb2
 
 _log = telemetry.get_logger()
 _looks = telemetry.counter("gateway_upload_gate_total", "Image terms looked at, by what they seem to be.", ("kind",))
@@ -32,15 +32,13 @@ class UploadGate:
         self._parts = dependencies
         self._settings = settings
 
-    async def classify(
-        self, request: encoder_pb2.EncoderServiceClassifyImageRequest
-    ) -> encoder_pb2.EncoderServiceClassifyImageResponse:
+    async def classify(self, request: encoder_pb2.ClassifyImageRequest) -> encoder_pb2.ClassifyImageResponse:
         """What an image seems to be; raises IMAGE_* for what is no image, and what the encoder raises."""
         return await self._parts.ask(
             self._parts.encoder.ClassifyImage, request, timeout_s=self._settings.search_timeout_s
         )
 
-    async def look_at(self, terms: Sequence[pb.Term], *, accept_any: bool) -> list[pb.ImageGuess]:
+    async def look_at(self, terms: Sequence[query_pb2.Term], *, accept_any: bool) -> list[image_pb2.ImageGuess]:
         """A guess for each image term, in order; raises IMAGE_NOT_MEDICAL where one is none and that matters."""
         if self._settings.upload_gate == "off":
             return []
@@ -49,15 +47,15 @@ class UploadGate:
             if term.WhichOneof("value") != "image":
                 continue
             # An image is large: of what holds a copy only the request lives on while it is asked.
-            guess = await self._guess(encoder_pb2.EncoderServiceClassifyImageRequest(image=term.image))
-            _looks.labels(pb.ImageKind.Name(guess.kind).removeprefix("IMAGE_KIND_").lower()).inc()
+            guess = await self._guess(encoder_pb2.ClassifyImageRequest(image=term.image))
+            _looks.labels(image_pb2.ImageKind.Name(guess.kind).removeprefix("IMAGE_KIND_").lower()).inc()
             declining = self._settings.upload_gate == "decline" and not accept_any
-            if declining and guess.kind == pb.IMAGE_KIND_NOT_MEDICAL:
+            if declining and guess.kind == image_pb2.IMAGE_KIND_NOT_MEDICAL:
                 raise MirageError(Code.IMAGE_NOT_MEDICAL, score=f"{guess.medical_score:.2f}")
             guesses.append(guess)
         return guesses
 
-    async def _guess(self, request: encoder_pb2.EncoderServiceClassifyImageRequest) -> pb.ImageGuess:
+    async def _guess(self, request: encoder_pb2.ClassifyImageRequest) -> image_pb2.ImageGuess:
         try:
             return (await self.classify(request)).guess
         except MirageError as error:
@@ -65,4 +63,4 @@ class UploadGate:
                 raise
             # A guess is a courtesy: without it the search goes on, and says itself what is wrong.
             _log.warning("image not classified", code=error.code)
-            return pb.ImageGuess()
+            return image_pb2.ImageGuess(kind=image_pb2.IMAGE_KIND_NOT_JUDGED)

@@ -1,6 +1,7 @@
 """A retriever and an encoder that answer what a test tells them to, over real gRPC: these tests are about translation."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,6 @@ import httpx
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc, gateway_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 from mirage_core.errors import MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
 from mirage_core.server import GrpcServer
@@ -21,14 +20,28 @@ from mirage_gateway.compose import Composer
 from mirage_gateway.dependencies import ENCODER, RETRIEVER, Dependencies
 from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.app import build_app
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from mirage_protos.v1 import (
+    collection_pb2,
+    facet_pb2,
+    flag_pb2,
+    image_pb2,
+    mirage_service_pb2_grpc,
+    model_pb2,
+    problem_pb2,
+    query_pb2,
+    record_pb2,
+    timings_pb2,
+)
 from tests.support import scripted_generator
 from tests.support.scripted_generator import ScriptedGenerator
 from tests.support.scripted_llm import ScriptedLlm, serve
 
 
-def record(record_id: str = "r1", **fields: Any) -> pb.Record:
+def record(record_id: str = "r1", **fields: Any) -> record_pb2.Record:
     """A record as the retriever gives it."""
-    made = pb.Record(
+    made = record_pb2.Record(
         id=record_id,
         caption="Axial T1 <b>brain</b>",
         licence="CC0-1.0",
@@ -46,20 +59,22 @@ def record(record_id: str = "r1", **fields: Any) -> pb.Record:
     return made
 
 
-def reply(*ids: str) -> pb.SearchReply:
+def reply(*ids: str) -> query_pb2.SearchReply:
     """An answer with one result an id."""
-    return pb.SearchReply(
-        results=[pb.Result(record=record(each), score=0.1 + 0.2, cosine=0.1 + 0.2) for each in ids],
-        match=pb.MATCH_GOOD,
-        query=pb.QueryReport(tokens=5, shift=1.0, terms=[pb.TermShare(label="x", weight=1, share=1, tokens=5)]),
-        timings=pb.Timings(inference_ms=1.5, search_ms=0.5, total_ms=2.0),
+    return query_pb2.SearchReply(
+        results=[query_pb2.Result(record=record(each), score=0.1 + 0.2, cosine=0.1 + 0.2) for each in ids],
+        match=query_pb2.MATCH_GOOD,
+        query=query_pb2.QueryReport(
+            tokens=5, shift=1.0, terms=[query_pb2.TermShare(label="x", weight=1, share=1, tokens=5)]
+        ),
+        timings=timings_pb2.Timings(inference_ms=1.5, search_ms=0.5, total_ms=2.0),
         next_page_token="next",
         fingerprint="f" * 64,
     )
 
 
-def _info(name: str, *, active: bool = False) -> pb.CollectionInfo:
-    return pb.CollectionInfo(name=name, active=active, records=3, dimension=4, fingerprint="f" * 64)
+def _info(name: str, *, active: bool = False) -> collection_pb2.Collection:
+    return collection_pb2.Collection(name=name, active=active, records=3, dimension=4, fingerprint="f" * 64)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -79,13 +94,13 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     found: tuple[str, ...] = ("r1", "r2")
     # What a search of several texts finds, as the second of a description; as any other where None.
     second: tuple[str, ...] | None = None
-    match: "pb.Match.ValueType" = pb.MATCH_GOOD
+    match: "query_pb2.Match.ValueType" = query_pb2.MATCH_GOOD
     image_type: str = "image/png"
     # What GetImage sends; after the first part it waits for the gate, if there is one.
     image_parts: tuple[bytes, ...] = (b"abc", b"def")
     image_gate: asyncio.Event | None = None
-    pixels: pb.Pixels | None = None
-    image_kind: int = pb.IMAGE_KIND_MEDICAL
+    pixels: record_pb2.Pixels | None = None
+    image_kind: int = image_pb2.IMAGE_KIND_MEDICAL
     classify_error: MirageError | None = None
     collections: list[str] = field(default_factory=list)
 
@@ -102,41 +117,41 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         second = len(request.query.terms) > 1 and self.second is not None
         found = reply(*(self.second or ()) if second else self.found)
         found.match = self.match
-        return retriever_pb2.RetrieverServiceSearchResponse(reply=found)
+        return retriever_pb2.SearchResponse(reply=found)
 
     async def Compare(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceCompareResponse(base=reply("r1"), shifted=reply("r2"), shift=0.25)
+        return retriever_pb2.CompareResponse(base=reply("r1"), shifted=reply("r2"), shift=0.25)
 
     async def GetRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
         made = record(request.id, image_type=self.image_type)
         if self.pixels is not None:
             made.pixels.CopyFrom(self.pixels)
-        return retriever_pb2.RetrieverServiceGetRecordResponse(record=made)
+        return retriever_pb2.GetRecordResponse(record=made)
 
     async def GetImage(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
         names = {
-            pb.IMAGE_VARIANT_THUMBNAIL: "image/webp",
-            pb.IMAGE_VARIANT_DISPLAY: self.image_type,
-            pb.IMAGE_VARIANT_PIXELS: "image/png",
+            image_pb2.IMAGE_VARIANT_THUMBNAIL: "image/webp",
+            image_pb2.IMAGE_VARIANT_DISPLAY: self.image_type,
+            image_pb2.IMAGE_VARIANT_PIXELS: "image/png",
         }
         length = sum(map(len, self.image_parts))
         first, *others = self.image_parts
-        head = pb.ImagePart(media_type=names[request.variant], length=length, chunk=first)
-        yield retriever_pb2.RetrieverServiceGetImageResponse(part=head)
+        head = image_pb2.ImagePart(media_type=names[request.variant], length=length, chunk=first)
+        yield retriever_pb2.GetImageResponse(part=head)
         if self.image_gate:
             await self.image_gate.wait()
         for chunk in others:
-            yield retriever_pb2.RetrieverServiceGetImageResponse(part=pb.ImagePart(chunk=chunk))
+            yield retriever_pb2.GetImageResponse(part=image_pb2.ImagePart(chunk=chunk))
 
     async def ListFacets(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        facet = pb.Facet(name="plane", values=[pb.FacetValue(value="axial", count=3)])
-        return retriever_pb2.RetrieverServiceListFacetsResponse(facets=[facet])
+        facet = facet_pb2.Facet(name="plane", values=[facet_pb2.FacetValue(value="axial", count=3)])
+        return retriever_pb2.ListFacetsResponse(facets=[facet])
 
-    async def Upsert(self, requests: Any, context: Any) -> Any:  # noqa: N802
+    async def UpsertRecords(self, requests: Any, context: Any) -> Any:  # noqa: N802
         messages = [request async for request in requests]
         self.collections += [message.collection for message in messages[:1]]
         parts = [message.part for message in messages]
@@ -144,76 +159,78 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         await context.send_initial_metadata(())
         await self._take(parts, context)
         ids = [part.record.record.id for part in parts if part.WhichOneof("part") == "record"]
-        outcomes = [pb.UpsertOutcome(id=each, state=pb.UPSERT_STATE_CREATED) for each in ids]
-        problem = pb.Problem(code="IMAGE_EMPTY", message="The image has no bytes.")
-        outcomes[-1].MergeFrom(pb.UpsertOutcome(state=pb.UPSERT_STATE_REJECTED, error=problem))
-        return retriever_pb2.RetrieverServiceUpsertResponse(outcomes=outcomes)
+        outcomes = [record_pb2.UpsertOutcome(id=each, state=record_pb2.UPSERT_STATE_CREATED) for each in ids]
+        problem = problem_pb2.Problem(code="IMAGE_EMPTY", message="The image has no bytes.")
+        outcomes[-1].MergeFrom(record_pb2.UpsertOutcome(state=record_pb2.UPSERT_STATE_REJECTED, error=problem))
+        return retriever_pb2.UpsertRecordsResponse(outcomes=outcomes)
 
-    async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def DeleteRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceDeleteResponse(deleted=len(request.ids))
+        return retriever_pb2.DeleteRecordsResponse(deleted=len(request.ids))
 
     async def GetCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceGetCollectionResponse(name="atlas", engine="edge", records=7, dimension=4)
+        return retriever_pb2.GetCollectionResponse(
+            collection=collection_pb2.Collection(name="atlas", active=True, engine="edge", records=7, dimension=4)
+        )
 
     async def FlagRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        flag = pb.Flag(id="f1", record_id=request.record_id, reason=request.reason, comment=request.comment)
-        return retriever_pb2.RetrieverServiceFlagRecordResponse(flag=flag)
+        flag = flag_pb2.Flag(id="f1", record_id=request.record_id, reason=request.reason, comment=request.comment)
+        return retriever_pb2.FlagRecordResponse(flag=flag)
 
     async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return encoder_pb2.GetModelResponse(model=pb.Model(name="mini-clip", task="encode", dimension=4))
+        return encoder_pb2.GetModelResponse(
+            model=model_pb2.Model(name="mini-clip", kind=model_pb2.MODEL_KIND_ENCODER, dimension=4)
+        )
 
     async def ClassifyImage(self, request: Any, context: Any) -> Any:  # noqa: N802
         if self.classify_error:
             error = self.classify_error
             await context.abort(grpc_status(error), error.message, to_trailers(error))
-        guess = pb.ImageGuess(kind=self.image_kind, medical_score=0.125)
+        guess = image_pb2.ImageGuess(kind=self.image_kind, medical_score=0.125)
         guess.facets.add(facet="modality", sure=True).values.add(value="mr", score=0.75)
-        return encoder_pb2.EncoderServiceClassifyImageResponse(guess=guess, timings=pb.Timings(total_ms=1.0))
+        return encoder_pb2.ClassifyImageResponse(guess=guess, timings=timings_pb2.Timings(total_ms=1.0))
 
     async def ListFlags(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceListFlagsResponse(flags=[pb.Flag(id="f1", record_id="r1", reason="other")])
+        return retriever_pb2.ListFlagsResponse(
+            flags=[flag_pb2.Flag(id="f1", record_id="r1", reason=flag_pb2.FLAG_REASON_OTHER)]
+        )
 
     async def LookupRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        known = pb.RecordPresence(id="r1", record=record("r1"), same_image_ids=["r2"])
-        return retriever_pb2.RetrieverServiceLookupRecordsResponse(records=[known, pb.RecordPresence(id="new")])
+        known = record_pb2.RecordPresence(id="r1", record=record("r1"), same_image_ids=["r2"])
+        return retriever_pb2.LookupRecordsResponse(records=[known, record_pb2.RecordPresence(id="new")])
 
     async def ListRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        stored = pb.StoredRecord(record=record("r1"))
+        stored = record_pb2.StoredRecord(record=record("r1"))
         if request.vectors:
-            stored.image_vector.values.extend([1.0, 0.0])
-            stored.caption_vector.values.extend([0.0, 1.0])
-        return retriever_pb2.RetrieverServiceListRecordsResponse(
-            records=[stored], next_page_token="more", fingerprint="f" * 64
-        )
+            stored.image_vector.float32 = struct.pack("<2f", 1, 0)
+            stored.caption_vector.float32 = struct.pack("<2f", 0, 1)
+        return retriever_pb2.ListRecordsResponse(records=[stored], next_page_token="more", fingerprint="f" * 64)
 
     async def ListCollections(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceListCollectionsResponse(collections=[_info("atlas", active=True)])
+        return retriever_pb2.ListCollectionsResponse(collections=[_info("atlas", active=True)])
 
     async def CreateCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceCreateCollectionResponse(collection=_info(request.name))
+        return retriever_pb2.CreateCollectionResponse(collection=_info(request.name))
 
     async def ActivateCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceActivateCollectionResponse(
-            collection=_info(request.name, active=True), previous="atlas"
-        )
+        return retriever_pb2.ActivateCollectionResponse(collection=_info(request.name, active=True), previous="atlas")
 
     async def DeleteCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceDeleteCollectionResponse(records=7)
+        return retriever_pb2.DeleteCollectionResponse(records=7)
 
     async def ListCommonQueries(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        return retriever_pb2.RetrieverServiceListCommonQueriesResponse(texts=["brain MRI"])
+        return retriever_pb2.ListCommonQueriesResponse(queries=["brain MRI"])
 
     # What the gateway never calls.
     async def EncodeText(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -340,10 +357,10 @@ async def serving_grpc(peer: Peer, **changes: Any) -> AsyncIterator[Any]:
     )
     server = GrpcServer(settings)
     implementation = servicer.MirageServicer(Composer(parts, settings))
-    server.add(gateway_pb2_grpc.add_MirageServiceServicer_to_server, implementation, servicer.NAME)
+    server.add(mirage_service_pb2_grpc.add_MirageServiceServicer_to_server, implementation, servicer.NAME)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        stub: Any = gateway_pb2_grpc.MirageServiceStub(channel)
+        stub: Any = mirage_service_pb2_grpc.MirageServiceStub(channel)
         stub.channel = channel
         yield stub
     await server.stop()

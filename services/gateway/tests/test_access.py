@@ -7,13 +7,12 @@ import grpc
 import httpx
 import pytest
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2
 from mirage_core.errors import MirageError
 from mirage_core.methods import check_role
 from mirage_core.rpc_errors import from_rpc_error
 from mirage_core.settings import Identity, Role
 from mirage_gateway.access import METHODS
+from mirage_protos.v1 import mirage_service_pb2, record_pb2
 
 from .conftest import Gateway, Peer, serving_grpc
 from .test_openapi import operations
@@ -32,14 +31,14 @@ MORE_THAN_READ = {
     ("get", "/metrics"): "admin",
 }
 MORE_THAN_READ_RPC = {
-    "Upsert": "write",
-    "Delete": "write",
+    "UpsertRecords": "write",
+    "DeleteRecords": "write",
     "ListFlags": "admin",
     "CreateCollection": "admin",
     "ActivateCollection": "admin",
     "DeleteCollection": "admin",
 }
-SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["MirageService"]
+SERVICE = mirage_service_pb2.DESCRIPTOR.services_by_name["MirageService"]
 UPLOAD = {"record": (None, '{"id": "r1"}'), "image": ("a.png", b"png")}
 
 
@@ -104,7 +103,7 @@ async def stub(peer: Peer) -> AsyncIterator[Any]:
 
 async def outcome(stub: Any, method: Any, role: str | None) -> str:
     """The code that a call ends with; OK where it is served."""
-    request = getattr(gateway_pb2, method.input_type.name)()
+    request = getattr(mirage_service_pb2, method.input_type.name)()
     metadata = tuple(bearer(role).items()) if role else ()
     call = getattr(stub, method.name)(iter([request]) if method.client_streaming else request, metadata=metadata)
     try:
@@ -134,9 +133,9 @@ async def test_over_grpc_nobody_without_a_key_gets_in(stub: Any, peer: Peer) -> 
 
 async def test_rubbish_in_an_upsert_ends_it_at_once(peer: Peer) -> None:
     async with serving_grpc(peer) as stub:
-        head = pb.RecordHead(record=pb.Record(id="n1", caption="c"))
-        first = gateway_pb2.UpsertRequest(part=pb.RecordPart(record=head)).SerializeToString()
-        raw = stub.channel.stream_unary("/mirage.v1.MirageService/Upsert")
+        head = record_pb2.RecordHead(record=record_pb2.Record(id="n1", caption="c"))
+        first = mirage_service_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(record=head)).SerializeToString()
+        raw = stub.channel.stream_unary("/mirage.v1.MirageService/UpsertRecords")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await raw(iter([first, b"\x0a\xff\xff\xff\xff\x0f rubbish"]), timeout=60)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

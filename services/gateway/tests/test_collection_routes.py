@@ -1,6 +1,7 @@
 """Collections, walks, look-ups and flags over HTTP and gRPC: translated, and open only to those who may."""
 
 import base64
+import struct
 from typing import Any
 
 import httpx
@@ -33,7 +34,7 @@ async def test_records_are_walked_with_packed_vectors(http: httpx.AsyncClient, p
     vector = np.frombuffer(base64.b64decode(document["records"][0]["image_vector"]), "<f4")
     assert vector.tolist() == [1.0, 0.0]
     asked = peer.script.asked[0]
-    assert (asked.limit, asked.page_token, asked.vectors, asked.collection) == (5, "t", True, "next")
+    assert (asked.page_size, asked.page_token, asked.vectors, asked.collection) == (5, "t", True, "next")
     assert "image_vector" not in (await http.get("/v1/records")).json()["records"][0]
 
 
@@ -60,7 +61,10 @@ async def test_an_upload_names_its_collection_and_packs_its_vectors(http: httpx.
     assert response.status_code == 200, response.text
     assert peer.script.collections == ["next"]
     head = peer.script.asked[0][0].record
-    assert (list(head.image_vector.values), list(head.caption_vector.values)) == ([0.5, -2.0], [1.0, 2.0])
+    assert (head.image_vector.float32, head.caption_vector.float32) == (
+        struct.pack("<2f", 0.5, -2.0),
+        struct.pack("<2f", 1.0, 2.0),
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.descriptions import EVENTS, DescriptionDocument
+from mirage_protos.v1 import description_pb2, query_pb2
 from tests.support.scripted_llm import UNSUPPORTED
 from tests.support.waiting import PATIENCE_S
 
@@ -61,7 +61,7 @@ async def test_the_model_gets_words_captions_match_and_options(http: httpx.Async
     [asked] = peer.llm.asked
     assert asked.query == "axial brain without axial, with sagittal"
     assert [(each.id, each.text) for each in asked.captions] == [(f"r{i}", "Axial T1 <b>brain</b>") for i in (1, 2, 3)]
-    assert asked.match == pb.MATCH_GOOD
+    assert asked.match == query_pb2.MATCH_GOOD
     options = asked.options
     assert (options.max_tokens, options.temperature, options.seed, list(options.stop)) == (7, 0.5, 3, ["###"])
 
@@ -118,7 +118,7 @@ async def test_events_come_unless_only_json_is_wanted(http: httpx.AsyncClient, a
 async def test_a_declined_question_has_a_notice_and_neither_text_nor_ranking(
     http: httpx.AsyncClient, peer: Peer, finish: str
 ) -> None:
-    peer.llm.declined = pb.DescriptionFinish.Value(f"DESCRIPTION_FINISH_{finish}")
+    peer.llm.declined = description_pb2.DescriptionFinish.Value(f"DESCRIPTION_FINISH_{finish}")
     found = await describe(http)
     assert [name for name, _ in found] == ["retrieval", "done"]
     done = found[-1][1]
@@ -150,7 +150,7 @@ async def test_a_gateway_that_knows_no_model_answers_from_the_captions(gateway: 
     assert done["source"] == "extractive"
 
 
-@pytest.mark.parametrize("match", [pb.MATCH_WEAK, pb.MATCH_NONE])
+@pytest.mark.parametrize("match", [query_pb2.MATCH_WEAK, query_pb2.MATCH_NONE])
 async def test_without_model_and_match_nothing_is_said(http: httpx.AsyncClient, peer: Peer, match: Any) -> None:
     peer.script.match = match
     await peer.llm_server.stop(None)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from mirage.v1 import common_pb2 as pb
 from mirage_gateway.describing import fuse, query_words
+from mirage_protos.v1 import query_pb2
 
 
-def text(value: str, weight: float | None = None) -> pb.Term:
-    return pb.Term(text=value, weight=weight)
+def text(value: str, weight: float | None = None) -> query_pb2.Term:
+    return query_pb2.Term(text=value, weight=weight)
 
 
 @pytest.mark.parametrize(
@@ -18,14 +18,14 @@ def text(value: str, weight: float | None = None) -> pb.Term:
         ([text("axial T1"), text("axial", -1), text("sagittal", 1)], "axial T1 without axial, with sagittal"),
         ([text("pons"), text("cerebellum")], "pons with cerebellum"),
         ([text("pons"), text("nothing", 0.0)], "pons"),
-        ([pb.Term(image=b"x")], ""),
-        ([pb.Term(id="r1")], ""),
-        ([pb.Term(id="r1"), text("axial", -1), text("sagittal")], "this image without axial, with sagittal"),
+        ([query_pb2.Term(image=b"x")], ""),
+        ([query_pb2.Term(id="r1")], ""),
+        ([query_pb2.Term(id="r1"), text("axial", -1), text("sagittal")], "this image without axial, with sagittal"),
         ([text("axial", -1)], "without axial"),
         ([], ""),
     ],
 )
-def test_a_query_reads_as_words(terms: list[pb.Term], words: str) -> None:
+def test_a_query_reads_as_words(terms: list[query_pb2.Term], words: str) -> None:
     assert query_words(terms) == words
 
 

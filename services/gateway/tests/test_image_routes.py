@@ -1,13 +1,15 @@
 import httpx
 import pytest
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
+from mirage_protos.v1 import image_pb2, record_pb2
 
 from .conftest import Gateway, Peer
 
 NAMED = "?v=abababababababab"
-PIXELS = pb.Pixels(bits=12, slope=1, intercept=-1024, unit="HU", windows=[pb.PixelWindow(center=40, width=400)])
+PIXELS = record_pb2.Pixels(
+    bits=12, slope=1, intercept=-1024, unit="HU", windows=[record_pb2.PixelWindow(center=40, width=400)]
+)
 
 
 async def test_an_image_comes_whole_with_its_type_and_length(http: httpx.AsyncClient) -> None:
@@ -20,10 +22,10 @@ async def test_an_image_comes_whole_with_its_type_and_length(http: httpx.AsyncCl
 @pytest.mark.parametrize(
     ("path", "image_type", "variant", "sent"),
     [
-        ("", "image/jpeg", pb.IMAGE_VARIANT_DISPLAY, "image/jpeg"),
-        ("", "image/png", pb.IMAGE_VARIANT_DISPLAY, "image/png"),
-        ("/thumbnail", "image/png", pb.IMAGE_VARIANT_THUMBNAIL, "image/webp"),
-        ("/pixels", "image/png", pb.IMAGE_VARIANT_PIXELS, "image/png"),
+        ("", "image/jpeg", image_pb2.IMAGE_VARIANT_DISPLAY, "image/jpeg"),
+        ("", "image/png", image_pb2.IMAGE_VARIANT_DISPLAY, "image/png"),
+        ("/thumbnail", "image/png", image_pb2.IMAGE_VARIANT_THUMBNAIL, "image/webp"),
+        ("/pixels", "image/png", image_pb2.IMAGE_VARIANT_PIXELS, "image/png"),
     ],
 )
 async def test_each_address_gives_its_copy_of_the_image(

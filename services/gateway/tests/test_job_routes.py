@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.jobs import EVENTS, JobDocument, JobsDocument
+from mirage_protos.v1 import job_pb2
 from tests.support import scripted_generator
 from tests.support.waiting import PATIENCE_S
 from tests.support.waiting import until_async as until
@@ -189,7 +189,7 @@ async def test_a_client_sees_its_own_jobs_and_an_admin_all(gateway: Gateway, pee
         "head",
         "ann",
     ]
-    assert peer.generator.jobs[job["id"]].state == pb.JOB_STATE_PENDING
+    assert peer.generator.jobs[job["id"]].state == job_pb2.JOB_STATE_PENDING
 
 
 async def test_without_keys_a_client_is_its_address_whatever_the_port(gateway: Gateway, peer: Peer) -> None:
@@ -354,7 +354,7 @@ async def test_a_watch_goes_on_over_a_restart_of_the_generator(gateway: Gateway,
     port = int(peer.generator_address.rpartition(":")[2])
     peer.generator_server, _, _, working = await scripted_generator.serve(peer.generator, port)
     await until(lambda: peer.generator.watching == 1)
-    peer.generator.jobs[job["id"]].spec.prompt = "no longer"
+    peer.generator.jobs[job["id"]].request.prompt = "no longer"
     async with peer.generator.changed:
         peer.generator.changed.notify_all()
     async with asyncio.timeout(PATIENCE_S):

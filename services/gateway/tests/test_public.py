@@ -8,10 +8,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from mirage.v1 import gateway_pb2
 from mirage_core.rpc_errors import from_rpc_error
 from mirage_core.settings import ApiKeys
 from mirage_gateway.settings import GatewaySettings
+from mirage_protos.v1 import mirage_service_pb2
 
 from .conftest import Gateway, Peer, serving_grpc
 from .test_access import KEYS, answer, bearer
@@ -174,7 +174,7 @@ class TestJobs:
 async def test_over_grpc_nothing_is_public(peer: Peer, keys: str) -> None:
     async with serving_grpc(peer, public_read=True, api_keys=keys) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.GetRecord(gateway_pb2.GetRecordRequest(id="r1"))
+            await stub.GetRecord(mirage_service_pb2.GetRecordRequest(id="r1"))
     assert from_rpc_error(caught.value, service="gateway").code == "API_KEY_MISSING"
 
 

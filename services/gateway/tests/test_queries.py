@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.problems import malformed
 from mirage_gateway.web.queries import CompareBody, RecordBody, SearchBody
+from mirage_protos.v1 import query_pb2
 
 
 def search(**fields: Any) -> SearchBody:
@@ -36,7 +36,7 @@ def test_text_image_and_id_become_terms_before_the_weighted_ones() -> None:
 
 def test_what_is_left_out_has_the_documented_default() -> None:
     query = search(text="brain").to_query()
-    assert (query.k, query.vectors) == (10, pb.VECTOR_SPACE_IMAGE)
+    assert (query.k, query.vectors) == (10, query_pb2.VECTOR_SPACE_IMAGE)
     assert not query.HasField("min_score")
     assert not query.where
 

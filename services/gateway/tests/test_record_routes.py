@@ -5,9 +5,9 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.records import FlagDocument, RecordDocument, UpsertDocument, upsert_document
+from mirage_protos.v1 import record_pb2
 
 from .conftest import Peer
 
@@ -32,8 +32,8 @@ async def test_a_record_is_read(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_record_says_what_its_pixels_mean(http: httpx.AsyncClient, peer: Peer) -> None:
-    lung = pb.PixelWindow(name="lung", center=-600, width=1500)
-    peer.script.pixels = pb.Pixels(bits=12, slope=0.5, intercept=-1024, unit="HU", windows=[lung])
+    lung = record_pb2.PixelWindow(name="lung", center=-600, width=1500)
+    peer.script.pixels = record_pb2.Pixels(bits=12, slope=0.5, intercept=-1024, unit="HU", windows=[lung])
     document = (await http.get("/v1/records/r1")).json()
     TypeAdapter(RecordDocument).validate_python(document, strict=True)
     assert document["pixels"] == {
@@ -74,8 +74,8 @@ async def test_uploads_are_streamed_in_their_order(http: httpx.AsyncClient, peer
 
 def test_labels_that_were_left_out_are_named() -> None:
     outcomes = [
-        pb.UpsertOutcome(id="a", state=pb.UPSERT_STATE_CREATED, left_out=["MRN"]),
-        pb.UpsertOutcome(id="b", state=pb.UPSERT_STATE_CREATED),
+        record_pb2.UpsertOutcome(id="a", state=record_pb2.UPSERT_STATE_CREATED, left_out=["MRN"]),
+        record_pb2.UpsertOutcome(id="b", state=record_pb2.UPSERT_STATE_CREATED),
     ]
     document = upsert_document(outcomes)
     TypeAdapter(UpsertDocument).validate_python(document, strict=True)

@@ -4,10 +4,10 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.answers import CompareDocument, SearchDocument
 from mirage_gateway.web.records import FacetsDocument
+from mirage_protos.v1 import query_pb2
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import Gateway, Peer
@@ -19,7 +19,7 @@ async def test_a_search_is_passed_on_and_answered(http: httpx.AsyncClient, peer:
     document = response.json()
     TypeAdapter(SearchDocument).validate_python(document, strict=True)
     query = peer.script.asked[0].query
-    assert (query.terms[0].text, query.k, query.vectors) == ("axial brain", 2, pb.VECTOR_SPACE_FUSED)
+    assert (query.terms[0].text, query.k, query.vectors) == ("axial brain", 2, query_pb2.VECTOR_SPACE_FUSED)
     assert document["results"][0]["score"] == 0.3
     assert document["results"][0]["image_url"] == "/v1/images/r1?v=abababababababab"
     assert document["results"][0]["labels"] == {"modality": ["mr"], "plane": ["axial"]}

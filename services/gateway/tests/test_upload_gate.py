@@ -7,9 +7,9 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.answers import ClassifyDocument
+from mirage_protos.v1 import image_pb2
 
 from .conftest import Gateway, Peer
 
@@ -42,7 +42,7 @@ async def test_a_guess_comes_with_the_results(http: httpx.AsyncClient) -> None:
 async def test_no_medical_image_is_declined_unless_the_caller_insists(
     http: httpx.AsyncClient, peer: Peer, path: str
 ) -> None:
-    peer.script.image_kind = pb.IMAGE_KIND_NOT_MEDICAL
+    peer.script.image_kind = image_pb2.IMAGE_KIND_NOT_MEDICAL
     body = {"image": IMAGE, **({"plus": "x"} if path == "/v1/compare" else {})}
     declined = await http.post(path, json=body)
     assert declined.status_code == 422
@@ -56,7 +56,7 @@ async def test_no_medical_image_is_declined_unless_the_caller_insists(
 async def test_the_operator_can_have_it_only_reported_or_not_looked_at(
     gateway: Gateway, peer: Peer, gate: str, images: list[str]
 ) -> None:
-    peer.script.image_kind = pb.IMAGE_KIND_NOT_MEDICAL
+    peer.script.image_kind = image_pb2.IMAGE_KIND_NOT_MEDICAL
     response = await search(await gateway(upload_gate=gate))
     assert response.status_code == 200
     assert [guess["kind"] for guess in response.json()["query"].get("images", [])] == images

@@ -4,7 +4,6 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 
-from mirage.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
 from mirage_core.job_options import DEADLINE_MAX_S
 from mirage_core.server import GrpcServer, run_service
 from mirage_generator.changes import Changes
@@ -19,10 +18,11 @@ from mirage_generator.tickets import TicketQueue, make_app
 from mirage_generator.upkeep import Upkeep
 from mirage_inference.bundles import load_generator, verify_files
 from mirage_inference.generator.tokenizer import PromptTokenizer
+from mirage_protos.generator.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
 
-SERVICE = "mirage.v1.GeneratorService"
+SERVICE = "mirage.generator.v1.GeneratorService"
 # A name in health alone: SERVING while a worker sends heartbeats.
-WORKERS = "mirage.v1.GeneratorWorkers"
+WORKERS = "mirage.generator.v1.GeneratorWorkers"
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from mirage_generator.jobs import Job, JobImage, JobRequest, Origin, Preview, St
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import TicketQueue
 
-LIMIT_DEFAULT = 20
-LIMIT_MAX = 100
+PAGE_DEFAULT = 20
+PAGE_MAX = 100
 _ID_CHARS = 64
 # The greatest age of the queue's order for places and times.
 _FRESH_S = 0.2
@@ -109,12 +109,12 @@ class JobService:
         job = await self._find(id_, caller)
         return Standing(job, await self._outlook(job, fresh=fresh))
 
-    async def page(self, caller: Caller, *, limit: int | None, token: str, states: frozenset[State]) -> Page:
+    async def page(self, caller: Caller, *, size: int | None, token: str, states: frozenset[State]) -> Page:
         """The caller's jobs (an admin's: all). Raises OPTION_OUT_OF_RANGE and PAGE_TOKEN_INVALID."""
-        wanted = LIMIT_DEFAULT if limit is None else limit
-        if not 1 <= wanted <= LIMIT_MAX:
+        wanted = PAGE_DEFAULT if size is None else size
+        if not 1 <= wanted <= PAGE_MAX:
             raise MirageError(
-                Code.OPTION_OUT_OF_RANGE, field="limit", range=f"between 1 and {LIMIT_MAX}", given=str(wanted)
+                Code.OPTION_OUT_OF_RANGE, field="page_size", range=f"between 1 and {PAGE_MAX}", given=str(wanted)
             )
         if token and not (token.isascii() and token.isdigit() and len(token) <= 15):
             raise MirageError(Code.PAGE_TOKEN_INVALID, field="page_token")

@@ -12,18 +12,20 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from PIL import Image
 
 from mirage.provenance import read_provenance
-from mirage.v1 import common_pb2, generator_pb2
+from mirage_protos.generator.v1 import generator_pb2
+from mirage_protos.v1 import job_pb2, model_pb2
 from tests.support.generator_process import DEADLINE_S, LONG, TINY, House, Jobs, details, free_port, house, jobs, until
 
-SUCCEEDED = common_pb2.JOB_STATE_SUCCEEDED
-PENDING, RUNNING = common_pb2.JOB_STATE_PENDING, common_pb2.JOB_STATE_RUNNING
+SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
+PENDING, RUNNING = job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_RUNNING
 CANCELLED, EXPIRED, FAILED = (
-    common_pb2.JOB_STATE_CANCELLED,
-    common_pb2.JOB_STATE_EXPIRED,
-    common_pb2.JOB_STATE_FAILED,
+    job_pb2.JOB_STATE_CANCELLED,
+    job_pb2.JOB_STATE_EXPIRED,
+    job_pb2.JOB_STATE_FAILED,
 )
 
 
@@ -52,20 +54,22 @@ async def test_a_job_is_queued_followed_and_fetched(one: House) -> None:
         made = await client.create(seed=5, images=2, width=128, request_id="lesson-1")
         assert made.state in (PENDING, RUNNING)
         assert made.request_id == "lesson-1"
-        assert (made.spec.steps, made.spec.height, made.spec.guidance_scale, made.steps) == (4, 64, 1.0, 8)
+        assert (made.request.steps, made.request.height, made.request.guidance_scale, made.steps) == (4, 64, 1.0, 8)
         assert (made.prompt_tokens, made.prompt_truncated) == (8, False)
-        assert made.expire_time > made.deadline_time > made.create_time > 0
+        assert made.expire_time.ToDatetime() > made.deadline_time.ToDatetime() > made.create_time.ToDatetime()
+        assert made.create_time.seconds > 1_700_000_000
+        assert not made.HasField("end_time")
         events = [event async for event in client.watch(made.id, previews=True)]
         assert [event.WhichOneof("event") for event in events].count("done") == 1
         assert events[0].HasField("progress")
         done = events[-1].done
         assert (done.state, done.step, done.queue_position) == (SUCCEEDED, 8, 0)
-        assert done.end_time >= done.start_time >= done.create_time
+        assert done.end_time.ToDatetime() >= done.start_time.ToDatetime() >= done.create_time.ToDatetime()
         assert [(image.index, image.seed) for image in done.images] == [(0, 5), (1, 6)]
         for event in events:
             if event.HasField("preview"):
-                assert len(event.preview.png) <= 2**16
-                assert Image.open(io.BytesIO(event.preview.png)).size == (16, 8)
+                assert len(event.preview.image) <= 2**16
+                assert Image.open(io.BytesIO(event.preview.image)).size == (16, 8)
         assert any(event.HasField("preview") for event in events)
         steps = [event.progress.step for event in events if event.HasField("progress")]
         assert steps == sorted(steps)
@@ -122,9 +126,11 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a blank prompt": ({"prompt": " \n"}, "PROMPT_EMPTY", "prompt"),
     "10,000 characters": ({"prompt": "x" * 10_000}, "TEXT_TOO_LONG", "prompt"),
     "a zero character": ({"prompt": "a\0b"}, "OPTION_OUT_OF_RANGE", "prompt"),
-    "a deadline of no time": ({"deadline_s": 0.0}, "OPTION_OUT_OF_RANGE", "deadline_s"),
-    "a deadline that is no number": ({"deadline_s": math.nan}, "OPTION_OUT_OF_RANGE", "deadline_s"),
+    "a deadline of no time": ({"deadline": Duration()}, "OPTION_OUT_OF_RANGE", "deadline_s"),
     "a priority of 7": ({"priority": 7}, "OPTION_OUT_OF_RANGE", "priority"),
+    "a priority that is not one": ({"priority": job_pb2.JOB_PRIORITY_UNSPECIFIED}, "OPTION_OUT_OF_RANGE", "priority"),
+    "a deadline before now": ({"deadline": Duration(seconds=-5)}, "OPTION_OUT_OF_RANGE", "deadline_s"),
+    "a deadline of ages": ({"deadline": Duration(seconds=2**62)}, "OPTION_OUT_OF_RANGE", "deadline_s"),
     "a request id with a space": ({"request_id": "a b"}, "OPTION_OUT_OF_RANGE", "request_id"),
     "a request id of 65 characters": ({"request_id": "a" * 65}, "OPTION_OUT_OF_RANGE", "request_id"),
 }
@@ -204,7 +210,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_again(idle: House) -> 
 async def test_without_a_worker_jobs_wait_and_nobody_promises_a_time(idle: House) -> None:
     async with jobs(idle, client="a") as client:
         first, second = await client.create(), await client.create()
-        assert [(job.state, job.queue_position, job.HasField("eta_s")) for job in (first, second)] == [
+        assert [(job.state, job.queue_position, job.HasField("eta")) for job in (first, second)] == [
             (PENDING, 0, False),
             (PENDING, 1, False),
         ]
@@ -257,8 +263,8 @@ async def test_a_request_id_that_is_sent_twenty_times_at_once_makes_one_job(idle
 async def test_a_seed_of_the_servers_choice_is_told_and_kept_for_the_same_request(idle: House) -> None:
     async with jobs(idle, client="seedless") as client:
         made, again = await client.create("s"), await client.create("s")
-        assert made.spec.HasField("seed")
-        assert made.spec.seed == again.spec.seed
+        assert made.request.HasField("seed")
+        assert made.request.seed == again.request.seed
         await client.cancel(made.id)
 
 
@@ -283,17 +289,17 @@ async def test_places_and_times_come_from_measured_steps(one: House) -> None:
         long = await client.create(**LONG)
         await client.running(long.id)
         second = await client.create()
-        first, batch = await client.create(), await client.create(priority=common_pb2.JOB_PRIORITY_BATCH)
+        first, batch = await client.create(), await client.create(priority=job_pb2.JOB_PRIORITY_BATCH)
         assert (await client.get(long.id)).queue_position == 0
         found = [await client.get(job.id) for job in (second, first, batch)]
         assert [job.queue_position for job in found] == [0, 1, 2]
-        times = [job.eta_s for job in (await client.get(long.id), *found)]
+        times = [job.eta.ToTimedelta().total_seconds() for job in (await client.get(long.id), *found)]
         assert times == sorted(times)
         assert 1 < times[0] < 600
         await client.cancel(long.id)
         ends = [await client.end_of(job.id) for job in found]
         assert [end.state for end in ends] == [SUCCEEDED] * 3
-        assert [end.start_time for end in ends] == sorted(end.start_time for end in ends)
+        assert [end.start_time.ToDatetime() for end in ends] == sorted(end.start_time.ToDatetime() for end in ends)
 
 
 async def test_a_job_that_waits_tells_its_time_left_and_its_place_as_they_change(one: House) -> None:
@@ -304,7 +310,7 @@ async def test_a_job_that_waits_tells_its_time_left_and_its_place_as_they_change
         made = await client.create()
         events = client.watch(made.id)
 
-        async def next_one(wanted: Callable[[common_pb2.Job], bool]) -> common_pb2.Job:
+        async def next_one(wanted: Callable[[job_pb2.Job], bool]) -> job_pb2.Job:
             async with asyncio.timeout(DEADLINE_S):
                 async for event in events:
                     assert event.progress.state == PENDING, event
@@ -312,8 +318,8 @@ async def test_a_job_that_waits_tells_its_time_left_and_its_place_as_they_change
                         return event.progress
             raise AssertionError("the watch ended")
 
-        first = await next_one(lambda job: job.HasField("eta_s"))
-        later = await next_one(lambda job: round(job.eta_s) != round(first.eta_s))
+        first = await next_one(lambda job: job.HasField("eta"))
+        later = await next_one(lambda job: job.eta.ToTimedelta() != first.eta.ToTimedelta())
         assert later.revision == first.revision
         await client.cancel(long[2].id)
         moved = await next_one(lambda job: job.queue_position < later.queue_position)
@@ -324,8 +330,8 @@ async def test_a_job_that_waits_tells_its_time_left_and_its_place_as_they_change
 
 async def test_a_deadline_ends_a_waiting_job_and_a_running_one(one: House) -> None:
     async with jobs(one) as client:
-        running = await client.create(**LONG, deadline_s=2.0)
-        waiting = await client.create(deadline_s=1.0)
+        running = await client.create(**LONG, deadline=Duration(seconds=2))
+        waiting = await client.create(deadline=Duration(seconds=1))
         for job in (running, waiting):
             ended = await client.end_of(job.id)
             assert (ended.state, len(ended.images)) == (EXPIRED, 0)
@@ -340,7 +346,7 @@ async def test_jobs_are_listed_newest_first_page_by_page(idle: House) -> None:
             await client.cancel(made[-1])
         seen, token = [], ""
         while True:
-            page = await client.list(limit=2, page_token=token)
+            page = await client.list(page_size=2, page_token=token)
             seen += [job.id for job in page.jobs]
             token = page.next_page_token
             if not token:
@@ -349,8 +355,8 @@ async def test_jobs_are_listed_newest_first_page_by_page(idle: House) -> None:
         assert not (await client.list(states=[SUCCEEDED])).jobs
         assert len((await client.list(states=[SUCCEEDED, CANCELLED])).jobs) == 5
         for fields, code in (
-            ({"limit": 0}, "OPTION_OUT_OF_RANGE"),
-            ({"limit": 101}, "OPTION_OUT_OF_RANGE"),
+            ({"page_size": 0}, "OPTION_OUT_OF_RANGE"),
+            ({"page_size": 101}, "OPTION_OUT_OF_RANGE"),
             ({"page_token": "one"}, "PAGE_TOKEN_INVALID"),
             ({"page_token": "9" * 400}, "PAGE_TOKEN_INVALID"),
             ({"states": [99]}, "OPTION_OUT_OF_RANGE"),
@@ -369,8 +375,8 @@ async def test_a_client_that_goes_leaves_its_job_to_be_finished(one: House) -> N
 
 async def test_the_model_says_what_it_is(one: House) -> None:
     async with jobs(one) as client:
-        reply = await client.stub.GetModel(generator_pb2.GeneratorServiceGetModelRequest(), timeout=DEADLINE_S)
-    assert (reply.model.task, reply.model.name) == ("generate", "tiny-generator")
+        reply = await client.stub.GetModel(generator_pb2.GetModelRequest(), timeout=DEADLINE_S)
+    assert (reply.model.kind, reply.model.name) == (model_pb2.MODEL_KIND_GENERATOR, "tiny-generator")
     assert reply.model.engine.startswith("onnxruntime ")
     assert '"guidance"' in reply.model.manifest_json
 

@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from mirage.v1.llm_pb2_grpc import add_LlmServiceServicer_to_server
 from mirage_core.cpus import available_cpus
 from mirage_core.server import GrpcServer, run_service
 from mirage_inference.llm.domain import DomainCheck
@@ -13,8 +12,9 @@ from mirage_llm.describer import Describer, DescriberOptions
 from mirage_llm.servicer import LlmServicer
 from mirage_llm.settings import LlmSettings
 from mirage_llm.similarity import EncoderClient, EncoderSimilarity
+from mirage_protos.llm.v1.llm_pb2_grpc import add_LlmServiceServicer_to_server
 
-SERVICE = "mirage.v1.LlmService"
+SERVICE = "mirage.llm.v1.LlmService"
 
 
 def main() -> None:

@@ -129,11 +129,11 @@ class Describer:
         question.check()
         if declined := self._declined(question):
             finish, notice = declined
-            yield self._end(Ended("", Source.UNSPECIFIED, finish, notice=notice, total_ms=_ms_since(arrived)))
+            yield self._end(Ended("", Source.NONE, finish, notice=notice, total_ms=_ms_since(arrived)))
             return
         draft = _Draft(question, arrived, None, used=question.captions)
         if self._model is None:
-            async for event in self._extracted(draft, Finish.UNSPECIFIED, NOT_LOADED):
+            async for event in self._extracted(draft, Finish.NO_MODEL, NOT_LOADED):
                 yield event
             return
         draft.seed = _seed(question)
@@ -163,7 +163,7 @@ class Describer:
 
     async def _written(self, model: LlmModel, draft: _Draft) -> AsyncGenerator[Event]:
         """The model's description, or an extract in its place."""
-        finish, notice = Finish.UNSPECIFIED, FAILED
+        finish, notice = Finish.NO_MODEL, FAILED
         thread = self._thread(model, draft)
         try:
             async with aclosing(thread):

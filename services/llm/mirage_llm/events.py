@@ -9,20 +9,20 @@ from enum import IntEnum
 class Source(IntEnum):
     """As mirage.v1.DescriptionSource."""
 
-    UNSPECIFIED = 0
     MODEL = 1
     EXTRACTIVE = 2
+    NONE = 3
 
 
 class Finish(IntEnum):
     """As mirage.v1.DescriptionFinish."""
 
-    UNSPECIFIED = 0
     STOP = 1
     LENGTH = 2
     NO_MATCH = 3
     NOT_MEDICAL = 4
     TOO_SLOW = 5
+    NO_MODEL = 6
 
 
 @dataclass(frozen=True)

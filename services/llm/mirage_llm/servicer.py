@@ -8,7 +8,6 @@ from typing import ClassVar, TypeAlias
 
 import grpc
 
-from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
 from mirage_core import limits
 from mirage_core.describe_options import MAX_TOKENS_DEFAULT
 from mirage_core.errors import Code, MirageError
@@ -16,6 +15,8 @@ from mirage_core.methods import Kind, MethodRule, Role
 from mirage_inference.llm.request import Caption, Match, Question, Writing
 from mirage_llm.describer import Describer
 from mirage_llm.events import Cited, Ended, Event, Piece, Started
+from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
+from mirage_protos.v1 import description_pb2, model_pb2, timings_pb2
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
@@ -33,26 +34,24 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
         self._describer = describer
 
     async def Describe(
-        self, request: llm_pb2.LlmServiceDescribeRequest, context: Context
-    ) -> AsyncIterator[llm_pb2.LlmServiceDescribeResponse]:
-        """See protos/mirage/v1/llm.proto."""
+        self, request: llm_pb2.DescribeRequest, context: Context
+    ) -> AsyncIterator[llm_pb2.DescribeResponse]:
+        """See protos/mirage/llm/v1/llm.proto."""
         events = self._describer.describe(_question(request))
         async with aclosing(events):
             async for event in events:
                 yield _response(event, self._fingerprint())
 
-    async def GetModel(
-        self, request: llm_pb2.LlmServiceGetModelRequest, context: Context
-    ) -> llm_pb2.LlmServiceGetModelResponse:
-        """See protos/mirage/v1/llm.proto."""
+    async def GetModel(self, request: llm_pb2.GetModelRequest, context: Context) -> llm_pb2.GetModelResponse:
+        """See protos/mirage/llm/v1/llm.proto."""
         model = self._describer.model
         if model is None:
             raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
         manifest = model.manifest
-        return llm_pb2.LlmServiceGetModelResponse(
-            model=common_pb2.Model(
+        return llm_pb2.GetModelResponse(
+            model=model_pb2.Model(
                 name=manifest.name,
-                task=manifest.task,
+                kind=model_pb2.MODEL_KIND_LLM,
                 fingerprint=manifest.fingerprint,
                 source=manifest.source,
                 licence=manifest.licence,
@@ -68,7 +67,7 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
         return model.fingerprint if model else ""
 
 
-def _question(request: llm_pb2.LlmServiceDescribeRequest) -> Question:
+def _question(request: llm_pb2.DescribeRequest) -> Question:
     options = request.options
     return Question(
         query=request.query,
@@ -88,14 +87,13 @@ def _match(number: int) -> Match:
     try:
         return Match(number)
     except ValueError:
-        # A caller with a newer contract.
-        return Match.UNSPECIFIED
+        raise MirageError(Code.REQUEST_MALFORMED, field="match") from None
 
 
-def _response(event: Event, fingerprint: str) -> llm_pb2.LlmServiceDescribeResponse:
+def _response(event: Event, fingerprint: str) -> llm_pb2.DescribeResponse:
     match event:
         case Started():
-            start = common_pb2.DescribeStart(
+            start = description_pb2.DescribeStart(
                 used_ids=event.used,
                 dropped_ids=event.dropped,
                 prompt_tokens=event.prompt_tokens,
@@ -104,29 +102,29 @@ def _response(event: Event, fingerprint: str) -> llm_pb2.LlmServiceDescribeRespo
                 fingerprint=fingerprint,
                 shortened=event.shortened,
             )
-            return llm_pb2.LlmServiceDescribeResponse(start=start)
+            return llm_pb2.DescribeResponse(start=start)
         case Piece():
-            return llm_pb2.LlmServiceDescribeResponse(token=common_pb2.DescribeToken(text=event.text))
+            return llm_pb2.DescribeResponse(token=description_pb2.DescribeToken(text=event.text))
         case Cited():
-            return llm_pb2.LlmServiceDescribeResponse(citation=_citation(event))
+            return llm_pb2.DescribeResponse(citation=_citation(event))
         case Ended():
-            return llm_pb2.LlmServiceDescribeResponse(end=_end(event))
+            return llm_pb2.DescribeResponse(done=_end(event))
 
 
-def _citation(event: Cited) -> common_pb2.Citation:
-    return common_pb2.Citation(
+def _citation(event: Cited) -> description_pb2.Citation:
+    return description_pb2.Citation(
         sentence=event.sentence, start=event.start, end=event.end, ids=event.ids, supported=bool(event.ids)
     )
 
 
-def _end(event: Ended) -> common_pb2.DescribeEnd:
-    return common_pb2.DescribeEnd(
+def _end(event: Ended) -> description_pb2.DescribeDone:
+    return description_pb2.DescribeDone(
         text=event.text,
-        source=common_pb2.DescriptionSource.ValueType(event.source),
-        finish=common_pb2.DescriptionFinish.ValueType(event.finish),
+        source=description_pb2.DescriptionSource.ValueType(event.source),
+        finish=description_pb2.DescriptionFinish.ValueType(event.finish),
         tokens=event.tokens,
         first_token_ms=event.first_token_ms,
-        timings=common_pb2.Timings(queue_ms=event.queue_ms, inference_ms=event.inference_ms, total_ms=event.total_ms),
+        timings=timings_pb2.Timings(queue_ms=event.queue_ms, inference_ms=event.inference_ms, total_ms=event.total_ms),
         notice=event.notice,
         citations=[_citation(cited) for cited in event.citations],
     )

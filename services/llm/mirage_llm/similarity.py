@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core import limits, telemetry
 from mirage_core.channels import invoke, open_channel
 from mirage_core.errors import Code, MirageError
-from mirage_core.vectors import from_proto
+from mirage_core.vectors import vector_from_proto
 from mirage_inference.llm.request import Caption
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 
-SERVICE = "mirage.v1.EncoderService"
+SERVICE = "mirage.encoder.v1.EncoderService"
 _log = telemetry.get_logger()
 
 Rows = npt.NDArray[np.float32]
@@ -36,7 +36,7 @@ class EncoderClient:
         """
         request = encoder_pb2.EncodeTextRequest(texts=[text[: limits.TEXT_CHARS] for text in texts])
         reply = await invoke(self._stub.EncodeText, request, timeout_s=self._timeout_s)
-        rows = [from_proto(each.vector) for each in reply.embeddings]
+        rows = [vector_from_proto(each.vector) for each in reply.embeddings]
         if len(rows) != len(texts) or len({len(row) for row in rows}) != 1:
             raise MirageError(Code.DEPENDENCY_UNAVAILABLE, service="encoder")
         return np.stack(rows)

@@ -8,7 +8,8 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from mirage.v1 import common_pb2, llm_pb2, llm_pb2_grpc
+from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
+from mirage_protos.v1 import description_pb2, model_pb2, query_pb2
 from tests.support.llm_process import (
     CAPTIONS,
     DEADLINE_S,
@@ -22,14 +23,14 @@ from tests.support.llm_process import (
     request,
 )
 
-MODEL = common_pb2.DESCRIPTION_SOURCE_MODEL
-EXTRACTIVE = common_pb2.DESCRIPTION_SOURCE_EXTRACTIVE
+MODEL = description_pb2.DESCRIPTION_SOURCE_MODEL
+EXTRACTIVE = description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE
 
 
 async def test_a_description_starts_streams_cites_and_ends(service: Running) -> None:
     found = await describe(service.address, request(max_tokens=60))
     assert found.order[0] == "start"
-    assert found.order[-1] == "end"
+    assert found.order[-1] == "done"
     assert found.start is not None
     assert list(found.start.used_ids) == ["r0", "r1", "r2"]
     assert found.start.prompt_tokens > found.start.cached_tokens > 0
@@ -69,7 +70,7 @@ async def test_a_stop_sequence_ends_the_text_before_it(service: Running) -> None
     whole = (await describe(service.address, request(max_tokens=40))).end.text
     stop = whole[9:14]
     found = await describe(service.address, request(max_tokens=40, stop=[stop]))
-    assert found.end.finish == common_pb2.DESCRIPTION_FINISH_STOP
+    assert found.end.finish == description_pb2.DESCRIPTION_FINISH_STOP
     assert found.end.text == whole[: whole.index(stop)].rstrip()
     assert "".join(found.pieces) == found.end.text
 
@@ -97,6 +98,8 @@ BAD = {
     "no captions": ({"captions": []}, "TOO_MANY_ITEMS"),
     "17 captions": ({"captions": [f"Axial {n}" for n in range(17)]}, "TOO_MANY_ITEMS"),
     "an empty caption": ({"captions": ["fine", "  "]}, "RECORD_INVALID"),
+    "no match": ({"match": query_pb2.MATCH_UNSPECIFIED}, "REQUEST_MALFORMED"),
+    "an unknown match": ({"match": 99}, "REQUEST_MALFORMED"),
     "a caption of 20,001 characters": ({"captions": ["x" * 20_001]}, "CAPTION_TOO_LONG"),
 }
 
@@ -115,14 +118,14 @@ async def test_captions_can_be_explained_without_a_question(service: Running) ->
     assert (await describe(service.address, request(query="", max_tokens=8))).end.source == MODEL
 
 
-@pytest.mark.parametrize("match", [common_pb2.MATCH_NONE, common_pb2.MATCH_WEAK])
-async def test_without_a_good_match_nothing_is_written(service: Running, match: "common_pb2.Match.ValueType") -> None:
+@pytest.mark.parametrize("match", [query_pb2.MATCH_NONE, query_pb2.MATCH_WEAK])
+async def test_without_a_good_match_nothing_is_written(service: Running, match: "query_pb2.Match.ValueType") -> None:
     before = service.metric("mirage_llm_tokens_total")
     for captions in (CAPTIONS, ()):
         found = await describe(service.address, request(captions=captions, match=match))
-        assert found.order == ["end"]
-        assert found.end.finish == common_pb2.DESCRIPTION_FINISH_NO_MATCH
-        assert found.end.source == common_pb2.DESCRIPTION_SOURCE_UNSPECIFIED
+        assert found.order == ["done"]
+        assert found.end.finish == description_pb2.DESCRIPTION_FINISH_NO_MATCH
+        assert found.end.source == description_pb2.DESCRIPTION_SOURCE_NONE
         assert found.end.text == ""
         assert found.end.notice
     assert service.metric("mirage_llm_tokens_total") == before
@@ -130,8 +133,8 @@ async def test_without_a_good_match_nothing_is_written(service: Running, match: 
 
 async def test_a_question_about_something_else_is_declined(service: Running) -> None:
     found = await describe(service.address, request(query="what is the weather tomorrow in paris"))
-    assert found.order == ["end"]
-    assert found.end.finish == common_pb2.DESCRIPTION_FINISH_NOT_MEDICAL
+    assert found.order == ["done"]
+    assert found.end.finish == description_pb2.DESCRIPTION_FINISH_NOT_MEDICAL
     assert found.end.notice
 
 
@@ -154,8 +157,8 @@ async def test_what_does_not_fit_is_dropped_from_the_end_and_reported(service: R
 
 async def test_the_model_says_what_it_is(service: Running) -> None:
     async with grpc.aio.insecure_channel(service.address) as channel:
-        reply = await llm_pb2_grpc.LlmServiceStub(channel).GetModel(llm_pb2.LlmServiceGetModelRequest())
-    assert reply.model.task == "describe"
+        reply = await llm_pb2_grpc.LlmServiceStub(channel).GetModel(llm_pb2.GetModelRequest())
+    assert reply.model.kind == model_pb2.MODEL_KIND_LLM
     assert reply.model.context_length == 512
     assert reply.model.engine.startswith("onnxruntime ")
     assert '"files"' in reply.model.manifest_json
@@ -172,8 +175,8 @@ HOSTILE = (
 async def test_a_caption_that_gives_orders_changes_neither_format_nor_end(service: Running, hostile: str) -> None:
     for query, captions in ((hostile, CAPTIONS), ("brain", (hostile, *CAPTIONS[:1])), ("", (CAPTIONS[0], hostile))):
         found = await describe(service.address, request(query=query, captions=captions, max_tokens=12))
-        assert found.order[-1] == "end"
-        if found.end.finish != common_pb2.DESCRIPTION_FINISH_NOT_MEDICAL:
+        assert found.order[-1] == "done"
+        if found.end.finish != description_pb2.DESCRIPTION_FINISH_NOT_MEDICAL:
             assert found.end.source == MODEL
             assert "".join(found.pieces) == found.end.text
             assert "###" not in found.end.text
@@ -243,7 +246,7 @@ def test_it_answers_with_sentences_of_the_captions_where_the_model_is_too_slow()
     with llm(FIRST_TOKEN_S="0.000001") as running:
         found = asyncio.run(describe(running.address, request(query="lesion")))
     assert found.end.source == EXTRACTIVE
-    assert found.end.finish == common_pb2.DESCRIPTION_FINISH_TOO_SLOW
+    assert found.end.finish == description_pb2.DESCRIPTION_FINISH_TOO_SLOW
     assert "slow" in found.end.notice
     assert CAPTIONS[0] in found.end.text
     assert "".join(found.pieces) == found.end.text

@@ -6,10 +6,10 @@ import grpc
 import numpy as np
 import pytest
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
-from mirage_core.vectors import to_proto
+from mirage_core.vectors import vector_to_proto
 from mirage_inference.llm.request import Caption
 from mirage_llm.similarity import EncoderClient, EncoderSimilarity
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 
 CAPTIONS = (Caption("a", "axial"), Caption("b", "x" * 5000))
 
@@ -24,7 +24,9 @@ class Encoder(encoder_pb2_grpc.EncoderServiceServicer):
         self.texts.append(list(request.texts))
         vectors = [[1.0, 0.0] if "a" in text else [0.0, 1.0] for text in request.texts]
         return encoder_pb2.EncodeTextResponse(
-            embeddings=[encoder_pb2.TextEmbedding(vector=to_proto(np.array(vector, np.float32))) for vector in vectors]
+            embeddings=[
+                encoder_pb2.TextEmbedding(vector=vector_to_proto(np.array(vector, np.float32))) for vector in vectors
+            ]
         )
 
 

@@ -11,10 +11,8 @@ from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.engines.base import Stored, Walked
-from mirage_retriever.query import check_k
+from mirage_retriever.pages import PAGE_DEFAULT, PAGE_MAX
 
-PAGE_MAX = 1_000
-_PAGE = 100
 # A page stays far below the largest message.
 _PAGE_BYTES = 12 * 2**20
 _SAME_IMAGE = 10
@@ -61,10 +59,9 @@ async def look_up(atlas: Atlas, keys: Sequence[Key]) -> list[Presence]:
 
 
 async def walk(
-    atlas: Atlas, *, limit: int | None = None, page_token: str = "", vectors: bool = False
+    atlas: Atlas, *, limit: int = PAGE_DEFAULT, page_token: str = "", vectors: bool = False
 ) -> tuple[tuple[Stored, ...], str]:
     """Returns up to `limit` records (1 to 1,000; 100 if None; fewer if they are large) and the token of the next page."""
-    limit = check_k(_PAGE if limit is None else limit, field="limit", maximum=PAGE_MAX)
     position = _read(page_token, atlas) if page_token else ""
     if vectors:
         limit = max(1, min(limit, _PAGE_BYTES // (8 * atlas.collection.dimension)))

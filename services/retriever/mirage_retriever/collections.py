@@ -27,12 +27,14 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class CollectionState:
-    """A collection as a caller sees it; fields as in mirage.v1.CollectionInfo."""
+    """A collection as a caller sees it; fields as in mirage.v1.Collection."""
 
     collection: Collection
     active: bool
     records: int
     indexed: int
+    engine: str
+    revision: str
 
 
 @dataclass(eq=False)
@@ -122,12 +124,25 @@ class Collections:
         with opened.held() as atlas:
             yield atlas
 
+    async def state(self, name: str = "") -> CollectionState:
+        """Returns a collection by name, the active one if the name is empty; raises COLLECTION_NOT_FOUND."""
+        async with self.use(name) as atlas:
+            status = await atlas.engine.status()
+            return CollectionState(
+                atlas.collection,
+                name in ("", self._active),
+                status.records,
+                status.indexed,
+                atlas.engine.version,
+                atlas.revision,
+            )
+
     async def listed(self) -> list[CollectionState]:
         """All of them, by name."""
         found = []
         for name in await self._shelf.names():
             with _unless_gone():
-                found.append(await self._state(name))
+                found.append(await self.state(name))
         return found
 
     async def create(self, name: str, *, dimension: int = 0, fingerprint: str = "") -> CollectionState:
@@ -169,7 +184,7 @@ class Collections:
                     await self._shelf.remove(name)
                 raise
         _log.info("collection made", name=name, dimension=dimension, fingerprint=fingerprint)
-        return await self._state(name)
+        return await self.state(name)
 
     async def activate(self, name: str) -> tuple[CollectionState, str]:
         """Turns searches to a collection, for good once it returns; its state, and the name of the one before.
@@ -186,7 +201,7 @@ class Collections:
                     except OSError as error:
                         raise MirageError(Code.STORAGE_FULL) from error
                     self._turn_to(name)
-        return await self._state(name), previous
+        return await self.state(name), previous
 
     async def follow(self) -> None:
         """Turns to what the shelf says is active, where another retriever on the same server switched."""
@@ -238,11 +253,6 @@ class Collections:
         for name in list(self._opened):
             await self._let_go(name)
         await self._shelf.close()
-
-    async def _state(self, name: str) -> CollectionState:
-        async with self.use(name) as atlas:
-            status = await atlas.engine.status()
-            return CollectionState(atlas.collection, name == self._active, status.records, status.indexed)
 
     def _require_open(self) -> None:
         # Before `open` nothing may touch a collection: what an older version stored is taken over then.

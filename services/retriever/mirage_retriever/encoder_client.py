@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_core import limits
 from mirage_core.channels import invoke, invoke_exchange, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_core.liveness import Liveness
-from mirage_core.rpc_errors import from_problem
-from mirage_core.vectors import from_proto
+from mirage_core.rpc_errors import problem_from_proto
+from mirage_core.vectors import vector_from_proto
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_retriever.terms import Encoded, EncoderModel
 
-SERVICE = "mirage.v1.EncoderService"
+SERVICE = "mirage.encoder.v1.EncoderService"
 _RETRY_FULL = 30
 
 
@@ -43,7 +43,7 @@ class EncoderClient:
                 reply = await invoke(self._stub.EncodeText, request, timeout_s=self._timeout_s)
             answers += [
                 Encoded(
-                    from_proto(embedding.vector),
+                    vector_from_proto(embedding.vector),
                     reply.fingerprint,
                     embedding.tokens,
                     embedding.truncated,
@@ -60,7 +60,7 @@ class EncoderClient:
         async with self._alive.needed():
             reply = await invoke(self._stub.EncodeImage, request, timeout_s=self._timeout_s)
         return Encoded(
-            from_proto(reply.vector),
+            vector_from_proto(reply.vector),
             reply.fingerprint,
             queue_ms=reply.timings.queue_ms,
             inference_ms=reply.timings.inference_ms,
@@ -92,9 +92,9 @@ class EncoderClient:
         timeout_s = self._timeout_s * (1 + len(numbers))
         async for reply in invoke_exchange(self._stub.EncodeImages, requests(), timeout_s=timeout_s):
             if reply.WhichOneof("outcome") == "error":
-                yield int(reply.key), from_problem(reply.error)
+                yield int(reply.key), problem_from_proto(reply.error)
             else:
-                yield int(reply.key), Encoded(from_proto(reply.vector), reply.fingerprint)
+                yield int(reply.key), Encoded(vector_from_proto(reply.vector), reply.fingerprint)
 
     async def close(self) -> None:
         """Closes the channel."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from mirage_core import limits, telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_core.files import put_aside, write_atomically
+from mirage_retriever.pages import PAGE_DEFAULT, read_number
 
 REASONS = ("wrong-caption", "wrong-image", "licence", "privacy", "description", "other")
 # Enough for people; too few for a flood to fill the disk.
@@ -21,7 +22,7 @@ _log = telemetry.get_logger()
 
 @dataclass(frozen=True)
 class Flag:
-    """One mark; fields as in protos/mirage/v1/common.proto."""
+    """One mark; fields as in mirage.v1.Flag; `create_time` is RFC 3339 in UTC."""
 
     id: str
     record_id: str
@@ -96,16 +97,28 @@ class FlagStore:
         """Flags of a record."""
         return self._counts[record_id]
 
-    def listed(self, *, record_id: str = "", limit: int = 100) -> list[Flag]:
-        """Returns flags, newest first; only those of one record if `record_id` is given."""
-        flags = (flag for flag in reversed(self._flags) if not record_id or flag.record_id == record_id)
-        return [flag for flag, _ in zip(flags, range(limit), strict=False)]
+    def page(self, *, record_id: str = "", size: int = PAGE_DEFAULT, token: str = "") -> tuple[list[Flag], str]:
+        """Returns a page of flags, newest first, of one record if it is named, and the token of the next page.
+
+        The token is empty at the end. Flags that are added between two pages do not move the later ones. Raises
+        PAGE_TOKEN_INVALID.
+        """
+        end = min(read_number(token), len(self._flags)) if token else len(self._flags)
+        found: list[Flag] = []
+        for number in range(end - 1, -1, -1):
+            flag = self._flags[number]
+            if not record_id or flag.record_id == record_id:
+                if len(found) == size:
+                    return found, str(number + 1)
+                found.append(flag)
+        return found, ""
 
 
 def _read(line: bytes) -> Flag | None:
     """Returns the flag of a line; None if the line is not a flag."""
     try:
         flag = Flag(**json.loads(line))
+        datetime.fromisoformat(flag.create_time)
     except (ValueError, TypeError, RecursionError):
         return None
     fits = all(isinstance(text, str) and text.isprintable() for text in (flag.id, flag.record_id, flag.create_time))

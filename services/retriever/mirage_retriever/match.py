@@ -12,10 +12,10 @@ KINDS = ("text", "image", "arithmetic")
 class Match(IntEnum):
     """As mirage.v1.Match."""
 
-    UNSPECIFIED = 0
     GOOD = 1
     WEAK = 2
     NONE = 3
+    NOT_JUDGED = 4
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def kind_of(terms: Sequence[Term]) -> str | None:
 
 
 def judge(best: float | None, thresholds: Thresholds | None) -> Match:
-    """Returns the match of a best cosine; NONE if nothing was found, UNSPECIFIED without thresholds."""
+    """Returns the match of a best cosine; NONE if nothing was found, NOT_JUDGED without thresholds."""
     if thresholds is None:
-        return Match.UNSPECIFIED
+        return Match.NOT_JUDGED
     if best is None or best < thresholds.weak:
         return Match.NONE
     return Match.GOOD if best >= thresholds.good else Match.WEAK

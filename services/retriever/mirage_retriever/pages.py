@@ -1,4 +1,4 @@
-"""Page tokens: a position in a list of results, bound to its query."""
+"""Pages of lists, and the page tokens of searches, which are bound to their query."""
 
 import base64
 import binascii
@@ -6,13 +6,19 @@ import hashlib
 import hmac
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 
 # No one reads further, and an approximate search further down is neither fast nor faithful.
 DEPTH_MAX = 1_000
+
+PAGE_DEFAULT = 100
+PAGE_MAX = 1_000
+T = TypeVar("T")
 
 _FIXED = struct.Struct(">BHdBBH")
 _VERSION = 2
@@ -68,3 +74,17 @@ class PageTokens:
 
     def _mac(self, body: bytes, digest: bytes) -> bytes:
         return hashlib.blake2b(body + digest, key=self._key, digest_size=_MAC_BYTES).digest()
+
+
+def page_of(items: Sequence[T], *, size: int, token: str) -> tuple[Sequence[T], str]:
+    """Returns up to `size` items after the token's position, and the token of the next page, empty at the end."""
+    start = read_number(token) if token else 0
+    end = start + size
+    return items[start:end], str(end) if end < len(items) else ""
+
+
+def read_number(token: str) -> int:
+    """Returns the position in a token of `page_of` or of the flags; raises PAGE_TOKEN_INVALID."""
+    if not (token.isascii() and token.isdigit() and len(token) <= 9):
+        raise MirageError(Code.PAGE_TOKEN_INVALID)
+    return int(token)

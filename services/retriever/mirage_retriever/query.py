@@ -69,7 +69,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Query:
-    """A search; fields as in protos/mirage/v1/common.proto."""
+    """A search; fields as in protos/mirage/v1/query.proto."""
 
     terms: tuple[Term, ...]
     mode: Mode = Mode.HYBRID

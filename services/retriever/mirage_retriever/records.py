@@ -30,7 +30,7 @@ _GENERATED = frozenset({"generated", "diffusion", "ai-generated"})
 
 @dataclass(frozen=True)
 class Record:
-    """One record, without its image; fields as in protos/mirage/v1/common.proto. The retriever sets `image_sha256`
+    """One record, without its image; fields as in protos/mirage/v1/record.proto. The retriever sets `image_sha256`
     and all fields after it. `pixels_sha256` names the file of the 16-bit copy.
 
     Records of older versions have no `original_sha256`: what was stored then was the file that came in.

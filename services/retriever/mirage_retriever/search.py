@@ -284,7 +284,7 @@ class Search:
     def _judge(self, side: _Side, results: Sequence[Found], named: Sequence[Named]) -> Match:
         kind = "caption" if side.query.mode is Mode.CAPTIONS else kind_of(side.query.terms)
         best = max((found.cosine for found in results if found.cosine is not None), default=None)
-        match = self._atlas.judge(kind, best) if kind else Match.UNSPECIFIED
+        match = self._atlas.judge(kind, best) if kind else Match.NOT_JUDGED
         if side.words is None:
             return match
         said = max((found.said for found in results[:_FIRST]), default=0.0)

@@ -6,13 +6,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar
 
-from mirage.v1 import retriever_pb2_grpc
 from mirage_core import telemetry
 from mirage_core.cpus import available_cpus
 from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.errors import Code, MirageError
 from mirage_core.image_store import ImageStore
 from mirage_core.server import GrpcServer
+from mirage_protos.retriever.v1 import retriever_pb2_grpc
 from mirage_retriever.calibrator import keep_calibrated
 from mirage_retriever.collections import Collections
 from mirage_retriever.common_queries import CommonQueries, read_list

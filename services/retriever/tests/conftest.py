@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mirage.v1 import retriever_pb2_grpc
 from mirage_core.channels import open_channel
 from mirage_core.imaging import encode_png
 from mirage_models.paths import mini_clip_bundle
+from mirage_protos.retriever.v1 import retriever_pb2_grpc
 from tests.support.waiting import wait_until_serving
 
 START_S = 60.0

@@ -14,11 +14,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import retriever_pb2 as rpb
-from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_core.errors import Code, MirageError
+from mirage_core.vectors import vector_from_proto
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.v1 import query_pb2, record_pb2
 from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Collection, Point
 from mirage_retriever.engines.edge.engine import EdgeEngine
@@ -208,19 +209,21 @@ def picture(number: int) -> bytes:
     return buffer.getvalue()
 
 
-async def upsert(stub: Stub, collection: str, *numbers: int) -> list[pb.UpsertOutcome]:
-    async def stream() -> AsyncIterator[rpb.RetrieverServiceUpsertRequest]:
+async def upsert(stub: Stub, collection: str, *numbers: int) -> list[record_pb2.UpsertOutcome]:
+    async def stream() -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
         for number in numbers:
-            record = pb.Record(id=f"r{number:03}", caption=f"Section {number}.", licence="CC0-1.0", source="test")
-            head = pb.RecordPart(record=pb.RecordHead(record=record))
-            yield rpb.RetrieverServiceUpsertRequest(part=head, collection=collection)
-            yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(image_chunk=picture(number)))
+            record = record_pb2.Record(
+                id=f"r{number:03}", caption=f"Section {number}.", licence="CC0-1.0", source="test"
+            )
+            head = record_pb2.RecordPart(record=record_pb2.RecordHead(record=record))
+            yield retriever_pb2.UpsertRecordsRequest(part=head, collection=collection)
+            yield retriever_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(image_chunk=picture(number)))
 
-    return list((await invoke_upload(stub.Upsert, stream(), timeout_s=60)).outcomes)
+    return list((await invoke_upload(stub.UpsertRecords, stream(), timeout_s=60)).outcomes)
 
 
-async def listed(stub: Stub, **fields: object) -> tuple[list[pb.StoredRecord], str]:
-    reply = await invoke(stub.ListRecords, rpb.RetrieverServiceListRecordsRequest(**fields), timeout_s=10)
+async def listed(stub: Stub, **fields: object) -> tuple[list[record_pb2.StoredRecord], str]:
+    reply = await invoke(stub.ListRecords, retriever_pb2.ListRecordsRequest(**fields), timeout_s=10)
     return list(reply.records), reply.next_page_token
 
 
@@ -233,17 +236,17 @@ async def own(encoder: str, tmp_path: Path, services) -> AsyncIterator[Stub]:
 
 async def test_a_new_collection_is_filled_and_searched_without_a_failure_in_between(own: Stub) -> None:
     await upsert(own, "", *range(6))
-    create = rpb.RetrieverServiceCreateCollectionRequest(name="next")
+    create = retriever_pb2.CreateCollectionRequest(name="next")
     made = (await invoke(own.CreateCollection, create, timeout_s=20)).collection
     assert (made.name, made.active, made.records) == ("next", False, 0)
-    query = pb.Query(terms=[pb.Term(text="section")], k=3)
+    query = query_pb2.Query(terms=[query_pb2.Term(text="section")], k=3)
     seen: set[int] = set()
     stop = asyncio.Event()
 
     async def hammer() -> int:
         count = 0
         while not stop.is_set():
-            reply = (await invoke(own.Search, rpb.RetrieverServiceSearchRequest(query=query), timeout_s=20)).reply
+            reply = (await invoke(own.Search, retriever_pb2.SearchRequest(query=query), timeout_s=20)).reply
             names = {result.record.id for result in reply.results}
             # One collection or the other, never a mixture.
             assert names <= {f"r{n:03}" for n in range(6)} or names <= {f"r{n:03}" for n in range(100, 106)}
@@ -252,26 +255,28 @@ async def test_a_new_collection_is_filled_and_searched_without_a_failure_in_betw
         return count
 
     hammers = [asyncio.create_task(hammer()) for _ in range(4)]
-    assert {outcome.state for outcome in await upsert(own, "next", *range(100, 106))} == {pb.UPSERT_STATE_CREATED}
-    activate = rpb.RetrieverServiceActivateCollectionRequest(name="next")
+    assert {outcome.state for outcome in await upsert(own, "next", *range(100, 106))} == {
+        record_pb2.UPSERT_STATE_CREATED
+    }
+    activate = retriever_pb2.ActivateCollectionRequest(name="next")
     assert (await invoke(own.ActivateCollection, activate, timeout_s=20)).previous == "atlas"
-    reply = (await invoke(own.Search, rpb.RetrieverServiceSearchRequest(query=query), timeout_s=20)).reply
+    reply = (await invoke(own.Search, retriever_pb2.SearchRequest(query=query), timeout_s=20)).reply
     assert {result.record.id for result in reply.results} <= {f"r{n:03}" for n in range(100, 106)}
     stop.set()
     assert sum(await asyncio.gather(*hammers)) > 10
     assert seen == {0, 100}
-    states = (await invoke(own.ListCollections, rpb.RetrieverServiceListCollectionsRequest(), timeout_s=20)).collections
+    states = (await invoke(own.ListCollections, retriever_pb2.ListCollectionsRequest(), timeout_s=20)).collections
     assert [(state.name, state.active, state.records) for state in states] == [("atlas", False, 6), ("next", True, 6)]
 
 
 async def test_an_image_that_another_collection_shows_stays(own: Stub) -> None:
     await upsert(own, "", 1)
-    await invoke(own.CreateCollection, rpb.RetrieverServiceCreateCollectionRequest(name="next"), timeout_s=20)
+    await invoke(own.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=20)
     await upsert(own, "next", 1)
-    await invoke(own.Delete, rpb.RetrieverServiceDeleteRequest(ids=["r001"]), timeout_s=20)
-    activate = rpb.RetrieverServiceActivateCollectionRequest(name="next")
+    await invoke(own.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=["r001"]), timeout_s=20)
+    activate = retriever_pb2.ActivateCollectionRequest(name="next")
     await invoke(own.ActivateCollection, activate, timeout_s=20)
-    request = rpb.RetrieverServiceGetImageRequest(id="r001")
+    request = retriever_pb2.GetImageRequest(id="r001")
     received = b"".join([reply.part.chunk async for reply in own.GetImage(request)])
     shown, sent = (Image.open(io.BytesIO(data)).convert("RGB") for data in (received, picture(1)))
     assert shown.tobytes() == sent.tobytes()
@@ -279,16 +284,16 @@ async def test_an_image_that_another_collection_shows_stays(own: Stub) -> None:
 
 async def test_records_are_walked_once_each_with_vectors_that_go_back_in(own: Stub) -> None:
     await upsert(own, "", *range(10))
-    walked: list[pb.StoredRecord] = []
+    walked: list[record_pb2.StoredRecord] = []
     token = ""
     while True:
-        page, token = await listed(own, limit=3, page_token=token, vectors=True)
+        page, token = await listed(own, page_size=3, page_token=token, vectors=True)
         assert len(page) <= 3
         walked += page
         if not token:
             break
     assert sorted(each.record.id for each in walked) == [f"r{n:03}" for n in range(10)]
-    assert all(abs(np.linalg.norm(each.image_vector.values) - 1) < 1e-3 for each in walked)
+    assert all(abs(np.linalg.norm(vector_from_proto(each.image_vector)) - 1) < 1e-3 for each in walked)
     plain, token = await listed(own)
     assert len(plain) == 10
     assert not plain[0].HasField("image_vector")
@@ -296,13 +301,13 @@ async def test_records_are_walked_once_each_with_vectors_that_go_back_in(own: St
 
 async def test_a_walk_of_another_collection_or_none_is_refused(own: Stub) -> None:
     await upsert(own, "", *range(4))
-    await invoke(own.CreateCollection, rpb.RetrieverServiceCreateCollectionRequest(name="next"), timeout_s=20)
-    _, token = await listed(own, limit=2)
-    assert await code_of(listed(own, limit=2, page_token=token, collection="next")) == Code.PAGE_TOKEN_INVALID
+    await invoke(own.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=20)
+    _, token = await listed(own, page_size=2)
+    assert await code_of(listed(own, page_size=2, page_token=token, collection="next")) == Code.PAGE_TOKEN_INVALID
     for bad in ("x", "A" * 300, token[:-1], "////"):
         assert await code_of(listed(own, page_token=bad)) == Code.PAGE_TOKEN_INVALID
     assert await code_of(listed(own, collection="none")) == Code.COLLECTION_NOT_FOUND
-    assert await code_of(listed(own, limit=1001)) == Code.K_OUT_OF_RANGE
+    assert await code_of(listed(own, page_size=1001)) == Code.K_OUT_OF_RANGE
 
 
 async def test_a_look_up_tells_records_and_others_with_the_same_image(own: Stub) -> None:
@@ -310,12 +315,12 @@ async def test_a_look_up_tells_records_and_others_with_the_same_image(own: Stub)
     there, _ = await listed(own)
     digests = {each.record.id: each.record.image_sha256 for each in there}
     keys = [
-        pb.RecordKey(id="r001", image_sha256=digests["r001"]),
-        pb.RecordKey(id="copy", image_sha256=digests["r002"]),
-        pb.RecordKey(id="r002"),
-        pb.RecordKey(id="none", image_sha256="0" * 64),
+        record_pb2.RecordKey(id="r001", image_sha256=digests["r001"]),
+        record_pb2.RecordKey(id="copy", image_sha256=digests["r002"]),
+        record_pb2.RecordKey(id="r002"),
+        record_pb2.RecordKey(id="none", image_sha256="0" * 64),
     ]
-    reply = await invoke(own.LookupRecords, rpb.RetrieverServiceLookupRecordsRequest(keys=keys), timeout_s=10)
+    reply = await invoke(own.LookupRecords, retriever_pb2.LookupRecordsRequest(keys=keys), timeout_s=10)
     assert [(each.id, each.HasField("record"), list(each.same_image_ids)) for each in reply.records] == [
         ("r001", True, []),
         ("copy", False, ["r002"]),
@@ -324,11 +329,11 @@ async def test_a_look_up_tells_records_and_others_with_the_same_image(own: Stub)
     ]
     for keys, code in (
         ([], Code.TOO_MANY_ITEMS),
-        ([pb.RecordKey(id="a")] * 1001, Code.TOO_MANY_ITEMS),
-        ([pb.RecordKey(id="../x")], Code.ID_INVALID),
-        ([pb.RecordKey(id="a", image_sha256="zz")], Code.REQUEST_MALFORMED),
+        ([record_pb2.RecordKey(id="a")] * 1001, Code.TOO_MANY_ITEMS),
+        ([record_pb2.RecordKey(id="../x")], Code.ID_INVALID),
+        ([record_pb2.RecordKey(id="a", image_sha256="zz")], Code.REQUEST_MALFORMED),
     ):
-        request = rpb.RetrieverServiceLookupRecordsRequest(keys=keys)
+        request = retriever_pb2.LookupRecordsRequest(keys=keys)
         assert await code_of(invoke(own.LookupRecords, request, timeout_s=10)) == code
 
 
@@ -344,19 +349,17 @@ async def test_a_retriever_killed_amid_switches_comes_back_with_one_of_them(
             stub = Stub(channel)
             if not round_:
                 await upsert(stub, "", *range(3))
-                await invoke(
-                    stub.CreateCollection, rpb.RetrieverServiceCreateCollectionRequest(name="next"), timeout_s=20
-                )
+                await invoke(stub.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=20)
                 await upsert(stub, "next", *range(3))
             # A kill amid the writing of the name leaves a part of it, until the next start.
             assert not list((tmp_path / "data").glob(".ACTIVE*"))
-            states = await invoke(stub.ListCollections, rpb.RetrieverServiceListCollectionsRequest(), timeout_s=20)
+            states = await invoke(stub.ListCollections, retriever_pb2.ListCollectionsRequest(), timeout_s=20)
             assert [(each.name, each.records) for each in states.collections] == [("atlas", 3), ("next", 3)]
             assert sum(each.active for each in states.collections) == 1
             killer = asyncio.create_task(kill_later(address, 0.05 + 0.1 * round_))
             with contextlib.suppress(MirageError):
                 for number in itertools.count():
-                    request = rpb.RetrieverServiceActivateCollectionRequest(name=names[number % 2])
+                    request = retriever_pb2.ActivateCollectionRequest(name=names[number % 2])
                     await invoke(stub.ActivateCollection, request, timeout_s=5)
             await killer
         # What was acknowledged last, or the switch after it, whose acknowledgement died on the way: with two, either.

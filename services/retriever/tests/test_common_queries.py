@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import retriever_pb2 as rpb
-from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_upload, open_channel
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.v1 import query_pb2, record_pb2
 from mirage_retriever.common_queries import CommonQueries, normalise, plain_text, read_list
 from mirage_retriever.query import Mode, Query, Term, Text
 
@@ -67,24 +67,28 @@ async def own(encoder: str, tmp_path: Path, services) -> AsyncIterator[Stub]:
 
 
 async def store(stub: Stub, *numbers: int) -> None:
-    async def stream() -> AsyncIterator[rpb.RetrieverServiceUpsertRequest]:
+    async def stream() -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
         for number in numbers:
             buffer = io.BytesIO()
             pixels = np.random.default_rng(number).integers(0, 255, (24, 24), dtype=np.uint8)
             Image.fromarray(pixels).resize((96, 96)).save(buffer, "PNG")
-            record = pb.Record(id=f"r{number:03}", caption=f"Section {number}.", licence="CC0-1.0", source="test")
-            yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(record=pb.RecordHead(record=record)))
-            yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(image_chunk=buffer.getvalue()))
+            record = record_pb2.Record(
+                id=f"r{number:03}", caption=f"Section {number}.", licence="CC0-1.0", source="test"
+            )
+            yield retriever_pb2.UpsertRecordsRequest(
+                part=record_pb2.RecordPart(record=record_pb2.RecordHead(record=record))
+            )
+            yield retriever_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(image_chunk=buffer.getvalue()))
 
-    await invoke_upload(stub.Upsert, stream(), timeout_s=60)
+    await invoke_upload(stub.UpsertRecords, stream(), timeout_s=60)
 
 
-async def search(stub: Stub, text: str, **fields: object) -> pb.SearchReply:
-    request = rpb.RetrieverServiceSearchRequest(query=pb.Query(terms=[pb.Term(text=text)], **fields))
+async def search(stub: Stub, text: str, **fields: object) -> query_pb2.SearchReply:
+    request = retriever_pb2.SearchRequest(query=query_pb2.Query(terms=[query_pb2.Term(text=text)], **fields))
     return (await invoke(stub.Search, request, timeout_s=20)).reply
 
 
-async def until_cached(stub: Stub, text: str) -> pb.SearchReply:
+async def until_cached(stub: Stub, text: str) -> query_pb2.SearchReply:
     end = asyncio.get_running_loop().time() + 30
     while not (reply := await search(stub, text)).timings.cached:
         assert asyncio.get_running_loop().time() < end, "never cached"
@@ -92,8 +96,8 @@ async def until_cached(stub: Stub, text: str) -> pb.SearchReply:
     return reply
 
 
-def plain(reply: pb.SearchReply) -> pb.SearchReply:
-    copy = pb.SearchReply()
+def plain(reply: query_pb2.SearchReply) -> query_pb2.SearchReply:
+    copy = query_pb2.SearchReply()
     copy.CopyFrom(reply)
     copy.ClearField("timings")
     return copy
@@ -133,20 +137,20 @@ async def test_no_cached_answer_outlives_a_write(own: Stub) -> None:
         if number % 4 == 0:
             await until_cached(own, "bright section")
     await until_cached(own, "bright section")
-    await invoke(own.Delete, rpb.RetrieverServiceDeleteRequest(ids=["r000"]), timeout_s=20)
+    await invoke(own.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=["r000"]), timeout_s=20)
     assert "r000" not in {result.record.id for result in (await search(own, "bright section", k=50)).results}
 
 
 async def test_a_switch_of_collections_answers_from_the_new_one(own: Stub) -> None:
     await store(own, *range(5))
     await until_cached(own, "bright section")
-    await invoke(own.CreateCollection, rpb.RetrieverServiceCreateCollectionRequest(name="next"), timeout_s=20)
-    await invoke(own.ActivateCollection, rpb.RetrieverServiceActivateCollectionRequest(name="next"), timeout_s=20)
+    await invoke(own.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=20)
+    await invoke(own.ActivateCollection, retriever_pb2.ActivateCollectionRequest(name="next"), timeout_s=20)
     reply = await search(own, "bright section")
     assert not reply.results
     assert (await until_cached(own, "bright section")).results == reply.results
 
 
 async def test_the_list_is_told(own: Stub) -> None:
-    reply = await invoke(own.ListCommonQueries, rpb.RetrieverServiceListCommonQueriesRequest(), timeout_s=10)
-    assert list(reply.texts) == ["Bright Section", "dark section"]
+    reply = await invoke(own.ListCommonQueries, retriever_pb2.ListCommonQueriesRequest(), timeout_s=10)
+    assert list(reply.queries) == ["Bright Section", "dark section"]

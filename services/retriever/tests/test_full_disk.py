@@ -14,11 +14,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import retriever_pb2 as rpb
-from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_core.errors import Code, MirageError
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.v1 import query_pb2, record_pb2
 from mirage_retriever.engines.edge.builder import is_full
 
 
@@ -29,13 +29,15 @@ def picture(side: int) -> bytes:
     return buffer.getvalue()
 
 
-async def store(stub: Stub, id_: str, image: bytes) -> "pb.UpsertState.ValueType":
-    async def stream() -> AsyncIterator[rpb.RetrieverServiceUpsertRequest]:
-        record = pb.Record(id=id_, caption=id_, licence="CC0-1.0", source="test")
-        yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(record=pb.RecordHead(record=record)))
-        yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(image_chunk=image))
+async def store(stub: Stub, id_: str, image: bytes) -> "record_pb2.UpsertState.ValueType":
+    async def stream() -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
+        record = record_pb2.Record(id=id_, caption=id_, licence="CC0-1.0", source="test")
+        yield retriever_pb2.UpsertRecordsRequest(
+            part=record_pb2.RecordPart(record=record_pb2.RecordHead(record=record))
+        )
+        yield retriever_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(image_chunk=image))
 
-    [outcome] = (await invoke_upload(stub.Upsert, stream(), timeout_s=60)).outcomes
+    [outcome] = (await invoke_upload(stub.UpsertRecords, stream(), timeout_s=60)).outcomes
     return outcome.state
 
 
@@ -53,31 +55,31 @@ async def test_what_does_not_fit_is_refused_and_nothing_is_lost(encoder: str, tm
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
     async with open_channel(address, idempotent={}) as channel:
         stub = Stub(channel)
-        assert await store(stub, "small", picture(64)) == pb.UPSERT_STATE_CREATED
+        assert await store(stub, "small", picture(64)) == record_pb2.UPSERT_STATE_CREATED
         limit_files(address, 20_000)
         with pytest.raises(MirageError) as caught:
             await store(stub, "large", picture(256))
         assert caught.value.code == Code.STORAGE_FULL
-        query = rpb.RetrieverServiceSearchRequest(query=pb.Query(terms=[pb.Term(id="small")]))
+        query = retriever_pb2.SearchRequest(query=query_pb2.Query(terms=[query_pb2.Term(id="small")]))
         reply = (await invoke(stub.Search, query, timeout_s=10)).reply
         assert [result.record.id for result in reply.results] == ["small"]
         assert not list((tmp_path / "data").rglob("*.new"))
         limit_files(address, resource.RLIM_INFINITY)
-        assert await store(stub, "large", picture(256)) == pb.UPSERT_STATE_CREATED
-        status = await invoke(stub.GetCollection, rpb.RetrieverServiceGetCollectionRequest(), timeout_s=10)
-        assert status.records == 2
+        assert await store(stub, "large", picture(256)) == record_pb2.UPSERT_STATE_CREATED
+        status = await invoke(stub.GetCollection, retriever_pb2.GetCollectionRequest(), timeout_s=10)
+        assert status.collection.records == 2
 
 
 async def test_a_collection_that_does_not_fit_is_refused_and_made_later(encoder: str, tmp_path: Path, services) -> None:
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
     async with open_channel(address, idempotent={}) as channel:
         stub = Stub(channel)
-        create = rpb.RetrieverServiceCreateCollectionRequest(name="next")
+        create = retriever_pb2.CreateCollectionRequest(name="next")
         limit_files(address, 20_000)
         with pytest.raises(MirageError) as caught:
             await invoke(stub.CreateCollection, create, timeout_s=60)
         assert caught.value.code == Code.STORAGE_FULL
-        listed = await invoke(stub.ListCollections, rpb.RetrieverServiceListCollectionsRequest(), timeout_s=10)
+        listed = await invoke(stub.ListCollections, retriever_pb2.ListCollectionsRequest(), timeout_s=10)
         assert [each.name for each in listed.collections] == ["atlas"]
         limit_files(address, resource.RLIM_INFINITY)
         made = await invoke(stub.CreateCollection, create, timeout_s=60)

@@ -252,7 +252,7 @@ def calibration(*, trusted: bool, good: float = 0.5) -> Calibration:
 async def test_likeness_is_judged_once_it_was_measured_and_good_only_if_it_is_trusted(
     atlas: Atlas, search: Search
 ) -> None:
-    assert (await ask(search, "zebra")).match is Match.UNSPECIFIED
+    assert (await ask(search, "zebra")).match is Match.NOT_JUDGED
     try:
         atlas.calibrated(calibration(trusted=False))
         assert (await ask(search, "zebra")).match is Match.WEAK

@@ -19,9 +19,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 from qdrant_client.models import Distance, VectorParams
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import retriever_pb2 as rpb
-from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_stream, open_channel
 from mirage_core.cleaning_progress import Progress
 from mirage_core.decoders import DecoderPool
@@ -29,6 +26,10 @@ from mirage_core.errors import MirageError
 from mirage_core.files import MARK, take
 from mirage_core.image_cleaning import FORMAT, FORMAT_FILE
 from mirage_core.image_store import FOLDER, IMAGES, ImageStore
+from mirage_core.vectors import vector_to_proto
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.v1 import image_pb2, query_pb2, record_pb2
 from mirage_retriever.encoder_client import EncoderClient
 from mirage_retriever.engines.base import Collection, Nearest, Saying, Shelf, Space
 from mirage_retriever.engines.edge.engine import EdgeEngine
@@ -120,18 +121,20 @@ def planted(data: Path) -> list[Path]:
     return [path for path in below(data) if path.is_file() and any(name in path.read_bytes() for name in names)]
 
 
-async def record(stub: Stub, id_: str) -> pb.Record:
-    return (await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=id_), timeout_s=10)).record
+async def record(stub: Stub, id_: str) -> record_pb2.Record:
+    return (await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=id_), timeout_s=10)).record
 
 
-async def image(stub: Stub, id_: str, variant: pb.ImageVariant.ValueType = pb.IMAGE_VARIANT_DISPLAY) -> bytes:
-    request = rpb.RetrieverServiceGetImageRequest(id=id_, variant=variant)
+async def image(
+    stub: Stub, id_: str, variant: image_pb2.ImageVariant.ValueType = image_pb2.IMAGE_VARIANT_DISPLAY
+) -> bytes:
+    request = retriever_pb2.GetImageRequest(id=id_, variant=variant)
     return b"".join([reply.part.chunk async for reply in invoke_stream(stub.GetImage, request, timeout_s=30)])
 
 
-async def cosine(stub: Stub, id_: str, term: pb.Term) -> float:
-    query = pb.Query(terms=[term], k=20)
-    reply = (await invoke(stub.Search, rpb.RetrieverServiceSearchRequest(query=query), timeout_s=30)).reply
+async def cosine(stub: Stub, id_: str, term: query_pb2.Term) -> float:
+    query = query_pb2.Query(terms=[term], k=20)
+    reply = (await invoke(stub.Search, retriever_pb2.SearchRequest(query=query), timeout_s=30)).reply
     [found] = [result.cosine for result in reply.results if result.record.id == id_]
     return found
 
@@ -146,7 +149,7 @@ async def check_migrated(stub: Stub, data: Path, olds: list[Old]) -> None:
         assert kept.image_type == ("image/jpeg" if old.media_type == "image/jpeg" else "image/png")
         shown = Image.open(io.BytesIO(await image(stub, old.id)))
         assert shown.size == (kept.width, kept.height) == (96, 96)
-        thumbnail = await image(stub, old.id, pb.IMAGE_VARIANT_THUMBNAIL)
+        thumbnail = await image(stub, old.id, image_pb2.IMAGE_VARIANT_THUMBNAIL)
         assert Image.open(io.BytesIO(thumbnail)).format == "WEBP"
     for id_ in ("burned-in", "damaged"):
         with pytest.raises(MirageError) as caught:
@@ -155,15 +158,17 @@ async def check_migrated(stub: Stub, data: Path, olds: list[Old]) -> None:
     assert (await record(stub, "twin")).image_sha256 == (await record(stub, "png")).image_sha256
     # What a model sees is the same as before: its vector stays. Else it is computed again.
     for old in (olds[0], olds[1], olds[6]):
-        assert await cosine(stub, old.id, pb.Term(vector=pb.Vector(values=old.vector))) == pytest.approx(1, abs=1e-5)
+        assert await cosine(
+            stub, old.id, query_pb2.Term(vector=vector_to_proto(np.array(old.vector, np.float32)))
+        ) == pytest.approx(1, abs=1e-5)
     for old in (olds[2], olds[3]):
-        assert await cosine(stub, old.id, pb.Term(image=await image(stub, old.id))) == pytest.approx(1, abs=1e-3)
-    keys = [pb.RecordKey(id="new", image_sha256=olds[2].sha256)]
-    found = await invoke(stub.LookupRecords, rpb.RetrieverServiceLookupRecordsRequest(keys=keys), timeout_s=10)
+        assert await cosine(stub, old.id, query_pb2.Term(image=await image(stub, old.id))) == pytest.approx(1, abs=1e-3)
+    keys = [record_pb2.RecordKey(id="new", image_sha256=olds[2].sha256)]
+    found = await invoke(stub.LookupRecords, retriever_pb2.LookupRecordsRequest(keys=keys), timeout_s=10)
     assert list(found.records[0].same_image_ids) == ["dicom"]
-    activate = rpb.RetrieverServiceActivateCollectionRequest(name="next")
+    activate = retriever_pb2.ActivateCollectionRequest(name="next")
     await invoke(stub.ActivateCollection, activate, timeout_s=20)
-    other = pb.Term(vector=pb.Vector(values=direction(0, 4)))
+    other = query_pb2.Term(vector=vector_to_proto(np.array(direction(0, 4), np.float32)))
     assert await cosine(stub, "foreign", other) == pytest.approx(1, abs=1e-5)
     assert Image.open(io.BytesIO(await image(stub, "foreign"))).size == (96, 96)
     assert (await record(stub, "both")).original_sha256 == olds[0].sha256
@@ -282,12 +287,10 @@ async def test_before_it_is_clean_every_call_is_told_to_come_again(
             calls = (
                 lambda: record(stub, "png"),
                 lambda: image(stub, "png"),
-                lambda: image(stub, "png", pb.IMAGE_VARIANT_THUMBNAIL),
+                lambda: image(stub, "png", image_pb2.IMAGE_VARIANT_THUMBNAIL),
+                lambda: invoke(stub.ListRecords, retriever_pb2.ListRecordsRequest(collection="next"), timeout_s=10),
                 lambda: invoke(
-                    stub.ListRecords, rpb.RetrieverServiceListRecordsRequest(collection="next"), timeout_s=10
-                ),
-                lambda: invoke(
-                    stub.CreateCollection, rpb.RetrieverServiceCreateCollectionRequest(name="third"), timeout_s=10
+                    stub.CreateCollection, retriever_pb2.CreateCollectionRequest(name="third"), timeout_s=10
                 ),
             )
             for call in calls:

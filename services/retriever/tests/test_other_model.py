@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import encoder_pb2, encoder_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_core.errors import Code, MirageError
+from mirage_core.vectors import vector_to_proto
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from mirage_protos.v1 import query_pb2, record_pb2
 from mirage_retriever.engines.base import Collection, Point
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
@@ -46,17 +48,20 @@ async def code_of(call: Awaitable[object]) -> Code:
     return caught.value.code
 
 
-def asked(*terms: pb.Term) -> retriever_pb2.RetrieverServiceSearchRequest:
-    return retriever_pb2.RetrieverServiceSearchRequest(query=pb.Query(terms=terms))
+def asked(*terms: query_pb2.Term) -> retriever_pb2.SearchRequest:
+    return retriever_pb2.SearchRequest(query=query_pb2.Query(terms=terms))
 
 
 async def new_record(stub: retriever_pb2_grpc.RetrieverServiceStub, image: bytes) -> object:
     async def stream():
-        record = pb.Record(id="new", caption="new", licence="CC0-1.0", source="test")
-        for part in (pb.RecordPart(record=pb.RecordHead(record=record)), pb.RecordPart(image_chunk=image)):
-            yield retriever_pb2.RetrieverServiceUpsertRequest(part=part)
+        record = record_pb2.Record(id="new", caption="new", licence="CC0-1.0", source="test")
+        for part in (
+            record_pb2.RecordPart(record=record_pb2.RecordHead(record=record)),
+            record_pb2.RecordPart(image_chunk=image),
+        ):
+            yield retriever_pb2.UpsertRecordsRequest(part=part)
 
-    return await invoke_upload(stub.Upsert, stream(), timeout_s=20)
+    return await invoke_upload(stub.UpsertRecords, stream(), timeout_s=20)
 
 
 async def test_queries_that_need_the_encoder_are_refused_and_the_others_answered(
@@ -66,11 +71,11 @@ async def test_queries_that_need_the_encoder_are_refused_and_the_others_answered
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
     async with open_channel(address, idempotent={}) as channel:
         stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
-        for term in (pb.Term(text="axial"), pb.Term(image=png)):
+        for term in (query_pb2.Term(text="axial"), query_pb2.Term(image=png)):
             assert await code_of(invoke(stub.Search, asked(term), timeout_s=20)) is Code.FINGERPRINT_MISMATCH
         assert await code_of(new_record(stub, png)) is Code.FINGERPRINT_MISMATCH
-        vector = pb.Vector(values=np.eye(dimension)[0].tolist())
-        for term in (pb.Term(id="kept"), pb.Term(vector=vector)):
+        vector = vector_to_proto(np.eye(dimension)[0])
+        for term in (query_pb2.Term(id="kept"), query_pb2.Term(vector=vector)):
             reply = await invoke(stub.Search, asked(term), timeout_s=20)
             assert [result.record.id for result in reply.reply.results] == ["kept"]
             assert reply.reply.fingerprint == OTHER
@@ -84,8 +89,8 @@ async def test_an_empty_collection_takes_the_new_model(
     async with open_channel(address, idempotent={}) as channel:
         stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
         reply = await new_record(stub, png)
-        assert reply.outcomes[0].state == pb.UPSERT_STATE_CREATED
-        assert (await invoke(stub.Search, asked(pb.Term(text="axial")), timeout_s=20)).reply.fingerprint != OTHER
+        assert reply.outcomes[0].state == record_pb2.UPSERT_STATE_CREATED
+        assert (await invoke(stub.Search, asked(query_pb2.Term(text="axial")), timeout_s=20)).reply.fingerprint != OTHER
 
 
 async def test_without_an_encoder_what_is_stored_can_be_searched(
@@ -95,7 +100,10 @@ async def test_without_an_encoder_what_is_stored_can_be_searched(
     address = services("mirage_retriever", tmp_path, encoder=f"unix:{tmp_path}/nobody", data=tmp_path / "data")
     async with open_channel(address, idempotent={}) as channel:
         stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
-        reply = await invoke(stub.Search, asked(pb.Term(id="kept")), timeout_s=20)
+        reply = await invoke(stub.Search, asked(query_pb2.Term(id="kept")), timeout_s=20)
         assert [result.record.id for result in reply.reply.results] == ["kept"]
-        assert await code_of(invoke(stub.Search, asked(pb.Term(text="a")), timeout_s=20)) is Code.DEPENDENCY_UNAVAILABLE
+        assert (
+            await code_of(invoke(stub.Search, asked(query_pb2.Term(text="a")), timeout_s=20))
+            is Code.DEPENDENCY_UNAVAILABLE
+        )
         assert await code_of(new_record(stub, png)) is Code.DEPENDENCY_UNAVAILABLE

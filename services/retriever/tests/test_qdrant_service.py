@@ -7,11 +7,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import retriever_pb2 as rpb
-from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_core.errors import Code, MirageError
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.v1 import query_pb2, record_pb2
 from tests.support.scripted_qdrant import Node
 from tests.support.waiting import until_async as until
 
@@ -36,17 +36,19 @@ async def serves(channel: grpc.aio.Channel) -> bool:
 
 
 async def store(channel: grpc.aio.Channel, id_: str, image: bytes) -> None:
-    async def stream() -> AsyncIterator[rpb.RetrieverServiceUpsertRequest]:
-        record = pb.Record(id=id_, caption=f"Section {id_}.", licence="CC0-1.0", source="test")
-        yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(record=pb.RecordHead(record=record)))
-        yield rpb.RetrieverServiceUpsertRequest(part=pb.RecordPart(image_chunk=image))
+    async def stream() -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
+        record = record_pb2.Record(id=id_, caption=f"Section {id_}.", licence="CC0-1.0", source="test")
+        yield retriever_pb2.UpsertRecordsRequest(
+            part=record_pb2.RecordPart(record=record_pb2.RecordHead(record=record))
+        )
+        yield retriever_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(image_chunk=image))
 
-    [outcome] = (await invoke_upload(Stub(channel).Upsert, stream(), timeout_s=60)).outcomes
-    assert outcome.state == pb.UPSERT_STATE_CREATED
+    [outcome] = (await invoke_upload(Stub(channel).UpsertRecords, stream(), timeout_s=60)).outcomes
+    assert outcome.state == record_pb2.UPSERT_STATE_CREATED
 
 
 async def found(channel: grpc.aio.Channel, id_: str) -> list[str]:
-    query = rpb.RetrieverServiceSearchRequest(query=pb.Query(terms=[pb.Term(id=id_)]))
+    query = retriever_pb2.SearchRequest(query=query_pb2.Query(terms=[query_pb2.Term(id=id_)]))
     reply = await invoke(Stub(channel).Search, query, timeout_s=60)
     return sorted(result.record.id for result in reply.reply.results)
 

@@ -163,4 +163,4 @@ def test_a_match_is_judged_by_the_best_cosine(best: float | None, match: Match) 
 
 
 def test_without_thresholds_there_is_no_judgement() -> None:
-    assert judge(0.9, None) is Match.UNSPECIFIED
+    assert judge(0.9, None) is Match.NOT_JUDGED

@@ -14,20 +14,21 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import retriever_pb2 as rpb
-from mirage.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_core.channels import invoke, invoke_stream, invoke_upload
 from mirage_core.errors import MirageError
 from mirage_core.synthetic_label import draw_label
+from mirage_core.vectors import vector_to_proto
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.v1 import collection_pb2, facet_pb2, flag_pb2, image_pb2, query_pb2, record_pb2, vector_pb2
 from tests.support.old_data import dicom
 
-Part: TypeAlias = rpb.RetrieverServiceUpsertRequest
+Part: TypeAlias = retriever_pb2.UpsertRecordsRequest
 CREATED, UPDATED, UNCHANGED, REJECTED = (
-    pb.UPSERT_STATE_CREATED,
-    pb.UPSERT_STATE_UPDATED,
-    pb.UPSERT_STATE_UNCHANGED,
-    pb.UPSERT_STATE_REJECTED,
+    record_pb2.UPSERT_STATE_CREATED,
+    record_pb2.UPSERT_STATE_UPDATED,
+    record_pb2.UPSERT_STATE_UNCHANGED,
+    record_pb2.UPSERT_STATE_REJECTED,
 )
 
 
@@ -44,41 +45,43 @@ def picture(number: int, form: str = "PNG", side: int = 96) -> bytes:
     return buffer.getvalue()
 
 
-def record(id_: str, caption: str = "An axial section.", **labels: str) -> pb.Record:
-    message = pb.Record(id=id_, caption=caption, licence="CC0-1.0", source="test", original_labels={"Plane": "TRA"})
+def record(id_: str, caption: str = "An axial section.", **labels: str) -> record_pb2.Record:
+    message = record_pb2.Record(
+        id=id_, caption=caption, licence="CC0-1.0", source="test", original_labels={"Plane": "TRA"}
+    )
     for name, value in labels.items():
         message.labels[name].values.append(value)
     return message
 
 
-def parts(message: pb.Record, image: bytes = b"", **head: object) -> list[Part]:
+def parts(message: record_pb2.Record, image: bytes = b"", **head: object) -> list[Part]:
     chunks = [image[start : start + 2**20] for start in range(0, len(image), 2**20)]
     return [
-        Part(part=pb.RecordPart(record=pb.RecordHead(record=message, **head))),
-        *(Part(part=pb.RecordPart(image_chunk=chunk)) for chunk in chunks),
+        Part(part=record_pb2.RecordPart(record=record_pb2.RecordHead(record=message, **head))),
+        *(Part(part=record_pb2.RecordPart(image_chunk=chunk)) for chunk in chunks),
     ]
 
 
-async def upsert(stub: Stub, *records: Sequence[Part]) -> list[pb.UpsertOutcome]:
+async def upsert(stub: Stub, *records: Sequence[Part]) -> list[record_pb2.UpsertOutcome]:
     async def stream() -> AsyncIterator[Part]:
         for requests in records:
             for request in requests:
                 yield request
 
-    return list((await invoke_upload(stub.Upsert, stream(), timeout_s=60)).outcomes)
+    return list((await invoke_upload(stub.UpsertRecords, stream(), timeout_s=60)).outcomes)
 
 
-async def search(stub: Stub, *terms: pb.Term, **fields: object) -> pb.SearchReply:
-    query = pb.Query(terms=terms, **fields)
-    return (await invoke(stub.Search, rpb.RetrieverServiceSearchRequest(query=query), timeout_s=30)).reply
+async def search(stub: Stub, *terms: query_pb2.Term, **fields: object) -> query_pb2.SearchReply:
+    query = query_pb2.Query(terms=terms, **fields)
+    return (await invoke(stub.Search, retriever_pb2.SearchRequest(query=query), timeout_s=30)).reply
 
 
-async def collection(stub: Stub) -> rpb.RetrieverServiceGetCollectionResponse:
-    return await invoke(stub.GetCollection, rpb.RetrieverServiceGetCollectionRequest(), timeout_s=10)
+async def collection(stub: Stub) -> collection_pb2.Collection:
+    return (await invoke(stub.GetCollection, retriever_pb2.GetCollectionRequest(), timeout_s=10)).collection
 
 
-async def image_of(stub: Stub, id_: str, variant: pb.ImageVariant.ValueType) -> tuple[str, bytes]:
-    request = rpb.RetrieverServiceGetImageRequest(id=id_, variant=variant)
+async def image_of(stub: Stub, id_: str, variant: image_pb2.ImageVariant.ValueType | None) -> tuple[str, bytes]:
+    request = retriever_pb2.GetImageRequest(id=id_, variant=variant)
     received = [reply.part async for reply in invoke_stream(stub.GetImage, request, timeout_s=30)]
     data = b"".join(part.chunk for part in received)
     assert received[0].length == len(data)
@@ -105,17 +108,17 @@ async def atlas(stub: Stub) -> AsyncIterator[str]:
     )
     assert {outcome.state for outcome in outcomes} == {CREATED}
     yield prefix
-    request = rpb.RetrieverServiceDeleteRequest(ids=[f"{prefix}-{n:02}" for n in range(12)])
-    await invoke(stub.Delete, request, timeout_s=10)
+    request = retriever_pb2.DeleteRecordsRequest(ids=[f"{prefix}-{n:02}" for n in range(12)])
+    await invoke(stub.DeleteRecords, request, timeout_s=10)
     assert (await collection(stub)).records == 0
 
 
-def ids(reply: pb.SearchReply) -> list[str]:
+def ids(reply: query_pb2.SearchReply) -> list[str]:
     return [result.record.id for result in reply.results]
 
 
 async def test_an_image_finds_itself_and_its_record_comes_with_it(stub: Stub, atlas: str) -> None:
-    reply = await search(stub, pb.Term(image=picture(5)), k=3)
+    reply = await search(stub, query_pb2.Term(image=picture(5)), k=3)
     first = reply.results[0]
     assert first.record.id == f"{atlas}-05"
     assert first.cosine == first.score == pytest.approx(1, abs=0.01)
@@ -123,7 +126,7 @@ async def test_an_image_finds_itself_and_its_record_comes_with_it(stub: Stub, at
     assert list(first.record.labels["plane"].values) == ["sagittal"]
     assert dict(first.record.original_labels) == {"Plane": "TRA"}
     assert first.record.original_sha256 == hashlib.sha256(picture(5)).hexdigest()
-    _, stored = await image_of(stub, f"{atlas}-05", pb.IMAGE_VARIANT_DISPLAY)
+    _, stored = await image_of(stub, f"{atlas}-05", image_pb2.IMAGE_VARIANT_DISPLAY)
     assert first.record.image_sha256 == hashlib.sha256(stored).hexdigest()
     assert (first.record.image_type, first.record.width, first.record.height) == ("image/png", 96, 96)
     assert reply.fingerprint == (await collection(stub)).fingerprint
@@ -131,44 +134,52 @@ async def test_an_image_finds_itself_and_its_record_comes_with_it(stub: Stub, at
 
 
 async def test_a_text_is_reported_with_its_tokens(stub: Stub, atlas: str) -> None:
-    reply = await search(stub, pb.Term(text="axial section"))
+    reply = await search(stub, query_pb2.Term(text="axial section"))
     assert len(reply.results) == 10
     assert reply.query.tokens == 4
     assert not reply.query.truncated
     assert reply.query.shift == pytest.approx(1)
     assert [(term.label, term.weight, term.share) for term in reply.query.terms] == [("axial section", 1, 1)]
-    assert (await search(stub, pb.Term(text="section " * 100))).query.truncated
+    assert (await search(stub, query_pb2.Term(text="section " * 100))).query.truncated
 
 
 async def test_a_caption_is_found_among_captions(stub: Stub, atlas: str) -> None:
-    reply = await search(stub, pb.Term(text="Section number 7, coronal."), vectors=pb.VECTOR_SPACE_CAPTION, k=1)
+    reply = await search(
+        stub, query_pb2.Term(text="Section number 7, coronal."), vectors=query_pb2.VECTOR_SPACE_CAPTION, k=1
+    )
     assert ids(reply) == [f"{atlas}-07"]
     assert reply.results[0].score == pytest.approx(1, abs=1e-3)
-    assert reply.match == pb.MATCH_UNSPECIFIED  # thresholds are of image vectors
+    assert reply.match == query_pb2.MATCH_NOT_JUDGED  # thresholds are of image vectors
 
 
 async def test_fused_results_carry_both_scores(stub: Stub, atlas: str) -> None:
-    reply = await search(stub, pb.Term(text="Section number 7, coronal."), vectors=pb.VECTOR_SPACE_FUSED, k=12)
+    reply = await search(
+        stub, query_pb2.Term(text="Section number 7, coronal."), vectors=query_pb2.VECTOR_SPACE_FUSED, k=12
+    )
     assert sorted(ids(reply)) == [f"{atlas}-{n:02}" for n in range(12)]
     scores = [result.score for result in reply.results]
     assert scores == sorted(scores, reverse=True)
     assert all(2 / 72 - 1e-6 <= score <= 2 / 61 + 1e-6 for score in scores)
-    by_image = await search(stub, pb.Term(text="Section number 7, coronal."), k=12)
+    by_image = await search(stub, query_pb2.Term(text="Section number 7, coronal."), k=12)
     cosines = {result.record.id: result.cosine for result in by_image.results}
     assert {result.record.id: result.cosine for result in reply.results} == pytest.approx(cosines, abs=1e-5)
     floor = sorted(cosines.values())[6]
     bounded = await search(
-        stub, pb.Term(text="Section number 7, coronal."), vectors=pb.VECTOR_SPACE_FUSED, k=12, min_score=floor
+        stub,
+        query_pb2.Term(text="Section number 7, coronal."),
+        vectors=query_pb2.VECTOR_SPACE_FUSED,
+        k=12,
+        min_score=floor,
     )
     assert set(ids(bounded)) == {id_ for id_, cosine in cosines.items() if cosine >= floor}
 
 
 async def test_pages_give_everything_once_and_in_order(stub: Stub, atlas: str) -> None:
-    for space in (pb.VECTOR_SPACE_IMAGE, pb.VECTOR_SPACE_CAPTION, pb.VECTOR_SPACE_FUSED):
-        whole = ids(await search(stub, pb.Term(text="axial"), vectors=space, k=12))
+    for space in (query_pb2.VECTOR_SPACE_IMAGE, query_pb2.VECTOR_SPACE_CAPTION, query_pb2.VECTOR_SPACE_FUSED):
+        whole = ids(await search(stub, query_pb2.Term(text="axial"), vectors=space, k=12))
         token, paged, matches = "", [], set()
         while True:
-            reply = await search(stub, pb.Term(text="axial"), vectors=space, k=5, page_token=token)
+            reply = await search(stub, query_pb2.Term(text="axial"), vectors=space, k=5, page_token=token)
             paged += ids(reply)
             matches.add(reply.match)
             token = reply.next_page_token
@@ -181,30 +192,30 @@ async def test_pages_give_everything_once_and_in_order(stub: Stub, atlas: str) -
 async def test_equal_images_are_paged_in_order_of_their_ids(stub: Stub) -> None:
     names = [f"twin-{n:02}" for n in range(30)]
     await upsert(stub, *(parts(record(name), picture(1)) for name in reversed(names)))
-    first = await search(stub, pb.Term(image=picture(1)), k=7)
-    second = await search(stub, pb.Term(image=picture(1)), k=7, page_token=first.next_page_token)
+    first = await search(stub, query_pb2.Term(image=picture(1)), k=7)
+    second = await search(stub, query_pb2.Term(image=picture(1)), k=7, page_token=first.next_page_token)
     assert ids(first) + ids(second) == names[:14]
-    await invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=names), timeout_s=10)
+    await invoke(stub.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=names), timeout_s=10)
 
 
 async def test_filters_exclusions_and_scores_narrow(stub: Stub, atlas: str) -> None:
-    where = {"plane": pb.StringList(values=["axial", "coronal"])}
-    reply = await search(stub, pb.Term(id=f"{atlas}-00"), where=where, exclude_ids=[f"{atlas}-00"], k=12)
+    where = {"plane": facet_pb2.StringList(values=["axial", "coronal"])}
+    reply = await search(stub, query_pb2.Term(id=f"{atlas}-00"), where=where, exclude_ids=[f"{atlas}-00"], k=12)
     assert {result.record.labels["plane"].values[0] for result in reply.results} == {"axial", "coronal"}
     assert len(reply.results) == 7
     floor = reply.results[3].score
     bounded = await search(
-        stub, pb.Term(id=f"{atlas}-00"), where=where, exclude_ids=[f"{atlas}-00"], k=12, min_score=floor
+        stub, query_pb2.Term(id=f"{atlas}-00"), where=where, exclude_ids=[f"{atlas}-00"], k=12, min_score=floor
     )
     assert ids(bounded) == ids(reply)[:4]
-    nothing = await search(stub, pb.Term(text="axial"), where={"modality": pb.StringList(values=["nm"])})
+    nothing = await search(stub, query_pb2.Term(text="axial"), where={"modality": facet_pb2.StringList(values=["nm"])})
     assert not nothing.results
 
 
 async def test_compare_gives_both_sides_and_their_distance(stub: Stub, atlas: str) -> None:
-    request = rpb.RetrieverServiceCompareRequest(
-        base=pb.Query(terms=[pb.Term(id=f"{atlas}-03")], k=2),
-        shift=[pb.Term(id=f"{atlas}-03", weight=-1), pb.Term(id=f"{atlas}-04", weight=1)],
+    request = retriever_pb2.CompareRequest(
+        base=query_pb2.Query(terms=[query_pb2.Term(id=f"{atlas}-03")], k=2),
+        shift=[query_pb2.Term(id=f"{atlas}-03", weight=-1), query_pb2.Term(id=f"{atlas}-04", weight=1)],
     )
     reply = await invoke(stub.Compare, request, timeout_s=10)
     assert ids(reply.base)[0] == f"{atlas}-03"
@@ -232,25 +243,32 @@ async def test_a_record_can_be_changed_without_its_image(stub: Stub, atlas: str)
     assert outcome.state == UPDATED
     assert (await collection(stub)).revision != revision
     assert (await collection(stub)).records == 12
-    reply = await search(stub, pb.Term(image=picture(4)), k=1)
+    reply = await search(stub, query_pb2.Term(image=picture(4)), k=1)
     assert reply.results[0].record.caption == "A lesion of the left frontal lobe."
-    found = await search(stub, pb.Term(text="A lesion of the left frontal lobe."), vectors=pb.VECTOR_SPACE_CAPTION, k=1)
+    found = await search(
+        stub, query_pb2.Term(text="A lesion of the left frontal lobe."), vectors=query_pb2.VECTOR_SPACE_CAPTION, k=1
+    )
     assert ids(found) == [f"{atlas}-04"]
 
 
 async def test_given_vectors_are_kept_and_need_the_fingerprint(stub: Stub, atlas: str) -> None:
     about = await collection(stub)
     direction = np.eye(about.dimension, dtype=np.float32)[0]
-    given = pb.Vector(values=(7 * direction).tolist())
+    given = vector_to_proto(7 * direction)
     fine = {"image_vector": given, "caption_vector": given, "fingerprint": about.fingerprint}
-    broken = pb.Vector(values=[math.nan] * about.dimension)
+    broken = vector_to_proto(np.array([math.nan] * about.dimension, np.float32))
     outcomes = await upsert(
         stub,
         parts(record(f"{atlas}-11"), picture(11), **fine),
         parts(record(f"{atlas}-10"), picture(10), image_vector=given),
         parts(record(f"{atlas}-09"), picture(9), image_vector=given, fingerprint="0" * 64),
         parts(record(f"{atlas}-08"), picture(8), image_vector=broken, fingerprint=about.fingerprint),
-        parts(record(f"{atlas}-07"), picture(7), image_vector=pb.Vector(values=[1]), fingerprint=about.fingerprint),
+        parts(
+            record(f"{atlas}-07"),
+            picture(7),
+            image_vector=vector_to_proto(np.array([1], np.float32)),
+            fingerprint=about.fingerprint,
+        ),
     )
     assert [(outcome.state, outcome.error.code) for outcome in outcomes] == [
         (UPDATED, ""),
@@ -259,7 +277,7 @@ async def test_given_vectors_are_kept_and_need_the_fingerprint(stub: Stub, atlas
         (REJECTED, "VECTOR_NOT_FINITE"),
         (REJECTED, "VECTOR_WRONG_DIMENSION"),
     ]
-    reply = await search(stub, pb.Term(vector=given), k=1)
+    reply = await search(stub, query_pb2.Term(vector=given), k=1)
     assert ids(reply) == [f"{atlas}-11"]
     assert reply.results[0].score == pytest.approx(1, abs=1e-5)
 
@@ -267,14 +285,15 @@ async def test_given_vectors_are_kept_and_need_the_fingerprint(stub: Stub, atlas
 async def test_images_come_in_three_forms(stub: Stub, atlas: str) -> None:
     jpeg = picture(40, "JPEG", 300)
     await upsert(stub, parts(record(f"{atlas}-01"), jpeg))
-    media_type, shown = await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_DISPLAY)
+    media_type, shown = await image_of(stub, f"{atlas}-01", image_pb2.IMAGE_VARIANT_DISPLAY)
     assert media_type == "image/jpeg"
     assert Image.open(io.BytesIO(shown)).size == (300, 300)
-    assert await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_UNSPECIFIED) == (media_type, shown)
-    media_type, thumbnail = await image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_THUMBNAIL)
+    assert await image_of(stub, f"{atlas}-01", None) == (media_type, shown)
+    assert await code_of(image_of(stub, f"{atlas}-01", image_pb2.IMAGE_VARIANT_UNSPECIFIED)) == "REQUEST_MALFORMED"
+    media_type, thumbnail = await image_of(stub, f"{atlas}-01", image_pb2.IMAGE_VARIANT_THUMBNAIL)
     assert media_type == "image/webp"
     assert max(Image.open(io.BytesIO(thumbnail)).size) == 256
-    assert await code_of(image_of(stub, f"{atlas}-01", pb.IMAGE_VARIANT_PIXELS)) == "PIXELS_NOT_FOUND"
+    assert await code_of(image_of(stub, f"{atlas}-01", image_pb2.IMAGE_VARIANT_PIXELS)) == "PIXELS_NOT_FOUND"
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
@@ -289,26 +308,26 @@ async def test_nothing_but_pixels_of_a_file_is_stored(stub: Stub, atlas: str, fo
     image.save(buffer, form, exif=exif, **({"pnginfo": texts} if form == "PNG" else {"xmp": f"<x>{name}</x>".encode()}))
     data = buffer.getvalue() + name.encode()
     await upsert(stub, parts(record(f"{atlas}-03"), data))
-    for variant in (pb.IMAGE_VARIANT_DISPLAY, pb.IMAGE_VARIANT_THUMBNAIL):
+    for variant in (image_pb2.IMAGE_VARIANT_DISPLAY, image_pb2.IMAGE_VARIANT_THUMBNAIL):
         served = (await image_of(stub, f"{atlas}-03", variant))[1]
         assert name.encode() not in served
         assert Image.open(io.BytesIO(served)).getexif() == {}
-    got = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=f"{atlas}-03"), timeout_s=10)
+    got = await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=f"{atlas}-03"), timeout_s=10)
     assert got.record.original_sha256 == hashlib.sha256(data).hexdigest() != got.record.image_sha256
     [outcome] = await upsert(stub, parts(record(f"{atlas}-03"), data))
     assert outcome.state == UNCHANGED
 
 
 async def test_a_file_is_found_by_what_came_in_and_by_what_is_stored(stub: Stub, atlas: str) -> None:
-    _, stored = await image_of(stub, f"{atlas}-05", pb.IMAGE_VARIANT_DISPLAY)
+    _, stored = await image_of(stub, f"{atlas}-05", image_pb2.IMAGE_VARIANT_DISPLAY)
     digests = [hashlib.sha256(data).hexdigest() for data in (picture(5), stored)]
-    keys = [pb.RecordKey(id="new", image_sha256=digest) for digest in digests]
-    found = await invoke(stub.LookupRecords, rpb.RetrieverServiceLookupRecordsRequest(keys=keys), timeout_s=10)
+    keys = [record_pb2.RecordKey(id="new", image_sha256=digest) for digest in digests]
+    found = await invoke(stub.LookupRecords, retriever_pb2.LookupRecordsRequest(keys=keys), timeout_s=10)
     assert [list(each.same_image_ids) for each in found.records] == [[f"{atlas}-05"]] * 2
 
 
 async def test_an_image_that_is_replaced_is_gone(stub: Stub, atlas: str, files: Callable[[], set[str]]) -> None:
-    got = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=f"{atlas}-07"), timeout_s=10)
+    got = await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=f"{atlas}-07"), timeout_s=10)
     assert got.record.image_sha256 in files()
     [outcome] = await upsert(stub, parts(record(f"{atlas}-07"), picture(70)))
     assert outcome.state == UPDATED
@@ -316,7 +335,10 @@ async def test_an_image_that_is_replaced_is_gone(stub: Stub, atlas: str, files: 
     await upsert(stub, parts(record(f"{atlas}-07"), picture(8)))
     await upsert(stub, parts(record(f"{atlas}-07"), picture(7)))
     # The other record that shows it keeps it.
-    assert Image.open(io.BytesIO((await image_of(stub, f"{atlas}-08", pb.IMAGE_VARIANT_DISPLAY))[1])).size == (96, 96)
+    assert Image.open(io.BytesIO((await image_of(stub, f"{atlas}-08", image_pb2.IMAGE_VARIANT_DISPLAY))[1])).size == (
+        96,
+        96,
+    )
 
 
 def test_no_other_user_can_read_what_is_stored(data: Path, retriever: str) -> None:
@@ -332,35 +354,67 @@ async def test_a_large_image_travels_in_pieces(stub: Stub, atlas: str) -> None:
     assert len(buffer.getvalue()) > 2 * 2**20
     [outcome] = await upsert(stub, parts(record(f"{atlas}-02"), buffer.getvalue()))
     assert outcome.state == UPDATED
-    media_type, stored = await image_of(stub, f"{atlas}-02", pb.IMAGE_VARIANT_DISPLAY)
+    media_type, stored = await image_of(stub, f"{atlas}-02", image_pb2.IMAGE_VARIANT_DISPLAY)
     assert (media_type, len(stored) > 2 * 2**20) == ("image/png", True)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(stored))), noise)
 
 
 async def test_facets_are_counted_under_a_filter(stub: Stub, atlas: str) -> None:
-    where = {"plane": pb.StringList(values=["axial", "coronal"])}
-    reply = await invoke(stub.ListFacets, rpb.RetrieverServiceListFacetsRequest(where=where), timeout_s=10)
+    where = {"plane": facet_pb2.StringList(values=["axial", "coronal"])}
+    reply = await invoke(stub.ListFacets, retriever_pb2.ListFacetsRequest(where=where), timeout_s=10)
     counts = {facet.name: {value.value: value.count for value in facet.values} for facet in reply.facets}
     assert counts == {"plane": {"axial": 4, "coronal": 4}, "licence": {"cc0-1.0": 8}}
 
 
 async def test_flags_count_on_the_record(stub: Stub, atlas: str) -> None:
-    request = rpb.RetrieverServiceFlagRecordRequest(record_id=f"{atlas}-06", reason="wrong-caption", comment="left?")
+    request = retriever_pb2.FlagRecordRequest(
+        record_id=f"{atlas}-06", reason=flag_pb2.FLAG_REASON_WRONG_CAPTION, comment="left?"
+    )
     flag = (await invoke(stub.FlagRecord, request, timeout_s=10)).flag
-    got = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=f"{atlas}-06"), timeout_s=10)
+    got = await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=f"{atlas}-06"), timeout_s=10)
     assert got.record.flags == 1
-    listed = await invoke(stub.ListFlags, rpb.RetrieverServiceListFlagsRequest(record_id=f"{atlas}-06"), timeout_s=10)
+    listed = await invoke(stub.ListFlags, retriever_pb2.ListFlagsRequest(record_id=f"{atlas}-06"), timeout_s=10)
     assert list(listed.flags) == [flag]
+    assert flag.reason == flag_pb2.FLAG_REASON_WRONG_CAPTION
+    assert flag.create_time.seconds > 1_700_000_000
+    nameless = retriever_pb2.FlagRecordRequest(record_id=f"{atlas}-06")
+    assert await code_of(invoke(stub.FlagRecord, nameless, timeout_s=10)) == "FLAG_INVALID"
+
+
+@pytest.mark.parametrize("name", ["ListRecords", "ListFlags", "ListCollections", "ListCommonQueries"])
+async def test_a_list_refuses_a_page_of_no_size_and_a_token_that_it_did_not_make(stub: Stub, name: str) -> None:
+    method, request = getattr(stub, name), getattr(retriever_pb2, f"{name}Request")
+    for size in (0, -1, 1_001):
+        assert await code_of(invoke(method, request(page_size=size), timeout_s=10)) == "K_OUT_OF_RANGE"
+    assert await code_of(invoke(method, request(page_token="?"), timeout_s=10)) == "PAGE_TOKEN_INVALID"
+
+
+async def test_common_queries_come_page_by_page(stub: Stub) -> None:
+    found: list[str] = []
+    token = ""
+    while True:
+        request = retriever_pb2.ListCommonQueriesRequest(page_size=7, page_token=token)
+        page = await invoke(stub.ListCommonQueries, request, timeout_s=10)
+        assert len(page.queries) <= 7
+        found += page.queries
+        if not (token := page.next_page_token):
+            break
+    everything = await invoke(
+        stub.ListCommonQueries, retriever_pb2.ListCommonQueriesRequest(page_size=1_000), timeout_s=10
+    )
+    assert found == list(everything.queries) != []
 
 
 async def test_deleting_removes_an_image_that_nobody_else_shows(stub: Stub) -> None:
     await upsert(stub, parts(record("one"), picture(77)), parts(record("two"), picture(77)))
 
     async def delete(id_: str) -> int:
-        return (await invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=[id_, "none"]), timeout_s=10)).deleted
+        return (
+            await invoke(stub.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=[id_, "none"]), timeout_s=10)
+        ).deleted
 
     assert await delete("one") == 1
-    assert Image.open(io.BytesIO((await image_of(stub, "two", pb.IMAGE_VARIANT_DISPLAY))[1])).size == (96, 96)
+    assert Image.open(io.BytesIO((await image_of(stub, "two", image_pb2.IMAGE_VARIANT_DISPLAY))[1])).size == (96, 96)
     assert await delete("two") == 1
     assert await delete("two") == 0
     [outcome] = await upsert(stub, parts(record("two")))
@@ -376,12 +430,15 @@ def deep_png(number: int = 3) -> tuple[bytes, np.ndarray]:
     return buffer.getvalue(), values
 
 
-HU = pb.Pixels(
+HU = record_pb2.Pixels(
     bits=12,
     slope=1,
     intercept=-1024,
     unit="HU",
-    windows=[pb.PixelWindow(name="soft", center=40, width=400), pb.PixelWindow(name="lung", center=-600, width=1500)],
+    windows=[
+        record_pb2.PixelWindow(name="soft", center=40, width=400),
+        record_pb2.PixelWindow(name="lung", center=-600, width=1500),
+    ],
 )
 
 
@@ -393,20 +450,22 @@ async def test_more_than_8_bits_are_kept_with_what_they_mean(stub: Stub, atlas: 
     data, values = deep_png()
     [outcome] = await upsert(stub, parts(record(f"{atlas}-00"), data, pixels=HU))
     assert outcome.state == UPDATED, outcome
-    got = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=f"{atlas}-00"), timeout_s=10)
+    got = await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=f"{atlas}-00"), timeout_s=10)
     assert got.record.pixels == HU
     assert (got.record.image_type, got.record.width, got.record.height) == ("image/png", 96, 96)
-    media_type, deep = await image_of(stub, f"{atlas}-00", pb.IMAGE_VARIANT_PIXELS)
+    media_type, deep = await image_of(stub, f"{atlas}-00", image_pb2.IMAGE_VARIANT_PIXELS)
     assert media_type == "image/png"
     stored = Image.open(io.BytesIO(deep))
     assert stored.mode == "I;16"
     assert np.array_equal(np.asarray(stored), values)
     # PS3.3 C.11.2.1.2: the first window, from -160 to 239 HU.
-    shown = greys((await image_of(stub, f"{atlas}-00", pb.IMAGE_VARIANT_DISPLAY))[1])
+    shown = greys((await image_of(stub, f"{atlas}-00", image_pb2.IMAGE_VARIANT_DISPLAY))[1])
     hu = values.astype(np.float64) - 1024
     expected = np.clip(((hu - 39.5) / 399 + 0.5) * 255, 0, 255)
     assert np.abs(shown - expected).max() <= 1
-    reply = await search(stub, pb.Term(image=(await image_of(stub, f"{atlas}-00", pb.IMAGE_VARIANT_DISPLAY))[1]), k=1)
+    reply = await search(
+        stub, query_pb2.Term(image=(await image_of(stub, f"{atlas}-00", image_pb2.IMAGE_VARIANT_DISPLAY))[1]), k=1
+    )
     assert ids(reply) == [f"{atlas}-00"]
     assert reply.results[0].cosine == pytest.approx(1, abs=1e-3)
 
@@ -415,56 +474,55 @@ async def test_what_pixels_mean_stays_if_it_is_omitted_and_can_be_changed_alone(
     data, _ = deep_png()
     name = f"{atlas}-00"
     await upsert(stub, parts(record(name), data, pixels=HU))
-    before = await image_of(stub, name, pb.IMAGE_VARIANT_DISPLAY)
-    deep = await image_of(stub, name, pb.IMAGE_VARIANT_PIXELS)
+    before = await image_of(stub, name, image_pb2.IMAGE_VARIANT_DISPLAY)
+    deep = await image_of(stub, name, image_pb2.IMAGE_VARIANT_PIXELS)
     for again in (parts(record(name), data), parts(record(name)), parts(record(name), pixels=HU)):
         [outcome] = await upsert(stub, again)
         assert outcome.state == UNCHANGED
-    lung = pb.Pixels(bits=12, slope=1, intercept=-1024, unit="HU", windows=[HU.windows[1]])
+    lung = record_pb2.Pixels(bits=12, slope=1, intercept=-1024, unit="HU", windows=[HU.windows[1]])
     [outcome] = await upsert(stub, parts(record(name), pixels=lung))
     assert outcome.state == UPDATED
-    got = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=name), timeout_s=10)
+    got = await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=name), timeout_s=10)
     assert got.record.pixels == lung
     assert got.record.original_sha256 == hashlib.sha256(data).hexdigest()
-    assert await image_of(stub, name, pb.IMAGE_VARIANT_DISPLAY) != before
-    assert await image_of(stub, name, pb.IMAGE_VARIANT_PIXELS) == deep
+    assert await image_of(stub, name, image_pb2.IMAGE_VARIANT_DISPLAY) != before
+    assert await image_of(stub, name, image_pb2.IMAGE_VARIANT_PIXELS) == deep
     [outcome] = await upsert(stub, parts(record(name), picture(0)))
     assert outcome.state == UPDATED
-    assert await code_of(image_of(stub, name, pb.IMAGE_VARIANT_PIXELS)) == "PIXELS_NOT_FOUND"
+    assert await code_of(image_of(stub, name, image_pb2.IMAGE_VARIANT_PIXELS)) == "PIXELS_NOT_FOUND"
 
 
 async def test_two_images_that_look_the_same_keep_their_own_values(stub: Stub, atlas: str) -> None:
     """All of their values are below the window: both are black on 8 bits."""
-    far = pb.Pixels(bits=12, slope=1, unit="", windows=[pb.PixelWindow(center=60_000, width=2)])
+    far = record_pb2.Pixels(bits=12, slope=1, unit="", windows=[record_pb2.PixelWindow(center=60_000, width=2)])
     sent = [deep_png(number) for number in (1, 2)]
     names = [f"{atlas}-00", f"{atlas}-01"]
     await upsert(stub, *(parts(record(name), data, pixels=far) for name, (data, _) in zip(names, sent, strict=True)))
     got = [
-        (await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=name), timeout_s=10)).record
-        for name in names
+        (await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=name), timeout_s=10)).record for name in names
     ]
     assert got[0].image_sha256 == got[1].image_sha256
     for name, (_, values) in zip(names, sent, strict=True):
-        deep = (await image_of(stub, name, pb.IMAGE_VARIANT_PIXELS))[1]
+        deep = (await image_of(stub, name, image_pb2.IMAGE_VARIANT_PIXELS))[1]
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(deep))), values)
-    await invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=names[:1]), timeout_s=10)
-    deep = (await image_of(stub, names[1], pb.IMAGE_VARIANT_PIXELS))[1]
+    await invoke(stub.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=names[:1]), timeout_s=10)
+    deep = (await image_of(stub, names[1], image_pb2.IMAGE_VARIANT_PIXELS))[1]
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(deep))), sent[1][1])
 
 
-def pixels(**fields: object) -> pb.Pixels:
-    made = pb.Pixels()
+def pixels(**fields: object) -> record_pb2.Pixels:
+    made = record_pb2.Pixels()
     made.CopyFrom(HU)
     for name, value in fields.items():
         setattr(made, name, value)
     return made
 
 
-def windows(*given: tuple[str, float, float]) -> pb.Pixels:
-    return pb.Pixels(
+def windows(*given: tuple[str, float, float]) -> record_pb2.Pixels:
+    return record_pb2.Pixels(
         bits=12,
         slope=1,
-        windows=[pb.PixelWindow(name=name, center=center, width=width) for name, center, width in given],
+        windows=[record_pb2.PixelWindow(name=name, center=center, width=width) for name, center, width in given],
     )
 
 
@@ -489,14 +547,14 @@ BAD_PIXELS = {
 
 
 @pytest.mark.parametrize("given", BAD_PIXELS.values(), ids=BAD_PIXELS)
-async def test_pixels_that_mean_nothing_are_refused(stub: Stub, given: pb.Pixels) -> None:
+async def test_pixels_that_mean_nothing_are_refused(stub: Stub, given: record_pb2.Pixels) -> None:
     data, _ = deep_png()
     outcomes = await upsert(stub, parts(record("bad"), data, pixels=given), parts(record("after"), picture(2)))
     assert [(outcome.state, outcome.error.code) for outcome in outcomes] == [
         (REJECTED, "PIXELS_INVALID"),
         (CREATED, ""),
     ]
-    await invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=["after"]), timeout_s=10)
+    await invoke(stub.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=["after"]), timeout_s=10)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
@@ -511,10 +569,10 @@ async def test_a_patient_file_says_what_its_pixels_mean_and_nothing_else(stub: S
     name = f"PLANTED-{secrets.token_hex(8)}"
     [outcome] = await upsert(stub, parts(record(f"{atlas}-09"), dicom(5, name)))
     assert outcome.state == UPDATED, outcome
-    got = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=f"{atlas}-09"), timeout_s=10)
+    got = await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=f"{atlas}-09"), timeout_s=10)
     assert (got.record.pixels.bits, got.record.pixels.unit, got.record.pixels.intercept) == (12, "HU", -1024)
     assert [(each.center, each.width) for each in got.record.pixels.windows] == [(976, 2000)]
-    for variant in (pb.IMAGE_VARIANT_DISPLAY, pb.IMAGE_VARIANT_PIXELS, pb.IMAGE_VARIANT_THUMBNAIL):
+    for variant in (image_pb2.IMAGE_VARIANT_DISPLAY, image_pb2.IMAGE_VARIANT_PIXELS, image_pb2.IMAGE_VARIANT_THUMBNAIL):
         assert name.encode() not in (await image_of(stub, f"{atlas}-09", variant))[1]
     [outcome] = await upsert(stub, parts(record("bad"), dicom(6, name, burned_in="YES")))
     assert (outcome.state, outcome.error.code) == (REJECTED, "IMAGE_BURNED_IN")
@@ -528,7 +586,7 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
-TEXT = pb.Term(text="axial section")
+TEXT = query_pb2.Term(text="axial section")
 BAD_IMAGES = {
     "IMAGE_EMPTY": b"",
     "IMAGE_TOO_SMALL": bomb(1, 1),
@@ -537,32 +595,56 @@ BAD_IMAGES = {
     "IMAGE_FORMAT_UNSUPPORTED": b"%PDF-1.7\n" + bytes(500),
     "IMAGE_TOO_LARGE": b"\x89PNG\r\n\x1a\n" + bytes(20 * 2**20),
 }
-BAD_QUERIES: list[tuple[str, Callable[[str, int], pb.Query]]] = [
-    ("EMPTY_QUERY", lambda *_: pb.Query()),
-    ("TERM_EMPTY", lambda *_: pb.Query(terms=[pb.Term()])),
-    ("TERM_EMPTY", lambda *_: pb.Query(terms=[pb.Term(text=" ")])),
-    ("TEXT_TOO_LONG", lambda *_: pb.Query(terms=[pb.Term(text="a" * 10_000)])),
-    ("K_OUT_OF_RANGE", lambda *_: pb.Query(terms=[TEXT], k=0)),
-    ("K_OUT_OF_RANGE", lambda *_: pb.Query(terms=[TEXT], k=-5)),
-    ("K_OUT_OF_RANGE", lambda *_: pb.Query(terms=[TEXT], k=10**9)),
-    ("TOO_MANY_TERMS", lambda *_: pb.Query(terms=[TEXT] * 17)),
-    ("QUERY_CANCELS_OUT", lambda *_: pb.Query(terms=[TEXT, pb.Term(text="axial section", weight=-1)])),
-    ("WEIGHT_NOT_FINITE", lambda *_: pb.Query(terms=[pb.Term(text="a", weight=math.nan)])),
-    ("WEIGHT_NOT_FINITE", lambda *_: pb.Query(terms=[pb.Term(text="a", weight=math.inf)])),
-    ("WEIGHTS_ALL_ZERO", lambda *_: pb.Query(terms=[pb.Term(text="a", weight=0)])),
-    ("VECTOR_WRONG_DIMENSION", lambda *_: pb.Query(terms=[pb.Term(vector=pb.Vector(values=[1, 2]))])),
-    ("VECTOR_NOT_FINITE", lambda _, d: pb.Query(terms=[pb.Term(vector=pb.Vector(values=[math.nan] * d))])),
-    ("VECTOR_NOT_FINITE", lambda _, d: pb.Query(terms=[pb.Term(vector=pb.Vector(values=[math.inf] * d))])),
-    ("VECTOR_ZERO", lambda _, d: pb.Query(terms=[pb.Term(vector=pb.Vector(values=[0.0] * d))])),
-    ("MIN_SCORE_OUT_OF_RANGE", lambda *_: pb.Query(terms=[TEXT], min_score=math.nan)),
-    ("PAGE_TOKEN_INVALID", lambda *_: pb.Query(terms=[TEXT], page_token="AAAA")),
-    ("FACET_UNKNOWN", lambda *_: pb.Query(terms=[TEXT], where={"colour": pb.StringList(values=["red"])})),
-    ("FACET_VALUE_INVALID", lambda *_: pb.Query(terms=[TEXT], where={"plane": pb.StringList()})),
-    ("ID_INVALID", lambda *_: pb.Query(terms=[pb.Term(id="../../etc/passwd")])),
-    ("ID_INVALID", lambda *_: pb.Query(terms=[TEXT], exclude_ids=["../x"])),
-    ("RECORD_NOT_FOUND", lambda *_: pb.Query(terms=[pb.Term(id="no-such-record")])),
-    ("REQUEST_MALFORMED", lambda *_: pb.Query(terms=[TEXT], vectors=9)),
-    *((code, lambda *_, data=data: pb.Query(terms=[pb.Term(image=data)])) for code, data in BAD_IMAGES.items()),
+BAD_QUERIES: list[tuple[str, Callable[[str, int], query_pb2.Query]]] = [
+    ("EMPTY_QUERY", lambda *_: query_pb2.Query()),
+    ("TERM_EMPTY", lambda *_: query_pb2.Query(terms=[query_pb2.Term()])),
+    ("TERM_EMPTY", lambda *_: query_pb2.Query(terms=[query_pb2.Term(text=" ")])),
+    ("TEXT_TOO_LONG", lambda *_: query_pb2.Query(terms=[query_pb2.Term(text="a" * 10_000)])),
+    ("K_OUT_OF_RANGE", lambda *_: query_pb2.Query(terms=[TEXT], k=0)),
+    ("K_OUT_OF_RANGE", lambda *_: query_pb2.Query(terms=[TEXT], k=-5)),
+    ("K_OUT_OF_RANGE", lambda *_: query_pb2.Query(terms=[TEXT], k=10**9)),
+    ("TOO_MANY_TERMS", lambda *_: query_pb2.Query(terms=[TEXT] * 17)),
+    ("QUERY_CANCELS_OUT", lambda *_: query_pb2.Query(terms=[TEXT, query_pb2.Term(text="axial section", weight=-1)])),
+    ("WEIGHT_NOT_FINITE", lambda *_: query_pb2.Query(terms=[query_pb2.Term(text="a", weight=math.nan)])),
+    ("WEIGHT_NOT_FINITE", lambda *_: query_pb2.Query(terms=[query_pb2.Term(text="a", weight=math.inf)])),
+    ("WEIGHTS_ALL_ZERO", lambda *_: query_pb2.Query(terms=[query_pb2.Term(text="a", weight=0)])),
+    (
+        "VECTOR_WRONG_DIMENSION",
+        lambda *_: query_pb2.Query(terms=[query_pb2.Term(vector=vector_to_proto(np.array([1, 2], np.float32)))]),
+    ),
+    (
+        "VECTOR_NOT_FINITE",
+        lambda _, d: query_pb2.Query(
+            terms=[query_pb2.Term(vector=vector_to_proto(np.array([math.nan] * d, np.float32)))]
+        ),
+    ),
+    (
+        "VECTOR_NOT_FINITE",
+        lambda _, d: query_pb2.Query(
+            terms=[query_pb2.Term(vector=vector_to_proto(np.array([math.inf] * d, np.float32)))]
+        ),
+    ),
+    (
+        "VECTOR_ZERO",
+        lambda _, d: query_pb2.Query(terms=[query_pb2.Term(vector=vector_to_proto(np.array([0.0] * d, np.float32)))]),
+    ),
+    ("MIN_SCORE_OUT_OF_RANGE", lambda *_: query_pb2.Query(terms=[TEXT], min_score=math.nan)),
+    ("PAGE_TOKEN_INVALID", lambda *_: query_pb2.Query(terms=[TEXT], page_token="AAAA")),
+    ("FACET_UNKNOWN", lambda *_: query_pb2.Query(terms=[TEXT], where={"colour": facet_pb2.StringList(values=["red"])})),
+    ("FACET_VALUE_INVALID", lambda *_: query_pb2.Query(terms=[TEXT], where={"plane": facet_pb2.StringList()})),
+    ("ID_INVALID", lambda *_: query_pb2.Query(terms=[query_pb2.Term(id="../../etc/passwd")])),
+    ("ID_INVALID", lambda *_: query_pb2.Query(terms=[TEXT], exclude_ids=["../x"])),
+    ("RECORD_NOT_FOUND", lambda *_: query_pb2.Query(terms=[query_pb2.Term(id="no-such-record")])),
+    ("REQUEST_MALFORMED", lambda *_: query_pb2.Query(terms=[TEXT], vectors=9)),
+    ("REQUEST_MALFORMED", lambda *_: query_pb2.Query(terms=[TEXT], vectors=query_pb2.VECTOR_SPACE_UNSPECIFIED)),
+    (
+        "REQUEST_MALFORMED",
+        lambda *_: query_pb2.Query(terms=[query_pb2.Term(vector=vector_pb2.Vector(float32=b"12345"))]),
+    ),
+    *(
+        (code, lambda *_, data=data: query_pb2.Query(terms=[query_pb2.Term(image=data)]))
+        for code, data in BAD_IMAGES.items()
+    ),
 ]
 
 
@@ -574,17 +656,20 @@ async def code_of(call: Awaitable[object]) -> str:
 
 @pytest.mark.parametrize(("code", "make"), BAD_QUERIES, ids=[f"{n}-{code}" for n, (code, _) in enumerate(BAD_QUERIES)])
 async def test_a_bad_query_gets_its_error_and_the_next_good_one_an_answer(
-    stub: Stub, atlas: str, code: str, make: Callable[[str, int], pb.Query]
+    stub: Stub, atlas: str, code: str, make: Callable[[str, int], query_pb2.Query]
 ) -> None:
     query = make(atlas, (await collection(stub)).dimension)
-    request = rpb.RetrieverServiceSearchRequest(query=query)
+    request = retriever_pb2.SearchRequest(query=query)
     assert await code_of(invoke(stub.Search, request, timeout_s=30)) == code
     assert len(ids(await search(stub, TEXT, k=3))) == 3
 
 
 async def test_a_page_token_of_another_query_is_refused(stub: Stub, atlas: str) -> None:
     token = (await search(stub, TEXT, k=3)).next_page_token
-    assert await code_of(search(stub, pb.Term(text="coronal section"), k=3, page_token=token)) == "PAGE_TOKEN_INVALID"
+    assert (
+        await code_of(search(stub, query_pb2.Term(text="coronal section"), k=3, page_token=token))
+        == "PAGE_TOKEN_INVALID"
+    )
     assert await code_of(search(stub, TEXT, k=3, min_score=0, page_token=token)) == "PAGE_TOKEN_INVALID"
 
 
@@ -633,8 +718,8 @@ async def test_a_bad_record_is_rejected_and_its_neighbours_are_kept(
     outcomes = await upsert(stub, parts(record("before"), picture(1)), make(), parts(record("after"), picture(2)))
     assert [outcome.state for outcome in outcomes] == [CREATED, REJECTED, CREATED]
     assert outcomes[1].error.code == code
-    request = rpb.RetrieverServiceDeleteRequest(ids=["before", "after"])
-    assert (await invoke(stub.Delete, request, timeout_s=10)).deleted == 2
+    request = retriever_pb2.DeleteRecordsRequest(ids=["before", "after"])
+    assert (await invoke(stub.DeleteRecords, request, timeout_s=10)).deleted == 2
     assert (await collection(stub)).records == 0
 
 
@@ -653,16 +738,16 @@ async def test_original_labels_about_a_person_are_not_stored_and_are_named(stub:
         assert outcomes[0].state == CREATED
         assert sorted(outcomes[0].left_out) == ["Fecha de nacimiento", "MRN", "Patient Name"]
         assert (await upsert(stub, parts(message, picture(1))))[0].state == UNCHANGED
-        reply = await invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id="person"), timeout_s=10)
+        reply = await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id="person"), timeout_s=10)
         assert dict(reply.record.original_labels) == {"Plane": "TRA", "Structure name": "thalamus"}
     finally:
-        await invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=["person"]), timeout_s=10)
+        await invoke(stub.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=["person"]), timeout_s=10)
 
 
 async def test_a_filter_may_be_written_in_any_case(stub: Stub, atlas: str) -> None:
-    where = {"Plane": pb.StringList(values=["AXIAL "])}
-    assert len(ids(await search(stub, pb.Term(text="axial section"), where=where))) == 4
-    request = rpb.RetrieverServiceListFacetsRequest(where=where)
+    where = {"Plane": facet_pb2.StringList(values=["AXIAL "])}
+    assert len(ids(await search(stub, query_pb2.Term(text="axial section"), where=where))) == 4
+    request = retriever_pb2.ListFacetsRequest(where=where)
     facets = (await invoke(stub.ListFacets, request, timeout_s=10)).facets
     assert [(value.value, value.count) for value in next(f for f in facets if f.name == "plane").values] == [
         ("axial", 4)
@@ -670,10 +755,10 @@ async def test_a_filter_may_be_written_in_any_case(stub: Stub, atlas: str) -> No
 
 
 async def test_a_stream_that_is_no_upsert_is_refused(stub: Stub) -> None:
-    chunk = Part(part=pb.RecordPart(image_chunk=b"x"))
+    chunk = Part(part=record_pb2.RecordPart(image_chunk=b"x"))
     assert await code_of(upsert(stub, [chunk])) == "UPSERT_OUT_OF_ORDER"
     assert await code_of(upsert(stub, [Part()])) == "REQUEST_MALFORMED"
-    large = Part(part=pb.RecordPart(image_chunk=bytes(2**20 + 1)))
+    large = Part(part=record_pb2.RecordPart(image_chunk=bytes(2**20 + 1)))
     assert await code_of(upsert(stub, parts(record("a")), [large])) == "REQUEST_MALFORMED"
     assert await upsert(stub) == []
 
@@ -681,10 +766,14 @@ async def test_a_stream_that_is_no_upsert_is_refused(stub: Stub) -> None:
 @pytest.mark.parametrize("id_", ["../x", "..", "a/../b", "%2e%2e", "", "a" * 129, "-a"])
 async def test_an_id_is_an_id_everywhere(stub: Stub, id_: str) -> None:
     calls: list[Awaitable[object]] = [
-        invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id=id_), timeout_s=10),
-        image_of(stub, id_, pb.IMAGE_VARIANT_DISPLAY),
-        invoke(stub.Delete, rpb.RetrieverServiceDeleteRequest(ids=[id_]), timeout_s=10),
-        invoke(stub.FlagRecord, rpb.RetrieverServiceFlagRecordRequest(record_id=id_, reason="other"), timeout_s=10),
+        invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=id_), timeout_s=10),
+        image_of(stub, id_, image_pb2.IMAGE_VARIANT_DISPLAY),
+        invoke(stub.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=[id_]), timeout_s=10),
+        invoke(
+            stub.FlagRecord,
+            retriever_pb2.FlagRecordRequest(record_id=id_, reason=flag_pb2.FLAG_REASON_OTHER),
+            timeout_s=10,
+        ),
     ]
     for call in calls:
         assert await code_of(call) == "ID_INVALID"
@@ -692,20 +781,24 @@ async def test_an_id_is_an_id_everywhere(stub: Stub, id_: str) -> None:
 
 async def test_an_unknown_id_is_not_found_everywhere(stub: Stub) -> None:
     calls: list[Awaitable[object]] = [
-        invoke(stub.GetRecord, rpb.RetrieverServiceGetRecordRequest(id="none"), timeout_s=10),
-        image_of(stub, "none", pb.IMAGE_VARIANT_THUMBNAIL),
-        invoke(stub.FlagRecord, rpb.RetrieverServiceFlagRecordRequest(record_id="none", reason="other"), timeout_s=10),
+        invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id="none"), timeout_s=10),
+        image_of(stub, "none", image_pb2.IMAGE_VARIANT_THUMBNAIL),
+        invoke(
+            stub.FlagRecord,
+            retriever_pb2.FlagRecordRequest(record_id="none", reason=flag_pb2.FLAG_REASON_OTHER),
+            timeout_s=10,
+        ),
     ]
     for call in calls:
         assert await code_of(call) == "RECORD_NOT_FOUND"
 
 
 async def test_counts_have_limits(stub: Stub) -> None:
-    many = rpb.RetrieverServiceDeleteRequest(ids=[f"i{n}" for n in range(1_001)])
-    assert await code_of(invoke(stub.Delete, many, timeout_s=10)) == "TOO_MANY_ITEMS"
-    none = rpb.RetrieverServiceDeleteRequest()
-    assert await code_of(invoke(stub.Delete, none, timeout_s=10)) == "TOO_MANY_ITEMS"
-    facets = rpb.RetrieverServiceListFacetsRequest(limit=0)
+    many = retriever_pb2.DeleteRecordsRequest(ids=[f"i{n}" for n in range(1_001)])
+    assert await code_of(invoke(stub.DeleteRecords, many, timeout_s=10)) == "TOO_MANY_ITEMS"
+    none = retriever_pb2.DeleteRecordsRequest()
+    assert await code_of(invoke(stub.DeleteRecords, none, timeout_s=10)) == "TOO_MANY_ITEMS"
+    facets = retriever_pb2.ListFacetsRequest(limit=0)
     assert await code_of(invoke(stub.ListFacets, facets, timeout_s=10)) == "K_OUT_OF_RANGE"
-    flags = rpb.RetrieverServiceListFlagsRequest(limit=1_001)
+    flags = retriever_pb2.ListFlagsRequest(page_size=1_001)
     assert await code_of(invoke(stub.ListFlags, flags, timeout_s=10)) == "K_OUT_OF_RANGE"

@@ -13,9 +13,9 @@ from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from walk import walk
 
-from mirage.v1 import gateway_pb2, gateway_pb2_grpc
+from mirage.v1 import mirage_service_pb2, mirage_service_pb2_grpc
 
-if not Path(gateway_pb2.__file__).is_relative_to(sys.argv[3]):
+if not Path(mirage_service_pb2.__file__).is_relative_to(sys.argv[3]):
     raise SystemExit("this client must not know the repository's stubs")
 
 
@@ -23,7 +23,7 @@ class StubCaller:
     """Calls through the generated stub."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self._stub = gateway_pb2_grpc.MirageServiceStub(channel)
+        self._stub = mirage_service_pb2_grpc.MirageServiceStub(channel)
         self._health: Any = health_pb2_grpc.HealthStub(channel)
 
     def call(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class StubCaller:
 
 def message(method: str, request: dict[str, Any]) -> Any:
     """The method's request message, from protobuf's JSON."""
-    return json_format.ParseDict(request, getattr(gateway_pb2, f"{method}Request")())
+    return json_format.ParseDict(request, getattr(mirage_service_pb2, f"{method}Request")())
 
 
 with grpc.insecure_channel(sys.argv[1]) as channel:

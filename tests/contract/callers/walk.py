@@ -31,7 +31,7 @@ class Caller(Protocol):
 
 def walk(caller: Caller, image: str) -> None:
     """Makes every call once. `image` is a PNG in base64, as protobuf's JSON writes bytes."""
-    text = {"terms": [{"text": "axial T1 brain MRI"}], "k": 3}
+    text = {"terms": [{"text": "axial T1 brain MRI"}], "vectors": "VECTOR_SPACE_IMAGE", "k": 3}
     head = {"record": {"id": RECORD_ID, "caption": "a disc", "licence": "CC0-1.0", "source": "drawn by a test"}}
     found: dict[str, Any] = {"healthy": caller.healthy()}
     found["search"] = caller.call("Search", {"query": text})
@@ -53,21 +53,23 @@ def walk(caller: Caller, image: str) -> None:
         "again": caller.call("CreateJob", {"spec": spec, "requestId": "contract"}),
         "watch": list(caller.stream("WatchJob", {**job, "previews": True})),
         "read": caller.call("GetJob", job),
-        "list": caller.call("ListJobs", {"limit": 1}),
-        "image": list(caller.stream("GetArtifact", {**job, "index": 1})),
+        "list": caller.call("ListJobs", {"pageSize": 1}),
+        "image": list(caller.stream("GetJobImage", {**job, "index": 1})),
         "cancel": caller.call("CancelJob", job),
     }
     found["models"] = caller.call("ListModels", {})
     found["before"] = caller.call("GetCollection", {})
     parts = [{"part": {"record": head}}, {"part": {"imageChunk": image}}]
     try:
-        found["upsert"] = caller.upload("Upsert", parts)
+        found["upsert"] = caller.upload("UpsertRecords", parts)
         found["after"] = caller.call("GetCollection", {})
         by_image = {"terms": [{"image": image}], "k": 1}
         found["by_image"] = caller.call("Search", {"query": by_image})
-        found["flag"] = caller.call("FlagRecord", {"recordId": RECORD_ID, "reason": "other", "comment": "only a disc"})
+        found["flag"] = caller.call(
+            "FlagRecord", {"recordId": RECORD_ID, "reason": "FLAG_REASON_OTHER", "comment": "only a disc"}
+        )
     finally:
-        found["delete"] = caller.call("Delete", {"ids": [RECORD_ID, "never-was"]})
+        found["delete"] = caller.call("DeleteRecords", {"ids": [RECORD_ID, "never-was"]})
     found["refusals"] = {
         "unknown job": caller.refusal("GetJob", {"id": "none"}),
         "steps": caller.refusal("CreateJob", {"spec": {"prompt": "x", "steps": 11}}),

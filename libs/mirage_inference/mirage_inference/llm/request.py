@@ -16,10 +16,10 @@ CAPTIONS_MAX = 16
 class Match(IntEnum):
     """As mirage.v1.Match."""
 
-    UNSPECIFIED = 0
     GOOD = 1
     WEAK = 2
     NONE = 3
+    NOT_JUDGED = 4
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Question:
 
     query: str
     captions: tuple[Caption, ...]
-    match: Match = Match.UNSPECIFIED
+    match: Match = Match.NOT_JUDGED
     writing: Writing = Writing()
 
     def check(self) -> None:

@@ -4,9 +4,10 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import encoder_pb2, retriever_pb2
 from mirage_gateway.web.records import Labels, image_urls, labels_of
+from mirage_protos.encoder.v1 import encoder_pb2
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.v1 import image_pb2, query_pb2, timings_pb2
 
 
 class TermDocument(TypedDict):
@@ -109,20 +110,20 @@ class ClassifyDocument(TypedDict):
 
 
 _MATCHES: dict[int, Literal["good", "weak", "none"]] = {
-    pb.MATCH_GOOD: "good",
-    pb.MATCH_WEAK: "weak",
-    pb.MATCH_NONE: "none",
+    query_pb2.MATCH_GOOD: "good",
+    query_pb2.MATCH_WEAK: "weak",
+    query_pb2.MATCH_NONE: "none",
 }
 
 
 _KINDS: dict[int, Literal["medical", "unsure", "not_medical"]] = {
-    pb.IMAGE_KIND_MEDICAL: "medical",
-    pb.IMAGE_KIND_UNSURE: "unsure",
-    pb.IMAGE_KIND_NOT_MEDICAL: "not_medical",
+    image_pb2.IMAGE_KIND_MEDICAL: "medical",
+    image_pb2.IMAGE_KIND_UNSURE: "unsure",
+    image_pb2.IMAGE_KIND_NOT_MEDICAL: "not_medical",
 }
 
 
-def search_document(reply: pb.SearchReply) -> SearchDocument:
+def search_document(reply: query_pb2.SearchReply) -> SearchDocument:
     """The answer to a search."""
     report = reply.query
     document: SearchDocument = {
@@ -144,7 +145,7 @@ def search_document(reply: pb.SearchReply) -> SearchDocument:
     return document
 
 
-def compare_document(both: retriever_pb2.RetrieverServiceCompareResponse) -> CompareDocument:
+def compare_document(both: retriever_pb2.CompareResponse) -> CompareDocument:
     """The answer to a comparison."""
     return {
         "base": search_document(both.base),
@@ -153,7 +154,7 @@ def compare_document(both: retriever_pb2.RetrieverServiceCompareResponse) -> Com
     }
 
 
-def result_document(result: pb.Result) -> ResultDocument:
+def result_document(result: query_pb2.Result) -> ResultDocument:
     """One record found."""
     record = result.record
     image_url, thumbnail_url = image_urls(record)
@@ -175,12 +176,12 @@ def result_document(result: pb.Result) -> ResultDocument:
     }
 
 
-def classify_document(found: encoder_pb2.EncoderServiceClassifyImageResponse) -> ClassifyDocument:
+def classify_document(found: encoder_pb2.ClassifyImageResponse) -> ClassifyDocument:
     """What an image seems to be."""
     return {"guess": guess_document(found.guess), "timings": timings_document(found.timings)}
 
 
-def guess_document(guess: pb.ImageGuess) -> GuessDocument:
+def guess_document(guess: image_pb2.ImageGuess) -> GuessDocument:
     """What an image seems to be."""
     return {
         "kind": _KINDS.get(guess.kind, "unknown"),
@@ -196,7 +197,7 @@ def guess_document(guess: pb.ImageGuess) -> GuessDocument:
     }
 
 
-def _term(term: pb.TermShare) -> TermDocument:
+def _term(term: query_pb2.TermShare) -> TermDocument:
     return {
         "label": term.label,
         "weight": rounded(term.weight),
@@ -206,7 +207,7 @@ def _term(term: pb.TermShare) -> TermDocument:
     }
 
 
-def timings_document(timings: pb.Timings) -> TimingsDocument:
+def timings_document(timings: timings_pb2.Timings) -> TimingsDocument:
     """Time spent."""
     return {
         "queue_ms": round(timings.queue_ms, 3),

@@ -88,7 +88,7 @@ class CollectionRoutes:
     async def _list(self, request: Request) -> Response:
         check_parameters(request)
         found = await self._composer.collections()
-        document: CollectionsDocument = {"collections": [collection_info_document(each) for each in found]}
+        document: CollectionsDocument = {"collections": [collection_info_document(each) for each in found.collections]}
         return json_response(document)
 
     async def _create(self, request: Request) -> Response:
@@ -114,5 +114,7 @@ class CollectionRoutes:
 
     async def _common_queries(self, request: Request) -> Response:
         check_parameters(request)
-        document: CommonQueriesDocument = {"queries": list(await self._composer.common_queries())}
+        # As many as a list of common queries may have.
+        found = await self._composer.common_queries(page_size=1_000)
+        document: CommonQueriesDocument = {"queries": list(found.queries)}
         return json_response(document)

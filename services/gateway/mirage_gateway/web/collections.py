@@ -2,8 +2,7 @@
 
 from typing_extensions import TypedDict
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import retriever_pb2
+from mirage_protos.v1 import collection_pb2
 
 
 class CollectionDocument(TypedDict):
@@ -54,7 +53,7 @@ class CommonQueriesDocument(TypedDict):
     queries: list[str]
 
 
-def collection_document(found: retriever_pb2.RetrieverServiceGetCollectionResponse) -> CollectionDocument:
+def collection_document(found: collection_pb2.Collection) -> CollectionDocument:
     """The collection."""
     return {
         "name": found.name,
@@ -67,7 +66,7 @@ def collection_document(found: retriever_pb2.RetrieverServiceGetCollectionRespon
     }
 
 
-def collection_info_document(found: pb.CollectionInfo) -> CollectionInfoDocument:
+def collection_info_document(found: collection_pb2.Collection) -> CollectionInfoDocument:
     """One collection."""
     return {
         "name": found.name,

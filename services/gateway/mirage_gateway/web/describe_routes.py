@@ -7,7 +7,6 @@ from typing import Any, cast
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mirage.v1 import gateway_pb2
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer
@@ -18,8 +17,9 @@ from mirage_gateway.web.json_bounds import QUERY
 from mirage_gateway.web.operations import Operation, check_parameters, json_response
 from mirage_gateway.web.queries import DescribeBody
 from mirage_gateway.web.search_routes import QUERY_ERRORS
+from mirage_protos.v1 import mirage_service_pb2
 
-_Messages = AsyncGenerator[gateway_pb2.DescribeResponse]
+_Messages = AsyncGenerator[mirage_service_pb2.DescribeResponse]
 
 
 class DescribeRoutes:
@@ -60,7 +60,7 @@ class DescribeRoutes:
         return EventStream(_events(first, messages))
 
 
-async def _events(first: gateway_pb2.DescribeResponse, messages: _Messages) -> Events:
+async def _events(first: mirage_service_pb2.DescribeResponse, messages: _Messages) -> Events:
     async with aclosing(messages):
         yield event_document(first)
         async for message in messages:

@@ -4,8 +4,6 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import gateway_pb2
 from mirage_gateway.web.answers import (
     ResultDocument,
     SearchDocument,
@@ -16,6 +14,7 @@ from mirage_gateway.web.answers import (
     timings_document,
 )
 from mirage_gateway.web.problems import ProblemDocument
+from mirage_protos.v1 import description_pb2, mirage_service_pb2
 
 Source = Literal["model", "extractive"]
 Finish = Literal["stop", "length", "no_match", "not_medical", "too_slow"]
@@ -97,19 +96,19 @@ EVENTS = {
 }
 
 _SOURCES: dict[int, Source] = {
-    pb.DESCRIPTION_SOURCE_MODEL: "model",
-    pb.DESCRIPTION_SOURCE_EXTRACTIVE: "extractive",
+    description_pb2.DESCRIPTION_SOURCE_MODEL: "model",
+    description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE: "extractive",
 }
 _FINISHES: dict[int, Finish] = {
-    pb.DESCRIPTION_FINISH_STOP: "stop",
-    pb.DESCRIPTION_FINISH_LENGTH: "length",
-    pb.DESCRIPTION_FINISH_NO_MATCH: "no_match",
-    pb.DESCRIPTION_FINISH_NOT_MEDICAL: "not_medical",
-    pb.DESCRIPTION_FINISH_TOO_SLOW: "too_slow",
+    description_pb2.DESCRIPTION_FINISH_STOP: "stop",
+    description_pb2.DESCRIPTION_FINISH_LENGTH: "length",
+    description_pb2.DESCRIPTION_FINISH_NO_MATCH: "no_match",
+    description_pb2.DESCRIPTION_FINISH_NOT_MEDICAL: "not_medical",
+    description_pb2.DESCRIPTION_FINISH_TOO_SLOW: "too_slow",
 }
 
 
-def event_document(event: gateway_pb2.DescribeResponse) -> tuple[str, object]:
+def event_document(event: mirage_service_pb2.DescribeResponse) -> tuple[str, object]:
     """An event's name and its data."""
     match event.WhichOneof("event"):
         case "retrieval":
@@ -124,10 +123,10 @@ def event_document(event: gateway_pb2.DescribeResponse) -> tuple[str, object]:
         case "ranking":
             return "ranking", ranking_document(event.ranking)
         case _:
-            return "done", done_document(event.end)
+            return "done", done_document(event.done)
 
 
-def start_document(start: pb.DescribeStart) -> StartDocument:
+def start_document(start: description_pb2.DescribeStart) -> StartDocument:
     """The beginning."""
     return {
         "used_ids": list(start.used_ids),
@@ -140,7 +139,7 @@ def start_document(start: pb.DescribeStart) -> StartDocument:
     }
 
 
-def citation_document(citation: pb.Citation) -> CitationDocument:
+def citation_document(citation: description_pb2.Citation) -> CitationDocument:
     """A sentence and its sources."""
     return {
         "sentence": citation.sentence,
@@ -151,7 +150,7 @@ def citation_document(citation: pb.Citation) -> CitationDocument:
     }
 
 
-def ranking_document(ranking: gateway_pb2.DescribeRanking) -> RankingDocument:
+def ranking_document(ranking: description_pb2.DescribeRanking) -> RankingDocument:
     """Both rankings."""
     return {
         "first": list(ranking.first),
@@ -162,7 +161,7 @@ def ranking_document(ranking: gateway_pb2.DescribeRanking) -> RankingDocument:
     }
 
 
-def done_document(end: pb.DescribeEnd) -> DoneDocument:
+def done_document(end: description_pb2.DescribeDone) -> DoneDocument:
     """The whole."""
     return {
         "text": end.text,

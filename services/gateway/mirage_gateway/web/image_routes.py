@@ -3,7 +3,6 @@
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer
@@ -13,6 +12,7 @@ from mirage_gateway.web.json_bounds import FILE
 from mirage_gateway.web.operations import ID, Operation, Parameter, check_parameters, json_response
 from mirage_gateway.web.queries import ClassifyBody
 from mirage_gateway.web.records import image_version
+from mirage_protos.v1 import image_pb2
 
 _THUMBNAIL_BYTES = 2**16
 _VERSION = Parameter("v", "As in image_url: with it the answer may be cached for ever.")
@@ -89,20 +89,20 @@ class ImageRoutes:
 
     async def _image(self, request: Request) -> Response:
         check_parameters(request, "v")
-        return await self._serve(request, pb.IMAGE_VARIANT_DISPLAY)
+        return await self._serve(request, image_pb2.IMAGE_VARIANT_DISPLAY)
 
     async def _pixels(self, request: Request) -> Response:
         check_parameters(request)
-        return await self._serve(request, pb.IMAGE_VARIANT_PIXELS)
+        return await self._serve(request, image_pb2.IMAGE_VARIANT_PIXELS)
 
     async def _thumbnail(self, request: Request) -> Response:
         check_parameters(request, "v")
-        return await self._serve(request, pb.IMAGE_VARIANT_THUMBNAIL)
+        return await self._serve(request, image_pb2.IMAGE_VARIANT_THUMBNAIL)
 
-    async def _serve(self, request: Request, variant: "pb.ImageVariant.ValueType") -> Response:
+    async def _serve(self, request: Request, variant: "image_pb2.ImageVariant.ValueType") -> Response:
         record = await self._composer.record(request.path_params["id"])
         tag = record.image_sha256
-        if variant == pb.IMAGE_VARIANT_PIXELS:
+        if variant == image_pb2.IMAGE_VARIANT_PIXELS:
             if not record.HasField("pixels"):
                 raise MirageError(Code.PIXELS_NOT_FOUND, id=record.id)
             # Two files may look the same on 8 bits and differ on 16.
@@ -115,7 +115,7 @@ class ImageRoutes:
         }
         if etag in tags(request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
-        thumbnail = variant == pb.IMAGE_VARIANT_THUMBNAIL
+        thumbnail = variant == image_pb2.IMAGE_VARIANT_THUMBNAIL
         share = await self._intake.reserve(request.scope, _THUMBNAIL_BYTES if thumbnail else PASSED_BYTES)
         image = await self._composer.image(record.id, variant)
         share.become(min(share.amount, 4 * image.length))

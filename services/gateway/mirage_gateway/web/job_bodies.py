@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core import limits
 from mirage_core.job_options import (
     DEADLINE_MAX_S,
@@ -17,11 +16,12 @@ from mirage_core.job_options import (
     check_job_options,
 )
 from mirage_gateway.web.queries import Body, Text
+from mirage_protos.v1 import job_pb2
 
 _SIDE = {"minimum": SIDE_MIN, "maximum": SIDE_MAX, "multipleOf": SIDE_MULTIPLE}
-_PRIORITIES: dict[str, "pb.JobPriority.ValueType"] = {
-    "interactive": pb.JOB_PRIORITY_INTERACTIVE,
-    "batch": pb.JOB_PRIORITY_BATCH,
+_PRIORITIES: dict[str, "job_pb2.JobPriority.ValueType"] = {
+    "interactive": job_pb2.JOB_PRIORITY_INTERACTIVE,
+    "batch": job_pb2.JOB_PRIORITY_BATCH,
 }
 
 
@@ -60,8 +60,12 @@ class JobBody(Body):
         description="The caller's own id, 1 to 64 of A-Z a-z 0-9 . _ -: the same request with it makes one job only.",
     )
 
-    def to_spec(self) -> pb.JobSpec:
+    def to_spec(self) -> job_pb2.JobSpec:
         """The message; raises what `check_job_options` does, so that nothing is left that a message could not hold."""
         options = self.model_dump(exclude={"priority", "request_id"})
         check_job_options(**options)
-        return pb.JobSpec(**options, priority=_PRIORITIES[self.priority])
+        deadline_s = options.pop("deadline_s")
+        spec = job_pb2.JobSpec(**options, priority=_PRIORITIES[self.priority])
+        if deadline_s is not None:
+            spec.deadline.FromMicroseconds(round(deadline_s * 1e6))
+        return spec

@@ -5,7 +5,6 @@ from contextlib import aclosing
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import IMAGES_MAX
 from mirage_gateway.access import Action
@@ -28,6 +27,7 @@ from mirage_gateway.web.jobs import (
 from mirage_gateway.web.operations import Operation, Parameter, boolean, check_parameters, integer, json_response
 from mirage_gateway.web.proxies import CLIENT, group_of
 from mirage_gateway.web.visitors import check_one_image
+from mirage_protos.v1 import job_pb2
 
 _JOBS_MAX = 100
 # The id of a stream's last event: a browser's EventSource that comes again with it is told that there is no more.
@@ -159,7 +159,7 @@ class JobRoutes:
             )
         token = request.query_params.get("page_token", "")
         return json_response(
-            jobs_document(await self._jobs.list(limit=limit, page_token=token, states=_states(request)))
+            jobs_document(await self._jobs.list(page_size=limit, page_token=token, states=_states(request)))
         )
 
     async def _get(self, request: Request) -> Response:
@@ -233,7 +233,7 @@ class JobRoutes:
         return StreamingResponse(image.chunks, headers=headers, media_type=image.media_type)
 
 
-def _states(request: Request) -> list["pb.JobState.ValueType"]:
+def _states(request: Request) -> list["job_pb2.JobState.ValueType"]:
     names = [name for name in request.query_params.get("state", "").split(",") if name]
     if any(name not in STATES for name in names):
         raise MirageError(Code.REQUEST_MALFORMED, field="state")

@@ -1,33 +1,34 @@
 """Jobs of image generation as JSON. The types are the schemas of /openapi.json."""
 
 import binascii
-from datetime import UTC, datetime
 from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import generator_pb2
 from mirage_core.errors import CATALOGUE, Code
+from mirage_gateway.generating import seconds_of
 from mirage_gateway.web.problems import ProblemDocument
+from mirage_gateway.web.records import rfc3339
+from mirage_protos.generator.v1 import generator_pb2
+from mirage_protos.v1 import job_pb2, problem_pb2
 
 State = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"]
 Priority = Literal["interactive", "batch"]
-STATES: dict[str, "pb.JobState.ValueType"] = {
-    "PENDING": pb.JOB_STATE_PENDING,
-    "RUNNING": pb.JOB_STATE_RUNNING,
-    "SUCCEEDED": pb.JOB_STATE_SUCCEEDED,
-    "FAILED": pb.JOB_STATE_FAILED,
-    "CANCELLED": pb.JOB_STATE_CANCELLED,
-    "EXPIRED": pb.JOB_STATE_EXPIRED,
+STATES: dict[str, "job_pb2.JobState.ValueType"] = {
+    "PENDING": job_pb2.JOB_STATE_PENDING,
+    "RUNNING": job_pb2.JOB_STATE_RUNNING,
+    "SUCCEEDED": job_pb2.JOB_STATE_SUCCEEDED,
+    "FAILED": job_pb2.JOB_STATE_FAILED,
+    "CANCELLED": job_pb2.JOB_STATE_CANCELLED,
+    "EXPIRED": job_pb2.JOB_STATE_EXPIRED,
 }
 _NAMES: dict[int, State] = {
-    pb.JOB_STATE_PENDING: "PENDING",
-    pb.JOB_STATE_RUNNING: "RUNNING",
-    pb.JOB_STATE_SUCCEEDED: "SUCCEEDED",
-    pb.JOB_STATE_FAILED: "FAILED",
-    pb.JOB_STATE_CANCELLED: "CANCELLED",
-    pb.JOB_STATE_EXPIRED: "EXPIRED",
+    job_pb2.JOB_STATE_PENDING: "PENDING",
+    job_pb2.JOB_STATE_RUNNING: "RUNNING",
+    job_pb2.JOB_STATE_SUCCEEDED: "SUCCEEDED",
+    job_pb2.JOB_STATE_FAILED: "FAILED",
+    job_pb2.JOB_STATE_CANCELLED: "CANCELLED",
+    job_pb2.JOB_STATE_EXPIRED: "EXPIRED",
 }
 
 
@@ -123,7 +124,7 @@ EVENTS = {
 }
 
 
-def job_document(job: pb.Job) -> JobDocument:
+def job_document(job: job_pb2.Job) -> JobDocument:
     """A job."""
     document: JobDocument = {
         "id": job.id,
@@ -131,16 +132,16 @@ def job_document(job: pb.Job) -> JobDocument:
         "step": job.step,
         "steps": job.steps,
         "queue_position": job.queue_position,
-        "eta_s": round(job.eta_s, 3) if job.HasField("eta_s") else None,
-        "request": _request(job.spec),
+        "eta_s": round(seconds_of(job.eta), 3) if job.HasField("eta") else None,
+        "request": _request(job.request),
         "request_id": job.request_id,
         "prompt_tokens": job.prompt_tokens,
         "prompt_truncated": job.prompt_truncated,
-        "create_time": _time(job.create_time) or "",
-        "start_time": _time(job.start_time),
-        "end_time": _time(job.end_time),
-        "deadline_time": _time(job.deadline_time),
-        "expire_time": _time(job.expire_time),
+        "create_time": rfc3339(job.create_time) if job.HasField("create_time") else "",
+        "start_time": rfc3339(job.start_time) if job.HasField("start_time") else None,
+        "end_time": rfc3339(job.end_time) if job.HasField("end_time") else None,
+        "deadline_time": rfc3339(job.deadline_time) if job.HasField("deadline_time") else None,
+        "expire_time": rfc3339(job.expire_time) if job.HasField("expire_time") else None,
         "images": [_image(job, image) for image in job.images],
         "fingerprint": job.fingerprint,
         "revision": job.revision,
@@ -152,7 +153,7 @@ def job_document(job: pb.Job) -> JobDocument:
     return document
 
 
-def jobs_document(found: generator_pb2.GeneratorServiceListJobsResponse) -> JobsDocument:
+def jobs_document(found: generator_pb2.ListJobsResponse) -> JobsDocument:
     """A page of jobs."""
     document: JobsDocument = {"jobs": [job_document(job) for job in found.jobs]}
     if found.next_page_token:
@@ -160,14 +161,14 @@ def jobs_document(found: generator_pb2.GeneratorServiceListJobsResponse) -> Jobs
     return document
 
 
-def event_document(event: pb.JobEvent) -> tuple[str, object]:
+def event_document(event: job_pb2.JobEvent) -> tuple[str, object]:
     """An event's name and its data."""
     match event.WhichOneof("event"):
         case "preview":
             preview: PreviewDocument = {
                 "index": event.preview.index,
                 "step": event.preview.step,
-                "image": binascii.b2a_base64(event.preview.png, newline=False).decode(),
+                "image": binascii.b2a_base64(event.preview.image, newline=False).decode(),
             }
             return "preview", preview
         case "done":
@@ -181,7 +182,7 @@ def image_name(job_id: str, index: int) -> str:
     return f"mirage-synthetic-{job_id}-{index}.png"
 
 
-def _request(spec: pb.JobSpec) -> JobRequestDocument:
+def _request(spec: job_pb2.JobSpec) -> JobRequestDocument:
     return {
         "prompt": spec.prompt,
         "negative_prompt": spec.negative_prompt,
@@ -191,11 +192,11 @@ def _request(spec: pb.JobSpec) -> JobRequestDocument:
         "width": spec.width,
         "height": spec.height,
         "images": spec.images,
-        "priority": "batch" if spec.priority == pb.JOB_PRIORITY_BATCH else "interactive",
+        "priority": "batch" if spec.priority == job_pb2.JOB_PRIORITY_BATCH else "interactive",
     }
 
 
-def _image(job: pb.Job, image: pb.JobImage) -> JobImageDocument:
+def _image(job: job_pb2.Job, image: job_pb2.JobImage) -> JobImageDocument:
     return {
         "url": f"/v1/jobs/{job.id}/images/{image.index}",
         "seed": image.seed,
@@ -206,7 +207,7 @@ def _image(job: pb.Job, image: pb.JobImage) -> JobImageDocument:
     }
 
 
-def _problem(problem: pb.Problem) -> JobProblemDocument:
+def _problem(problem: problem_pb2.Problem) -> JobProblemDocument:
     code = Code(problem.code) if problem.code in Code.__members__ else Code.INTERNAL
     return {
         "code": code,
@@ -214,9 +215,3 @@ def _problem(problem: pb.Problem) -> JobProblemDocument:
         "detail": problem.message or CATALOGUE[code].title,
         "metadata": dict(problem.metadata),
     }
-
-
-def _time(seconds: float) -> str | None:
-    if not seconds:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,12 +1,12 @@
 """Models in use, as JSON. The types are the schemas of /openapi.json."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typing_extensions import TypedDict
 
-from mirage.v1 import common_pb2 as pb
+from mirage_protos.v1 import model_pb2
 
 
 class ModelDocument(TypedDict):
@@ -31,13 +31,21 @@ class ModelsDocument(TypedDict):
     models: list[ModelDocument]
 
 
-def models_document(models: Sequence[pb.Model]) -> ModelsDocument:
+# The names of the kinds in the API and in manifests.
+_TASKS: Mapping[int, str] = {
+    model_pb2.MODEL_KIND_ENCODER: "encode",
+    model_pb2.MODEL_KIND_LLM: "describe",
+    model_pb2.MODEL_KIND_GENERATOR: "generate",
+}
+
+
+def models_document(models: Sequence[model_pb2.Model]) -> ModelsDocument:
     """The models, with their manifests."""
     return {
         "models": [
             {
                 "name": model.name,
-                "task": model.task,
+                "task": _TASKS[model.kind],
                 "fingerprint": model.fingerprint,
                 "source": model.source,
                 "licence": model.licence,

@@ -12,8 +12,6 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import encoder_pb2, gateway_pb2
 from mirage_core import limits
 from mirage_core.describe_options import (
     MAX_TOKENS_MAX,
@@ -27,6 +25,8 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.pixels import NAME_CHARS, UNIT_CHARS, WINDOWS_MAX
 from mirage_gateway.compose import string_lists
 from mirage_gateway.describing import K_DEFAULT, K_MAX
+from mirage_protos.encoder.v1 import encoder_pb2
+from mirage_protos.v1 import description_pb2, flag_pb2, mirage_service_pb2, query_pb2, record_pb2
 
 _INT32 = range(-(2**31), 2**31)
 _FACETS = 64
@@ -96,10 +96,16 @@ Phrases = Annotated[
     _Phrase | Annotated[list[_Phrase], Field(max_length=limits.TERMS_MAX)], Field(description="One phrase or several.")
 ]
 
-_SPACES: Mapping[str, "pb.VectorSpace.ValueType"] = {
-    "image": pb.VECTOR_SPACE_IMAGE,
-    "caption": pb.VECTOR_SPACE_CAPTION,
-    "fused": pb.VECTOR_SPACE_FUSED,
+_SPACES: Mapping[str, "query_pb2.VectorSpace.ValueType"] = {
+    "image": query_pb2.VECTOR_SPACE_IMAGE,
+    "caption": query_pb2.VECTOR_SPACE_CAPTION,
+    "fused": query_pb2.VECTOR_SPACE_FUSED,
+}
+
+
+FLAG_REASONS: Mapping["flag_pb2.FlagReason.ValueType", str] = {
+    flag_pb2.FlagReason.Value(name): name.removeprefix("FLAG_REASON_").lower().replace("_", "-")
+    for name in flag_pb2.FlagReason.keys()[1:]
 }
 
 
@@ -118,11 +124,11 @@ class TermBody(Body):
     vector: Components | None = None
     weight: float = Field(1.0, description="Finite; negative for what is taken away.")
 
-    def to_term(self, field: str) -> pb.Term:
+    def to_term(self, field: str) -> query_pb2.Term:
         """The message; raises REQUEST_MALFORMED where it is more than one thing, named after `field`."""
         if sum(value is not None for value in (self.text, self.image, self.id, self.vector)) > 1:
             raise MirageError(Code.REQUEST_MALFORMED, field=field)
-        term = pb.Term(weight=self.weight)
+        term = query_pb2.Term(weight=self.weight)
         if self.text is not None:
             term.text = self.text
         elif self.image is not None:
@@ -131,8 +137,7 @@ class TermBody(Body):
             term.id = self.id
         elif self.vector is not None:
             # Set even when empty, so that the retriever sees a vector without components and not no term at all.
-            term.vector.SetInParent()
-            term.vector.values.extend(self.vector)
+            term.vector.float32 = _float32(self.vector)
         return term
 
 
@@ -152,8 +157,8 @@ class _Options(Body):
 
     accept_any_image: bool = Field(False, description="Search also with what seems to be no medical image.")
 
-    def _options(self) -> pb.Query:
-        return pb.Query(
+    def _options(self) -> query_pb2.Query:
+        return query_pb2.Query(
             accept_any_image=self.accept_any_image,
             vectors=_SPACES[self.vectors],
             k=int32(self.k, field="k", maximum=limits.K_MAX),
@@ -167,14 +172,14 @@ class _Asked(_Options):
     image: Base64 | None = None
     id: Id | None = None
 
-    def _asked(self) -> list[pb.Term]:
+    def _asked(self) -> list[query_pb2.Term]:
         terms = []
         if self.text is not None:
-            terms.append(pb.Term(text=self.text))
+            terms.append(query_pb2.Term(text=self.text))
         if self.image is not None:
-            terms.append(pb.Term(image=self.image))
+            terms.append(query_pb2.Term(image=self.image))
         if self.id is not None:
-            terms.append(pb.Term(id=self.id))
+            terms.append(query_pb2.Term(id=self.id))
         return terms
 
 
@@ -188,7 +193,7 @@ class SearchBody(_Asked):
         "", max_length=_PAGE_TOKEN_CHARS, description="next_page_token of the reply before, with all else unchanged."
     )
 
-    def to_query(self) -> pb.Query:
+    def to_query(self) -> query_pb2.Query:
         """The message."""
         query = self._options()
         query.terms.extend(self._asked())
@@ -206,7 +211,7 @@ class CompareBody(_Asked):
         default_factory=list, max_length=limits.TERMS_MAX, description="Further terms of the shift, with their weights."
     )
 
-    def to_queries(self) -> tuple[pb.Query, list[pb.Term]]:
+    def to_queries(self) -> tuple[query_pb2.Query, list[query_pb2.Term]]:
         """The base query and the terms added to it; raises REQUEST_MALFORMED where there is nothing to add."""
         base = self._options()
         base.terms.extend(self._asked())
@@ -255,7 +260,7 @@ class DescribeBody(_Asked):
         max_length=STOP_MAX,
     )
 
-    def to_request(self) -> gateway_pb2.DescribeRequest:
+    def to_request(self) -> mirage_service_pb2.DescribeRequest:
         """The message; raises OPTION_OUT_OF_RANGE for what a message could not even hold."""
         check_describe_options(
             max_tokens=self.max_tokens,
@@ -269,14 +274,14 @@ class DescribeBody(_Asked):
         query = self._options()
         query.terms.extend(self._asked())
         query.terms.extend(shift_terms(self.minus, self.plus, self.terms))
-        options = pb.DescribeOptions(
+        options = description_pb2.DescribeOptions(
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
             stop=self.stop,
         )
-        return gateway_pb2.DescribeRequest(query=query, options=options)
+        return mirage_service_pb2.DescribeRequest(query=query, options=options)
 
 
 class FlagBody(Body):
@@ -286,6 +291,13 @@ class FlagBody(Body):
     comment: str = Field(
         "", max_length=10 * limits.COMMENT_CHARS, description=f"Free text, at most {limits.COMMENT_CHARS} characters."
     )
+
+    def to_reason(self) -> "flag_pb2.FlagReason.ValueType":
+        """The reason; raises FLAG_INVALID for one that is not known."""
+        for number, name in FLAG_REASONS.items():
+            if name == self.reason:
+                return number
+        raise MirageError(Code.FLAG_INVALID, field="reason", known=", ".join(FLAG_REASONS.values()))
 
 
 class WindowBody(Body):
@@ -309,14 +321,16 @@ class PixelsBody(Body):
         description="How the values are shown; the 8-bit image is in the first.",
     )
 
-    def to_message(self) -> pb.Pixels:
+    def to_message(self) -> record_pb2.Pixels:
         """The message."""
-        return pb.Pixels(
+        return record_pb2.Pixels(
             bits=self.bits,
             slope=self.slope,
             intercept=self.intercept,
             unit=self.unit,
-            windows=[pb.PixelWindow(name=each.name, center=each.center, width=each.width) for each in self.windows],
+            windows=[
+                record_pb2.PixelWindow(name=each.name, center=each.center, width=each.width) for each in self.windows
+            ],
         )
 
 
@@ -344,9 +358,9 @@ class RecordBody(Body):
         None, description="What the values of a 16-bit greyscale PNG mean; DICOM files say it themselves."
     )
 
-    def to_head(self) -> pb.RecordHead:
+    def to_head(self) -> record_pb2.RecordHead:
         """The message."""
-        record = pb.Record(
+        record = record_pb2.Record(
             id=self.id,
             caption=self.caption,
             labels=string_lists(values_of(self.labels)),
@@ -355,13 +369,11 @@ class RecordBody(Body):
             source=self.source,
             attribution=self.attribution,
         )
-        head = pb.RecordHead(record=record, fingerprint=self.fingerprint)
+        head = record_pb2.RecordHead(record=record, fingerprint=self.fingerprint)
         if self.image_vector is not None:
-            head.image_vector.SetInParent()
-            head.image_vector.values.extend(_components(self.image_vector, "image_vector"))
+            head.image_vector.float32 = _components(self.image_vector, "image_vector")
         if self.caption_vector is not None:
-            head.caption_vector.SetInParent()
-            head.caption_vector.values.extend(_components(self.caption_vector, "caption_vector"))
+            head.caption_vector.float32 = _components(self.caption_vector, "caption_vector")
         if self.pixels is not None:
             head.pixels.CopyFrom(self.pixels.to_message())
         return head
@@ -372,9 +384,9 @@ class ClassifyBody(Body):
 
     image: Base64
 
-    def to_request(self) -> encoder_pb2.EncoderServiceClassifyImageRequest:
+    def to_request(self) -> encoder_pb2.ClassifyImageRequest:
         """The message."""
-        return encoder_pb2.EncoderServiceClassifyImageRequest(image=self.image)
+        return encoder_pb2.ClassifyImageRequest(image=self.image)
 
 
 class KeyBody(Body):
@@ -392,9 +404,9 @@ class LookupBody(Body):
     keys: list[KeyBody] = Field(description="1 to 1,000 of them.", max_length=1000)
     collection: _Short = Field("", description="The active one where empty.")
 
-    def to_keys(self) -> list[pb.RecordKey]:
+    def to_keys(self) -> list[record_pb2.RecordKey]:
         """The messages."""
-        return [pb.RecordKey(id=key.id, image_sha256=key.image_sha256) for key in self.keys]
+        return [record_pb2.RecordKey(id=key.id, image_sha256=key.image_sha256) for key in self.keys]
 
 
 class CollectionBody(Body):
@@ -407,17 +419,24 @@ class CollectionBody(Body):
     )
 
 
-def _components(given: list[float] | str, field: str) -> Sequence[float]:
-    """A vector's components; raises REQUEST_MALFORMED for base64 that holds no whole float32."""
+def _components(given: list[float] | str, field: str) -> bytes:
+    """Returns a vector's components as little-endian float32; raises REQUEST_MALFORMED for base64 of anything else."""
     if not isinstance(given, str):
-        return given
+        return _float32(given)
     try:
-        values = array("f", binascii.a2b_base64(given, strict_mode=True))
+        packed = binascii.a2b_base64(given, strict_mode=True)
     except ValueError as error:
         raise MirageError(Code.REQUEST_MALFORMED, field=field) from error
+    if len(packed) % 4:
+        raise MirageError(Code.REQUEST_MALFORMED, field=field)
+    return packed
+
+
+def _float32(given: Sequence[float]) -> bytes:
+    values = array("f", given)
     if sys.byteorder == "big":
         values.byteswap()
-    return values
+    return values.tobytes()
 
 
 def int32(value: int, *, field: str, maximum: int) -> int:
@@ -434,10 +453,10 @@ def values_of(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
 
 def shift_terms(
     minus: str | list[str] | None, plus: str | list[str] | None, terms: Sequence[TermBody]
-) -> list[pb.Term]:
+) -> list[query_pb2.Term]:
     """The terms of `- minus + plus + terms`."""
-    shift = [pb.Term(text=phrase, weight=-1.0) for phrase in _phrases(minus)]
-    shift += [pb.Term(text=phrase, weight=1.0) for phrase in _phrases(plus)]
+    shift = [query_pb2.Term(text=phrase, weight=-1.0) for phrase in _phrases(minus)]
+    shift += [query_pb2.Term(text=phrase, weight=1.0) for phrase in _phrases(plus)]
     return shift + [term.to_term(f"terms.{index}") for index, term in enumerate(terms)]
 
 

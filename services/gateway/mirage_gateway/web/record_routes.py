@@ -5,7 +5,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from mirage_core.errors import Code
+from mirage_core.errors import Code, MirageError
 from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer
 from mirage_gateway.web.body import Intake
@@ -19,7 +19,7 @@ from mirage_gateway.web.operations import (
     integer,
     json_response,
 )
-from mirage_gateway.web.queries import FlagBody, LookupBody, RecordBody, int32
+from mirage_gateway.web.queries import FlagBody, LookupBody, RecordBody
 from mirage_gateway.web.records import (
     DeleteDocument,
     FlagDocument,
@@ -191,18 +191,17 @@ class RecordRoutes:
 
     async def _flag(self, request: Request) -> Response:
         body = await self._intake.json(request, FlagBody)
-        flag = await self._composer.flag(request.path_params["id"], reason=body.reason, comment=body.comment)
+        flag = await self._composer.flag(request.path_params["id"], reason=body.to_reason(), comment=body.comment)
         return json_response(flag_document(flag))
 
     async def _list(self, request: Request) -> Response:
         check_parameters(request, "limit", "page_token", "vectors", "collection")
-        limit = integer(request, "limit")
-        limit = None if limit is None else int32(limit, field="limit", maximum=_PAGE_MAX)
+        limit = _limit(request)
         vectors = boolean(request, "vectors")
         records = min(max(limit or _PAGE, 1), _PAGE_MAX)
         share = await self._intake.reserve(request.scope, records * (_VECTORS_BYTES if vectors else _RECORD_BYTES))
         found = await self._composer.records(
-            limit=limit,
+            page_size=limit,
             page_token=request.query_params.get("page_token", ""),
             vectors=vectors,
             collection=request.query_params.get("collection", ""),
@@ -219,9 +218,14 @@ class RecordRoutes:
 
     async def _flags(self, request: Request) -> Response:
         check_parameters(request, "record_id", "limit")
-        limit = integer(request, "limit")
-        flags = await self._composer.flags(
-            record_id=request.query_params.get("record_id", ""),
-            limit=None if limit is None else int32(limit, field="limit", maximum=1000),
+        found = await self._composer.flags(
+            record_id=request.query_params.get("record_id", ""), page_size=_limit(request)
         )
-        return json_response(flags_document(flags))
+        return json_response(flags_document(found.flags))
+
+
+def _limit(request: Request) -> int | None:
+    limit = integer(request, "limit")
+    if limit is not None and not 1 <= limit <= _PAGE_MAX:
+        raise MirageError(Code.K_OUT_OF_RANGE, field="limit", min=1, max=_PAGE_MAX, given=limit)
+    return limit

@@ -2,17 +2,18 @@
 
 import asyncio
 import binascii
-import sys
-from array import array
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC
 from typing import Literal, NotRequired, cast
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import to_json
 from typing_extensions import TypedDict
 
-from mirage.v1 import common_pb2 as pb
-from mirage.v1 import retriever_pb2
 from mirage_core.errors import Code
+from mirage_gateway.web.queries import FLAG_REASONS
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.v1 import facet_pb2, flag_pb2, record_pb2, vector_pb2
 
 Labels = dict[str, list[str]]
 _CHUNK_BYTES = 64 * 2**10
@@ -156,14 +157,14 @@ class LookupDocument(TypedDict):
 
 
 _STATES: dict[int, Literal["created", "updated", "unchanged", "rejected"]] = {
-    pb.UPSERT_STATE_CREATED: "created",
-    pb.UPSERT_STATE_UPDATED: "updated",
-    pb.UPSERT_STATE_UNCHANGED: "unchanged",
-    pb.UPSERT_STATE_REJECTED: "rejected",
+    record_pb2.UPSERT_STATE_CREATED: "created",
+    record_pb2.UPSERT_STATE_UPDATED: "updated",
+    record_pb2.UPSERT_STATE_UNCHANGED: "unchanged",
+    record_pb2.UPSERT_STATE_REJECTED: "rejected",
 }
 
 
-def record_document(record: pb.Record) -> RecordDocument:
+def record_document(record: record_pb2.Record) -> RecordDocument:
     """One record."""
     image_url, thumbnail_url = image_urls(record)
     return {
@@ -186,7 +187,7 @@ def record_document(record: pb.Record) -> RecordDocument:
     }
 
 
-def _pixels(pixels: pb.Pixels) -> PixelsDocument:
+def _pixels(pixels: record_pb2.Pixels) -> PixelsDocument:
     return {
         "bits": pixels.bits,
         "slope": pixels.slope,
@@ -196,7 +197,7 @@ def _pixels(pixels: pb.Pixels) -> PixelsDocument:
     }
 
 
-def facets_document(facets: Sequence[pb.Facet]) -> FacetsDocument:
+def facets_document(facets: Sequence[facet_pb2.Facet]) -> FacetsDocument:
     """The facets with their counts."""
     return {
         "facets": [
@@ -206,12 +207,12 @@ def facets_document(facets: Sequence[pb.Facet]) -> FacetsDocument:
     }
 
 
-def upsert_document(outcomes: Sequence[pb.UpsertOutcome]) -> UpsertDocument:
+def upsert_document(outcomes: Sequence[record_pb2.UpsertOutcome]) -> UpsertDocument:
     """What became of the records of one upsert."""
     return {"outcomes": [_outcome(outcome) for outcome in outcomes]}
 
 
-def _outcome(outcome: pb.UpsertOutcome) -> OutcomeDocument:
+def _outcome(outcome: record_pb2.UpsertOutcome) -> OutcomeDocument:
     document: OutcomeDocument = {"id": outcome.id, "state": _STATES[outcome.state]}
     if outcome.HasField("error"):
         error = outcome.error
@@ -222,23 +223,23 @@ def _outcome(outcome: pb.UpsertOutcome) -> OutcomeDocument:
     return document
 
 
-def flag_document(flag: pb.Flag) -> FlagDocument:
+def flag_document(flag: flag_pb2.Flag) -> FlagDocument:
     """A mark."""
     return {
         "id": flag.id,
         "record_id": flag.record_id,
-        "reason": flag.reason,
+        "reason": FLAG_REASONS[flag.reason],
         "comment": flag.comment,
-        "create_time": flag.create_time,
+        "create_time": rfc3339(flag.create_time),
     }
 
 
-def flags_document(flags: Sequence[pb.Flag]) -> FlagsDocument:
+def flags_document(flags: Sequence[flag_pb2.Flag]) -> FlagsDocument:
     """Marks."""
     return {"flags": [flag_document(flag) for flag in flags]}
 
 
-async def records_chunks(found: retriever_pb2.RetrieverServiceListRecordsResponse) -> AsyncIterator[bytes]:
+async def records_chunks(found: retriever_pb2.ListRecordsResponse) -> AsyncIterator[bytes]:
     """Yields a RecordsDocument in JSON, a few records at a time: with vectors a page has many megabytes."""
     chunk = bytearray(b'{"records":[')
     for index, stored in enumerate(found.records):
@@ -254,7 +255,7 @@ async def records_chunks(found: retriever_pb2.RetrieverServiceListRecordsRespons
     yield bytes(chunk) + b"]," + to_json(rest)[1:]
 
 
-def _stored(stored: pb.StoredRecord) -> StoredRecordDocument:
+def _stored(stored: record_pb2.StoredRecord) -> StoredRecordDocument:
     document = cast("StoredRecordDocument", record_document(stored.record))
     if stored.HasField("image_vector"):
         document["image_vector"] = _packed(stored.image_vector)
@@ -263,14 +264,11 @@ def _stored(stored: pb.StoredRecord) -> StoredRecordDocument:
     return document
 
 
-def _packed(vector: pb.Vector) -> str:
-    values = array("f", vector.values)
-    if sys.byteorder == "big":
-        values.byteswap()
-    return binascii.b2a_base64(values.tobytes(), newline=False).decode()
+def _packed(vector: vector_pb2.Vector) -> str:
+    return binascii.b2a_base64(vector.float32, newline=False).decode()
 
 
-def lookup_document(found: Sequence[pb.RecordPresence]) -> LookupDocument:
+def lookup_document(found: Sequence[record_pb2.RecordPresence]) -> LookupDocument:
     """What is stored under some keys."""
     return {
         "records": [
@@ -284,18 +282,23 @@ def lookup_document(found: Sequence[pb.RecordPresence]) -> LookupDocument:
     }
 
 
-def image_version(record: pb.Record) -> str:
+def image_version(record: record_pb2.Record) -> str:
     """Changes with the image: what makes its address one that may be cached for ever."""
     return record.image_sha256[:16]
 
 
-def image_urls(record: pb.Record) -> tuple[str, str]:
+def image_urls(record: record_pb2.Record) -> tuple[str, str]:
     """The addresses of a record's image and thumbnail. Ids hold no character that a path would need escaped."""
     version = f"?v={image_version(record)}" if record.image_sha256 else ""
     return f"/v1/images/{record.id}{version}", f"/v1/images/{record.id}/thumbnail{version}"
 
 
-def labels_of(record: pb.Record) -> Labels:
+def rfc3339(time: Timestamp) -> str:
+    """A time in UTC, to the millisecond."""
+    return time.ToDatetime(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def labels_of(record: record_pb2.Record) -> Labels:
     """A record's labels, by facet."""
     # A map of a message has no order; the same record always reads the same.
     return {name: list(record.labels[name].values) for name in sorted(record.labels)}

@@ -6,11 +6,11 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from mirage.v1 import common_pb2 as pb
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.body import UPLOAD_BYTES, Intake, check_length, check_media_type
 from mirage_gateway.web.json_bounds import JsonBounds, parse
 from mirage_gateway.web.queries import RecordBody
+from mirage_protos.v1 import record_pb2
 
 MEDIA_TYPE = "multipart/form-data"
 RECORDS_MAX = 64
@@ -34,7 +34,7 @@ class Upload:
         self.failure: MirageError | None = None
         self._request = request
         self._intake = intake
-        self._ready: list[pb.RecordPart] = []
+        self._ready: list[record_pb2.RecordPart] = []
         self._records = 0
         self._name = ""
         self._document = bytearray()
@@ -55,7 +55,7 @@ class Upload:
             },
         )
 
-    async def parts(self) -> AsyncIterator[pb.RecordPart]:
+    async def parts(self) -> AsyncIterator[record_pb2.RecordPart]:
         """The records as messages. Raises REQUEST_MALFORMED, REQUEST_TOO_LARGE or TOO_MANY_ITEMS."""
         try:
             async for chunk in self._intake.stream(self._request, UPLOAD_BYTES):
@@ -113,7 +113,7 @@ class Upload:
 
     def _pass_image_on(self) -> None:
         if self._image:
-            self._ready.append(pb.RecordPart(image_chunk=bytes(self._image)))
+            self._ready.append(record_pb2.RecordPart(image_chunk=bytes(self._image)))
             self._image.clear()
 
     def _end(self) -> None:
@@ -124,7 +124,7 @@ class Upload:
         if self._records > RECORDS_MAX:
             self._refuse_count(self._records)
         record, _, _ = parse(RecordBody, self._document, _RECORD)
-        self._ready.append(pb.RecordPart(record=record.to_head()))
+        self._ready.append(record_pb2.RecordPart(record=record.to_head()))
 
     def _finish(self) -> None:
         self._ended = True

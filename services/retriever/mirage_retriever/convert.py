@@ -1,0 +1,223 @@
+"""Conversion between protobuf messages and the retriever's own values."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from mirage_core import limits
+from mirage_core.errors import Code, MirageError
+from mirage_core.pixels import WINDOWS_MAX
+from mirage_core.rpc_errors import problem_to_proto
+from mirage_core.vectors import vector_from_proto
+from mirage_protos.retriever.v1 import retriever_pb2
+from mirage_protos.v1 import collection_pb2, facet_pb2, flag_pb2, query_pb2, record_pb2, timings_pb2
+from mirage_retriever.collections import CollectionState
+from mirage_retriever.flags import REASONS, Flag, FlagStore
+from mirage_retriever.ingest import Head, Outcome
+from mirage_retriever.query import Given, Id, Image, Mode, Query, Term, Text, Value
+from mirage_retriever.records import Record
+from mirage_retriever.search import Reply
+
+_MODES = {
+    query_pb2.VECTOR_SPACE_IMAGE: Mode.IMAGES,
+    query_pb2.VECTOR_SPACE_CAPTION: Mode.CAPTIONS,
+    query_pb2.VECTOR_SPACE_FUSED: Mode.FUSED,
+}
+_REASONS = {name: flag_pb2.FlagReason.Value(f"FLAG_REASON_{name.replace('-', '_').upper()}") for name in REASONS}
+
+
+def query_from_proto(message: query_pb2.Query) -> Query:
+    """Returns the query without checking it; raises REQUEST_MALFORMED for an unknown vector space."""
+    mode = _MODES.get(message.vectors) if message.HasField("vectors") else Mode.HYBRID
+    if mode is None:
+        raise MirageError(Code.REQUEST_MALFORMED, field="vectors")
+    return Query(
+        terms=terms_from_proto(message.terms),
+        mode=mode,
+        k=message.k if message.HasField("k") else limits.K_DEFAULT,
+        where=facets_from_proto(message.where),
+        min_score=message.min_score if message.HasField("min_score") else None,
+        page_token=message.page_token,
+        exclude_ids=tuple(message.exclude_ids),
+    )
+
+
+def terms_from_proto(messages: Sequence[query_pb2.Term]) -> tuple[Term, ...]:
+    """The terms, unchecked."""
+    # Counted before they are unpacked: each may hold megabytes.
+    if len(messages) > limits.TERMS_MAX:
+        raise MirageError(Code.TOO_MANY_TERMS, max=limits.TERMS_MAX, given=len(messages))
+    return tuple(Term(_value(term), term.weight if term.HasField("weight") else 1.0) for term in messages)
+
+
+def _value(term: query_pb2.Term) -> Value | None:
+    match term.WhichOneof("value"):
+        case "text":
+            return Text(term.text)
+        case "image":
+            return Image(term.image)
+        case "id":
+            return Id(term.id)
+        case "vector":
+            return Given(vector_from_proto(term.vector))
+        case _:
+            return None
+
+
+def facets_from_proto(messages: Mapping[str, facet_pb2.StringList]) -> dict[str, tuple[str, ...]]:
+    """Facet names to values, unchecked."""
+    return {name: tuple(values.values) for name, values in messages.items()}
+
+
+def reply_to_proto(reply: Reply, flags: FlagStore) -> query_pb2.SearchReply:
+    """The answer to a search."""
+    terms = [
+        query_pb2.TermShare(
+            label=term.label, weight=term.weight, share=share, tokens=term.tokens, truncated=term.truncated
+        )
+        for term, share in zip(reply.terms, () if reply.query is None else reply.query.shares, strict=True)
+    ]
+    message = query_pb2.SearchReply(
+        match=query_pb2.Match.ValueType(reply.match),
+        query=query_pb2.QueryReport(
+            tokens=sum(term.tokens for term in reply.terms),
+            truncated=any(term.truncated for term in reply.terms),
+            shift=0.0 if reply.query is None else reply.query.shift,
+            terms=terms,
+        ),
+        timings=timings_pb2.Timings(
+            queue_ms=max((term.queue_ms for term in reply.terms), default=0.0),
+            inference_ms=max((term.inference_ms for term in reply.terms), default=0.0),
+            search_ms=reply.search_ms,
+            total_ms=reply.total_ms,
+            cached=reply.cached,
+        ),
+        next_page_token=reply.next_page_token,
+        fingerprint=reply.fingerprint,
+    )
+    for found in reply.results:
+        result = message.results.add(score=found.score, cosine=found.cosine or 0.0)
+        fill_record(result.record, Record.from_json(found.record), flags)
+    return message
+
+
+def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore) -> None:
+    """Writes the record into a message, with the number of its flags."""
+    message.id = record.id
+    message.caption = record.caption
+    for name, values in record.labels.items():
+        message.labels[name].values.extend(values)
+    message.original_labels.update(record.original_labels)
+    message.licence = record.licence
+    message.source = record.source
+    message.attribution = record.attribution
+    message.image_sha256 = record.image_sha256
+    message.image_type = record.image_type
+    message.width = record.width
+    message.height = record.height
+    message.flags = flags.count(record.id)
+    message.original_sha256 = record.came_from
+    if record.pixels is not None:
+        message.pixels.bits = record.pixels.bits
+        message.pixels.slope = record.pixels.slope
+        message.pixels.intercept = record.pixels.intercept
+        message.pixels.unit = record.pixels.unit
+        for window in record.pixels.windows:
+            message.pixels.windows.add(name=window.name, center=window.center, width=window.width)
+
+
+async def parts_from_proto(
+    first: retriever_pb2.UpsertRecordsRequest,
+    rest: AsyncIterator[retriever_pb2.UpsertRecordsRequest],
+) -> AsyncIterator[Head | bytes]:
+    """The pieces of an upsert; raises REQUEST_MALFORMED for an empty one."""
+    async for request in _chain(first, rest):
+        match request.part.WhichOneof("part"):
+            case "record":
+                yield _head(request.part.record)
+            case "image_chunk":
+                yield request.part.image_chunk
+            case _:
+                raise MirageError(Code.REQUEST_MALFORMED, field="part")
+
+
+async def _chain(
+    first: retriever_pb2.UpsertRecordsRequest,
+    rest: AsyncIterator[retriever_pb2.UpsertRecordsRequest],
+) -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
+    yield first
+    async for request in rest:
+        yield request
+
+
+def _head(message: record_pb2.RecordHead) -> Head:
+    record = message.record
+    return Head(
+        Record(
+            id=record.id,
+            caption=record.caption,
+            labels=facets_from_proto(record.labels),
+            original_labels=dict(record.original_labels),
+            licence=record.licence,
+            source=record.source,
+            attribution=record.attribution,
+        ),
+        image_vector=vector_from_proto(message.image_vector) if message.HasField("image_vector") else None,
+        caption_vector=vector_from_proto(message.caption_vector) if message.HasField("caption_vector") else None,
+        fingerprint=message.fingerprint,
+        pixels=_pixels(message.pixels) if message.HasField("pixels") else None,
+    )
+
+
+def _pixels(message: record_pb2.Pixels) -> dict[str, Any]:
+    """Pixels as JSON, unchecked."""
+    return {
+        "bits": message.bits,
+        "slope": message.slope,
+        "intercept": message.intercept,
+        "unit": message.unit,
+        # One more than is allowed is enough to refuse them.
+        "windows": [
+            {"name": window.name, "center": window.center, "width": window.width}
+            for window in message.windows[: WINDOWS_MAX + 1]
+        ],
+    }
+
+
+def outcome_to_proto(outcome: Outcome) -> record_pb2.UpsertOutcome:
+    """Converts the outcome of one record."""
+    return record_pb2.UpsertOutcome(
+        id=outcome.id,
+        state=record_pb2.UpsertState.ValueType(outcome.state),
+        error=None if outcome.error is None else problem_to_proto(outcome.error),
+        left_out=outcome.left_out,
+    )
+
+
+def flag_to_proto(flag: Flag) -> flag_pb2.Flag:
+    """Returns a flag's message."""
+    message = flag_pb2.Flag(id=flag.id, record_id=flag.record_id, reason=_REASONS[flag.reason], comment=flag.comment)
+    message.create_time.FromDatetime(datetime.fromisoformat(flag.create_time))
+    return message
+
+
+def reason_from_proto(reason: "flag_pb2.FlagReason.ValueType") -> str:
+    """Returns the reason as it is stored; raises FLAG_INVALID for an unknown one."""
+    for name, number in _REASONS.items():
+        if number == reason:
+            return name
+    raise MirageError(Code.FLAG_INVALID, field="reason", known=", ".join(REASONS))
+
+
+def collection_to_proto(state: CollectionState) -> collection_pb2.Collection:
+    """A collection."""
+    return collection_pb2.Collection(
+        name=state.collection.name,
+        active=state.active,
+        engine=state.engine,
+        records=state.records,
+        indexed=state.indexed,
+        dimension=state.collection.dimension,
+        fingerprint=state.collection.fingerprint,
+        revision=state.revision,
+    )
