@@ -1,4 +1,4 @@
-"""Archives are fetched by pip from a local folder that stands for an index: checked, kept, and never run."""
+"""Archives are fetched by pip from a local folder in place of an index: checked, kept, and never run."""
 
 import hashlib
 from pathlib import Path

@@ -13,7 +13,7 @@ from mirage_atlas.demo.label_names import TOTAL, TOTAL_MR
 from mirage_atlas.demo.landmarks import Plane
 from mirage_atlas.demo.parts import Origin
 from mirage_atlas.demo.section_records import Case, CaseSections, spread
-from mirage_atlas.demo.volumes import from_nifti
+from mirage_atlas.demo.volumes import from_dicom, from_nifti
 from mirage_atlas.records import AtlasRecord
 from tests.support import trunk
 
@@ -183,7 +183,7 @@ def test_a_record_says_case_place_licence_and_what_its_structures_are_also_calle
     assert any("thoracic vertebra" in record.keywords for record in records)
 
 
-def test_an_arm_beside_the_trunk_is_no_shoulder() -> None:
+def test_an_arm_next_to_the_trunk_is_not_a_shoulder() -> None:
     labels = trunk.label_map()
     labels[36:40, 10:20, 20:40] = 20
     names = {**trunk.NAMES, 20: "humerus_left"}
@@ -194,6 +194,17 @@ def test_an_arm_beside_the_trunk_is_no_shoulder() -> None:
     assert "left humerus" in record.labels["structure"]
     assert "shoulder" not in record.labels["body_part"]
     assert "chest" in record.labels["body_part"]
+
+
+def test_nothing_of_a_dicom_header_is_in_a_record() -> None:
+    labels = trunk.label_map()
+    volume = from_dicom(trunk.dicom_series(trunk.values(labels)), trunk.nifti(labels), trunk.NAMES)
+    case = Case("trunk", "CT of the trunk", "ct", {"axial": 20.0}, ORIGIN, "a model")
+    records = [record for stream in CaseSections(case, volume).streams() for record in stream]
+
+    assert records
+    for record in records:
+        assert not re.search("secret|2020", f"{record} {record.read_image()!r} {record.regions}".lower())
 
 
 def test_other_volumes_have_no_unit_and_one_window() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import re
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -85,7 +86,15 @@ class Demonstration:
         fetcher.join()
 
     def _fetch(self) -> None:
-        """Opens the archives that are there, then fetches the others one after the other."""
+        """Opens the archives that are there, then fetches the others one after the other; says so at its end."""
+        try:
+            self._fetch_all()
+        finally:
+            self.fetching = ""
+            self._arrived.put(None)
+        self._report()
+
+    def _fetch_all(self) -> None:
         absent = []
         for source in self._wanted:
             if path := find(source, self._folders):
@@ -103,9 +112,6 @@ class Demonstration:
                 self._miss(source, str(error))
             except OSError as error:
                 self._miss(source, f"it cannot be stored: {error.strerror}")
-        self.fetching = ""
-        self._report()
-        self._arrived.put(None)
 
     def _open(self, source: Source, path: Path) -> None:
         """Passes on the records of an archive."""
@@ -117,8 +123,11 @@ class Demonstration:
                 opened = part.open([data for name in part.files for data in _of(members, name)])
                 self._grow(opened.count)
                 streams += opened.streams
-        except (ArchiveError, OSError, ValueError) as error:
-            self._miss(source, str(error) if isinstance(error, ArchiveError) else "its files cannot be read")
+        except ArchiveError as error:
+            self._miss(source, str(error))
+        except Exception:
+            traceback.print_exc()
+            self._miss(source, "its files cannot be read")
         else:
             self.done.append(source.name)
         self._arrived.put(streams)

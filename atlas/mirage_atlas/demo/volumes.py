@@ -48,7 +48,7 @@ def from_dicom(files: Sequence[bytes], label_map: bytes, names: Mapping[int, str
 
 
 def keep_connected(label_map: NDArray[np.uint8], spacing: tuple[float, float, float]) -> NDArray[np.uint8]:
-    """Returns the map without islands (`ISLAND_SHARE`), found on a grid of about `GRID_MM`, where faces connect."""
+    """Returns the map without islands (`ISLAND_SHARE`), found on a grid of about `GRID_MM` by voxels that share a face."""
     steps = [max(1, int(GRID_MM / each)) for each in spacing]
     coarse = label_map[:: steps[0], :: steps[1], :: steps[2]]
     islands = _islands(coarse)
@@ -136,9 +136,9 @@ def _volume(
 ) -> Volume:
     labels, place = _canonical(_nifti(label_map))
     if labels.shape != values.shape or not np.allclose(affine, place, atol=0.5):
-        raise ValueError("the label map does not lie on the image")
+        raise ValueError("the label map does not fit the image")
     if labels.min() < 0 or labels.max() > 255:
-        raise ValueError("the label map has numbers that are no labels")
+        raise ValueError("the label map has numbers outside of 0 to 255")
     named = np.zeros(256, np.uint8)
     named[list(names)] = list(names)
     labels = named[labels.astype(np.uint8, copy=False)]

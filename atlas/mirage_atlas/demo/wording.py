@@ -1,7 +1,7 @@
 """Captions and titles of sections, out of what their label map shows and nothing else.
 
 They name plane, window, level and the structures that matter, in several wordings; the same section always gets the same words.
-There is no finding in them and no "normal": the maps do not say.
+They state no finding and never "normal", because the maps do not say.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def region_words(found: Sequence[Found]) -> list[str]:
             if each.label.startswith(labels):
                 areas[part] = areas.get(part, 0.0) + each.area_mm2
     if not any(each.label.startswith("scapula_") for each in found):
-        # An arm beside the trunk is no shoulder.
+        # An arm next to the trunk is not a shoulder.
         areas.pop("shoulder", None)
     return [part for part in sorted(areas, key=lambda part: -areas[part]) if areas[part] >= _PART_MM2]
 
