@@ -33,8 +33,6 @@ _SAMPLE = 500
 # Fewer say nothing.
 _SAMPLE_MIN = 20
 _DEPTH = 10
-# Records of a case beyond this are not looked for among the nearest.
-_CASE_MAX = 50
 _WALK = 256
 _BATCH = 8
 # Between two batches searches of users go first.
@@ -61,17 +59,21 @@ def read_off_topic() -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """A record with its vectors, and how many other records are right answers."""
+    """A record with its vectors, the size of its case (0 without one), and how many more records have its caption."""
 
     record: Record
     image: Array
     caption: Array
-    others: int
+    case: int
+    twins: int
+
+    def is_of_case(self, other: Record) -> bool:
+        """True for a record of the same case."""
+        return bool(self.case) and self.record.case_id == other.case_id
 
     def is_right(self, other: Record) -> bool:
-        """True for another record of the case, or with the same caption."""
-        same_case = bool(self.record.case_id) and self.record.case_id == other.case_id
-        return same_case or self.record.caption == other.caption
+        """True for what the caption describes: the record itself, one of its case, or one with the same caption."""
+        return self.record.id == other.id or self.record.caption == other.caption or self.is_of_case(other)
 
 
 async def keep_calibrated(
@@ -138,20 +140,25 @@ class Calibrator:
         if len(samples) < _SAMPLE_MIN:
             return Calibration(records, self._fingerprint)
         off_topic = await self._off_topic()
-        found_text = await self._nearest([(each.caption, Space.IMAGE, each) for each in samples])
+        found = await self._nearest([(each.caption, Space.IMAGE) for each in samples])
         text = self._kind(
-            [self._ranks(each, hits, records, itself=True) for each, hits in zip(samples, found_text, strict=True)],
+            [
+                self._ranked(hits, each.is_right, max(each.case, 1) + each.twins, records)
+                for each, hits in zip(samples, found, strict=True)
+            ],
             await self._bests([(vector, Space.IMAGE) for vector in off_topic]),
         )
         kinds = {"text": text, "arithmetic": await self._arithmetic(samples, off_topic, text)}
-        with_others = [each for each in samples if each.others]
-        if len(with_others) >= _SAMPLE_MIN:
-            captions = await self._nearest([(each.caption, Space.CAPTION, each) for each in with_others])
+        # Vectors of the same kind are the nearest to themselves: only the rest of a case says what they are worth.
+        of_cases = [each for each in samples if each.case > 1]
+        if len(of_cases) >= _SAMPLE_MIN:
             kinds["caption"] = self._kind(
-                [self._ranks(each, hits, records) for each, hits in zip(with_others, captions, strict=True)],
+                await self._to_cases(of_cases, Space.CAPTION, records),
                 await self._bests([(vector, Space.CAPTION) for vector in off_topic]),
             )
-            kinds["image"] = await self._images(with_others, records)
+            kinds["image"] = self._kind(
+                await self._to_cases(of_cases, Space.IMAGE, records), await self._others(of_cases)
+            )
         return Calibration(records, self._fingerprint, kinds)
 
     async def _sample(self) -> tuple[list[_Sample], int]:
@@ -187,9 +194,8 @@ class Calibrator:
             found = vectors.get(record.id)
             if found is None or found.image is None or found.caption is None:
                 continue
-            others = cases[record.case_id] if record.case_id else 0
-            others += captions[record.caption] - (both[record.case_id, record.caption] if record.case_id else 0) - 1
-            samples.append(_Sample(record, found.image, found.caption, others))
+            twins = captions[record.caption] - max(1, both[record.case_id, record.caption])
+            samples.append(_Sample(record, found.image, found.caption, cases[record.case_id], twins))
         return samples, seen
 
     async def _off_topic(self) -> list[Array]:
@@ -209,15 +215,22 @@ class Calibrator:
             await self._pause()
         return vectors
 
-    async def _nearest(
-        self, queries: Sequence[tuple[Array, Space, _Sample]], among: Callable[[_Sample], Filter] | None = None
-    ) -> list[list[Hit]]:
-        # One more than is counted, for the record itself is the nearest to its own vectors.
+    async def _nearest(self, queries: Sequence[tuple[Array, Space]]) -> list[list[Hit]]:
+        return await self._search([Nearest(vector, space, _DEPTH) for vector, space in queries])
+
+    async def _to_cases(self, samples: Sequence[_Sample], space: Space, records: int) -> "list[_Ranked]":
+        """Vectors of records next to those of all others, of which the rest of the case is right."""
         requests = [
-            Nearest(vector, space, _DEPTH + 1, among(sample) if among else Filter())
-            for vector, space, sample in queries
+            Nearest(
+                each.caption if space is Space.CAPTION else each.image, space, _DEPTH, Filter(exclude=(each.record.id,))
+            )
+            for each in samples
         ]
-        return await self._search(requests)
+        found = await self._search(requests)
+        return [
+            self._ranked(hits, each.is_of_case, each.case - 1, records - 1)
+            for each, hits in zip(samples, found, strict=True)
+        ]
 
     async def _search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
         found: list[list[Hit]] = []
@@ -230,14 +243,10 @@ class Calibrator:
         found = await self._search([Nearest(vector, space, 1) for vector, space in queries])
         return [hits[0].score for hits in found if hits]
 
-    def _ranks(self, sample: _Sample, hits: Sequence[Hit], records: int, *, itself: bool = False) -> "_Ranked":
-        if not itself:
-            hits = [hit for hit in hits if hit.id != sample.record.id]
-        hits = hits[:_DEPTH]
-        right = [hit.id == sample.record.id or sample.is_right(Record.from_json(hit.record)) for hit in hits]
+    def _ranked(self, hits: Sequence[Hit], is_right: Callable[[Record], bool], rights: int, gallery: int) -> "_Ranked":
+        right = [is_right(Record.from_json(hit.record)) for hit in hits]
         rank = right.index(True) + 1 if any(right) else None
-        rights = sample.others + itself
-        return _Ranked(rank, hits[0].score if hits else -1.0, rights, records - (not itself))
+        return _Ranked(rank, hits[0].score if hits else -1.0, rights, gallery)
 
     def _kind(self, ranked: Sequence["_Ranked"], negatives: Sequence[float]) -> Kind:
         recall = _recall(ranked)
@@ -264,10 +273,8 @@ class Calibrator:
         # No right answers are known for a sum: it is no better than its terms.
         return Kind(None, _thresholds(negatives), auroc, text.trusted and auroc >= _AUROC_MIN)
 
-    async def _images(self, samples: Sequence[_Sample], records: int) -> Kind:
-        """Images next to the nearest ones that show something else by their labels."""
-        found = await self._nearest([(each.image, Space.IMAGE, each) for each in samples])
-        ranked = [self._ranks(each, hits, records) for each, hits in zip(samples, found, strict=True)]
+    async def _others(self, samples: Sequence[_Sample]) -> list[float]:
+        """The cosine of each image with the nearest one that shows something else by its labels."""
         values = {
             name: [value for value, _ in counted]
             for name, counted in (await self._engine.facets(_LABELS, Filter(), 1_000)).items()
@@ -279,8 +286,7 @@ class Calibrator:
                 others = tuple(value for value in values.get(name, ()) if value not in own)
                 if own and others:
                     requests.append(Nearest(sample.image, Space.IMAGE, 1, Filter(where={name: others})))
-        negatives = [hits[0].score for hits in await self._search(requests) if hits]
-        return self._kind(ranked, negatives)
+        return [hits[0].score for hits in await self._search(requests) if hits]
 
 
 @dataclass(frozen=True)
