@@ -26,6 +26,7 @@ from mirage_retriever.records import Record
 from mirage_retriever.terms import TermEncoder
 from mirage_retriever.words.lexicon import Lexicon
 from mirage_retriever.words.queries import read_query
+from mirage_retriever.words.vocabulary import Vocabulary
 
 _log = telemetry.get_logger()
 
@@ -200,12 +201,10 @@ class Calibrator:
 
     async def _off_topic(self) -> list[Array]:
         """Vectors of questions of which the collection lacks a word."""
-        vocabulary = self._lexicon.vocabulary
-        texts = []
-        for text in read_off_topic():
-            units = read_query(text, self._lexicon.synonyms, vocabulary).units
-            if not all(any(all(stem in vocabulary for stem in way.stems) for way in unit.ways) for unit in units):
-                texts.append(text)
+        lexicon = self._lexicon
+        # Without the vocabulary nothing is taken for a typing error.
+        queries = {text: read_query(text, lexicon.synonyms, Vocabulary()) for text in read_off_topic()}
+        texts = [text for text, query in queries.items() if not lexicon.knows(query)]
         vectors: list[Array] = []
         for start in range(0, len(texts), _BATCH):
             answers = await self._encoder.texts(texts[start : start + _BATCH])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.atlas import Atlas
+from mirage_retriever.calibration import Calibration
 from mirage_retriever.engines.base import Collection, CollectionDamagedError, Shelf
 from mirage_retriever.match import Thresholds
 from mirage_retriever.terms import EncoderModel
@@ -35,6 +36,7 @@ class CollectionState:
     indexed: int
     engine: str
     revision: str
+    calibration: Calibration | None = None
 
 
 @dataclass(eq=False)
@@ -135,6 +137,7 @@ class Collections:
                 status.indexed,
                 atlas.engine.version,
                 atlas.revision,
+                atlas.calibration,
             )
 
     async def listed(self) -> list[CollectionState]:

@@ -1,6 +1,7 @@
 """Conversion between protobuf messages and the retriever's own values."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -11,24 +12,39 @@ from mirage_core.rpc_errors import problem_to_proto
 from mirage_core.vectors import vector_from_proto
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import collection_pb2, facet_pb2, flag_pb2, query_pb2, record_pb2, timings_pb2
+from mirage_retriever.calibration import Calibration, Kind
 from mirage_retriever.collections import CollectionState
 from mirage_retriever.flags import REASONS, Flag, FlagStore
+from mirage_retriever.hybrid import Section
 from mirage_retriever.ingest import Head, Outcome
 from mirage_retriever.query import Given, Id, Image, Mode, Query, Term, Text, Value
 from mirage_retriever.records import Record
-from mirage_retriever.search import Reply
+from mirage_retriever.search import Reply, Wording
 
 _MODES = {
     query_pb2.VECTOR_SPACE_IMAGE: Mode.IMAGES,
     query_pb2.VECTOR_SPACE_CAPTION: Mode.CAPTIONS,
     query_pb2.VECTOR_SPACE_FUSED: Mode.FUSED,
 }
+_SEARCH_MODES = {
+    query_pb2.SEARCH_MODE_HYBRID: Mode.HYBRID,
+    query_pb2.SEARCH_MODE_WORDS: Mode.WORDS,
+    query_pb2.SEARCH_MODE_IMAGES: Mode.IMAGES,
+    query_pb2.SEARCH_MODE_CAPTIONS: Mode.CAPTIONS,
+}
+_SECTIONS = {Section.WORDS: query_pb2.SECTION_WORDS, Section.LIKENESS: query_pb2.SECTION_LIKENESS}
 _REASONS = {name: flag_pb2.FlagReason.Value(f"FLAG_REASON_{name.replace('-', '_').upper()}") for name in REASONS}
 
 
 def query_from_proto(message: query_pb2.Query) -> Query:
-    """Returns the query without checking it; raises REQUEST_MALFORMED for an unknown vector space."""
-    mode = _MODES.get(message.vectors) if message.HasField("vectors") else Mode.HYBRID
+    """Returns the query without checking it; raises REQUEST_MALFORMED for an unknown mode or vector space, or both."""
+    mode: Mode | None = Mode.HYBRID
+    if message.HasField("mode"):
+        mode = _SEARCH_MODES.get(message.mode)
+        if mode is None or message.HasField("vectors"):
+            raise MirageError(Code.REQUEST_MALFORMED, field="mode")
+    elif message.HasField("vectors"):
+        mode = _MODES.get(message.vectors)
     if mode is None:
         raise MirageError(Code.REQUEST_MALFORMED, field="vectors")
     return Query(
@@ -96,9 +112,23 @@ def reply_to_proto(reply: Reply, flags: FlagStore) -> query_pb2.SearchReply:
         fingerprint=reply.fingerprint,
     )
     for found in reply.results:
-        result = message.results.add(score=found.score, cosine=found.cosine or 0.0)
+        result = message.results.add(score=found.score, cosine=found.cosine)
         fill_record(result.record, Record.from_json(found.record), flags)
+        if found.matched is not None:
+            result.section = _SECTIONS[found.section]
+            for path, spans in found.matched.items():
+                result.matched[path].spans.extend(query_pb2.Span(start=start, end=end) for start, end in spans)
+    if reply.words is not None:
+        message.words.CopyFrom(_words(reply.words))
     return message
+
+
+def _words(words: Wording) -> query_pb2.WordsReport:
+    return query_pb2.WordsReport(
+        expanded=[query_pb2.ExpandedWord(given=given, others=others) for given, others in words.expanded.items()],
+        corrected=[query_pb2.CorrectedWord(given=each.given, used=each.used) for each in words.corrected],
+        labels=[query_pb2.NamedLabel(facet=each.facet, value=each.value, count=each.count) for each in words.named],
+    )
 
 
 def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore) -> None:
@@ -117,6 +147,13 @@ def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore) ->
     message.height = record.height
     message.flags = flags.count(record.id)
     message.original_sha256 = record.came_from
+    message.title = record.title
+    message.findings = record.findings
+    message.history = record.history
+    message.impression = record.impression
+    message.keywords.extend(record.keywords)
+    message.case_id = record.case_id
+    message.position = record.position
     if record.pixels is not None:
         message.pixels.bits = record.pixels.bits
         message.pixels.slope = record.pixels.slope
@@ -161,6 +198,13 @@ def _head(message: record_pb2.RecordHead) -> Head:
             licence=record.licence,
             source=record.source,
             attribution=record.attribution,
+            title=record.title,
+            findings=record.findings,
+            history=record.history,
+            impression=record.impression,
+            keywords=tuple(record.keywords),
+            case_id=record.case_id,
+            position=record.position,
         ),
         image_vector=vector_from_proto(message.image_vector) if message.HasField("image_vector") else None,
         caption_vector=vector_from_proto(message.caption_vector) if message.HasField("caption_vector") else None,
@@ -220,4 +264,22 @@ def collection_to_proto(state: CollectionState) -> collection_pb2.Collection:
         dimension=state.collection.dimension,
         fingerprint=state.collection.fingerprint,
         revision=state.revision,
+        calibration=None if state.calibration is None else _calibration(state.calibration),
+    )
+
+
+def _calibration(calibration: Calibration) -> collection_pb2.Calibration:
+    message = collection_pb2.Calibration(records=calibration.records)
+    for name, kind in calibration.kinds.items():
+        message.kinds[name].CopyFrom(_kind(kind))
+    return message
+
+
+def _kind(kind: Kind) -> collection_pb2.KindCalibration:
+    return collection_pb2.KindCalibration(
+        trusted=kind.trusted,
+        good=None if kind.thresholds is None else kind.thresholds.good,
+        weak=None if kind.thresholds is None else kind.thresholds.weak,
+        auroc=kind.auroc,
+        recall=None if kind.recall is None else collection_pb2.Recall(**asdict(kind.recall)),
     )

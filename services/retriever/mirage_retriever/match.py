@@ -1,4 +1,4 @@
-"""Judges the best result by thresholds calibrated with the model."""
+"""Judges the best result by thresholds that were measured on the collection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

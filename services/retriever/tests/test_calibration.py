@@ -147,7 +147,7 @@ async def test_too_few_records_are_not_judged(atlas: Atlas, records: int) -> Non
     calibration = await measured(atlas)
     assert calibration == Calibration(records, FINGERPRINT)
     atlas.calibrated(calibration)
-    assert atlas.judge("text", 0.9) is Match.UNSPECIFIED
+    assert atlas.judge("text", 0.9) is Match.NOT_JUDGED
 
 
 async def test_questions_whose_words_occur_in_the_collection_are_not_asked(atlas: Atlas) -> None:
@@ -214,7 +214,7 @@ async def test_settings_go_before_what_was_measured() -> None:
     atlas.calibrated(Calibration(100, FINGERPRINT, {"text": KIND, "image": KIND}))
     assert [atlas.judge("text", best) for best in (0.95, 0.85, 0.6)] == [Match.GOOD, Match.WEAK, Match.NONE]
     assert atlas.judge("image", 0.6) is Match.GOOD
-    assert atlas.judge("arithmetic", 0.6) is Match.UNSPECIFIED
+    assert atlas.judge("arithmetic", 0.6) is Match.NOT_JUDGED
 
 
 async def test_questions_are_300_at_least_and_none_twice() -> None:

@@ -15,13 +15,14 @@ import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from mirage_core.channels import invoke, invoke_stream, invoke_upload
-from mirage_core.errors import MirageError
+from mirage_core.errors import Code, MirageError
 from mirage_core.synthetic_label import draw_label
 from mirage_core.vectors import vector_to_proto
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_protos.v1 import collection_pb2, facet_pb2, flag_pb2, image_pb2, query_pb2, record_pb2, vector_pb2
 from tests.support.old_data import dicom
+from tests.support.waiting import until_async as until
 
 Part: TypeAlias = retriever_pb2.UpsertRecordsRequest
 CREATED, UPDATED, UNCHANGED, REJECTED = (
@@ -802,3 +803,118 @@ async def test_counts_have_limits(stub: Stub) -> None:
     assert await code_of(invoke(stub.ListFacets, facets, timeout_s=10)) == "K_OUT_OF_RANGE"
     flags = retriever_pb2.ListFlagsRequest(page_size=1_001)
     assert await code_of(invoke(stub.ListFlags, flags, timeout_s=10)) == "K_OUT_OF_RANGE"
+
+
+async def test_what_a_dataset_says_of_a_record_is_kept_and_found_by_words(stub: Stub, png: bytes) -> None:
+    fields = {
+        "title": "Quixotic lipoma",
+        "findings": "A fatty zorblatt of the shoulder.",
+        "history": "Swelling since May.",
+        "impression": "Benign.",
+        "keywords": ["zorblatt", "shoulder"],
+        "case_id": "case 7",
+        "position": 2,
+    }
+    message = record("worded", "Axial T1.", modality="mr")
+    message.MergeFrom(record_pb2.Record(**fields))
+    [outcome] = await upsert(stub, parts(message, png))
+    assert outcome.state == record_pb2.UPSERT_STATE_CREATED
+    kept = (await invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id="worded"), timeout_s=10)).record
+    assert {name: getattr(kept, name) for name in fields} == fields
+    [outcome] = await upsert(stub, parts(message))
+    assert outcome.state == record_pb2.UPSERT_STATE_UNCHANGED
+
+    async def corrected() -> query_pb2.SearchReply | None:
+        reply = await search(stub, query_pb2.Term(text="shoulder zorblat"))
+        return reply if reply.words.corrected else None
+
+    reply = await until(corrected)
+    first = reply.results[0]
+    assert first.record.id == "worded"
+    assert first.section == query_pb2.SECTION_WORDS
+    assert first.HasField("cosine")
+    found = {path: [(span.start, span.end) for span in spans.spans] for path, spans in first.matched.items()}
+    assert found == {"findings": [(8, 16), (24, 32)], "keywords.0": [(0, 8)], "keywords.1": [(0, 8)]}
+    assert reply.match == query_pb2.MATCH_GOOD
+    assert [(each.given, each.used) for each in reply.words.corrected] == [("zorblat", "zorblatt")]
+    assert all(result.section == query_pb2.SECTION_LIKENESS for result in reply.results[1:])
+
+    reply = await search(stub, query_pb2.Term(text="zorblatt ultrasound"), mode=query_pb2.SEARCH_MODE_WORDS)
+    assert [result.record.id for result in reply.results] == ["worded"]
+    assert not reply.results[0].HasField("cosine")
+    assert reply.match == query_pb2.MATCH_WEAK
+    assert [(each.facet, each.value, each.count) for each in reply.words.labels] == [("modality", "us", 0)]
+    reply = await search(stub, query_pb2.Term(text="zorblatt"), mode=query_pb2.SEARCH_MODE_IMAGES)
+    assert reply.results[0].section == query_pb2.SECTION_UNSPECIFIED
+    assert not reply.HasField("words")
+    await invoke(stub.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=["worded"]), timeout_s=10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"title": "x" * 501}, "title"),
+        ({"findings": "x" * 20_001}, "findings"),
+        ({"history": "x" * 20_001}, "history"),
+        ({"impression": "x" * 20_001}, "impression"),
+        ({"keywords": ["x"] * 65}, "keywords"),
+        ({"keywords": ["x" * 201]}, "keywords"),
+        ({"keywords": [" "]}, "keywords"),
+        ({"case_id": "x" * 129}, "case_id"),
+        ({"case_id": "two\nlines"}, "case_id"),
+        ({"position": -1}, "position"),
+        ({"position": 100_001}, "position"),
+    ],
+)
+async def test_a_text_of_a_record_that_is_wrong_is_named(
+    stub: Stub, png: bytes, fields: dict[str, object], wrong: str
+) -> None:
+    message = record("wrong")
+    message.MergeFrom(record_pb2.Record(**fields))
+    [outcome] = await upsert(stub, parts(message, png))
+    assert (outcome.state, outcome.error.code) == (record_pb2.UPSERT_STATE_REJECTED, "RECORD_INVALID")
+    assert outcome.error.metadata["field"] == wrong
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mode": query_pb2.SEARCH_MODE_UNSPECIFIED},
+        {"mode": 77},
+        {"mode": query_pb2.SEARCH_MODE_WORDS, "vectors": query_pb2.VECTOR_SPACE_IMAGE},
+    ],
+)
+async def test_a_mode_that_is_none_is_refused(stub: Stub, fields: dict[str, object]) -> None:
+    with pytest.raises(MirageError) as refused:
+        await search(stub, query_pb2.Term(text="x"), **fields)
+    assert refused.value.code is Code.REQUEST_MALFORMED
+
+
+async def test_words_of_an_image_or_of_several_terms_are_refused(stub: Stub, png: bytes) -> None:
+    for terms in ([query_pb2.Term(image=png)], [query_pb2.Term(text="a"), query_pb2.Term(text="b")]):
+        with pytest.raises(MirageError) as refused:
+            await search(stub, *terms, mode=query_pb2.SEARCH_MODE_WORDS)
+        assert refused.value.code is Code.REQUEST_MALFORMED
+
+
+async def test_a_filter_of_a_hundred_values_is_refused_with_the_limit(stub: Stub) -> None:
+    where = {"finding": facet_pb2.StringList(values=[f"v{number}" for number in range(100)])}
+    with pytest.raises(MirageError) as refused:
+        await search(stub, query_pb2.Term(text="x"), where=where)
+    assert refused.value.code is Code.FACET_VALUE_INVALID
+    assert "64" in refused.value.message
+
+
+async def test_a_collection_says_what_was_measured(stub: Stub, png: bytes) -> None:
+    await upsert(stub, *(parts(record(f"many{number}", f"Section {number}."), png) for number in range(20)))
+    found = await until(lambda: _calibrated(stub))
+    assert set(found.kinds) <= {"text", "image", "arithmetic", "caption"}
+    assert found.kinds["text"].recall.queries >= 20
+    assert -1 <= found.kinds["text"].weak <= found.kinds["text"].good <= 1
+    ids = [f"many{number}" for number in range(20)]
+    await invoke(stub.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=ids), timeout_s=10)
+
+
+async def _calibrated(stub: Stub) -> collection_pb2.Calibration | None:
+    found = (await collection(stub)).calibration
+    return found if found.kinds else None

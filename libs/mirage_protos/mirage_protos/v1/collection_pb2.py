@@ -24,13 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amirage/v1/collection.proto\x12\tmirage.v1\"\x96\x01\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x02 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x0f\n\x07records\x18\x04 \x01(\x03\x12\x0f\n\x07indexed\x18\x05 \x01(\x03\x12\x11\n\tdimension\x18\x06 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\x12\x10\n\x08revision\x18\x08 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amirage/v1/collection.proto\x12\tmirage.v1\"\xd8\x01\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x02 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x0f\n\x07records\x18\x04 \x01(\x03\x12\x0f\n\x07indexed\x18\x05 \x01(\x03\x12\x11\n\tdimension\x18\x06 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\x12\x10\n\x08revision\x18\x08 \x01(\t\x12\x30\n\x0b\x63\x61libration\x18\t \x01(\x0b\x32\x16.mirage.v1.CalibrationH\x00\x88\x01\x01\x42\x0e\n\x0c_calibration\"\x9a\x01\n\x0b\x43\x61libration\x12\x0f\n\x07records\x18\x01 \x01(\x03\x12\x30\n\x05kinds\x18\x02 \x03(\x0b\x32!.mirage.v1.Calibration.KindsEntry\x1aH\n\nKindsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.mirage.v1.KindCalibration:\x02\x38\x01\"\xab\x01\n\x0fKindCalibration\x12\x0f\n\x07trusted\x18\x01 \x01(\x08\x12\x11\n\x04good\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04weak\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x61uroc\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12&\n\x06recall\x18\x05 \x01(\x0b\x32\x11.mirage.v1.RecallH\x03\x88\x01\x01\x42\x07\n\x05_goodB\x07\n\x05_weakB\x08\n\x06_aurocB\t\n\x07_recall\"v\n\x06Recall\x12\x0f\n\x07queries\x18\x01 \x01(\x05\x12\x0c\n\x04\x61t_1\x18\x02 \x01(\x01\x12\r\n\x05\x61t_10\x18\x03 \x01(\x01\x12\x0b\n\x03low\x18\x04 \x01(\x01\x12\x0c\n\x04high\x18\x05 \x01(\x01\x12\x10\n\x08\x63hance_1\x18\x06 \x01(\x01\x12\x11\n\tchance_10\x18\x07 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mirage_protos.v1.collection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CALIBRATION_KINDSENTRY']._loaded_options = None
+  _globals['_CALIBRATION_KINDSENTRY']._serialized_options = b'8\001'
   _globals['_COLLECTION']._serialized_start=42
-  _globals['_COLLECTION']._serialized_end=192
+  _globals['_COLLECTION']._serialized_end=258
+  _globals['_CALIBRATION']._serialized_start=261
+  _globals['_CALIBRATION']._serialized_end=415
+  _globals['_CALIBRATION_KINDSENTRY']._serialized_start=343
+  _globals['_CALIBRATION_KINDSENTRY']._serialized_end=415
+  _globals['_KINDCALIBRATION']._serialized_start=418
+  _globals['_KINDCALIBRATION']._serialized_end=589
+  _globals['_RECALL']._serialized_start=591
+  _globals['_RECALL']._serialized_end=709
 # @@protoc_insertion_point(module_scope)

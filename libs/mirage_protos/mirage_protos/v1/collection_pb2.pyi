@@ -3,8 +3,10 @@
 isort:skip_file
 Collections: searchable sets of records."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -30,6 +32,7 @@ class Collection(_message.Message):
     DIMENSION_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 64 characters of [a-z0-9_-], the first a letter or digit."""
     active: _builtins.bool
@@ -46,6 +49,10 @@ class Collection(_message.Message):
     """Fingerprint of the bundle that the vectors come from."""
     revision: _builtins.str
     """Changes at every write: a cache made at another revision is stale."""
+    @_builtins.property
+    def calibration(self) -> Global___Calibration:
+        """What likeness is worth in it; not set before it was measured."""
+
     def __init__(
         self,
         *,
@@ -57,11 +64,166 @@ class Collection(_message.Message):
         dimension: _builtins.int = ...,
         fingerprint: _builtins.str = ...,
         revision: _builtins.str = ...,
+        calibration: Global___Calibration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calibration", b"_calibration", "calibration", b"calibration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calibration", b"_calibration", "active", b"active", "calibration", b"calibration", "dimension", b"dimension", "engine", b"engine", "fingerprint", b"fingerprint", "indexed", b"indexed", "name", b"name", "records", b"records", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__calibration: _TypeAlias = _typing.Literal["calibration"]  # noqa: Y015
+    _WhichOneofArgType__calibration: _TypeAlias = _typing.Literal["_calibration", b"_calibration"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calibration) -> _WhichOneofReturnType__calibration | None: ...
+
+Global___Collection: _TypeAlias = Collection  # noqa: Y015
+
+@_typing.final
+class Calibration(_message.Message):
+    """What likeness is worth in a collection with its model, measured on the collection's own records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class KindsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___KindCalibration: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___KindCalibration | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """Records at that time. It is measured again when the number has changed by a quarter."""
+    @_builtins.property
+    def kinds(self) -> _containers.MessageMap[_builtins.str, Global___KindCalibration]:
+        """"text", "image", "arithmetic" and "caption" (queries compared with caption vectors) to what was measured; without
+        cases only texts and sums are, and too few records are not measured at all.
+        """
+
+    def __init__(
+        self,
+        *,
+        records: _builtins.int = ...,
+        kinds: _abc.Mapping[_builtins.str, Global___KindCalibration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "dimension", b"dimension", "engine", b"engine", "fingerprint", b"fingerprint", "indexed", b"indexed", "name", b"name", "records", b"records", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Collection: _TypeAlias = Collection  # noqa: Y015
+Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
+
+@_typing.final
+class KindCalibration(_message.Message):
+    """The calibration of one kind of query."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUSTED_FIELD_NUMBER: _builtins.int
+    GOOD_FIELD_NUMBER: _builtins.int
+    WEAK_FIELD_NUMBER: _builtins.int
+    AUROC_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    trusted: _builtins.bool
+    """True if likeness says something for these queries; if not, it never makes a match good."""
+    good: _builtins.float
+    """Least cosine of a good match."""
+    weak: _builtins.float
+    """Least cosine of a weak match."""
+    auroc: _builtins.float
+    """Share of pairs in which a query with an answer is closer to its best record than one without."""
+    @_builtins.property
+    def recall(self) -> Global___Recall:
+        """How often right answers are found; not set if none are known."""
+
+    def __init__(
+        self,
+        *,
+        trusted: _builtins.bool = ...,
+        good: _builtins.float | None = ...,
+        weak: _builtins.float | None = ...,
+        auroc: _builtins.float | None = ...,
+        recall: Global___Recall | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_auroc", b"_auroc", "_good", b"_good", "_recall", b"_recall", "_weak", b"_weak", "auroc", b"auroc", "good", b"good", "recall", b"recall", "weak", b"weak"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auroc", b"_auroc", "_good", b"_good", "_recall", b"_recall", "_weak", b"_weak", "auroc", b"auroc", "good", b"good", "recall", b"recall", "trusted", b"trusted", "weak", b"weak"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__auroc: _TypeAlias = _typing.Literal["auroc"]  # noqa: Y015
+    _WhichOneofArgType__auroc: _TypeAlias = _typing.Literal["_auroc", b"_auroc"]  # noqa: Y015
+    _WhichOneofReturnType__good: _TypeAlias = _typing.Literal["good"]  # noqa: Y015
+    _WhichOneofArgType__good: _TypeAlias = _typing.Literal["_good", b"_good"]  # noqa: Y015
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
+    _WhichOneofReturnType__weak: _TypeAlias = _typing.Literal["weak"]  # noqa: Y015
+    _WhichOneofArgType__weak: _TypeAlias = _typing.Literal["_weak", b"_weak"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auroc) -> _WhichOneofReturnType__auroc | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__good) -> _WhichOneofReturnType__good | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weak) -> _WhichOneofReturnType__weak | None: ...
+
+Global___KindCalibration: _TypeAlias = KindCalibration  # noqa: Y015
+
+@_typing.final
+class Recall(_message.Message):
+    """How often right answers are found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    AT_1_FIELD_NUMBER: _builtins.int
+    AT_10_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    CHANCE_1_FIELD_NUMBER: _builtins.int
+    CHANCE_10_FIELD_NUMBER: _builtins.int
+    queries: _builtins.int
+    """Queries asked."""
+    at_1: _builtins.float
+    """Share with a right answer in the first place."""
+    at_10: _builtins.float
+    """Share with a right answer among the first ten."""
+    low: _builtins.float
+    """Lower end of the 95 % interval of at_10."""
+    high: _builtins.float
+    """Upper end of the 95 % interval of at_10."""
+    chance_1: _builtins.float
+    """at_1 of a random order."""
+    chance_10: _builtins.float
+    """at_10 of a random order."""
+    def __init__(
+        self,
+        *,
+        queries: _builtins.int = ...,
+        at_1: _builtins.float = ...,
+        at_10: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        chance_1: _builtins.float = ...,
+        chance_10: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_1", b"at_1", "at_10", b"at_10", "chance_1", b"chance_1", "chance_10", b"chance_10", "high", b"high", "low", b"low", "queries", b"queries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recall: _TypeAlias = Recall  # noqa: Y015

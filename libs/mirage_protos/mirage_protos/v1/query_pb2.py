@@ -29,7 +29,7 @@ from mirage_protos.v1 import timings_pb2 as mirage_dot_v1_dot_timings__pb2
 from mirage_protos.v1 import vector_pb2 as mirage_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mirage/v1/query.proto\x12\tmirage.v1\x1a\x15mirage/v1/facet.proto\x1a\x15mirage/v1/image.proto\x1a\x16mirage/v1/record.proto\x1a\x17mirage/v1/timings.proto\x1a\x16mirage/v1/vector.proto\"\x83\x01\n\x04Term\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x03 \x01(\tH\x00\x12#\n\x06vector\x18\x04 \x01(\x0b\x32\x11.mirage.v1.VectorH\x00\x12\x13\n\x06weight\x18\x05 \x01(\x02H\x01\x88\x01\x01\x42\x07\n\x05valueB\t\n\x07_weight\"\xd1\x02\n\x05Query\x12\x1e\n\x05terms\x18\x01 \x03(\x0b\x32\x0f.mirage.v1.Term\x12,\n\x07vectors\x18\x02 \x01(\x0e\x32\x16.mirage.v1.VectorSpaceH\x00\x88\x01\x01\x12\x0e\n\x01k\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12*\n\x05where\x18\x04 \x03(\x0b\x32\x1b.mirage.v1.Query.WhereEntry\x12\x16\n\tmin_score\x18\x05 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x13\n\x0b\x65xclude_ids\x18\x07 \x03(\t\x12\x18\n\x10\x61\x63\x63\x65pt_any_image\x18\x08 \x01(\x08\x1a\x43\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.mirage.v1.StringList:\x02\x38\x01\x42\n\n\x08_vectorsB\x04\n\x02_kB\x0c\n\n_min_score\"J\n\x06Result\x12!\n\x06record\x18\x01 \x01(\x0b\x32\x11.mirage.v1.Record\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x0e\n\x06\x63osine\x18\x03 \x01(\x02\"\\\n\tTermShare\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x02\x12\r\n\x05share\x18\x03 \x01(\x02\x12\x0e\n\x06tokens\x18\x04 \x01(\x05\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\x8b\x01\n\x0bQueryReport\x12\x0e\n\x06tokens\x18\x01 \x01(\x05\x12\x11\n\ttruncated\x18\x02 \x01(\x08\x12\r\n\x05shift\x18\x03 \x01(\x02\x12#\n\x05terms\x18\x04 \x03(\x0b\x32\x14.mirage.v1.TermShare\x12%\n\x06images\x18\x05 \x03(\x0b\x32\x15.mirage.v1.ImageGuess\"\xcc\x01\n\x0bSearchReply\x12\"\n\x07results\x18\x01 \x03(\x0b\x32\x11.mirage.v1.Result\x12\x1f\n\x05match\x18\x02 \x01(\x0e\x32\x10.mirage.v1.Match\x12%\n\x05query\x18\x03 \x01(\x0b\x32\x16.mirage.v1.QueryReport\x12#\n\x07timings\x18\x04 \x01(\x0b\x32\x12.mirage.v1.Timings\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t*u\n\x0bVectorSpace\x12\x1c\n\x18VECTOR_SPACE_UNSPECIFIED\x10\x00\x12\x16\n\x12VECTOR_SPACE_IMAGE\x10\x01\x12\x18\n\x14VECTOR_SPACE_CAPTION\x10\x02\x12\x16\n\x12VECTOR_SPACE_FUSED\x10\x03*d\n\x05Match\x12\x15\n\x11MATCH_UNSPECIFIED\x10\x00\x12\x0e\n\nMATCH_GOOD\x10\x01\x12\x0e\n\nMATCH_WEAK\x10\x02\x12\x0e\n\nMATCH_NONE\x10\x03\x12\x14\n\x10MATCH_NOT_JUDGED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mirage/v1/query.proto\x12\tmirage.v1\x1a\x15mirage/v1/facet.proto\x1a\x15mirage/v1/image.proto\x1a\x16mirage/v1/record.proto\x1a\x17mirage/v1/timings.proto\x1a\x16mirage/v1/vector.proto\"\x83\x01\n\x04Term\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x03 \x01(\tH\x00\x12#\n\x06vector\x18\x04 \x01(\x0b\x32\x11.mirage.v1.VectorH\x00\x12\x13\n\x06weight\x18\x05 \x01(\x02H\x01\x88\x01\x01\x42\x07\n\x05valueB\t\n\x07_weight\"\x84\x03\n\x05Query\x12\x1e\n\x05terms\x18\x01 \x03(\x0b\x32\x0f.mirage.v1.Term\x12,\n\x07vectors\x18\x02 \x01(\x0e\x32\x16.mirage.v1.VectorSpaceH\x00\x88\x01\x01\x12\x0e\n\x01k\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12*\n\x05where\x18\x04 \x03(\x0b\x32\x1b.mirage.v1.Query.WhereEntry\x12\x16\n\tmin_score\x18\x05 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x13\n\x0b\x65xclude_ids\x18\x07 \x03(\t\x12\x18\n\x10\x61\x63\x63\x65pt_any_image\x18\x08 \x01(\x08\x12(\n\x04mode\x18\t \x01(\x0e\x32\x15.mirage.v1.SearchModeH\x03\x88\x01\x01\x1a\x43\n\nWhereEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.mirage.v1.StringList:\x02\x38\x01\x42\n\n\x08_vectorsB\x04\n\x02_kB\x0c\n\n_min_scoreB\x07\n\x05_mode\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"\'\n\x05Spans\x12\x1e\n\x05spans\x18\x01 \x03(\x0b\x32\x0f.mirage.v1.Span\"\xf2\x01\n\x06Result\x12!\n\x06record\x18\x01 \x01(\x0b\x32\x11.mirage.v1.Record\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x13\n\x06\x63osine\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12#\n\x07section\x18\x04 \x01(\x0e\x32\x12.mirage.v1.Section\x12/\n\x07matched\x18\x05 \x03(\x0b\x32\x1e.mirage.v1.Result.MatchedEntry\x1a@\n\x0cMatchedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.mirage.v1.Spans:\x02\x38\x01\x42\t\n\x07_cosine\"-\n\x0c\x45xpandedWord\x12\r\n\x05given\x18\x01 \x01(\t\x12\x0e\n\x06others\x18\x02 \x03(\t\",\n\rCorrectedWord\x12\r\n\x05given\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\t\"9\n\nNamedLabel\x12\r\n\x05\x66\x61\x63\x65t\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\x8c\x01\n\x0bWordsReport\x12)\n\x08\x65xpanded\x18\x01 \x03(\x0b\x32\x17.mirage.v1.ExpandedWord\x12+\n\tcorrected\x18\x02 \x03(\x0b\x32\x18.mirage.v1.CorrectedWord\x12%\n\x06labels\x18\x03 \x03(\x0b\x32\x15.mirage.v1.NamedLabel\"\\\n\tTermShare\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x02\x12\r\n\x05share\x18\x03 \x01(\x02\x12\x0e\n\x06tokens\x18\x04 \x01(\x05\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\x8b\x01\n\x0bQueryReport\x12\x0e\n\x06tokens\x18\x01 \x01(\x05\x12\x11\n\ttruncated\x18\x02 \x01(\x08\x12\r\n\x05shift\x18\x03 \x01(\x02\x12#\n\x05terms\x18\x04 \x03(\x0b\x32\x14.mirage.v1.TermShare\x12%\n\x06images\x18\x05 \x03(\x0b\x32\x15.mirage.v1.ImageGuess\"\xf3\x01\n\x0bSearchReply\x12\"\n\x07results\x18\x01 \x03(\x0b\x32\x11.mirage.v1.Result\x12\x1f\n\x05match\x18\x02 \x01(\x0e\x32\x10.mirage.v1.Match\x12%\n\x05query\x18\x03 \x01(\x0b\x32\x16.mirage.v1.QueryReport\x12#\n\x07timings\x18\x04 \x01(\x0b\x32\x12.mirage.v1.Timings\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12%\n\x05words\x18\x07 \x01(\x0b\x32\x16.mirage.v1.WordsReport*u\n\x0bVectorSpace\x12\x1c\n\x18VECTOR_SPACE_UNSPECIFIED\x10\x00\x12\x16\n\x12VECTOR_SPACE_IMAGE\x10\x01\x12\x18\n\x14VECTOR_SPACE_CAPTION\x10\x02\x12\x16\n\x12VECTOR_SPACE_FUSED\x10\x03*\x8a\x01\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x01\x12\x15\n\x11SEARCH_MODE_WORDS\x10\x02\x12\x16\n\x12SEARCH_MODE_IMAGES\x10\x03\x12\x18\n\x14SEARCH_MODE_CAPTIONS\x10\x04*K\n\x07Section\x12\x17\n\x13SECTION_UNSPECIFIED\x10\x00\x12\x11\n\rSECTION_WORDS\x10\x01\x12\x14\n\x10SECTION_LIKENESS\x10\x02*d\n\x05Match\x12\x15\n\x11MATCH_UNSPECIFIED\x10\x00\x12\x0e\n\nMATCH_GOOD\x10\x01\x12\x0e\n\nMATCH_WEAK\x10\x02\x12\x0e\n\nMATCH_NONE\x10\x03\x12\x14\n\x10MATCH_NOT_JUDGED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +38,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_QUERY_WHEREENTRY']._loaded_options = None
   _globals['_QUERY_WHEREENTRY']._serialized_options = b'8\001'
-  _globals['_VECTORSPACE']._serialized_start=1148
-  _globals['_VECTORSPACE']._serialized_end=1265
-  _globals['_MATCH']._serialized_start=1267
-  _globals['_MATCH']._serialized_end=1367
+  _globals['_RESULT_MATCHEDENTRY']._loaded_options = None
+  _globals['_RESULT_MATCHEDENTRY']._serialized_options = b'8\001'
+  _globals['_VECTORSPACE']._serialized_start=1779
+  _globals['_VECTORSPACE']._serialized_end=1896
+  _globals['_SEARCHMODE']._serialized_start=1899
+  _globals['_SEARCHMODE']._serialized_end=2037
+  _globals['_SECTION']._serialized_start=2039
+  _globals['_SECTION']._serialized_end=2114
+  _globals['_MATCH']._serialized_start=2116
+  _globals['_MATCH']._serialized_end=2216
   _globals['_TERM']._serialized_start=156
   _globals['_TERM']._serialized_end=287
   _globals['_QUERY']._serialized_start=290
-  _globals['_QUERY']._serialized_end=627
-  _globals['_QUERY_WHEREENTRY']._serialized_start=528
-  _globals['_QUERY_WHEREENTRY']._serialized_end=595
-  _globals['_RESULT']._serialized_start=629
-  _globals['_RESULT']._serialized_end=703
-  _globals['_TERMSHARE']._serialized_start=705
-  _globals['_TERMSHARE']._serialized_end=797
-  _globals['_QUERYREPORT']._serialized_start=800
-  _globals['_QUERYREPORT']._serialized_end=939
-  _globals['_SEARCHREPLY']._serialized_start=942
-  _globals['_SEARCHREPLY']._serialized_end=1146
+  _globals['_QUERY']._serialized_end=678
+  _globals['_QUERY_WHEREENTRY']._serialized_start=570
+  _globals['_QUERY_WHEREENTRY']._serialized_end=637
+  _globals['_SPAN']._serialized_start=680
+  _globals['_SPAN']._serialized_end=714
+  _globals['_SPANS']._serialized_start=716
+  _globals['_SPANS']._serialized_end=755
+  _globals['_RESULT']._serialized_start=758
+  _globals['_RESULT']._serialized_end=1000
+  _globals['_RESULT_MATCHEDENTRY']._serialized_start=925
+  _globals['_RESULT_MATCHEDENTRY']._serialized_end=989
+  _globals['_EXPANDEDWORD']._serialized_start=1002
+  _globals['_EXPANDEDWORD']._serialized_end=1047
+  _globals['_CORRECTEDWORD']._serialized_start=1049
+  _globals['_CORRECTEDWORD']._serialized_end=1093
+  _globals['_NAMEDLABEL']._serialized_start=1095
+  _globals['_NAMEDLABEL']._serialized_end=1152
+  _globals['_WORDSREPORT']._serialized_start=1155
+  _globals['_WORDSREPORT']._serialized_end=1295
+  _globals['_TERMSHARE']._serialized_start=1297
+  _globals['_TERMSHARE']._serialized_end=1389
+  _globals['_QUERYREPORT']._serialized_start=1392
+  _globals['_QUERYREPORT']._serialized_end=1531
+  _globals['_SEARCHREPLY']._serialized_start=1534
+  _globals['_SEARCHREPLY']._serialized_end=1777
 # @@protoc_insertion_point(module_scope)

@@ -52,6 +52,66 @@ VECTOR_SPACE_FUSED: VectorSpace.ValueType  # 3
 """Both rankings, fused by reciprocal rank (k = 60)."""
 Global___VectorSpace: _TypeAlias = VectorSpace  # noqa: Y015
 
+class _SearchMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEARCH_MODE_UNSPECIFIED: _SearchMode.ValueType  # 0
+    """Not a mode: refused with REQUEST_MALFORMED."""
+    SEARCH_MODE_HYBRID: _SearchMode.ValueType  # 1
+    """Records whose text says it, then those whose image looks like it. For a query of one text; any other query is
+    compared with images.
+    """
+    SEARCH_MODE_WORDS: _SearchMode.ValueType  # 2
+    """Records whose text says it. The query must be one text."""
+    SEARCH_MODE_IMAGES: _SearchMode.ValueType  # 3
+    """Likeness to images."""
+    SEARCH_MODE_CAPTIONS: _SearchMode.ValueType  # 4
+    """Likeness to captions."""
+
+class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
+    """How a query is compared with the records."""
+
+SEARCH_MODE_UNSPECIFIED: SearchMode.ValueType  # 0
+"""Not a mode: refused with REQUEST_MALFORMED."""
+SEARCH_MODE_HYBRID: SearchMode.ValueType  # 1
+"""Records whose text says it, then those whose image looks like it. For a query of one text; any other query is
+compared with images.
+"""
+SEARCH_MODE_WORDS: SearchMode.ValueType  # 2
+"""Records whose text says it. The query must be one text."""
+SEARCH_MODE_IMAGES: SearchMode.ValueType  # 3
+"""Likeness to images."""
+SEARCH_MODE_CAPTIONS: SearchMode.ValueType  # 4
+"""Likeness to captions."""
+Global___SearchMode: _TypeAlias = SearchMode  # noqa: Y015
+
+class _Section:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Section.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SECTION_UNSPECIFIED: _Section.ValueType  # 0
+    """Not a search by words."""
+    SECTION_WORDS: _Section.ValueType  # 1
+    """Its text says it."""
+    SECTION_LIKENESS: _Section.ValueType  # 2
+    """Its image looks like it."""
+
+class Section(_Section, metaclass=_SectionEnumTypeWrapper):
+    """The reason why a record is in the results of a hybrid search."""
+
+SECTION_UNSPECIFIED: Section.ValueType  # 0
+"""Not a search by words."""
+SECTION_WORDS: Section.ValueType  # 1
+"""Its text says it."""
+SECTION_LIKENESS: Section.ValueType  # 2
+"""Its image looks like it."""
+Global___Section: _TypeAlias = Section  # noqa: Y015
+
 class _Match:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -61,29 +121,29 @@ class _MatchEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Match.ValueType
     MATCH_UNSPECIFIED: _Match.ValueType  # 0
     """Never sent in a reply; refused with REQUEST_MALFORMED in a request."""
     MATCH_GOOD: _Match.ValueType  # 1
-    """The best result is as close as for queries that belong to the atlas."""
+    """A record says everything that was asked, or the best result is as close as for queries that belong to the atlas."""
     MATCH_WEAK: _Match.ValueType  # 2
     """In between: look at the results with doubt."""
     MATCH_NONE: _Match.ValueType  # 3
     """As far as for queries that do not belong to the atlas."""
     MATCH_NOT_JUDGED: _Match.ValueType  # 4
-    """Not judged: there are no thresholds for this model and kind of query."""
+    """Not judged: the collection was not measured yet for this kind of query."""
 
 class Match(_Match, metaclass=_MatchEnumTypeWrapper):
-    """The judgement on the best result, by thresholds calibrated for the model on queries that do and do not belong to its
-    atlas.
+    """The judgement on the best results. By words a match is good if one record says everything that was asked; by likeness
+    it is judged by thresholds that were measured on the collection.
     """
 
 MATCH_UNSPECIFIED: Match.ValueType  # 0
 """Never sent in a reply; refused with REQUEST_MALFORMED in a request."""
 MATCH_GOOD: Match.ValueType  # 1
-"""The best result is as close as for queries that belong to the atlas."""
+"""A record says everything that was asked, or the best result is as close as for queries that belong to the atlas."""
 MATCH_WEAK: Match.ValueType  # 2
 """In between: look at the results with doubt."""
 MATCH_NONE: Match.ValueType  # 3
 """As far as for queries that do not belong to the atlas."""
 MATCH_NOT_JUDGED: Match.ValueType  # 4
-"""Not judged: there are no thresholds for this model and kind of query."""
+"""Not judged: the collection was not measured yet for this kind of query."""
 Global___Match: _TypeAlias = Match  # noqa: Y015
 
 @_typing.final
@@ -98,7 +158,10 @@ class Term(_message.Message):
     VECTOR_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """A phrase, 1 to 2,000 characters. Tokens beyond the model's context are cut, and the reply's `truncated` is set."""
+    """A phrase, 1 to 2,000 characters. In a search by words, "words in quotes" must follow each other and are taken as
+    they stand, and a -word is one that records must not have. Tokens beyond the model's context are cut, and the
+    reply's `truncated` is set.
+    """
     image: _builtins.bytes
     """An encoded PNG, JPEG, WebP or DICOM file, at most 20 MB and 50 megapixels, both sides at least 16 pixels."""
     id: _builtins.str
@@ -168,15 +231,14 @@ class Query(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     EXCLUDE_IDS_FIELD_NUMBER: _builtins.int
     ACCEPT_ANY_IMAGE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     vectors: Global___VectorSpace.ValueType
-    """The vectors to compare with. If omitted, a query of one text is searched by its words and by image vectors
-    together, and any other query is compared with VECTOR_SPACE_IMAGE.
-    """
+    """The vectors to compare with, instead of `mode`: one of the two may be given."""
     k: _builtins.int
     """Number of results, 1 to 100; 10 if omitted."""
     min_score: _builtins.float
     """Results with a lower score are left out. -1 to 1 (a cosine); with VECTOR_SPACE_FUSED it is compared with the
-    cosine.
+    cosine. Records whose text says it are never left out.
     """
     page_token: _builtins.str
     """The next_page_token of the reply before, with all else unchanged; empty for the first page. Pages end at the
@@ -186,6 +248,8 @@ class Query(_message.Message):
     """True to search with an image term that does not seem to be a medical image. Without it the gateway refuses such a
     term with IMAGE_NOT_MEDICAL.
     """
+    mode: Global___SearchMode.ValueType
+    """How to compare; SEARCH_MODE_HYBRID if both this and `vectors` are omitted."""
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Term]:
         """1 to 16 terms."""
@@ -209,15 +273,18 @@ class Query(_message.Message):
         page_token: _builtins.str = ...,
         exclude_ids: _abc.Iterable[_builtins.str] | None = ...,
         accept_any_image: _builtins.bool = ...,
+        mode: Global___SearchMode.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "_min_score", b"_min_score", "_vectors", b"_vectors", "k", b"k", "min_score", b"min_score", "vectors", b"vectors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "_min_score", b"_min_score", "_mode", b"_mode", "_vectors", b"_vectors", "k", b"k", "min_score", b"min_score", "mode", b"mode", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "_min_score", b"_min_score", "_vectors", b"_vectors", "accept_any_image", b"accept_any_image", "exclude_ids", b"exclude_ids", "k", b"k", "min_score", b"min_score", "page_token", b"page_token", "terms", b"terms", "vectors", b"vectors", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "_min_score", b"_min_score", "_mode", b"_mode", "_vectors", b"_vectors", "accept_any_image", b"accept_any_image", "exclude_ids", b"exclude_ids", "k", b"k", "min_score", b"min_score", "mode", b"mode", "page_token", b"page_token", "terms", b"terms", "vectors", b"vectors", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
     _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    _WhichOneofReturnType__mode: _TypeAlias = _typing.Literal["mode"]  # noqa: Y015
+    _WhichOneofArgType__mode: _TypeAlias = _typing.Literal["_mode", b"_mode"]  # noqa: Y015
     _WhichOneofReturnType__vectors: _TypeAlias = _typing.Literal["vectors"]  # noqa: Y015
     _WhichOneofArgType__vectors: _TypeAlias = _typing.Literal["_vectors", b"_vectors"]  # noqa: Y015
     @_typing.overload
@@ -225,9 +292,61 @@ class Query(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mode) -> _WhichOneofReturnType__mode | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vectors) -> _WhichOneofReturnType__vectors | None: ...
 
 Global___Query: _TypeAlias = Query  # noqa: Y015
+
+@_typing.final
+class Span(_message.Message):
+    """A part of a text, in characters (Unicode code points)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """The first character, from 0."""
+    end: _builtins.int
+    """The character after the last."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Span: _TypeAlias = Span  # noqa: Y015
+
+@_typing.final
+class Spans(_message.Message):
+    """Parts of one text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPANS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
+        """In their order, without overlaps."""
+
+    def __init__(
+        self,
+        *,
+        spans: _abc.Iterable[Global___Span] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Spans: _TypeAlias = Spans  # noqa: Y015
 
 @_typing.final
 class Result(_message.Message):
@@ -235,33 +354,190 @@ class Result(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MatchedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Spans: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___Spans | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RECORD_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     COSINE_FIELD_NUMBER: _builtins.int
+    SECTION_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Results are ordered by it: the cosine, -1 to 1; with VECTOR_SPACE_FUSED the reciprocal-rank score."""
-    cosine: _builtins.float
-    """Cosine between the query and the record's image, or its caption with VECTOR_SPACE_CAPTION; -1 to 1. Zero if they
-    were not compared, because the record was found by its words.
+    """Results are ordered by it: the cosine, -1 to 1; with VECTOR_SPACE_FUSED the reciprocal-rank score; in
+    SECTION_WORDS the BM25 score, above 0, by which the records that say everything are ordered, and then the others.
     """
+    cosine: _builtins.float
+    """Cosine between the query and the record's image, or its caption if captions are searched; -1 to 1. Not set by
+    SEARCH_MODE_WORDS.
+    """
+    section: Global___Section.ValueType
+    """The reason why it is there."""
     @_builtins.property
     def record(self) -> _record_pb2.Record:
         """The record."""
+
+    @_builtins.property
+    def matched(self) -> _containers.MessageMap[_builtins.str, Global___Spans]:
+        """Where the record says it: "title", "caption", "findings", "impression", "history", "keywords.0" or
+        "labels.modality.0" to parts of that text.
+        """
 
     def __init__(
         self,
         *,
         record: _record_pb2.Record | None = ...,
         score: _builtins.float = ...,
-        cosine: _builtins.float = ...,
+        cosine: _builtins.float | None = ...,
+        section: Global___Section.ValueType = ...,
+        matched: _abc.Mapping[_builtins.str, Global___Spans] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "cosine", b"cosine", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosine", b"cosine", "record", b"record", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "cosine", b"cosine", "matched", b"matched", "record", b"record", "score", b"score", "section", b"section"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cosine: _TypeAlias = _typing.Literal["cosine"]  # noqa: Y015
+    _WhichOneofArgType__cosine: _TypeAlias = _typing.Literal["_cosine", b"_cosine"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cosine) -> _WhichOneofReturnType__cosine | None: ...
+
+Global___Result: _TypeAlias = Result  # noqa: Y015
+
+@_typing.final
+class ExpandedWord(_message.Message):
+    """A word that was searched in other words too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GIVEN_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    given: _builtins.str
+    """The word or expression as typed."""
+    @_builtins.property
+    def others(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other expressions for it that occur in the collection."""
+
+    def __init__(
+        self,
+        *,
+        given: _builtins.str = ...,
+        others: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given", b"given", "others", b"others"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Result: _TypeAlias = Result  # noqa: Y015
+Global___ExpandedWord: _TypeAlias = ExpandedWord  # noqa: Y015
+
+@_typing.final
+class CorrectedWord(_message.Message):
+    """A word that was searched as another one, since no record has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GIVEN_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    given: _builtins.str
+    """As typed."""
+    used: _builtins.str
+    """The word of the collection that was searched instead."""
+    def __init__(
+        self,
+        *,
+        given: _builtins.str = ...,
+        used: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given", b"given", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorrectedWord: _TypeAlias = CorrectedWord  # noqa: Y015
+
+@_typing.final
+class NamedLabel(_message.Message):
+    """A label that the query names and none of the first five results has. While there is one the match is not good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACET_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    facet: _builtins.str
+    """Facet name, such as "modality"."""
+    value: _builtins.str
+    """The value, such as "us"."""
+    count: _builtins.int
+    """Records of the collection that have it."""
+    def __init__(
+        self,
+        *,
+        facet: _builtins.str = ...,
+        value: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "facet", b"facet", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedLabel: _TypeAlias = NamedLabel  # noqa: Y015
+
+@_typing.final
+class WordsReport(_message.Message):
+    """How a text was read in a search by words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPANDED_FIELD_NUMBER: _builtins.int
+    CORRECTED_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def expanded(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpandedWord]:
+        """Words that were searched in other words too."""
+
+    @_builtins.property
+    def corrected(self) -> _containers.RepeatedCompositeFieldContainer[Global___CorrectedWord]:
+        """Words that were searched as others. In quotes a word is searched as it stands."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedLabel]:
+        """Labels to offer as filters."""
+
+    def __init__(
+        self,
+        *,
+        expanded: _abc.Iterable[Global___ExpandedWord] | None = ...,
+        corrected: _abc.Iterable[Global___CorrectedWord] | None = ...,
+        labels: _abc.Iterable[Global___NamedLabel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corrected", b"corrected", "expanded", b"expanded", "labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WordsReport: _TypeAlias = WordsReport  # noqa: Y015
 
 @_typing.final
 class TermShare(_message.Message):
@@ -357,6 +633,7 @@ class SearchReply(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
     match: Global___Match.ValueType
     """The judgement on the best result."""
     next_page_token: _builtins.str
@@ -375,6 +652,10 @@ class SearchReply(_message.Message):
     def timings(self) -> _timings_pb2.Timings:
         """Time spent."""
 
+    @_builtins.property
+    def words(self) -> Global___WordsReport:
+        """How the text was read; set in searches by words."""
+
     def __init__(
         self,
         *,
@@ -384,10 +665,11 @@ class SearchReply(_message.Message):
         timings: _timings_pb2.Timings | None = ...,
         next_page_token: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
+        words: Global___WordsReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query", "timings", b"timings", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "match", b"match", "next_page_token", b"next_page_token", "query", b"query", "results", b"results", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "match", b"match", "next_page_token", b"next_page_token", "query", b"query", "results", b"results", "timings", b"timings", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -115,6 +115,13 @@ class Record(_message.Message):
     FLAGS_FIELD_NUMBER: _builtins.int
     ORIGINAL_SHA256_FIELD_NUMBER: _builtins.int
     PIXELS_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    IMPRESSION_FIELD_NUMBER: _builtins.int
+    KEYWORDS_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique in the collection: 1 to 128 characters of [A-Za-z0-9._:-], the first a letter or digit."""
     caption: _builtins.str
@@ -139,6 +146,20 @@ class Record(_message.Message):
     """Lower-case hex SHA-256 of the file that was uploaded, which is not kept: it identifies the same file when it is
     sent again. Set by the retriever.
     """
+    title: _builtins.str
+    """What the image or its case is, such as a diagnosis; at most 500 characters."""
+    findings: _builtins.str
+    """What was seen, at most 20,000 characters."""
+    history: _builtins.str
+    """Why the person was examined, at most 20,000 characters. Searched, but never what makes a match good."""
+    impression: _builtins.str
+    """The conclusion, at most 20,000 characters."""
+    case_id: _builtins.str
+    """The case that the record belongs to: records with the same one are images of one case. At most 128 characters on
+    one line; empty if not known.
+    """
+    position: _builtins.int
+    """The image's place in its case, from 1, at most 100,000; 0 if not known."""
     @_builtins.property
     def labels(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
         """Facet name (modality, plane, body_part, ...) to lower-case values."""
@@ -152,6 +173,10 @@ class Record(_message.Message):
         """Meaning of the values of the image's 16-bit copy; not set if the uploaded image had at most 8 bits. Set by the
         retriever.
         """
+
+    @_builtins.property
+    def keywords(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 64 of 1 to 200 characters."""
 
     def __init__(
         self,
@@ -170,10 +195,17 @@ class Record(_message.Message):
         flags: _builtins.int = ...,
         original_sha256: _builtins.str = ...,
         pixels: Global___Pixels | None = ...,
+        title: _builtins.str = ...,
+        findings: _builtins.str = ...,
+        history: _builtins.str = ...,
+        impression: _builtins.str = ...,
+        keywords: _abc.Iterable[_builtins.str] | None = ...,
+        case_id: _builtins.str = ...,
+        position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pixels", b"pixels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "caption", b"caption", "flags", b"flags", "height", b"height", "id", b"id", "image_sha256", b"image_sha256", "image_type", b"image_type", "labels", b"labels", "licence", b"licence", "original_labels", b"original_labels", "original_sha256", b"original_sha256", "pixels", b"pixels", "source", b"source", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "caption", b"caption", "case_id", b"case_id", "findings", b"findings", "flags", b"flags", "height", b"height", "history", b"history", "id", b"id", "image_sha256", b"image_sha256", "image_type", b"image_type", "impression", b"impression", "keywords", b"keywords", "labels", b"labels", "licence", b"licence", "original_labels", b"original_labels", "original_sha256", b"original_sha256", "pixels", b"pixels", "position", b"position", "source", b"source", "title", b"title", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,6 +17,8 @@ _CLOSED = ("modality", "plane", "side")
 _VALUES = 500
 # After writes the vocabulary is read again this often at the most, and now and then since others may write to a server.
 _AGE_S = 5.0
+# A word that it does not know is looked for sooner.
+_UNKNOWN_AGE_S = 0.5
 _MAX_AGE_S = 60.0
 
 
@@ -48,16 +50,21 @@ class Lexicon:
         if not self._loaded_at:
             await self._load(revision)
         query = read_query(text, self.synonyms, self.vocabulary)
-        if query.corrected and revision != self._revision:
+        age_s = time.monotonic() - self._loaded_at
+        changed = revision != self._revision
+        if changed and (query.corrected or (age_s > _UNKNOWN_AGE_S and not self.knows(query))):
             # The word may have come with what was written since.
             await self._load(revision)
             return read_query(text, self.synonyms, self.vocabulary)
-        age_s = time.monotonic() - self._loaded_at
-        is_old = age_s > _MAX_AGE_S or (age_s > _AGE_S and revision != self._revision)
+        is_old = age_s > _MAX_AGE_S or (age_s > _AGE_S and changed)
         if is_old and (self._refreshing is None or self._refreshing.done()):
             self._refreshing = asyncio.create_task(self._load(revision))
             self._refreshing.add_done_callback(lambda task: task.cancelled() or task.exception())
         return query
+
+    def knows(self, query: WordQuery) -> bool:
+        """True if the collection has a word for everything that is asked."""
+        return all(any(all(stem in self.vocabulary for stem in way.stems) for way in unit.ways) for unit in query.units)
 
     async def refresh(self, revision: str) -> None:
         """Reads the collection's words and labels again, if they may have changed."""
