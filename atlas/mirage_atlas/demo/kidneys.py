@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirage_atlas.demo.parts import Opened, Origin
-from mirage_atlas.demo.section_records import encode_deep
 from mirage_atlas.records import AtlasRecord, BadRow
 from mirage_core.imaging import PixelInfo, Window
+from mirage_core.imaging.png import encode_deep
 
 TIMES_MS = (118, 1118, 4118)
 ORIGIN = Origin(

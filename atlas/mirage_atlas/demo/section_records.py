@@ -20,6 +20,7 @@ from mirage_atlas.demo.parts import Origin
 from mirage_atlas.demo.volumes import Volume
 from mirage_atlas.records import AtlasRecord, Labels, Region, Regions
 from mirage_core.imaging import PixelInfo, Window
+from mirage_core.imaging.png import encode_deep
 
 CT_WINDOWS = {
     "soft tissue": Window("soft tissue", 40.0, 400.0),
@@ -201,10 +202,3 @@ class _Values:
     def png(self, values: NDArray[np.int16]) -> bytes:
         stored = (np.clip(values, self._lowest, self._highest).astype(np.int32) - self._lowest).astype(np.uint16)
         return encode_deep(stored)
-
-
-def encode_deep(stored: NDArray[np.uint16]) -> bytes:
-    """A 16-bit greyscale PNG without metadata."""
-    buffer = io.BytesIO()
-    Image.fromarray(stored).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
