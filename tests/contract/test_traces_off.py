@@ -20,6 +20,7 @@ print(*(name for name in sys.modules if name.startswith(("mirage_core.otlp", "op
         ("mirage_retriever", "mirage_retriever.search"),
         ("mirage_llm", "mirage_llm.describer"),
         ("mirage_gateway", "mirage_gateway.web.edge"),
+        ("mirage_generator", "mirage_generator.app"),
         ("mirage_generator", "mirage_generator.worker"),
     ],
 )

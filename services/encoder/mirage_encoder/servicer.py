@@ -11,10 +11,11 @@ from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_core.message_budget import MessageBudget, Share, read_message
 from mirage_core.methods import MethodRule, Role
+from mirage_core.rpc_errors import problem_to_proto
 from mirage_core.vectors import vector_to_proto
-from mirage_encoder.embedder import Embedder, Spent
+from mirage_encoder.convert import embedding_to_proto, guess_to_proto, model_to_proto, timings_to_proto
+from mirage_encoder.embedder import Embedder
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
-from mirage_protos.v1 import image_pb2, model_pb2, problem_pb2, timings_pb2
 
 T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
@@ -64,17 +65,9 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         """See protos/mirage/encoder/v1/encoder.proto."""
         vectors, spent = await self._embedder.encode_texts(list(request.texts))
         return encoder_pb2.EncodeTextResponse(
-            embeddings=[
-                encoder_pb2.TextEmbedding(
-                    vector=vector_to_proto(each.vector),
-                    tokens=each.tokens,
-                    truncated=each.truncated,
-                    cached=each.cached,
-                )
-                for each in vectors
-            ],
+            embeddings=[embedding_to_proto(each) for each in vectors],
             fingerprint=self._fingerprint,
-            timings=_timings(spent, cached=all(each.cached for each in vectors)),
+            timings=timings_to_proto(spent, cached=all(each.cached for each in vectors)),
         )
 
     async def EncodeImage(
@@ -86,7 +79,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         del request
         vector, spent = await self._embedder.encode_image(image)
         return encoder_pb2.EncodeImageResponse(
-            vector=vector_to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
+            vector=vector_to_proto(vector), fingerprint=self._fingerprint, timings=timings_to_proto(spent)
         )
 
     async def EncodeImages(
@@ -132,10 +125,10 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         try:
             vector, spent = await _in_turn(lambda: self._embedder.encode_image(image))
         except MirageError as error:
-            problem = problem_pb2.Problem(code=error.code, message=error.message, metadata=error.metadata)
+            problem = problem_to_proto(error)
             return encoder_pb2.EncodeImagesResponse(key=key, error=problem, fingerprint=self._fingerprint)
         return encoder_pb2.EncodeImagesResponse(
-            key=key, vector=vector_to_proto(vector), fingerprint=self._fingerprint, timings=_timings(spent)
+            key=key, vector=vector_to_proto(vector), fingerprint=self._fingerprint, timings=timings_to_proto(spent)
         )
 
     async def ClassifyImage(
@@ -146,41 +139,12 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         del request
         guess, spent = await self._embedder.classify_image(image)
         return encoder_pb2.ClassifyImageResponse(
-            guess=image_pb2.ImageGuess(
-                kind=image_pb2.ImageKind.ValueType(guess.kind),
-                medical_score=guess.medical,
-                facets=[
-                    image_pb2.FacetGuess(
-                        facet=facet.facet,
-                        values=[image_pb2.ValueGuess(value=value, score=score) for value, score in facet.values],
-                        sure=facet.sure,
-                    )
-                    for facet in guess.facets
-                ],
-            ),
-            fingerprint=self._fingerprint,
-            timings=_timings(spent),
+            guess=guess_to_proto(guess), fingerprint=self._fingerprint, timings=timings_to_proto(spent)
         )
 
     async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Context) -> encoder_pb2.GetModelResponse:
         """See protos/mirage/encoder/v1/encoder.proto."""
-        model = self._embedder.model
-        manifest = model.manifest
-        return encoder_pb2.GetModelResponse(
-            model=model_pb2.Model(
-                name=manifest.name,
-                kind=model_pb2.MODEL_KIND_ENCODER,
-                fingerprint=self._fingerprint,
-                source=manifest.source,
-                licence=manifest.licence,
-                dimension=manifest.dimension,
-                context_length=manifest.text.context_length,
-                image_size=manifest.image.size,
-                engine=model.description,
-                precision=model.variant,
-                manifest_json=manifest.to_json(),
-            )
-        )
+        return encoder_pb2.GetModelResponse(model=model_to_proto(self._embedder.model))
 
 
 async def _in_turn(attempt: Callable[[], Awaitable[T]]) -> T:
@@ -193,12 +157,3 @@ async def _in_turn(attempt: Callable[[], Awaitable[T]]) -> T:
             if error.code is not Code.QUEUE_FULL or time.monotonic() > until:
                 raise
             await asyncio.sleep(min(error.retry_after_s or 0.1, 1.0))
-
-
-def _timings(spent: Spent, *, cached: bool = False) -> timings_pb2.Timings:
-    return timings_pb2.Timings(
-        queue_ms=spent.queue_ms,
-        inference_ms=spent.inference_ms,
-        total_ms=spent.total_ms,
-        cached=cached or spent.cached,
-    )

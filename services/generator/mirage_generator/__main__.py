@@ -1,77 +1,27 @@
 """`python -m mirage_generator`: the generator service; `python -m mirage_generator worker`: a worker of its queue."""
 
-import asyncio
 import sys
-from contextlib import AsyncExitStack
+from functools import partial
 
-from mirage_core.job_options import DEADLINE_MAX_S
-from mirage_core.server import GrpcServer, run_service
-from mirage_generator.changes import Changes
-from mirage_generator.image_folder import ImageFolder
-from mirage_generator.job_validator import JobValidator
-from mirage_generator.service import JobService
-from mirage_generator.servicer import GeneratorServicer
+from mirage_core.server import run_service
 from mirage_generator.settings import GeneratorSettings
-from mirage_generator.store.connection import connect
-from mirage_generator.store.jobs import JobStore, StoreLimits
-from mirage_generator.tickets import TicketQueue, make_app
-from mirage_generator.upkeep import Upkeep
-from mirage_inference.bundles import load_generator, verify_files
-from mirage_inference.generator.tokenizer import PromptTokenizer
-from mirage_protos.generator.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
-
-SERVICE = "mirage.generator.v1.GeneratorService"
-# A name in health alone: SERVING while a worker sends heartbeats.
-WORKERS = "mirage.generator.v1.GeneratorWorkers"
 
 
 def main() -> None:
-    """Serve, or work, until SIGTERM or SIGINT."""
+    """Serves, or works, until SIGTERM or SIGINT."""
+    # Imported here: the service needs neither the pipeline nor its memory, and a worker no server.
     match sys.argv[1:]:
         case []:
-            serve(GeneratorSettings())
+            from mirage_generator.app import set_up
+
+            settings = GeneratorSettings()
+            run_service(settings, "generator", partial(set_up, settings))
         case ["worker"]:
-            # Imported here: the service needs neither the engines nor their memory.
             from mirage_generator.worker import run_worker
 
             sys.exit(run_worker(GeneratorSettings()))
         case _:
             sys.exit("usage: python -m mirage_generator [worker]")
-
-
-def serve(settings: GeneratorSettings) -> None:
-    """The gRPC service, SERVING while Redis answers; it loads no network."""
-
-    async def set_up(server: GrpcServer, stack: AsyncExitStack) -> None:
-        manifest = load_generator(settings.bundle)
-        verify_files(settings.bundle, manifest, only={manifest.prompt.tokenizer})
-        tokenizer = PromptTokenizer(settings.bundle / manifest.prompt.tokenizer, manifest.prompt)
-        store = JobStore(connect(settings.redis_url), StoreLimits.of(settings))
-        images = ImageFolder(settings.data)
-        tickets = TicketQueue(make_app(settings.redis_url, longest_s=2 * DEADLINE_MAX_S))
-        await asyncio.to_thread(tickets.open)
-        changes = Changes(settings.redis_url)
-        jobs = JobService(
-            store,
-            JobValidator(manifest, tokenizer, deadline_s=settings.deadline_s),
-            tickets,
-            images,
-            changes,
-            fingerprint=manifest.fingerprint,
-            two_passes=manifest.guidance_input == "unconditional",
-        )
-        server.add(add_GeneratorServiceServicer_to_server, GeneratorServicer(jobs, store, manifest, settings), SERVICE)
-        await server.start()
-
-        async def tell(answers: bool, workers: int) -> None:
-            await server.set_serving(SERVICE, serving=answers)
-            await server.set_serving(WORKERS, serving=workers > 0)
-
-        upkeep = Upkeep(store, tickets, images, lease_s=settings.lease_s)
-        for task in (asyncio.create_task(changes.run()), asyncio.create_task(upkeep.run(tell))):
-            stack.callback(task.cancel)
-
-    run_service(settings, "generator", set_up)
 
 
 if __name__ == "__main__":

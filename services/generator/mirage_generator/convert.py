@@ -1,4 +1,4 @@
-"""Conversion between protobuf messages and jobs."""
+"""Conversion between protobuf messages and jobs, and of models."""
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -7,7 +7,8 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import problem_to_proto
 from mirage_generator.jobs import Failure, JobRequest, Preview, Priority, State
 from mirage_generator.service import Standing
-from mirage_protos.v1 import job_pb2
+from mirage_inference.bundles import GeneratorManifest
+from mirage_protos.v1 import job_pb2, model_pb2
 
 _STATES = {state: job_pb2.JobState.Value(f"JOB_STATE_{state}") for state in State}
 _PRIORITIES = {
@@ -102,6 +103,21 @@ def event_to_proto(event: Standing | Preview, *, admin: bool) -> job_pb2.JobEven
         return job_pb2.JobEvent(preview=job_pb2.JobPreview(index=event.index, step=event.step, image=event.png))
     message = job_to_proto(event, admin=admin)
     return job_pb2.JobEvent(done=message) if event.job.state.ended else job_pb2.JobEvent(progress=message)
+
+
+def model_to_proto(manifest: GeneratorManifest, *, engine: str, variant: str) -> model_pb2.Model:
+    """Returns the description of the model that workers run."""
+    return model_pb2.Model(
+        name=manifest.name,
+        kind=model_pb2.MODEL_KIND_GENERATOR,
+        fingerprint=manifest.fingerprint,
+        source=manifest.source,
+        licence=manifest.licence,
+        context_length=manifest.prompt.context_length,
+        engine=engine,
+        precision=variant,
+        manifest_json=manifest.to_json(),
+    )
 
 
 def _timestamp(seconds: float) -> Timestamp:

@@ -11,13 +11,13 @@ import grpc
 
 from mirage_core.methods import Kind, MethodRule
 from mirage_generator.clients import Caller, caller
-from mirage_generator.convert import event_to_proto, job_to_proto, request_from_proto, states_from_proto
+from mirage_generator.convert import event_to_proto, job_to_proto, model_to_proto, request_from_proto, states_from_proto
 from mirage_generator.service import JobService
 from mirage_generator.settings import GeneratorSettings
 from mirage_generator.store.jobs import JobStore
 from mirage_inference.bundles import GeneratorManifest
 from mirage_protos.generator.v1 import generator_pb2, generator_pb2_grpc
-from mirage_protos.v1 import image_pb2, model_pb2
+from mirage_protos.v1 import image_pb2
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
@@ -101,20 +101,9 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self, request: generator_pb2.GetModelRequest, context: Context
     ) -> generator_pb2.GetModelResponse:
         """See protos/mirage/generator/v1/generator.proto."""
-        manifest = self._manifest
-        return generator_pb2.GetModelResponse(
-            model=model_pb2.Model(
-                name=manifest.name,
-                kind=model_pb2.MODEL_KIND_GENERATOR,
-                fingerprint=manifest.fingerprint,
-                source=manifest.source,
-                licence=manifest.licence,
-                context_length=manifest.prompt.context_length,
-                engine=await asyncio.to_thread(self._store.engine),
-                precision=self._settings.variant or manifest.default_variant,
-                manifest_json=manifest.to_json(),
-            )
-        )
+        engine = await asyncio.to_thread(self._store.engine)
+        variant = self._settings.variant or self._manifest.default_variant
+        return generator_pb2.GetModelResponse(model=model_to_proto(self._manifest, engine=engine, variant=variant))
 
     def _caller(self, context: Context) -> Caller:
         return caller(dict(context.invocation_metadata() or ()), self._settings)

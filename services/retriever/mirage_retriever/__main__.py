@@ -4,7 +4,7 @@ import os
 from functools import partial
 
 from mirage_core.server import run_service
-from mirage_retriever.service import set_up
+from mirage_retriever.app import set_up
 from mirage_retriever.settings import RetrieverSettings
 
 

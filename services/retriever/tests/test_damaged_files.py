@@ -14,6 +14,7 @@ import pytest
 from mirage_core.errors import Code, MirageError
 from mirage_core.files import MARK
 from mirage_core.image_store import ImageStore
+from mirage_retriever.app import _common_queries
 from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Collection, Point
 from mirage_retriever.engines.edge.engine import EdgeEngine
@@ -23,7 +24,6 @@ from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.engines.edge.shelf import EdgeShelf
 from mirage_retriever.facets import NAMES
 from mirage_retriever.flags import Flag, FlagStore
-from mirage_retriever.service import _common_queries
 from mirage_retriever.terms import EncoderModel
 
 POLICY = ShardPolicy(restart_wait_s=20.0, queue_limit=64, build_quiet_s=60.0, build_share=0.1, build_points=50_000)

@@ -1,0 +1,90 @@
+"""Conversion between protobuf messages and questions, events and models."""
+
+from mirage_core.describe_options import MAX_TOKENS_DEFAULT
+from mirage_core.errors import Code, MirageError
+from mirage_inference.llm.model import LlmModel
+from mirage_inference.llm.request import Caption, Match, Question, Writing
+from mirage_llm.events import Cited, Ended, Event, Piece, Started
+from mirage_protos.llm.v1 import llm_pb2
+from mirage_protos.v1 import description_pb2, model_pb2, timings_pb2
+
+
+def question_from_proto(request: llm_pb2.DescribeRequest) -> Question:
+    """Returns the question of a request, with defaults for omitted options."""
+    options = request.options
+    return Question(
+        query=request.query,
+        captions=tuple(Caption(caption.id, caption.text) for caption in request.captions),
+        match=_match(request.match),
+        writing=Writing(
+            max_tokens=options.max_tokens if options.HasField("max_tokens") else MAX_TOKENS_DEFAULT,
+            temperature=options.temperature,
+            top_p=options.top_p if options.HasField("top_p") else 1.0,
+            seed=options.seed if options.HasField("seed") else None,
+            stop=tuple(options.stop),
+        ),
+    )
+
+
+def _match(number: int) -> Match:
+    try:
+        return Match(number)
+    except ValueError:
+        raise MirageError(Code.REQUEST_MALFORMED, field="match") from None
+
+
+def event_to_proto(event: Event, fingerprint: str) -> llm_pb2.DescribeResponse:
+    """Returns the message for an event; `fingerprint` is the model's."""
+    match event:
+        case Started():
+            start = description_pb2.DescribeStart(
+                used_ids=event.used,
+                dropped_ids=event.dropped,
+                prompt_tokens=event.prompt_tokens,
+                cached_tokens=event.cached_tokens,
+                seed=event.seed,
+                fingerprint=fingerprint,
+                shortened=event.shortened,
+            )
+            return llm_pb2.DescribeResponse(start=start)
+        case Piece():
+            return llm_pb2.DescribeResponse(token=description_pb2.DescribeToken(text=event.text))
+        case Cited():
+            return llm_pb2.DescribeResponse(citation=_citation(event))
+        case Ended():
+            return llm_pb2.DescribeResponse(done=_end(event))
+
+
+def _citation(event: Cited) -> description_pb2.Citation:
+    return description_pb2.Citation(
+        sentence=event.sentence, start=event.start, end=event.end, ids=event.ids, supported=bool(event.ids)
+    )
+
+
+def _end(event: Ended) -> description_pb2.DescribeDone:
+    return description_pb2.DescribeDone(
+        text=event.text,
+        source=description_pb2.DescriptionSource.ValueType(event.source),
+        finish=description_pb2.DescriptionFinish.ValueType(event.finish),
+        tokens=event.tokens,
+        first_token_ms=event.first_token_ms,
+        timings=timings_pb2.Timings(queue_ms=event.queue_ms, inference_ms=event.inference_ms, total_ms=event.total_ms),
+        notice=event.notice,
+        citations=[_citation(cited) for cited in event.citations],
+    )
+
+
+def model_to_proto(model: LlmModel) -> model_pb2.Model:
+    """Returns the description of a loaded model."""
+    manifest = model.manifest
+    return model_pb2.Model(
+        name=manifest.name,
+        kind=model_pb2.MODEL_KIND_LLM,
+        fingerprint=manifest.fingerprint,
+        source=manifest.source,
+        licence=manifest.licence,
+        context_length=manifest.context_length,
+        engine=model.description,
+        precision=model.variant,
+        manifest_json=manifest.to_json(),
+    )
