@@ -16,11 +16,11 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from mirage_core import context, telemetry, tracing
+from mirage_core.context import is_this_machine
 from mirage_core.errors import Code, MirageError
 from mirage_core.intake import ANYBODY, COPIES, Intake, Places, busy
 from mirage_core.message_budget import PATIENCE_S, MessageBudget, Share
 from mirage_core.methods import OPEN_SERVICES, PLAIN, UNNAMED, Kind, MethodRule, check_role, open_rule
-from mirage_core.peers import is_this_machine
 from mirage_core.rpc_errors import grpc_status, to_trailers
 from mirage_core.settings import ApiKeys, Identity, Role, ServiceSettings
 

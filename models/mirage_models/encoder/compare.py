@@ -14,7 +14,6 @@ from mirage_inference.encoder.tokenizer import TextTokenizer, pad_batch
 from mirage_inference.engines import make_engine
 from mirage_inference.engines.base import EngineOptions
 from mirage_models.encoder.calibration import CalibrationSet, make_calibration, read_calibration
-from mirage_models.encoder.parity import measure, overlap
 from mirage_models.tasks import CheckpointError
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ OUTPUT = "unit_vector"
 _log = logging.getLogger("mirage_models.build")
 # A large image tower takes seconds an image: a build that was killed loses this many at the most.
 _BLOCK = 64
+
+NEIGHBOURS = 10
 
 
 class Comparison:
@@ -131,3 +132,26 @@ class Comparison:
                 return {"items": len(chosen)}
 
             self._workspace.stage(f"{title}: {chosen[0] + 1} to {chosen[-1] + 1} of {count}", make)
+
+
+def overlap(queries: Vectors, images: Vectors, *, against: tuple[Vectors, Vectors]) -> float:
+    """Mean share of each query's ten nearest images that stays the same as for the (queries, images) in `against`."""
+    here, there = _nearest(queries, images), _nearest(*against)
+    shared = [len(np.intersect1d(first, second)) for first, second in zip(here, there, strict=True)]
+    return float(np.mean(shared) / here.shape[1])
+
+
+def _nearest(queries: Vectors, images: Vectors) -> npt.NDArray[np.intp]:
+    # A stable sort: equal scores keep the order of the images on both sides.
+    return np.argsort(-(queries @ images.T), axis=1, kind="stable")[:, :NEIGHBOURS]
+
+
+def measure(vectors: Vectors, original: Vectors, *, overlap_at_10: float | None) -> Parity:
+    """Cosines of unit vectors, row by row, as a Parity."""
+    cosines = (vectors.astype(np.float64) * original.astype(np.float64)).sum(axis=1)
+    return Parity(
+        items=len(vectors),
+        cosine_min=round(float(cosines.min()), 6),
+        cosine_mean=round(float(cosines.mean()), 6),
+        overlap_at_10=None if overlap_at_10 is None else round(overlap_at_10, 4),
+    )

@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -13,7 +15,6 @@ from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
 from mirage_encoder.batching import Batched, Batcher
-from mirage_encoder.cache import VectorCache
 from mirage_encoder.decoding import look, prepare
 from mirage_encoder.gate import Gate, Guess
 from mirage_inference.encoder.model import EncoderModel
@@ -31,6 +32,8 @@ _batch_items = telemetry.histogram(
 _INLINE_CHARS = 400
 # A file of more bytes is hashed off the event loop.
 _INLINE_BYTES = 256 * 2**10
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,38 @@ class TextVector:
     tokens: int
     truncated: bool
     cached: bool
+
+
+class VectorCache(Generic[Key]):
+    """At most `entries` vectors by what they are of (token ids, a file's digest), the least recently used dropped first.
+
+    For one event loop only.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+        self._vectors: OrderedDict[Key, FloatArray] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def get(self, key: Key) -> FloatArray | None:
+        """The vector, read-only, or None."""
+        vector = self._vectors.get(key)
+        if vector is not None:
+            self._vectors.move_to_end(key)
+        return vector
+
+    def put(self, key: Key, vector: FloatArray) -> None:
+        """Keeps a copy of the vector."""
+        if self._entries == 0:
+            return
+        kept = vector.copy()  # a row of a batch would keep the whole batch alive
+        kept.flags.writeable = False
+        self._vectors[key] = kept
+        self._vectors.move_to_end(key)
+        while len(self._vectors) > self._entries:
+            self._vectors.popitem(last=False)
 
 
 class Embedder:

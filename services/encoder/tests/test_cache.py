@@ -1,6 +1,6 @@
 import numpy as np
 
-from mirage_encoder.cache import VectorCache
+from mirage_encoder.embedder import VectorCache
 
 
 def vector(value: float) -> np.ndarray:

@@ -10,9 +10,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from mirage_core import context
 from mirage_core.channels import Metadata
+from mirage_core.context import ADMIN_METADATA, CLIENT_METADATA, address_of
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import check_job_options, check_job_request_id
-from mirage_core.peers import ADMIN_METADATA, CLIENT_METADATA, address_of
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.image_file import ImageFile
 from mirage_gateway.settings import GatewaySettings

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from mirage_core import context
+from mirage_core.context import ADMIN_METADATA, CLIENT_METADATA, address_of, is_this_machine
 from mirage_core.errors import Code, MirageError
-from mirage_core.peers import ADMIN_METADATA, CLIENT_METADATA, address_of, is_this_machine
 from mirage_generator.settings import GeneratorSettings
 
 _NAME_CHARS = 256

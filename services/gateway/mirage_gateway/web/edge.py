@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mirage_core import context, telemetry, tracing
+from mirage_core.context import is_this_machine
 from mirage_core.errors import Code, MirageError
-from mirage_core.peers import is_this_machine
 from mirage_core.settings import Identity, Role
 from mirage_gateway.request_memory import RequestMemory
 from mirage_gateway.request_places import Place, RequestPlaces

@@ -1,6 +1,6 @@
 import pytest
 
-from mirage_core.peers import address_of, is_this_machine
+from mirage_core.context import address_of, is_this_machine
 
 
 @pytest.mark.parametrize(
