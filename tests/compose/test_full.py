@@ -77,14 +77,14 @@ def full(built: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ful
     root = tmp_path_factory.mktemp("full")
     for parent in (root, *root.parents[:2]):
         parent.chmod(0o755)
-    shelf = open_to_all(tmp_path_factory.mktemp("hub"))
+    store = open_to_all(tmp_path_factory.mktemp("hub"))
     ids = write_atlas(root / "atlas")
     first = ports.any_free(taken=frozenset({built.http_port, built.grpc_port}))
     second = ports.any_free(taken=frozenset({built.http_port, built.grpc_port, first}))
     # The hub is found by a name, because engines do not agree on the host's address.
     named = root / "hub.yml"
     named.write_text("services:\n" + "".join(f'  {each}:\n    extra_hosts: ["{HUB}"]\n' for each in BUILDERS))
-    with hub.serve(shelf) as (port, fetched):
+    with hub.serve(store) as (port, fetched):
         stack = replace(
             built,
             project=f"{built.project}-full",
@@ -107,7 +107,7 @@ def full(built: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ful
         for name, repository in repositories().items():
             kind, *options = WRITERS[name]
             docker(
-                *("run", "--rm", "--volume", f"{shelf}:/hub", "--entrypoint", "python", builder),
+                *("run", "--rm", "--volume", f"{store}:/hub", "--entrypoint", "python", builder),
                 *("-m", f"mirage_models.{kind}.random_checkpoint", *options, "--out", f"/hub/{repository}"),
             )
         try:

@@ -29,7 +29,7 @@ from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, record
 from mirage_retriever.engines.base import Collection
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
-from mirage_retriever.engines.edge.shelf import EdgeShelf
+from mirage_retriever.engines.edge.store import EdgeCollectionStore
 from mirage_retriever.facets import NAMES
 from tests.support.machine import Machine, clear, make_machine
 from tests.support.old_data import Old, keep_files, keep_records
@@ -124,7 +124,7 @@ async def store_old(machine: Machine, models: str) -> list[Old]:
     dimension = manifest.dimension
     machine.folders.create()
     policy = ShardPolicy(restart_wait_s=10, queue_limit=64, build_quiet_s=1, build_share=0.1, build_points=50_000)
-    shelf = EdgeShelf(
+    store = EdgeCollectionStore(
         machine.folders.atlas,
         default="atlas",
         make=lambda path: EdgeEngine(path, facets=NAMES, policy=policy, shards=1),
@@ -134,8 +134,8 @@ async def store_old(machine: Machine, models: str) -> list[Old]:
         Old(f"old-{id_}", data, directions[number])
         for number, (id_, data) in enumerate({**whole_files(), "burned-in": dicom_with_annotation()}.items())
     ]
-    await keep_records(shelf, {Collection("atlas", dimension, manifest.fingerprint): olds})
-    await shelf.close()
+    await keep_records(store, {Collection("atlas", dimension, manifest.fingerprint): olds})
+    await store.close()
     keep_files(machine.folders.atlas, [*(old.data for old in olds), jpeg(999)], thumbnail=name().encode())
     return olds
 

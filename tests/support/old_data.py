@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from mirage_retriever.engines.base import Array, Collection, Point, Shelf
+from mirage_retriever.engines.base import Array, Collection, CollectionStore, Point
 
 PATIENT = "PLANTED^LABEL^2b9c"
 
@@ -108,11 +108,11 @@ def keep_files(data: Path, files: Sequence[bytes], *, thumbnail: bytes = b"a thu
             file.write_bytes(stored)
 
 
-async def keep_records(shelf: Shelf, collections: Mapping[Collection, Sequence[Old]]) -> None:
+async def keep_records(store: CollectionStore, collections: Mapping[Collection, Sequence[Old]]) -> None:
     """Stores records as older versions did: their points hold neither words nor the file that they came from."""
     for newer, records in collections.items():
         collection = replace(newer, schema=1)
-        engine = shelf.engine(collection.name)
+        engine = store.engine(collection.name)
         await engine.open()
         await engine.create(collection)
         await engine.upsert(

@@ -14,7 +14,7 @@ from mirage_core.files import write_atomically
 # A file may be written before its job's record names it; an older one that no job names was left behind.
 ORPHAN_S = 3600.0
 # The subfolders of files.
-SHELVES = tuple(f"{number:02x}" for number in range(256))
+SUBFOLDERS = tuple(f"{number:02x}" for number in range(256))
 _NAME = re.compile(r"[0-9a-f]{64}")
 # A complete file, and one that a killed writer left (also of the version before). Nothing else in the folder is removed.
 _OURS = re.compile(r"(?P<digest>[0-9a-f]{64})\.png|\.[0-9a-f]{64}(\.png)?\.[0-9a-f]+(\.new)?")
@@ -50,14 +50,14 @@ class ImageFolder:
         with suppress(OSError):
             self.path(sha256).unlink()
 
-    def remove_orphans(self, shelf: str, is_kept: Callable[[str], bool], *, older_than_s: float = ORPHAN_S) -> int:
-        """Removes old files on one of SHELVES that belong to no job, also those of killed writers.
+    def remove_orphans(self, subfolder: str, is_kept: Callable[[str], bool], *, older_than_s: float = ORPHAN_S) -> int:
+        """Removes old files on one of SUBFOLDERS that belong to no job, also those of killed writers.
 
         Returns their number.
         """
         removed = 0
         latest = time.time() - older_than_s
-        for path, digest in self._files(shelf):
+        for path, digest in self._files(subfolder):
             with suppress(OSError):
                 if path.stat().st_mtime > latest or (digest is not None and is_kept(digest)):
                     continue
@@ -65,10 +65,10 @@ class ImageFolder:
                 removed += 1
         return removed
 
-    def _files(self, shelf: str) -> Iterator[tuple[Path, str | None]]:
+    def _files(self, subfolder: str) -> Iterator[tuple[Path, str | None]]:
         """Yields each file with its digest, if it is complete."""
         with suppress(FileNotFoundError, NotADirectoryError):
-            for path in (self._root / shelf).iterdir():
+            for path in (self._root / subfolder).iterdir():
                 if found := _OURS.fullmatch(path.name):
                     yield path, found["digest"]
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from mirage_core import telemetry
 from mirage_core.errors import MirageError
-from mirage_generator.image_folder import SHELVES, ImageFolder
+from mirage_generator.image_folder import SUBFOLDERS, ImageFolder
 from mirage_generator.jobs import State
 from mirage_generator.store.jobs import JobStore
 from mirage_generator.tickets import TicketQueue
@@ -61,9 +61,9 @@ class Upkeep:
             pause_s = ORPHANS_S
             try:
                 removed = 0
-                for shelf in SHELVES:
-                    # A thread each, so that a service that ends waits for one shelf at the most.
-                    removed += await asyncio.to_thread(self._images.remove_orphans, shelf, self._store.is_kept)
+                for subfolder in SUBFOLDERS:
+                    # A thread each, so that a service that ends waits for one subfolder at the most.
+                    removed += await asyncio.to_thread(self._images.remove_orphans, subfolder, self._store.is_kept)
                 if removed:
                     _log.info("files that no job names are removed", files=removed)
             except MirageError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirage_generator.image_folder import ORPHAN_S, SHELVES, ImageFolder
+from mirage_generator.image_folder import ORPHAN_S, SUBFOLDERS, ImageFolder
 
 
 def test_a_file_is_named_by_its_content(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_what_is_old_and_nobodys_goes(tmp_path: Path, left: str) -> None:
     unfinished = folder.path(orphan).with_name(left.format(orphan))
     unfinished.write_bytes(b"ha")
     age(folder.path(kept), folder.path(orphan), unfinished)
-    assert sum(folder.remove_orphans(shelf, lambda digest: digest == kept) for shelf in SHELVES) == 2
+    assert sum(folder.remove_orphans(subfolder, lambda digest: digest == kept) for subfolder in SUBFOLDERS) == 2
     assert [folder.path(digest).exists() for digest in (kept, orphan, fresh)] == [True, False, True]
     assert not unfinished.exists()
 
@@ -45,12 +45,12 @@ def test_a_folder_that_was_named_by_mistake_loses_nothing_of_its_own(tmp_path: P
     for path in own:
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    # A file where a shelf would be.
+    # A file where a subfolder would be.
     own.append(tmp_path / "00")
     own[-1].touch()
     age(*own)
     folder = ImageFolder(tmp_path)
-    assert sum(folder.remove_orphans(shelf, lambda _: False) for shelf in SHELVES) == 0
+    assert sum(folder.remove_orphans(subfolder, lambda _: False) for subfolder in SUBFOLDERS) == 0
     assert all(path.exists() for path in own)
 
 

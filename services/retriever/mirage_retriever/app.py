@@ -17,7 +17,7 @@ from mirage_retriever.calibrator import keep_calibrated
 from mirage_retriever.collections import Collections
 from mirage_retriever.common_queries import CommonQueries, read_list
 from mirage_retriever.encoder_client import EncoderClient
-from mirage_retriever.engines.base import Graph, Shelf
+from mirage_retriever.engines.base import CollectionStore, Graph
 from mirage_retriever.facets import NAMES
 from mirage_retriever.flags import FlagStore
 from mirage_retriever.images import Images
@@ -42,7 +42,7 @@ _LOOK_S = 0.2
 _ALIAS_S = 5.0
 
 
-def make_shelf(settings: RetrieverSettings) -> Shelf:
+def make_store(settings: RetrieverSettings) -> CollectionStore:
     """The collections of the engine that the settings name."""
     graph = Graph(
         m=settings.hnsw_m,
@@ -53,10 +53,10 @@ def make_shelf(settings: RetrieverSettings) -> Shelf:
     # Only the engine that runs is imported: each brings tens of megabytes.
     if settings.engine == "qdrant":
         from mirage_retriever.engines.qdrant import QdrantEngine
-        from mirage_retriever.engines.qdrant_shelf import QdrantShelf
+        from mirage_retriever.engines.qdrant_store import QdrantCollectionStore
         from mirage_retriever.qdrant_connection import open_nodes
 
-        return QdrantShelf(
+        return QdrantCollectionStore(
             open_nodes(settings),
             default=settings.collection,
             make=lambda nodes, name: QdrantEngine(
@@ -70,7 +70,7 @@ def make_shelf(settings: RetrieverSettings) -> Shelf:
         )
     from mirage_retriever.engines.edge.engine import EdgeEngine
     from mirage_retriever.engines.edge.shard import ShardPolicy
-    from mirage_retriever.engines.edge.shelf import EdgeShelf
+    from mirage_retriever.engines.edge.store import EdgeCollectionStore
 
     policy = ShardPolicy(
         restart_wait_s=settings.searcher_wait_s,
@@ -83,7 +83,7 @@ def make_shelf(settings: RetrieverSettings) -> Shelf:
     # A builder is nice: on both of two processors it halves the time of a build, and searches take as long as with one.
     processors = available_cpus()
     threads = settings.build_threads or (processors if processors <= 2 else processors - 1)
-    return EdgeShelf(
+    return EdgeCollectionStore(
         settings.data,
         default=settings.collection,
         make=lambda path: EdgeEngine(
@@ -109,8 +109,8 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
         preload=(*PRELOAD, "mirage_core.image_cleaning"),
     )
     stack.push_async_callback(decoder.close)
-    shelf = make_shelf(settings)
-    collections = Collections(shelf, overrides=settings.match_overrides(), synonyms=_synonyms(settings))
+    store = make_store(settings)
+    collections = Collections(store, overrides=settings.match_overrides(), synonyms=_synonyms(settings))
     encoder = EncoderClient(settings.encoder, timeout_s=settings.encoder_timeout_s)
     stack.push_async_callback(encoder.close)
     images = Images(ImageStore(settings.data), decoder, places=(settings.decoders or available_cpus()) + 1)
@@ -134,7 +134,7 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
     server.add(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, NAME)
     await server.start()
     stack.push_async_callback(collections.close)
-    await Migration(settings.data, shelf, images, encoder).run()
+    await Migration(settings.data, store, images, encoder).run()
     usable = asyncio.Event()
     watching = [asyncio.create_task(_follow_engine(collections, server, usable))]
     stack.callback(watching[0].cancel)

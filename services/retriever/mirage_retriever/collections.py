@@ -11,7 +11,7 @@ from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.calibration import Calibration
-from mirage_retriever.engines.base import Collection, CollectionDamagedError, Shelf
+from mirage_retriever.engines.base import Collection, CollectionDamagedError, CollectionStore
 from mirage_retriever.match import Thresholds
 from mirage_retriever.terms import EncoderModel
 from mirage_retriever.words.synonyms import Synonyms, load_synonyms
@@ -59,20 +59,20 @@ class _Opened:
 
 
 class Collections:
-    """The collections of one shelf. `open` before use, `close` at the end.
+    """The collections of one store. `open` before use, `close` at the end.
 
     The active one is always open; another is opened when it is asked for and let go when nothing has used it for a while.
     """
 
     def __init__(
         self,
-        shelf: Shelf,
+        store: CollectionStore,
         *,
         overrides: Mapping[str, Thresholds] | None = None,
         synonyms: Synonyms | None = None,
         idle_s: float = _IDLE_S,
     ) -> None:
-        self._shelf = shelf
+        self._store = store
         self._overrides = overrides
         self._synonyms = synonyms or load_synonyms()
         self._idle_s = idle_s
@@ -99,12 +99,12 @@ class Collections:
     async def open(self) -> bool:
         """Opens the active collection; returns False if there is none yet."""
         while True:
-            self._active = await self._shelf.active()
+            self._active = await self._store.active()
             try:
                 atlas = (await self._open(self._active)).atlas
                 break
             except CollectionDamagedError:
-                await self._shelf.put_aside(self._active)
+                await self._store.put_aside(self._active)
         self._tidying = asyncio.create_task(self._tidy())
         return atlas.is_made
 
@@ -143,7 +143,7 @@ class Collections:
     async def listed(self) -> list[CollectionState]:
         """All of them, by name."""
         found = []
-        for name in await self._shelf.names():
+        for name in await self._store.names():
             with _unless_gone():
                 found.append(await self.state(name))
         return found
@@ -162,7 +162,7 @@ class Collections:
             raise MirageError(Code.REQUEST_MALFORMED, field="dimension or fingerprint")
         self._require_open()
         async with self._changing:
-            names = await self._shelf.names()
+            names = await self._store.names()
             if name in names or name == self._active:
                 raise MirageError(Code.COLLECTION_EXISTS, name=name)
             if len(names) >= COLLECTIONS_MAX:
@@ -184,7 +184,7 @@ class Collections:
                 await self._let_go(name)
                 # On a server it may be another retriever's by now.
                 if opened.atlas.engine.exclusive:
-                    await self._shelf.remove(name)
+                    await self._store.remove(name)
                 raise
         _log.info("collection made", name=name, dimension=dimension, fingerprint=fingerprint)
         return await self.state(name)
@@ -200,16 +200,16 @@ class Collections:
                 with (await self._find(name)).held() as atlas:
                     await atlas.engine.status()
                     try:
-                        await self._shelf.mark_active(name)
+                        await self._store.mark_active(name)
                     except OSError as error:
                         raise MirageError(Code.STORAGE_FULL) from error
                     self._turn_to(name)
         return await self.state(name), previous
 
     async def follow(self) -> None:
-        """Turns to what the shelf says is active, where another retriever on the same server switched."""
+        """Turns to what the store says is active, where another retriever on the same server switched."""
         async with self._changing:
-            name = await self._shelf.active()
+            name = await self._store.active()
             if name != self._active:
                 await self._find(name)
                 self._turn_to(name)
@@ -232,13 +232,13 @@ class Collections:
             with (await self._find(name)).held() as atlas:
                 records = (await atlas.engine.status()).records
             await self._let_go(name)
-            await self._shelf.remove(name)
+            await self._store.remove(name)
         _log.info("collection removed", name=name, records=records)
         return records
 
     async def shows(self, field: str, sha256: str) -> bool:
         """True if any record of any collection has the digest in this field (engines/base.py, DIGESTS)."""
-        for name in await self._shelf.names():
+        for name in await self._store.names():
             with _unless_gone():
                 async with self.use(name) as atlas:
                     if await atlas.engine.count(facet=field, value=sha256):
@@ -255,7 +255,7 @@ class Collections:
             await asyncio.gather(self._tidying, return_exceptions=True)
         for name in list(self._opened):
             await self._let_go(name)
-        await self._shelf.close()
+        await self._store.close()
 
     def _require_open(self) -> None:
         # Before `open` nothing may touch a collection: what an older version stored is taken over then.
@@ -264,19 +264,19 @@ class Collections:
 
     async def _find(self, name: str) -> _Opened:
         self._require_open()
-        if name not in self._opened and name not in await self._shelf.names():
+        if name not in self._opened and name not in await self._store.names():
             raise MirageError(Code.COLLECTION_NOT_FOUND, name=name[:64])
         try:
             return await self._open(name)
         except CollectionDamagedError as error:
-            await self._shelf.put_aside(name)
+            await self._store.put_aside(name)
             raise MirageError(Code.COLLECTION_NOT_FOUND, name=name[:64]) from error
 
     async def _open(self, name: str) -> _Opened:
         async with self._opening:
             opened = self._opened.get(name)
             if opened is None:
-                atlas = Atlas(self._shelf.engine(name), name=name, overrides=self._overrides, synonyms=self._synonyms)
+                atlas = Atlas(self._store.engine(name), name=name, overrides=self._overrides, synonyms=self._synonyms)
                 await atlas.open()
                 opened = self._opened[name] = _Opened(atlas)
             return opened

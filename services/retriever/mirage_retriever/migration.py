@@ -34,7 +34,7 @@ from mirage_core.image_cleaning import (
     stored_format,
 )
 from mirage_core.image_store import FOLDER, IMAGES, PIXELS, StagedImage
-from mirage_retriever.engines.base import SCHEMA, Collection, CollectionDamagedError, Engine, Shelf, Stored
+from mirage_retriever.engines.base import SCHEMA, Collection, CollectionDamagedError, CollectionStore, Engine, Stored
 from mirage_retriever.engines.edge.stored import has_put_aside
 from mirage_retriever.images import Images
 from mirage_retriever.records import Record, without_people
@@ -62,11 +62,11 @@ class _Counts:
 
 
 class Migration:
-    """One data folder and all collections of one shelf, none of which may be open or served meanwhile."""
+    """One data folder and all collections of one store, none of which may be open or served meanwhile."""
 
-    def __init__(self, data: Path, shelf: Shelf, images: Images, encoder: TermEncoder) -> None:
+    def __init__(self, data: Path, store: CollectionStore, images: Images, encoder: TermEncoder) -> None:
         self._data = data
-        self._shelf = shelf
+        self._store = store
         self._images = images
         self._encoder = encoder
         self._journal = Journal(data)
@@ -183,15 +183,15 @@ class Migration:
     async def _update_records(self, journal: dict[str, Cleaned]) -> "_Used":
         """Walks over all collections; gives what their records show now."""
         used = _Used()
-        for name in await self._shelf.names():
-            engine = self._shelf.engine(name)
+        for name in await self._store.names():
+            engine = self._store.engine(name)
             try:
                 collection = await engine.open()
                 if collection is not None:
                     await self._update_collection(engine, collection, journal, used)
             except CollectionDamagedError:
                 await engine.close()
-                await self._shelf.put_aside(name)
+                await self._store.put_aside(name)
             finally:
                 await engine.close()
         return used
@@ -264,8 +264,8 @@ class Migration:
 
     async def _give_words(self) -> None:
         """Stores the words of all records in collections of versions that could not search by words."""
-        for name in await self._shelf.without_words():
-            engine = self._shelf.engine(name)
+        for name in await self._store.without_words():
+            engine = self._store.engine(name)
             try:
                 collection = await engine.open()
                 if collection is not None and await self._index_words(engine, collection):
@@ -274,7 +274,7 @@ class Migration:
                     _log.error("collection cannot be searched by words until it is indexed again", name=name)
             except CollectionDamagedError:
                 await engine.close()
-                await self._shelf.put_aside(name)
+                await self._store.put_aside(name)
             finally:
                 await engine.close()
 

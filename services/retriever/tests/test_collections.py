@@ -24,18 +24,20 @@ from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Collection, Point
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
-from mirage_retriever.engines.edge.shelf import EdgeShelf
+from mirage_retriever.engines.edge.store import EdgeCollectionStore
 from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import connect
-from mirage_retriever.engines.qdrant_shelf import QdrantShelf
+from mirage_retriever.engines.qdrant_store import QdrantCollectionStore
 from tests.support.scripted_qdrant import Node
 
 POLICY = ShardPolicy(restart_wait_s=20, queue_limit=64, build_quiet_s=2, build_share=0.1, build_points=50_000)
 FINGERPRINT = "f" * 64
 
 
-def shelf(data: Path) -> EdgeShelf:
-    return EdgeShelf(data, default="atlas", make=lambda path: EdgeEngine(path, facets=("plane",), policy=POLICY))
+def store(data: Path) -> EdgeCollectionStore:
+    return EdgeCollectionStore(
+        data, default="atlas", make=lambda path: EdgeEngine(path, facets=("plane",), policy=POLICY)
+    )
 
 
 def point(id_: str) -> Point:
@@ -51,7 +53,7 @@ async def code_of(call: Awaitable[object]) -> Code:
 
 @contextlib.asynccontextmanager
 async def opened(data: Path) -> AsyncIterator[Collections]:
-    collections = Collections(shelf(data), idle_s=0.2)
+    collections = Collections(store(data), idle_s=0.2)
     await collections.open()
     try:
         yield collections
@@ -164,7 +166,7 @@ async def test_names_and_numbers_are_bounded(tmp_path: Path) -> None:
 async def test_a_second_retriever_on_the_same_data_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path):
         with pytest.raises(OSError, match="in use by another retriever"):
-            shelf(tmp_path)
+            store(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
@@ -175,7 +177,7 @@ async def test_on_a_server_an_alias_names_the_active_one() -> None:
     def collections_of() -> Collections:
         nodes = connect([node.url], [node.port], collection="atlas")
         return Collections(
-            QdrantShelf(
+            QdrantCollectionStore(
                 nodes, default="atlas", make=lambda nodes, name: QdrantEngine(nodes, name=name, facets=("plane",))
             )
         )

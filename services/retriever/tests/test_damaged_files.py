@@ -21,7 +21,7 @@ from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.generations import Generations
 from mirage_retriever.engines.edge.searcher import is_damage
 from mirage_retriever.engines.edge.shard import ShardPolicy
-from mirage_retriever.engines.edge.shelf import EdgeShelf
+from mirage_retriever.engines.edge.store import EdgeCollectionStore
 from mirage_retriever.facets import NAMES
 from mirage_retriever.flags import Flag, FlagStore
 from mirage_retriever.terms import EncoderModel
@@ -133,13 +133,13 @@ def test_a_list_of_common_queries_that_cannot_be_read_is_gone_without(kind: str,
 # Collections.
 
 
-def shelf(data: Path) -> EdgeShelf:
-    return EdgeShelf(data, default="atlas", make=lambda path: EdgeEngine(path, facets=NAMES, policy=POLICY))
+def store(data: Path) -> EdgeCollectionStore:
+    return EdgeCollectionStore(data, default="atlas", make=lambda path: EdgeEngine(path, facets=NAMES, policy=POLICY))
 
 
 @asynccontextmanager
 async def opened(data: Path) -> AsyncIterator[Collections]:
-    collections = Collections(shelf(data))
+    collections = Collections(store(data))
     try:
         if not await collections.open():
             await collections.active.make(Collection("atlas", 4, PRINT))
@@ -229,12 +229,12 @@ async def test_a_damaged_collection_is_put_aside_whole(kind: str, tmp_path: Path
     for name in ("edge", "collections/next"):
         DAMAGE[kind](tmp_path / name)
     before = {name: content_of(tmp_path / name) for name in ("edge", "collections/next")}
-    found = shelf(tmp_path)
+    found = store(tmp_path)
     assert await found.names() == ["other"]
     assert {name: content_of(path) for name, path in kept_of(tmp_path, *before).items()} == before
     await found.close()
     # Nothing more is put aside at the next start.
-    again = shelf(tmp_path)
+    again = store(tmp_path)
     assert await again.names() == ["other"]
     assert kept_of(tmp_path, *before).keys() == before.keys()
     await again.close()
@@ -295,7 +295,7 @@ async def test_a_folder_in_the_place_of_a_file_does_not_keep_from_starting(name:
     for directory in ("edge", "collections/next"):
         pretend(tmp_path / directory, directory.rpartition("/")[2].replace("edge", "atlas"))
     (tmp_path / name).mkdir()
-    found = shelf(tmp_path)
+    found = store(tmp_path)
     assert (await found.names(), await found.active()) == (["atlas", "next"], "atlas")
     await found.mark_active("next")
     assert await found.active() == "next"
@@ -305,7 +305,7 @@ async def test_a_folder_in_the_place_of_a_file_does_not_keep_from_starting(name:
 async def test_a_file_in_the_place_of_the_collections_does_not_keep_from_starting(tmp_path: Path) -> None:
     pretend(tmp_path / "edge", "atlas")
     (tmp_path / "collections").write_bytes(b"what was there")
-    found = shelf(tmp_path)
+    found = store(tmp_path)
     assert await found.names() == ["atlas"]
     await found.close()
 
@@ -314,7 +314,7 @@ async def test_a_file_in_the_place_of_the_collections_does_not_keep_from_startin
 async def test_an_active_collection_that_is_not_there_is_the_first_one(content: bytes, tmp_path: Path) -> None:
     pretend(tmp_path / "edge", "atlas")
     (tmp_path / "ACTIVE").write_bytes(content)
-    found = shelf(tmp_path)
+    found = store(tmp_path)
     assert await found.active() == "atlas"
     await found.close()
 

@@ -31,15 +31,15 @@ from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_protos.v1 import image_pb2, query_pb2, record_pb2
 from mirage_retriever.encoder_client import EncoderClient
-from mirage_retriever.engines.base import Collection, Nearest, Saying, Shelf, Space
+from mirage_retriever.engines.base import Collection, CollectionStore, Nearest, Saying, Space
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.engines.edge.shard_files import FilterRow, ShardFiles, WordsRow
-from mirage_retriever.engines.edge.shelf import EdgeShelf
+from mirage_retriever.engines.edge.store import EdgeCollectionStore
 from mirage_retriever.engines.identity import point_id
 from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import connect
-from mirage_retriever.engines.qdrant_shelf import QdrantShelf
+from mirage_retriever.engines.qdrant_store import QdrantCollectionStore
 from mirage_retriever.facets import NAMES
 from mirage_retriever.images import Images
 from mirage_retriever.migration import Migration
@@ -59,10 +59,12 @@ pytestmark = [
 ]
 
 
-def edge_shelf(data: Path) -> EdgeShelf:
+def edge_store(data: Path) -> EdgeCollectionStore:
     policy = ShardPolicy(restart_wait_s=10, queue_limit=64, build_quiet_s=1, build_share=0.1, build_points=50_000)
     data.mkdir(exist_ok=True)
-    return EdgeShelf(data, default="atlas", make=lambda path: EdgeEngine(path, facets=NAMES, policy=policy, shards=1))
+    return EdgeCollectionStore(
+        data, default="atlas", make=lambda path: EdgeEngine(path, facets=NAMES, policy=policy, shards=1)
+    )
 
 
 @pytest.fixture
@@ -94,13 +96,13 @@ async def old_atlas(data: Path, model: EncoderModel) -> list[Old]:
     """Two collections, of which one is of another model; a file that no record shows, and halves of files."""
     olds = records(model.dimension)
     foreign = [Old("foreign", dicom(8, NAME), direction(0, 4), "application/dicom")]
-    shelf = edge_shelf(data)
+    store = edge_store(data)
     collections = {
         Collection("atlas", model.dimension, model.fingerprint): olds,
         Collection("next", 4, "f" * 64): [*foreign, Old("both", olds[0].data, direction(1, 4))],
     }
-    await keep_records(shelf, collections)
-    await shelf.close()
+    await keep_records(store, collections)
+    await store.close()
     orphan = png(9, NAME)
     keep_files(data, [*(old.data for old in olds), foreign[0].data, orphan])
     (data / "images" / "00").mkdir(exist_ok=True)
@@ -308,10 +310,12 @@ async def test_before_it_is_clean_every_call_is_told_to_come_again(
     assert planted(data) == []
 
 
-def shelf_on(server: Node, stack: AsyncExitStack) -> QdrantShelf:
+def store_on(server: Node, stack: AsyncExitStack) -> QdrantCollectionStore:
     nodes = connect([server.url], [server.port], collection="atlas")
     stack.push_async_callback(nodes.close)
-    return QdrantShelf(nodes, default="atlas", make=lambda made, name: QdrantEngine(made, name=name, facets=NAMES))
+    return QdrantCollectionStore(
+        nodes, default="atlas", make=lambda made, name: QdrantEngine(made, name=name, facets=NAMES)
+    )
 
 
 @pytest.fixture
@@ -328,26 +332,30 @@ async def server(stack: AsyncExitStack) -> Node:
 
 
 @pytest.fixture
-async def migrate(encoder: str) -> AsyncIterator[Callable[[Path, Shelf], Migration]]:
+async def migrate(encoder: str) -> AsyncIterator[Callable[[Path, CollectionStore], Migration]]:
     """Makes migrations in this process, with real decoders and the real encoder."""
     pool = DecoderPool(2, 256, 30, 256, "migration-test")
     client = EncoderClient(encoder, timeout_s=30)
-    yield lambda data, shelf: Migration(data, shelf, Images(ImageStore(data), pool, places=3), client)
+    yield lambda data, store: Migration(data, store, Images(ImageStore(data), pool, places=3), client)
     await pool.close()
     await client.close()
 
 
 @pytest.mark.parametrize("kind", ["edge", "server"])
 async def test_records_of_an_older_version_are_found_by_their_words(
-    kind: str, tmp_path: Path, stack: AsyncExitStack, server: Node, migrate: Callable[[Path, Shelf], Migration]
+    kind: str,
+    tmp_path: Path,
+    stack: AsyncExitStack,
+    server: Node,
+    migrate: Callable[[Path, CollectionStore], Migration],
 ) -> None:
-    shelf: Shelf = edge_shelf(tmp_path) if kind == "edge" else shelf_on(server, stack)
+    store: CollectionStore = edge_store(tmp_path) if kind == "edge" else store_on(server, stack)
     collection = Collection("atlas", 8, "f" * 64)
-    await keep_records(shelf, {collection: records(8)[:3]})
-    assert await shelf.without_words() == ["atlas"]
-    await migrate(tmp_path, shelf).run()
-    assert await shelf.without_words() == []
-    engine = shelf.engine("atlas")
+    await keep_records(store, {collection: records(8)[:3]})
+    assert await store.without_words() == ["atlas"]
+    await migrate(tmp_path, store).run()
+    assert await store.without_words() == []
+    engine = store.engine("atlas")
     assert await engine.open() == collection
     query = words_of(Record(id="query", caption="jpeg"))
     [hits] = await engine.search([Saying(query.ids, query.weights, 5)])
@@ -357,37 +365,37 @@ async def test_records_of_an_older_version_are_found_by_their_words(
     assert before is not None
     assert before.tolist() == direction(0, 8).tolist()
     await engine.close()
-    await shelf.close()
+    await store.close()
 
 
 async def test_a_server_that_cannot_add_words_is_searched_by_vectors_as_before(
-    tmp_path: Path, stack: AsyncExitStack, server: Node, migrate: Callable[[Path, Shelf], Migration]
+    tmp_path: Path, stack: AsyncExitStack, server: Node, migrate: Callable[[Path, CollectionStore], Migration]
 ) -> None:
     server.cluster.can_add_vectors = False
-    shelf = shelf_on(server, stack)
+    store = store_on(server, stack)
     collection = replace(Collection("atlas", 8, "f" * 64), schema=1)
     server.cluster.local.create_collection(
         "atlas",
         vectors_config=dict.fromkeys(("image", "caption"), VectorParams(size=8, distance=Distance.COSINE)),
         metadata={"mirage": asdict(collection)},
     )
-    await keep_records(shelf, {collection: records(8)[:3]})
-    await migrate(tmp_path, shelf).run()
-    assert await shelf.without_words() == ["atlas"]
-    engine = shelf.engine("atlas")
+    await keep_records(store, {collection: records(8)[:3]})
+    await migrate(tmp_path, store).run()
+    assert await store.without_words() == ["atlas"]
+    engine = store.engine("atlas")
     assert await engine.open() == collection
     [hits] = await engine.search([Nearest(direction(1, 8), Space.IMAGE, 1)])
     assert [hit.id for hit in hits] == ["jpeg"]
     await engine.close()
-    await shelf.close()
+    await store.close()
 
 
 async def test_records_on_a_server_are_migrated_by_one_of_several_retrievers(
     encoder: str, model: EncoderModel, tmp_path: Path, stack: AsyncExitStack, server: Node
 ) -> None:
     olds = records(model.dimension)
-    shelf = shelf_on(server, stack)
-    await keep_records(shelf, {Collection("atlas", model.dimension, model.fingerprint): olds})
+    store = store_on(server, stack)
+    await keep_records(store, {Collection("atlas", model.dimension, model.fingerprint): olds})
     data = tmp_path / "data"
     keep_files(data, [old.data for old in olds])
     logs = []
@@ -406,7 +414,7 @@ async def test_records_on_a_server_are_migrated_by_one_of_several_retrievers(
                 if old.id not in ("burned-in", "damaged"):
                     assert Image.open(io.BytesIO(await image(Stub(channel), old.id))).size == (96, 96)
     assert sum(log.read_text().count('"event": "stored images cleaned"') for _, _, log in logs) == 1
-    engine = shelf.engine("atlas")
+    engine = store.engine("atlas")
     await engine.open()
     there = await engine.fetch([old.id for old in olds], vectors=True)
     assert set(there) == {"png", "jpeg", "dicom", "transparent", "twin"}
@@ -427,14 +435,14 @@ async def test_while_the_server_is_away_the_cleaning_waits_for_it(
     tmp_path: Path,
     stack: AsyncExitStack,
     server: Node,
-    migrate: Callable[[Path, Shelf], Migration],
+    migrate: Callable[[Path, CollectionStore], Migration],
 ) -> None:
     olds = records(model.dimension)[:3]
-    shelf = shelf_on(server, stack)
-    await keep_records(shelf, {Collection("atlas", model.dimension, model.fingerprint): olds})
+    store = store_on(server, stack)
+    await keep_records(store, {Collection("atlas", model.dimension, model.fingerprint): olds})
     keep_files(tmp_path, [old.data for old in olds])
     await server.stop()
-    running = asyncio.create_task(migrate(tmp_path, shelf).run())
+    running = asyncio.create_task(migrate(tmp_path, store).run())
     await until(lambda: not (tmp_path / "images").exists())
     assert not running.done()
     await server.start()
@@ -447,20 +455,20 @@ async def test_a_server_without_records_does_not_cost_the_images(
     model: EncoderModel,
     stack: AsyncExitStack,
     server: Node,
-    migrate: Callable[[Path, Shelf], Migration],
+    migrate: Callable[[Path, CollectionStore], Migration],
 ) -> None:
     olds = records(model.dimension)[:3]
     keep_files(tmp_path, [old.data for old in olds])
     wrong = await Node().start()
     stack.push_async_callback(wrong.stop)
-    await migrate(tmp_path, shelf_on(wrong, stack)).run()
+    await migrate(tmp_path, store_on(wrong, stack)).run()
     assert planted(tmp_path) == []
     assert len(list(ImageStore(tmp_path).digests(IMAGES))) == 3
     # The right server, later.
-    shelf = shelf_on(server, stack)
-    await keep_records(shelf, {Collection("atlas", model.dimension, model.fingerprint): olds})
-    await migrate(tmp_path, shelf).run()
-    engine = shelf.engine("atlas")
+    store = store_on(server, stack)
+    await keep_records(store, {Collection("atlas", model.dimension, model.fingerprint): olds})
+    await migrate(tmp_path, store).run()
+    engine = store.engine("atlas")
     await engine.open()
     for stored in (await engine.fetch([old.id for old in olds])).values():
         assert ImageStore(tmp_path).has(json.loads(stored.record)["image_sha256"])
@@ -468,15 +476,15 @@ async def test_a_server_without_records_does_not_cost_the_images(
 
 
 async def test_an_empty_folder_is_marked_and_a_later_one_is_refused(
-    tmp_path: Path, stack: AsyncExitStack, server: Node, migrate: Callable[[Path, Shelf], Migration]
+    tmp_path: Path, stack: AsyncExitStack, server: Node, migrate: Callable[[Path, CollectionStore], Migration]
 ) -> None:
-    shelf = shelf_on(server, stack)
-    await migrate(tmp_path, shelf).run()
+    store = store_on(server, stack)
+    await migrate(tmp_path, store).run()
     assert json.loads((tmp_path / FORMAT_FILE).read_text()) == {"format": FORMAT}
     assert Progress.read(tmp_path) is None
     (tmp_path / FORMAT_FILE).write_text(json.dumps({"format": FORMAT + 1}))
     with pytest.raises(MirageError) as caught:
-        await migrate(tmp_path, shelf).run()
+        await migrate(tmp_path, store).run()
     assert caught.value.code == "RECORD_INVALID"
 
 
@@ -486,27 +494,27 @@ async def test_a_damaged_format_is_put_aside(
     tmp_path: Path,
     stack: AsyncExitStack,
     server: Node,
-    migrate: Callable[[Path, Shelf], Migration],
+    migrate: Callable[[Path, CollectionStore], Migration],
 ) -> None:
     file = tmp_path / FORMAT_FILE
     if content is None:
         file.mkdir()
     else:
         file.write_text(content)
-    await migrate(tmp_path, shelf_on(server, stack)).run()
+    await migrate(tmp_path, store_on(server, stack)).run()
     assert json.loads(file.read_text()) == {"format": FORMAT}
     [kept] = [path for path in below(tmp_path) if path.name.startswith(f"{FORMAT_FILE}{MARK}")]
     assert kept.is_dir() if content is None else kept.read_text() == content
 
 
 async def test_images_of_a_damaged_collection_are_kept(
-    tmp_path: Path, model: EncoderModel, migrate: Callable[[Path, Shelf], Migration]
+    tmp_path: Path, model: EncoderModel, migrate: Callable[[Path, CollectionStore], Migration]
 ) -> None:
     await old_atlas(tmp_path, model)
     (tmp_path / "edge" / "collection.json").write_bytes(b"")
-    shelf = edge_shelf(tmp_path)
-    await migrate(tmp_path, shelf).run()
-    await shelf.close()
+    store = edge_store(tmp_path)
+    await migrate(tmp_path, store).run()
+    await store.close()
     assert planted(tmp_path / FOLDER) == []
     # What it shows is clean and there, and so is what says which file became which.
     assert len(list(ImageStore(tmp_path).digests(IMAGES))) >= 5

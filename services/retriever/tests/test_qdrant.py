@@ -24,7 +24,7 @@ from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import DIGESTS, FORMS, STEMS, Collection, Nearest, Point, Space
 from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import Nodes, Pace, connect
-from mirage_retriever.engines.qdrant_shelf import QdrantShelf
+from mirage_retriever.engines.qdrant_store import QdrantCollectionStore
 from mirage_retriever.terms import EncoderModel
 from tests.support.scripted_qdrant import Cluster, Node
 from tests.support.waiting import until_async as until
@@ -160,7 +160,7 @@ async def test_a_creation_that_fails_leaves_the_collection_of_another_retriever(
         def make(nodes: Nodes, name: str) -> QdrantEngine:
             return QdrantEngine(nodes, name=name, facets=FACETS)
 
-        return Collections(QdrantShelf(nodes_of(stack, server), default="atlas", make=make))
+        return Collections(QdrantCollectionStore(nodes_of(stack, server), default="atlas", make=make))
 
     first, second = collections_of(), collections_of()
     for collections in (first, second):

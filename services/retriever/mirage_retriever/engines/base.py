@@ -290,7 +290,7 @@ class Engine(Protocol):
         ...
 
 
-class Shelf(Protocol):
+class CollectionStore(Protocol):
     """The collections of an engine, and the name of the active one."""
 
     async def names(self) -> list[str]:

@@ -23,7 +23,7 @@ _ACTIVE = "ACTIVE"
 _log = telemetry.get_logger()
 
 
-class EdgeShelf:
+class EdgeCollectionStore:
     """Collections below `data`: the first in `edge/`, the others in `collections/NAME/`; `ACTIVE` names the active one.
 
     `make` makes an engine on a directory. Leftovers of a collection that was being made or removed during a crash are

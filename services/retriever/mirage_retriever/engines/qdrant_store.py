@@ -14,7 +14,7 @@ from mirage_retriever.engines.qdrant_nodes import Nodes, RefusedError
 _WRITE_S = 30.0
 
 
-class QdrantShelf:
+class QdrantCollectionStore:
     """Collections that hold our metadata; the alias `DEFAULT.active` points at the active one (a name cannot hold a dot).
 
     Every retriever on the server sees the same, a switch by another one when it asks again.
