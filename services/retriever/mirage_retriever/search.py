@@ -290,6 +290,9 @@ class Search:
         said = max((found.said for found in results[:_FIRST]), default=0.0)
         if said == 1:
             match = Match.GOOD
+        elif match is Match.GOOD and (side.words.corrected or not self._atlas.lexicon.knows(side.words)):
+            # What no record has a word for, an encoder has rarely learnt.
+            match = Match.WEAK
         elif said >= _HALF or any(found.tier is Tier.EVERY for found in results):
             match = Match.GOOD if match is Match.GOOD else Match.WEAK
         return Match.WEAK if match is Match.GOOD and named else match

@@ -252,19 +252,43 @@ def calibration(*, trusted: bool, good: float = 0.5) -> Calibration:
 async def test_likeness_is_judged_once_it_was_measured_and_good_only_if_it_is_trusted(
     atlas: Atlas, search: Search
 ) -> None:
+    # Each word is in some record, both in none.
+    text = "brain fracture"
+    assert (await ask(search, text, mode=Mode.IMAGES)).match is Match.NOT_JUDGED
     assert (await ask(search, "zebra")).match is Match.NOT_JUDGED
     try:
         atlas.calibrated(calibration(trusted=False))
-        assert (await ask(search, "zebra")).match is Match.WEAK
+        assert (await ask(search, text)).match is Match.WEAK
         assert (await ask(search, "fracture")).match is Match.GOOD
+        assert by(await ask(search, text), Section.WORDS)[0] in ("rib", "healed", "brain")
         atlas.calibrated(calibration(trusted=True))
-        assert (await ask(search, "zebra")).match is Match.GOOD
-        atlas.calibrated(calibration(trusted=True, good=0.999))
-        assert (await ask(search, "zebra")).match is Match.WEAK
+        assert (await ask(search, text)).match is Match.GOOD
         # Likeness that says something goes before records that say half of it.
-        assert by(await ask(search, "fracture of the spleen"), Section.WORDS) == []
+        assert by(await ask(search, text), Section.WORDS) == []
+        atlas.calibrated(calibration(trusted=True, good=0.999))
+        assert (await ask(search, text)).match is Match.WEAK
     finally:
         atlas._calibration = None
+
+
+async def test_likeness_is_not_good_for_a_word_that_no_record_has(atlas: Atlas, search: Search) -> None:
+    try:
+        atlas.calibrated(calibration(trusted=True))
+        assert (await ask(search, "zebra", mode=Mode.IMAGES)).match is Match.GOOD
+        assert (await ask(search, "zebra")).match is Match.WEAK
+        assert (await ask(search, "brain fractre")).match is Match.WEAK
+    finally:
+        atlas._calibration = None
+
+
+@pytest.mark.parametrize("text", ["lesion of the frontal lobe", "lateral ventricle"])
+async def test_a_plane_that_is_part_of_a_name_names_no_label(search: Search, text: str) -> None:
+    reply = await ask(search, text)
+    assert reply.words is not None
+    assert reply.words.named == ()
+    reply = await ask(search, "lateral view of the chest")
+    assert reply.words is not None
+    assert [label.value for label in reply.words.named] == ["lateral"]
 
 
 async def test_ten_thousand_records_of_one_caption_are_searched_and_paged(

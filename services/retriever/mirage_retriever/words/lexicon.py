@@ -12,7 +12,7 @@ from mirage_retriever.words.vocabulary import Vocabulary
 
 # Facets whose values a query may name.
 FACETS = ("modality", "body_part", "plane", "side")
-# Values that are known to be no others, in a collection or not.
+# Facets whose values the lists know in all their words. Values of the others are those of the collection.
 _CLOSED = ("modality", "plane", "side")
 _VALUES = 500
 # After writes the vocabulary is read again this often at the most, and now and then since others may write to a server.
@@ -84,7 +84,9 @@ class Lexicon:
             self._counts = {(name, value): count for name, values in labels.items() for value, count in values}
             by_stems: dict[Stems, list[Named]] = defaultdict(list)
             for (name, value), count in self._counts.items():
-                by_stems[stems_of(value)].append(Named(name, value, count))
+                # "frontal" and "lateral" are planes, and parts of names as well: the lists know when.
+                if name not in _CLOSED:
+                    by_stems[stems_of(value)].append(Named(name, value, count))
             self._labels = dict(by_stems)
             self._revision, self._loaded_at = revision, time.monotonic()
 
