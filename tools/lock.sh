@@ -10,8 +10,8 @@ if [[ ${1:-} == --check ]]; then
   cp requirements/*.txt requirements/*.in "$out"
 fi
 
-parts=(libs/mirage_protos libs/mirage_core libs/mirage_inference libs/mirage services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher)
-own=(--no-emit-package mirage-protos --no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-inference --no-emit-package mirage-encoder
+parts=(libs/mirage_protos libs/mirage_api libs/mirage_core libs/mirage_inference libs/mirage services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher)
+own=(--no-emit-package mirage-protos --no-emit-package mirage-api --no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-inference --no-emit-package mirage-encoder
   --no-emit-package mirage-retriever --no-emit-package mirage-gateway --no-emit-package mirage-models
   --no-emit-package mirage-llm --no-emit-package mirage-generator --no-emit-package mirage-atlas --no-emit-package mirage-launcher
   --no-emit-package mirage-training)
@@ -27,7 +27,7 @@ mine=$(mktemp)
 trap 'rm -rf "$mine"; [[ $out == requirements ]] || rm -rf "$out"' EXIT
 printf -- '-e %s\n' "${parts[@]}" >"$mine"
 only() { # only PART...: these parts and the libraries, as a requirements file on standard output
-  printf -- '-e %s\n' libs/mirage_protos libs/mirage_core "$@"
+  printf -- '-e %s\n' libs/mirage_protos libs/mirage_api libs/mirage_core "$@"
 }
 
 compile bootstrap "$out/bootstrap.in"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mirage.client import Client
 from mirage.errors import ClientError
-from mirage.replies import Collection, Model
+from mirage_api.system import Collection, Model
 from mirage_launcher import damage, lock, processes
 from mirage_launcher.folders import Folders
 from mirage_launcher.health import health

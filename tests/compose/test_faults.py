@@ -11,8 +11,9 @@ from PIL import Image
 
 from mirage.client import Client
 from mirage.errors import ClientError
-from mirage.jobs import FINAL, JobOptions
+from mirage.jobs import JobOptions
 from mirage.uploads import Upload
+from mirage_api.jobs import FINAL
 
 from .conftest import Stack, docker, wait
 from .load import RATE, Load, Outcome

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mirage.jobs import FINAL, JobOptions
+from mirage.jobs import JobOptions
+from mirage_api.jobs import FINAL
 from mirage_launcher import ports
 
 from . import hub
@@ -151,7 +152,7 @@ def test_the_atlas_of_the_operator_is_searched_and_not_the_demonstration(full: F
 
 def test_it_explains_and_makes_an_image(full: Full) -> None:
     with full.stack.client(timeout_s=300) as client:
-        assert client.description("axial CT of the chest").done.text
+        assert client.description("axial CT of the chest").text
         job = client.create_job("axial CT of the chest", JobOptions(seed=1))
         done = wait(lambda: (now := client.job(job.id)).state in FINAL and now, "the job")
         assert done.state == "SUCCEEDED", done.problem

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from mirage.errors import ApiError
-from mirage.jobs import FINAL, JobOptions
+from mirage.jobs import JobOptions
 from mirage.uploads import Upload
+from mirage_api.jobs import FINAL
 from mirage_launcher import ports
 
 from .conftest import DEPLOY, START_S, Stack, wait
@@ -84,7 +85,7 @@ def test_an_atlas_without_room_refuses_keeps_and_goes_on(cramped: Stack) -> None
                 code = error.code
                 break
             if outcome.state == "rejected":
-                code = outcome.code
+                code = outcome.error.code if outcome.error else ""
                 break
             kept.append(outcome.id)
             assert number < ATLAS_MB
@@ -116,7 +117,7 @@ def test_images_without_room_fail_their_job_and_not_the_worker(cramped: Stack) -
         for number in range(40):
             id_ = client.create_job(f"axial T1 brain, {number}", JobOptions(seed=number)).id
             done = wait(lambda id_=id_: (now := client.job(id_)).state in FINAL and now, "the job")
-            states.append((done.state, done.problem[0] if done.problem else ""))
+            states.append((done.state, done.problem.code if done.problem else ""))
             if done.state == "FAILED":
                 break
         assert states[-1] == ("FAILED", "STORAGE_FULL")

@@ -15,8 +15,9 @@ from urllib.parse import urlencode
 import pytest
 
 from mirage.errors import ClientError
-from mirage.jobs import FINAL, JobOptions
+from mirage.jobs import JobOptions
 from mirage.queries import Query, Term
+from mirage_api.jobs import FINAL
 from mirage_launcher import ports
 
 from .conftest import DEPLOY, ROOT, START_S, Stack, docker, wait

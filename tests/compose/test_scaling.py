@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from mirage.jobs import FINAL, JobOptions
+from mirage.jobs import JobOptions
+from mirage_api.jobs import FINAL
 
 from .conftest import DEPLOY, Stack, docker, wait
 from .load import RATE, Load

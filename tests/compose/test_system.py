@@ -6,7 +6,8 @@ import time
 import grpc
 import httpx
 
-from mirage.jobs import FINAL, JobOptions
+from mirage.jobs import JobOptions
+from mirage_api.jobs import FINAL
 from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, query_pb2
 
 from .conftest import Stack, docker, wait
@@ -40,8 +41,8 @@ def test_other_services_search_by_grpc(stack: Stack) -> None:
 def test_an_explanation_comes_with_its_sources(stack: Stack) -> None:
     with stack.client(timeout_s=120) as client:
         told = client.description(QUERY)
-    assert told.done.text
-    assert told.done.source == "model"
+    assert told.text
+    assert told.source == "model"
 
 
 def test_a_job_makes_an_image(stack: Stack) -> None:

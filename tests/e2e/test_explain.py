@@ -193,7 +193,7 @@ def test_a_text_that_is_replaced_is_replaced_on_the_page(reader: Page, explainin
     panel = reader.locator(".explanation")
     expect(panel.locator(".badge")).to_have_text("From the captions")
     with Client(explaining.http_url) as client:
-        whole = client.description("axial T1 brain MRI").done
+        whole = client.description("axial T1 brain MRI")
     sentences = [whole.text[each.start : each.end] for each in whole.citations]
     expect(panel.locator(".sentence")).to_have_text(sentences)
     expect(panel.locator(".no-source")).to_have_count(0)

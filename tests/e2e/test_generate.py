@@ -96,7 +96,7 @@ def test_options_are_the_models_and_reach_the_job(maker: Page, generating: Any) 
     expect(panel.locator(".made").last).to_contain_text("Seed 0")
     with Client(generating.http_url) as client:
         asked = client.jobs().jobs[0].request
-    assert {**asked, "priority": ""} == {
+    assert {**asked.raw, "priority": ""} == {
         "prompt": "axial T1 brain MRI",
         "negative_prompt": "lesion",
         "steps": 3,
@@ -162,7 +162,7 @@ def test_both_sides_of_a_comparison_have_their_own(maker: Page, generating: Any)
         expect(column.locator(".made:not(.unfinished) img")).to_be_visible()
         expect(column.locator(".beside")).to_contain_text(column.locator(".card .caption").first.inner_text())
     with Client(generating.http_url) as client:
-        prompts = [job.request["prompt"] for job in client.jobs().jobs]
+        prompts = [job.request.prompt for job in client.jobs().jobs]
     assert prompts == ["axial T1 brain without axial, with sagittal", "axial T1 brain"]
 
 
@@ -336,7 +336,7 @@ def test_the_generator_that_comes_along_makes_an_image(page: Page, system: Any) 
         (job,) = client.jobs(limit=1).jobs
         said = read_provenance(client.job_image(job.id).data)
     assert said is not None
-    assert (said.bundle, said.prompt) == ("mini-generator", job.request["prompt"])
+    assert (said.bundle, said.prompt) == ("mini-generator", job.request.prompt)
 
 
 def test_an_image_or_a_record_alone_has_no_words_to_generate_from(maker: Page, generating: Any) -> None:

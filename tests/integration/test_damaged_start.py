@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mirage.client import Client
-from mirage.jobs import FINAL
+from mirage_api.jobs import FINAL
 from mirage_core.files import MARK
 from mirage_launcher.bundles import find_bundle
 from tests.support.machine import RECORDS, Machine, clear, fill, make_machine

@@ -67,7 +67,7 @@ def index(system: Any, spare: str) -> Index:
 
 
 def stored(client: Client, spare: str) -> list[Any]:
-    return [each.record for each in client.records(collection=spare).records]
+    return list(client.records(collection=spare).records)
 
 
 def test_nothing_about_people_is_stored_or_said(index: Index, client: Client, spare: str, tmp_path: Path) -> None:

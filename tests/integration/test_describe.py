@@ -15,9 +15,11 @@ import pytest
 
 from mirage.cli.entry import run
 from mirage.client import Client
-from mirage.descriptions import Citation, DescribeOptions, Done, Ranking, Retrieval, Token
+from mirage.descriptions import DescribeOptions
 from mirage.errors import ApiError, ClientError
 from mirage.queries import Query, Term, weighted_terms
+from mirage_api.descriptions import Citation, DescribeDone, DescribeRanking, DescribeToken
+from mirage_api.search import SearchReply
 from mirage_launcher.folders import Folders
 from mirage_launcher.state import State
 from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, query_pb2
@@ -36,11 +38,11 @@ def client(explaining: Any) -> Iterator[Client]:
 def test_an_explanation_stands_on_what_was_found(client: Client) -> None:
     events = list(client.describe(GOOD))
     retrieval, done = events[0], events[-1]
-    assert isinstance(retrieval, Retrieval)
-    assert isinstance(done, Done)
-    found = [each.id for each in retrieval.reply.results]
+    assert isinstance(retrieval, SearchReply)
+    assert isinstance(done, DescribeDone)
+    found = [each.id for each in retrieval.results]
     assert found == [each.id for each in client.search(GOOD, k=3).results]
-    assert "".join(each.text for each in events if isinstance(each, Token)) == done.text
+    assert "".join(each.text for each in events if isinstance(each, DescribeToken)) == done.text
     assert [each for each in events if isinstance(each, Citation)] == list(done.citations)
     assert {id_ for each in done.citations for id_ in each.ids} == set(found)
     assert (done.source, done.finish) == ("model", "stop")
@@ -52,19 +54,19 @@ def test_the_model_that_comes_along_explains(system: Any) -> None:
         events = list(client.describe(GOOD))
         again = client.description(GOOD)
     done = events[-1]
-    assert isinstance(done, Done)
+    assert isinstance(done, DescribeDone)
     assert (done.source, done.finish in ("stop", "length")) == ("model", True)
-    assert "".join(each.text for each in events if isinstance(each, Token)) == done.text == again.done.text
+    assert "".join(each.text for each in events if isinstance(each, DescribeToken)) == done.text == again.text
     assert [each for each in events if isinstance(each, Citation)] == list(done.citations)
     assert all(done.text[each.start : each.end].strip() for each in done.citations)
-    assert any(isinstance(each, Ranking) for each in events)
+    assert any(isinstance(each, DescribeRanking) for each in events)
 
 
 def test_both_rankings_are_real_and_the_first_stays_the_querys(client: Client) -> None:
     whole = client.description(GOOD)
     assert whole.ranking is not None
     assert list(whole.ranking.first) == [each.id for each in client.search(GOOD, k=10).results]
-    sentences = [whole.done.text[each.start : each.end] for each in whole.done.citations]
+    sentences = [whole.text[each.start : each.end] for each in whole.citations]
     again = client.search(Query(tuple(Term(text=sentence) for sentence in sentences)), k=10)
     assert [each.id for each in whole.ranking.second] == [each.id for each in again.results]
     assert whole.ranking.best in {*whole.ranking.first, *(each.id for each in whole.ranking.second)}
@@ -84,7 +86,7 @@ def test_a_record_and_an_image_are_explained(client: Client) -> None:
     record = client.search(GOOD, k=1).results[0].id
     of_record = client.description(Query((Term(id=record),)))
     assert of_record.retrieval.results[0].id == record
-    assert of_record.done.source == "model"
+    assert of_record.source == "model"
     of_image = client.description(Query((Term(image=client.image(record).data),)))
     assert of_image.retrieval.results[0].id == record
 
@@ -99,15 +101,15 @@ def test_a_filter_holds_for_both_rankings(client: Client) -> None:
 def test_what_the_atlas_does_not_hold_is_declined(client: Client) -> None:
     whole = client.description("how to bake sourdough bread with a crispy crust")
     assert whole.retrieval.match in ("weak", "none")
-    assert (whole.done.text, whole.done.finish, whole.ranking) == ("", "no_match", None)
-    assert whole.done.notice
+    assert (whole.text, whole.finish, whole.ranking) == ("", "no_match", None)
+    assert whole.notice
 
 
 def test_a_client_that_goes_stops_the_model_within_a_token(client: Client, explaining: Any) -> None:
     explaining.kill_llm()
     explaining.start_llm(token_ms=150)
     events = client.describe(GOOD)
-    assert any(isinstance(event, Token) for event in events)
+    assert any(isinstance(event, DescribeToken) for event in events)
     seen = explaining.counts()["tokens"]
     events.close()
     until(lambda: explaining.counts()["running"] == 0)
@@ -131,29 +133,29 @@ def test_a_model_killed_amid_a_sentence_is_replaced_by_the_captions(client: Clie
     explaining.kill_llm()
     explaining.start_llm(token_ms=50)
     events = client.describe(GOOD)
-    written = [next(event for event in events if isinstance(event, Token)).text]
+    written = [next(event for event in events if isinstance(event, DescribeToken)).text]
     explaining.kill_llm()
     rest = list(events)
     done = rest[-1]
-    assert isinstance(done, Done)
+    assert isinstance(done, DescribeDone)
     assert done.source == "extractive"
     assert done.text.startswith(written[0])
     assert all(each.supported and each.ids for each in done.citations)
     assert "not available" in done.notice
-    assert any(isinstance(event, Ranking) for event in rest)
+    assert any(isinstance(event, DescribeRanking) for event in rest)
 
 
 def test_a_model_that_is_frozen_is_replaced_within_seconds(client: Client, explaining: Any) -> None:
     explaining.kill_llm()
     explaining.start_llm(token_ms=50)
     events = client.describe(GOOD)
-    next(event for event in events if isinstance(event, Token))
+    next(event for event in events if isinstance(event, DescribeToken))
     os.kill(explaining.llm.pid, signal.SIGSTOP)
     try:
         done = list(events)[-1]
     finally:
         explaining.kill_llm()
-    assert isinstance(done, Done)
+    assert isinstance(done, DescribeDone)
     assert done.source == "extractive"
 
 
@@ -162,10 +164,10 @@ def test_without_the_model_all_is_ready_and_the_captions_answer(client: Client, 
     ready = httpx.get(f"{explaining.http_url}/readyz", timeout=10)
     assert (ready.status_code, ready.json()["dependencies"]["llm"]) == (200, "unreachable")
     assert "describe" not in [model.task for model in client.models()]
-    done = client.description(GOOD).done
+    done = client.description(GOOD)
     assert (done.source, bool(done.text), bool(done.notice)) == ("extractive", True, True)
     explaining.start_llm()
-    assert client.description(GOOD).done.source == "model"
+    assert client.description(GOOD).source == "model"
 
 
 def test_a_retriever_that_is_frozen_is_a_problem_before_the_stream(system: Any, explaining: Any) -> None:
@@ -212,7 +214,7 @@ def test_a_bad_input_is_refused_and_the_next_good_one_works(client: Client, name
     assert (streamed.value.code, whole.value.code) == (code, code)
     if isinstance(streamed.value, ApiError):
         assert 400 <= streamed.value.status < 500
-    assert client.description(GOOD).done.text
+    assert client.description(GOOD).text
 
 
 async def test_grpc_says_the_same_as_http(explaining: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mirage.client import Client
 from mirage.errors import ApiError
-from mirage.jobs import FINAL
+from mirage_api.jobs import FINAL
 from mirage_launcher.bundles import find_bundle
 from tests.support.machine import Machine, clear, make_machine
 from tests.support.paths import TINY_GENERATOR

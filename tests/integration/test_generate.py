@@ -15,7 +15,8 @@ from PIL import Image
 from mirage.cli.entry import run
 from mirage.client import Client
 from mirage.errors import ApiError, ReplyError, UnreachableError
-from mirage.jobs import Job, JobOptions, Preview
+from mirage.jobs import JobOptions
+from mirage_api.jobs import Job, JobPreview
 
 Mirage = Callable[..., tuple[int, str, str]]
 
@@ -238,7 +239,7 @@ def test_the_client_gets_a_job_with_its_previews(generating: Any) -> None:
         job = client.create_job("axial", JobOptions(steps=3, request_id="once"))
         assert client.create_job("axial", JobOptions(steps=3, request_id="once")).id == job.id
         events = list(client.watch_job(job.id, previews=True))
-        assert any(isinstance(event, Preview) and event.png.startswith(b"\x89PNG") for event in events)
+        assert any(isinstance(event, JobPreview) and event.png.startswith(b"\x89PNG") for event in events)
         last = events[-1]
         assert isinstance(last, Job)
         assert (last.state, last.step, last.images[0].seed) == ("SUCCEEDED", 3, 2**62 + 1)

@@ -18,9 +18,10 @@ import pytest
 from mirage.cli.entry import run
 from mirage.client import Client
 from mirage.errors import ApiError
-from mirage.jobs import Job, JobOptions, Preview
+from mirage.jobs import JobOptions
 from mirage.provenance import read_provenance
 from mirage.uploads import Upload
+from mirage_api.jobs import Job, JobPreview
 from mirage_launcher import ports
 from mirage_launcher.folders import Folders
 from mirage_launcher.state import State
@@ -124,7 +125,7 @@ def test_a_watch_shows_the_job_grow(whole: Whole) -> None:
         events = list(client.watch_job(job.id, previews=True))
     steps = [event.step for event in events if isinstance(event, Job)]
     assert steps == sorted(steps)
-    assert any(isinstance(event, Preview) for event in events)
+    assert any(isinstance(event, JobPreview) for event in events)
     last = events[-1]
     assert isinstance(last, Job)
     assert (last.state, last.step, len(last.images)) == ("SUCCEEDED", 8, 1)
@@ -257,4 +258,4 @@ def test_a_made_image_cannot_join_the_atlas(whole: Whole) -> None:
         [outcome] = admin.upsert(
             [Upload("made-by-a-model", "An axial section.", image, licence="CC0-1.0", source="a model")]
         )
-    assert (outcome.state, outcome.code) == ("rejected", "SYNTHETIC_REFUSED")
+    assert (outcome.state, outcome.error and outcome.error.code) == ("rejected", "SYNTHETIC_REFUSED")

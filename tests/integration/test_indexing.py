@@ -225,7 +225,7 @@ def test_hostile_tables_do_no_harm(system: Any, client: Client, tmp_path: Path, 
     tally = finish(index(system, "index", str(tmp_path), "--into", spare), code=1)
     assert (tally["created"], tally["bad_rows"]) == (2, 4)
     found = client.records(collection=spare).records
-    captions = {each.record.original_labels["id"]: each.record.caption for each in found}
+    captions = {each.original_labels["id"]: each.caption for each in found}
     assert captions["../../etc/x"] == "<script>alert(1)</script> CT"
     assert len(captions) == 2
 
@@ -259,7 +259,7 @@ def test_a_frozen_encoder_gives_a_clear_answer_in_time_and_comes_back(system: An
         with pytest.raises(ApiError) as unready:
             client._transport.json("GET", "/readyz")
         assert (unready.value.code, unready.value.status) == ("DEPENDENCY_UNAVAILABLE", 503)
-        some = client.records(limit=1).records[0].record.id
+        some = client.records(limit=1).records[0].id
         assert client.similar(some, k=3).results
     finally:
         os.kill(pid, signal.SIGCONT)

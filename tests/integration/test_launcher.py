@@ -162,7 +162,7 @@ def test_a_language_model_among_the_models_runs_too(machine: Machine, tmp_path: 
 
     def described() -> bool:
         with Client(f"http://127.0.0.1:{machine.port}", timeout_s=60) as client:
-            done = client.description("axial T1 brain MRI", k=1).done
+            done = client.description("axial T1 brain MRI", k=1)
         # No notice: the encoder answers the language model's service.
         return (done.source, done.notice) == ("model", "")
 

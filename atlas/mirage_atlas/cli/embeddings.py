@@ -13,7 +13,7 @@ from mirage_atlas.cli.indexing import Sending, index, open_dataset, with_rows
 
 if TYPE_CHECKING:
     from mirage.client import Client
-    from mirage.replies import StoredRecord
+    from mirage_api.records import StoredRecord
 
 _PAGE = 500
 

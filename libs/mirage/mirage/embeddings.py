@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from mirage.errors import InputError, PartMissingError
-from mirage.replies import StoredRecord
+from mirage_api.records import StoredRecord
 
 try:
     import numpy as np
@@ -163,14 +163,15 @@ def _spill(parts: dict[str, Path], records: Iterable[StoredRecord]) -> tuple[lis
     length = 0
     with parts["vectors"].open("wb") as images, parts["caption_vectors"].open("wb") as captions:
         for stored in records:
-            if stored.image_vector is None or stored.caption_vector is None:
-                raise InputError(f"the server gave no vectors for {stored.record.id}")
-            length = length or len(stored.image_vector)
-            if not len(stored.image_vector) == len(stored.caption_vector) == length:
-                raise InputError(f"the vectors of {stored.record.id} have another length")
-            ids.append(stored.record.id)
-            images.write(stored.image_vector)
-            captions.write(stored.caption_vector)
+            image, caption = stored.vectors()
+            if image is None or caption is None:
+                raise InputError(f"the server gave no vectors for {stored.id}")
+            length = length or len(image)
+            if not len(image) == len(caption) == length:
+                raise InputError(f"the vectors of {stored.id} have another length")
+            ids.append(stored.id)
+            images.write(image)
+            captions.write(caption)
     return ids, length
 
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from mirage.queries import Query, Term
-from mirage.replies import SearchReply
+from mirage_api.search import SearchReply
 
 DEPTH = 100
 CUTS = (1, 5, 10)

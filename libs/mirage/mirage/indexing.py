@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeGuard, TypeVar
 
 from mirage.errors import ApiError, ClientError, ReplyError, TimedOutError, UnreachableError
-from mirage.replies import Pixels, Presence, Record, UpsertOutcome, Window
 from mirage.uploads import BATCH_BYTES, Upload
+from mirage_api.records import Pixels, PixelWindow, Record, RecordPresence, UpsertError, UpsertOutcome
 
 # Refusals and failures that pass: the same batch again changes nothing that is stored already.
 PASSING_CODES = frozenset({"QUEUE_FULL", "DEPENDENCY_UNAVAILABLE", "MODEL_NOT_READY", "DEADLINE_EXCEEDED"})
@@ -64,7 +64,7 @@ class Atlas(Protocol):
     def upsert(self, uploads: Iterable[Upload], *, collection: str = "") -> tuple[UpsertOutcome, ...]:
         """Stores records."""
 
-    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[RecordPresence, ...]:
         """Returns what is stored of some records, given as (id, SHA-256)."""
 
 
@@ -403,7 +403,7 @@ class Indexer:
 
         The others end here.
         """
-        there: dict[str, Presence] = {}
+        there: dict[str, RecordPresence] = {}
         if self._plan.resume or self._plan.skip_duplicates or any(_is_made(sent.row.record) for sent in made):
             there = self._look_up([(sent.upload.id, sent.key) for sent in made])
             made = self._settled_ids(made, there)
@@ -431,7 +431,7 @@ class Indexer:
             left.append(sent)
         return left
 
-    def _settled_ids(self, made: list[_Sent], there: dict[str, Presence]) -> list[_Sent]:
+    def _settled_ids(self, made: list[_Sent], there: dict[str, RecordPresence]) -> list[_Sent]:
         """Returns the rows with the ids that they have in the atlas; `there` gains what it holds of those.
 
         A record that an earlier version stored under another id keeps that. An id that was made from names, and that
@@ -486,15 +486,15 @@ class Indexer:
                 else:
                     owner.stored = True
 
-    def _look_up(self, keys: list[tuple[str, str]]) -> dict[str, Presence]:
+    def _look_up(self, keys: list[tuple[str, str]]) -> dict[str, RecordPresence]:
         # One id that no record may have would spoil the look-up of all: the upsert names it.
         keys = [key for key in dict.fromkeys(keys) if _ID.fullmatch(key[0])]
-        found: dict[str, Presence] = {}
+        found: dict[str, RecordPresence] = {}
         for start in range(0, len(keys), _LOOK_UP_KEYS):
             found |= self._look_up_some(keys[start : start + _LOOK_UP_KEYS])
         return found
 
-    def _look_up_some(self, keys: list[tuple[str, str]]) -> dict[str, Presence]:
+    def _look_up_some(self, keys: list[tuple[str, str]]) -> dict[str, RecordPresence]:
         try:
             answer = self._persist(lambda: self._atlas.look_up(keys, collection=self._plan.collection))
         except ApiError as error:
@@ -516,7 +516,11 @@ class Indexer:
             if len(part) > 1:
                 half = len(part) // 2
                 return self._upsert(part[:half]) + self._upsert(part[half:])
-            outcomes = (UpsertOutcome(uploads[0].id, "rejected", error.code, error.message),)
+            outcomes = (
+                UpsertOutcome(
+                    id=uploads[0].id, state="rejected", error=UpsertError(code=error.code, message=error.message)
+                ),
+            )
         if len(outcomes) != len(part):
             raise ReplyError(f"the gateway answered {len(outcomes)} outcomes to {len(part)} records")
         self._settle(part, outcomes)
@@ -524,14 +528,11 @@ class Indexer:
 
     def _end(self, sent: _Sent, outcome: UpsertOutcome) -> _End:
         self._left_out.update(dict.fromkeys(outcome.left_out))
-        match outcome.state:
-            case "created" | "updated" | "unchanged" as state:
-                return _End(sent.row.number, state)
-            case "rejected":
-                complaint = _complaint(sent.row.record, outcome.code, outcome.message, id=sent.upload.id)
-                return _End(sent.row.number, "rejected", complaint)
-            case _:
-                raise ReplyError("the gateway's outcome has a state that this version does not know")
+        if outcome.state != "rejected":
+            return _End(sent.row.number, outcome.state)
+        error = outcome.error or UpsertError(code="INTERNAL")
+        complaint = _complaint(sent.row.record, error.code, error.message, id=sent.upload.id)
+        return _End(sent.row.number, "rejected", complaint)
 
     def _persist(self, call: Callable[[], T]) -> T:
         give_up = time.monotonic() + self._pace.patience_s
@@ -582,7 +583,7 @@ def _is_version(stored: Record, upload: Upload, sha256: str) -> bool:
     return _image_of(stored) == sha256 or stored.caption == upload.caption
 
 
-def _adopts(sent: _Sent, presence: Presence | None) -> bool:
+def _adopts(sent: _Sent, presence: RecordPresence | None) -> bool:
     """True if a record under a former id is this row's."""
     if presence is None or presence.record is None:
         return False
@@ -637,8 +638,16 @@ def _pixels(given: Any) -> Pixels | None:
     """A reader's account of its pixels as the client has it."""
     if given is None:
         return None
-    windows = tuple(Window(each.name, float(each.center), float(each.width)) for each in given.windows)
-    return Pixels(given.bits, float(given.slope), float(given.intercept), given.unit, windows)
+    windows = tuple(
+        PixelWindow(name=each.name, center=float(each.center), width=float(each.width)) for each in given.windows
+    )
+    return Pixels(
+        bits=given.bits,
+        slope=float(given.slope),
+        intercept=float(given.intercept),
+        unit=given.unit,
+        windows=windows,
+    )
 
 
 def _passes(error: ClientError) -> bool:

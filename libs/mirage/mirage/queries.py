@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 VectorSpace = Literal["image", "caption", "fused"]
@@ -72,6 +72,11 @@ class Query:
         if self.accept_any_image:
             body["accept_any_image"] = True
         return body
+
+
+def given_fields(options: Any) -> dict[str, Any]:
+    """Returns the fields of a dataclass that differ from their defaults."""
+    return {each.name: value for each in fields(options) if (value := getattr(options, each.name)) != each.default}
 
 
 def weighted_terms(

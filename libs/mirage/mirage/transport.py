@@ -4,15 +4,25 @@ import ipaddress
 import json
 import os
 import ssl
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
-from urllib.parse import quote, urlsplit
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 
 from mirage import __version__
-from mirage.errors import ApiError, InputError, ReplyError, TimedOutError, UnreachableError
+from mirage.calls import Call, Image, Request, Stream
+from mirage.errors import ApiError, ClientError, InputError, ReplyError, TimedOutError, UnreachableError
+from mirage.events import EventParser
+from mirage_api.base import Reply
+from mirage_api.descriptions import Failed
+from mirage_api.system import Problem
+
+H = TypeVar("H")
+T = TypeVar("T")
+R = TypeVar("R", bound=Reply)
 
 DEFAULT_URL = "http://localhost:8080"
 # A reply is JSON of at most 100 records or an image of at most 20 MB; more than this is not MIRAGE's.
@@ -56,115 +66,42 @@ def is_near(url: str) -> bool:
         return False
 
 
-def segment(value: str) -> str:
-    """One path segment, with everything escaped that could leave it."""
-    quoted = quote(value, safe="")
-    # A segment of dots alone is resolved by clients and proxies, whether escaped or not.
-    return quoted.replace(".", "%2E") if not value.strip(".") else quoted
+class _Base:
+    """What both transports share: address, headers, trust, and one connection pool for each process."""
 
-
-class Transport:
-    """Sends requests to one gateway and raises `mirage.errors` for everything but a good answer."""
-
-    def __init__(self, url: str, *, api_key: str | None, timeout_s: float, inner: httpx.BaseTransport | None) -> None:
+    def __init__(self, url: str, *, api_key: str | None, timeout_s: float, inner: Any) -> None:
         self.url = url.rstrip("/")
-        self._headers = {"user-agent": f"mirage-client/{__version__}"}
-        if api_key:
-            self._headers["authorization"] = f"Bearer {api_key}"
-        self._timeout_s = timeout_s
-        self._inner = inner
-        self._verify = _trusted(url)
         self._process = os.getpid()
         # The connections of the processes that this one was forked from, kept so that nothing closes them.
-        self._inherited: list[httpx.Client] = []
-        try:
-            self._own = self._connect()
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise UnreachableError(url, "not an address") from error
-        except (ImportError, ValueError) as error:
-            raise UnreachableError(url, "the proxy that the environment names cannot be used") from error
-
-    def _connect(self) -> httpx.Client:
-        return httpx.Client(
-            base_url=self.url,
-            headers=self._headers,
-            timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, 3.0)),
+        self._inherited: list[Any] = []
+        self._options = {
+            "base_url": self.url,
+            "headers": {
+                "user-agent": f"mirage-client/{__version__}",
+                **({"authorization": f"Bearer {api_key}"} if api_key else {}),
+            },
+            "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 3.0)),
             # The environment's proxies are for other machines, with the exceptions of NO_PROXY.
-            trust_env=not is_near(self.url),
-            verify=self._verify,
-            transport=self._inner,
-        )
+            "trust_env": not is_near(self.url),
+            "verify": _trusted(url),
+            "transport": inner,
+        }
 
-    @property
-    def _http(self) -> httpx.Client:
-        """The connections of this process: after a fork, those of the parent would give one process the other's answers."""
-        if self._process != os.getpid():
-            self._inherited.append(self._own)
-            self._own = self._connect()
-            self._process = os.getpid()
-        return self._own
+    def _connect(self, kind: Callable[..., H]) -> H:
+        try:
+            return kind(**self._options)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise UnreachableError(self.url, "not an address") from error
+        except (ImportError, ValueError) as error:
+            raise UnreachableError(self.url, "the proxy that the environment names cannot be used") from error
 
-    def close(self) -> None:
-        """Closes the connections of this process."""
+    def _is_forked(self, connections: object) -> bool:
+        """Returns True once in a forked process: the connections of the parent would give one process the other's answers."""
         if self._process == os.getpid():
-            self._own.close()
-
-    def json(
-        self, method: str, path: str, *, body: object = None, accept: str = "*/*", **options: Any
-    ) -> Mapping[str, Any]:
-        """Returns the JSON object of the answer, {} for an empty one.
-
-        `body` is sent as JSON. Raises InputError if it cannot be encoded.
-        """
-        if body is not None:
-            headers = {"content-type": "application/json", "accept": accept}
-            options |= {"content": _encode(body), "headers": headers}
-        response = self.send(method, path, **options)
-        if not response.content:
-            return {}
-        return _json_object(response)
-
-    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The answer, read whole. Raises ApiError for every status but 2xx and 304."""
-        with self._translated(), self._http.stream(method, path, **options) as response:
-            answer = self._read(response)
-        if not answer.is_success:
-            raise _problem(answer, self.url)
-        return answer
-
-    def events(
-        self, method: str, path: str, *, body: object = None, **options: Any
-    ) -> Generator[tuple[str, Mapping[str, Any]]]:
-        """Yields the server-sent events of an answer as (name, data); close it to end the call.
-
-        A comment, by which a silent server says that it is there, comes as ("", {}).
-        Raises as `json` does, and ApiError for an `error` event.
-        """
-        headers = {"accept": "text/event-stream"}
-        if body is not None:
-            headers["content-type"] = "application/json"
-            options["content"] = _encode(body)
-        process = os.getpid()
-        with self._translated(), self._http.stream(method, path, headers=headers, **options) as response:
-            if not response.is_success:
-                raise _problem(self._read(response), self.url)
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise ReplyError("the answer is no stream of events: is this address MIRAGE's?")
-            for name, data in _parse_events(response.iter_lines()):
-                if name == "error":
-                    problem = data.get("problem")
-                    raise _api_error(problem if isinstance(problem, dict) else {})
-                yield name, data
-                if process != os.getpid():
-                    raise InputError("this stream belongs to the process that began it")
-
-    def _read(self, response: httpx.Response) -> httpx.Response:
-        content = bytearray()
-        for chunk in response.iter_bytes():
-            content += chunk
-            if len(content) > REPLY_BYTES:
-                raise ReplyError(f"the answer of {self.url} exceeds {REPLY_BYTES} bytes")
-        return httpx.Response(response.status_code, headers=_plain(response.headers), content=bytes(content))
+            return False
+        self._inherited.append(connections)
+        self._process = os.getpid()
+        return True
 
     @contextmanager
     def _translated(self) -> Generator[None]:
@@ -181,53 +118,163 @@ class Transport:
         except httpx.HTTPError as error:
             raise ReplyError(f"the connection to {self.url} broke off") from error
 
+    def _result(self, call: Call[T], status: int, headers: httpx.Headers, content: bytes) -> T:
+        if not 200 <= status < 300:
+            raise _problem(status, content, self.url)
+        if call.reply is None:
+            return call.pick(Image(headers.get("content-type", "application/octet-stream"), content))
+        return call.pick(parse(call.reply, content or b"{}"))
 
-def _parse_events(lines: Iterator[str]) -> Generator[tuple[str, Mapping[str, Any]]]:
-    """Events of a stream whose data are JSON objects
-    (https://html.spec.whatwg.org/multipage/server-sent-events.html).
-    """
-    name, data, size = "message", "", 0
-    for line in lines:
-        if not line:
-            if data:
-                yield name, _parse_data(data)
-            name, data, size = "message", "", 0
-            continue
-        field, _, value = line.partition(":")
-        if not field:
-            yield "", {}
-        value = value.removeprefix(" ")
-        if field == "event":
-            name = value
-        elif field == "data":
-            data += value
-            size += len(value)
-            if size > REPLY_BYTES:
-                raise ReplyError(f"an event exceeds {REPLY_BYTES} bytes")
+    def _grown(self, content: bytearray, chunk: bytes) -> None:
+        content += chunk
+        if len(content) > REPLY_BYTES:
+            raise ReplyError(f"the answer of {self.url} exceeds {REPLY_BYTES} bytes")
 
 
-def _parse_data(data: str) -> Mapping[str, Any]:
+class Transport(_Base):
+    """Sends requests to one gateway and raises `mirage.errors` for everything but a good answer."""
+
+    def __init__(self, url: str, *, api_key: str | None, timeout_s: float, inner: httpx.BaseTransport | None) -> None:
+        super().__init__(url, api_key=api_key, timeout_s=timeout_s, inner=inner)
+        self._own = self._connect(httpx.Client)
+
+    @property
+    def _http(self) -> httpx.Client:
+        if self._is_forked(self._own):
+            self._own = self._connect(httpx.Client)
+        return self._own
+
+    def close(self) -> None:
+        """Closes the connections of this process."""
+        if self._process == os.getpid():
+            self._own.close()
+
+    def call(self, call: Call[T]) -> T:
+        """Returns the result of an operation. Raises ApiError for every status but 2xx."""
+        content = bytearray()
+        with self._translated(), self._http.stream(**_arguments(call.request)) as response:
+            for chunk in response.iter_bytes():
+                self._grown(content, chunk)
+        return self._result(call, response.status_code, response.headers, bytes(content))
+
+    def events(self, stream: Stream[T]) -> Generator[T | None]:
+        """Yields the server-sent events of an answer; close it to end the call.
+
+        A sign of life of a silent server, and an event that this client does not know, come as None. Raises as `call` does,
+        and ApiError for an `error` event.
+        """
+        process, events = os.getpid(), _Events(stream)
+        with self._translated(), self._http.stream(**_arguments(stream.request, events=True)) as response:
+            if not response.is_success:
+                raise _problem(response.status_code, response.read(), self.url)
+            events.check(response)
+            for piece in response.iter_bytes():
+                for event in events.feed(piece):
+                    yield event
+                    if process != os.getpid():
+                        raise InputError("this stream belongs to the process that began it")
+
+
+class AsyncTransport(_Base):
+    """The same for asyncio."""
+
+    def __init__(
+        self, url: str, *, api_key: str | None, timeout_s: float, inner: httpx.AsyncBaseTransport | None
+    ) -> None:
+        super().__init__(url, api_key=api_key, timeout_s=timeout_s, inner=inner)
+        self._own = self._connect(httpx.AsyncClient)
+
+    @property
+    def _http(self) -> httpx.AsyncClient:
+        if self._is_forked(self._own):
+            self._own = self._connect(httpx.AsyncClient)
+        return self._own
+
+    async def close(self) -> None:
+        """Closes the connections of this process."""
+        if self._process == os.getpid():
+            await self._own.aclose()
+
+    async def call(self, call: Call[T]) -> T:
+        """Returns the result of an operation, as `Transport.call` does."""
+        content = bytearray()
+        with self._translated():
+            async with self._http.stream(**_arguments(call.request)) as response:
+                async for chunk in response.aiter_bytes():
+                    self._grown(content, chunk)
+        return self._result(call, response.status_code, response.headers, bytes(content))
+
+    async def events(self, stream: Stream[T]) -> AsyncGenerator[T | None]:
+        """Yields the server-sent events of an answer, as `Transport.events` does."""
+        process, events = os.getpid(), _Events(stream)
+        with self._translated():
+            async with self._http.stream(**_arguments(stream.request, events=True)) as response:
+                if not response.is_success:
+                    raise _problem(response.status_code, await response.aread(), self.url)
+                events.check(response)
+                async for piece in response.aiter_bytes():
+                    for event in events.feed(piece):
+                        yield event
+                        if process != os.getpid():
+                            raise InputError("this stream belongs to the process that began it")
+
+
+class _Events(Generic[T]):
+    """Turns the pieces of a stream into its events."""
+
+    def __init__(self, stream: Stream[T]) -> None:
+        self._models = stream.events
+        self._parser = EventParser(REPLY_BYTES)
+
+    def check(self, response: httpx.Response) -> None:
+        """Raises ReplyError unless the answer is a stream of events."""
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise ReplyError("the answer is not a stream of events: is this address MIRAGE's?")
+
+    def feed(self, piece: bytes) -> Iterator[T | None]:
+        """Yields the events that a piece completes; raises ApiError for an `error` event."""
+        for name, data in self._parser.feed(piece):
+            model = self._models.get(name)
+            event = None if model is None else parse(model, data)
+            if isinstance(event, Failed):
+                raise _api_error(event.problem)
+            yield event
+
+
+def parse(model: type[R], content: bytes | str) -> R:
+    """Returns a JSON object as a model; raises ReplyError, which names the first field that is missing or wrong."""
     try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise ReplyError("an event holds no JSON: is this address MIRAGE's?") from error
-    if not isinstance(value, dict):
-        raise ReplyError("an event holds no JSON object: is this address MIRAGE's?")
-    return value
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise ReplyError("the answer is not JSON: is this address MIRAGE's?") from error
+        if not first["loc"]:
+            raise ReplyError("the answer is not a JSON object: is this address MIRAGE's?") from error
+        field = ".".join(map(str, first["loc"]))
+        raise ReplyError(f"the gateway's {model.__name__} has no usable field {field!r}") from error
+
+
+def _arguments(request: Request, *, events: bool = False) -> dict[str, Any]:
+    headers = {"accept": "text/event-stream" if events else request.accept}
+    found: dict[str, Any] = {"method": request.method, "url": request.path, "headers": headers}
+    if request.body is not None:
+        headers["content-type"] = "application/json"
+        found["content"] = _encode(request.body)
+    if request.params:
+        found["params"] = request.params
+    if request.files:
+        found["files"] = request.files
+    return found
 
 
 def _encode(body: object) -> bytes:
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except UnicodeError as error:
-        raise InputError("a text holds bytes that are no UTF-8") from error
+        raise InputError("a text has bytes that are not UTF-8") from error
     except ValueError as error:
         raise InputError("a number is infinite or not a number") from error
-
-
-def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
-    # The content is decoded already.
-    return [(name, value) for name, value in headers.items() if name not in ("content-encoding", "content-length")]
 
 
 def _reason(error: Exception) -> str:
@@ -248,39 +295,24 @@ def _trusted(url: str) -> ssl.SSLContext | bool:
     try:
         context.load_verify_locations(file)
     except OSError as error:
-        raise UnreachableError(url, "MIRAGE_CA_FILE is no readable PEM file of certificates") from error
+        raise UnreachableError(url, "MIRAGE_CA_FILE is not a readable PEM file of certificates") from error
     return context
 
 
-def _json_object(response: httpx.Response) -> Mapping[str, Any]:
+def _problem(status: int, content: bytes, url: str) -> ClientError:
     try:
-        value = response.json()
-    except ValueError as error:
-        raise ReplyError("the answer is no JSON: is this address MIRAGE's?") from error
-    if not isinstance(value, dict):
-        raise ReplyError("the answer is no JSON object: is this address MIRAGE's?")
-    return value
+        problem = Problem.model_validate_json(content)
+    except ValidationError:
+        return ReplyError(f"{url} answered with status {status} and no MIRAGE problem")
+    return _api_error(problem, status=status)
 
 
-def _problem(response: httpx.Response, url: str) -> Exception:
-    try:
-        problem = _json_object(response)
-    except ReplyError:
-        problem = {}
-    if "code" not in problem:
-        return ReplyError(f"{url} answered with status {response.status_code} and no MIRAGE problem")
-    return _api_error(problem, status=response.status_code)
-
-
-def _api_error(problem: Mapping[str, Any], *, status: int = 0) -> ApiError:
-    given = problem.get("status")
-    metadata = problem.get("metadata")
-    retry_after = problem.get("retry_after_s")
+def _api_error(problem: Problem, *, status: int = 0) -> ApiError:
     return ApiError(
-        str(problem.get("code") or "INTERNAL"),
-        str(problem.get("detail") or problem.get("title") or problem.get("code") or "the call failed"),
-        status=status or (given if isinstance(given, int) else 0),
-        metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else None,
-        retry_after_s=float(retry_after) if isinstance(retry_after, int | float) else None,
-        request_id=str(problem.get("request_id") or "") or None,
+        problem.code,
+        problem.detail or problem.title or problem.code,
+        status=status or problem.status,
+        metadata=problem.metadata,
+        retry_after_s=problem.retry_after_s,
+        request_id=problem.request_id or None,
     )

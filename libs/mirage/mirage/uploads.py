@@ -3,14 +3,14 @@
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from mirage.errors import InputError
-from mirage.replies import Pixels
+from mirage_api.limits import UPLOAD_RECORDS_MAX as BATCH_RECORDS
+from mirage_api.records import Pixels
 
-# The gateway takes so many records at once, and so many bytes.
-BATCH_RECORDS = 64
+# The gateway takes so many bytes at once, and BATCH_RECORDS records.
 BATCH_BYTES = 24 * 2**20
 
 
@@ -46,7 +46,7 @@ class Upload:
         return {
             **vectors,
             **({"fingerprint": self.fingerprint} if vectors else {}),
-            **({"pixels": asdict(self.pixels)} if self.pixels is not None else {}),
+            **({"pixels": self.pixels.raw} if self.pixels is not None else {}),
             "id": self.id,
             "caption": self.caption,
             "labels": {facet: list(values) for facet, values in self.labels.items()},
@@ -57,7 +57,7 @@ class Upload:
         }
 
 
-def multipart(uploads: Iterable[Upload]) -> dict[str, Any]:
+def multipart(uploads: Iterable[Upload]) -> list[Any]:
     """The `files` argument of a request: a `record` part (JSON), then an `image` part, for each upload in turn."""
     parts: list[tuple[str, tuple[str | None, bytes, str]]] = []
     for upload in uploads:
@@ -68,4 +68,4 @@ def multipart(uploads: Iterable[Upload]) -> dict[str, Any]:
         parts.append(("image", ("image", upload.image, "application/octet-stream")))
     if not 0 < len(parts) <= 2 * BATCH_RECORDS:
         raise InputError(f"an upsert takes 1 to {BATCH_RECORDS} records")
-    return {"files": parts}
+    return parts

@@ -9,9 +9,11 @@ import pytest
 
 from mirage.cli.describe import marked
 from mirage.client import Client
-from mirage.descriptions import Citation, DescribeOptions, Done, Ranking, Retrieval, Started, Token
+from mirage.descriptions import DescribeOptions
 from mirage.errors import ApiError, InputError, ReplyError, TimedOutError
 from mirage.queries import Query, Term
+from mirage_api.descriptions import Citation, DescribeDone, DescribeRanking, DescribeStart, DescribeToken
+from mirage_api.search import SearchReply
 
 RESULT = {"id": "a", "score": 0.5, "caption": "Axial T1.", "labels": {}}
 REPLY = {"results": [RESULT], "match": "good", "query": {"terms": []}, "timings": {}}
@@ -68,8 +70,16 @@ def test_events_come_typed_and_in_order() -> None:
     asked: list[httpx.Request] = []
     found = list(streaming(Body(frames(STREAM)), asked).describe("pons", DescribeOptions(max_tokens=9, seed=7), k=2))
     kinds = [type(event) for event in found]
-    assert kinds == [Retrieval, Started, Token, Token, Citation, Ranking, Done]
-    assert found[-1] == Done("Axial T1.", (Citation(0, 0, 9, ("a",), True),), "model", "stop", "", 2)
+    assert kinds == [
+        SearchReply,
+        DescribeStart,
+        DescribeToken,
+        DescribeToken,
+        Citation,
+        DescribeRanking,
+        DescribeDone,
+    ]
+    assert found[-1] == DescribeDone.model_validate(DONE)
     assert json.loads(asked[0].content) == {"terms": [{"text": "pons"}], "k": 2, "max_tokens": 9, "seed": 7}
     assert asked[0].headers["accept"] == "text/event-stream"
 
@@ -77,7 +87,7 @@ def test_events_come_typed_and_in_order() -> None:
 def test_a_reader_who_leaves_closes_the_connection() -> None:
     body = Body(frames(STREAM) * 100)
     events = streaming(body).describe(Query((Term(id="a"),)))
-    assert isinstance(next(events), Retrieval)
+    assert isinstance(next(events), SearchReply)
     events.close()
     assert body.closed
     assert body.taken < 1000
@@ -91,7 +101,7 @@ def test_the_whole_comes_as_one_document() -> None:
         return httpx.Response(200, json=whole)
 
     found = client(answer).description("pons")
-    assert (found.done.text, found.raw) == ("Axial T1.", whole)
+    assert (found.text, found.raw) == ("Axial T1.", whole)
     assert found.ranking is not None
     assert found.ranking.best == "a"
 
@@ -99,7 +109,7 @@ def test_the_whole_comes_as_one_document() -> None:
 def test_a_declined_question_has_no_ranking() -> None:
     whole = {"text": "", "source": None, "finish": "no_match", "retrieval": REPLY, "ranking": None, "notice": "none"}
     found = client(lambda _request: httpx.Response(200, json=whole)).description("pons")
-    assert (found.done.source, found.done.finish, found.ranking) == ("", "no_match", None)
+    assert (found.source, found.finish, found.ranking) == (None, "no_match", None)
 
 
 PROBLEM = {"code": "QUEUE_FULL", "detail": "Too much work.", "status": 429, "retry_after_s": 2.0}
@@ -107,7 +117,7 @@ PROBLEM = {"code": "QUEUE_FULL", "detail": "Too much work.", "status": 429, "ret
 
 def test_an_error_event_is_raised_after_what_came_before() -> None:
     events = streaming(Body(frames([*STREAM[:3], ("error", {"problem": PROBLEM})]))).describe("pons")
-    assert [type(next(events)) for _ in range(3)] == [Retrieval, Started, Token]
+    assert [type(next(events)) for _ in range(3)] == [SearchReply, DescribeStart, DescribeToken]
     with pytest.raises(ApiError) as caught:
         next(events)
     assert (caught.value.code, caught.value.status, caught.value.retry_after_s) == ("QUEUE_FULL", 429, 2.0)
@@ -136,7 +146,7 @@ def test_a_stream_that_is_none_of_ours_is_an_error(body: Body, error: type[Excep
 
 
 def test_an_answer_that_is_no_stream_is_an_error() -> None:
-    with pytest.raises(ReplyError, match="no stream"):
+    with pytest.raises(ReplyError, match="not a stream"):
         list(client(lambda _request: httpx.Response(200, json={})).describe("pons"))
 
 
@@ -156,5 +166,8 @@ def test_a_number_that_json_has_not_is_not_sent() -> None:
     ],
 )
 def test_sources_are_numbered_in_the_text(text: str, citations: list[Any], shown: str) -> None:
-    made = [Citation(i, start, end, tuple(ids), bool(ids)) for i, (start, end, ids) in enumerate(citations)]
+    made = [
+        Citation(sentence=i, start=start, end=end, ids=tuple(ids), supported=bool(ids))
+        for i, (start, end, ids) in enumerate(citations)
+    ]
     assert marked(text, made, ["x", "y"]) == shown

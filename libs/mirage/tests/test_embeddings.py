@@ -1,5 +1,6 @@
 """Embeddings in a file: written whole or not at all, read without being held, refused where they are something else."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,14 @@ import pytest
 
 from mirage.embeddings import Embeddings, save
 from mirage.errors import InputError
-from mirage.replies import Record, StoredRecord
+from mirage_api.records import StoredRecord
 
 FINGERPRINT = "f" * 64
 
 
 def stored(id_: str, *vectors: np.ndarray) -> StoredRecord:
-    image, caption = (vector.astype("<f4").tobytes() for vector in vectors) if vectors else (None, None)
-    return StoredRecord(Record(id_, "c", {}, "CC0-1.0", "here"), image, caption)
+    packed = [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors] or [None, None]
+    return StoredRecord(id=id_, image_vector=packed[0], caption_vector=packed[1])
 
 
 def rows(count: int, length: int = 5) -> np.ndarray:

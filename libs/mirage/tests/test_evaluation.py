@@ -7,12 +7,11 @@ import pytest
 
 from mirage.evaluation import Item, chance_of_recall, chance_of_reciprocal_rank, evaluate, item_of
 from mirage.queries import Query
-from mirage.replies import QueryReport, SearchReply, SearchResult
+from mirage_api.search import QueryReport, SearchReply, SearchResult
 
 
 def reply(*ids: str) -> SearchReply:
-    results = tuple(SearchResult(id_, 0.5, "", {}, "", "", "", "") for id_ in ids)
-    return SearchReply(results, "", QueryReport(0, False, 1.0, ()), {})
+    return SearchReply(results=tuple(SearchResult(id=id_, score=0.5) for id_ in ids), query=QueryReport())
 
 
 class Answers:

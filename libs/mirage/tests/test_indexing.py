@@ -9,8 +9,8 @@ import pytest
 
 from mirage.errors import ApiError, ReplyError, UnreachableError
 from mirage.indexing import Complaint, Indexer, Pace, Plan, Tally, stored_ids
-from mirage.replies import Presence, Record, UpsertOutcome
 from mirage.uploads import BATCH_BYTES, Upload
+from mirage_api.records import Record, RecordPresence, UpsertError, UpsertOutcome
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Bad:
     code: str = "BAD_ROW"
 
 
+def refused(id_: str, code: str, message: str) -> UpsertOutcome:
+    return UpsertOutcome(id=id_, state="rejected", error=UpsertError(code=code, message=message))
+
+
 class MemoryAtlas:
     """Keeps records as the gateway would; `troubles` are raised by the next calls, one each."""
 
@@ -53,14 +57,16 @@ class MemoryAtlas:
         self._troubles = list(troubles)
         self._lock = threading.Lock()
 
-    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[RecordPresence, ...]:
         with self._lock:
             found = []
             for id_, sha256 in keys:
                 same = tuple(
                     other for other, kept in self.stored.items() if other != id_ and _sha256(kept.image) == sha256
                 )
-                found.append(Presence(id_, self.record(id_) if id_ in self.stored else None, same))
+                found.append(
+                    RecordPresence(id=id_, record=self.record(id_) if id_ in self.stored else None, same_image_ids=same)
+                )
             return tuple(found)
 
     def upsert(self, uploads: Iterable[Upload], *, collection: str = "") -> tuple[UpsertOutcome, ...]:
@@ -73,10 +79,12 @@ class MemoryAtlas:
 
     def _put(self, upload: Upload) -> UpsertOutcome:
         if upload.image == b"bad":
-            return UpsertOutcome(upload.id, "rejected", "IMAGE_UNREADABLE", "not an image")
+            return refused(upload.id, "IMAGE_UNREADABLE", "not an image")
         before = self.stored.get(upload.id)
         self.stored[upload.id] = upload
-        return UpsertOutcome(upload.id, "created" if before is None else "unchanged" if before == upload else "updated")
+        return UpsertOutcome(
+            id=upload.id, state="created" if before is None else "unchanged" if before == upload else "updated"
+        )
 
     def record(self, record_id: str) -> Record:
         if record_id not in self.stored:
@@ -84,7 +92,14 @@ class MemoryAtlas:
         kept = self.stored[record_id]
         labels = {facet: tuple(values) for facet, values in kept.labels.items()}
         sha256 = _sha256(kept.image)
-        return Record(kept.id, kept.caption, labels, kept.licence, kept.source, image_sha256=sha256)
+        return Record(
+            id=kept.id,
+            caption=kept.caption,
+            labels=labels,
+            licence=kept.licence,
+            source=kept.source,
+            image_sha256=sha256,
+        )
 
 
 def _sha256(data: bytes) -> str:
@@ -213,7 +228,7 @@ def test_a_copy_of_a_refused_record_is_stored(batch: int) -> None:
     class Picky(MemoryAtlas):
         def _put(self, upload: Upload) -> UpsertOutcome:
             if upload.caption == "too long":
-                return UpsertOutcome(upload.id, "rejected", "CAPTION_TOO_LONG", "no")
+                return refused(upload.id, "CAPTION_TOO_LONG", "no")
             return super()._put(upload)
 
     atlas = Picky()
@@ -226,7 +241,7 @@ def test_a_copy_of_a_refused_record_is_stored(batch: int) -> None:
 
 def test_an_id_that_no_record_may_have_does_not_spoil_the_others() -> None:
     class Strict(MemoryAtlas):
-        def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+        def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[RecordPresence, ...]:
             if any("/" in id_ for id_, _ in keys):
                 raise ApiError("ID_INVALID", "no", status=422)
             return super().look_up(keys, collection=collection)
@@ -287,7 +302,7 @@ def test_a_complaint_has_file_line_and_id() -> None:
 class OneSpoilsAll(MemoryAtlas):
     """Refuses a whole request because of one record in it, as a gateway does that cannot read its form."""
 
-    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+    def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[RecordPresence, ...]:
         keys = list(keys)
         if any(id_.startswith("spoilt") for id_, _ in keys):
             raise ApiError("ID_INVALID", "no", status=422)
@@ -317,7 +332,7 @@ def test_an_id_that_the_server_refuses_is_not_asked_about(id_: str) -> None:
     asked: list[str] = []
 
     class Listening(MemoryAtlas):
-        def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[Presence, ...]:
+        def look_up(self, keys: Iterable[tuple[str, str]], *, collection: str = "") -> tuple[RecordPresence, ...]:
             keys = list(keys)
             asked.extend(each for each, _ in keys)
             return super().look_up(keys, collection=collection)
@@ -347,7 +362,7 @@ def test_an_answer_of_another_length_is_not_believed() -> None:
 def test_labels_that_the_server_left_out_are_known() -> None:
     class Careful(MemoryAtlas):
         def _put(self, upload: Upload) -> UpsertOutcome:
-            return UpsertOutcome(upload.id, "created", left_out=("MRN",))
+            return UpsertOutcome(id=upload.id, state="created", left_out=("MRN",))
 
     indexer = Indexer(Careful())
     indexer.run([Row("a"), Row("b")])

@@ -15,7 +15,8 @@ from mirage.cli.files import check_writable, write_file
 from mirage.cli.following import state_text, succeeded
 from mirage.client import Client
 from mirage.errors import ApiError, InputError, JobError, ReplyError
-from mirage.jobs import Job, JobOptions, Preview
+from mirage.jobs import JobOptions
+from mirage_api.jobs import Job, JobPreview
 
 from .test_descriptions import Body, frames
 
@@ -79,7 +80,7 @@ def test_what_is_not_set_is_not_sent_and_seeds_stay_exact() -> None:
 
     made = answering(answer).create_job("axial", JobOptions(seed=2**63 - 1, priority="batch"))
     assert sent == [{"prompt": "axial", "seed": 2**63 - 1, "priority": "batch"}]
-    assert (made.images[0].seed, made.request["seed"]) == (2**63 - 1, 2**63 - 1)
+    assert (made.images[0].seed, made.request.seed) == (2**63 - 1, 2**63 - 1)
 
 
 def test_events_come_typed_and_a_done_job_is_the_last() -> None:
@@ -88,8 +89,9 @@ def test_events_come_typed_and_a_done_job_is_the_last() -> None:
         [("progress", job("RUNNING", 1)), ("preview", preview), ("something-new", {}), ("done", job("SUCCEEDED", 2))]
     )
     found = list(client.watch_job("a", previews=True))
-    assert [type(each) for each in found] == [Job, Preview, Job]
-    assert found[1] == Preview(1, 2, b"png")
+    assert [type(each) for each in found] == [Job, JobPreview, Job]
+    assert isinstance(found[1], JobPreview)
+    assert (found[1].index, found[1].step, found[1].png) == (1, 2, b"png")
     assert asked[0].url.path == "/v1/jobs/a/events"
     assert asked[0].url.params["previews"] == "true"
 
@@ -198,7 +200,7 @@ def test_a_job_that_is_none_is_an_error(document: dict[str, Any]) -> None:
     ],
 )
 def test_a_state_is_told_in_words(fields: dict[str, Any], words: str) -> None:
-    assert state_text(Job.parse({**job("", 1), **fields})) == words
+    assert state_text(Job.model_validate({**job("", 1), **fields})) == words
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_state_is_told_in_words(fields: dict[str, Any], words: str) -> None:
 )
 def test_a_job_without_images_is_an_error_with_a_code(fields: dict[str, Any], code: str) -> None:
     with pytest.raises(JobError) as caught:
-        succeeded(Job.parse({**job("", 1), **fields}))
+        succeeded(Job.model_validate({**job("", 1), **fields}))
     assert caught.value.code == code
 
 

@@ -1,5 +1,6 @@
 """A client in more than one process, and the proxies of its environment: over real connections."""
 
+import asyncio
 import json
 import multiprocessing
 import os
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from mirage.client import Client
+from mirage import calls
+from mirage.client import AsyncClient, Client
 from mirage.errors import ClientError, UnreachableError
 from mirage.transport import Transport, is_near
+from mirage_api.jobs import Job
 
 RECORD = {
     "caption": "c",
@@ -30,6 +33,8 @@ RECORD = {
     "original_labels": {},
     "flags": 0,
 }
+JOB = {"id": "a", "state": "RUNNING", "request": {"prompt": "p"}}
+EVENT = f"event: progress\ndata: {json.dumps(JOB)}\n\n".encode()
 FORK = multiprocessing.get_context("fork")
 WORKERS, CALLS = 8, 40
 
@@ -40,8 +45,8 @@ class Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.path.endswith("/events"):
-            self._send(b"event: progress\ndata: {}\n\n" * 3, "text/event-stream")
+        if "/events" in self.path:
+            self._send(EVENT * 3, "text/event-stream")
         else:
             self._send(json.dumps({"id": self.path.rpartition("/")[2], **RECORD}).encode(), "application/json")
 
@@ -98,10 +103,11 @@ def test_forked_processes_get_their_own_answers(server: Any) -> None:
         for each in workers:
             each.join(60)
         assert outcomes == [([], 0)] * WORKERS
-        # The parent's own connection is as it was.
         assert client.record("parent").id == "parent"
     parents = {port for path, port in server.asked if path.endswith("/parent")}
-    assert len(parents) == 1
+    workers_ports = {port for path, port in server.asked if "/record-" in path}
+    assert workers_ports
+    assert not parents & workers_ports
 
 
 def close_inherited(client: Client, results: Any) -> None:
@@ -132,14 +138,14 @@ def go_on(events: Any, results: Any) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_stream_belongs_to_the_process_that_began_it(server: Any) -> None:
     transport = Transport(address(server), api_key=None, timeout_s=60, inner=None)
-    events = transport.events("GET", "/v1/jobs/a/events")
-    assert next(events)[0] == "progress"
+    events = transport.events(calls.watch_job("a"))
+    assert isinstance(next(events), Job)
     results = FORK.Queue()
     worker = FORK.Process(target=go_on, args=(events, results))
     worker.start()
     assert results.get(timeout=60) == "INPUT_INVALID"
     worker.join(60)
-    assert next(events)[0] == "progress"
+    assert isinstance(next(events), Job)
     events.close()
     transport.close()
 
@@ -197,3 +203,29 @@ def test_a_proxy_that_cannot_be_used_is_named(proxied: Any, monkeypatch: pytest.
     with pytest.raises(UnreachableError, match="proxy"):
         Client("http://atlas.example")
     assert os.environ["http_proxy"]
+
+
+def ask_asynchronously(client: AsyncClient, results: Any) -> None:
+    async def ask() -> list[str]:
+        found = [(await client.record(f"child-{n}")).id for n in range(3)]
+        await client.close()
+        return found
+
+    results.put(asyncio.run(ask()))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+async def test_an_asynchronous_client_opens_its_own_connections_after_a_fork(server: Any) -> None:
+    async with AsyncClient(address(server), timeout_s=60) as client:
+        assert (await client.record("parent")).id == "parent"
+        results = FORK.Queue()
+        # From a thread: a process that is forked within a running loop cannot start one of its own.
+        worker = FORK.Process(target=ask_asynchronously, args=(client, results))
+        await asyncio.to_thread(worker.start)
+        assert await asyncio.to_thread(results.get, timeout=60) == ["child-0", "child-1", "child-2"]
+        await asyncio.to_thread(worker.join, 60)
+        assert (await client.record("parent")).id == "parent"
+    parents = {port for path, port in server.asked if path.endswith("/parent")}
+    children = {port for path, port in server.asked if "/child-" in path}
+    assert children
+    assert not parents & children

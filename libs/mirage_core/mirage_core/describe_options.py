@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mirage_api.limits import MAX_TOKENS_MAX as MAX_TOKENS_MAX
+from mirage_api.limits import SEED_MAX as SEED_MAX
+from mirage_api.limits import STOP_CHARS_MAX as STOP_CHARS_MAX
+from mirage_api.limits import STOP_MAX as STOP_MAX
+from mirage_api.limits import TEMPERATURE_MAX as TEMPERATURE_MAX
 from mirage_core.errors import Code, MirageError
 
 MAX_TOKENS_DEFAULT = 128
-MAX_TOKENS_MAX = 512
-TEMPERATURE_MAX = 2.0
-SEED_MAX = 2**63 - 1
-STOP_MAX = 4
-STOP_CHARS_MAX = 40
 
 
 def check_describe_options(

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import re
 
+from mirage_api.limits import DEADLINE_MAX_S as DEADLINE_MAX_S
+from mirage_api.limits import IMAGES_MAX as IMAGES_MAX
+from mirage_api.limits import SEED_MAX as SEED_MAX
+from mirage_api.limits import SIDE_MAX as SIDE_MAX
+from mirage_api.limits import SIDE_MIN as SIDE_MIN
+from mirage_api.limits import SIDE_MULTIPLE as SIDE_MULTIPLE
+from mirage_api.limits import STEPS_MAX as STEPS_MAX
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
-
-STEPS_MAX = 10
-SIDE_MIN = 64
-SIDE_MAX = 768
-SIDE_MULTIPLE = 64
-SEED_MAX = 2**63 - 1
-IMAGES_MAX = 4
-DEADLINE_MAX_S = 86_400.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

@@ -2,20 +2,21 @@
 
 import re
 
+from mirage_api.limits import CAPTION_CHARS as CAPTION_CHARS
+from mirage_api.limits import COMMENT_CHARS as COMMENT_CHARS
+from mirage_api.limits import FACET_VALUES_MAX as FACET_VALUES_MAX
+from mirage_api.limits import IDS_MAX as IDS_MAX
+from mirage_api.limits import IMAGE_BYTES as IMAGE_BYTES
+from mirage_api.limits import K_DEFAULT as K_DEFAULT
+from mirage_api.limits import K_MAX as K_MAX
+from mirage_api.limits import TERMS_MAX as TERMS_MAX
+from mirage_api.limits import TEXT_CHARS as TEXT_CHARS
+from mirage_api.limits import VECTOR_COMPONENTS as VECTOR_COMPONENTS
 from mirage_core.errors import Code, MirageError
 
-TEXT_CHARS = 2_000
-CAPTION_CHARS = 20_000
-COMMENT_CHARS = 1_000
-K_DEFAULT = 10
-K_MAX = 100
-TERMS_MAX = 16
 TEXTS_MAX = 64
-IDS_MAX = 1_000
 EXCLUDE_MAX = 100
-FACET_VALUES_MAX = 64
 FACET_CHARS = 64
-IMAGE_BYTES = 20 * 2**20
 IMAGE_PIXELS = 50_000_000
 IMAGE_SIDE_MIN = 16
 CHUNK_BYTES = 2**20
@@ -23,8 +24,6 @@ CHUNK_BYTES = 2**20
 PART_BYTES = 2**18
 # One image, its fields and gRPC's framing; anything larger is refused before it is read.
 MESSAGE_BYTES = 25 * 2**20
-# Vectors are never longer; this bounds what one list can cost before the retriever sees its dimension.
-VECTOR_COMPONENTS = 16_384
 # A request without images, with vectors or long texts, and any other one.
 VECTORS_BYTES = 2 * 2**20
 REQUEST_BYTES = 256 * 2**10

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mirage_api.limits import NAME_CHARS as NAME_CHARS
+from mirage_api.limits import UNIT_CHARS as UNIT_CHARS
+from mirage_api.limits import WINDOWS_MAX as WINDOWS_MAX
 from mirage_core.errors import Code, MirageError
 
 BITS_MIN, BITS_MAX = 1, 16
-WINDOWS_MAX = 16
-NAME_CHARS = 64
-UNIT_CHARS = 16
 
 
 @dataclass(frozen=True)

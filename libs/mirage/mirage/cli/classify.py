@@ -27,6 +27,6 @@ def command(file: Path, url: str | None, as_json: bool) -> None:
         return
     fields = {"seems to be": f"{_WORDS.get(guess.kind, guess.kind)} ({guess.medical_score:.2f})"}
     for facet in guess.facets:
-        values = ", ".join(f"{value} {score:.2f}" for value, score in facet.values)
+        values = ", ".join(f"{each.value} {each.score:.2f}" for each in facet.values)
         fields[facet.facet.replace("_", " ")] = f"{values}{'' if facet.sure else ' (not sure)'}"
     print_fields(fields)

@@ -1,7 +1,5 @@
 """`mirage collections`: atlases side by side, of which searches see one."""
 
-import dataclasses
-
 import click
 
 from mirage.cli.options import open_client, server_options
@@ -20,7 +18,7 @@ def list_(url: str | None, as_json: bool) -> None:
     with open_client(url) as client:
         found = client.collections()
     if as_json:
-        print_json({"collections": [dataclasses.asdict(each) for each in found]})
+        print_json({"collections": [each.raw for each in found]})
         return
     print_table(
         ("name", "", "records", "indexed", "dimension", "model"),
@@ -52,7 +50,7 @@ def create(name: str, dimension: int | None, fingerprint: str, url: str | None, 
     with open_client(url) as client:
         made = client.create_collection(name, dimension=dimension or 0, fingerprint=fingerprint)
     if as_json:
-        print_json(dataclasses.asdict(made))
+        print_json(made.raw)
     else:
         click.echo(f"{made.name} is there, empty; fill it with `mirage index PATH --into {made.name}`")
 

@@ -6,7 +6,7 @@ from mirage.cli.options import open_client, parse_where, query_options, server_o
 from mirage.cli.output import labels_text, note, print_json, print_table
 from mirage.cli.results import MATCH_NOTES, show_query
 from mirage.queries import Query, VectorSpace
-from mirage.replies import Comparison
+from mirage_api.search import CompareReply
 
 
 @click.command("compare")
@@ -41,10 +41,10 @@ def command(
         _show(comparison)
 
 
-def _show(comparison: Comparison) -> None:
+def _show(comparison: CompareReply) -> None:
     show_query(comparison.shifted.query)
     for side, reply in (("base", comparison.base), ("shifted", comparison.shifted)):
-        if remark := MATCH_NOTES.get(reply.match):
+        if remark := MATCH_NOTES.get(reply.match or ""):
             note(f"{side}: {remark}")
     note(f"cosine of the two queries: {comparison.shift:.3f}")
     rows = [

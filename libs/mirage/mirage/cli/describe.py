@@ -13,8 +13,8 @@ from mirage.cli.results import MATCH_NOTES
 from mirage.queries import Query, weighted_terms
 
 if TYPE_CHECKING:
-    from mirage.descriptions import Citation, Done, Ranking
-    from mirage.replies import SearchResult
+    from mirage_api.descriptions import Citation, DescribeDone, DescribeRanking
+    from mirage_api.search import SearchResult
 
 _UNSUPPORTED = "[no source]"
 
@@ -69,26 +69,27 @@ def command(
 
 
 def _follow(events: "Iterator[Any]") -> None:
-    from mirage.descriptions import Citation, Done, Ranking, Retrieval, Token
+    from mirage_api.descriptions import Citation, DescribeDone, DescribeRanking, DescribeToken
+    from mirage_api.search import SearchReply
 
     sources: Sequence[SearchResult] = ()
-    ranking: Ranking | None = None
-    done: Done | None = None
+    ranking: DescribeRanking | None = None
+    done: DescribeDone | None = None
     written, cited = "", list[Citation]()
     with _screen() as show:
         for event in events:
             match event:
-                case Retrieval(reply):
-                    sources = reply.results
-                    if remark := MATCH_NOTES.get(reply.match):
+                case SearchReply():
+                    sources = event.results
+                    if remark := MATCH_NOTES.get(event.match or ""):
                         note(remark)
-                case Token(piece):
-                    written += piece
+                case DescribeToken():
+                    written += event.text
                 case Citation():
                     cited.append(event)
-                case Ranking():
+                case DescribeRanking():
                     ranking = event
-                case Done():
+                case DescribeDone():
                     done, written, cited = event, event.text, list(event.citations)
             show(marked(written, cited, [each.id for each in sources]))
     if done is not None:
@@ -134,7 +135,10 @@ def _screen() -> Iterator[Callable[[str], None]]:
 
 
 def _show_rest(
-    done: "Done", citations: "Sequence[Citation]", sources: "Sequence[SearchResult]", ranking: "Ranking | None"
+    done: "DescribeDone",
+    citations: "Sequence[Citation]",
+    sources: "Sequence[SearchResult]",
+    ranking: "DescribeRanking | None",
 ) -> None:
     if done.notice:
         note(done.notice)

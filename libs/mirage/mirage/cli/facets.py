@@ -14,10 +14,9 @@ def command(where: tuple[str, ...], url: str | None, as_json: bool) -> None:
     with open_client(url) as client:
         facets = client.facets(where=parse_where(where))
     if as_json:
-        print_json(
-            {"facets": [{"name": f.name, "values": [{"value": v, "count": n} for v, n in f.values]} for f in facets]}
-        )
+        print_json({"facets": [each.raw for each in facets]})
     else:
         print_table(
-            ("facet", "value", "records"), [(f.name, value, str(count)) for f in facets for value, count in f.values]
+            ("facet", "value", "records"),
+            [(facet.name, each.value, str(each.count)) for facet in facets for each in facet.values],
         )

@@ -1,7 +1,5 @@
 """`mirage flags`: what readers marked as wrong."""
 
-import dataclasses
-
 import click
 
 from mirage.cli.options import open_client, server_options
@@ -24,7 +22,7 @@ def list_(record_id: str, limit: int, url: str | None, as_json: bool) -> None:
     with open_client(url) as client:
         found = client.flags(record_id=record_id, limit=limit)
     if as_json:
-        print_json({"flags": [dataclasses.asdict(each) for each in found]})
+        print_json({"flags": [each.raw for each in found]})
     elif found:
         rows = [(each.create_time, each.record_id, each.reason, each.comment) for each in found]
         print_table(("when", "record", "reason", "comment"), rows)
@@ -42,6 +40,6 @@ def add(record_id: str, reason: str, comment: str, url: str | None, as_json: boo
     with open_client(url) as client:
         flag = client.flag(record_id, reason, comment=comment)
     if as_json:
-        print_json(dataclasses.asdict(flag))
+        print_json(flag.raw)
     else:
         click.echo(f"{flag.record_id} is marked: {flag.reason}")

@@ -10,7 +10,7 @@ from mirage.errors import JobError
 
 if TYPE_CHECKING:
     from mirage.client import Client
-    from mirage.jobs import Job
+    from mirage_api.jobs import Job
 
 _ENDINGS = {
     "CANCELLED": "the job was cancelled",
@@ -21,7 +21,7 @@ _ENDINGS = {
 
 def follow(client: "Client", job_id: str) -> "Job":
     """Returns the job once it has succeeded. Raises JobError if it ended otherwise."""
-    from mirage.jobs import Job
+    from mirage_api.jobs import Job
 
     last: Job | None = None
     with _shown() as show, closing(client.watch_job(job_id)) as events:
@@ -38,8 +38,9 @@ def succeeded(job: "Job") -> "Job":
     """The job; raises JobError unless its images are there."""
     if job.state == "SUCCEEDED":
         return job
-    code, text = job.problem or (f"JOB_{job.state}", _ENDINGS.get(job.state, f"the job is {job.state.lower()}"))
-    raise JobError(code, text)
+    if job.problem is not None:
+        raise JobError(job.problem.code, job.problem.detail)
+    raise JobError(f"JOB_{job.state}", _ENDINGS.get(job.state, f"the job is {job.state.lower()}"))
 
 
 def state_text(job: "Job") -> str:

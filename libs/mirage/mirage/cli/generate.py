@@ -15,8 +15,9 @@ from mirage.errors import ClientError, InputError
 
 if TYPE_CHECKING:
     from mirage.client import Client
-    from mirage.jobs import Job, JobOptions
+    from mirage.jobs import JobOptions
     from mirage.provenance import Comparison
+    from mirage_api.jobs import Job
 
 _SIZE = re.compile(r"(\d{1,6})[xX×](\d{1,6})")
 _STDOUT = Path("-")
@@ -135,8 +136,8 @@ def fetch(client: "Client", job: "Job", output: Path | None, *, force: bool, as_
         seeds = ", ".join(str(image.seed) for image in job.images)
         request = job.request
         note(
-            f"synthetic, made by a model: seed {seeds}, {request.get('steps')} steps, "
-            f"guidance {request.get('guidance_scale')}, model {job.fingerprint[:12]}. For education, not for diagnosis."
+            f"synthetic, made by a model: seed {seeds}, {request.steps} steps, "
+            f"guidance {request.guidance_scale}, model {job.fingerprint[:12]}. For education, not for diagnosis."
         )
 
 

@@ -11,7 +11,7 @@ from mirage.cli.options import open_client, page_option, server_options
 from mirage.cli.output import note, plain, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
-    from mirage.jobs import Job
+    from mirage_api.jobs import Job
 
 _output = click.option(
     "-o",
@@ -54,7 +54,7 @@ def list_(states: tuple[str, ...], limit: int, page_token: str | None, url: str 
                 job.id,
                 state_text(job),
                 job.create_time,
-                str(job.request.get("prompt", ""))[:80],
+                job.request.prompt[:80],
                 *([job.client] if everybodys else []),
             )
             for job in page.jobs
@@ -119,17 +119,17 @@ def _show(job: "Job") -> None:
         {
             "id": job.id,
             "state": state_text(job),
-            "problem": f"{job.problem[1]} [{job.problem[0]}]" if job.problem else "",
-            "prompt": str(request.get("prompt", "")),
+            "problem": f"{job.problem.detail} [{job.problem.code}]" if job.problem else "",
+            "prompt": request.prompt,
             "cut": f"the model read {job.prompt_tokens} tokens of it" if job.prompt_truncated else "",
-            "negative prompt": str(request.get("negative_prompt", "")),
-            "steps": str(request.get("steps", "")),
-            "guidance": str(request.get("guidance_scale", "")),
-            "size": f"{request.get('width')}x{request.get('height')}",
-            "seeds": ", ".join(str(image.seed) for image in job.images) or str(request.get("seed", "")),
+            "negative prompt": request.negative_prompt,
+            "steps": str(request.steps),
+            "guidance": str(request.guidance_scale),
+            "size": f"{request.width}x{request.height}",
+            "seeds": ", ".join(str(image.seed) for image in job.images) or str(request.seed),
             "model": job.fingerprint[:12],
             "client": job.client,
             "created": job.create_time,
-            "expires": job.expire_time,
+            "expires": job.expire_time or "",
         }
     )

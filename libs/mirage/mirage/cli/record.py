@@ -6,7 +6,7 @@ import click
 
 from mirage.cli.options import open_client, server_options
 from mirage.cli.output import labels_text, note, print_fields, print_json
-from mirage.replies import Pixels
+from mirage_api.records import Pixels
 
 
 class _Record(click.Group):

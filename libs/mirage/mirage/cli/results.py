@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mirage.cli.output import labels_text, note, plain, print_table
-from mirage.replies import QueryReport, SearchReply
+from mirage_api.search import QueryReport, SearchReply
 
 if TYPE_CHECKING:
     from mirage.client import Client
@@ -22,7 +22,7 @@ def show_reply(reply: SearchReply) -> None:
     if not reply.results:
         note("no results")
         return
-    if remark := MATCH_NOTES.get(reply.match):
+    if remark := MATCH_NOTES.get(reply.match or ""):
         note(remark)
     print_table(
         ("score", "id", "caption", "labels"),
@@ -46,7 +46,7 @@ def show_query(query: QueryReport) -> None:
 
 def note_values(client: "Client", where: Mapping[str, Sequence[str]]) -> None:
     """For a filter that leaves nothing: names each facet whose values no record has, with the values that there are."""
-    there = {facet.name: [value for value, _ in facet.values] for facet in client.facets()}
+    there = {facet.name: [each.value for each in facet.values] for facet in client.facets()}
     for name, values in where.items():
         facet = "_".join(name.lower().replace("-", " ").replace("_", " ").split())
         known = there.get(facet, [])

@@ -1,0 +1,294 @@
+"""The gateway's operations: one function for each, which returns the request and how its reply is read.
+
+`Client` and `AsyncClient` send them (mirage.client).
+"""
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
+
+from mirage.descriptions import DescribeOptions
+from mirage.jobs import JobOptions
+from mirage.queries import Query, Term
+from mirage.uploads import Upload, multipart
+from mirage_api.base import Reply
+from mirage_api.descriptions import EVENTS as DESCRIBE_EVENTS
+from mirage_api.descriptions import DescribeEvent, Description
+from mirage_api.jobs import EVENTS as JOB_EVENTS
+from mirage_api.jobs import Job, JobEvent, JobsReply
+from mirage_api.records import (
+    DeleteReply,
+    Flag,
+    FlagsReply,
+    LookupReply,
+    Record,
+    RecordPresence,
+    RecordsReply,
+    UpsertOutcome,
+    UpsertReply,
+)
+from mirage_api.search import ClassifyReply, CompareReply, Facet, FacetsReply, ImageGuess, SearchReply
+from mirage_api.system import (
+    ActivateReply,
+    Collection,
+    CollectionInfo,
+    CollectionsReply,
+    CommonQueriesReply,
+    DeleteCollectionReply,
+    Model,
+    ModelsReply,
+)
+
+T = TypeVar("T")
+E = TypeVar("E", covariant=True)
+Where = Mapping[str, Sequence[str]]
+Phrases = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image file."""
+
+    media_type: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request to the gateway. `body` is sent as JSON."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    params: Mapping[str, str] | Sequence[tuple[str, str]] = ()
+    files: Sequence[Any] = ()
+    accept: str = "*/*"
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """A request, the model of its reply (None for an image) and what of the reply is returned."""
+
+    request: Request
+    reply: type[Reply] | None
+    pick: Callable[[Any], T]
+
+
+@dataclass(frozen=True)
+class Stream(Generic[E]):
+    """A request whose reply is a stream of events, and their models by name."""
+
+    request: Request
+    events: Mapping[str, type[Any]]
+
+
+def search(query: Query | str, *, k: int | None = None, where: Where | None = None) -> Call[SearchReply]:
+    """Finds the records closest to a query; a string is a query of one text. `k` and `where` replace the query's own."""
+    query = _query(query)
+    query = replace(query, k=query.k if k is None else k, where=query.where if where is None else where)
+    return _whole(SearchReply, Request("POST", "/v1/search", query.to_json()))
+
+
+def compare(
+    text: str, *, minus: Phrases = (), plus: Phrases = (), k: int | None = None, like: Query | None = None
+) -> Call[CompareReply]:
+    """Finds `text` and `text - minus + plus` side by side; filter, space and threshold of both are those of `like`."""
+    options = like or Query(())
+    body: dict[str, Any] = {"text": text, **replace(options, k=options.k if k is None else k).options_json()}
+    for name, given in (("minus", minus), ("plus", plus)):
+        if phrases := [given] if isinstance(given, str) else list(given):
+            body[name] = phrases
+    return _whole(CompareReply, Request("POST", "/v1/compare", body))
+
+
+def similar(
+    record_id: str, *, k: int = 10, where: Where | None = None, page_token: str | None = None
+) -> Call[SearchReply]:
+    """Finds the records nearest to one record's image, except itself."""
+    params = [("k", str(k)), *_where_params(where), *([("page_token", page_token)] if page_token else [])]
+    return _whole(SearchReply, Request("GET", f"/v1/records/{segment(record_id)}/similar", params=params))
+
+
+def describe(query: Query | str, options: DescribeOptions | None = None, *, k: int = 3) -> Stream[DescribeEvent]:
+    """Describes what a query finds, from its `k` (1 to 10) best captions, event by event; `DescribeDone` is the last.
+
+    Close the generator, or leave it to be collected, and the model stops. `k` replaces the query's own.
+    """
+    return Stream(Request("POST", "/v1/describe", _describe_body(query, options, k)), DESCRIBE_EVENTS)
+
+
+def description(query: Query | str, options: DescribeOptions | None = None, *, k: int = 3) -> Call[Description]:
+    """Returns the same in one piece."""
+    body = _describe_body(query, options, k)
+    return _whole(Description, Request("POST", "/v1/describe", body, accept="application/json"))
+
+
+def create_job(prompt: str, options: JobOptions | None = None) -> Call[Job]:
+    """Queues a job that makes synthetic images of a prompt; it returns at once."""
+    return _whole(Job, Request("POST", "/v1/jobs", {"prompt": prompt, **(options or JobOptions()).to_json()}))
+
+
+def job(job_id: str) -> Call[Job]:
+    """Returns a job as it is now."""
+    return _whole(Job, Request("GET", f"/v1/jobs/{segment(job_id)}"))
+
+
+def jobs(*, limit: int = 20, page_token: str = "", states: Iterable[str] = ()) -> Call[JobsReply]:
+    """Returns your jobs, newest first; only those in one of `states`, if given."""
+    params = _given(limit=str(limit), page_token=page_token, state=",".join(states))
+    return _whole(JobsReply, Request("GET", "/v1/jobs", params=params))
+
+
+def watch_job(job_id: str, *, previews: bool = False) -> Stream[JobEvent]:
+    """Yields the events of one watch of a job."""
+    params = {"previews": "true" if previews else "false"}
+    return Stream(Request("GET", f"/v1/jobs/{segment(job_id)}/events", params=params), JOB_EVENTS)
+
+
+def cancel_job(job_id: str) -> Call[Job]:
+    """Stops a job: at once while it waits, by the next step while it runs. One that has ended stays as it is."""
+    return _whole(Job, Request("POST", f"/v1/jobs/{segment(job_id)}/cancel"))
+
+
+def job_image(job_id: str, index: int = 0) -> Call[Image]:
+    """Returns an image of a job: a PNG file that states its origin in its texts."""
+    return Call(Request("GET", f"/v1/jobs/{segment(job_id)}/images/{index}"), None, _same)
+
+
+def record(record_id: str) -> Call[Record]:
+    """Returns one record."""
+    return _whole(Record, Request("GET", f"/v1/records/{segment(record_id)}"))
+
+
+def image(record_id: str, *, variant: Literal["display", "pixels", "thumbnail"] = "display") -> Call[Image]:
+    """Returns a record's image: with 8 bits, as a 16-bit PNG if it has `pixels`, or as a WebP of at most 256 pixels a side."""
+    path = f"/v1/images/{segment(record_id)}" + ("" if variant == "display" else f"/{variant}")
+    return Call(Request("GET", path), None, _same)
+
+
+def facets(*, where: Where | None = None) -> Call[tuple[Facet, ...]]:
+    """Returns the facets with their counts, under a filter."""
+    request = Request("GET", "/v1/facets", params=_where_params(where))
+    return Call(request, FacetsReply, lambda reply: reply.facets)
+
+
+def upsert(uploads: Iterable[Upload], *, collection: str = "") -> Call[tuple[UpsertOutcome, ...]]:
+    """Stores 1 to 64 records; one that is refused does not keep the others out. Idempotent."""
+    request = Request("POST", "/v1/records", params=_given(collection=collection), files=multipart(uploads))
+    return Call(request, UpsertReply, lambda reply: reply.outcomes)
+
+
+def delete(record_id: str) -> Call[bool]:
+    """Removes a record; returns False if it did not exist."""
+    return Call(Request("DELETE", f"/v1/records/{segment(record_id)}"), DeleteReply, lambda reply: reply.deleted > 0)
+
+
+def flag(record_id: str, reason: str, *, comment: str = "") -> Call[Flag]:
+    """Flags a record: "wrong-caption", "wrong-image", "licence", "privacy", "description" or "other"."""
+    return _whole(
+        Flag, Request("POST", f"/v1/records/{segment(record_id)}/flags", {"reason": reason, "comment": comment})
+    )
+
+
+def flags(*, record_id: str = "", limit: int = 100) -> Call[tuple[Flag, ...]]:
+    """Returns the flags that readers raised, newest first."""
+    request = Request("GET", "/v1/flags", params=_given(limit=str(limit), record_id=record_id))
+    return Call(request, FlagsReply, lambda reply: reply.flags)
+
+
+def classify(image: bytes) -> Call[ImageGuess]:
+    """Classifies an image file: medical or not, its modality and body part."""
+    body = {"image": base64.b64encode(image).decode("ascii")}
+    return Call(Request("POST", "/v1/images/classify", body), ClassifyReply, lambda reply: reply.guess)
+
+
+def look_up(keys: Iterable[tuple[str, str]], *, collection: str = "") -> Call[tuple[RecordPresence, ...]]:
+    """Looks up to 1,000 records up, given as (id, SHA-256 of the file that would be sent, or "")."""
+    body: dict[str, Any] = {"keys": [{"id": id_, **_given(image_sha256=sha256)} for id_, sha256 in keys]}
+    request = Request("POST", "/v1/records/lookup", body | _given(collection=collection))
+    return Call(request, LookupReply, lambda reply: reply.records)
+
+
+def records(
+    *, limit: int = 100, page_token: str = "", vectors: bool = False, collection: str = ""
+) -> Call[RecordsReply]:
+    """Returns a page of all records, with their vectors if wanted."""
+    params = _given(
+        limit=str(limit), vectors="true" if vectors else "false", page_token=page_token, collection=collection
+    )
+    return _whole(RecordsReply, Request("GET", "/v1/records", params=params))
+
+
+def collections() -> Call[tuple[CollectionInfo, ...]]:
+    """Returns the collections, by name."""
+    return Call(Request("GET", "/v1/collections"), CollectionsReply, lambda reply: reply.collections)
+
+
+def create_collection(name: str, *, dimension: int = 0, fingerprint: str = "") -> Call[CollectionInfo]:
+    """Makes an empty collection for the encoder's model, or for the one named."""
+    body = {"name": name, "dimension": dimension, "fingerprint": fingerprint}
+    return _whole(CollectionInfo, Request("POST", "/v1/collections", body))
+
+
+def activate_collection(name: str) -> Call[str]:
+    """Turns all searches to a collection; returns the name of the one before."""
+    request = Request("POST", f"/v1/collections/{segment(name)}/activate")
+    return Call(request, ActivateReply, lambda reply: reply.previous)
+
+
+def delete_collection(name: str) -> Call[int]:
+    """Removes a collection that is not active; returns how many records were in it."""
+    request = Request("DELETE", f"/v1/collections/{segment(name)}")
+    return Call(request, DeleteCollectionReply, lambda reply: reply.records)
+
+
+def common_queries() -> Call[tuple[str, ...]]:
+    """Returns the operator's list of queries that are answered from a cache."""
+    return Call(Request("GET", "/v1/common-queries"), CommonQueriesReply, lambda reply: reply.queries)
+
+
+def models() -> Call[tuple[Model, ...]]:
+    """Returns the models in use."""
+    return Call(Request("GET", "/v1/models"), ModelsReply, lambda reply: reply.models)
+
+
+def collection() -> Call[Collection]:
+    """Returns the collection in use."""
+    return _whole(Collection, Request("GET", "/v1/collection"))
+
+
+def segment(value: str) -> str:
+    """Returns one path segment, with everything escaped that could leave it."""
+    quoted = quote(value, safe="")
+    # A segment of dots alone is resolved by clients and proxies, whether escaped or not.
+    return quoted.replace(".", "%2E") if not value.strip(".") else quoted
+
+
+R = TypeVar("R", bound=Reply)
+
+
+def _whole(reply: type[R], request: Request) -> Call[R]:
+    return Call(request, reply, _same)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _query(query: Query | str) -> Query:
+    return Query((Term(text=query),)) if isinstance(query, str) else query
+
+
+def _describe_body(query: Query | str, options: DescribeOptions | None, k: int) -> dict[str, Any]:
+    body = replace(_query(query), k=k, page_token=None).to_json()
+    return body | (options or DescribeOptions()).to_json()
+
+
+def _given(**values: str) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}
+
+
+def _where_params(where: Where | None) -> list[tuple[str, str]]:
+    return [("where", f"{facet}={value}") for facet, values in (where or {}).items() for value in values]

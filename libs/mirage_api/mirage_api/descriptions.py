@@ -1,0 +1,128 @@
+"""Descriptions: the request, the events of the stream, and the whole."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mirage_api import limits
+from mirage_api.base import Phrases, Reply, Score, Short
+from mirage_api.search import Query, SearchReply, SearchResult, Terms, Timings
+from mirage_api.system import Problem
+
+Source = Literal["model", "extractive"]
+Finish = Literal["stop", "length", "no_match", "not_medical", "too_slow"]
+
+
+class DescribeRequest(Query):
+    """What to describe: `text + image + id - minus + plus + terms`, and how to write."""
+
+    k: int = Field(
+        limits.CAPTIONS_DEFAULT,
+        description="How many captions to write from, 1 to 10.",
+        json_schema_extra={"minimum": 1, "maximum": limits.CAPTIONS_MAX},
+    )
+    minus: Phrases | None = None
+    plus: Phrases | None = None
+    terms: Terms = Field((), description="Further terms, with their weights.")
+    max_tokens: int | None = Field(
+        None,
+        description="Most tokens to write; 128 if omitted.",
+        json_schema_extra={"minimum": 1, "maximum": limits.MAX_TOKENS_MAX},
+    )
+    temperature: float | None = Field(
+        None,
+        description="0 (or omitted) takes the most likely token each time; at most 2.",
+        json_schema_extra={"minimum": 0, "maximum": limits.TEMPERATURE_MAX},
+    )
+    top_p: float | None = Field(
+        None,
+        description="Tokens are drawn from the likeliest that together reach this share; 1 if omitted.",
+        json_schema_extra={"exclusiveMinimum": 0, "maximum": 1},
+    )
+    seed: int | None = Field(
+        None,
+        description="Chosen and reported if omitted and the temperature is not 0.",
+        json_schema_extra={"minimum": 0, "maximum": limits.SEED_MAX},
+    )
+    stop: tuple[Short, ...] = Field(
+        (),
+        description=f"Ends the text before the first of these, each of at most {limits.STOP_CHARS_MAX} characters.",
+        max_length=limits.STOP_MAX,
+    )
+
+
+class DescribeStart(Reply):
+    """A description begins: ids of the captions in the prompt and of those that did not fit; seed is 0 at temperature 0."""
+
+    used_ids: tuple[str, ...]
+    dropped_ids: tuple[str, ...] = ()
+    shortened: bool = False
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    seed: int = 0
+    fingerprint: str = ""
+
+
+class DescribeToken(Reply):
+    """Text to be appended."""
+
+    text: str
+
+
+class Citation(Reply):
+    """The sentence from `start` up to `end` (Unicode code points of the text) and ids of the captions that support it."""
+
+    sentence: int = 0
+    start: int = 0
+    end: int = 0
+    ids: tuple[str, ...] = ()
+    supported: bool = False
+
+
+class DescribeRanking(Reply):
+    """Both rankings, best first: ids by the query, and records by the description; best is what fits both best."""
+
+    first: tuple[str, ...]
+    second: tuple[SearchResult, ...]
+    best: str = ""
+    sentences: int = 0
+    truncated: bool = False
+
+
+class DescribeDone(Reply):
+    """The whole description; `text` and `citations` replace what came before. source is null if it was declined."""
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    source: Source | None = None
+    finish: Finish | None = None
+    notice: str = ""
+    tokens: int = 0
+    first_token_ms: Score = 0.0
+    timings: Timings = Timings()
+
+
+class Failed(Reply):
+    """The stream broke off."""
+
+    problem: Problem
+
+
+class Description(DescribeDone):
+    """A description in one piece; start is null if nothing was written, ranking if there is no text to rank by."""
+
+    retrieval: SearchReply
+    start: DescribeStart | None = None
+    ranking: DescribeRanking | None = None
+
+
+DescribeEvent = SearchReply | DescribeStart | DescribeToken | Citation | DescribeRanking | DescribeDone
+EVENTS: dict[str, type[DescribeEvent] | type[Failed]] = {
+    "retrieval": SearchReply,
+    "start": DescribeStart,
+    "token": DescribeToken,
+    "citation": Citation,
+    "ranking": DescribeRanking,
+    "done": DescribeDone,
+    "error": Failed,
+}

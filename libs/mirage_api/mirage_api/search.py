@@ -1,0 +1,189 @@
+"""Searches, comparisons, facets, and what an image seems to be."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mirage_api import limits
+from mirage_api.base import (
+    Base64File,
+    Components,
+    Id,
+    Milliseconds,
+    Omitted,
+    Phrases,
+    Reply,
+    Request,
+    Score,
+    Text,
+    Token,
+    Where,
+)
+from mirage_api.records import Shown
+
+VectorSpace = Literal["image", "caption", "fused"]
+Match = Literal["good", "weak", "none"]
+PageToken = Annotated[
+    str, Field(max_length=10_000, description="next_page_token of the reply before, with all else unchanged.")
+]
+
+
+class Term(Request):
+    """One weighted term: exactly one of text, image, id and vector."""
+
+    text: Text | None = None
+    image: Base64File | None = None
+    id: Id | None = None
+    vector: Components | None = None
+    weight: float = Field(1.0, description="Finite; negative for what is taken away.")
+
+
+Terms = Annotated[tuple[Term, ...], Field(max_length=limits.TERMS_MAX)]
+
+
+class Query(Request):
+    """What searches, comparisons and descriptions share."""
+
+    text: Text | None = None
+    image: Base64File | None = None
+    id: Id | None = None
+    vectors: VectorSpace = Field("image", description="Which stored vectors to compare with.")
+    k: int = Field(
+        limits.K_DEFAULT,
+        description="How many results, 1 to 100.",
+        json_schema_extra={"minimum": 1, "maximum": limits.K_MAX},
+    )
+    where: Where = {}
+    min_score: float | None = Field(
+        None,
+        description="Results whose cosine is lower are left out.",
+        json_schema_extra={"minimum": -1, "maximum": 1},
+    )
+    accept_any_image: bool = Field(False, description="Search also with what seems to be no medical image.")
+
+
+class SearchRequest(Query):
+    """A search: the sum of text, image, id and terms, each with weight 1 unless a term says otherwise."""
+
+    terms: Terms = Field((), description="Weighted terms, at most 16 in all.")
+    page_token: PageToken = ""
+
+
+class CompareRequest(Query):
+    """A comparison of `q` with `q - minus + plus + terms`; q is the sum of text, image and id."""
+
+    minus: Phrases | None = None
+    plus: Phrases | None = None
+    terms: Terms = Field((), description="Further terms of the shift, with their weights.")
+
+
+class ClassifyRequest(Request):
+    """An image to guess about."""
+
+    image: Base64File
+
+
+class TermShare(Reply):
+    """The contribution of one term; the shares of a query add up to 1."""
+
+    label: str
+    weight: Score = 1.0
+    share: Score = 0.0
+    tokens: int = 0
+    truncated: bool = False
+
+
+class ValueGuess(Reply):
+    """A value that an image may carry, with its calibrated probability."""
+
+    value: str
+    score: Score
+
+
+class FacetGuess(Reply):
+    """Guesses for one facet, best first; sure if the best is likely enough to narrow a search with."""
+
+    facet: str
+    values: tuple[ValueGuess, ...] = ()
+    sure: bool = False
+
+
+class ImageGuess(Reply):
+    """What an image seems to be; medical_score is the calibrated probability that it is a medical image."""
+
+    kind: Literal["medical", "unsure", "not_medical", "unknown"]
+    medical_score: Score = 0.0
+    facets: tuple[FacetGuess, ...] = ()
+
+
+class QueryReport(Reply):
+    """The query as the server read it; shift is the cosine between the query and its first term."""
+
+    tokens: int = 0
+    truncated: bool = False
+    shift: Score = 1.0
+    terms: tuple[TermShare, ...] = ()
+    images: Annotated[tuple[ImageGuess, ...], Omitted()] = ()
+
+
+class Timings(Reply):
+    """Milliseconds: waiting, running the model, searching, and all of it as the gateway saw it."""
+
+    queue_ms: Milliseconds = 0.0
+    inference_ms: Milliseconds = 0.0
+    search_ms: Milliseconds = 0.0
+    total_ms: Milliseconds = 0.0
+    cached: bool = False
+
+
+class SearchResult(Shown):
+    """One record found; score is the cosine, with fused vectors the reciprocal-rank score next to the cosine."""
+
+    score: Score
+    cosine: Score = 0.0
+
+
+class SearchReply(Reply):
+    """The answer to a search; match is null if no thresholds are known for the model and kind of query."""
+
+    results: tuple[SearchResult, ...]
+    match: Match | None = None
+    query: QueryReport
+    timings: Timings = Timings()
+    fingerprint: str = ""
+    next_page_token: Token = ""
+
+
+class CompareReply(Reply):
+    """Two answers; shift is the cosine of the two queries."""
+
+    base: SearchReply
+    shifted: SearchReply
+    shift: Score
+
+
+class ClassifyReply(Reply):
+    """What an image seems to be."""
+
+    guess: ImageGuess
+    timings: Timings = Timings()
+
+
+class FacetValue(Reply):
+    """A value and how many records carry it."""
+
+    value: str
+    count: int
+
+
+class Facet(Reply):
+    """A facet; its most frequent value first."""
+
+    name: str
+    values: tuple[FacetValue, ...]
+
+
+class FacetsReply(Reply):
+    """The facets."""
+
+    facets: tuple[Facet, ...]
