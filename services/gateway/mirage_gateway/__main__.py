@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from mirage_core.server import GrpcServer, run_service
-from mirage_gateway import readiness, servicer
+from mirage_gateway import servicer
 from mirage_gateway.compose import Composer
 from mirage_gateway.connections import raise_file_limit
-from mirage_gateway.dependencies import Dependencies
+from mirage_gateway.dependencies import Dependencies, follow_health
 from mirage_gateway.http_server import HttpServer
 from mirage_gateway.request_memory import return_large_blocks
 from mirage_gateway.settings import GatewaySettings
@@ -42,7 +42,7 @@ def main() -> None:
         await server.start()
         await http.start()
         stack.push_async_callback(http.stop)
-        following = asyncio.create_task(readiness.follow(dependencies, server, servicer.NAME))
+        following = asyncio.create_task(follow_health(dependencies, server, servicer.NAME))
         stack.callback(following.cancel)
 
     run_service(settings, "gateway", setup, loop_factory=uvloop.new_event_loop)

@@ -6,7 +6,11 @@ Its values are the messages of mirage.v1, because composing services is all that
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from typing import Any
 
+from google.protobuf.message import Message
+
+from mirage_api import limits
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.dependencies import Dependencies, Health
 from mirage_gateway.describing import Describer
@@ -19,10 +23,8 @@ from mirage_protos.generator.v1 import generator_pb2
 from mirage_protos.llm.v1 import llm_pb2
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import (
-    collection_pb2,
     description_pb2,
     facet_pb2,
-    flag_pb2,
     image_pb2,
     mirage_service_pb2,
     model_pb2,
@@ -30,7 +32,14 @@ from mirage_protos.v1 import (
     record_pb2,
 )
 
-SIMILAR_K_MAX = 99
+# What the retriever does alone, with the setting of its deadline.
+FORWARDED: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("GetRecord", "ListFacets", "FlagRecord", "ListFlags", "ListCommonQueries", "GetCollection"), "read_timeout_s"
+    ),
+    **dict.fromkeys(("LookupRecords", "ListRecords", "DeleteRecords", "ListCollections"), "search_timeout_s"),
+    **dict.fromkeys(("CreateCollection", "ActivateCollection", "DeleteCollection"), "collection_timeout_s"),
+}
 
 
 class Composer:
@@ -87,8 +96,8 @@ class Composer:
         self, record_id: str, *, k: int | None, where: Mapping[str, Sequence[str]], page_token: str = ""
     ) -> query_pb2.SearchReply:
         """The `k` (1 to 99, 10 where None) records nearest to one record's image, itself left out."""
-        if k is not None and not 1 <= k <= SIMILAR_K_MAX:
-            raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=SIMILAR_K_MAX, given=k)
+        if k is not None and not 1 <= k <= limits.SIMILAR_K_MAX:
+            raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=limits.SIMILAR_K_MAX, given=k)
         query = query_pb2.Query(
             terms=[query_pb2.Term(id=record_id)],
             vectors=query_pb2.VECTOR_SPACE_IMAGE,
@@ -99,14 +108,19 @@ class Composer:
         )
         return await self.search(query)
 
+    async def forward(self, request: Message) -> Any:
+        """Returns the retriever's response to a request of `FORWARDED`, its own one or the public one of the same fields."""
+        name = request.DESCRIPTOR.name.removesuffix("Request")
+        kind = getattr(retriever_pb2, request.DESCRIPTOR.name)
+        if not isinstance(request, kind):
+            request = kind.FromString(request.SerializeToString())
+        timeout_s: float = getattr(self._settings, FORWARDED[name])
+        return await self._parts.ask(getattr(self._parts.retriever, name), request, timeout_s=timeout_s)
+
     async def record(self, record_id: str) -> record_pb2.Record:
-        """One record; raises RECORD_NOT_FOUND."""
-        response = await self._parts.ask(
-            self._parts.retriever.GetRecord,
-            retriever_pb2.GetRecordRequest(id=record_id),
-            timeout_s=self._settings.read_timeout_s,
-        )
-        return response.record
+        """Returns one record; raises RECORD_NOT_FOUND."""
+        found: record_pb2.Record = (await self.forward(retriever_pb2.GetRecordRequest(id=record_id))).record
+        return found
 
     async def image(self, record_id: str, variant: "image_pb2.ImageVariant.ValueType | None") -> ImageFile:
         """A record's image. Its first part is here when this returns, so that an error comes before any byte."""
@@ -122,15 +136,6 @@ class Composer:
                 yield message.part
 
         return await ImageFile.begin(parts())
-
-    async def facets(self, *, where: Mapping[str, Sequence[str]], limit: int | None) -> Sequence[facet_pb2.Facet]:
-        """The facets with counts, of records that pass `where`."""
-        response = await self._parts.ask(
-            self._parts.retriever.ListFacets,
-            retriever_pb2.ListFacetsRequest(where=string_lists(where), limit=limit),
-            timeout_s=self._settings.read_timeout_s,
-        )
-        return response.facets
 
     async def upsert(
         self, parts: AsyncIterable[record_pb2.RecordPart], *, collection: str = ""
@@ -158,103 +163,6 @@ class Composer:
         except TimeoutError:
             raise MirageError(Code.DEADLINE_EXCEEDED) from None
         return response.outcomes
-
-    async def delete(self, ids: Sequence[str]) -> int:
-        """Removes records and says how many there were."""
-        response = await self._parts.ask(
-            self._parts.retriever.DeleteRecords,
-            retriever_pb2.DeleteRecordsRequest(ids=ids),
-            timeout_s=self._settings.search_timeout_s,
-        )
-        return response.deleted
-
-    async def flag(self, record_id: str, *, reason: "flag_pb2.FlagReason.ValueType", comment: str) -> flag_pb2.Flag:
-        """Marks a record as wrong in some way."""
-        response = await self._parts.ask(
-            self._parts.retriever.FlagRecord,
-            retriever_pb2.FlagRecordRequest(record_id=record_id, reason=reason, comment=comment),
-            timeout_s=self._settings.read_timeout_s,
-        )
-        return response.flag
-
-    async def flags(
-        self, *, record_id: str, page_size: int | None, page_token: str = ""
-    ) -> retriever_pb2.ListFlagsResponse:
-        """Returns a page of the flags that readers raised, newest first."""
-        return await self._parts.ask(
-            self._parts.retriever.ListFlags,
-            retriever_pb2.ListFlagsRequest(record_id=record_id, page_size=page_size, page_token=page_token),
-            timeout_s=self._settings.read_timeout_s,
-        )
-
-    async def look_up(
-        self, keys: Sequence[record_pb2.RecordKey], *, collection: str
-    ) -> Sequence[record_pb2.RecordPresence]:
-        """Which of some records are stored, and which others show the same images."""
-        response = await self._parts.ask(
-            self._parts.retriever.LookupRecords,
-            retriever_pb2.LookupRecordsRequest(keys=keys, collection=collection),
-            timeout_s=self._settings.search_timeout_s,
-        )
-        return response.records
-
-    async def records(
-        self, *, page_size: int | None, page_token: str, vectors: bool, collection: str
-    ) -> retriever_pb2.ListRecordsResponse:
-        """A page of all records."""
-        return await self._parts.ask(
-            self._parts.retriever.ListRecords,
-            retriever_pb2.ListRecordsRequest(
-                page_size=page_size, page_token=page_token, vectors=vectors, collection=collection
-            ),
-            timeout_s=self._settings.search_timeout_s,
-        )
-
-    async def collections(
-        self, *, page_size: int | None = None, page_token: str = ""
-    ) -> retriever_pb2.ListCollectionsResponse:
-        """Returns a page of the collections, by name."""
-        return await self._parts.ask(
-            self._parts.retriever.ListCollections,
-            retriever_pb2.ListCollectionsRequest(page_size=page_size, page_token=page_token),
-            timeout_s=self._settings.search_timeout_s,
-        )
-
-    async def create_collection(self, name: str, *, dimension: int, fingerprint: str) -> collection_pb2.Collection:
-        """Makes an empty collection beside the active one."""
-        response = await self._parts.ask(
-            self._parts.retriever.CreateCollection,
-            retriever_pb2.CreateCollectionRequest(name=name, dimension=dimension, fingerprint=fingerprint),
-            timeout_s=self._settings.collection_timeout_s,
-        )
-        return response.collection
-
-    async def activate_collection(self, name: str) -> retriever_pb2.ActivateCollectionResponse:
-        """Turns searches to another collection."""
-        return await self._parts.ask(
-            self._parts.retriever.ActivateCollection,
-            retriever_pb2.ActivateCollectionRequest(name=name),
-            timeout_s=self._settings.collection_timeout_s,
-        )
-
-    async def delete_collection(self, name: str) -> int:
-        """Removes a collection that is not active; how many records were in it."""
-        response = await self._parts.ask(
-            self._parts.retriever.DeleteCollection,
-            retriever_pb2.DeleteCollectionRequest(name=name),
-            timeout_s=self._settings.collection_timeout_s,
-        )
-        return response.records
-
-    async def common_queries(
-        self, *, page_size: int | None, page_token: str = ""
-    ) -> retriever_pb2.ListCommonQueriesResponse:
-        """Returns a page of the operator's queries that are answered from a cache."""
-        return await self._parts.ask(
-            self._parts.retriever.ListCommonQueries,
-            retriever_pb2.ListCommonQueriesRequest(page_size=page_size, page_token=page_token),
-            timeout_s=self._settings.read_timeout_s,
-        )
 
     async def models(self) -> Sequence[model_pb2.Model]:
         """The models in use: the encoder's, and those of the language model and the generator where they serve."""
@@ -291,15 +199,6 @@ class Composer:
         except MirageError:
             return ()
         return (response.model,)
-
-    async def collection(self) -> collection_pb2.Collection:
-        """Returns the active collection."""
-        response = await self._parts.ask(
-            self._parts.retriever.GetCollection,
-            retriever_pb2.GetCollectionRequest(),
-            timeout_s=self._settings.read_timeout_s,
-        )
-        return response.collection
 
     async def health(self) -> dict[str, Health]:
         """What each part says about itself, by name."""

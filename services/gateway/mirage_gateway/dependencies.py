@@ -10,14 +10,16 @@ from typing import Any, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mirage_core import channels
+from mirage_core import channels, telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_core.liveness import Liveness
+from mirage_core.server import GrpcServer
 from mirage_protos.encoder.v1 import encoder_pb2_grpc
 from mirage_protos.generator.v1 import generator_pb2_grpc
 from mirage_protos.llm.v1 import llm_pb2_grpc
 from mirage_protos.retriever.v1 import retriever_pb2_grpc
 
+_log = telemetry.get_logger()
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -48,6 +50,8 @@ _IDEMPOTENT: Mapping[str, Sequence[str]] = {
 # Without these everything else is still served.
 OPTIONAL = frozenset({"llm", "generator"})
 _HEALTH_TIMEOUT_S = 0.6
+_PERIOD_S = 1.0
+_STARTING_PERIOD_S = 0.1
 # Of a download, however slow its reader is.
 _DOWNLOAD_S = 3600.0
 
@@ -242,3 +246,16 @@ async def _health_of(service: _Service) -> Health:
         known = isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.NOT_FOUND
         return Health.NOT_SERVING if known else Health.UNREACHABLE
     return Health.SERVING if reply.status == health_pb2.HealthCheckResponse.SERVING else Health.NOT_SERVING
+
+
+async def follow_health(dependencies: Dependencies, server: GrpcServer, name: str) -> None:
+    """Sets the health of `name` until cancelled: SERVING while all that searches need is; logs each change."""
+    known: dict[str, Health] = {}
+    while True:
+        found = await dependencies.health()
+        serving = ready(found)
+        if found != known:
+            _log.info("dependencies", **{part: str(state) for part, state in found.items()})
+            known = found
+            await server.set_serving(name, serving=serving)
+        await asyncio.sleep(_PERIOD_S if serving else _STARTING_PERIOD_S)

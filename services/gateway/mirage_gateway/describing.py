@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from mirage_api.limits import CAPTIONS_DEFAULT, CAPTIONS_MAX
 from mirage_core import limits, telemetry, tracing
 from mirage_core.describe_options import check_describe_options
 from mirage_core.errors import Code, MirageError, Status
@@ -26,8 +27,6 @@ _written = telemetry.counter(
 )
 _first_token = telemetry.histogram("gateway_first_token_seconds", "Until the first words of a description.", ())
 
-K_DEFAULT = 3
-K_MAX = 10
 # Both rankings are this long, whatever k is: a record that both hold far down still fits better than one that one holds.
 RANKED = 10
 SENTENCES_MAX = 16
@@ -203,9 +202,9 @@ def fuse(first: Sequence[str], second: Sequence[str]) -> str:
 
 def _check(query: query_pb2.Query, options: description_pb2.DescribeOptions) -> tuple[int, str]:
     """k and the query's words; everything that can be refused before anything runs is refused here."""
-    k = query.k if query.HasField("k") else K_DEFAULT
-    if not 1 <= k <= K_MAX:
-        raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=K_MAX, given=k)
+    k = query.k if query.HasField("k") else CAPTIONS_DEFAULT
+    if not 1 <= k <= CAPTIONS_MAX:
+        raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=CAPTIONS_MAX, given=k)
     check_describe_options(
         max_tokens=options.max_tokens if options.HasField("max_tokens") else None,
         temperature=options.temperature if options.HasField("temperature") else None,

@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from typing import TypeVar
 from urllib.parse import quote
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from mirage_core import context
@@ -18,6 +20,9 @@ from mirage_gateway.image_file import ImageFile
 from mirage_gateway.settings import GatewaySettings
 from mirage_protos.generator.v1 import generator_pb2, generator_pb2_grpc
 from mirage_protos.v1 import image_pb2, job_pb2
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 _SERVICE = "generator"
 # One watch of the generator; a longer job is watched by several, one after the other.
@@ -53,37 +58,18 @@ class Jobs:
 
     async def get(self, job_id: str) -> job_pb2.Job:
         """A job as it is now."""
-        response = await self._parts.ask(
-            self._generator.GetJob,
-            generator_pb2.GetJobRequest(id=job_id),
-            timeout_s=self._timeout_s,
-            service=_SERVICE,
-            metadata=_viewer(),
-        )
-        return response.job
+        return (await self._ask(self._generator.GetJob, generator_pb2.GetJobRequest(id=job_id))).job
 
     async def list(
         self, *, page_size: int | None, page_token: str, states: Sequence["job_pb2.JobState.ValueType"]
     ) -> generator_pb2.ListJobsResponse:
         """A page of the caller's jobs, newest first."""
-        return await self._parts.ask(
-            self._generator.ListJobs,
-            generator_pb2.ListJobsRequest(page_size=page_size, page_token=page_token, states=states),
-            timeout_s=self._timeout_s,
-            service=_SERVICE,
-            metadata=_viewer(),
-        )
+        request = generator_pb2.ListJobsRequest(page_size=page_size, page_token=page_token, states=states)
+        return await self._ask(self._generator.ListJobs, request)
 
     async def cancel(self, job_id: str) -> job_pb2.Job:
         """Stops a job."""
-        response = await self._parts.ask(
-            self._generator.CancelJob,
-            generator_pb2.CancelJobRequest(id=job_id),
-            timeout_s=self._timeout_s,
-            service=_SERVICE,
-            metadata=_viewer(),
-        )
-        return response.job
+        return (await self._ask(self._generator.CancelJob, generator_pb2.CancelJobRequest(id=job_id))).job
 
     async def watch(self, job_id: str, *, previews: bool) -> AsyncGenerator[job_pb2.JobEvent]:
         """A job from now until it ends, over restarts of the generator: a watch that breaks is begun again for a while."""
@@ -138,6 +124,9 @@ class Jobs:
                 yield message.part
 
         return await ImageFile.begin(parts())
+
+    async def _ask(self, method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]", request: Request) -> Response:
+        return await self._parts.ask(method, request, timeout_s=self._timeout_s, service=_SERVICE, metadata=_viewer())
 
     @property
     def _generator(self) -> "generator_pb2_grpc.GeneratorServiceAsyncStub":

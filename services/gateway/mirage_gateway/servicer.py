@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Any, ClassVar, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 
 from mirage_core.methods import MethodRule
 from mirage_gateway.access import method_rules
@@ -16,6 +17,17 @@ NAME = "mirage.v1.MirageService"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
+def _forwarded(name: str) -> Any:
+    """Returns the method of a call that the retriever answers alone."""
+    response: type[Message] = getattr(mirage_service_pb2, f"{name}Response")
+
+    async def forward(self: "MirageServicer", request: Message, _context: Context) -> Message:
+        found = await self._composer.forward(request)
+        return response.FromString(found.SerializeToString())
+
+    return forward
+
+
 class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
     """Translates; the composer works. Who may call what is in mirage_gateway.access."""
 
@@ -23,6 +35,20 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer
+
+    GetRecord = _forwarded("GetRecord")
+    LookupRecords = _forwarded("LookupRecords")
+    ListRecords = _forwarded("ListRecords")
+    DeleteRecords = _forwarded("DeleteRecords")
+    ListFacets = _forwarded("ListFacets")
+    FlagRecord = _forwarded("FlagRecord")
+    ListFlags = _forwarded("ListFlags")
+    ListCommonQueries = _forwarded("ListCommonQueries")
+    GetCollection = _forwarded("GetCollection")
+    ListCollections = _forwarded("ListCollections")
+    CreateCollection = _forwarded("CreateCollection")
+    ActivateCollection = _forwarded("ActivateCollection")
+    DeleteCollection = _forwarded("DeleteCollection")
 
     async def Search(
         self, request: mirage_service_pb2.SearchRequest, _context: Context
@@ -36,12 +62,6 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
         """Runs a base query and a shifted one side by side."""
         both = await self._composer.compare(request.base, request.shift)
         return mirage_service_pb2.CompareResponse(base=both.base, shifted=both.shifted, shift=both.shift)
-
-    async def GetRecord(
-        self, request: mirage_service_pb2.GetRecordRequest, _context: Context
-    ) -> mirage_service_pb2.GetRecordResponse:
-        """One record by id."""
-        return mirage_service_pb2.GetRecordResponse(record=await self._composer.record(request.id))
 
     async def FindSimilar(
         self, request: mirage_service_pb2.FindSimilarRequest, _context: Context
@@ -62,14 +82,6 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
         async for part in image.parts():
             yield mirage_service_pb2.GetImageResponse(part=part)
 
-    async def ListFacets(
-        self, request: mirage_service_pb2.ListFacetsRequest, _context: Context
-    ) -> mirage_service_pb2.ListFacetsResponse:
-        """Facets with counts, under a filter."""
-        limit = request.limit if request.HasField("limit") else None
-        facets = await self._composer.facets(where=_filter(request.where), limit=limit)
-        return mirage_service_pb2.ListFacetsResponse(facets=facets)
-
     async def UpsertRecords(
         self, requests: AsyncIterator[mirage_service_pb2.UpsertRecordsRequest], _context: Context
     ) -> mirage_service_pb2.UpsertRecordsResponse:
@@ -87,30 +99,11 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
         outcomes = await self._composer.upsert(parts(), collection=first.collection)
         return mirage_service_pb2.UpsertRecordsResponse(outcomes=outcomes)
 
-    async def DeleteRecords(
-        self, request: mirage_service_pb2.DeleteRecordsRequest, _context: Context
-    ) -> mirage_service_pb2.DeleteRecordsResponse:
-        """Removes records."""
-        return mirage_service_pb2.DeleteRecordsResponse(deleted=await self._composer.delete(request.ids))
-
-    async def FlagRecord(
-        self, request: mirage_service_pb2.FlagRecordRequest, _context: Context
-    ) -> mirage_service_pb2.FlagRecordResponse:
-        """Marks a record as wrong in some way."""
-        flag = await self._composer.flag(request.record_id, reason=request.reason, comment=request.comment)
-        return mirage_service_pb2.FlagRecordResponse(flag=flag)
-
     async def ListModels(
         self, _request: mirage_service_pb2.ListModelsRequest, _context: Context
     ) -> mirage_service_pb2.ListModelsResponse:
         """The models in use."""
         return mirage_service_pb2.ListModelsResponse(models=await self._composer.models())
-
-    async def GetCollection(
-        self, _request: mirage_service_pb2.GetCollectionRequest, _context: Context
-    ) -> mirage_service_pb2.GetCollectionResponse:
-        """The collection in use."""
-        return mirage_service_pb2.GetCollectionResponse(collection=await self._composer.collection())
 
     async def ClassifyImage(
         self, request: mirage_service_pb2.ClassifyImageRequest, _context: Context
@@ -120,67 +113,6 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
         return mirage_service_pb2.ClassifyImageResponse(
             guess=found.guess, fingerprint=found.fingerprint, timings=found.timings
         )
-
-    async def ListFlags(
-        self, request: mirage_service_pb2.ListFlagsRequest, _context: Context
-    ) -> mirage_service_pb2.ListFlagsResponse:
-        """A page of the flags that readers raised."""
-        found = await self._composer.flags(
-            record_id=request.record_id, page_size=_page_size(request), page_token=request.page_token
-        )
-        return mirage_service_pb2.ListFlagsResponse(flags=found.flags, next_page_token=found.next_page_token)
-
-    async def LookupRecords(
-        self, request: mirage_service_pb2.LookupRecordsRequest, _context: Context
-    ) -> mirage_service_pb2.LookupRecordsResponse:
-        """What is stored of some records."""
-        found = await self._composer.look_up(request.keys, collection=request.collection)
-        return mirage_service_pb2.LookupRecordsResponse(records=found)
-
-    async def ListRecords(
-        self, request: mirage_service_pb2.ListRecordsRequest, _context: Context
-    ) -> mirage_service_pb2.ListRecordsResponse:
-        """A page of all records."""
-        found = await self._composer.records(
-            page_size=_page_size(request),
-            page_token=request.page_token,
-            vectors=request.vectors,
-            collection=request.collection,
-        )
-        return mirage_service_pb2.ListRecordsResponse(
-            records=found.records, next_page_token=found.next_page_token, fingerprint=found.fingerprint
-        )
-
-    async def ListCollections(
-        self, request: mirage_service_pb2.ListCollectionsRequest, _context: Context
-    ) -> mirage_service_pb2.ListCollectionsResponse:
-        """A page of the collections."""
-        found = await self._composer.collections(page_size=_page_size(request), page_token=request.page_token)
-        return mirage_service_pb2.ListCollectionsResponse(
-            collections=found.collections, next_page_token=found.next_page_token
-        )
-
-    async def CreateCollection(
-        self, request: mirage_service_pb2.CreateCollectionRequest, _context: Context
-    ) -> mirage_service_pb2.CreateCollectionResponse:
-        """A new, empty one."""
-        made = await self._composer.create_collection(
-            request.name, dimension=request.dimension, fingerprint=request.fingerprint
-        )
-        return mirage_service_pb2.CreateCollectionResponse(collection=made)
-
-    async def ActivateCollection(
-        self, request: mirage_service_pb2.ActivateCollectionRequest, _context: Context
-    ) -> mirage_service_pb2.ActivateCollectionResponse:
-        """Searches turn to it."""
-        found = await self._composer.activate_collection(request.name)
-        return mirage_service_pb2.ActivateCollectionResponse(collection=found.collection, previous=found.previous)
-
-    async def DeleteCollection(
-        self, request: mirage_service_pb2.DeleteCollectionRequest, _context: Context
-    ) -> mirage_service_pb2.DeleteCollectionResponse:
-        """It goes, unless it is the active one."""
-        return mirage_service_pb2.DeleteCollectionResponse(records=await self._composer.delete_collection(request.name))
 
     async def Describe(
         self, request: mirage_service_pb2.DescribeRequest, _context: Context
@@ -208,7 +140,9 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
     ) -> mirage_service_pb2.ListJobsResponse:
         """The caller's jobs."""
         found = await self._composer.jobs.list(
-            page_size=_page_size(request), page_token=request.page_token, states=request.states
+            page_size=request.page_size if request.HasField("page_size") else None,
+            page_token=request.page_token,
+            states=request.states,
         )
         return mirage_service_pb2.ListJobsResponse(jobs=found.jobs, next_page_token=found.next_page_token)
 
@@ -233,27 +167,6 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
         image = await self._composer.jobs.image(request.id, request.index)
         async for part in image.parts():
             yield mirage_service_pb2.GetJobImageResponse(part=part)
-
-    async def ListCommonQueries(
-        self, request: mirage_service_pb2.ListCommonQueriesRequest, _context: Context
-    ) -> mirage_service_pb2.ListCommonQueriesResponse:
-        """A page of the operator's list."""
-        found = await self._composer.common_queries(page_size=_page_size(request), page_token=request.page_token)
-        return mirage_service_pb2.ListCommonQueriesResponse(
-            queries=found.queries, next_page_token=found.next_page_token
-        )
-
-
-def _page_size(
-    request: (
-        mirage_service_pb2.ListRecordsRequest
-        | mirage_service_pb2.ListFlagsRequest
-        | mirage_service_pb2.ListJobsRequest
-        | mirage_service_pb2.ListCollectionsRequest
-        | mirage_service_pb2.ListCommonQueriesRequest
-    ),
-) -> int | None:
-    return request.page_size if request.HasField("page_size") else None
 
 
 def _filter(where: Mapping[str, facet_pb2.StringList]) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """A retriever and an encoder that answer what a test tells them to, over real gRPC: these tests are about translation."""
 
 import asyncio
+import json
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -11,7 +12,9 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from pydantic import BaseModel
 
+from mirage_api.base import Omitted
 from mirage_core.errors import MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
 from mirage_core.server import GrpcServer
@@ -75,6 +78,23 @@ def reply(*ids: str) -> query_pb2.SearchReply:
 
 def _info(name: str, *, active: bool = False) -> collection_pb2.Collection:
     return collection_pb2.Collection(name=name, active=active, records=3, dimension=4, fingerprint="f" * 64)
+
+
+def check(model: type[BaseModel], document: Any) -> None:
+    """Fails unless a JSON value is exactly what the model says: nothing is missing, unknown or of another type."""
+    _check_fields(model.model_validate_json(json.dumps(document), strict=True))
+
+
+def _check_fields(value: object) -> None:
+    if isinstance(value, BaseModel):
+        always = {name for name, info in type(value).model_fields.items() if Omitted() not in info.metadata}
+        assert always <= value.model_fields_set, type(value)
+        assert not value.model_extra, type(value)
+        for name in value.model_fields_set:
+            _check_fields(getattr(value, name))
+    elif isinstance(value, tuple):
+        for each in value:
+            _check_fields(each)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message, Scope
 
+from mirage_api.search import SearchRequest
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.request_memory import MemoryShare, RequestMemory
 from mirage_gateway.request_places import Place, RequestPlaces
@@ -16,7 +17,6 @@ from mirage_gateway.settings import GatewaySettings
 from mirage_gateway.web.body import EXIT, PLACE, Intake
 from mirage_gateway.web.json_bounds import QUERY
 from mirage_gateway.web.proxies import CLIENT
-from mirage_gateway.web.queries import SearchBody
 from tests.support.virtual_time import VirtualTimeLoop
 
 LOOP_FACTORIES = {"virtual": VirtualTimeLoop}
@@ -53,9 +53,9 @@ class Sender:
         with self.scope[EXIT]:
             return sum([len(chunk) async for chunk in intake.stream(Request(self.scope, self.receive), 64 * MIB)])
 
-    async def search(self, intake: Intake) -> SearchBody:
+    async def search(self, intake: Intake) -> SearchRequest:
         with self.scope[EXIT]:
-            return await intake.json(Request(self.scope, self.receive), SearchBody, QUERY)
+            return await intake.json(Request(self.scope, self.receive), SearchRequest, QUERY)
 
 
 def intake_of(memory: RequestMemory | None = None) -> Intake:

@@ -7,22 +7,21 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from pydantic import TypeAdapter
 
-from mirage_gateway.web.collections import ActivatedDocument, CollectionsDocument, CommonQueriesDocument
-from mirage_gateway.web.records import FlagsDocument, LookupDocument, RecordsDocument
+from mirage_api.records import FlagsReply, LookupReply, RecordsReply
+from mirage_api.system import ActivateReply, CollectionsReply, CommonQueriesReply
 
-from .conftest import Gateway, Peer
+from .conftest import Gateway, Peer, check
 from .test_record_routes import form
 
 
 async def test_collections_are_made_switched_and_removed(http: httpx.AsyncClient, peer: Peer) -> None:
     listed = (await http.get("/v1/collections")).json()
-    TypeAdapter(CollectionsDocument).validate_python(listed, strict=True)
+    check(CollectionsReply, listed)
     made = (await http.post("/v1/collections", json={"name": "next", "dimension": 4, "fingerprint": "f" * 64})).json()
     assert made["name"] == "next"
     activated = (await http.post("/v1/collections/next/activate")).json()
-    TypeAdapter(ActivatedDocument).validate_python(activated, strict=True)
+    check(ActivateReply, activated)
     assert activated["previous"] == "atlas"
     assert (await http.delete("/v1/collections/old")).json() == {"records": 7}
     assert [getattr(each, "name", "") for each in peer.script.asked] == ["", "next", "next", "old"]
@@ -30,7 +29,7 @@ async def test_collections_are_made_switched_and_removed(http: httpx.AsyncClient
 
 async def test_records_are_walked_with_packed_vectors(http: httpx.AsyncClient, peer: Peer) -> None:
     document = (await http.get("/v1/records?vectors=true&limit=5&page_token=t&collection=next")).json()
-    TypeAdapter(RecordsDocument).validate_python(document, strict=True)
+    check(RecordsReply, document)
     vector = np.frombuffer(base64.b64decode(document["records"][0]["image_vector"]), "<f4")
     assert vector.tolist() == [1.0, 0.0]
     asked = peer.script.asked[0]
@@ -41,16 +40,16 @@ async def test_records_are_walked_with_packed_vectors(http: httpx.AsyncClient, p
 async def test_records_are_looked_up(http: httpx.AsyncClient, peer: Peer) -> None:
     body = {"keys": [{"id": "r1", "image_sha256": "a" * 64}, {"id": "new"}], "collection": "next"}
     document = (await http.post("/v1/records/lookup", json=body)).json()
-    TypeAdapter(LookupDocument).validate_python(document, strict=True)
+    check(LookupReply, document)
     assert [each["record"] is not None for each in document["records"]] == [True, False]
     assert document["records"][0]["same_image_ids"] == ["r2"]
     assert peer.script.asked[0].keys[0].image_sha256 == "a" * 64
 
 
 async def test_flags_and_common_queries_are_listed(http: httpx.AsyncClient) -> None:
-    TypeAdapter(FlagsDocument).validate_python((await http.get("/v1/flags?record_id=r1&limit=3")).json(), strict=True)
+    check(FlagsReply, (await http.get("/v1/flags?record_id=r1&limit=3")).json())
     queries = (await http.get("/v1/common-queries")).json()
-    TypeAdapter(CommonQueriesDocument).validate_python(queries, strict=True)
+    check(CommonQueriesReply, queries)
     assert queries == {"queries": ["brain MRI"]}
 
 

@@ -7,15 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import TypeAdapter
 
+from mirage_api.descriptions import EVENTS, Description
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.descriptions import EVENTS, DescriptionDocument
 from mirage_protos.v1 import description_pb2, query_pb2
 from tests.support.scripted_llm import UNSUPPORTED
 from tests.support.waiting import PATIENCE_S
 
-from .conftest import Gateway, Peer
+from .conftest import Gateway, Peer, check
 
 ASKED = {"text": "axial brain"}
 WHOLE = {"accept": "application/json"}
@@ -44,7 +43,7 @@ async def test_an_explanation_comes_event_by_event(http: httpx.AsyncClient, peer
     assert names[:3] == ["retrieval", "start", "token"]
     assert names[-2:] == ["ranking", "done"]
     for name, document in found:
-        TypeAdapter(EVENTS[name]).validate_python(document, strict=True)
+        check(EVENTS[name], document)
     done = found[-1][1]
     assert "".join(each["text"] for name, each in found if name == "token") == done["text"]
     assert [each for name, each in found if name == "citation"] == done["citations"]
@@ -99,7 +98,7 @@ async def test_of_a_long_text_sixteen_sentences_are_encoded_and_that_is_told(
 async def test_one_document_holds_what_the_events_say(http: httpx.AsyncClient) -> None:
     response = await http.post("/v1/describe", json=ASKED, headers=WHOLE)
     document = response.json()
-    TypeAdapter(DescriptionDocument).validate_python(document, strict=True)
+    check(Description, document)
     streamed = dict(await describe(http))
     for name in ("retrieval", "start", "ranking"):
         document[name].pop("timings", None)
@@ -287,7 +286,7 @@ async def test_what_the_model_refuses_is_an_event_of_the_stream(http: httpx.Asyn
     found = await describe(http)
     name, document = found[-1]
     assert name == "error"
-    TypeAdapter(EVENTS["error"]).validate_json(json.dumps(document), strict=True)
+    check(EVENTS["error"], document)
     assert document["problem"]["code"] == "CAPTION_TOO_LONG"
     whole = await http.post("/v1/describe", json=ASKED, headers=WHOLE)
     assert (whole.status_code, whole.json()["code"]) == (422, "CAPTION_TOO_LONG")

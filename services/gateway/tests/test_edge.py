@@ -112,7 +112,7 @@ async def test_a_bug_says_nothing_of_itself(http: httpx.AsyncClient, monkeypatch
     def fail(*_: Any) -> None:
         raise RuntimeError("planted-secret")
 
-    monkeypatch.setattr("mirage_gateway.web.record_routes.record_document", fail)
+    monkeypatch.setattr("mirage_gateway.web.records.to_model", fail)
     response = await http.get("/v1/records/r1")
     assert (response.status_code, response.json()["code"]) == (500, "INTERNAL")
     assert "planted-secret" not in response.text

@@ -11,16 +11,15 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from pydantic import TypeAdapter
 
+from mirage_api.jobs import EVENTS, Job, JobsReply
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.jobs import EVENTS, JobDocument, JobsDocument
 from mirage_protos.v1 import job_pb2
 from tests.support import scripted_generator
 from tests.support.waiting import PATIENCE_S
 from tests.support.waiting import until_async as until
 
-from .conftest import Gateway, Peer
+from .conftest import Gateway, Peer, check
 from .test_describe_routes import events
 
 ASKED = {"prompt": "axial T1 brain"}
@@ -35,7 +34,7 @@ async def create(http: httpx.AsyncClient, headers: dict[str, str] | None = None,
     response = await http.post("/v1/jobs", json={**ASKED, **fields}, headers=headers)
     assert response.status_code == 202, response.text
     document: dict[str, Any] = response.json()
-    TypeAdapter(JobDocument).validate_json(response.text, strict=True)
+    check(Job, response.json())
     assert response.headers["location"] == f"/v1/jobs/{document['id']}"
     return document
 
@@ -79,7 +78,7 @@ async def test_a_job_is_accepted_followed_and_fetched(http: httpx.AsyncClient, p
     }
     found = await followed(http, peer, job["id"])
     for name, document in found:
-        TypeAdapter(EVENTS[name]).validate_json(json.dumps(document), strict=True)
+        check(EVENTS[name], document)
     names = [name for name, _ in found]
     assert names[0] == "progress"
     assert names[-1] == "done"
@@ -134,7 +133,7 @@ async def test_jobs_are_listed_newest_first_page_by_page_and_by_state(http: http
     ids = [(await finished(http))["id"] for _ in range(3)]
     waiting = await create(http, prompt="waiting")
     whole = await http.get("/v1/jobs")
-    TypeAdapter(JobsDocument).validate_json(whole.text, strict=True)
+    check(JobsReply, whole.json())
     assert [job["id"] for job in whole.json()["jobs"]] == [waiting["id"], *reversed(ids)]
     page = (await http.get("/v1/jobs?limit=3")).json()
     rest = (await http.get(f"/v1/jobs?limit=3&page_token={page['next_page_token']}")).json()

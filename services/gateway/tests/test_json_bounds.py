@@ -6,21 +6,24 @@ from typing import Any
 
 import pytest
 
+from mirage_api.base import Request
+from mirage_api.records import LookupRequest, RecordUpload
+from mirage_api.search import ClassifyRequest, CompareRequest, SearchRequest
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.json_bounds import FILE, PLAIN, QUERY, JsonBounds, parse, scan
-from mirage_gateway.web.queries import Body, ClassifyBody, CompareBody, LookupBody, RecordBody, SearchBody
+from mirage_gateway.web.search import search_query
 
 PNG = bytes(range(256)) * 400
 IMAGE = base64.b64encode(PNG).decode()
 
 
-def read(model: type[Body], document: object, bounds: JsonBounds = QUERY) -> Any:
+def read(model: type[Request], document: object, bounds: JsonBounds = QUERY) -> Any:
     text = document if isinstance(document, bytes) else json.dumps(document).encode()
     return parse(model, bytearray(text), bounds)[0]
 
 
-def refusal(model: type[Body], document: object, bounds: JsonBounds = QUERY) -> MirageError:
+def refusal(model: type[Request], document: object, bounds: JsonBounds = QUERY) -> MirageError:
     with pytest.raises(MirageError) as caught:
         read(model, document, bounds)
     return caught.value
@@ -55,7 +58,7 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_body_that_would_grow_is_refused(name: str) -> None:
     allowed = {Code.TOO_MANY_ITEMS, Code.TOO_MANY_TERMS, Code.REQUEST_TOO_LARGE, Code.REQUEST_MALFORMED}
-    assert refusal(CompareBody, BOMBS[name]).code in allowed
+    assert refusal(CompareRequest, BOMBS[name]).code in allowed
 
 
 @pytest.mark.parametrize("name", [name for name in BOMBS if name != "images"])
@@ -65,18 +68,18 @@ def test_it_is_refused_before_it_is_parsed(name: str) -> None:
 
 
 def test_an_image_is_decoded_before_the_rest_is_parsed() -> None:
-    body = read(SearchBody, {"image": IMAGE, "terms": [{"text": "x"}, {"image": IMAGE, "weight": -1.0}], "k": 3})
-    query = body.to_query()
+    body = read(SearchRequest, {"image": IMAGE, "terms": [{"text": "x"}, {"image": IMAGE, "weight": -1.0}], "k": 3})
+    query = search_query(body)
     assert [term.image for term in query.terms if term.image] == [PNG, PNG]
     assert query.k == 3
-    assert read(ClassifyBody, {"image": IMAGE}, FILE).to_request().image == PNG
+    assert read(ClassifyRequest, {"image": IMAGE}, FILE).image == PNG
 
 
 def test_an_image_of_the_largest_size_passes_and_one_byte_more_does_not() -> None:
     largest = base64.b64encode(bytes(limits.IMAGE_BYTES)).decode()
-    assert len(read(SearchBody, {"image": largest}).image) == limits.IMAGE_BYTES
+    assert len(read(SearchRequest, {"image": largest}).image) == limits.IMAGE_BYTES
     more = base64.b64encode(bytes(limits.IMAGE_BYTES + 3)).decode()
-    assert refusal(SearchBody, {"image": more}).code is Code.IMAGE_TOO_LARGE
+    assert refusal(SearchRequest, {"image": more}).code is Code.IMAGE_TOO_LARGE
 
 
 @pytest.mark.parametrize(
@@ -90,13 +93,13 @@ def test_an_image_of_the_largest_size_passes_and_one_byte_more_does_not() -> Non
     ],
 )
 def test_an_image_is_found_however_it_is_written(written: bytes) -> None:
-    assert read(SearchBody, written % IMAGE.encode()).image == PNG
+    assert read(SearchRequest, written % IMAGE.encode()).image == PNG
 
 
 def test_slashes_may_be_escaped() -> None:
     slashes = base64.b64encode(b"\xff" * 100_000).decode()
     assert "/" in slashes
-    assert read(SearchBody, b'{"image": "%s"}' % slashes.replace("/", "\\/").encode()).image == b"\xff" * 100_000
+    assert read(SearchRequest, b'{"image": "%s"}' % slashes.replace("/", "\\/").encode()).image == b"\xff" * 100_000
 
 
 @pytest.mark.parametrize(
@@ -105,45 +108,45 @@ def test_slashes_may_be_escaped() -> None:
     ids=["padding", "padding inside", "percent", "length", "padding everywhere"],
 )
 def test_what_is_not_base64_is_refused_by_its_name(image: str) -> None:
-    error = refusal(SearchBody, {"terms": [{"text": "x"}, {"image": image}]})
+    error = refusal(SearchRequest, {"terms": [{"text": "x"}, {"image": image}]})
     assert (error.code, error.metadata["field"]) == (Code.REQUEST_MALFORMED, "terms.1.image")
 
 
 @pytest.mark.parametrize("field", ["text", "id", "page_token"])
 def test_a_file_counts_as_one_under_its_own_name_only(field: str) -> None:
-    assert refusal(SearchBody, {field: "A" * 3 * MIB}).code is Code.REQUEST_TOO_LARGE
-    assert refusal(SearchBody, {field: IMAGE}).code in (Code.TEXT_TOO_LONG, Code.REQUEST_MALFORMED)
+    assert refusal(SearchRequest, {field: "A" * 3 * MIB}).code is Code.REQUEST_TOO_LARGE
+    assert refusal(SearchRequest, {field: IMAGE}).code in (Code.TEXT_TOO_LONG, Code.REQUEST_MALFORMED)
 
 
 def test_the_word_for_a_file_cannot_be_guessed() -> None:
-    error = refusal(SearchBody, {"terms": [{"image": IMAGE}, {"image": "file-0-0"}]})
+    error = refusal(SearchRequest, {"terms": [{"image": IMAGE}, {"image": "file-0-0"}]})
     assert error.metadata["field"] == "terms.1.image"
 
 
 @pytest.mark.parametrize(
     ("model", "document", "bounds"),
     [
-        (SearchBody, {"terms": [{"vector": [0.123456] * 12_000}] * 16}, QUERY),
-        (SearchBody, {"text": '"' * 2000, "where": {"plane": ["\\" * 900] * 64}}, QUERY),
-        (SearchBody, {"text": "\U0001f9e0" * 2000}, QUERY),
-        (LookupBody, {"keys": [{"id": "a" * 128, "image_sha256": "0" * 64}] * 1000}, PLAIN),
+        (SearchRequest, {"terms": [{"vector": [0.123456] * 12_000}] * 16}, QUERY),
+        (SearchRequest, {"text": '"' * 2000, "where": {"plane": ["\\" * 900] * 64}}, QUERY),
+        (SearchRequest, {"text": "\U0001f9e0" * 2000}, QUERY),
+        (LookupRequest, {"keys": [{"id": "a" * 128, "image_sha256": "0" * 64}] * 1000}, PLAIN),
         (
-            RecordBody,
+            RecordUpload,
             {"id": "a", "caption": "é" * 20_000, "image_vector": [0.1] * 4096, "caption_vector": [0.1] * 4096},
             JsonBounds(MIB, MIB),
         ),
     ],
     ids=["vectors", "quotes", "astral", "lookup", "record"],
 )
-def test_what_the_limits_allow_passes(model: type[Body], document: object, bounds: JsonBounds) -> None:
+def test_what_the_limits_allow_passes(model: type[Request], document: object, bounds: JsonBounds) -> None:
     assert isinstance(read(model, document, bounds), model)
 
 
 def test_bodies_without_image_or_vector_are_smaller() -> None:
     padded = {"text": "x", "where": {"plane": ["a" * 900] * 60}, "page_token": "x" * 9000}
     text = json.dumps(padded).encode()
-    assert read(SearchBody, text + b" " * (limits.REQUEST_BYTES - len(text)))
-    error = refusal(SearchBody, text + b" " * limits.REQUEST_BYTES)
+    assert read(SearchRequest, text + b" " * (limits.REQUEST_BYTES - len(text)))
+    error = refusal(SearchRequest, text + b" " * limits.REQUEST_BYTES)
     assert (error.code, error.metadata["max_bytes"]) == (Code.REQUEST_TOO_LARGE, str(limits.REQUEST_BYTES))
 
 
@@ -162,4 +165,4 @@ def test_bodies_without_image_or_vector_are_smaller() -> None:
     ],
 )
 def test_every_list_map_and_text_is_bounded(document: dict[str, Any], code: Code) -> None:
-    assert refusal(CompareBody, document).code is code
+    assert refusal(CompareRequest, document).code is code

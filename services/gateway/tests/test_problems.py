@@ -1,17 +1,19 @@
 import json
 
 import pytest
-from pydantic import TypeAdapter
 
+from mirage_api.system import Problem
 from mirage_core.errors import CATALOGUE, Code, MirageError
-from mirage_gateway.web.problems import ProblemDocument, problem_response
+from mirage_gateway.web.problems import problem_response
+
+from .conftest import check
 
 
 @pytest.mark.parametrize("code", Code)
 def test_every_code_of_the_catalogue_is_a_problem_with_its_status(code: Code) -> None:
     response = problem_response(MirageError(code))
     document = json.loads(bytes(response.body))
-    TypeAdapter(ProblemDocument).validate_python(document)
+    check(Problem, document)
     assert response.media_type == "application/problem+json"
     assert document["status"] == response.status_code == CATALOGUE[code].http
     assert document["code"] == code

@@ -5,20 +5,23 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from mirage_api.records import RecordUpload
+from mirage_api.search import CompareRequest, SearchRequest
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.problems import malformed
-from mirage_gateway.web.queries import CompareBody, RecordBody, SearchBody
+from mirage_gateway.web.search import compare_queries, search_query
+from mirage_gateway.web.uploads import record_head
 from mirage_protos.v1 import query_pb2
 
 
-def search(**fields: Any) -> SearchBody:
-    return SearchBody.model_validate_json(json.dumps(fields))
+def search(**fields: Any) -> SearchRequest:
+    return SearchRequest.model_validate_json(json.dumps(fields), strict=True)
 
 
 def refusal(**fields: Any) -> MirageError:
     try:
-        search(**fields).to_query()
+        search_query(search(**fields))
     except ValidationError as error:
         return malformed(error)
     except MirageError as error:
@@ -28,21 +31,21 @@ def refusal(**fields: Any) -> MirageError:
 
 def test_text_image_and_id_become_terms_before_the_weighted_ones() -> None:
     terms = [{"text": "axial", "weight": -1.0}, {"vector": [1.0, 0.0]}]
-    query = search(text="brain", image=base64.b64encode(b"png").decode(), id="r1", terms=terms).to_query()
+    query = search_query(search(text="brain", image=base64.b64encode(b"png").decode(), id="r1", terms=terms))
     assert [term.WhichOneof("value") for term in query.terms] == ["text", "image", "id", "text", "vector"]
     assert query.terms[1].image == b"png"
     assert [term.weight for term in query.terms[3:]] == [-1.0, 1.0]
 
 
 def test_what_is_left_out_has_the_documented_default() -> None:
-    query = search(text="brain").to_query()
+    query = search_query(search(text="brain"))
     assert (query.k, query.vectors) == (10, query_pb2.VECTOR_SPACE_IMAGE)
     assert not query.HasField("min_score")
     assert not query.where
 
 
 def test_a_filter_takes_one_value_or_several() -> None:
-    query = search(text="x", where={"plane": "axial", "sequence": ["t1", "t2"]}).to_query()
+    query = search_query(search(text="x", where={"plane": "axial", "sequence": ["t1", "t2"]}))
     assert {name: list(values.values) for name, values in query.where.items()} == {
         "plane": ["axial"],
         "sequence": ["t1", "t2"],
@@ -83,26 +86,26 @@ def test_a_list_of_numbers_without_end_is_refused() -> None:
 
 
 def test_an_empty_image_and_an_empty_vector_stay_terms() -> None:
-    query = search(terms=[{"image": ""}, {"vector": []}]).to_query()
+    query = search_query(search(terms=[{"image": ""}, {"vector": []}]))
     assert [term.WhichOneof("value") for term in query.terms] == ["image", "vector"]
 
 
 def test_minus_and_plus_become_the_shift() -> None:
-    body = CompareBody.model_validate({"text": "q", "minus": "axial", "plus": ["sagittal", "T2"], "k": 3})
-    base, shift = body.to_queries()
+    body = CompareRequest.model_validate({"text": "q", "minus": "axial", "plus": ["sagittal", "T2"], "k": 3})
+    base, shift = compare_queries(body)
     assert [term.text for term in base.terms] == ["q"]
     assert [(term.text, term.weight) for term in shift] == [("axial", -1.0), ("sagittal", 1.0), ("T2", 1.0)]
 
 
 def test_a_comparison_needs_something_to_compare_with() -> None:
     with pytest.raises(MirageError) as caught:
-        CompareBody.model_validate({"text": "q"}).to_queries()
+        compare_queries(CompareRequest(text="q"))
     assert caught.value.code is Code.REQUEST_MALFORMED
 
 
 def test_a_record_keeps_its_labels_and_vectors() -> None:
     fields = {"id": "a", "caption": "c", "labels": {"plane": "axial"}, "image_vector": [1.0], "fingerprint": "f"}
-    head = RecordBody.model_validate(fields).to_head()
+    head = record_head(RecordUpload.model_validate(fields))
     assert list(head.record.labels["plane"].values) == ["axial"]
     assert head.HasField("image_vector")
     assert not head.HasField("caption_vector")

@@ -3,13 +3,15 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import TypeAdapter
 
+from mirage_api.records import Flag, Record, UpsertReply
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.records import FlagDocument, RecordDocument, UpsertDocument, upsert_document
+from mirage_gateway.convert import to_model
+from mirage_gateway.web.operations import json_of
+from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import record_pb2
 
-from .conftest import Peer
+from .conftest import Peer, check
 
 Parts = list[tuple[str, tuple[str | None, bytes, str]]]
 
@@ -25,7 +27,7 @@ def form(*names: str, **fields: Any) -> Parts:
 
 async def test_a_record_is_read(http: httpx.AsyncClient) -> None:
     document = (await http.get("/v1/records/r1")).json()
-    TypeAdapter(RecordDocument).validate_python(document, strict=True)
+    check(Record, document)
     assert document["caption"] == "Axial T1 <b>brain</b>"
     assert (document["image_sha256"], document["original_sha256"]) == ("ab" * 32, "cd" * 32)
     assert document["pixels"] is None
@@ -35,7 +37,7 @@ async def test_a_record_says_what_its_pixels_mean(http: httpx.AsyncClient, peer:
     lung = record_pb2.PixelWindow(name="lung", center=-600, width=1500)
     peer.script.pixels = record_pb2.Pixels(bits=12, slope=0.5, intercept=-1024, unit="HU", windows=[lung])
     document = (await http.get("/v1/records/r1")).json()
-    TypeAdapter(RecordDocument).validate_python(document, strict=True)
+    check(Record, document)
     assert document["pixels"] == {
         "bits": 12,
         "slope": 0.5,
@@ -62,7 +64,7 @@ async def test_pixels_of_an_upload_reach_the_retriever(http: httpx.AsyncClient, 
 async def test_uploads_are_streamed_in_their_order(http: httpx.AsyncClient, peer: Peer) -> None:
     response = await http.post("/v1/records", files=form("record", "image", "record", "image"))
     assert response.status_code == 200, response.text
-    TypeAdapter(UpsertDocument).validate_python(response.json())
+    check(UpsertReply, response.json())
     assert [outcome["state"] for outcome in response.json()["outcomes"]] == ["created", "rejected"]
     parts = peer.script.asked[0]
     kinds = [part.WhichOneof("part") for part in parts]
@@ -77,8 +79,9 @@ def test_labels_that_were_left_out_are_named() -> None:
         record_pb2.UpsertOutcome(id="a", state=record_pb2.UPSERT_STATE_CREATED, left_out=["MRN"]),
         record_pb2.UpsertOutcome(id="b", state=record_pb2.UPSERT_STATE_CREATED),
     ]
-    document = upsert_document(outcomes)
-    TypeAdapter(UpsertDocument).validate_python(document, strict=True)
+    reply = to_model(UpsertReply, retriever_pb2.UpsertRecordsResponse(outcomes=outcomes))
+    document = json.loads(json_of(reply))
+    check(UpsertReply, document)
     assert document["outcomes"] == [
         {"id": "a", "state": "created", "left_out": ["MRN"]},
         {"id": "b", "state": "created"},
@@ -142,5 +145,5 @@ async def test_a_record_is_removed(http: httpx.AsyncClient, peer: Peer) -> None:
 
 async def test_a_flag_is_raised(http: httpx.AsyncClient) -> None:
     document = (await http.post("/v1/records/r1/flags", json={"reason": "licence", "comment": "whose?"})).json()
-    TypeAdapter(FlagDocument).validate_python(document, strict=True)
+    check(Flag, document)
     assert (document["record_id"], document["reason"], document["comment"]) == ("r1", "licence", "whose?")

@@ -2,22 +2,20 @@ import asyncio
 
 import httpx
 import pytest
-from pydantic import TypeAdapter
 
+from mirage_api.search import CompareReply, FacetsReply, SearchReply
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.answers import CompareDocument, SearchDocument
-from mirage_gateway.web.records import FacetsDocument
 from mirage_protos.v1 import query_pb2
 from tests.support.waiting import PATIENCE_S
 
-from .conftest import Gateway, Peer
+from .conftest import Gateway, Peer, check
 
 
 async def test_a_search_is_passed_on_and_answered(http: httpx.AsyncClient, peer: Peer) -> None:
     response = await http.post("/v1/search", json={"text": "axial brain", "k": 2, "vectors": "fused"})
     assert response.status_code == 200
     document = response.json()
-    TypeAdapter(SearchDocument).validate_python(document, strict=True)
+    check(SearchReply, document)
     query = peer.script.asked[0].query
     assert (query.terms[0].text, query.k, query.vectors) == ("axial brain", 2, query_pb2.VECTOR_SPACE_FUSED)
     assert document["results"][0]["score"] == 0.3
@@ -29,7 +27,7 @@ async def test_a_search_is_passed_on_and_answered(http: httpx.AsyncClient, peer:
 async def test_a_comparison_has_both_sides(http: httpx.AsyncClient, peer: Peer) -> None:
     response = await http.post("/v1/compare", json={"text": "q", "minus": "axial", "plus": "sagittal"})
     document = response.json()
-    TypeAdapter(CompareDocument).validate_python(document, strict=True)
+    check(CompareReply, document)
     assert [document[side]["results"][0]["id"] for side in ("base", "shifted")] == ["r1", "r2"]
     assert [term.weight for term in peer.script.asked[0].shift] == [-1.0, 1.0]
 
@@ -61,7 +59,7 @@ async def test_a_bad_parameter_is_refused(http: httpx.AsyncClient, peer: Peer, p
 
 async def test_facets_come_with_counts(http: httpx.AsyncClient) -> None:
     document = (await http.get("/v1/facets?where=plane=axial&limit=5")).json()
-    TypeAdapter(FacetsDocument).validate_python(document, strict=True)
+    check(FacetsReply, document)
     assert document["facets"][0] == {"name": "plane", "values": [{"value": "axial", "count": 3}]}
 
 

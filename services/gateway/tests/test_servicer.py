@@ -11,7 +11,9 @@ from google.rpc import error_details_pb2, status_pb2
 from mirage_core.errors import Code, MirageError
 from mirage_core.vectors import vector_from_proto
 from mirage_gateway import generating
+from mirage_gateway.compose import FORWARDED
 from mirage_protos.generator.v1.generator_pb2 import WatchJobRequest
+from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import (
     description_pb2,
     facet_pb2,
@@ -325,3 +327,21 @@ def _error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
     assert status_pb2.Status.FromString(details).details[0].Unpack(info)
     return info
+
+
+@pytest.mark.parametrize("name", FORWARDED)
+@pytest.mark.parametrize("side", ["Request", "Response"])
+def test_what_is_forwarded_has_the_same_fields_on_both_sides(name: str, side: str) -> None:
+    def fields(module: Any) -> list[tuple[str, int, int, str]]:
+        message = module.DESCRIPTOR.message_types_by_name[f"{name}{side}"]
+        return [
+            (
+                each.name,
+                each.number,
+                each.type,
+                each.message_type.full_name.rpartition(".v1.")[2] if each.message_type else "",
+            )
+            for each in message.fields
+        ]
+
+    assert fields(mirage_service_pb2) == fields(retriever_pb2)

@@ -1,13 +1,12 @@
 import grpc
 import httpx
+import pytest
 from grpc_health.v1 import health, health_pb2_grpc
-from pydantic import TypeAdapter
 
+from mirage_api.system import Collection, ModelsReply
 from mirage_gateway.dependencies import ENCODER
-from mirage_gateway.web.collections import CollectionDocument
-from mirage_gateway.web.models import ModelsDocument
 
-from .conftest import Gateway, Peer
+from .conftest import Gateway, Peer, check
 
 
 async def test_ready_means_that_every_part_serves(http: httpx.AsyncClient, peer: Peer) -> None:
@@ -43,11 +42,11 @@ async def test_a_part_that_has_not_registered_yet_is_not_serving(gateway: Gatewa
 
 async def test_models_and_collection_are_described(http: httpx.AsyncClient) -> None:
     models = (await http.get("/v1/models")).json()
-    TypeAdapter(ModelsDocument).validate_python(models, strict=True)
+    check(ModelsReply, models)
     assert models["models"][0]["name"] == "mini-clip"
     assert [each["task"] for each in models["models"]] == ["encode", "describe", "generate"]
     collection = (await http.get("/v1/collection")).json()
-    TypeAdapter(CollectionDocument).validate_python(collection, strict=True)
+    check(Collection, collection)
     assert collection["records"] == 7
 
 
@@ -74,3 +73,17 @@ async def test_operators_see_which_errors_callers_were_told(http: httpx.AsyncCli
     before = await told()
     assert (await http.post("/v1/search", json={"text": 1})).json()["code"] == "REQUEST_MALFORMED"
     assert await told() == before + 1
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
+async def test_a_probe_may_add_a_parameter(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.get(f"{path}?t=1")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/v1/models"), ("POST", "/v1/search"), ("DELETE", "/v1/records/r1"), ("POST", "/v1/records")],
+)
+async def test_an_unknown_parameter_is_refused_by_its_name(http: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await http.request(method, f"{path}?colour=1", json={"text": "x"} if method == "POST" else None)
+    assert (response.status_code, response.json()["metadata"]) == (400, {"field": "colour"})

@@ -5,13 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import TypeAdapter
 
+from mirage_api.search import ClassifyReply
 from mirage_core.errors import Code, MirageError
-from mirage_gateway.web.answers import ClassifyDocument
 from mirage_protos.v1 import image_pb2
 
-from .conftest import Gateway, Peer
+from .conftest import Gateway, Peer, check
 
 IMAGE = base64.b64encode(b"an image").decode()
 
@@ -22,7 +21,7 @@ async def search(http: httpx.AsyncClient, **fields: Any) -> httpx.Response:
 
 async def test_an_image_is_guessed_about(http: httpx.AsyncClient) -> None:
     document = (await http.post("/v1/images/classify", json={"image": IMAGE})).json()
-    TypeAdapter(ClassifyDocument).validate_python(document, strict=True)
+    check(ClassifyReply, document)
     assert document["guess"] == {
         "kind": "medical",
         "medical_score": 0.125,

@@ -1,5 +1,6 @@
 // The gateway's JSON. A failure is a Problem: the catalogue's code and text, as the server gave them.
 
+import { EventParser } from "./events.js";
 import { tab } from "./storage.js";
 
 const KEY = "mirage-key";
@@ -84,31 +85,25 @@ export async function* events(path, { heard = () => {}, ...options }) {
   const response = await request(path, { ...options, accept: "text/event-stream" });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   const broken = { code: "UNREACHABLE", title: "No connection", detail: "The connection broke off." };
-  let rest = "";
+  const parser = new EventParser();
   try {
     for (;;) {
       const { done, value } = await reader.read().catch((error) => {
         throw error.name === "AbortError" ? error : new Problem(broken);
       });
       if (done) throw new Problem(broken);
-      rest += value;
-      const blocks = rest.split("\n\n");
-      rest = blocks.pop();
-      for (const event of blocks.map(parse)) {
-        if (event.name === "error") throw new Problem(event.data.problem);
+      for (const { name, data } of parser.feed(value)) {
         heard();
-        if (event.name) yield event;
-        if (event.name === "done") return;
+        if (!name) continue;
+        const event = { name, data: exact(data) };
+        if (name === "error") throw new Problem(event.data.problem);
+        yield event;
+        if (name === "done") return;
       }
     }
   } finally {
     reader.cancel().catch(() => {});
   }
-}
-
-function parse(block) {
-  const fields = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trimStart()]));
-  return { name: fields.event, data: fields.data && exact(fields.data) };
 }
 
 // Seeds go beyond what a JavaScript number holds exactly: they become strings here, and stay so. A quotation mark within a

@@ -9,8 +9,10 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from mirage_api.base import Reply
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
+from mirage_gateway.web.operations import json_of
 from mirage_gateway.web.problems import problem_document
 
 MEDIA_TYPE = "text/event-stream"
@@ -112,4 +114,9 @@ async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
 def _frame(name: str, document: object, id_: str = "") -> bytes:
     # JSON has no line break of its own, so one `data` line holds it.
     head = f"id: {id_}\n" if id_ else ""
-    return f"{head}event: {name}\n".encode() + b"data: " + to_json(document) + b"\n\n"
+    return (
+        f"{head}event: {name}\n".encode()
+        + b"data: "
+        + (json_of(document) if isinstance(document, Reply) else to_json(document))
+        + b"\n\n"
+    )

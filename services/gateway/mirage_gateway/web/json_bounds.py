@@ -89,7 +89,7 @@ def parse(model: type[Model], body: bytes | bytearray, bounds: JsonBounds) -> tu
     scanned = scan(body, bounds)
     text = _without_files(body, scanned, files) if scanned.files else body
     try:
-        made = model.model_validate_json(text, context={"files": files.by_word})
+        made = model.model_validate_json(text, strict=True, context={"files": files.by_word})
     except ValidationError as error:
         raise malformed(error) from error
     return made, files.size, _VALUE_BYTES * scanned.values

@@ -1,19 +1,19 @@
 """The OpenAPI description, made from the operations that are served."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from mirage_api.records import RecordUpload
+from mirage_api.system import Problem
 from mirage_core.errors import CATALOGUE, Code
 from mirage_core.settings import Role
 from mirage_gateway.access import PERMISSIONS
 from mirage_gateway.web import problems
 from mirage_gateway.web.operations import Operation
-from mirage_gateway.web.problems import ProblemDocument
-from mirage_gateway.web.queries import RecordBody
 
 _REFERENCE = "#/components/schemas/{model}"
 # What every operation, every one behind a key, and every one that asks another service can end with.
@@ -24,19 +24,19 @@ _BODY = (Code.REQUEST_TOO_LARGE, Code.MEDIA_TYPE_UNSUPPORTED)
 
 
 def describe(operations: Iterable[Operation], *, version: str) -> dict[str, Any]:
-    """The document, OpenAPI 3.1."""
+    """Returns the document, OpenAPI 3.1."""
     operations = tuple(operations)
-    schemas = _body_schemas(operations)
-    replies = {}
-    events = [event for each in operations for event in each.events.values()]
-    for reply in [*(each.reply for each in operations if each.reply), *events, ProblemDocument]:
-        schema = TypeAdapter(reply).json_schema(mode="serialization", ref_template=_REFERENCE)
-        schemas |= schema.pop("$defs", {})
-        schemas[reply.__name__] = schema
-        replies[reply] = {"$ref": _REFERENCE.format(model=reply.__name__)}
+    models: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {
+        (RecordUpload, "validation"): None,
+        (Problem, "serialization"): None,
+    }
+    for each in operations:
+        models |= {(each.body, "validation"): None} if each.body else {}
+        models |= {(model, "serialization"): None for model in (each.reply, *each.events.values()) if model}
+    _, schemas = models_json_schema(list(models), ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
-    for operation in operations:
-        paths[operation.path][operation.method.lower()] = _operation(operation, replies)
+    for each in operations:
+        paths[each.path][each.method.lower()] = _operation(each)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -48,24 +48,18 @@ def describe(operations: Iterable[Operation], *, version: str) -> dict[str, Any]
         "servers": [{"url": "/"}],
         "paths": dict(paths),
         "components": {
-            "schemas": dict(sorted(schemas.items())),
+            "schemas": dict(sorted(schemas["$defs"].items())),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-def _body_schemas(operations: Iterable[Operation]) -> dict[str, Any]:
-    bodies = {RecordBody: None} | {each.body: None for each in operations if each.body}
-    _, document = models_json_schema([(body, "validation") for body in bodies], ref_template=_REFERENCE)
-    return dict(document["$defs"])
-
-
-def _operation(operation: Operation, replies: Mapping[Any, Mapping[str, str]]) -> dict[str, Any]:
+def _operation(operation: Operation) -> dict[str, Any]:
     words = operation.path.replace("{", "").replace("}", "").replace(".", "/").split("/")
     document: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": "_".join([operation.method.lower(), *filter(None, words)]),
-        "responses": {str(operation.status): _success(operation, replies), **_failures(operation)},
+        "responses": {str(operation.status): _success(operation), **_failures(operation)},
         # An empty requirement stands for a server without keys.
         "security": [] if operation.open else [{}, {"key": []}],
     }
@@ -81,30 +75,32 @@ def _operation(operation: Operation, replies: Mapping[Any, Mapping[str, str]]) -
             for each in operation.parameters
         ]
     if operation.body:
-        reference = {"$ref": _REFERENCE.format(model=operation.body.__name__)}
-        document["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+        document["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _schema(operation.body)}},
+        }
     elif operation.content:
         document["requestBody"] = {"required": True, "content": operation.content}
-    if any(each.name == "if-none-match" for each in operation.parameters):
+    headers = {each.name for each in operation.parameters}
+    if "if-none-match" in headers:
         document["responses"]["304"] = {"description": "The caller's copy is current."}
-    if any(each.name == "last-event-id" for each in operation.parameters):
+    if "last-event-id" in headers:
         document["responses"]["204"] = {"description": "The caller has had the last event."}
     return document
 
 
-def _success(operation: Operation, replies: Mapping[Any, Mapping[str, str]]) -> dict[str, Any]:
+def _success(operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any] = {media_type: {} for media_type in operation.media_types}
     if operation.reply:
-        content: dict[str, Any] = {"application/json": {"schema": replies[operation.reply]}}
-    else:
-        content = {media_type: {} for media_type in operation.media_types}
+        content["application/json"] = {"schema": _schema(operation.reply)}
     if operation.events:
         content["text/event-stream"] = {
             "schema": {"type": "string", "description": "Server-sent events; the data of each is JSON as in x-events."},
-            "x-events": {name: dict(replies[event]) for name, event in operation.events.items()},
+            "x-events": {name: _schema(event) for name, event in operation.events.items()},
         }
     headers = {"X-Request-ID": _header("Of the log lines.")}
     if operation.status == 202:
-        headers["Location"] = _header("Where to read how far it is.")
+        headers["Location"] = _header("Where to read the state.")
     return {"description": operation.summary, "content": content, "headers": headers}
 
 
@@ -126,14 +122,17 @@ def _failures(operation: Operation) -> dict[str, Any]:
 
 def _failure(status: int, codes: list[Code]) -> dict[str, Any]:
     narrowed = {"properties": {"code": {"enum": sorted(codes)}, "status": {"const": status}}}
-    schema = {"allOf": [{"$ref": _REFERENCE.format(model=ProblemDocument.__name__)}, narrowed]}
     document: dict[str, Any] = {
         "description": "; ".join(f"{code}: {CATALOGUE[code].title}" for code in sorted(codes)),
-        "content": {problems.MEDIA_TYPE: {"schema": schema}},
+        "content": {problems.MEDIA_TYPE: {"schema": {"allOf": [_schema(Problem), narrowed]}}},
     }
     if status in (429, 503, 507):
         document["headers"] = {"Retry-After": _header("Seconds after which trying again makes sense.", "integer")}
     return document
+
+
+def _schema(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=model.__name__)}
 
 
 def _header(description: str, kind: str = "string") -> dict[str, Any]:

@@ -40,11 +40,14 @@ class Page:
                 self._files[entry.name] = (content, headers)
 
     def routes(self) -> list[Route]:
-        """`/` and `/page/<file>`."""
-        return [Route("/", self._index), Route("/page/{name}", self._file)]
+        """`/`, `/docs` and `/page/<file>`."""
+        return [Route("/", self._index), Route("/docs", self._docs), Route("/page/{name}", self._file)]
 
     async def _index(self, request: Request) -> Response:
         return self._answer(request, "index.html")
+
+    async def _docs(self, request: Request) -> Response:
+        return self._answer(request, "docs.html")
 
     async def _file(self, request: Request) -> Response:
         return self._answer(request, request.path_params["name"])

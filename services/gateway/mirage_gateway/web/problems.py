@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NotRequired
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
-from typing_extensions import TypedDict
 
 from mirage_core import context, limits, telemetry
 from mirage_core.errors import Code, MirageError, Status
@@ -15,20 +14,6 @@ from mirage_core.errors import Code, MirageError, Status
 MEDIA_TYPE = "application/problem+json"
 _FIELD_CHARS = 100
 _problems = telemetry.counter("http_problems_total", "Errors that callers were told, in streams too.", ("code",))
-
-
-class ProblemDocument(TypedDict):
-    """An error: `code` is one of docs/errors.md, metadata names the field and limit concerned."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: Code
-    metadata: dict[str, str]
-    request_id: str
-    retry_after_s: NotRequired[float]
-    dependencies: NotRequired[dict[str, Literal["serving", "not serving", "unreachable"]]]
 
 
 def problem_document(error: MirageError, **extension: Any) -> dict[str, Any]:

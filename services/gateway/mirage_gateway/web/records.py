@@ -1,246 +1,185 @@
-"""Records, their images' addresses, facets and flags, and what became of an upsert, as JSON: the schemas of /openapi.json."""
+"""Records: read, stored, removed, flagged, looked up, and walked over."""
 
 import asyncio
-import binascii
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC
-from typing import Literal, NotRequired, cast
+from collections.abc import AsyncIterator
+from typing import Annotated, get_args
 
-from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import Field
 from pydantic_core import to_json
-from typing_extensions import TypedDict
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 
-from mirage_core.errors import Code
-from mirage_gateway.web.queries import FLAG_REASONS
+from mirage_api import limits
+from mirage_api.records import (
+    DeleteReply,
+    Flag,
+    FlagReason,
+    FlagRequest,
+    FlagsReply,
+    LookupReply,
+    LookupRequest,
+    Record,
+    RecordsReply,
+    RecordUpload,
+    Shown,
+    StoredRecord,
+    UpsertError,
+    UpsertReply,
+)
+from mirage_core.errors import Code, MirageError
+from mirage_gateway.access import Action
+from mirage_gateway.compose import Composer
+from mirage_gateway.convert import derived, number_of, to_message, to_model
+from mirage_gateway.web.body import Intake
+from mirage_gateway.web.operations import CollectionName, PageToken, RecordId, json_of, operation
+from mirage_gateway.web.uploads import MEDIA_TYPE, Upload
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.v1 import facet_pb2, flag_pb2, record_pb2, vector_pb2
+from mirage_protos.v1 import flag_pb2, problem_pb2, query_pb2, record_pb2
 
-Labels = dict[str, list[str]]
+_UPLOAD = {
+    MEDIA_TYPE: {
+        "schema": {
+            "type": "object",
+            "required": ["record", "image"],
+            "properties": {
+                "record": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": limits.UPLOAD_RECORDS_MAX,
+                    "items": {"$ref": f"#/components/schemas/{RecordUpload.__name__}"},
+                },
+                "image": {
+                    "type": "array",
+                    "maxItems": limits.UPLOAD_RECORDS_MAX,
+                    "items": {"contentMediaType": "image/*"},
+                },
+            },
+            "description": "For each record a part named `record` (JSON) and right after it one named `image` (the file).",
+        },
+        "encoding": {
+            "record": {"contentType": "application/json"},
+            "image": {"contentType": "application/octet-stream"},
+        },
+    }
+}
+# Of a record on a page, as a message: with a caption of ordinary length, and with two vectors of 1,024 components.
+_RECORD_BYTES = 4 * 2**10
+_VECTORS_BYTES = _RECORD_BYTES + 2 * 4 * 1024
 _CHUNK_BYTES = 64 * 2**10
 
 
-class WindowDocument(TypedDict):
-    """A range of values that is shown from black to white, in the unit of the values."""
-
-    name: str
-    center: float
-    width: float
-
-
-class PixelsDocument(TypedDict):
-    """What the values of the 16-bit image mean: value = stored * slope + intercept. The 8-bit image is in the first window."""
-
-    bits: int
-    slope: float
-    intercept: float
-    unit: str
-    windows: list[WindowDocument]
-
-
-class RecordDocument(TypedDict):
-    """One atlas record.
-
-    `image_sha256` is of the image that is served, `original_sha256` of the file that came in; `pixels` is null if that had at
-    most 8 bits.
-    """
-
-    id: str
-    caption: str
-    labels: Labels
-    original_labels: dict[str, str]
-    licence: str
-    source: str
-    attribution: str
-    image_url: str
-    thumbnail_url: str
-    image_sha256: str
-    image_type: str
-    width: int
-    height: int
-    original_sha256: str
-    pixels: PixelsDocument | None
-    flags: int
-
-
-class FacetValueDocument(TypedDict):
-    """A value and how many records carry it."""
-
-    value: str
-    count: int
-
-
-class FacetDocument(TypedDict):
-    """A facet; its most frequent value first."""
-
-    name: str
-    values: list[FacetValueDocument]
-
-
-class FacetsDocument(TypedDict):
-    """The facets."""
-
-    facets: list[FacetDocument]
-
-
-class OutcomeErrorDocument(TypedDict):
-    """Why a record was not stored."""
-
-    code: Code
-    message: str
-    metadata: dict[str, str]
-
-
-class OutcomeDocument(TypedDict):
-    """What became of one record. `left_out` names original labels about a person, which were not stored."""
-
-    id: str
-    state: Literal["created", "updated", "unchanged", "rejected"]
-    error: NotRequired[OutcomeErrorDocument]
-    left_out: NotRequired[list[str]]
-
-
-class UpsertDocument(TypedDict):
-    """One outcome a record, in the order sent."""
-
-    outcomes: list[OutcomeDocument]
-
-
-class DeleteDocument(TypedDict):
-    """How many records were there and are gone."""
-
-    deleted: int
-
-
-class FlagDocument(TypedDict):
-    """A reader's mark; create_time is RFC 3339 in UTC."""
-
-    id: str
-    record_id: str
-    reason: str
-    comment: str
-    create_time: str
-
-
-class FlagsDocument(TypedDict):
-    """Marks, newest first."""
-
-    flags: list[FlagDocument]
-
-
-class StoredRecordDocument(RecordDocument):
-    """A record, with its vectors as little-endian float32 in base64 where they were asked for."""
-
-    image_vector: NotRequired[str]
-    caption_vector: NotRequired[str]
-
-
-class RecordsDocument(TypedDict):
-    """A page of all records."""
-
-    records: list[StoredRecordDocument]
-    fingerprint: str
-    next_page_token: NotRequired[str]
-
-
-class PresenceDocument(TypedDict):
-    """What is stored under a key: the record, null where there is none, and ids of others with the same image."""
-
-    id: str
-    record: RecordDocument | None
-    same_image_ids: list[str]
-
-
-class LookupDocument(TypedDict):
-    """In the order of the keys."""
-
-    records: list[PresenceDocument]
-
-
-_STATES: dict[int, Literal["created", "updated", "unchanged", "rejected"]] = {
-    record_pb2.UPSERT_STATE_CREATED: "created",
-    record_pb2.UPSERT_STATE_UPDATED: "updated",
-    record_pb2.UPSERT_STATE_UNCHANGED: "unchanged",
-    record_pb2.UPSERT_STATE_REJECTED: "rejected",
-}
-
-
-def record_document(record: record_pb2.Record) -> RecordDocument:
-    """One record."""
-    image_url, thumbnail_url = image_urls(record)
-    return {
-        "id": record.id,
-        "caption": record.caption,
-        "labels": labels_of(record),
-        "original_labels": dict(sorted(record.original_labels.items())),
-        "licence": record.licence,
-        "source": record.source,
-        "attribution": record.attribution,
-        "image_url": image_url,
-        "thumbnail_url": thumbnail_url,
-        "image_sha256": record.image_sha256,
-        "image_type": record.image_type,
-        "width": record.width,
-        "height": record.height,
-        "original_sha256": record.original_sha256,
-        "pixels": _pixels(record.pixels) if record.HasField("pixels") else None,
-        "flags": record.flags,
-    }
-
-
-def _pixels(pixels: record_pb2.Pixels) -> PixelsDocument:
-    return {
-        "bits": pixels.bits,
-        "slope": pixels.slope,
-        "intercept": pixels.intercept,
-        "unit": pixels.unit,
-        "windows": [{"name": window.name, "center": window.center, "width": window.width} for window in pixels.windows],
-    }
-
-
-def facets_document(facets: Sequence[facet_pb2.Facet]) -> FacetsDocument:
-    """The facets with their counts."""
-    return {
-        "facets": [
-            {"name": facet.name, "values": [{"value": each.value, "count": each.count} for each in facet.values]}
-            for facet in facets
-        ]
-    }
-
-
-def upsert_document(outcomes: Sequence[record_pb2.UpsertOutcome]) -> UpsertDocument:
-    """What became of the records of one upsert."""
-    return {"outcomes": [_outcome(outcome) for outcome in outcomes]}
-
-
-def _outcome(outcome: record_pb2.UpsertOutcome) -> OutcomeDocument:
-    document: OutcomeDocument = {"id": outcome.id, "state": _STATES[outcome.state]}
-    if outcome.HasField("error"):
-        error = outcome.error
-        code = Code(error.code) if error.code in Code.__members__ else Code.INTERNAL
-        document["error"] = {"code": code, "message": error.message, "metadata": dict(error.metadata)}
-    if outcome.left_out:
-        document["left_out"] = list(outcome.left_out)
-    return document
-
-
-def flag_document(flag: flag_pb2.Flag) -> FlagDocument:
-    """A mark."""
-    return {
-        "id": flag.id,
-        "record_id": flag.record_id,
-        "reason": FLAG_REASONS[flag.reason],
-        "comment": flag.comment,
-        "create_time": rfc3339(flag.create_time),
-    }
-
-
-def flags_document(flags: Sequence[flag_pb2.Flag]) -> FlagsDocument:
-    """Marks."""
-    return {"flags": [flag_document(flag) for flag in flags]}
-
-
-async def records_chunks(found: retriever_pb2.ListRecordsResponse) -> AsyncIterator[bytes]:
-    """Yields a RecordsDocument in JSON, a few records at a time: with vectors a page has many megabytes."""
+class RecordRoutes:
+    """Single records, and storing them."""
+
+    def __init__(self, composer: Composer, intake: Intake) -> None:
+        self._composer = composer
+        self._intake = intake
+
+    @operation("GET", "/v1/records/{id}", Action.READ_RECORDS, errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND))
+    async def record(self, id: RecordId) -> Record:  # noqa: A002 -- the API's name
+        """Read one record."""
+        return to_model(Record, await self._composer.record(id))
+
+    @operation(
+        "GET",
+        "/v1/records",
+        Action.READ_RECORDS,
+        reply=RecordsReply,
+        errors=(Code.K_OUT_OF_RANGE, Code.PAGE_TOKEN_INVALID, Code.COLLECTION_NOT_FOUND),
+    )
+    async def records(
+        self,
+        request: Request,
+        limit: Annotated[int, Field(description="Records on a page.", ge=1, le=limits.IDS_MAX)] = 100,
+        page_token: PageToken = "",
+        vectors: Annotated[bool, Field(description="true for the vectors too.")] = False,
+        collection: CollectionName = "",
+    ) -> Response:
+        """Walk over all records, with their vectors if wanted."""
+        share = await self._intake.reserve(request.scope, limit * (_VECTORS_BYTES if vectors else _RECORD_BYTES))
+        found = await self._composer.forward(
+            retriever_pb2.ListRecordsRequest(
+                page_size=limit, page_token=page_token, vectors=vectors, collection=collection
+            )
+        )
+        share.become(min(found.ByteSize(), share.amount))
+        return StreamingResponse(
+            _records_chunks(found), headers={"cache-control": "no-store"}, media_type="application/json"
+        )
+
+    @operation(
+        "POST",
+        "/v1/records/lookup",
+        Action.READ_RECORDS,
+        errors=(Code.TOO_MANY_ITEMS, Code.ID_INVALID, Code.COLLECTION_NOT_FOUND),
+    )
+    async def look_up(self, body: LookupRequest) -> LookupReply:
+        """Report which of up to 1,000 records are stored, and which others show the same image."""
+        asked = to_message(retriever_pb2.LookupRecordsRequest, body)
+        return to_model(LookupReply, await self._composer.forward(asked))
+
+    @operation(
+        "POST",
+        "/v1/records",
+        Action.WRITE_RECORDS,
+        content=_UPLOAD,
+        errors=(
+            Code.TOO_MANY_ITEMS,
+            Code.MODEL_NOT_READY,
+            Code.FINGERPRINT_MISMATCH,
+            Code.STORAGE_FULL,
+            Code.COLLECTION_NOT_FOUND,
+        ),
+    )
+    async def upsert(self, request: Request, collection: CollectionName = "") -> UpsertReply:
+        """Store 1 to 64 records; one that is refused does not keep the others out. Idempotent."""
+        upload = Upload(request, self._intake)
+        try:
+            outcomes = await self._composer.upsert(upload.parts(), collection=collection)
+        except asyncio.CancelledError:
+            if upload.failure:
+                raise upload.failure from None
+            raise
+        return to_model(UpsertReply, retriever_pb2.UpsertRecordsResponse(outcomes=outcomes))
+
+    @operation("DELETE", "/v1/records/{id}", Action.WRITE_RECORDS, errors=(Code.ID_INVALID,))
+    async def delete(self, id: RecordId) -> DeleteReply:  # noqa: A002 -- the API's name
+        """Remove one record; an unknown one is not an error."""
+        return to_model(DeleteReply, await self._composer.forward(retriever_pb2.DeleteRecordsRequest(ids=[id])))
+
+    @operation(
+        "POST",
+        "/v1/records/{id}/flags",
+        Action.FLAG,
+        errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND, Code.FLAG_INVALID),
+    )
+    async def flag(self, id: RecordId, body: FlagRequest) -> Flag:  # noqa: A002 -- the API's name
+        """Report that something is wrong with a record."""
+        if number_of(flag_pb2.FlagReason.DESCRIPTOR, body.reason) is None:
+            raise MirageError(Code.FLAG_INVALID, field="reason", known=", ".join(get_args(FlagReason)))
+        asked = to_message(retriever_pb2.FlagRecordRequest, body)
+        asked.record_id = id
+        return to_model(Flag, (await self._composer.forward(asked)).flag)
+
+    @operation(
+        "GET",
+        "/v1/flags",
+        Action.LIST_FLAGS,
+        errors=(Code.K_OUT_OF_RANGE, Code.ID_INVALID, Code.PAGE_TOKEN_INVALID),
+    )
+    async def flags(
+        self,
+        record_id: Annotated[str, Field(description="Of this record only.")] = "",
+        limit: Annotated[int, Field(description="How many.", ge=1, le=1000)] = 100,
+        page_token: PageToken = "",
+    ) -> FlagsReply:
+        """List the flags that readers raised, newest first."""
+        asked = retriever_pb2.ListFlagsRequest(record_id=record_id, page_size=limit, page_token=page_token)
+        return to_model(FlagsReply, await self._composer.forward(asked))
+
+
+async def _records_chunks(found: retriever_pb2.ListRecordsResponse) -> AsyncIterator[bytes]:
+    """Yields a RecordsReply in JSON, a few records at a time: with vectors a page has many megabytes."""
     chunk = bytearray(b'{"records":[')
     for index, stored in enumerate(found.records):
         if len(chunk) > _CHUNK_BYTES:
@@ -248,57 +187,36 @@ async def records_chunks(found: retriever_pb2.ListRecordsResponse) -> AsyncItera
             chunk.clear()
             # Others get their turn, whether the reader of this is fast or slow.
             await asyncio.sleep(0)
-        chunk += (b"," if index else b"") + to_json(_stored(stored))
+        chunk += (b"," if index else b"") + json_of(to_model(StoredRecord, stored))
     rest = {"fingerprint": found.fingerprint}
     if found.next_page_token:
         rest["next_page_token"] = found.next_page_token
     yield bytes(chunk) + b"]," + to_json(rest)[1:]
 
 
-def _stored(stored: record_pb2.StoredRecord) -> StoredRecordDocument:
-    document = cast("StoredRecordDocument", record_document(stored.record))
-    if stored.HasField("image_vector"):
-        document["image_vector"] = _packed(stored.image_vector)
-    if stored.HasField("caption_vector"):
-        document["caption_vector"] = _packed(stored.caption_vector)
-    return document
-
-
-def _packed(vector: vector_pb2.Vector) -> str:
-    return binascii.b2a_base64(vector.float32, newline=False).decode()
-
-
-def lookup_document(found: Sequence[record_pb2.RecordPresence]) -> LookupDocument:
-    """What is stored under some keys."""
-    return {
-        "records": [
-            {
-                "id": each.id,
-                "record": record_document(each.record) if each.HasField("record") else None,
-                "same_image_ids": list(each.same_image_ids),
-            }
-            for each in found
-        ]
-    }
-
-
 def image_version(record: record_pb2.Record) -> str:
-    """Changes with the image: what makes its address one that may be cached for ever."""
+    """Returns what changes with the image: with it an address may be cached for ever."""
     return record.image_sha256[:16]
 
 
-def image_urls(record: record_pb2.Record) -> tuple[str, str]:
-    """The addresses of a record's image and thumbnail. Ids hold no character that a path would need escaped."""
+@derived(Shown, "image_url")
+def _image_url(message: record_pb2.Record | query_pb2.Result | record_pb2.StoredRecord) -> str:
+    return _address(message, "")
+
+
+@derived(Shown, "thumbnail_url")
+def _thumbnail_url(message: record_pb2.Record | query_pb2.Result | record_pb2.StoredRecord) -> str:
+    return _address(message, "/thumbnail")
+
+
+def _address(message: record_pb2.Record | query_pb2.Result | record_pb2.StoredRecord, path: str) -> str:
+    # Ids have no character that a path would need escaped.
+    record = message if isinstance(message, record_pb2.Record) else message.record
     version = f"?v={image_version(record)}" if record.image_sha256 else ""
-    return f"/v1/images/{record.id}{version}", f"/v1/images/{record.id}/thumbnail{version}"
+    return f"/v1/images/{record.id}{path}{version}"
 
 
-def rfc3339(time: Timestamp) -> str:
-    """A time in UTC, to the millisecond."""
-    return time.ToDatetime(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def labels_of(record: record_pb2.Record) -> Labels:
-    """A record's labels, by facet."""
-    # A map of a message has no order; the same record always reads the same.
-    return {name: list(record.labels[name].values) for name in sorted(record.labels)}
+@derived(UpsertError, "code")
+def known_code(problem: problem_pb2.Problem) -> str:
+    """Returns a problem's code, INTERNAL for one that the catalogue does not have."""
+    return problem.code if problem.code in Code.__members__ else Code.INTERNAL

@@ -6,14 +6,15 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from mirage_api.limits import UPLOAD_RECORDS_MAX
+from mirage_api.records import RecordUpload
 from mirage_core.errors import Code, MirageError
+from mirage_gateway.convert import fill, to_message
 from mirage_gateway.web.body import UPLOAD_BYTES, Intake, check_length, check_media_type
 from mirage_gateway.web.json_bounds import JsonBounds, parse
-from mirage_gateway.web.queries import RecordBody
 from mirage_protos.v1 import record_pb2
 
 MEDIA_TYPE = "multipart/form-data"
-RECORDS_MAX = 64
 # A caption of 20,000 characters and two vectors, with room.
 _RECORD = JsonBounds(plain=2**20, vectors=2**20)
 _PART_HEAD_BYTES = 8 * 2**10
@@ -121,13 +122,20 @@ class Upload:
             self._pass_image_on()
             return
         self._records += 1
-        if self._records > RECORDS_MAX:
+        if self._records > UPLOAD_RECORDS_MAX:
             self._refuse_count(self._records)
-        record, _, _ = parse(RecordBody, self._document, _RECORD)
-        self._ready.append(record_pb2.RecordPart(record=record.to_head()))
+        record, _, _ = parse(RecordUpload, self._document, _RECORD)
+        self._ready.append(record_pb2.RecordPart(record=record_head(record)))
 
     def _finish(self) -> None:
         self._ended = True
 
     def _refuse_count(self, given: int) -> None:
-        raise MirageError(Code.TOO_MANY_ITEMS, field="record", min=1, max=RECORDS_MAX, given=given)
+        raise MirageError(Code.TOO_MANY_ITEMS, field="record", min=1, max=UPLOAD_RECORDS_MAX, given=given)
+
+
+def record_head(record: RecordUpload) -> record_pb2.RecordHead:
+    """Returns a record to store as a message; raises REQUEST_MALFORMED for a packed vector that is none."""
+    head = to_message(record_pb2.RecordHead, record)
+    fill(head.record, record, but=("pixels",))
+    return head
