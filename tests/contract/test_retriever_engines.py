@@ -349,16 +349,23 @@ async def test_an_engine_that_is_open_answers(engine: Engine) -> None:
     assert engine.answers
 
 
+def number(word: str) -> int:
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+
+
 def words(**weights: float) -> Words:
-    """A point's words: each is a stem, a form and a dimension of its own."""
-    ids = {stem: int.from_bytes(hashlib.sha256(stem.encode()).digest()[:4], "big") for stem in weights}
-    ordered = sorted(weights, key=lambda stem: ids[stem])
+    """A point's words: each a dimension of its own, with a form."""
+    ordered = sorted(weights, key=number)
     return Words(
-        np.array([ids[stem] for stem in ordered], np.uint32),
-        np.array([weights[stem] for stem in ordered], np.float32),
-        stems=tuple(weights),
-        forms=tuple(f"{stem}s" for stem in weights),
+        np.array([number(word) for word in ordered], np.uint32),
+        np.array([weights[word] for word in ordered], np.float32),
+        forms=tuple(f"{word}s" for word in weights),
     )
+
+
+def ways(*several: str) -> tuple[tuple[int, ...], ...]:
+    """One group of a condition: each text is a way, of one word or more."""
+    return tuple(tuple(map(number, way.split())) for way in several)
 
 
 def saying(id_: str, **weights: float) -> Point:
@@ -394,16 +401,16 @@ async def test_words_and_vectors_are_searched_by_one_call(engine: Engine) -> Non
     assert by_words[0].record == '{"id":"a"}'
 
 
-async def test_conditions_ask_for_every_group_and_for_all_stems_of_one_way(engine: Engine) -> None:
+async def test_conditions_ask_for_every_group_and_for_all_words_of_one_way(engine: Engine) -> None:
     await engine.upsert(
         [saying("both", heart=1, attack=1), saying("half", heart=1), saying("other", infarct=1), saying("none", bone=1)]
     )
-    attack = (("heart", "attack"), ("infarct",), ("stroke",))
+    attack = ways("heart attack", "infarct", "stroke")
     everything = {"heart": 1.0, "attack": 1.0, "infarct": 1.0, "bone": 1.0}
     assert set(await said(engine, among=Filter(says=(attack,)), **everything)) == {"both", "other"}
-    assert await said(engine, among=Filter(says=(attack, (("heart",),))), **everything) == ["both"]
+    assert await said(engine, among=Filter(says=(attack, ways("heart"))), **everything) == ["both"]
     assert set(await said(engine, among=Filter(silent=((attack,),)), **everything)) == {"half", "none"}
-    silent = ((attack,), ((("bone",),),))
+    silent = ((attack,), (ways("bone"),))
     assert await said(engine, among=Filter(silent=silent), **everything) == ["half"]
     # The same for vectors.
     assert set(await found(engine, unit(1), filter=Filter(says=(attack,)))) == {"both", "other"}

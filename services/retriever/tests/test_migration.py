@@ -539,12 +539,12 @@ def test_a_shard_of_an_older_version_gets_the_indexes_that_it_lacks(tmp_path: Pa
     for _ in range(2):
         shard = ShardFiles.load(path)
         assert shard.showing(["a" * 64], 5) == [("a" * 64, "old")]
-        assert shard.rows(["old"])[0][-2:] == ({"image_sha256": "a" * 64}, (b"", b"", [], []))
+        assert shard.rows(["old"])[0][-2:] == ({"image_sha256": "a" * 64}, (b"", b"", []))
         assert shard.search([(word, weight, 5, no_filter)]) == [[]]
         shard.close()
     shard = ShardFiles.load(path)
     vector_bytes = vector.tobytes()
-    words: WordsRow = (word, weight, ["lung"], ["lungs"])
+    words: WordsRow = (word, weight, ["lungs"])
     shard.upsert([("old", vector_bytes, vector_bytes, "{}", {}, {"image_sha256": "a" * 64}, words)])
     assert [hit[0] for hit in shard.search([(word, weight, 5, no_filter)])[0]] == ["old"]
     shard.close()

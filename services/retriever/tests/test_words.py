@@ -1,15 +1,17 @@
 """Words of records and queries: the tokenizer, weights, synonyms, spelling, and what a query asks for."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mirage_retriever.engines.base import SCHEMA
 from mirage_retriever.records import Record
-from mirage_retriever.words.documents import words_of
+from mirage_retriever.words.documents import word_id, words_of
 from mirage_retriever.words.matches import Way, find
 from mirage_retriever.words.queries import WordQuery, read_query
-from mirage_retriever.words.synonyms import LANGUAGES, Synonyms, load_synonyms, stems_of
+from mirage_retriever.words.synonyms import LANGUAGES, Synonyms, expressions, load_synonyms, stems_of
 from mirage_retriever.words.tokens import clean, tokens
 from mirage_retriever.words.vocabulary import Vocabulary
 
@@ -23,6 +25,11 @@ def forms(text: str) -> list[str]:
 
 def read(text: str, synonyms: Synonyms = SYNONYMS, **counts: int) -> WordQuery:
     return read_query(text, synonyms, Vocabulary(counts, records=100))
+
+
+def ids(*several: str) -> tuple[tuple[int, ...], ...]:
+    """A group of a condition: each text is a way, of one stem or more."""
+    return tuple(tuple(map(word_id, way.split())) for way in several)
 
 
 def record(id_: str = "r", **fields: object) -> Record:
@@ -112,7 +119,7 @@ def test_a_short_caption_weighs_more_than_a_long_one_and_twice_more_than_once() 
 
 def test_labels_and_keywords_are_words_too() -> None:
     words = words_of(record(labels={"modality": ("ct",), "body_part": ("left lung",)}, keywords=("Abscess",)))
-    assert {"ct", "left", "lung", "abscess"} <= set(words.stems)
+    assert {word_id(stem) for stem in ("ct", "left", "lung", "abscess")} <= set(words.ids.tolist())
 
 
 def test_the_same_record_always_has_the_same_words() -> None:
@@ -161,6 +168,18 @@ def test_what_was_typed_counts_more_than_any_other_expression() -> None:
     assert weights[ids == typed] == 1.0
     assert weights.max() == 1.0
     assert (weights[ids != typed] < 1).all()
+
+
+def test_a_listed_expression_is_a_word_of_records_that_say_it_as_a_whole() -> None:
+    whole, apart = words_of(record(caption="Old heart attack.")), words_of(record(caption="Attack of the heart."))
+    assert word_id("heart_attack") in whole.ids
+    assert word_id("heart_attack") not in apart.ids
+
+
+def test_other_expressions_and_another_schema_go_together() -> None:
+    """Records are indexed with the expressions: with others in the lists, raise SCHEMA, so that they are indexed again."""
+    listed = sorted("_".join(stems) for several in expressions().values() for stems in several)
+    assert (SCHEMA, hashlib.sha256("\n".join(listed).encode()).hexdigest()[:16]) == (3, "85bddb046c0052fe")
 
 
 def test_languages_have_the_same_groups_of_which_there_are_300() -> None:
@@ -251,16 +270,16 @@ def test_quotes_ask_for_a_phrase_as_it_stands() -> None:
 
 def test_a_minus_asks_for_records_without_a_word_or_phrase() -> None:
     query = read('lung -fracture -"pleural effusion"')
-    assert query.condition[0][0] == ("lung",)
+    assert query.condition[0][0] == ids("lung")[0]
     assert [way.stems for way in query.without] == [("fractur",), ("pleural", "effusion")]
-    assert query.excluded == (((("fractur",),),),)
+    assert query.excluded == ((ids("fractur"),),)
     assert query.text == "lung"
 
 
 def test_a_hyphen_within_a_word_is_no_minus() -> None:
     query = read("x-ray L4-L5 follow-up", NOTHING)
     assert query.without == ()
-    assert query.condition == ((("xray",), ("x", "ray")), (("l4",),), (("l5",),), (("followup",), ("follow", "up")))
+    assert query.condition == (ids("xray", "x_ray"), ids("l4"), ids("l5"), ids("followup", "follow up"))
 
 
 @pytest.mark.parametrize("text", ["the of", '"" "the"', "-", "- -- ---", "(*)", "\u200b", "show me pictures"])

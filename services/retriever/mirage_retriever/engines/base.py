@@ -12,11 +12,11 @@ Array = npt.NDArray[np.float32]
 Facets = Mapping[str, tuple[str, ...]]
 
 
-# Groups of ways to say something: a point fits that has, for each group, all stems of one of its ways.
-Condition: TypeAlias = tuple[tuple[tuple[str, ...], ...], ...]
+# Groups of ways to say something: a point fits that has, for each group, all words (by their ids) of one of its ways.
+Condition: TypeAlias = tuple[tuple[tuple[int, ...], ...], ...]
 
-# The sparse vector of a point's words, and the payload fields of its stems and of the words themselves.
-WORDS, STEMS, FORMS = "words", "stems", "forms"
+# The sparse vector of a point's words, and the payload fields of their ids and of the words themselves.
+WORDS, WORD_IDS, FORMS = "words", "word_ids", "forms"
 VOCABULARY_MAX = 200_000
 # Payload fields that hold digests: indexed, and countable like facets. Points of older versions have the first only.
 DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256")
@@ -33,8 +33,8 @@ class CollectionDamagedError(Exception):
     """A collection whose files cannot be opened, now or later; the text says why."""
 
 
-# Collections of this schema have words; older ones do not.
-SCHEMA = 2
+# Points of older schemas have other words, or none: they are stored again. Raised with every change of words_of.
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,14 @@ class Collection:
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """What a point says: a sparse vector of word ids (uint32, ascending) and weights (float32), and the words.
+    """What a point says: a sparse vector of word ids (uint32, ascending) and weights (float32), and the words as written.
 
-    `stems` are what a filter compares, `forms` the words of the vocabulary. The engine multiplies each weight with how rare the
-    word is in the collection.
+    Filters compare the ids; `forms` are the words of the vocabulary. The engine multiplies each weight with how rare the word
+    is in the collection.
     """
 
     ids: npt.NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
     weights: Array = field(default_factory=lambda: np.empty(0, np.float32))
-    stems: tuple[str, ...] = ()
     forms: tuple[str, ...] = ()
 
 

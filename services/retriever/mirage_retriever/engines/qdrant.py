@@ -16,8 +16,8 @@ from mirage_core.errors import Code, MirageError
 from mirage_retriever.engines.base import (
     DIGESTS,
     FORMS,
-    STEMS,
     VOCABULARY_MAX,
+    WORD_IDS,
     WORDS,
     Array,
     Collection,
@@ -187,9 +187,11 @@ class QdrantEngine:
         """
         if WORDS not in (info.config.params.sparse_vectors or {}):
             await self._add_words()
-        fields = (*(f"facets.{name}" for name in self._facet_names), *DIGESTS, STEMS, FORMS)
-        schema = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
-        for field in fields:
+        keyword = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
+        number = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=False)
+        names = (*(f"facets.{name}" for name in self._facet_names), *DIGESTS, FORMS)
+        indexes: dict[str, Any] = {**dict.fromkeys(names, keyword), WORD_IDS: number}
+        for field, schema in indexes.items():
             if field not in info.payload_schema:
                 await self._call(_indexing(self._name, field, schema), timeout_s=_CREATE_S)
 
@@ -375,7 +377,7 @@ def _upserting(name: str, points: list[models.PointStruct]) -> Request[Any]:
     return lambda client: client.upsert(name, points=points, wait=True)
 
 
-def _indexing(name: str, field: str, schema: models.KeywordIndexParams) -> Request[Any]:
+def _indexing(name: str, field: str, schema: Any) -> Request[Any]:
     return lambda client: client.create_payload_index(name, field_name=field, field_schema=schema)
 
 
@@ -403,7 +405,7 @@ def _to_server(point: Point, *, words: bool) -> models.PointStruct:
     if not all(np.isfinite(each).all() for each in (point.image, point.caption, point.words.weights)):
         raise MirageError(Code.VECTOR_NOT_FINITE)
     vector: dict[str, Any] = {"image": point.image.tolist(), "caption": point.caption.tolist()}
-    if words and point.words.stems:
+    if words and point.words.ids.size:
         vector[WORDS] = models.SparseVector(indices=point.words.ids.tolist(), values=point.words.weights.tolist())
     return models.PointStruct(
         id=str(point_id(point.id)),
@@ -412,7 +414,7 @@ def _to_server(point: Point, *, words: bool) -> models.PointStruct:
             "id": point.id,
             "record": point.record,
             "facets": {name: list(values) for name, values in point.facets.items()},
-            STEMS: list(point.words.stems),
+            WORD_IDS: point.words.ids.tolist(),
             FORMS: list(point.words.forms),
             **{name: digest for name in DIGESTS if (digest := getattr(point, name))},
         },
@@ -432,13 +434,13 @@ def _filter(condition: Filter) -> models.Filter | None:
     return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
 
 
-def _says(ways: tuple[tuple[str, ...], ...]) -> Any:
+def _says(ways: tuple[tuple[int, ...], ...]) -> Any:
     """One of the ways: all single words at once, and each expression of several."""
     either: list[Any] = [
-        models.Filter(must=[models.FieldCondition(key=STEMS, match=models.MatchValue(value=stem)) for stem in way])
+        models.Filter(must=[models.FieldCondition(key=WORD_IDS, match=models.MatchValue(value=word)) for word in way])
         for way in ways
         if len(way) > 1
     ]
     if singles := [way[0] for way in ways if len(way) == 1]:
-        either.append(models.FieldCondition(key=STEMS, match=models.MatchAny(any=singles)))
+        either.append(models.FieldCondition(key=WORD_IDS, match=models.MatchAny(any=singles)))
     return either[0] if len(either) == 1 else models.Filter(should=either)

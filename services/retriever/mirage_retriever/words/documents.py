@@ -90,8 +90,7 @@ def words_of(record: Record) -> Words:
     digest = hashlib.blake2b(record.id.encode(), digest_size=4).digest()
     shrink = 1 - _SPREAD * int.from_bytes(digest, "big") / 2**32
     weights = {stem: shrink * total * (_K1 + 1) / (total + _K1) for stem, total in totals.items()}
-    stems = {stem for each in counts.values() for stem in each}
-    return Words(*sparse(weights), stems=tuple(sorted(stems)), forms=tuple(sorted(forms)))
+    return Words(*sparse(weights), forms=tuple(sorted(forms)))
 
 
 def _expressions(found: Sequence[Token]) -> Iterator[tuple[str, ...]]:

@@ -8,17 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mirage_retriever.engines.base import Array, Condition
-from mirage_retriever.words.documents import sparse
+from mirage_retriever.words.documents import sparse, word_id
 from mirage_retriever.words.matches import Way
-from mirage_retriever.words.synonyms import Expression, Stems, Synonyms, as_one, stems_of
+from mirage_retriever.words.synonyms import Expression, Stems, Synonyms, as_one, is_listed, stems_of
 from mirage_retriever.words.tokens import FILLERS, Token, clean, tokens
 from mirage_retriever.words.vocabulary import Vocabulary
 
 # An expression that was not typed counts less than one that was.
 _EXPANDED = 0.7
-# Of the weight of an expression, what its words have that do not follow each other: as typed, and of another expression.
+# Of the weight of an expression that was typed, what its words have where they do not follow each other.
 _APART = 0.35
-_SCATTERED = 0.1
 # More make a query slow and say nothing more.
 _UNITS_MAX = 48
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»", '"'))
@@ -61,17 +60,17 @@ class WordQuery:
     @property
     def condition(self) -> Condition:
         """What a record must say to say everything."""
-        return tuple(tuple(dict.fromkeys(way.stems for way in unit.ways)) for unit in self.units)
+        return tuple(tuple(dict.fromkeys(map(_ids, unit.ways))) for unit in self.units)
 
     @property
     def any(self) -> Condition:
         """What a record must say to say anything of it."""
-        return (tuple(dict.fromkeys((stem,) for unit in self.units for way in unit.ways for stem in way.stems)),)
+        return (tuple((int(word),) for word in self.weights[0]),)
 
     @property
     def required(self) -> Condition:
         """What a record must say even if it does not say everything: what was in quotes."""
-        return tuple(tuple(way.stems for way in unit.literal) for unit in self.units if unit.is_quoted)
+        return tuple(tuple(map(_ids, unit.literal)) for unit in self.units if unit.is_quoted)
 
     @property
     def phrases(self) -> tuple[tuple[Way, ...], ...]:
@@ -87,7 +86,7 @@ class WordQuery:
     @property
     def excluded(self) -> tuple[Condition, ...]:
         """What a record must not say; phrases are left to those who can read the text."""
-        return tuple(((way.stems,),) for way in self.without if len(way.stems) == 1)
+        return tuple(((_ids(way),),) for way in self.without if len(way.stems) == 1)
 
     @property
     def weights(self) -> tuple[npt.NDArray[np.uint32], Array]:
@@ -97,7 +96,7 @@ class WordQuery:
             for way in unit.literal:
                 _weigh(found, way.stems, 1.0, apart=_APART)
             for other, weight in zip(unit.others, unit.weights, strict=True):
-                _weigh(found, other.stems, weight, apart=_SCATTERED)
+                _weigh(found, other.stems, weight, apart=0.0)
         return sparse(found)
 
     @property
@@ -106,12 +105,19 @@ class WordQuery:
         return tuple(unit.ways for unit in self.units)
 
 
+def _ids(way: Way) -> tuple[int, ...]:
+    """The words by which a record may be known to say it: more may say them than say it, none less."""
+    if way.adjacent and is_listed(way.stems):
+        return (word_id(as_one(way.stems)),)
+    return tuple(map(word_id, way.stems))
+
+
 def _weigh(weights: dict[str, float], stems: Stems, weight: float, *, apart: float) -> None:
-    """Adds an expression as one, and its words alone for less: they may be apart, or older than our list."""
-    if len(stems) > 1:
+    """Adds an expression: one of our lists as a whole, its words alone for `apart` of that; any other by its words."""
+    if is_listed(stems):
         weights[as_one(stems)] = max(weight, weights.get(as_one(stems), 0.0))
         weight *= apart
-    for stem in stems:
+    for stem in stems if weight else ():
         weights[stem] = max(weight, weights.get(stem, 0.0))
 
 

@@ -71,13 +71,20 @@ class Synonyms:
 
 @cache
 def expressions() -> dict[str, tuple[Stems, ...]]:
-    """The expressions of several words in our own lists, by their first stem: records are indexed with them too."""
+    """The expressions of several words in our own lists, by their first stem: records are indexed with them too, so that a
+    change of one needs another engines.base.SCHEMA.
+    """
     found: dict[str, list[Stems]] = defaultdict(list)
     for group in load_synonyms(LANGUAGES).groups.values():
         for each in group:
             if len(each.stems) > 1:
                 found[each.stems[0]].append(each.stems)
     return {first: tuple(dict.fromkeys(several)) for first, several in found.items()}
+
+
+def is_listed(stems: Stems) -> bool:
+    """True for an expression of several words that records are indexed with."""
+    return len(stems) > 1 and stems in expressions().get(stems[0], ())
 
 
 def as_one(stems: Stems) -> str:

@@ -340,7 +340,7 @@ def _filter_row(among: Filter) -> tuple[Any, ...]:
 def _words_row(words: Words) -> tuple[Any, ...]:
     if not np.isfinite(words.weights).all():
         raise MirageError(Code.VECTOR_NOT_FINITE)
-    return words.ids.tobytes(), words.weights.tobytes(), words.stems, words.forms
+    return words.ids.tobytes(), words.weights.tobytes(), words.forms
 
 
 def _absent() -> MirageError:

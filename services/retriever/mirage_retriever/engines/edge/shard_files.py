@@ -18,14 +18,14 @@ from mirage_retriever.engines.identity import point_id
 SPACES = ("image", "caption")
 # Payload fields that hold digests, as engines/base.py names them. Points of older versions have the first only.
 DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256")
-# The sparse vector of words, and the payload fields of its stems and forms, as engines/base.py names them.
-WORDS, STEMS, FORMS = "words", "stems", "forms"
-# Words as they travel: ids (uint32 bytes), weights (float32 bytes), stems, forms.
-WordsRow = tuple[bytes, bytes, list[str], list[str]]
+# The sparse vector of words, and the payload fields of their ids and forms, as engines/base.py names them.
+WORDS, WORD_IDS, FORMS = "words", "word_ids", "forms"
+# Words as they travel: ids (uint32 bytes), weights (float32 bytes), forms.
+WordsRow = tuple[bytes, bytes, list[str]]
 # A point as it travels: id, image vector, caption vector (float32 bytes), record, facets, the digests it has, and its words.
 PointRow = tuple[str, bytes, bytes, str, dict[str, list[str]], dict[str, str], WordsRow]
-# A condition on words as it travels: groups of ways, each a list of stems.
-ConditionRow = list[list[list[str]]]
+# A condition on words as it travels: groups of ways, each a list of ids.
+ConditionRow = list[list[list[int]]]
 # A filter as it travels: where, exclude, only, says, silent.
 FilterRow = tuple[dict[str, list[str]], list[str], list[str] | None, ConditionRow, list[ConditionRow]]
 # A search as it travels: vector, space, limit, ef, exact, min_score, filter; or word ids, weights, limit, filter.
@@ -75,7 +75,7 @@ class ShardFiles:
         """Opens a shard; what its write-ahead log holds beyond the segments is applied first."""
         shard = qe.EdgeShard.load(str(path))
         # A shard of an older version lacks some of them, and the vector of words.
-        if STEMS not in shard.info().payload_schema:
+        if WORD_IDS not in shard.info().payload_schema:
             shard.update(qe.UpdateOperation.create_sparse_vector(WORDS, modifier=qe.Modifier.Idf))
         _index(shard)
         return cls(shard)
@@ -144,8 +144,8 @@ class ShardFiles:
                     "id": id_,
                     "record": record,
                     "facets": facets,
-                    STEMS: words[2],
-                    FORMS: words[3],
+                    WORD_IDS: array("I", words[0]).tolist(),
+                    FORMS: words[2],
                     **digests,
                 },
             )
@@ -163,7 +163,7 @@ class ShardFiles:
                 payload["record"],
                 payload["facets"],
                 {name: payload[name] for name in DIGESTS if name in payload},
-                (*_words(point), payload.get(STEMS, []), payload.get(FORMS, [])),
+                (*_words(point), payload.get(FORMS, [])),
             )
             for point in points
             if (payload := point.payload)
@@ -249,10 +249,13 @@ class ShardFiles:
 
 
 def _index(shard: "qe.EdgeShard") -> None:
-    for name in (*DIGESTS, STEMS, FORMS):
+    # Nearly as many values as points: links for each in the graph would be waste.
+    keyword = qe.KeywordIndexParams(enable_hnsw=False)
+    number = qe.IntegerIndexParams(lookup=True, range=False, enable_hnsw=False)
+    indexes: dict[str, Any] = {**dict.fromkeys((*DIGESTS, FORMS), keyword), WORD_IDS: number}
+    for name, params in indexes.items():
         if name not in shard.info().payload_schema:
-            # Nearly as many values as points: links for each in the graph would be waste.
-            shard.update(qe.UpdateOperation.create_field_index(name, qe.KeywordIndexParams(enable_hnsw=False)))
+            shard.update(qe.UpdateOperation.create_field_index(name, params))
 
 
 def _keys(ids: Iterable[str]) -> list[Any]:
@@ -290,13 +293,13 @@ def _filter(
     return qe.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
 
 
-def _says(ways: list[list[str]]) -> Any:
+def _says(ways: list[list[int]]) -> Any:
     """One of the ways: all single words at once, and each expression of several."""
     either: list[Any] = [
-        qe.Filter(must=[qe.FieldCondition(key=STEMS, match=qe.MatchValue(value=stem)) for stem in way])
+        qe.Filter(must=[qe.FieldCondition(key=WORD_IDS, match=qe.MatchValue(value=word)) for word in way])
         for way in ways
         if len(way) > 1
     ]
     if singles := [way[0] for way in ways if len(way) == 1]:
-        either.append(qe.FieldCondition(key=STEMS, match=qe.MatchAny(any=singles)))
+        either.append(qe.FieldCondition(key=WORD_IDS, match=qe.MatchAny(any=singles)))
     return either[0] if len(either) == 1 else qe.Filter(should=either)
