@@ -33,15 +33,11 @@ only() { # only PART...: these parts and the libraries, as a requirements file o
 compile bootstrap "$out/bootstrap.in"
 compile runtime "$mine"
 compile dev -c "$out/runtime.txt" "$out/dev.in"
-# What the images are built from. With OpenVINO where it is faster; a test has run the versions that dev.txt names. The generator has no
-# terminal, so what the client's command draws with stays out.
-terminal=(--no-emit-package rich --no-emit-package pygments --no-emit-package markdown-it-py --no-emit-package mdurl)
-for service in "encoder[openvino]" retriever gateway llm; do
+# What the images are built from. With OpenVINO where it is faster; a test has run the versions that dev.txt names.
+for service in "encoder[openvino]" retriever gateway llm "generator[openvino]"; do
   inference=(); [[ $service == retriever || $service == gateway ]] || inference=(libs/mirage_inference)
   compile "${service%%[*}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "${inference[@]}" "services/$service")
 done
-# The generator writes a file's origin as the client reads it.
-compile generator "${terminal[@]}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only libs/mirage_inference libs/mirage "services/generator[openvino]")
 compile tools -c "$out/runtime.txt" "$out/tools.in" <(only libs/mirage atlas)
 compile torch "$out/torch.in"
 # torch and what it alone brings are in torch.txt.

@@ -15,9 +15,9 @@ from PIL import Image, PngImagePlugin
 from pydicom.data import get_testdata_file
 
 from mirage.client import Client
-from mirage.provenance import Provenance, digest
 from mirage.queries import Query, Term
 from mirage.uploads import Upload
+from mirage_api.provenance import Provenance, digest
 from mirage_core.synthetic_label import draw_label
 from mirage_generator.provenance import encode_png
 

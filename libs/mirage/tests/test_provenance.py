@@ -7,7 +7,8 @@ import pytest
 
 from mirage.errors import InputError
 from mirage.png import Picture, PngError, read_picture
-from mirage.provenance import AI_GENERATED, Provenance, compare, digest, read_provenance
+from mirage.provenance import compare, read_provenance
+from mirage_api.provenance import AI_GENERATED, Provenance, digest
 
 WIDTH, HEIGHT = 4, 3
 ROWS = bytes(range(WIDTH * HEIGHT * 3))

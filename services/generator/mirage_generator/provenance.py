@@ -3,12 +3,12 @@
 import io
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from PIL import Image, PngImagePlugin
 
-from mirage import __version__
-from mirage.provenance import XMP_KEYWORD, Provenance, digest
+from mirage_api.provenance import XMP_KEYWORD, Provenance, digest
 from mirage_core.cpus import cpu_kind
 from mirage_core.synthetic_label import draw_label
 from mirage_inference.generator.pipeline import ImageRequest, Pixels
@@ -16,7 +16,7 @@ from mirage_inference.generator.pipeline import ImageRequest, Pixels
 if TYPE_CHECKING:
     from mirage_inference.generator.model import GeneratorModel
 
-SOFTWARE = f"MIRAGE {__version__}"
+SOFTWARE = f"MIRAGE {version('mirage-generator')}"
 
 
 def describe(

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from mirage.png import read_picture
-from mirage.provenance import SOURCE_TYPE, Provenance, compare, read_provenance
+from mirage.provenance import compare, read_provenance
+from mirage_api.provenance import SOURCE_TYPE, Provenance
 from mirage_core.synthetic import is_marked
 from mirage_core.synthetic_label import draw_label, shows_label
 from mirage_generator.provenance import describe, encode_png

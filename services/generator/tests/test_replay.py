@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mirage.provenance import Provenance, compare, read_provenance
+from mirage.provenance import compare, read_provenance
+from mirage_api.provenance import Provenance
 from mirage_generator.provenance import describe, encode_png
 from mirage_inference.engines import EngineKind
 from mirage_inference.engines.base import EngineOptions

@@ -145,7 +145,8 @@ def _replay(
     path: Path, options: "JobOptions", output: Path | None, *, force: bool, url: str | None, as_json: bool
 ) -> None:
     from mirage.jobs import JobOptions
-    from mirage.provenance import ASKED, compare, read_provenance
+    from mirage.provenance import compare, read_provenance
+    from mirage_api.provenance import ASKED
 
     first = _read(path)
     said = read_provenance(first)
