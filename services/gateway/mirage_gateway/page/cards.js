@@ -21,8 +21,11 @@ export function card(result, index, actions, { compact = false } = {}) {
     element(
       "div",
       { class: "text" },
-      score(result),
-      ...caption(result.caption),
+      // A record whose text says it needs no score: its words show why it is here.
+      result.section === "words" ? false : score(result),
+      result.title && result.title !== result.caption && element("p", { class: "title" }, marked(result.title, result.matched?.title)),
+      ...caption(result.caption, result.matched?.caption),
+      !compact && found(result.matched),
       !compact && labels(result.labels),
       !compact && origin(result),
       element(
@@ -53,8 +56,29 @@ export function mark(result) {
 
 const LONG_CAPTION = 200;
 
-function caption(text) {
-  const paragraph = element("p", { class: "caption" }, text);
+// The text with the places that were asked for marked; `spans` are [start, end] in characters (code points).
+export function marked(text, spans) {
+  if (!spans?.length) return [text];
+  const characters = [...text];
+  const parts = [];
+  let at = 0;
+  for (const [start, end] of spans) {
+    parts.push(characters.slice(at, start).join(""), element("mark", {}, characters.slice(start, end).join("")));
+    at = end;
+  }
+  return [...parts, characters.slice(at).join("")].filter((part) => part !== "");
+}
+
+// Where else the words were found: the card shows title and caption only.
+const ELSEWHERE = { findings: "findings", history: "history", impression: "impression", keywords: "keywords", labels: "labels" };
+
+function found(matched) {
+  const names = new Set(Object.keys(matched || {}).map((path) => ELSEWHERE[path.split(/[.[]/)[0]]).filter(Boolean));
+  return names.size > 0 && !matched.title && !matched.caption && element("p", { class: "elsewhere" }, `Found in the ${[...names].join(", ")}.`);
+}
+
+function caption(text, spans) {
+  const paragraph = element("p", { class: "caption" }, marked(text, spans));
   if (text.length <= LONG_CAPTION) return [paragraph];
   const button = element("button", { type: "button", class: "link", "aria-expanded": "false" }, "Whole caption");
   button.addEventListener("click", () => {

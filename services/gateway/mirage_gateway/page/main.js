@@ -30,6 +30,9 @@ const actions = {
     announce("The record is a term of the query now. Set its weight and search.");
   },
   open: (found, index) => viewer.open(found, index, actions),
+  // In quotes a word is searched as it is typed.
+  ask: (word) => go({ ...current, q: quoted(current.q, word) }),
+  narrow: (facet, value) => go({ ...current, where: { ...current.where, [facet]: value } }),
   similar: (id) => {
     picture.clear();
     go({ ...address.read(""), similar: id, where: current.where });
@@ -37,6 +40,11 @@ const actions = {
     scrollTo({ top: 0, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   },
 };
+
+function quoted(text, word) {
+  const at = text.toLowerCase().indexOf(word.toLowerCase());
+  return at < 0 ? `"${word}"` : `${text.slice(0, at)}"${text.slice(at, at + word.length)}"${text.slice(at + word.length)}`;
+}
 
 // Shows a query: form, address and answer.
 function go(query, { replace = false } = {}) {

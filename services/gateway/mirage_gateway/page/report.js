@@ -8,6 +8,36 @@ const MATCHES = {
   none: ["No match", "Nothing in this atlas matches. These are the nearest images; they are probably about something else."],
 };
 
+// How the words of a query were read: what was corrected (with a way back), and in which other words it was searched.
+export function wordNotices(reply, again) {
+  const words = reply.words || {};
+  const notices = (words.corrected || []).map(({ given, used }) =>
+    element(
+      "p",
+      { class: "read" },
+      "Searched for ",
+      element("strong", {}, used),
+      ` instead of “${given}”. `,
+      element("button", { type: "button", class: "link", onclick: () => again(given) }, `Search for “${given}”`),
+    ),
+  );
+  const expanded = (words.expanded || []).map(({ text, others }) => `${text} = ${others.slice(0, 4).join(", ")}`);
+  if (expanded.length) notices.push(element("p", { class: "read" }, `Also searched: ${expanded.join("; ")}.`));
+  return notices;
+}
+
+// A facet value that the query names and that none of the first results has.
+export function facetOffer(reply, choose) {
+  return (reply.words?.offers || []).map(({ facet, value, count }) =>
+    element(
+      "p",
+      { class: "read" },
+      `None of the first results is labelled “${value}”. `,
+      element("button", { type: "button", class: "button quiet small", onclick: () => choose(facet, value) }, `Show only ${value} (${count.toLocaleString("en")})`),
+    ),
+  );
+}
+
 export function matchNotice(reply) {
   if (!reply.match) return null;
   const [title, text] = MATCHES[reply.match];

@@ -4,15 +4,26 @@ import { announce, element } from "./elements.js";
 import { card } from "./cards.js";
 import { explanation } from "./explanation.js";
 import { synthesis, promptOf } from "./synthesis.js";
-import { matchNotice, shares, timing, truncationNotice } from "./report.js";
+import { facetOffer, matchNotice, shares, timing, truncationNotice, wordNotices } from "./report.js";
 
 // `more(token)` gives the next reply; `actions` as in cards.js, `open` also gets the results so far.
 export function results(reply, { title, actions, more, query }) {
   const found = [...reply.results];
-  const list = element("ol", { class: "cards" });
+  // Records whose text says it come before those that only look like it.
+  const said = element("ol", { class: "cards" });
+  const alike = element("ol", { class: "cards" });
+  const heading = element("h3", { class: "section" });
   const open = (index) => actions.open(found, index);
-  const add = (items) => items.map((result, offset) => card(result, found.indexOf(result, found.length - items.length + offset), { ...actions, open }));
-  list.append(...add(reply.results));
+  const add = (items) => {
+    const cards = items.map((result, offset) => card(result, found.length - items.length + offset, { ...actions, open }));
+    cards.forEach((each, index) => (items[index].section === "words" ? said : alike).append(each));
+    said.hidden = !said.children.length;
+    alike.hidden = !alike.children.length;
+    heading.hidden = alike.hidden || !found.some(({ section }) => section === "likeness");
+    heading.textContent = said.hidden ? "Look-alikes: no text in this atlas says it" : "Look-alikes";
+    return cards[0];
+  };
+  add(reply.results);
 
   const count = element("span", { class: "total" });
   const tally = () => (count.textContent = `${found.length} shown`);
@@ -26,14 +37,13 @@ export function results(reply, { title, actions, more, query }) {
     const next = await more(token);
     button.disabled = false;
     if (!next) return;
-    const from = list.children.length;
     found.push(...next.results);
-    list.append(...add(next.results));
+    const first = add(next.results);
     token = next.next_page_token;
     button.hidden = !token;
     tally();
     announce(`${next.results.length} more, ${found.length} shown`);
-    list.children[from]?.querySelector(".frame").focus({ preventScroll: true });
+    first?.querySelector(".frame").focus({ preventScroll: true });
   });
 
   const { button: explain, panel } = explanation(query, actions, { of: title });
@@ -48,9 +58,13 @@ export function results(reply, { title, actions, more, query }) {
     panel,
     made,
     matchNotice(reply),
+    ...wordNotices(reply, (word) => actions.ask?.(word)),
+    ...facetOffer(reply, (facet, value) => actions.narrow?.(facet, value)),
     truncationNotice(reply),
     shares(reply.query),
-    list,
+    said,
+    heading,
+    alike,
     button,
   ].filter(Boolean);
 }

@@ -6,7 +6,7 @@ import * as api from "./api.js";
 import { byId, element } from "./elements.js";
 import { flagForm } from "./flag.js";
 import { loupe } from "./loupe.js";
-import { labels, mark } from "./cards.js";
+import { labels, mark, marked } from "./cards.js";
 import * as images from "./images.js";
 
 let found = [];
@@ -34,7 +34,9 @@ function draw() {
     element(
       "div",
       { class: "text" },
-      element("h2", { id: "viewer-title" }, result.caption),
+      element("h2", { id: "viewer-title" }, marked(result.title || result.caption, result.matched?.[result.title ? "title" : "caption"])),
+      result.title && result.title !== result.caption && element("p", { class: "caption" }, marked(result.caption, result.matched?.caption)),
+      ...["findings", "impression", "history"].flatMap((name) => told(name, result)),
       labels(result.labels),
       element(
         "dl",
@@ -44,6 +46,8 @@ function draw() {
         fact("Attribution", result.attribution),
         fact("Licence", result.licence),
         fact("Size", result.width && `${result.width} × ${result.height} pixels`),
+        fact("Keywords", (result.keywords || []).join(", ")),
+        fact("Case", result.case_id && `${result.case_id}${result.position ? `, image ${result.position}` : ""}`),
         fact("Record", result.id),
         fact("Marked by readers", result.flags && `${result.flags} times`),
       ),
@@ -66,6 +70,14 @@ function draw() {
     ),
   );
   ownWords(result.id, own);
+}
+
+// A longer text of the case. Those of a case's other images are the same.
+function told(name, result) {
+  const text = result[name];
+  if (!text || text === result.caption) return [];
+  const title = name[0].toUpperCase() + name.slice(1);
+  return [element("h3", {}, title), element("p", { class: "told" }, marked(text, result.matched?.[name]))];
 }
 
 // The dataset's own labels; they are not among the results.
