@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeGuard, TypeVar
 
 from mirage.errors import ApiError, ClientError, ReplyError, TimedOutError, UnreachableError
-from mirage.uploads import BATCH_BYTES, Upload
+from mirage.uploads import BATCH_BYTES, TEXTS, Upload
 from mirage_api.records import Pixels, PixelWindow, Record, RecordPresence, UpsertError, UpsertOutcome
 
 # Refusals and failures that pass: the same batch again changes nothing that is stored already.
@@ -631,6 +631,7 @@ def _upload(record: SourceRecord, image: bytes) -> Upload:
         source=record.source,
         attribution=record.attribution,
         pixels=_pixels(getattr(record, "pixels", None)),
+        **{name: value for name in TEXTS if (value := getattr(record, name, None))},
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 VectorSpace = Literal["image", "caption", "fused"]
+SearchMode = Literal["hybrid", "words", "images", "captions"]
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,20 @@ class Term:
 
 @dataclass(frozen=True)
 class Query:
-    """A search: the terms' weighted sum, compared with the vectors of one space. The server checks every limit.
+    """A search. One text is searched by words, then by likeness (`mode`, "hybrid" if omitted); any other sum of terms is
+    compared with the vectors of one space. `vectors` names that space instead of a mode. The server checks every limit.
 
     An image that seems to be no medical one is declined unless `accept_any_image`.
     """
 
     terms: tuple[Term, ...]
-    vectors: VectorSpace = "image"
+    vectors: VectorSpace | None = None
     k: int = 10
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     min_score: float | None = None
     page_token: str | None = None
     accept_any_image: bool = False
+    mode: SearchMode | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The body of POST /v1/search."""
@@ -63,8 +66,10 @@ class Query:
     def options_json(self) -> dict[str, Any]:
         """Everything but the terms and the page, as search and compare share it."""
         body: dict[str, Any] = {"k": self.k}
-        if self.vectors != "image":
+        if self.vectors is not None:
             body["vectors"] = self.vectors
+        if self.mode is not None:
+            body["mode"] = self.mode
         if self.where:
             body["where"] = {facet: list(values) for facet, values in self.where.items()}
         if self.min_score is not None:

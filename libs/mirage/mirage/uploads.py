@@ -12,6 +12,8 @@ from mirage_api.records import Pixels
 
 # The gateway takes so many bytes at once, and BATCH_RECORDS records.
 BATCH_BYTES = 24 * 2**20
+# Fields that a record may leave out.
+TEXTS = ("title", "findings", "history", "impression", "keywords", "case_id", "position")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class Upload:
     caption_vector: bytes | None = field(default=None, repr=False)
     fingerprint: str = ""
     pixels: Pixels | None = None
+    title: str = ""
+    findings: str = ""
+    history: str = ""
+    impression: str = ""
+    keywords: Sequence[str] = ()
+    case_id: str = ""
+    position: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The record's own fields, as the gateway reads them."""
@@ -43,8 +52,10 @@ class Upload:
             for name, vector in (("image_vector", self.image_vector), ("caption_vector", self.caption_vector))
             if vector is not None
         }
+        texts = {name: value for name in TEXTS if (value := getattr(self, name))}
         return {
             **vectors,
+            **texts,
             **({"fingerprint": self.fingerprint} if vectors else {}),
             **({"pixels": self.pixels.raw} if self.pixels is not None else {}),
             "id": self.id,

@@ -72,6 +72,13 @@ class Shown(Reply):
     width: int = 0
     height: int = 0
     flags: int = Field(0, description="Open flags that readers raised.")
+    title: Annotated[str, Omitted()] = ""
+    findings: Annotated[str, Omitted()] = ""
+    history: Annotated[str, Omitted()] = ""
+    impression: Annotated[str, Omitted()] = ""
+    keywords: Annotated[tuple[str, ...], Omitted()] = ()
+    case_id: Annotated[str, Omitted()] = ""
+    position: Annotated[int, Omitted(), Field(description="The image's place in its case, from 1.")] = 0
 
 
 class Record(Shown):
@@ -96,6 +103,13 @@ class RecordUpload(Request):
     licence: Long = Field("", description="SPDX identifier or a plain name.")
     source: Long = Field("", description="The origin of the image, shown to users.")
     attribution: Long = Field("", description="The names that the licence asks for.")
+    title: Short = Field("", description="What the image or its case is, such as a diagnosis; at most 500 characters.")
+    findings: Long = Field("", description="What was seen.")
+    history: Long = Field("", description="Why the person was examined; never about who it is.")
+    impression: Long = Field("", description="The conclusion.")
+    keywords: tuple[Short, ...] = Field((), max_length=limits.IDS_MAX, description="At most 64 of 200 characters.")
+    case_id: Short = Field("", description="The case that the image belongs to, at most 128 characters.")
+    position: Int32 = Field(0, description="The image's place in its case, from 1; 0 if not known.")
     image_vector: Components | Packed | None = Field(None, description="Encoded from the image if omitted.")
     caption_vector: Components | Packed | None = Field(None, description="Encoded from the caption if omitted.")
     fingerprint: Short = Field("", description="Of the bundle that the given vectors come from.")

@@ -22,6 +22,7 @@ from mirage_api.base import (
 from mirage_api.records import Shown
 
 VectorSpace = Literal["image", "caption", "fused"]
+SearchMode = Literal["hybrid", "words", "images", "captions"]
 Match = Literal["good", "weak", "none"]
 PageToken = Annotated[
     str, Field(max_length=10_000, description="next_page_token of the reply before, with all else unchanged.")
@@ -47,7 +48,12 @@ class Query(Request):
     text: Text | None = None
     image: Base64File | None = None
     id: Id | None = None
-    vectors: VectorSpace = Field("image", description="Which stored vectors to compare with.")
+    mode: SearchMode | None = Field(
+        None, description="How to compare; hybrid if omitted: records whose text says it, then those that look like it."
+    )
+    vectors: VectorSpace | None = Field(
+        None, description="Which stored vectors to compare with, instead of a mode: one of the two may be given."
+    )
     k: int = Field(
         limits.K_DEFAULT,
         description="How many results, 1 to 100.",
@@ -140,17 +146,56 @@ class SearchResult(Shown):
     """One record found; score is the cosine, with fused vectors the reciprocal-rank score next to the cosine."""
 
     score: Score
-    cosine: Score = 0.0
+    cosine: Score | None = Field(0.0, description="null in a search by words alone.")
+    section: Annotated[Literal["words", "likeness"] | None, Omitted()] = None
+    matched: Annotated[
+        dict[str, tuple[tuple[int, int], ...]],
+        Omitted(),
+        Field(
+            description="Field (title, keywords.0, labels.modality.0, ...) to [start, end] in characters of its text."
+        ),
+    ] = {}
+
+
+class ExpandedWord(Reply):
+    """A word that was searched in other words too."""
+
+    given: str
+    others: tuple[str, ...] = ()
+
+
+class CorrectedWord(Reply):
+    """A word that was searched as another one, since no record has it. In quotes a word is searched as it stands."""
+
+    given: str
+    used: str
+
+
+class NamedLabel(Reply):
+    """A label that the query names and none of the first five results has: a filter to offer."""
+
+    facet: str
+    value: str
+    count: int
+
+
+class WordsReport(Reply):
+    """How a text was read in a search by words."""
+
+    expanded: tuple[ExpandedWord, ...] = ()
+    corrected: tuple[CorrectedWord, ...] = ()
+    labels: tuple[NamedLabel, ...] = ()
 
 
 class SearchReply(Reply):
-    """The answer to a search; match is null if no thresholds are known for the model and kind of query."""
+    """The answer to a search; match is null if it was not judged: the collection was not measured for this kind of query."""
 
     results: tuple[SearchResult, ...]
     match: Match | None = None
     query: QueryReport
     timings: Timings = Timings()
     fingerprint: str = ""
+    words: Annotated[WordsReport | None, Omitted()] = None
     next_page_token: Token = ""
 
 

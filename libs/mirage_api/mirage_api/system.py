@@ -23,8 +23,37 @@ class Problem(Reply):
     dependencies: Annotated[dict[str, Health] | None, Omitted()] = None
 
 
+class Recall(Reply):
+    """How often right answers are found: shares with the 95 % interval of at_10, and those of a random order."""
+
+    queries: int
+    at_1: float = 0.0
+    at_10: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    chance_1: float = 0.0
+    chance_10: float = 0.0
+
+
+class KindCalibration(Reply):
+    """What likeness is worth for one kind of query: least cosines of a good and of a weak match."""
+
+    trusted: bool
+    good: float | None = None
+    weak: float | None = None
+    auroc: float | None = None
+    recall: Recall | None = None
+
+
+class Calibration(Reply):
+    """Measured on the collection's own records: by kind of query (text, image, arithmetic, caption)."""
+
+    records: int
+    kinds: dict[str, KindCalibration] = {}
+
+
 class Collection(Reply):
-    """The collection in use; revision changes at every write."""
+    """The collection in use; revision changes at every write, calibration is null before it was measured."""
 
     name: str
     engine: str = ""
@@ -33,6 +62,7 @@ class Collection(Reply):
     dimension: int = 0
     fingerprint: str = ""
     revision: str = ""
+    calibration: Calibration | None = None
 
 
 class CollectionInfo(Reply):

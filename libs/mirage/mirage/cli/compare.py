@@ -22,7 +22,7 @@ def command(
     k: int,
     where: tuple[str, ...],
     min_score: float | None,
-    vectors: VectorSpace,
+    vectors: VectorSpace | None,
     url: str | None,
     as_json: bool,
 ) -> None:

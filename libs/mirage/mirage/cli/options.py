@@ -106,9 +106,7 @@ def query_options(verb: F) -> F:
         click.option(
             "--vectors",
             type=click.Choice(["image", "caption", "fused"]),
-            default="image",
-            show_default=True,
-            help="Compare with the images' vectors, the captions', or fuse both rankings.",
+            help="Search by likeness alone: to the images' vectors, the captions', or both rankings fused.",
         ),
         click.option("--min-score", type=float, metavar="S", help="Leave out results with a cosine below S (-1 to 1)."),
         where_option,

@@ -37,7 +37,13 @@ def show(record_id: str, url: str | None, as_json: bool) -> None:
     print_fields(
         {
             "id": record.id,
+            "title": record.title,
             "caption": record.caption,
+            "findings": record.findings,
+            "impression": record.impression,
+            "history": record.history,
+            "keywords": "; ".join(record.keywords),
+            "case": f"{record.case_id}{f', image {record.position}' if record.position else ''}",
             "labels": labels_text(record.labels),
             "original labels": " ".join(f"{name}={value}" for name, value in record.original_labels.items()),
             "licence": record.licence,

@@ -24,12 +24,33 @@ def show_reply(reply: SearchReply) -> None:
         return
     if remark := MATCH_NOTES.get(reply.match or ""):
         note(remark)
+    show_words(reply)
     print_table(
         ("score", "id", "caption", "labels"),
-        [(f"{one.score:.4f}", one.id, one.caption, labels_text(one.labels)) for one in reply.results],
+        [
+            (
+                "says it" if one.section == "words" else f"{one.score:.4f}",
+                one.id,
+                f"{one.title}: {one.caption}" if one.title and one.title != one.caption else one.caption,
+                labels_text(one.labels),
+            )
+            for one in reply.results
+        ],
     )
     if reply.next_page_token:
         note(f"more: --page {reply.next_page_token}")
+
+
+def show_words(reply: SearchReply) -> None:
+    """Prints how a text was read: corrections, other words for it, and labels to filter by."""
+    if reply.words is None:
+        return
+    for word in reply.words.corrected:
+        note(f"searched for {word.used} instead of {word.given} (in quotes a word is searched as it stands)")
+    if reply.words.expanded:
+        note("also: " + "; ".join(f"{word.given} = {', '.join(word.others)}" for word in reply.words.expanded))
+    for label in reply.words.labels:
+        note(f"none of the first results is {label.value}: --where {label.facet}={label.value} ({label.count} records)")
 
 
 def show_query(query: QueryReport) -> None:

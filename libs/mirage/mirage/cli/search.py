@@ -15,12 +15,17 @@ from mirage.cli.options import (
 )
 from mirage.cli.output import print_json
 from mirage.cli.results import note_values, show_reply
-from mirage.queries import Query, VectorSpace, weighted_terms
+from mirage.queries import Query, SearchMode, VectorSpace, weighted_terms
 
 
 @click.command("search")
 @term_options
 @query_options
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "words", "images", "captions"]),
+    help="How to search one TEXT; hybrid if omitted: what says it, then what looks like it.",
+)
 @page_option
 @server_options
 def command(
@@ -33,12 +38,15 @@ def command(
     k: int,
     where: tuple[str, ...],
     min_score: float | None,
-    vectors: VectorSpace,
+    vectors: VectorSpace | None,
+    mode: SearchMode | None,
     page_token: str | None,
     url: str | None,
     as_json: bool,
 ) -> None:
     """Find images by text, image, record and arithmetic.
+
+    A TEXT alone is searched by its words first ("in quotes" as a phrase, -word without it), then by likeness.
 
     mirage search "axial T2 with a lesion" --minus axial --plus sagittal --where sequence=t2
     """
@@ -47,6 +55,7 @@ def command(
     query = Query(
         weighted_terms(text, images=map(read_image, images), ids=ids, minus=minus, plus=plus),
         vectors=vectors,
+        mode=mode,
         k=k,
         where=parse_where(where),
         min_score=min_score,

@@ -21,7 +21,7 @@ export function read(search = location.search) {
     similar: parameters.get("similar") || "",
     show: VIEWS.includes(parameters.get("show")) ? parameters.get("show") : "",
     view: parameters.get("view") === "compare" ? "compare" : "results",
-    vectors: SPACES.includes(vectors) ? vectors : "image",
+    vectors: SPACES.includes(vectors) ? vectors : "",
     where,
     picture: null,
     acceptAny: false,
@@ -43,7 +43,7 @@ export function write(query) {
   for (const { weight, kind, value } of query.terms || []) parameters.append("term", `${weight}|${kind}|${value}`);
   if (query.show) parameters.set("show", query.show);
   if (query.view === "compare") parameters.set("view", "compare");
-  if (query.vectors !== "image") parameters.set("vectors", query.vectors);
+  if (query.vectors) parameters.set("vectors", query.vectors);
   for (const [facet, value] of Object.entries(query.where)) if (value) parameters.append("where", `${facet}=${value}`);
   const text = parameters.toString();
   return text ? `?${text}` : "./";

@@ -55,7 +55,7 @@ async function json(path, options) {
 
 function options(query) {
   const where = Object.fromEntries(Object.entries(query.where).filter(([, value]) => value));
-  return { k: PAGE_SIZE, vectors: query.vectors, ...(query.acceptAny ? { accept_any_image: true } : {}), ...(Object.keys(where).length ? { where } : {}) };
+  return { k: PAGE_SIZE, ...(query.vectors ? { vectors: query.vectors } : {}), ...(query.acceptAny ? { accept_any_image: true } : {}), ...(Object.keys(where).length ? { where } : {}) };
 }
 
 function termsOf(query) {

@@ -22,7 +22,7 @@ export function card(result, index, actions, { compact = false } = {}) {
       "div",
       { class: "text" },
       // A record whose text says it needs no score: its words show why it is here.
-      result.section === "words" ? false : score(result),
+      result.section !== "words" && score(result),
       result.title && result.title !== result.caption && element("p", { class: "title" }, marked(result.title, result.matched?.title)),
       ...caption(result.caption, result.matched?.caption),
       !compact && found(result.matched),

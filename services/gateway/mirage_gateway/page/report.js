@@ -21,14 +21,14 @@ export function wordNotices(reply, again) {
       element("button", { type: "button", class: "link", onclick: () => again(given) }, `Search for “${given}”`),
     ),
   );
-  const expanded = (words.expanded || []).map(({ text, others }) => `${text} = ${others.slice(0, 4).join(", ")}`);
+  const expanded = (words.expanded || []).map(({ given, others }) => `${given} = ${others.slice(0, 4).join(", ")}`);
   if (expanded.length) notices.push(element("p", { class: "read" }, `Also searched: ${expanded.join("; ")}.`));
   return notices;
 }
 
 // A facet value that the query names and that none of the first results has.
 export function facetOffer(reply, choose) {
-  return (reply.words?.offers || []).map(({ facet, value, count }) =>
+  return (reply.words?.labels || []).map(({ facet, value, count }) =>
     element(
       "p",
       { class: "read" },

@@ -41,7 +41,7 @@ function draw() {
       element(
         "dl",
         {},
-        fact("Similarity", result.cosine.toFixed(3)),
+        fact("Similarity", result.cosine?.toFixed(3)),
         fact("Source", result.source),
         fact("Attribution", result.attribution),
         fact("Licence", result.licence),

@@ -15,12 +15,13 @@ from mirage_api.search import (
     Query,
     SearchReply,
     SearchRequest,
+    SearchResult,
     Term,
 )
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer, string_lists
-from mirage_gateway.convert import fill, to_message, to_model
+from mirage_gateway.convert import derived, fill, to_message, to_model
 from mirage_gateway.web.json_bounds import FILE, QUERY
 from mirage_gateway.web.operations import Filter, PageToken, RecordId, operation
 from mirage_protos.encoder.v1 import encoder_pb2
@@ -114,6 +115,13 @@ class SearchRoutes:
         classifying = self._composer.classify(to_message(encoder_pb2.ClassifyImageRequest, body))
         del body
         return to_model(ClassifyReply, await classifying)
+
+
+@derived(SearchResult, "matched")
+def _matched(result: query_pb2.Result) -> dict[str, tuple[tuple[int, int], ...]]:
+    return {
+        name: tuple((span.start, span.end) for span in result.matched[name].spans) for name in sorted(result.matched)
+    }
 
 
 def search_query(body: SearchRequest) -> query_pb2.Query:

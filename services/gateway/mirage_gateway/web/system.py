@@ -13,12 +13,14 @@ from mirage_api.system import (
     AccessReply,
     ActivateReply,
     AliveReply,
+    Calibration,
     Collection,
     CollectionInfo,
     CollectionRequest,
     CollectionsReply,
     CommonQueriesReply,
     DeleteCollectionReply,
+    KindCalibration,
     Model,
     ModelsReply,
     ReadyReply,
@@ -32,7 +34,7 @@ from mirage_gateway.dependencies import OPTIONAL, Health
 from mirage_gateway.web.operations import operation
 from mirage_gateway.web.problems import problem_response
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.v1 import mirage_service_pb2, model_pb2
+from mirage_protos.v1 import collection_pb2, mirage_service_pb2, model_pb2
 
 _COMMON_QUERIES_MAX = 1_000
 # The names of the kinds in the API and in manifests.
@@ -149,6 +151,11 @@ class SystemRoutes:
         if self._description is None:
             self._description = to_json(self._describe())
         return Response(self._description, media_type="application/json")
+
+
+@derived(Calibration, "kinds")
+def _kinds(calibration: collection_pb2.Calibration) -> dict[str, KindCalibration]:
+    return {name: to_model(KindCalibration, calibration.kinds[name]) for name in sorted(calibration.kinds)}
 
 
 @derived(Model, "task")
