@@ -1,11 +1,17 @@
 // What stands above results: how well they match, and how the query was understood.
 
 import { element } from "./elements.js";
+import { valueName } from "./vocabulary.js";
 
 const MATCHES = {
   good: ["Good match", "The best image is as close as for queries that belong to this atlas."],
   weak: ["Weak match", "Look at these with doubt: the atlas may not hold what you asked for."],
   none: ["No match", "Nothing in this atlas matches. These are the nearest images; they are probably about something else."],
+};
+
+const BY_WORDS = {
+  good: "The text of a record says all that you asked for.",
+  weak: "The texts of these records say a part of what you asked for.",
 };
 
 // How the words of a query were read: what was corrected (with a way back), and in which other words it was searched.
@@ -32,15 +38,18 @@ export function facetOffer(reply, choose) {
     element(
       "p",
       { class: "read" },
-      `None of the first results is labelled “${value}”. `,
-      element("button", { type: "button", class: "button quiet small", onclick: () => choose(facet, value) }, `Show only ${value} (${count.toLocaleString("en")})`),
+      `None of the first results is labelled “${valueName(value)}”. `,
+      count > 0
+        ? element("button", { type: "button", class: "button quiet small", onclick: () => choose(facet, value) }, `Show only ${valueName(value)} (${count.toLocaleString("en")})`)
+        : "This atlas has no image with that label.",
     ),
   );
 }
 
 export function matchNotice(reply) {
   if (!reply.match) return null;
-  const [title, text] = MATCHES[reply.match];
+  const [title, byLikeness] = MATCHES[reply.match];
+  const text = BY_WORDS[reply.results[0]?.section === "words" ? reply.match : ""] || byLikeness;
   return element("p", { class: `match ${reply.match}` }, element("strong", {}, title), " ", element("span", {}, text));
 }
 

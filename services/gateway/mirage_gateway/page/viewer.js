@@ -35,7 +35,7 @@ function draw() {
       "div",
       { class: "text" },
       element("h2", { id: "viewer-title" }, marked(result.title || result.caption, result.matched?.[result.title ? "title" : "caption"])),
-      result.title && result.title !== result.caption && element("p", { class: "caption" }, marked(result.caption, result.matched?.caption)),
+      result.title && result.title !== result.caption && element("p", { class: "told" }, marked(result.caption, result.matched?.caption)),
       ...["findings", "impression", "history"].flatMap((name) => told(name, result)),
       labels(result.labels),
       element(
