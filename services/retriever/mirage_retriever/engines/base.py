@@ -248,7 +248,7 @@ class Engine(Protocol):
         ...
 
     async def vocabulary(self) -> dict[str, int]:
-        """Words that points have, with the number of points that have each; of more than VOCABULARY_MAX the most frequent."""
+        """Words of points, with about the number of points that have each; of more than VOCABULARY_MAX the most frequent."""
         ...
 
     async def kept(self) -> str:

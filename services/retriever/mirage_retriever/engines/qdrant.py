@@ -325,7 +325,7 @@ class QdrantEngine:
 
     async def vocabulary(self) -> dict[str, int]:
         """One request."""
-        answer = await self._call(lambda client: client.facet(self._name, key=FORMS, limit=VOCABULARY_MAX, exact=True))
+        answer = await self._call(lambda client: client.facet(self._name, key=FORMS, limit=VOCABULARY_MAX, exact=False))
         return {str(hit.value): hit.count for hit in answer.hits if hit.count}
 
     async def kept(self) -> str:

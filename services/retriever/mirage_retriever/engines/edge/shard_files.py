@@ -182,13 +182,13 @@ class ShardFiles:
         match = qe.FieldCondition(key=key, match=qe.MatchValue(value=value))
         return int(self._shard.count(qe.CountRequest(exact=True, filter=qe.Filter(must=[match]))))
 
-    def facets(self, keys: Sequence[str], among: FilterRow, limit: int) -> list[list[tuple[str, int]]]:
+    def facets(self, keys: Sequence[str], among: FilterRow, limit: int, exact: bool) -> list[list[tuple[str, int]]]:
         """Values of each payload field with the number of points that carry them."""
         condition = _filter(*among)
         return [
             [
                 (str(hit.value), hit.count)
-                for hit in self._shard.facet(qe.FacetRequest(key=key, limit=limit, exact=True, filter=condition))
+                for hit in self._shard.facet(qe.FacetRequest(key=key, limit=limit, exact=exact, filter=condition))
             ]
             for key in keys
         ]
