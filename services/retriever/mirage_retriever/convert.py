@@ -1,7 +1,7 @@
 """Conversion between protobuf messages and the retriever's own values."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
@@ -131,29 +131,29 @@ def _words(words: Wording) -> query_pb2.WordsReport:
     )
 
 
+def _fields(*, repeated: bool) -> tuple[str, ...]:
+    """Returns the fields that a record has under the same name on both sides: numbers and texts, or lists of texts."""
+    known = record_pb2.Record.DESCRIPTOR.fields_by_name
+    names = (each.name for each in fields(Record) if each.name in known)
+    return tuple(name for name in names if known[name].message_type is None and known[name].is_repeated == repeated)
+
+
+_PLAIN, _LISTS = _fields(repeated=False), _fields(repeated=True)
+# The retriever sets them itself.
+_OWN = frozenset({"image_sha256", "image_type", "width", "height", "original_sha256"})
+
+
 def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore) -> None:
     """Writes the record into a message, with the number of its flags."""
-    message.id = record.id
-    message.caption = record.caption
+    for name in _PLAIN:
+        setattr(message, name, getattr(record, name))
+    for name in _LISTS:
+        getattr(message, name).extend(getattr(record, name))
     for name, values in record.labels.items():
         message.labels[name].values.extend(values)
     message.original_labels.update(record.original_labels)
-    message.licence = record.licence
-    message.source = record.source
-    message.attribution = record.attribution
-    message.image_sha256 = record.image_sha256
-    message.image_type = record.image_type
-    message.width = record.width
-    message.height = record.height
     message.flags = flags.count(record.id)
     message.original_sha256 = record.came_from
-    message.title = record.title
-    message.findings = record.findings
-    message.history = record.history
-    message.impression = record.impression
-    message.keywords.extend(record.keywords)
-    message.case_id = record.case_id
-    message.position = record.position
     if record.pixels is not None:
         message.pixels.bits = record.pixels.bits
         message.pixels.slope = record.pixels.slope
@@ -189,22 +189,13 @@ async def _chain(
 
 def _head(message: record_pb2.RecordHead) -> Head:
     record = message.record
+    same: dict[str, Any] = {name: getattr(record, name) for name in _PLAIN if name not in _OWN}
+    same |= {name: tuple(getattr(record, name)) for name in _LISTS}
     return Head(
         Record(
-            id=record.id,
-            caption=record.caption,
             labels=facets_from_proto(record.labels),
             original_labels=dict(record.original_labels),
-            licence=record.licence,
-            source=record.source,
-            attribution=record.attribution,
-            title=record.title,
-            findings=record.findings,
-            history=record.history,
-            impression=record.impression,
-            keywords=tuple(record.keywords),
-            case_id=record.case_id,
-            position=record.position,
+            **same,
         ),
         image_vector=vector_from_proto(message.image_vector) if message.HasField("image_vector") else None,
         caption_vector=vector_from_proto(message.caption_vector) if message.HasField("caption_vector") else None,
