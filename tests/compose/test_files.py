@@ -235,7 +235,7 @@ def test_no_runtime_image_gets_what_building_needs(lock: str) -> None:
 
 
 # What deploy/tools/Dockerfile installs of ours; the rest of the launcher's imports has to be where they are used.
-TOOLS = ("mirage", "mirage_core", "mirage_atlas", "mirage_launcher")
+TOOLS = ("mirage_protos", "mirage_api", "mirage_core", "mirage", "mirage_atlas", "mirage_launcher")
 IN_TOOLS = """
 import importlib, sys
 class Refuse:
@@ -252,7 +252,7 @@ for name in sys.argv[2:]:
 def test_the_image_of_the_command_has_all_that_it_runs() -> None:
     text = (DEPLOY / "tools/Dockerfile").read_text()
     assert re.findall(r"\./([\w/]+)", text.partition("pip wheel")[2].partition("\n")[0]) == [
-        *("libs/mirage", "libs/mirage_core", "atlas", "launcher"),
+        *("libs/mirage_protos", "libs/mirage_api", "libs/mirage_core", "libs/mirage", "atlas", "launcher"),
     ]
     run = ("mirage_launcher.demo_job", "mirage_launcher.backups.operations", "mirage_launcher.queue_files.rdb")
     done = subprocess.run([sys.executable, "-P", "-c", IN_TOOLS, ",".join(TOOLS), *run], capture_output=True, text=True)
