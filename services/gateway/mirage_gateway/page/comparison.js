@@ -31,7 +31,8 @@ export function comparison(reply, query, actions) {
     element(
       "div",
       { class: "columns" },
-      column("base", base, reply.base, actions, { ...query, minus: "", plus: "", terms: [] }),
+      // Its own side is compared by vectors, so that both sides are.
+      column("base", base, reply.base, actions, { ...query, minus: "", plus: "", terms: [], vectors: query.vectors || "image" }),
       column("shifted", shifted, reply.shifted, actions, query),
     ),
   ].filter(Boolean);
