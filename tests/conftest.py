@@ -24,6 +24,7 @@ from mirage_launcher.state import State
 from mirage_protos.generator.v1 import generator_pb2, generator_pb2_grpc
 from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
 from tests.support.paths import ROOT
+from tests.support.waiting import until
 
 # The bundle that the tests run with: "mini", or another directory of models.
 MODELS = os.environ.get("MIRAGE_TEST_MODELS", "mini")
@@ -74,6 +75,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         subprocess.run([*start, "--port", str(port), "--grpc-port", str(grpc_port)], check=True, timeout=300)
         with Client(f"http://127.0.0.1:{port}", timeout_s=120) as client:
             tally = Indexer(client).run(islice(open_reader("demo").read(), 0, None, EVERY))
+            # Before it was measured no match is judged.
+            until(lambda: client.collection().calibration)
         assert tally.stored == tally.seen > 100, tally
         yield System(f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", data)
     finally:
