@@ -76,7 +76,7 @@ async def _one_result(house: Any, client: Any, id_: str) -> None:
     job = await client.end_of(id_)
     assert job.state == SUCCEEDED, job
     assert job.step == job.steps
-    assert len(job.images) == job.spec.images
+    assert len(job.images) == job.request.images
     named = {image.sha256 for image in job.images}
     made = {
         path.stem

@@ -12,7 +12,6 @@ from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.problems import malformed
 from mirage_gateway.web.search import compare_queries, search_query
 from mirage_gateway.web.uploads import record_head
-from mirage_protos.v1 import query_pb2
 
 
 def search(**fields: Any) -> SearchRequest:
@@ -39,8 +38,9 @@ def test_text_image_and_id_become_terms_before_the_weighted_ones() -> None:
 
 def test_what_is_left_out_has_the_documented_default() -> None:
     query = search_query(search(text="brain"))
-    assert (query.k, query.vectors) == (10, query_pb2.VECTOR_SPACE_IMAGE)
-    assert not query.HasField("min_score")
+    assert query.k == 10
+    # Without a mode and a space the retriever searches by words, then by likeness.
+    assert not any(query.HasField(name) for name in ("mode", "vectors", "min_score"))
     assert not query.where
 
 
