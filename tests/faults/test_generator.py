@@ -118,9 +118,7 @@ async def test_a_worker_that_comes_back_late_changes_nothing(house: Any) -> None
         late.send_signal(signal.SIGCONT)
         # It notices, drops the job and takes others again.
         log = house.folder / "worker.log"
-        await asyncio.to_thread(
-            until, lambda: f'"job": "{made.id}", "outcome": "stopped"' in log.read_text(), "it notices"
-        )
+        await asyncio.to_thread(until, lambda: f'"job": "{made.id}", "outcome": "stopped"' in log.read_text())
         assert await client.get(made.id) == before
         await _one_result(house, client, made.id)
 

@@ -48,13 +48,23 @@ def lines(output: str) -> list[list[str]]:
 
 
 def test_search_prints_one_line_a_result_best_first(mirage: Mirage) -> None:
-    code, output, _ = mirage("search", "axial T1 brain MRI", "-k", "4")
+    code, output, _ = mirage("search", "axial T1 brain MRI", "-k", "4", "--mode", "images")
     assert code == 0
     found = lines(output)
     assert len(found) == 4
     scores = [float(cells[0]) for cells in found]
     assert scores == sorted(scores, reverse=True)
     assert all(len(cells) == 4 for cells in found)
+
+
+def test_a_text_is_searched_by_its_words_first(mirage: Mirage) -> None:
+    code, output, _ = mirage("search", "axial T1 brain MRI", "-k", "4")
+    assert code == 0
+    assert [cells[0] for cells in lines(output)] == ["says it"] * 4
+    _, output, _ = mirage("search", "axial T1", "-k", "2", "--mode", "words", "--json")
+    assert {result["section"] for result in json.loads(output)["results"]} == {"words"}
+    code, _, error = mirage("search", "axial T1", "--mode", "words", "--vectors", "image")
+    assert (code, "[REQUEST_MALFORMED]" in error) == (1, True)
 
 
 def test_search_json_is_the_gateways(mirage: Mirage) -> None:
@@ -103,11 +113,12 @@ def test_every_space_can_be_searched(mirage: Mirage, space: str) -> None:
 
 
 def test_the_threshold_leaves_results_out(mirage: Mirage) -> None:
-    _, output, _ = mirage("search", "axial T1 brain MRI", "-k", "3")
+    likeness = ("search", "axial T1 brain MRI", "--mode", "images")
+    _, output, _ = mirage(*likeness, "-k", "3")
     second = float(lines(output)[1][0])
-    _, fewer, _ = mirage("search", "axial T1 brain MRI", "-k", "3", "--min-score", str(second + 1e-3))
+    _, fewer, _ = mirage(*likeness, "-k", "3", "--min-score", str(second + 1e-3))
     assert len(lines(fewer)) == 1
-    code, none, remark = mirage("search", "axial T1 brain MRI", "--min-score", "1")
+    code, none, remark = mirage(*likeness, "--min-score", "1")
     assert (code, none) == (0, "")
     assert "no results" in remark
 
