@@ -4,16 +4,18 @@ import argparse
 import asyncio
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
 import numpy as np
 import psutil
+import qdrant_edge as qe
 from PIL import Image
 
 from bench.report import Figure, Report
@@ -167,8 +169,9 @@ async def _measure(folder: Path, *, records: int, queries: int) -> list[Figure]:
         write_s = time.perf_counter() - started
         await retriever.indexed()
         build_s = time.perf_counter() - started - write_s
+        engine = engine_in_process(folder)
         await retriever.ask_all(asked[:50])
-        ours = await retriever.ask_all(asked)
+        ours, its_own = await _in_turns(retriever, engine, asked)
         axial = np.arange(records) % 3 == 0
         filtered = await retriever.ask_all(asked[:300], plane="axial")
         filtered_truth = np.flatnonzero(axial)[nearest(vectors[axial], asked[:300], K)]
@@ -181,7 +184,14 @@ async def _measure(folder: Path, *, records: int, queries: int) -> list[Figure]:
         "hnswlib": hnswlib_graph(vectors, asked, K),
         "qdrant-client local mode": qdrant_local(vectors, asked[:30], K),
     }
+    ratio = ours.percentile(50) / its_own.percentile(50)
     figures = [
+        Figure(
+            "qdrant-edge in this process, p50", its_own.percentile(50), "ms", note="a copy of the shard, with records"
+        ),
+        Figure(
+            "retriever over gRPC: times qdrant-edge in this process, p50", ratio, "x", bar=3, goal=2.3, better="lower"
+        ),
         Figure("retriever over gRPC, p50", ours.percentile(50), "ms", bar=4, goal=2.5, better="lower"),
         Figure("retriever over gRPC, p99", ours.percentile(99), "ms", bar=12, goal=6, better="lower"),
         Figure("retriever, recall@10", ours.recall(truth), "", bar=0.99),
@@ -208,6 +218,39 @@ async def _measure(folder: Path, *, records: int, queries: int) -> list[Figure]:
             Figure(f"{name}, memory", timed.memory_mb, "MB", note="added by it"),
         ]
     return figures
+
+
+def engine_in_process(folder: Path) -> Callable[[Array], list[int]]:
+    """Returns a search by Qdrant's engine in this process, on a copy of the retriever's shard: ids, with records read."""
+    shards = folder / "data" / "edge" / "shards" / "0"
+    copy = folder / "copy"
+    shutil.copytree(shards / (shards / "CURRENT").read_text().strip(), copy)
+    shard = qe.EdgeShard.load(str(copy))
+
+    def ask(query: Array) -> list[int]:
+        found = shard.query(
+            qe.QueryRequest(
+                limit=K,
+                query=qe.Query.Nearest(query.tolist(), using="image"),
+                params=qe.SearchParams(hnsw_ef=64),
+                with_payload=["id", "record"],
+            )
+        )
+        return [int(payload["id"].removeprefix("record-")) for point in found if (payload := point.payload)]
+
+    return ask
+
+
+async def _in_turns(retriever: Retriever, engine: Callable[[Array], list[int]], queries: Array) -> tuple[Timed, Timed]:
+    """Asks the retriever and the engine each query, one after the other."""
+    answers, own_ms, own = [], [], []
+    for query in queries:
+        started = time.perf_counter()
+        own.append(engine(query))
+        own_ms.append((time.perf_counter() - started) * 1000)
+        answers.append(await retriever.ask(query))
+    ours = Timed(np.asarray([ms for ms, _ in answers]), [found for _, found in answers], retriever.memory_mb())
+    return ours, Timed(np.asarray(own_ms), own, 0.0)
 
 
 async def _while_rebuilding(retriever: Retriever, asked: Array, *, clusters: int, records: int) -> tuple[float, bool]:
