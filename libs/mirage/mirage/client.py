@@ -224,7 +224,7 @@ class AsyncClient(Operations):
 
 
 class _Watch:
-    """What a watch of a job has said, over connections that break."""
+    """The events of a watch of a job, over connections that break."""
 
     def __init__(self, url: str, patience_s: float) -> None:
         self.ended = False
@@ -235,7 +235,7 @@ class _Watch:
         self._trouble_since: float | None = None
 
     def hear(self, events: Iterable[JobEvent | None]) -> Generator[JobEvent]:
-        """Yields the events that are news; None stands for a sign of life."""
+        """Yields the events that are news; None is a heartbeat."""
         for event in events:
             self._heard = time.monotonic() if self._heard is None else self._heard
             if isinstance(event, Job):

@@ -67,7 +67,7 @@ def is_near(url: str) -> bool:
 
 
 class _Base:
-    """What both transports share: address, headers, trust, and one connection pool for each process."""
+    """The common part of both transports: address, headers, trust, and one connection pool for each process."""
 
     def __init__(self, url: str, *, api_key: str | None, timeout_s: float, inner: Any) -> None:
         self.url = url.rstrip("/")

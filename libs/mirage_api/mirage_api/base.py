@@ -1,4 +1,4 @@
-"""What the models share."""
+"""The base classes and types of the models."""
 
 import binascii
 from collections.abc import Mapping

@@ -14,7 +14,7 @@ Finish = Literal["stop", "length", "no_match", "not_medical", "too_slow"]
 
 
 class DescribeRequest(Query):
-    """What to describe: `text + image + id - minus + plus + terms`, and how to write."""
+    """A request for a description: `text + image + id - minus + plus + terms`, and how to write."""
 
     k: int = Field(
         limits.CAPTIONS_DEFAULT,

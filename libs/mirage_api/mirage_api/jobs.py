@@ -75,7 +75,7 @@ class JobImage(Reply):
 
 
 class JobProblem(Reply):
-    """Why a job failed: `code` is one of docs/errors.md."""
+    """The reason why a job failed: `code` is one of docs/errors.md."""
 
     code: str
     title: str = ""

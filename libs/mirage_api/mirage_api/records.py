@@ -58,7 +58,7 @@ class PixelsUpload(Pixels):
 
 
 class Shown(Reply):
-    """What a record and a result of a search have in common."""
+    """The common fields of a record and of a search result."""
 
     id: str
     caption: str = ""
@@ -119,7 +119,7 @@ class RecordUpload(Request):
 
 
 class UpsertError(Reply):
-    """Why a record was not stored: `code` is one of docs/errors.md."""
+    """The reason why a record was not stored: `code` is one of docs/errors.md."""
 
     code: str
     message: str = ""
@@ -142,7 +142,7 @@ class UpsertReply(Reply):
 
 
 class DeleteReply(Reply):
-    """How many records existed and are deleted."""
+    """The number of records that existed and are deleted."""
 
     deleted: int
 

@@ -43,7 +43,7 @@ Terms = Annotated[tuple[Term, ...], Field(max_length=limits.TERMS_MAX)]
 
 
 class Query(Request):
-    """What searches, comparisons and descriptions share."""
+    """The common fields of searches, comparisons and descriptions."""
 
     text: Text | None = None
     image: Base64File | None = None
@@ -115,7 +115,7 @@ class FacetGuess(Reply):
 
 
 class ImageGuess(Reply):
-    """What an image seems to be; medical_score is the calibrated probability that it is a medical image."""
+    """A guess about an image; medical_score is the calibrated probability that it is a medical image."""
 
     kind: Literal["medical", "unsure", "not_medical", "unknown"]
     medical_score: Score = 0.0
@@ -165,7 +165,7 @@ class ExpandedWord(Reply):
 
 
 class CorrectedWord(Reply):
-    """A word that was searched as another one, since no record has it. In quotes a word is searched as it stands."""
+    """A word that was searched as another one, since no record has it. In quotes a word is searched as it is typed."""
 
     given: str
     used: str
@@ -180,7 +180,7 @@ class NamedLabel(Reply):
 
 
 class WordsReport(Reply):
-    """How a text was read in a search by words."""
+    """The server's reading of a text in a search by words."""
 
     expanded: tuple[ExpandedWord, ...] = ()
     corrected: tuple[CorrectedWord, ...] = ()
@@ -208,7 +208,7 @@ class CompareReply(Reply):
 
 
 class ClassifyReply(Reply):
-    """What an image seems to be."""
+    """The guess about an image."""
 
     guess: ImageGuess
     timings: Timings = Timings()

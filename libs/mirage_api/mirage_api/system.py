@@ -24,7 +24,7 @@ class Problem(Reply):
 
 
 class Recall(Reply):
-    """How often right answers are found: shares with the 95 % interval of at_10, and those of a random order."""
+    """Shares of right answers with the 95 % interval of at_10, and those of a random order."""
 
     queries: int
     at_1: float = 0.0
@@ -36,7 +36,7 @@ class Recall(Reply):
 
 
 class KindCalibration(Reply):
-    """What likeness is worth for one kind of query: least cosines of a good and of a weak match."""
+    """The calibration of likeness for one kind of query: least cosines of a good and of a weak match."""
 
     trusted: bool
     good: float | None = None
@@ -98,7 +98,7 @@ class ActivateReply(Reply):
 
 
 class DeleteCollectionReply(Reply):
-    """How many records were in the deleted collection."""
+    """The number of records that were in the deleted collection."""
 
     records: int
 
@@ -145,7 +145,7 @@ class ReadyReply(Reply):
 
 
 class AccessReply(Reply):
-    """What the caller may do. `role` is its key's; `admin` on this machine if there are no keys; `public` without a key."""
+    """The caller's permissions. `role` is its key's; `admin` on this machine if there are no keys; `public` without a key."""
 
     role: Literal["public", "read", "write", "admin"]
     may: tuple[str, ...]

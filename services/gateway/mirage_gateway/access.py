@@ -1,4 +1,4 @@
-"""Who may do what: one table for HTTP operations and gRPC methods."""
+"""Permissions: one table for HTTP operations and gRPC methods."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mirage_core.settings import Identity, Role
 
 
 class Action(StrEnum):
-    """What a call does."""
+    """The kind of a call, by which it is permitted."""
 
     SEARCH = "search"
     DESCRIBE = "describe"

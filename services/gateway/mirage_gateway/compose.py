@@ -1,4 +1,4 @@
-"""What the gateway offers, whichever way it is asked: HTTP routes and the gRPC servicer both end here.
+"""Composes the other services: HTTP routes and the gRPC servicer both call it.
 
 Its values are the messages of mirage.v1, because composing services is all that it does.
 """
@@ -32,7 +32,7 @@ from mirage_protos.v1 import (
     record_pb2,
 )
 
-# What the retriever does alone, with the setting of its deadline.
+# Calls that the retriever answers alone, with the setting of their deadline.
 FORWARDED: Mapping[str, str] = {
     **dict.fromkeys(
         ("GetRecord", "ListFacets", "FlagRecord", "ListFlags", "ListCommonQueries", "GetCollection"), "read_timeout_s"
@@ -83,7 +83,7 @@ class Composer:
         return both
 
     async def classify(self, request: encoder_pb2.ClassifyImageRequest) -> encoder_pb2.ClassifyImageResponse:
-        """What an image seems to be."""
+        """Guesses what an image is."""
         return await self._gate.classify(request)
 
     def describe(
@@ -95,7 +95,7 @@ class Composer:
     async def similar(
         self, record_id: str, *, k: int | None, where: Mapping[str, Sequence[str]], page_token: str = ""
     ) -> query_pb2.SearchReply:
-        """The `k` (1 to 99, 10 where None) records nearest to one record's image, itself left out."""
+        """Returns the `k` (1 to 99; 10 if None) records nearest to one record's image, without that record."""
         if k is not None and not 1 <= k <= limits.SIMILAR_K_MAX:
             raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=limits.SIMILAR_K_MAX, given=k)
         query = query_pb2.Query(
@@ -165,7 +165,7 @@ class Composer:
         return response.outcomes
 
     async def models(self) -> Sequence[model_pb2.Model]:
-        """The models in use: the encoder's, and those of the language model and the generator where they serve."""
+        """Returns the models in use: the encoder's, and those of the language model and the generator if they serve."""
         response, language, pictures = await asyncio.gather(
             self._parts.ask(
                 self._parts.encoder.GetModel, encoder_pb2.GetModelRequest(), timeout_s=self._settings.read_timeout_s
@@ -201,7 +201,7 @@ class Composer:
         return (response.model,)
 
     async def health(self) -> dict[str, Health]:
-        """What each part says about itself, by name."""
+        """Returns the health of each part, by name."""
         return await self._parts.health()
 
 

@@ -19,7 +19,7 @@ _FILES_MAX = 65_536
 
 @dataclass(frozen=True)
 class Pace:
-    """How slow a peer may be. Rates are means over `window_s`."""
+    """The slowest rates that a peer may have. Rates are means over `window_s`."""
 
     head_s: float
     keep_alive_s: float
@@ -28,7 +28,7 @@ class Pace:
 
     @property
     def check_s(self) -> float:
-        """How often connections are looked at, in seconds."""
+        """Seconds between two checks of the connections."""
         return min(1.0, *(each / 4 for each in (self.head_s, self.keep_alive_s, self.window_s)))
 
 
@@ -53,7 +53,7 @@ class Connection(Protocol):
 
 
 class Room(Enum):
-    """Whether one more connection may be opened."""
+    """True if one more connection may be opened."""
 
     FREE = "free"
     RESERVE = "reserve"

@@ -81,7 +81,7 @@ def to_message(kind: type[M], model: BaseModel) -> M:
 def fill(message: Message, model: BaseModel, *, but: Sequence[str] = ()) -> None:
     """Sets the fields of a message that a request has, except null and those in `but`.
 
-    Raises REQUEST_MALFORMED for a packed vector that is none.
+    Raises REQUEST_MALFORMED for an invalid packed vector.
     """
     for name in type(model).model_fields:
         value = getattr(model, name)

@@ -57,7 +57,7 @@ _DOWNLOAD_S = 3600.0
 
 
 class Health(StrEnum):
-    """What a service says about itself."""
+    """The health of a service."""
 
     SERVING = "serving"
     NOT_SERVING = "not serving"
@@ -77,7 +77,7 @@ def ready(found: Mapping[str, Health]) -> bool:
 
 
 class Dependencies:
-    """Channels to the services, and the ways to call them; `llm` and `generator` are None where there is none.
+    """Channels to the services, and the ways to call them; `llm` and `generator` are None if there is none.
 
     Every call raises MirageError. A call that is not answered within `patience_s` goes on waiting only while the services
     that it needs answer a health check; otherwise it fails with DEPENDENCY_UNAVAILABLE, long before its deadline.
@@ -131,7 +131,7 @@ class Dependencies:
         service: str = "",
         metadata: channels.Metadata = (),
     ) -> Response:
-        """The answer of a unary call; of `service`, where it is an optional one."""
+        """Returns the answer of a unary call; `service` names an optional one."""
         call = asyncio.ensure_future(channels.invoke(method, request, timeout_s=timeout_s, metadata=metadata))
         try:
             await asyncio.wait((call,), timeout=self._patience_s)
@@ -226,7 +226,7 @@ class Dependencies:
         self._asking = None
 
     async def health_of(self, name: str) -> Health:
-        """What one service says within 0.6 s; UNREACHABLE where there is none of that name."""
+        """Returns the health of one service within 0.6 s; UNREACHABLE if there is none of that name."""
         service = self._services.get(name)
         return Health.UNREACHABLE if service is None else await _health_of(service)
 

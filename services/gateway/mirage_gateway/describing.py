@@ -1,6 +1,6 @@
 """An explanation of what a query finds: retrieval, text from the language model, and a second retrieval with the text.
 
-Where the language model is down, busy or too slow the text is made of sentences of the captions, and says so.
+If the language model is down, busy or too slow, the text is made of sentences of the captions, and says so.
 """
 
 import time
@@ -39,7 +39,7 @@ _UNGROUNDED = (query_pb2.MATCH_WEAK, query_pb2.MATCH_NONE)
 
 @dataclass
 class _Course:
-    """How far one description is."""
+    """The progress of one description."""
 
     query: query_pb2.Query
     started: float = field(default_factory=time.perf_counter)
@@ -85,7 +85,7 @@ class Describer:
         wider.CopyFrom(query)
         wider.k = max(k, RANKED)
         searching = self._search(wider)
-        # What follows takes minutes at times, and needs nothing of images that the query may hold.
+        # The rest may take minutes, and does not need the images of the query.
         del query, wider
         with tracing.span("describe.retrieve"):
             found = await searching
@@ -177,7 +177,7 @@ class Describer:
 
 
 def query_words(terms: Sequence[query_pb2.Term]) -> str:
-    """A query in words, for the prompt: "q without minus, with plus"; empty where it has none, as for an image alone."""
+    """A query in words, for the prompt: "q without minus, with plus"; empty if it has none, as for an image alone."""
     signed = [
         (term.text.strip(), term.weight if term.HasField("weight") else 1.0) for term in terms if term.text.strip()
     ]
@@ -194,7 +194,7 @@ def query_words(terms: Sequence[query_pb2.Term]) -> str:
 def fuse(first: Sequence[str], second: Sequence[str]) -> str:
     """The id that both rankings together put first, by reciprocal rank (k = 60; Cormack et al., SIGIR 2009).
 
-    A tie goes to the earlier one in `first`; empty where both rankings are.
+    A tie goes to the earlier one in `first`; empty if both rankings are.
     """
     scores = reciprocal_rank([first, second])
     return max(scores, key=lambda record: scores[record], default="")

@@ -29,14 +29,14 @@ _SERVICE = "generator"
 _WATCH_S = 600.0
 _AGAIN_S = 0.25
 _STEADY_S = 5.0
-# What a generator that is started anew, or that closed a long watch, ends a watch with.
+# Errors with which a watch ends when the generator restarts or closes a long watch.
 _PASSING = (Code.DEPENDENCY_UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.MODEL_NOT_READY)
 # gRPC's values are printable ASCII; a key's name need not be.
 _SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 class Jobs:
-    """One method a job call. All raise MirageError: GENERATOR_ABSENT where there is no generator, or what it answers."""
+    """One method a job call. All raise MirageError: GENERATOR_ABSENT if there is no generator, or the generator's error."""
 
     def __init__(self, parts: Dependencies, settings: GatewaySettings) -> None:
         self._parts = parts
@@ -87,7 +87,7 @@ class Jobs:
                         event, kind = message.event, message.event.WhichOneof("event")
                         heard = time.monotonic() if heard is None else heard
                         news = _news(event.progress) if kind == "progress" else told
-                        # What is known already comes first in each watch.
+                        # Each watch begins with the state that is known already.
                         if kind is None or (kind == "progress" and news == told):
                             continue
                         told, trouble_since = news, None
@@ -156,7 +156,7 @@ def seconds_of(duration: Duration) -> float:
 
 
 def _news(job: job_pb2.Job) -> tuple[int, int, int | None]:
-    """What of a job makes news: its own changes, its place, and its time left to the second."""
+    """Returns the parts of a job whose changes are sent: its state, its place, and its time left to the second."""
     return job.revision, job.queue_position, round(seconds_of(job.eta)) if job.HasField("eta") else None
 
 
@@ -166,5 +166,5 @@ def _caller() -> Metadata:
 
 
 def _viewer() -> Metadata:
-    """The same, and that it is an admin's where it is: the generator need not know the gateway's keys, nor have any."""
+    """The same, marked if it is an admin's: the generator need not know the gateway's keys."""
     return (*_caller(), (ADMIN_METADATA, "true")) if context.admin.get() else _caller()

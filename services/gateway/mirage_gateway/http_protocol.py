@@ -200,7 +200,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._settled = True
         at = 0
         while at < len(data) and not self._deaf:
-            # What is not a body is fed in small pieces: then what is counted below is exact to one of them.
+            # Everything but a body is fed in small pieces: then the count below is exact to one of them.
             size = len(data) if self._in_body and not self._chunked else _PIECE
             self._feed(data[at : at + size])
             at += size
@@ -229,7 +229,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         begun = self._number - number
         if self._in_head:
-            # Where a message began inside these bytes, behind another one, it is not known how many are its own.
+            # If a message began inside these bytes, behind another one, the number of its own bytes is not known.
             if begun == (1 if fresh else 0):
                 self._head_fed += len(data)
             if self._head_fed > limits.HEAD_BYTES:
@@ -351,7 +351,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _CycleTransport:
-    """What uvicorn's request cycle sees of the transport: the same, except that `close` lingers if bytes are unread."""
+    """The transport for uvicorn's request cycle: the same, except that `close` lingers if bytes are unread."""
 
     __slots__ = ("close", "is_closing", "write")
 

@@ -1,4 +1,4 @@
-"""How often a caller without a key may do something: token buckets by address."""
+"""Rate limits for callers without a key: token buckets by address."""
 
 import time
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from mirage_core.errors import Code, MirageError
 
 # Addresses that are remembered. One that is forgotten has a full bucket again.
 _ADDRESSES = 20_000
-# What is said instead of never.
+# The time that is reported instead of never.
 _NEVER_S = 3600.0
 # All addresses together may do so many times what one may.
 _EVERYBODY = 10
@@ -24,7 +24,7 @@ class Rate:
 
     @property
     def burst(self) -> float:
-        """How much may be done at once."""
+        """The number of calls that may come at once."""
         return max(1.0, self.count / 2) if self.count else 0.0
 
 

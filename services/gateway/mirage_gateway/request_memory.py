@@ -12,7 +12,7 @@ from mirage_core.errors import Code, MirageError
 
 _held = telemetry.gauge("http_memory_bytes", "Bytes that HTTP requests and answers hold of MEMORY_MB.")
 
-# What larger requests leave free, of all memory and of their client's: for small ones and, a part of it, for tiny ones.
+# Memory that larger requests leave free, of all and of their client's: for small ones and, a part of it, for tiny ones.
 _TINY = 2**17
 _SMALL = 2**20
 _RETRY_S = 2.0

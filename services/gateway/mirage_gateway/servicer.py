@@ -108,7 +108,7 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
     async def ClassifyImage(
         self, request: mirage_service_pb2.ClassifyImageRequest, _context: Context
     ) -> mirage_service_pb2.ClassifyImageResponse:
-        """What an image seems to be."""
+        """Guesses what an image is."""
         found = await self._composer.classify(encoder_pb2.ClassifyImageRequest(image=request.image))
         return mirage_service_pb2.ClassifyImageResponse(
             guess=found.guess, fingerprint=found.fingerprint, timings=found.timings

@@ -1,4 +1,4 @@
-"""What the gateway can be told."""
+"""Gateway settings."""
 
 import ipaddress
 from typing import Annotated, ClassVar, Literal, Self
@@ -30,7 +30,7 @@ def _networks(value: object) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Netw
 
 
 def _is_foreign(name: str) -> bool:
-    """True for a host name that could lead somebody from outside here: `*`, and a name or address beyond this machine."""
+    """True for a host name that could lead here from outside: `*`, and a name or address beyond this machine."""
     host = name.partition("]")[0].lstrip("[") if name.startswith("[") else name.partition(":")[0]
     if "." not in host and ":" not in host:
         return host == "*"
@@ -74,7 +74,10 @@ class GatewaySettings(ServiceSettings):
         300.0, gt=0, le=3600, description="Deadline of an upsert, from the end of its upload."
     )
     watch_retry_s: float = Field(
-        30.0, gt=0, le=3600, description="So long a watch of a job that broke is begun again before its caller is told."
+        30.0,
+        gt=0,
+        le=3600,
+        description="How long to keep restarting a broken watch of a job before returning an error, in seconds.",
     )
     max_calls: int = Field(
         256,
@@ -210,7 +213,7 @@ class GatewaySettings(ServiceSettings):
 
     @property
     def pace(self) -> Pace:
-        """How slow a client may be."""
+        """The slowest rates that a client may have."""
         return Pace(self.head_timeout_s, self.keep_alive_s, self.least_bytes_per_s, self.pace_window_s)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Looks at image queries before they are searched: what is no medical image is declined, politely and reversibly."""
+"""Looks at image queries before they are searched: an image that does not seem medical is declined unless the caller insists."""
 
 from collections.abc import Sequence
 
@@ -26,20 +26,20 @@ _OF_THE_IMAGE = frozenset(
 
 
 class UploadGate:
-    """Asks the encoder about each image of a query. Where it cannot tell, nothing is declined."""
+    """Asks the encoder about each image of a query. If it does not know, nothing is declined."""
 
     def __init__(self, dependencies: Dependencies, settings: GatewaySettings) -> None:
         self._parts = dependencies
         self._settings = settings
 
     async def classify(self, request: encoder_pb2.ClassifyImageRequest) -> encoder_pb2.ClassifyImageResponse:
-        """What an image seems to be; raises IMAGE_* for what is no image, and what the encoder raises."""
+        """Guesses what an image is; raises IMAGE_* for an invalid image, and the encoder's errors."""
         return await self._parts.ask(
             self._parts.encoder.ClassifyImage, request, timeout_s=self._settings.search_timeout_s
         )
 
     async def look_at(self, terms: Sequence[query_pb2.Term], *, accept_any: bool) -> list[image_pb2.ImageGuess]:
-        """A guess for each image term, in order; raises IMAGE_NOT_MEDICAL where one is none and that matters."""
+        """Returns a guess for each image term, in order; raises IMAGE_NOT_MEDICAL if one is not and the caller did not insist."""
         if self._settings.upload_gate == "off":
             return []
         guesses = []
@@ -61,6 +61,6 @@ class UploadGate:
         except MirageError as error:
             if error.code in _OF_THE_IMAGE:
                 raise
-            # A guess is a courtesy: without it the search goes on, and says itself what is wrong.
+            # Without a guess the search continues, and reports errors itself.
             _log.warning("image not classified", code=error.code)
             return image_pb2.ImageGuess(kind=image_pb2.IMAGE_KIND_NOT_JUDGED)

@@ -59,7 +59,7 @@ class Atlas:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What likeness is worth here; None before it was measured."""
+        """The calibration of likeness; None before it was measured."""
         return self._calibration
 
     def calibrated(self, calibration: Calibration) -> None:
@@ -69,7 +69,7 @@ class Atlas:
         self.changed()
 
     def judge(self, kind: str, best: float | None) -> Match:
-        """The match of a best cosine by likeness; NOT_JUDGED before calibration. What the settings say goes before it."""
+        """The match of a best cosine by likeness; NOT_JUDGED before calibration. Thresholds of the settings take precedence."""
         if kind in self._overrides:
             return judge(best, self._overrides[kind])
         measured = None if self._calibration is None else self._calibration.kinds.get(kind)

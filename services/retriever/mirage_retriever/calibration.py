@@ -1,4 +1,4 @@
-"""What likeness is worth in one collection with its model, measured on its own records (calibrator.py)."""
+"""The calibration of likeness in one collection with its model, measured on its own records (calibrator.py)."""
 
 import json
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ from mirage_gateway.web.json_bounds import PLAIN, JsonBounds, parse
 from mirage_gateway.web.proxies import CLIENT, group_of
 
 UPLOAD_BYTES = 64 * 2**20
-# What belongs to a request is in its ASGI scope: what ends with it, its place among those that are worked on, its memory.
+# A request's own things are in its ASGI scope: an exit stack, its place among those in progress, its memory.
 EXIT = "mirage.exit"
 PLACE = "mirage.place"
 SHARE = "mirage.share"
@@ -29,7 +29,7 @@ _COPIES = 3.6
 # The same of the decoded image.
 _FILE_COPIES = 4
 _LEAST_SHARE = 16 * 2**10
-# What a download takes whose reader takes nothing: a few parts of an image are here at a time. Measured, too. With the least
+# Memory of a download whose reader takes nothing: a few parts of an image are here at a time. Measured, too. With the least
 # share it is still a small request, which waits for no turn.
 PASSED_BYTES = 2**20 - _LEAST_SHARE
 # Of an upload that is passed on as it arrives.
@@ -117,7 +117,7 @@ class Intake:
 class PacedReceive:
     """Receives the parts of a body; raises REQUEST_TOO_SLOW if they arrive more slowly than `pace` allows.
 
-    Only the time that is spent waiting counts: it is no fault of the sender if this side reads slowly.
+    Only the time that is spent waiting counts: a sender is not blamed if this side reads slowly.
     """
 
     def __init__(self, receive: Receive, pace: Pace, *, timeout_s: float) -> None:
@@ -176,7 +176,7 @@ class PacedReceive:
 
 
 def check_media_type(request: Request, expected: str) -> str:
-    """The Content-Type whole; raises MEDIA_TYPE_UNSUPPORTED unless it is `expected`, parameters aside.
+    """Returns the whole Content-Type; raises MEDIA_TYPE_UNSUPPORTED unless it is `expected`, whatever its parameters.
 
     A form of another site's page cannot send application/json, so this also keeps such forms out.
     """
@@ -187,7 +187,7 @@ def check_media_type(request: Request, expected: str) -> str:
 
 
 def check_length(request: Request, limit: int) -> int | None:
-    """The Content-Length, None where there is none; raises REQUEST_TOO_LARGE or REQUEST_MALFORMED."""
+    """Returns the Content-Length, None if omitted; raises REQUEST_TOO_LARGE or REQUEST_MALFORMED."""
     given = request.headers.get("content-length")
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""What happens around every HTTP request: identity, request id, errors as problems, headers, access log, metrics, span."""
+"""Wraps every HTTP request: identity, request id, errors as problems, headers, access log, metrics, span."""
 
 import time
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _running = telemetry.gauge("http_running", "HTTP requests being served.")
 
 # A larger upload that was refused is not worth reading to its end.
 _DRAIN_BYTES = 64 * 2**20
-# What shows operators how the server is: answered also when it has no room for anything else.
+# Paths for operators, answered even if there is no room for anything else.
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 # Of an answer, between two looks at how much of it the reader has taken.
 _PIECE_BYTES = 64 * 2**10
@@ -88,7 +88,7 @@ class Edge:
                 sent = MutableHeaders(scope=message)
                 self._complete(sent, request_id)
                 if not sent.get("content-type", "").startswith(EVENT_STREAM):
-                    # What is left is to send it.
+                    # Only sending is left.
                     place.leave()
                 size = _answer_bytes(sent.get("content-length", ""))
                 if SHARE not in scope or scope[SHARE].amount < size:

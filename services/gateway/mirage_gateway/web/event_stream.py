@@ -28,7 +28,7 @@ Events = AsyncGenerator[tuple[str, object]]
 
 
 class EventStream(Response):
-    """Sends events as they come, a comment line every `heartbeat_s` of silence, and an `error` event where they fail.
+    """Sends events as they come, a comment line every `heartbeat_s` of silence, and an `error` event if they fail.
 
     The generator is closed when the client goes, before the next event. `last_id` is given to the `done` event: a browser
     that comes again after it says so in Last-Event-ID.
@@ -47,7 +47,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves the stream."""
-        # None stands for the end.
+        # None is the end.
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=1)
         reading = asyncio.create_task(self._read(queue))
         gone = asyncio.create_task(wait_until_gone(receive))
@@ -66,7 +66,7 @@ class EventStream(Response):
             await asyncio.wait((reading, gone))
 
     async def _next(self, queue: asyncio.Queue[bytes | None], gone: asyncio.Task[None]) -> bytes | None:
-        """The next event or a heartbeat; None where there will be no more."""
+        """Returns the next event or a heartbeat; None at the end."""
         getting = asyncio.create_task(queue.get())
         try:
             await asyncio.wait((getting, gone), timeout=self._heartbeat_s, return_when=asyncio.FIRST_COMPLETED)

@@ -35,7 +35,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class JsonBounds:
-    """How large a body may be: `plain` bytes, `vectors` bytes if it has a vector, `files` bytes if it has an image."""
+    """The largest body: `plain` bytes, `vectors` bytes if it has a vector, `files` bytes if it has an image."""
 
     plain: int = limits.REQUEST_BYTES
     vectors: int = 0
@@ -55,21 +55,21 @@ FILE = JsonBounds(files=limits.JSON_FILE_BYTES)
 
 @dataclass(frozen=True)
 class Scanned:
-    """What a body is made of: `values` in all, and the spans of the strings that hold files."""
+    """The structure of a body: the number of `values`, and the spans of the strings that hold files."""
 
     values: int
     files: tuple[tuple[int, int], ...]
 
 
 class Files:
-    """The decoded files of one body, by the words that stand for them in its text. As pydantic's validation context."""
+    """The decoded files of one body, by the words that replace them in its text. As pydantic's validation context."""
 
     def __init__(self) -> None:
         self.by_word: dict[str, bytes | None] = {}
         self._nonce = secrets.token_hex(16)
 
     def add(self, content: bytes | None) -> bytes:
-        """Keeps a file, None for one that cannot be decoded; returns the JSON string that stands for it."""
+        """Keeps a file, None for one that cannot be decoded; returns the JSON string that replaces it."""
         word = f"file-{self._nonce}-{len(self.by_word)}"
         self.by_word[word] = content
         return b'"%s"' % word.encode()

@@ -16,7 +16,7 @@ from mirage_gateway.web import problems
 from mirage_gateway.web.operations import Operation
 
 _REFERENCE = "#/components/schemas/{model}"
-# What every operation, every one behind a key, and every one that asks another service can end with.
+# Errors of every operation, of every one behind a key, and of every one that calls another service.
 _COMMON = (Code.METHOD_NOT_ALLOWED, Code.REQUEST_MALFORMED, Code.QUEUE_FULL, Code.INTERNAL)
 _KEYED = (Code.API_KEY_MISSING, Code.API_KEY_INVALID, Code.ROLE_REQUIRED, Code.RATE_LIMITED)
 _REMOTE = (Code.DEPENDENCY_UNAVAILABLE, Code.DEADLINE_EXCEEDED)
@@ -60,7 +60,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "operationId": "_".join([operation.method.lower(), *filter(None, words)]),
         "responses": {str(operation.status): _success(operation), **_failures(operation)},
-        # An empty requirement stands for a server without keys.
+        # An empty requirement means a server without keys.
         "security": [] if operation.open else [{}, {"key": []}],
     }
     if operation.parameters:

@@ -179,7 +179,7 @@ def routes_of(operations: Sequence[Operation], intake: Intake, visitors: Visitor
 
 
 def named_route(path: str, handlers: Mapping[str, Handler]) -> Route:
-    """Returns a route that tells the edge its path, for logs and metrics."""
+    """Returns a route that reports its path to the edge, for logs and metrics."""
 
     async def serve(request: Request) -> Response:
         request.scope["mirage.route"] = path

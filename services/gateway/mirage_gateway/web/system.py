@@ -1,4 +1,4 @@
-"""What is in use and its state: collections, models, access, health, metrics, and the description of all of this."""
+"""Collections, models, access, health, metrics, and the OpenAPI document."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -135,7 +135,7 @@ class Upload:
 
 
 def record_head(record: RecordUpload) -> record_pb2.RecordHead:
-    """Returns a record to store as a message; raises REQUEST_MALFORMED for a packed vector that is none."""
+    """Returns a record to store as a message; raises REQUEST_MALFORMED for an invalid packed vector."""
     head = to_message(record_pb2.RecordHead, record)
     fill(head.record, record, but=("pixels",))
     return head
