@@ -59,6 +59,7 @@ docs: setup-dev ## Write the generated tables in docs and READMEs anew
 
 docs-check:
 	$(BIN)/python tools/generate_docs.py --check
+	$(BIN)/python tools/check_links.py
 
 lock: setup-dev ## Resolve requirements/*.txt anew
 	tools/lock.sh
