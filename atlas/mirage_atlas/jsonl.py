@@ -1,9 +1,12 @@
 """A folder with `captions.jsonl` and image files: the format that datasets are exchanged in.
 
 A line is a JSON object with `id`, `file`, `caption`, and as far as known `labels`, `original_labels`, `licence`, `source`,
-`attribution`, `split`, `sha256` and the texts of case_texts.py (`title`, `findings`, `case_id`, ...). What a source's labels
-say in its own words is mapped to facets if it can be, and kept next to them. Any other
-key is ignored, and named if it is about a person.
+`attribution`, `split`, `sha256`, `regions` and the texts of case_texts.py (`title`, `findings`, `case_id`, ...). What a
+source's labels say in its own words is mapped to facets if it can be, and kept next to them. Any other key is ignored, and
+named if it is about a person.
+
+`regions` is a label map: `{"file": "masks/1.png", "legend": [{"id": 1, "name": "liver", "group": "", "colour": "#d98e5f"}]}`.
+The file is a PNG of the image's size whose pixels are numbers of the legend. Group and colour may be left out.
 """
 
 from __future__ import annotations
@@ -21,12 +24,15 @@ from mirage_atlas.folder import Folder, Ids, RowError, label_text, line_text
 from mirage_atlas.licences import UNKNOWN
 from mirage_atlas.records import AtlasRecord, BadRow, LeftOut
 from mirage_atlas.texts import is_text, read_lines
+from mirage_core.errors import MirageError
 from mirage_core.people import is_about_person
+from mirage_core.regions import REGIONS_BYTES, REGIONS_MAX, Region, RegionMap, check_legend, default_colour
 
 LINE_BYTES = 256 * 1024
 _JSON = json.JSONDecoder()
 _KEYS = frozenset({
     "id", "file", "caption", "labels", "original_labels", "licence", "source", "attribution", "split", "sha256",
+    "regions",
     *(name for names in COLUMNS.values() for name in names),
 })  # fmt: skip
 
@@ -102,6 +108,7 @@ class CaptionsReader:
             raise RowError("the sha256 is not a hex digest")
         if self._verify and sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise RowError("the image differs from its sha256")
+        regions = self._regions(row["regions"]) if row.get("regions") else None
         licence = line_text(row.get("licence")) or UNKNOWN
         labels, original = map_labels(row.get("labels"), row.get("original_labels"), self.left_out)
         for name in ("case_id", "split"):
@@ -129,9 +136,38 @@ class CaptionsReader:
             attribution=line_text(row.get("attribution")),
             sha256=sha256,
             image_path=path,
+            regions=regions,
             **texts.items(),
             file=self._name,
             line=number,
             made_id=is_without,
             former_ids=former,
         )
+
+    def _regions(self, given: object) -> RegionMap:
+        """The label map of a row; its pixels are checked when they are stored."""
+        legend = given.get("legend") if isinstance(given, dict) else None
+        if not isinstance(given, dict) or not isinstance(legend, list) or not legend:
+            raise RowError("regions is not an object with a file and a legend")
+        try:
+            found = tuple(map(_region, legend[: REGIONS_MAX + 1]))
+            check_legend(found)
+        except MirageError as error:
+            raise RowError(error.message) from error
+        try:
+            path = self._folder.image(given.get("file"))
+            if path.stat().st_size > REGIONS_BYTES:
+                raise RowError("it is too large")
+            return RegionMap(path.read_bytes(), found)
+        except RowError as error:
+            raise RowError(f"label map: {error}") from error
+        except OSError:
+            raise RowError("label map: the file cannot be read") from None
+
+
+def _region(given: object) -> Region:
+    if not isinstance(given, dict):
+        raise RowError("an entry of the legend is not an object")
+    number: Any = given.get("id")
+    colour = given.get("colour") or (default_colour(number) if isinstance(number, int) else "")
+    return Region(number, given.get("name", ""), given.get("group") or "", colour)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirage_core.imaging import PixelInfo
+from mirage_core.regions import RegionMap
 
 Labels = dict[str, tuple[str, ...]]
 
@@ -15,24 +16,6 @@ FACETS = ("modality", "plane", "body_part", "structure", "sequence", "finding", 
 
 class DatasetError(ValueError):
     """A dataset that cannot be read as a whole; the message names the fault, never the dataset's content."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """A structure of a label map: its number in the map (1 to 255), name, group, and colour as `#rrggbb`."""
-
-    id: int
-    name: str
-    group: str
-    colour: str
-
-
-@dataclass(frozen=True)
-class Regions:
-    """A label map: a PNG with a palette, of the image's size, whose pixels are numbers of the legend, or 0 for none of it."""
-
-    png: bytes = field(repr=False)
-    legend: tuple[Region, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,7 @@ class AtlasRecord:
     image_bytes: bytes | None = field(default=None, repr=False)
     made_from: str = ""
     pixels: PixelInfo | None = None
-    regions: Regions | None = None
+    regions: RegionMap | None = None
     title: str = ""
     findings: str = ""
     history: str = ""

@@ -10,6 +10,7 @@ import pytest
 from mirage_atlas.jsonl import LINE_BYTES, CaptionsReader
 from mirage_atlas.readers import open_reader
 from mirage_atlas.records import AtlasRecord, BadRow
+from mirage_core.regions import REGIONS_BYTES
 
 GOOD = {"id": "a1", "file": "images/a.png", "caption": "Axial CT of the chest."}
 
@@ -261,3 +262,55 @@ def test_keys_about_people_are_left_out_and_named_wherever_they_are(folder: Path
 def test_another_file_of_captions_can_be_named(folder: Path) -> None:
     (folder / "mine.jsonl").write_text(json.dumps(GOOD) + "\n")
     assert [type(each) for each in open_reader("captions", folder / "mine.jsonl").read()] == [AtlasRecord]
+
+
+LEGEND = [{"id": 1, "name": "liver", "group": "organs", "colour": "#d98e5f"}, {"id": 2, "name": "spleen"}]
+
+
+def with_regions(folder: Path, **changes: object) -> dict[str, object]:
+    (folder / "masks").mkdir()
+    (folder / "masks" / "a.png").write_bytes(b"label map")
+    return GOOD | {"regions": {"file": "masks/a.png", "legend": LEGEND} | changes}
+
+
+def test_a_label_map_comes_with_its_legend(folder: Path) -> None:
+    (record,) = read(folder, with_regions(folder))
+
+    assert isinstance(record, AtlasRecord)
+    assert record.regions is not None
+    assert record.regions.png == b"label map"
+    liver, spleen = record.regions.legend
+    assert (liver.id, liver.name, liver.group, liver.colour) == (1, "liver", "organs", "#d98e5f")
+    # A structure without a colour gets one.
+    assert (spleen.id, spleen.name, spleen.group) == (2, "spleen", "")
+    assert re.fullmatch("#[0-9a-f]{6}", spleen.colour)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"legend": None}, "regions is not an object with a file and a legend"),
+        ({"legend": []}, "regions is not an object with a file and a legend"),
+        ({"legend": ["liver"]}, "an entry of the legend is not an object"),
+        ({"legend": LEGEND + LEGEND}, "its legend has the number 1 twice"),
+        ({"legend": [{"id": n, "name": "x"} for n in range(1, 2_000)]}, "its legend has more than 255 structures"),
+        ({"legend": [{"id": "1", "name": "x"}]}, "its legend has a number outside of 1 to 255"),
+        ({"legend": [{"id": 1, "name": {}}]}, "the name of number 1 is not one line"),
+        ({"legend": [{"id": 1, "name": "x", "colour": 5}]}, "the colour of number 1 is not of the form"),
+        ({"file": "masks/b.png"}, "label map: the file is missing"),
+        ({"file": "../a.png"}, "label map: the file lies outside the folder"),
+        ({"file": None}, "label map: the file name is missing"),
+    ],
+)
+def test_a_wrong_label_map_is_refused_with_its_record(folder: Path, changes: dict[str, object], reason: str) -> None:
+    assert reason in only_reason(read(folder, with_regions(folder, **changes)))
+
+
+def test_a_label_map_that_is_too_large_is_refused(folder: Path) -> None:
+    row = with_regions(folder)
+    (folder / "masks" / "a.png").write_bytes(bytes(REGIONS_BYTES + 1))
+    assert only_reason(read(folder, row)) == "label map: it is too large"
+
+
+def test_regions_that_are_not_an_object_are_refused(folder: Path) -> None:
+    assert "is not an object" in only_reason(read(folder, GOOD | {"regions": "masks/a.png"}))

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mirage.client import Client
+from mirage.uploads import Upload
+from mirage_api.records import RegionsUpload, RegionUpload
+from mirage_core.imaging import encode_png
 from mirage_launcher.backups.parts import STAGING
 from mirage_launcher.bundles import find_bundle
 from tests.support.machine import RECORDS, Machine, clear, fill, make_machine
@@ -39,14 +43,37 @@ def seen(client: Client) -> dict[str, Any]:
     """What a caller can see of what is stored."""
     found = client.search(QUERY, k=RECORDS).results
     jobs = client.jobs().jobs
+    regions = {each.id: client.record(each.id).regions for each in found}
     return {
         "results": [(each.id, round(each.score, 5), each.caption) for each in found],
         "images": [client.image(each.id).data for each in found],
+        "regions": regions,
+        "maps": [client.image(each, variant="regions").data for each, there in regions.items() if there],
         "flags": [(each.record_id, each.reason, each.comment) for each in client.flags()],
         "jobs": [(job.id, job.state, dict(job.request), job.create_time) for job in jobs],
         "made": [client.job_image(job.id).data for job in jobs],
         "collections": [(each.name, each.active, each.records) for each in client.collections()],
     }
+
+
+def outline(client: Client, record_id: str) -> None:
+    """Gives a record a label map."""
+    record = client.record(record_id)
+    drawn = Image.new("L", (record.width, record.height))
+    drawn.paste(1, (10, 20, 50, 40))
+    legend = (RegionUpload(id=1, name="thalamus", colour="#336699"),)
+    client.upsert(
+        [
+            Upload(
+                id=record_id,
+                caption=record.caption,
+                image=b"",
+                licence=record.licence,
+                source=record.source,
+                regions=RegionsUpload(png=encode_png(drawn), legend=legend),
+            )
+        ]
+    )
 
 
 def kill_halfway(machine: Machine, backup: Path) -> None:
@@ -66,6 +93,7 @@ def test_after_all_was_lost_callers_see_what_they_saw(machine: Machine, tmp_path
     file = tmp_path / "backup.tar.gz"
     with start(machine) as client:
         fill(machine)
+        outline(client, client.search(QUERY, k=1).results[0].id)
         client.flag(client.search(QUERY, k=1).results[0].id, "wrong-caption", comment="another plane")
         client.create_collection("next")
         client.create_job(QUERY)
@@ -77,6 +105,7 @@ def test_after_all_was_lost_callers_see_what_they_saw(machine: Machine, tmp_path
         assert "mirage down" in problem["detail"]
     assert len(before["results"]) == RECORDS
     assert len(before["flags"]) == len(before["made"]) == 1
+    assert [each.box for regions in before["regions"].values() for each in regions] == [(10, 20, 40, 20)]
     machine.run("down")
     code, said = machine.run("backup", str(file))
     assert (code, said["counts"]["atlas images"], said["counts"]["images"]) == (0, RECORDS, 1)

@@ -271,3 +271,43 @@ def test_a_frozen_encoder_gives_a_clear_answer_in_time_and_comes_back(system: An
             return False
 
     until(answers)
+
+
+def write_outlines(folder: Path, *, name: str = "liver", left: int = 10) -> None:
+    """Gives each record of a dataset a label map of one structure, and the last a map of another size."""
+    (folder / "masks").mkdir(exist_ok=True)
+    rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows, start=1):
+        side = 119 if number == len(rows) else 120
+        drawn = Image.new("L", (side, side))
+        drawn.paste(1, (left, 20, 60, 80))
+        drawn.save(folder / "masks" / f"{number}.png")
+        row["regions"] = {"file": f"masks/{number}.png", "legend": [{"id": 1, "name": name, "group": "organs"}]}
+    (folder / "captions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def test_label_maps_of_a_dataset_are_stored_found_by_name_and_updated(
+    system: Any, client: Client, tmp_path: Path, prefix: str
+) -> None:
+    folder = write_dataset(tmp_path / "set", prefix, count=3)
+    write_outlines(folder)
+    tally = finish(index(system, "index", str(folder)), code=1)
+    assert (tally["created"], tally["refused"]) == (2, 1)
+    assert tally["complaints"][0]["code"] == "REGIONS_INVALID"
+    assert "119 x 119 pixels" in tally["complaints"][0]["reason"]
+
+    [region] = client.record(f"{prefix}-000").regions
+    assert (region.name, region.group, region.box, region.area) == ("liver", "organs", (10, 20, 50, 60), 3_000)
+    assert client.image(f"{prefix}-000", variant="regions").media_type == "image/png"
+    found = {each.id: each.regions for each in client.search("hepatic", k=100).results}
+    assert [each.name for each in found[f"{prefix}-001"]] == ["liver"]
+    assert not any(each.regions for each in client.search("axial CT", k=100).results)
+
+    again = finish(index(system, "index", str(folder)), code=1)
+    assert (again["skipped"], again["refused"]) == (2, 1)
+    for changes in ({"left": 30}, {"left": 30, "name": "spleen"}):
+        write_outlines(folder, **changes)
+        assert finish(index(system, "index", str(folder)), code=1)["updated"] == 2
+    [region] = client.record(f"{prefix}-000").regions
+    assert (region.name, region.box) == ("spleen", (30, 20, 30, 60))
+    assert list(client.record(f"{prefix}-000").labels["structure"]) == ["spleen"]

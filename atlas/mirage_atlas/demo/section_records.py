@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mirage_atlas.case_texts import KEYWORDS_MAX
 from mirage_atlas.demo import wording
@@ -18,9 +16,11 @@ from mirage_atlas.demo.cross_sections import Cutter, Found, Section
 from mirage_atlas.demo.landmarks import PLANES, Plane
 from mirage_atlas.demo.parts import Origin
 from mirage_atlas.demo.volumes import Volume
-from mirage_atlas.records import AtlasRecord, Labels, Region, Regions
+from mirage_atlas.records import AtlasRecord, Labels
 from mirage_core.imaging import PixelInfo, Window
+from mirage_core.imaging.label_map import encode_label_map
 from mirage_core.imaging.png import encode_deep
+from mirage_core.regions import Region, RegionMap
 
 CT_WINDOWS = {
     "soft tissue": Window("soft tissue", 40.0, 400.0),
@@ -155,21 +155,15 @@ def facet_structures(found: tuple[Found, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))[:_VALUES_MAX]
 
 
-def label_map(section: Section) -> Regions:
+def label_map(section: Section) -> RegionMap:
     """The structures that the record names, as numbers of a palette: those of the map, the others set to 0."""
     shown = np.zeros(256, np.uint8)
-    palette = np.zeros((256, 3), np.uint8)
     legend = []
     for each in sorted(section.found, key=lambda each: each.number):
         shown[each.number] = each.number
-        colour = COLOURS[each.structure.group]
-        palette[each.number] = tuple(bytes.fromhex(colour[1:]))
-        legend.append(Region(each.number, each.structure.name, each.structure.group, colour))
-    image = Image.fromarray(shown[section.map])
-    image.putpalette(palette.tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=3)
-    return Regions(buffer.getvalue(), tuple(legend))
+        group = each.structure.group
+        legend.append(Region(each.number, each.structure.name, group, COLOURS[group]))
+    return RegionMap(encode_label_map(shown[section.map], legend), tuple(legend))
 
 
 class _Values:

@@ -162,8 +162,10 @@ def record(record_id: str) -> Call[Record]:
     return _whole(Record, Request("GET", f"/v1/records/{segment(record_id)}"))
 
 
-def image(record_id: str, *, variant: Literal["display", "pixels", "thumbnail"] = "display") -> Call[Image]:
-    """Returns a record's image: with 8 bits, as a 16-bit PNG if it has `pixels`, or as a WebP of at most 256 pixels a side."""
+def image(record_id: str, *, variant: Literal["display", "pixels", "regions", "thumbnail"] = "display") -> Call[Image]:
+    """Returns a record's image: with 8 bits, as a 16-bit PNG if it has `pixels`, its label map if it has `regions`, or as a
+    WebP of at most 256 pixels a side.
+    """
     path = f"/v1/images/{segment(record_id)}" + ("" if variant == "display" else f"/{variant}")
     return Call(Request("GET", path), None, _same)
 

@@ -10,14 +10,23 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeGuard, TypeVar
 
 from mirage.errors import ApiError, ClientError, ReplyError, TimedOutError, UnreachableError
 from mirage.uploads import BATCH_BYTES, TEXTS, Upload
-from mirage_api.records import Pixels, PixelWindow, Record, RecordPresence, UpsertError, UpsertOutcome
+from mirage_api.records import (
+    Pixels,
+    PixelWindow,
+    Record,
+    RecordPresence,
+    RegionsUpload,
+    RegionUpload,
+    UpsertError,
+    UpsertOutcome,
+)
 
 # Refusals and failures that pass: the same batch again changes nothing that is stored already.
 PASSING_CODES = frozenset({"QUEUE_FULL", "DEPENDENCY_UNAVAILABLE", "MODEL_NOT_READY", "DEADLINE_EXCEEDED"})
@@ -25,7 +34,7 @@ LONGEST_PAUSE_S = 10.0
 # Refusals of a request that are one record's fault.
 RECORD_CODES = frozenset(
     {"ID_INVALID", "RECORD_INVALID", "CAPTION_TOO_LONG", "FACET_UNKNOWN", "FACET_VALUE_INVALID", "SYNTHETIC_REFUSED",
-     "PIXELS_INVALID", "REQUEST_MALFORMED", "REQUEST_TOO_LARGE", "TOO_MANY_ITEMS", "TEXT_TOO_LONG"}
+     "PIXELS_INVALID", "REGIONS_INVALID", "REQUEST_MALFORMED", "REQUEST_TOO_LARGE", "TOO_MANY_ITEMS", "TEXT_TOO_LONG"}
 )  # fmt: skip
 COMPLAINTS_KEPT = 1000
 _ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -553,11 +562,27 @@ def is_same(stored: Record, upload: Upload, *, sha256: str) -> bool:
     return (
         _image_of(stored) == sha256
         and upload.pixels in (None, stored.pixels)
+        and _has_regions(stored, upload.regions)
         and stored.caption == upload.caption
-        and {facet: sorted(values) for facet, values in stored.labels.items()}
-        == {facet: sorted(values) for facet, values in upload.labels.items()}
+        and _labels(stored.labels, upload) == _labels(upload.labels, upload)
         and dict(stored.original_labels) == dict(upload.original_labels)
         and (stored.licence, stored.source, stored.attribution) == (upload.licence, upload.source, upload.attribution)
+    )
+
+
+def _labels(labels: Mapping[str, Sequence[str]], upload: Upload) -> dict[str, list[str]]:
+    """Sorted labels, without the structures that the atlas takes from a label map if there are no others."""
+    derived = {"structure"} if upload.regions is not None and "structure" not in upload.labels else set()
+    return {facet: sorted(values) for facet, values in labels.items() if facet not in derived}
+
+
+def _has_regions(stored: Record, regions: RegionsUpload | None) -> bool:
+    if regions is None:
+        return True
+    legend = {(each.id, each.name, each.group, each.colour) for each in regions.legend}
+    sha256 = hashlib.sha256(regions.png).hexdigest() if regions.png else ""
+    return stored.original_regions_sha256 == sha256 and legend.issuperset(
+        (each.id, each.name, each.group, each.colour) for each in stored.regions
     )
 
 
@@ -631,6 +656,7 @@ def _upload(record: SourceRecord, image: bytes) -> Upload:
         source=record.source,
         attribution=record.attribution,
         pixels=_pixels(getattr(record, "pixels", None)),
+        regions=_regions(getattr(record, "regions", None)),
         **{name: value for name in TEXTS if (value := getattr(record, name, None))},
     )
 
@@ -649,6 +675,17 @@ def _pixels(given: Any) -> Pixels | None:
         unit=given.unit,
         windows=windows,
     )
+
+
+def _regions(given: Any) -> RegionsUpload | None:
+    """A reader's label map as the client has it; the server checks it."""
+    if given is None:
+        return None
+    names = ("id", "name", "group", "colour")
+    legend = tuple(
+        RegionUpload.model_construct(**{name: getattr(each, name) for name in names}) for each in given.legend
+    )
+    return RegionsUpload.model_construct(png=given.png, legend=legend)
 
 
 def _passes(error: ClientError) -> bool:

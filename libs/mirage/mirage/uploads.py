@@ -8,7 +8,7 @@ from typing import Any
 
 from mirage.errors import InputError
 from mirage_api.limits import UPLOAD_RECORDS_MAX as BATCH_RECORDS
-from mirage_api.records import Pixels
+from mirage_api.records import Pixels, RegionsUpload
 
 # The gateway takes so many bytes at once, and BATCH_RECORDS records.
 BATCH_BYTES = 24 * 2**20
@@ -20,7 +20,8 @@ TEXTS = ("title", "findings", "history", "impression", "keywords", "case_id", "p
 class Upload:
     """A record to store and its image file (PNG, JPEG, WebP or DICOM, at most 20 MB).
 
-    `pixels` says what the values of a 16-bit greyscale PNG mean; DICOM files say it themselves.
+    `pixels` says what the values of a 16-bit greyscale PNG mean; DICOM files say it themselves. `regions` is a label map of
+    the image's size; one without a PNG removes what is stored.
 
     Vectors that the caller has (little-endian float32) need the fingerprint of the model that made them.
     """
@@ -37,6 +38,7 @@ class Upload:
     caption_vector: bytes | None = field(default=None, repr=False)
     fingerprint: str = ""
     pixels: Pixels | None = None
+    regions: RegionsUpload | None = None
     title: str = ""
     findings: str = ""
     history: str = ""
@@ -58,6 +60,7 @@ class Upload:
             **texts,
             **({"fingerprint": self.fingerprint} if vectors else {}),
             **({"pixels": self.pixels.raw} if self.pixels is not None else {}),
+            **({"regions": _regions(self.regions)} if self.regions is not None else {}),
             "id": self.id,
             "caption": self.caption,
             "labels": {facet: list(values) for facet, values in self.labels.items()},
@@ -66,6 +69,11 @@ class Upload:
             "source": self.source,
             "attribution": self.attribution,
         }
+
+
+def _regions(regions: RegionsUpload) -> dict[str, Any]:
+    png = base64.b64encode(regions.png).decode("ascii")
+    return {"png": png, "legend": [each.model_dump() for each in regions.legend]}
 
 
 def multipart(uploads: Iterable[Upload]) -> list[Any]:

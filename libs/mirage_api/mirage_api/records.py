@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from mirage_api import limits
 from mirage_api.base import (
     Base64,
+    Base64File,
     Components,
     Id,
     Int32,
@@ -57,6 +58,39 @@ class PixelsUpload(Pixels):
     windows: tuple[PixelWindowUpload, ...] = Field((), max_length=limits.WINDOWS_MAX)
 
 
+class Region(Reply):
+    """A structure that the image shows: its number in the label map, name, kind, and the colour to draw it in."""
+
+    id: int
+    name: str
+    group: str = ""
+    colour: str = ""
+    box: tuple[int, ...] = Field((), description="Left, top, width and height in pixels of the image.")
+    area: int = Field(0, description="Pixels of the image.")
+
+
+class RegionUpload(Request):
+    """A structure of a label map."""
+
+    id: Int32 = Field(description=f"Its number in the label map, 1 to {limits.REGIONS_MAX}.")
+    name: Short = Field(description=f"1 to {limits.REGION_NAME_CHARS} characters.")
+    group: Short = Field("", description="The kind of structure, such as vessels.")
+    colour: Short = Field(description="As #rrggbb, lower case.")
+
+
+class RegionsUpload(Request):
+    """A label map: which structures an image shows where. An empty one removes a stored one."""
+
+    png: Base64File = Field(
+        b"",
+        description=f"A PNG of the image's size, with a palette or 8 bits of greyscale, at most {limits.REGIONS_BYTES} bytes; "
+        "a pixel is a number of the legend, or 0.",
+    )
+    legend: tuple[RegionUpload, ...] = Field(
+        (), max_length=limits.IDS_MAX, description=f"At most {limits.REGIONS_MAX} structures."
+    )
+
+
 class Shown(Reply):
     """The common fields of a record and of a search result."""
 
@@ -79,6 +113,11 @@ class Shown(Reply):
     keywords: Annotated[tuple[str, ...], Omitted()] = ()
     case_id: Annotated[str, Omitted()] = ""
     position: Annotated[int, Omitted(), Field(description="The image's place in its case, from 1.")] = 0
+    regions: Annotated[
+        tuple[Region, ...],
+        Omitted(),
+        Field(description="Structures of its label map; in the reply to a search those that the query names."),
+    ] = ()
 
 
 class Record(Shown):
@@ -87,6 +126,9 @@ class Record(Shown):
     original_labels: dict[str, str] = {}
     image_sha256: str = Field("", description="Of the image that is served.")
     original_sha256: str = Field("", description="Of the file that came in, which is not kept.")
+    original_regions_sha256: Annotated[
+        str, Omitted(), Field(description="Of the label map that came in, which is not kept.")
+    ] = ""
     pixels: Pixels | None = Field(None, description="null if the image came with at most 8 bits.")
 
 
@@ -116,6 +158,7 @@ class RecordUpload(Request):
     pixels: PixelsUpload | None = Field(
         None, description="Meaning of the values of a 16-bit greyscale PNG; DICOM files state it themselves."
     )
+    regions: RegionsUpload | None = Field(None, description="As stored for the same image file if omitted.")
 
 
 class UpsertError(Reply):

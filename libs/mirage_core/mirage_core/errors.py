@@ -58,6 +58,8 @@ class Code(StrEnum):
     IMAGE_TOO_COSTLY = "IMAGE_TOO_COSTLY"
     PIXELS_INVALID = "PIXELS_INVALID"
     PIXELS_NOT_FOUND = "PIXELS_NOT_FOUND"
+    REGIONS_INVALID = "REGIONS_INVALID"
+    REGIONS_NOT_FOUND = "REGIONS_NOT_FOUND"
     ID_INVALID = "ID_INVALID"
     RECORD_INVALID = "RECORD_INVALID"
     RECORD_NOT_FOUND = "RECORD_NOT_FOUND"
@@ -197,6 +199,10 @@ CATALOGUE: dict[Code, Entry] = {
         404,
         "No 16-bit image",
         "The image of {id} came with at most 8 bits: /v1/images/{id} shows all of it.",
+    ),
+    Code.REGIONS_INVALID: Entry(_BAD, 422, "Label map invalid", "The label map cannot be stored: {problem}."),
+    Code.REGIONS_NOT_FOUND: Entry(
+        Status.NOT_FOUND, 404, "No label map", "The record {id} has no label map: nobody outlined its structures."
     ),
     Code.ID_INVALID: Entry(
         _BAD,

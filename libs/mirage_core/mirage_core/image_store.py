@@ -28,11 +28,11 @@ from mirage_core.synthetic_label import shows_label
 
 # Below the data folder. Older versions stored images elsewhere: everything in here was written by `take_in`.
 FOLDER = "clean"
-IMAGES, PIXELS, THUMBNAILS = "images", "pixels", "thumbnails"
-_PARTS = (IMAGES, PIXELS, THUMBNAILS)
+IMAGES, PIXELS, THUMBNAILS, REGIONS = "images", "pixels", "thumbnails", "regions"
+_PARTS = (IMAGES, PIXELS, THUMBNAILS, REGIONS)
 _INCOMING = "incoming"
 THUMBNAIL_TYPE = "image/webp"
-PIXELS_TYPE = "image/png"
+PIXELS_TYPE = REGIONS_TYPE = "image/png"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _THUMBNAIL_SIDE = 256
@@ -267,6 +267,17 @@ class ImageStore:
         except OSError as error:
             raise MirageError(Code.STORAGE_FULL) from error
 
+    def keep_regions(self, maps: Mapping[str, bytes]) -> None:
+        """Stores label maps by the SHA-256 of each; they are on the disk when this returns. Raises STORAGE_FULL."""
+        try:
+            for sha256, data in maps.items():
+                file = self._file(REGIONS, sha256)
+                if not (file.exists() and file.stat().st_size):
+                    file.parent.mkdir(mode=0o700, exist_ok=True)
+                    write_atomically(file, data)
+        except OSError as error:
+            raise MirageError(Code.STORAGE_FULL) from error
+
     def digests(self, part: str) -> Iterator[str]:
         """Walks over the names of all files of a part, in no order."""
         for folder in (self._path / part).iterdir():
@@ -282,6 +293,14 @@ class ImageStore:
     def remove_pixels(self, pixels_sha256: str) -> None:
         """Removes a 16-bit copy, if it is there."""
         self._file(PIXELS, pixels_sha256).unlink(missing_ok=True)
+
+    def has_regions(self, sha256: str) -> bool:
+        """True if the label map is there."""
+        return self._file(REGIONS, sha256).exists()
+
+    def remove_regions(self, sha256: str) -> None:
+        """Removes a label map, if it is there."""
+        self._file(REGIONS, sha256).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     image_parts: tuple[bytes, ...] = (b"abc", b"def")
     image_gate: asyncio.Event | None = None
     pixels: record_pb2.Pixels | None = None
+    regions: tuple[record_pb2.Region, ...] = ()
     image_kind: int = image_pb2.IMAGE_KIND_MEDICAL
     classify_error: MirageError | None = None
     collections: list[str] = field(default_factory=list)
@@ -148,6 +149,8 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         made = record(request.id, image_type=self.image_type)
         if self.pixels is not None:
             made.pixels.CopyFrom(self.pixels)
+        made.regions.extend(self.regions)
+        made.original_regions_sha256 = "ef" * 32 if self.regions else ""
         return retriever_pb2.GetRecordResponse(record=made)
 
     async def GetImage(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -156,6 +159,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
             image_pb2.IMAGE_VARIANT_THUMBNAIL: "image/webp",
             image_pb2.IMAGE_VARIANT_DISPLAY: self.image_type,
             image_pb2.IMAGE_VARIANT_PIXELS: "image/png",
+            image_pb2.IMAGE_VARIANT_REGIONS: "image/png",
         }
         length = sum(map(len, self.image_parts))
         first, *others = self.image_parts

@@ -11,6 +11,8 @@ PIXELS = record_pb2.Pixels(
     bits=12, slope=1, intercept=-1024, unit="HU", windows=[record_pb2.PixelWindow(center=40, width=400)]
 )
 
+LIVER = record_pb2.Region(id=1, name="liver", group="organs", colour="#d98e5f", box=[1, 2, 30, 40], area=900)
+
 
 async def test_an_image_comes_whole_with_its_type_and_length(http: httpx.AsyncClient) -> None:
     response = await http.get("/v1/images/r1")
@@ -26,6 +28,7 @@ async def test_an_image_comes_whole_with_its_type_and_length(http: httpx.AsyncCl
         ("", "image/png", image_pb2.IMAGE_VARIANT_DISPLAY, "image/png"),
         ("/thumbnail", "image/png", image_pb2.IMAGE_VARIANT_THUMBNAIL, "image/webp"),
         ("/pixels", "image/png", image_pb2.IMAGE_VARIANT_PIXELS, "image/png"),
+        ("/regions", "image/png", image_pb2.IMAGE_VARIANT_REGIONS, "image/png"),
     ],
 )
 async def test_each_address_gives_its_copy_of_the_image(
@@ -33,6 +36,7 @@ async def test_each_address_gives_its_copy_of_the_image(
 ) -> None:
     peer.script.image_type = image_type
     peer.script.pixels = PIXELS
+    peer.script.regions = (LIVER,)
     response = await http.get(f"/v1/images/r1{path}")
     assert (peer.script.asked[-1].variant, response.headers["content-type"]) == (variant, sent)
 
@@ -49,6 +53,21 @@ async def test_an_image_of_8_bits_has_no_16_bit_copy(http: httpx.AsyncClient, pe
     response = await http.get("/v1/images/r1/pixels")
     assert (response.status_code, response.json()["code"]) == (404, "PIXELS_NOT_FOUND")
     assert len(peer.script.asked) == 1
+
+
+async def test_a_record_without_regions_has_no_label_map(http: httpx.AsyncClient, peer: Peer) -> None:
+    response = await http.get("/v1/images/r1/regions")
+    assert (response.status_code, response.json()["code"]) == (404, "REGIONS_NOT_FOUND")
+    assert len(peer.script.asked) == 1
+
+
+async def test_a_label_map_is_tagged_by_what_it_came_from_and_its_colours(http: httpx.AsyncClient, peer: Peer) -> None:
+    tags = set()
+    for colour in ("#d98e5f", "#000000"):
+        peer.script.regions = (record_pb2.Region(id=1, name="liver", colour=colour),)
+        tags.add((await http.get("/v1/images/r1/regions")).headers["etag"])
+    assert len(tags) == 2
+    assert all("ef" * 32 in tag for tag in tags)
 
 
 async def test_a_16_bit_copy_is_tagged_by_what_it_came_from(http: httpx.AsyncClient, peer: Peer) -> None:

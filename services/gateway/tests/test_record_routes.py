@@ -1,3 +1,4 @@
+import base64
 import json
 from typing import Any
 
@@ -45,6 +46,39 @@ async def test_a_record_says_what_its_pixels_mean(http: httpx.AsyncClient, peer:
         "unit": "HU",
         "windows": [{"name": "lung", "center": -600.0, "width": 1500.0}],
     }
+
+
+async def test_a_record_says_where_its_structures_are(http: httpx.AsyncClient, peer: Peer) -> None:
+    liver = record_pb2.Region(id=3, name="liver", group="organs", colour="#d98e5f", box=[1, 2, 30, 40], area=900)
+    peer.script.regions = (liver,)
+    document = (await http.get("/v1/records/r1")).json()
+    check(Record, document)
+    assert document["regions"] == [
+        {"id": 3, "name": "liver", "group": "organs", "colour": "#d98e5f", "box": [1, 2, 30, 40], "area": 900}
+    ]
+
+
+async def test_a_label_map_of_an_upload_reaches_the_retriever(http: httpx.AsyncClient, peer: Peer) -> None:
+    png = b"\x89PNG" + bytes(100_000)
+    legend = [{"id": 3, "name": "liver", "group": "organs", "colour": "#d98e5f"}]
+    regions = {"png": base64.b64encode(png).decode(), "legend": legend}
+    response = await http.post("/v1/records", files=form("record", "image", regions=regions))
+    assert response.status_code == 200, response.text
+    sent = peer.script.asked[0][0].record
+    assert sent.regions.png == png
+    assert [(each.id, each.name, each.group, each.colour) for each in sent.regions.legend] == [
+        (3, "liver", "organs", "#d98e5f")
+    ]
+    assert not sent.record.regions
+
+
+async def test_a_record_without_a_label_map_is_told_from_one_whose_map_is_removed(
+    http: httpx.AsyncClient, peer: Peer
+) -> None:
+    for fields, given in (({}, False), ({"regions": {}}, True)):
+        peer.script.asked.clear()
+        assert (await http.post("/v1/records", files=form("record", "image", **fields))).status_code == 200
+        assert peer.script.asked[0][0].record.HasField("regions") == given
 
 
 async def test_pixels_of_an_upload_reach_the_retriever(http: httpx.AsyncClient, peer: Peer) -> None:
@@ -99,6 +133,11 @@ def test_labels_that_were_left_out_are_named() -> None:
         (form("record", pixels={"bits": "12 bits"}), "REQUEST_MALFORMED"),
         (form("record", pixels={"bits": 2**40}), "REQUEST_MALFORMED"),
         (form("record", pixels={"bits": 12, "windows": [{"center": 1}]}), "REQUEST_MALFORMED"),
+        (form("record", regions={"png": "?", "legend": []}), "REQUEST_MALFORMED"),
+        (form("record", regions={"legend": [{"id": 1}]}), "REQUEST_MALFORMED"),
+        (form("record", regions={"legend": [{"id": 2**40, "name": "x", "colour": ""}]}), "REQUEST_MALFORMED"),
+        (form("record", regions={"legend": [{"id": 1, "name": "x", "colour": ""}] * 2_000}), "TOO_MANY_ITEMS"),
+        (form("record", regions={"legend": [{"id": 1, "name": "x", "colour": ""}] * 70_000}), "REQUEST_TOO_LARGE"),
         (form("record", pixels={"bits": 12, "windows": [{"center": 1, "width": 1}] * 17}), "TOO_MANY_ITEMS"),
         (form("record", pixels={"bits": 12, "colour": 1}), "REQUEST_MALFORMED"),
         (form(*["record", "image"] * 65), "TOO_MANY_ITEMS"),

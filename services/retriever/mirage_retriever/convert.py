@@ -1,13 +1,14 @@
 """Conversion between protobuf messages and the retriever's own values."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_core.pixels import WINDOWS_MAX
+from mirage_core.regions import REGIONS_BYTES, REGIONS_MAX, Region, RegionMap
 from mirage_core.rpc_errors import problem_to_proto
 from mirage_core.vectors import vector_from_proto
 from mirage_protos.retriever.v1 import retriever_pb2
@@ -20,6 +21,7 @@ from mirage_retriever.ingest import Head, Outcome
 from mirage_retriever.query import Given, Id, Image, Mode, Query, Term, Text, Value
 from mirage_retriever.records import Record
 from mirage_retriever.search import Reply, Wording
+from mirage_retriever.words.regions import named_regions
 
 _MODES = {
     query_pb2.VECTOR_SPACE_IMAGE: Mode.IMAGES,
@@ -113,7 +115,8 @@ def reply_to_proto(reply: Reply, flags: FlagStore) -> query_pb2.SearchReply:
     )
     for found in reply.results:
         result = message.results.add(score=found.score, cosine=found.cosine)
-        fill_record(result.record, Record.from_json(found.record), flags)
+        record = Record.from_json(found.record)
+        fill_record(result.record, replace(record, regions=named_regions(record.regions, reply.naming)), flags)
         if found.matched is not None:
             result.section = _SECTIONS[found.section]
             for path, spans in found.matched.items():
@@ -140,7 +143,7 @@ def _fields(*, repeated: bool) -> tuple[str, ...]:
 
 _PLAIN, _LISTS = _fields(repeated=False), _fields(repeated=True)
 # The retriever sets them itself.
-_OWN = frozenset({"image_sha256", "image_type", "width", "height", "original_sha256"})
+_OWN = frozenset({"image_sha256", "image_type", "width", "height", "original_sha256", "original_regions_sha256"})
 
 
 def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore) -> None:
@@ -161,6 +164,8 @@ def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore) ->
         message.pixels.unit = record.pixels.unit
         for window in record.pixels.windows:
             message.pixels.windows.add(name=window.name, center=window.center, width=window.width)
+    for region in record.regions:
+        message.regions.add(**vars(region))
 
 
 async def parts_from_proto(
@@ -201,7 +206,14 @@ def _head(message: record_pb2.RecordHead) -> Head:
         caption_vector=vector_from_proto(message.caption_vector) if message.HasField("caption_vector") else None,
         fingerprint=message.fingerprint,
         pixels=_pixels(message.pixels) if message.HasField("pixels") else None,
+        regions=_regions(message.regions) if message.HasField("regions") else None,
     )
+
+
+def _regions(message: record_pb2.RegionMap) -> RegionMap:
+    # One more than is allowed is enough to be refused.
+    legend = (Region(each.id, each.name, each.group, each.colour) for each in message.legend[: REGIONS_MAX + 1])
+    return RegionMap(message.png[: REGIONS_BYTES + 1], tuple(legend))
 
 
 def _pixels(message: record_pb2.Pixels) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from mirage_core.image_store import (
     IMAGES,
     PIXELS,
     PIXELS_TYPE,
+    REGIONS,
+    REGIONS_TYPE,
     THUMBNAIL_TYPE,
     THUMBNAILS,
     Answer,
@@ -27,9 +29,21 @@ from mirage_core.image_store import (
     view_of,
 )
 from mirage_core.imaging import PixelInfo
+from mirage_core.imaging.label_map import LabelMap, read_label_map
+from mirage_core.regions import RegionMap, refuse
 from mirage_retriever.records import Record
 
-__all__ = ["IMAGES", "PIXELS", "PIXELS_TYPE", "THUMBNAILS", "THUMBNAIL_TYPE", "Decoder", "Images"]
+__all__ = [
+    "IMAGES",
+    "PIXELS",
+    "PIXELS_TYPE",
+    "REGIONS",
+    "REGIONS_TYPE",
+    "THUMBNAILS",
+    "THUMBNAIL_TYPE",
+    "Decoder",
+    "Images",
+]
 
 # Files up to this size, which need no more than this to be decoded, are decoded so many by one call.
 _SMALL_BYTES = 512 * 1024
@@ -173,6 +187,16 @@ class Images:
         """Does the same for the 16-bit copy of a record that is stored, whose numbers mean something else now."""
         data = await asyncio.to_thread(self.store.file, PIXELS, record.pixels_sha256)
         return await self.take_in([data], pixels)
+
+    async def read_regions(self, given: RegionMap, width: int, height: int) -> LabelMap:
+        """Checks a label map for an image of this size; raises REGIONS_INVALID and QUEUE_FULL."""
+        async with self._places:
+            try:
+                return (
+                    await self._decoder.run_within(decoding_bytes(given.png), read_label_map, given, width, height)
+                ).value
+            except MirageError as error:
+                raise refuse("its PNG file is damaged") if error.code in _OF_ONE_FILE else error from error
 
     async def for_model(self, image_sha256: str, staged: StagedImage | None = None) -> bytes:
         """Returns an image as it is sent to the encoder: the stored file, or a smaller copy if that is too large."""

@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
-from mirage_core.image_store import StagedImage
+from mirage_core.image_store import StagedImage, sha256_of
 from mirage_core.imaging import PixelInfo
+from mirage_core.regions import REGIONS_BYTES, RegionMap
 from mirage_core.vectors import check_unit
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.budget import ByteBudget, Hold
 from mirage_retriever.concurrency import together
 from mirage_retriever.engines.base import Stored
+from mirage_retriever.facets import check_facets
 from mirage_retriever.images import Images
 from mirage_retriever.records import Record, check_pixels, check_record, without_people
 from mirage_retriever.terms import Encoded, TermEncoder, check_fingerprint
@@ -32,8 +34,8 @@ Array = npt.NDArray[np.float32]
 _BATCH_RECORDS = 32
 _BATCH_BYTES = 32 * 2**20
 _STREAM_RECORDS = 10_000
-# Bytes of the budget that a stream can always get: one image, and the piece in which it turns out to be too large.
-_RESERVE_BYTES = limits.IMAGE_BYTES + limits.CHUNK_BYTES
+# Bytes of the budget that a stream can always get: one image, the piece in which it turns out to be too large, and a map.
+_RESERVE_BYTES = limits.IMAGE_BYTES + limits.CHUNK_BYTES + REGIONS_BYTES + 1
 # Seconds that a stream waits for its part of the budget before it is refused.
 _WAIT_S = 30.0
 # Images on their way to the encoder: those of one call, and those of all streams. gRPC keeps copies of them.
@@ -50,13 +52,14 @@ _SAME_VECTOR = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Starts a record of the stream. Vectors, and pixels as JSON, are as the caller gave them, unchecked."""
+    """Starts a record of the stream. Vectors, pixels as JSON and the label map are as the caller gave them, unchecked."""
 
     record: Record
     image_vector: Array | None = None
     caption_vector: Array | None = None
     fingerprint: str = ""
     pixels: Mapping[str, Any] | None = None
+    regions: RegionMap | None = None
 
 
 class State(IntEnum):
@@ -83,6 +86,7 @@ class _Incoming:
     """A record that is being put together. Once `error` is set it is only carried to its outcome.
 
     `size` bytes of its image came in; the bytes themselves are dropped once the image is cleaned, and `staged` is the result.
+    `label_map` is the PNG of its label map as it will be stored.
     """
 
     head: Head
@@ -95,8 +99,14 @@ class _Incoming:
     left_out: tuple[str, ...] = ()
     stored: Stored | None = None
     staged: StagedImage | None = None
+    label_map: bytes = b""
     image: Array | None = None
     caption: Array | None = None
+
+    @property
+    def map_size(self) -> int:
+        """Bytes of the label map that came in."""
+        return len(self.head.regions.png) if self.head.regions else 0
 
     @property
     def is_given(self) -> bool:
@@ -186,6 +196,7 @@ class Ingest:
         found = {
             *(("image_sha256", record.image_sha256, store.remove_image) for record in records),
             *(("pixels_sha256", record.pixels_sha256, store.remove_pixels) for record in records),
+            *(("regions_sha256", record.regions_sha256, store.remove_regions) for record in records),
         }
         for field_, sha256, remove in found:
             if sha256 and not await self._is_shown(field_, sha256):
@@ -216,6 +227,8 @@ class Ingest:
                 yield batch
                 batch, ids, size = [], set(), 0
             batch.append(_Incoming(part, part.record))
+            await hold.take(batch[-1].map_size)
+            size += batch[-1].map_size
             ids.add(part.record.id)
         if batch:
             yield batch
@@ -242,13 +255,40 @@ class Ingest:
         try:
             if item.error is None:
                 await self._take_in(item)
+                await self._take_in_regions(item)
         except MirageError as error:
             if error.code in _OF_THE_SERVER:
                 raise
             item.error = error
         finally:
             item.parts.clear()
-            hold.give(item.size)
+            hold.give(item.size + item.map_size)
+
+    async def _take_in_regions(self, item: _Incoming) -> None:
+        """Fills in the record's regions: of the map that came in, or as they are stored for the same image file."""
+        before, given = item.before, item.head.regions
+        if given is None:
+            if before is None or before.came_from != item.record.original_sha256 or not before.regions:
+                return
+            regions, sha256, original = before.regions, before.regions_sha256, before.original_regions_sha256
+        elif not given.png and not given.legend:
+            return
+        else:
+            read = await self._images.read_regions(given, item.record.width, item.record.height)
+            regions, original = read.regions, given.sha256
+            item.label_map = read.png if regions else b""
+            sha256 = sha256_of(read.png) if regions else ""
+        item.record = replace(
+            item.record,
+            regions=regions,
+            regions_sha256=sha256,
+            original_regions_sha256=original,
+        )
+        if regions and "structure" not in item.record.labels:
+            # What an image shows can be searched and filtered by, also if the dataset has no labels.
+            names = dict.fromkeys(limits.facet_value(each.name) for each in regions)
+            labels = {**item.record.labels, "structure": tuple(names)[: limits.FACET_VALUES_MAX]}
+            item.record = replace(item.record, labels=check_facets(labels))
 
     async def _take_in(self, item: _Incoming) -> None:
         before = item.before
@@ -345,13 +385,17 @@ class Ingest:
         if (await asyncio.to_thread(shutil.disk_usage, self._data)).free < _FREE_BYTES:
             raise MirageError(Code.STORAGE_FULL)
         staged = [item.staged for item in items if item.staged is not None]
+        maps = {item.record.regions_sha256: item.label_map for item in items if item.label_map}
         async with self._committing:
             await asyncio.to_thread(self._images.store.keep, staged)
+            await asyncio.to_thread(self._images.store.keep_regions, maps)
             try:
                 await atlas.engine.upsert(points)
             finally:
                 atlas.changed()
-            await self._remove_unused([before for item in items if (before := item.before) and item.staged])
+            await self._remove_unused(
+                [before for item in items if (before := item.before) and (item.staged or before.regions)]
+            )
 
 
 def _checked(atlas: Atlas, answer: Encoded) -> Array:

@@ -33,7 +33,7 @@ from mirage_core.image_cleaning import (
     remove_old_folders,
     stored_format,
 )
-from mirage_core.image_store import FOLDER, IMAGES, PIXELS, StagedImage
+from mirage_core.image_store import FOLDER, IMAGES, PIXELS, REGIONS, StagedImage
 from mirage_retriever.engines.base import SCHEMA, Collection, CollectionDamagedError, CollectionStore, Engine, Stored
 from mirage_retriever.engines.edge.stored import has_put_aside
 from mirage_retriever.images import Images
@@ -312,7 +312,8 @@ class Migration:
             return
         store = self._images.store
         orphans = 0
-        for part, remove in ((IMAGES, store.remove_image), (PIXELS, store.remove_pixels)):
+        removals = ((IMAGES, store.remove_image), (PIXELS, store.remove_pixels), (REGIONS, store.remove_regions))
+        for part, remove in removals:
             for sha256 in list(store.digests(part)):
                 if sha256 not in used.digests:
                     remove(sha256)
@@ -364,7 +365,7 @@ class _Used:
 
     def add(self, record: Record) -> None:
         self.records += 1
-        self.digests.update((record.image_sha256, record.pixels_sha256))
+        self.digests.update((record.image_sha256, record.pixels_sha256, record.regions_sha256))
 
 
 @dataclass(frozen=True, eq=False)

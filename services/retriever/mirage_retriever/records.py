@@ -8,6 +8,7 @@ from typing import Any
 from mirage_core import limits, people
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import PixelInfo
+from mirage_core.regions import Region
 from mirage_retriever.facets import check_facets
 
 _LABELS_MAX = 64
@@ -21,7 +22,7 @@ _CASE_CHARS = 128
 _POSITION_MAX = 100_000
 # Fields that records of older versions do not have; the JSON leaves out empty ones.
 _TEXTS = ("title", "findings", "history", "impression")
-_ADDED = (*_TEXTS, "keywords", "case_id", "position")
+_ADDED = (*_TEXTS, "keywords", "case_id", "position", "regions", "regions_sha256", "original_regions_sha256")
 # With fewer bits, the 8-bit image shows everything.
 _PIXEL_BITS_MIN = 9
 # Values of `synthetic` that mean a generator made the image; a template rendering is not generated.
@@ -31,7 +32,8 @@ _GENERATED = frozenset({"generated", "diffusion", "ai-generated"})
 @dataclass(frozen=True)
 class Record:
     """One record, without its image; fields as in protos/mirage/v1/record.proto. The retriever sets `image_sha256`
-    and all fields after it. `pixels_sha256` names the file of the 16-bit copy.
+    and all fields after it, but for the texts. `pixels_sha256` names the file of the 16-bit copy, `regions_sha256` that of
+    the label map.
 
     Records of older versions have no `original_sha256`: what was stored then was the file that came in.
     """
@@ -58,6 +60,9 @@ class Record:
     keywords: tuple[str, ...] = ()
     case_id: str = ""
     position: int = 0
+    regions: tuple[Region, ...] = ()
+    regions_sha256: str = ""
+    original_regions_sha256: str = ""
 
     def to_json(self) -> str:
         """The same record always gives the same text."""
@@ -70,6 +75,7 @@ class Record:
         fields = json.loads(text)
         fields["labels"] = {name: tuple(values) for name, values in fields["labels"].items()}
         fields["keywords"] = tuple(fields.get("keywords", ()))
+        fields["regions"] = tuple(map(Region.from_json, fields.get("regions", ())))
         if fields.get("pixels") is not None:
             fields["pixels"] = PixelInfo.from_json(fields["pixels"])
         return cls(**fields)

@@ -19,7 +19,7 @@ from mirage_retriever.query import Mode, Query, Term, Text, check_query, check_t
 from mirage_retriever.records import Record
 from mirage_retriever.terms import Resolved, TermEncoder, resolve
 from mirage_retriever.words.lexicon import Named
-from mirage_retriever.words.queries import Corrected, WordQuery
+from mirage_retriever.words.queries import Corrected, WordQuery, read_query
 
 # Length of each ranking that is fused, on every page, so that pages agree.
 _FUSION_DEPTH = 200
@@ -54,6 +54,8 @@ class Reply:
     total_ms: float
     cached: bool = False
     words: Wording | None = None
+    # What names the regions of a result.
+    naming: WordQuery | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,7 +271,14 @@ class Search:
             None
             if side.words is None
             else Wording(self._atlas.lexicon.expanded(side.words), side.words.corrected, named),
+            side.words or self._naming(side.query),
         )
+
+    def _naming(self, query: Query) -> WordQuery | None:
+        """The words of the texts that a query adds."""
+        texts = [term.value.text for term in query.terms if isinstance(term.value, Text) and term.weight > 0]
+        lexicon = self._atlas.lexicon
+        return read_query(", ".join(texts), lexicon.synonyms, lexicon.vocabulary) if texts else None
 
     def _unlabelled(self, words: WordQuery, results: Sequence[Found]) -> tuple[Named, ...]:
         """Labels that the query names and none of the first results has, if records have labels of that kind at all."""

@@ -19,7 +19,16 @@ from mirage_retriever.common_queries import CommonQueries
 from mirage_retriever.engines.base import Filter
 from mirage_retriever.facets import NAMES, check_where
 from mirage_retriever.flags import FlagStore
-from mirage_retriever.images import IMAGES, PIXELS, PIXELS_TYPE, THUMBNAIL_TYPE, THUMBNAILS, Images
+from mirage_retriever.images import (
+    IMAGES,
+    PIXELS,
+    PIXELS_TYPE,
+    REGIONS,
+    REGIONS_TYPE,
+    THUMBNAIL_TYPE,
+    THUMBNAILS,
+    Images,
+)
 from mirage_retriever.ingest import Ingest
 from mirage_retriever.pages import PAGE_DEFAULT, PAGE_MAX, page_of
 from mirage_retriever.query import check_k
@@ -100,6 +109,10 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
                 if not record.pixels_sha256:
                     raise MirageError(Code.PIXELS_NOT_FOUND, id=record.id)
                 media_type, part, sha256 = PIXELS_TYPE, PIXELS, record.pixels_sha256
+            case image_pb2.IMAGE_VARIANT_REGIONS:
+                if not record.regions_sha256:
+                    raise MirageError(Code.REGIONS_NOT_FOUND, id=record.id)
+                media_type, part, sha256 = REGIONS_TYPE, REGIONS, record.regions_sha256
             case _:
                 raise MirageError(Code.REQUEST_MALFORMED, field="variant")
         first = True

@@ -23,16 +23,16 @@ from mirage.cli.output import note, print_json
 )
 @click.option(
     "--variant",
-    type=click.Choice(["display", "pixels", "thumbnail"]),
+    type=click.Choice(["display", "pixels", "regions", "thumbnail"]),
     default="display",
     show_default=True,
-    help="With 8 bits, the lossless 16-bit PNG of an image with more bits, or a small WebP.",
+    help="With 8 bits, the lossless 16-bit PNG of an image with more bits, the label map, or a small WebP.",
 )
 @server_options
 def command(
     record_id: str,
     output: Path,
-    variant: Literal["display", "pixels", "thumbnail"],
+    variant: Literal["display", "pixels", "regions", "thumbnail"],
     url: str | None,
     as_json: bool,
 ) -> None:

@@ -50,6 +50,7 @@ def show(record_id: str, url: str | None, as_json: bool) -> None:
             "source": record.source,
             "attribution": record.attribution,
             "pixels": _pixels_text(record.pixels),
+            "regions": "; ".join(each.name for each in record.regions),
             "image sha256": record.image_sha256,
             "original sha256": record.original_sha256,
             "open flags": str(record.flags or ""),

@@ -31,6 +31,7 @@ _GREY, _RGB, _PALETTE, _GREY_ALPHA = 0, 2, 3, 4
 class Png:
     """The parts of a PNG file that its pixels need. `stripped` is the file with nothing else in it."""
 
+    size: tuple[int, int]
     depth: int
     colour: int
     stripped: bytes
@@ -66,6 +67,7 @@ def parse(data: bytes) -> Png:
         kept.append((b"tRNS", transparency))
     kept += [(b"IDAT", content) for kind, content in chunks if kind == b"IDAT"]
     return Png(
+        size=(width, height),
         depth=depth,
         colour=colour,
         stripped=_joined(kept),

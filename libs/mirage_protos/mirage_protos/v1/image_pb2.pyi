@@ -33,6 +33,10 @@ class _ImageVariantEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageVar
     """The 8-bit image: JPEG, PNG or WebP."""
     IMAGE_VARIANT_PIXELS: _ImageVariant.ValueType  # 3
     """The lossless 16-bit greyscale PNG of a record with `pixels`. Any other record answers PIXELS_NOT_FOUND."""
+    IMAGE_VARIANT_REGIONS: _ImageVariant.ValueType  # 4
+    """The label map of a record with `regions`: a PNG with a palette, 8 bits a pixel, neither filtered nor interlaced. Any
+    other record answers REGIONS_NOT_FOUND.
+    """
 
 class ImageVariant(_ImageVariant, metaclass=_ImageVariantEnumTypeWrapper):
     """A copy of a record's image. The retriever writes all copies; a file that was uploaded is never served."""
@@ -45,6 +49,10 @@ IMAGE_VARIANT_DISPLAY: ImageVariant.ValueType  # 2
 """The 8-bit image: JPEG, PNG or WebP."""
 IMAGE_VARIANT_PIXELS: ImageVariant.ValueType  # 3
 """The lossless 16-bit greyscale PNG of a record with `pixels`. Any other record answers PIXELS_NOT_FOUND."""
+IMAGE_VARIANT_REGIONS: ImageVariant.ValueType  # 4
+"""The label map of a record with `regions`: a PNG with a palette, 8 bits a pixel, neither filtered nor interlaced. Any
+other record answers REGIONS_NOT_FOUND.
+"""
 Global___ImageVariant: _TypeAlias = ImageVariant  # noqa: Y015
 
 class _ImageKind:

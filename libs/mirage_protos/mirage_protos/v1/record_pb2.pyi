@@ -122,6 +122,8 @@ class Record(_message.Message):
     KEYWORDS_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    REGIONS_FIELD_NUMBER: _builtins.int
+    ORIGINAL_REGIONS_SHA256_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique in the collection: 1 to 128 characters of [A-Za-z0-9._:-], the first a letter or digit."""
     caption: _builtins.str
@@ -160,6 +162,10 @@ class Record(_message.Message):
     """
     position: _builtins.int
     """The image's place in its case, from 1, at most 100,000; 0 if not known."""
+    original_regions_sha256: _builtins.str
+    """Lower-case hex SHA-256 of the label map that was uploaded, which is not kept; empty if the record has none. Set by
+    the retriever.
+    """
     @_builtins.property
     def labels(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
         """Facet name (modality, plane, body_part, ...) to lower-case values."""
@@ -177,6 +183,12 @@ class Record(_message.Message):
     @_builtins.property
     def keywords(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 64 of 1 to 200 characters."""
+
+    @_builtins.property
+    def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Region]:
+        """The structures that the image shows, by number; in a search reply only those that the query names. Set by the
+        retriever from the label map of a RecordHead.
+        """
 
     def __init__(
         self,
@@ -202,14 +214,90 @@ class Record(_message.Message):
         keywords: _abc.Iterable[_builtins.str] | None = ...,
         case_id: _builtins.str = ...,
         position: _builtins.int = ...,
+        regions: _abc.Iterable[Global___Region] | None = ...,
+        original_regions_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pixels", b"pixels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "caption", b"caption", "case_id", b"case_id", "findings", b"findings", "flags", b"flags", "height", b"height", "history", b"history", "id", b"id", "image_sha256", b"image_sha256", "image_type", b"image_type", "impression", b"impression", "keywords", b"keywords", "labels", b"labels", "licence", b"licence", "original_labels", b"original_labels", "original_sha256", b"original_sha256", "pixels", b"pixels", "position", b"position", "source", b"source", "title", b"title", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "caption", b"caption", "case_id", b"case_id", "findings", b"findings", "flags", b"flags", "height", b"height", "history", b"history", "id", b"id", "image_sha256", b"image_sha256", "image_type", b"image_type", "impression", b"impression", "keywords", b"keywords", "labels", b"labels", "licence", b"licence", "original_labels", b"original_labels", "original_regions_sha256", b"original_regions_sha256", "original_sha256", b"original_sha256", "pixels", b"pixels", "position", b"position", "regions", b"regions", "source", b"source", "title", b"title", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Record: _TypeAlias = Record  # noqa: Y015
+
+@_typing.final
+class Region(_message.Message):
+    """A structure of a label map."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    COLOUR_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
+    AREA_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Its number in the label map, 1 to 255."""
+    name: _builtins.str
+    """The name of the structure, 1 to 100 characters on one line."""
+    group: _builtins.str
+    """The kind of structure, such as "vessels"; at most 64 characters, may be empty."""
+    colour: _builtins.str
+    """The colour to draw it in, as "#rrggbb"."""
+    area: _builtins.int
+    """The number of its pixels. Set by the retriever."""
+    @_builtins.property
+    def box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The smallest rectangle around it in pixels of the image: left, top, width and height. Set by the retriever."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        group: _builtins.str = ...,
+        colour: _builtins.str = ...,
+        box: _abc.Iterable[_builtins.int] | None = ...,
+        area: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "box", b"box", "colour", b"colour", "group", b"group", "id", b"id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Region: _TypeAlias = Region  # noqa: Y015
+
+@_typing.final
+class RegionMap(_message.Message):
+    """A label map: the structures of an image, as numbers of its pixels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PNG_FIELD_NUMBER: _builtins.int
+    LEGEND_FIELD_NUMBER: _builtins.int
+    png: _builtins.bytes
+    """A PNG with a palette or 8 bits of greyscale, of the stored image's size and at most 512 KiB. A pixel is a number of
+    the legend, or 0 for none of it.
+    """
+    @_builtins.property
+    def legend(self) -> _containers.RepeatedCompositeFieldContainer[Global___Region]:
+        """At most 255 structures; `box` and `area` are ignored. Those without a pixel are left out."""
+
+    def __init__(
+        self,
+        *,
+        png: _builtins.bytes = ...,
+        legend: _abc.Iterable[Global___Region] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["legend", b"legend", "png", b"png"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegionMap: _TypeAlias = RegionMap  # noqa: Y015
 
 @_typing.final
 class Pixels(_message.Message):
@@ -324,6 +412,7 @@ class RecordHead(_message.Message):
     CAPTION_VECTOR_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     PIXELS_FIELD_NUMBER: _builtins.int
+    REGIONS_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
     """Fingerprint of the bundle that the given vectors come from; required with them, refused unless it is the
     collection's.
@@ -350,6 +439,10 @@ class RecordHead(_message.Message):
         values. DICOM files state it themselves.
         """
 
+    @_builtins.property
+    def regions(self) -> Global___RegionMap:
+        """Which structures the image shows where. If omitted: as stored for the same image file. An empty one removes it."""
+
     def __init__(
         self,
         *,
@@ -358,10 +451,11 @@ class RecordHead(_message.Message):
         caption_vector: _vector_pb2.Vector | None = ...,
         fingerprint: _builtins.str = ...,
         pixels: Global___Pixels | None = ...,
+        regions: Global___RegionMap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "image_vector", b"image_vector", "pixels", b"pixels", "record", b"record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "image_vector", b"image_vector", "pixels", b"pixels", "record", b"record", "regions", b"regions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "fingerprint", b"fingerprint", "image_vector", b"image_vector", "pixels", b"pixels", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_vector", b"caption_vector", "fingerprint", b"fingerprint", "image_vector", b"image_vector", "pixels", b"pixels", "record", b"record", "regions", b"regions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

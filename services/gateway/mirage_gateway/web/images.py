@@ -1,6 +1,7 @@
 """Images: the 8-bit image, which a browser can show, its 16-bit copy, and thumbnails."""
 
 from typing import Annotated
+from zlib import crc32
 
 from pydantic import Field
 from starlette.requests import Request
@@ -51,6 +52,17 @@ class ImageRoutes:
         """Read the lossless 16-bit greyscale PNG of a record with `pixels`, which say what its values mean."""
         return await self._serve(request, id, image_pb2.IMAGE_VARIANT_PIXELS, "", if_none_match)
 
+    @operation(
+        "GET",
+        "/v1/images/{id}/regions",
+        Action.READ_RECORDS,
+        media_types=("image/png",),
+        errors=(*_ERRORS, Code.REGIONS_NOT_FOUND),
+    )
+    async def regions(self, request: Request, id: RecordId, if_none_match: IfNoneMatch = "") -> Response:  # noqa: A002
+        """Read a record's label map: a PNG with a palette, 8 bits, not filtered; pixels are numbers of `regions`, or 0."""
+        return await self._serve(request, id, image_pb2.IMAGE_VARIANT_REGIONS, "", if_none_match)
+
     @operation("GET", "/v1/images/{id}/thumbnail", Action.READ_RECORDS, media_types=("image/webp",), errors=_ERRORS)
     async def thumbnail(
         self,
@@ -72,6 +84,12 @@ class ImageRoutes:
                 raise MirageError(Code.PIXELS_NOT_FOUND, id=record.id)
             # Two files may look the same on 8 bits and differ on 16.
             tag += record.original_sha256
+        if variant == image_pb2.IMAGE_VARIANT_REGIONS:
+            if not record.regions:
+                raise MirageError(Code.REGIONS_NOT_FOUND, id=record.id)
+            # The palette has the colours of the regions.
+            colours = "".join(each.colour for each in record.regions)
+            tag = f"{record.original_regions_sha256}-{crc32(colours.encode()):08x}"
         etag = f'"{tag}-{variant}"'
         named = version == image_version(record)
         headers = {

@@ -15,7 +15,7 @@ from mirage_gateway.web.json_bounds import JsonBounds, parse
 from mirage_protos.v1 import record_pb2
 
 MEDIA_TYPE = "multipart/form-data"
-# A caption of 20,000 characters and two vectors, with room.
+# A caption of 20,000 characters, two vectors and a label map, with room.
 _RECORD = JsonBounds(plain=2**20, vectors=2**20)
 _PART_HEAD_BYTES = 8 * 2**10
 
@@ -137,5 +137,5 @@ class Upload:
 def record_head(record: RecordUpload) -> record_pb2.RecordHead:
     """Returns a record to store as a message; raises REQUEST_MALFORMED for an invalid packed vector."""
     head = to_message(record_pb2.RecordHead, record)
-    fill(head.record, record, but=("pixels",))
+    fill(head.record, record, but=("pixels", "regions"))
     return head

@@ -19,7 +19,7 @@ Condition: TypeAlias = tuple[tuple[tuple[int, ...], ...], ...]
 WORDS, WORD_IDS, FORMS = "words", "word_ids", "forms"
 VOCABULARY_MAX = 200_000
 # Payload fields that hold digests: indexed, and countable like facets. Points of older versions have the first only.
-DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256")
+DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256", "regions_sha256")
 
 
 class Space(StrEnum):
@@ -34,7 +34,7 @@ class CollectionDamagedError(Exception):
 
 
 # Points of older schemas have other words, or none: they are stored again. Raised with every change of words_of.
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Point:
     """One record as an engine stores it: unit vectors of shape (dimension,), float32.
 
     `record` is the record as JSON, `facets` are the fields that can be filtered and counted. The digests name its image
-    file, the file that came in, and its 16-bit image ("" if it has none).
+    file, the file that came in, its 16-bit image and its label map ("" if it has none).
     """
 
     id: str
@@ -89,6 +89,7 @@ class Point:
     image_sha256: str
     original_sha256: str = ""
     pixels_sha256: str = ""
+    regions_sha256: str = ""
     words: Words = field(default_factory=Words)
 
 
@@ -240,7 +241,7 @@ class Engine(Protocol):
         ...
 
     async def count(self, *, facet: str, value: str) -> int:
-        """Points that carry the value; also for the facets "image_sha256" and "pixels_sha256"."""
+        """Points that carry the value; also for the facets of DIGESTS."""
         ...
 
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:

@@ -64,6 +64,7 @@ def to_point(record: Record, image: Array, caption: Array) -> Point:
         image_sha256=record.image_sha256,
         original_sha256=record.original_sha256,
         pixels_sha256=record.pixels_sha256,
+        regions_sha256=record.regions_sha256,
         words=words_of(record),
     )
 

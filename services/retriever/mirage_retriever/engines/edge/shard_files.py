@@ -17,7 +17,7 @@ from mirage_retriever.engines.identity import point_id
 
 SPACES = ("image", "caption")
 # Payload fields that hold digests, as engines/base.py names them. Points of older versions have the first only.
-DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256")
+DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256", "regions_sha256")
 # The sparse vector of words, and the payload fields of their ids and forms, as engines/base.py names them.
 WORDS, WORD_IDS, FORMS = "words", "word_ids", "forms"
 # Words as they travel: ids (uint32 bytes), weights (float32 bytes), forms.

@@ -1,0 +1,48 @@
+"""Which regions of an image a query names."""
+
+from collections.abc import Iterable, Sequence
+
+from mirage_core.regions import Region
+from mirage_retriever.words.queries import Unit, WordQuery
+from mirage_retriever.words.tokens import stem, tokens
+
+# Words that tell structures of one name apart: who asks for one of a group does not mean another. Alone they name nothing.
+_PLACES = tuple(
+    frozenset(map(stem, words))
+    for words in (("left", "right"), ("upper", "middle", "lower"), ("superior", "inferior"), ("anterior", "posterior"))
+)
+_ALL_PLACES = frozenset[str]().union(*_PLACES)
+
+
+def named_regions(regions: Sequence[Region], query: WordQuery | None) -> tuple[Region, ...]:
+    """Returns the regions whose names say something that is asked for, those only that say the most of it.
+
+    "left kidney" names neither the right kidney nor the left lung. Synonyms must be the whole name: "spleen" does not name
+    the splenic vein.
+    """
+    units = [unit for unit in query.units if not _is_place(unit)] if query is not None and regions else []
+    if query is None or not units:
+        return ()
+    asked = {each for unit in query.units for way in unit.ways for each in way.stems}
+    said: dict[Region, frozenset[int]] = {}
+    for region in regions:
+        name = {token.stem for token in tokens(region.name)}
+        if any(asked & group and name & group and not asked & name & group for group in _PLACES):
+            continue
+        if found := frozenset(number for number, unit in enumerate(units) if _says(name, unit)):
+            said[region] = found
+    return tuple(region for region, found in said.items() if not any(found < other for other in said.values()))
+
+
+def _says(name: set[str], unit: Unit) -> bool:
+    if any(name.issuperset(way.stems) for way in unit.literal):
+        return True
+    return any(name.issuperset(other.stems) and _is_whole(name, other.stems) for other in unit.others)
+
+
+def _is_whole(name: set[str], stems: Iterable[str]) -> bool:
+    return name - _ALL_PLACES <= set(stems)
+
+
+def _is_place(unit: Unit) -> bool:
+    return all(_ALL_PLACES.issuperset(way.stems) for way in unit.literal)
