@@ -42,6 +42,7 @@ def test_every_address_of_the_contract_is_described(description: Any) -> None:
         ("get", "/v1/images/{id}"),
         ("get", "/v1/images/{id}/thumbnail"),
         ("get", "/v1/images/{id}/pixels"),
+        ("get", "/v1/images/{id}/regions"),
         ("get", "/v1/facets"),
         ("post", "/v1/images/classify"),
         ("get", "/v1/records"),
