@@ -124,7 +124,6 @@ def plan(
                 "MIRAGE_LLM_HOST": HOST,
                 "MIRAGE_LLM_PORT": str(chosen["llm"]),
                 "MIRAGE_LLM_BUNDLE": str(language),
-                "MIRAGE_LLM_ENCODER": encoder,
             },
         )
     services = [

@@ -132,13 +132,12 @@ def test_the_model_is_the_collections(found: dict[str, Any]) -> None:
 def test_an_explanation_comes_event_by_event(found: dict[str, Any]) -> None:
     events = [next(iter(event.items())) for event in found["describe"]]
     names = list(dict.fromkeys(name for name, _ in events))
-    assert names == ["retrieval", "start", "token", "citation", "ranking", "done"]
+    assert names == ["retrieval", "start", "sentence", "ranking", "done"]
     by_name = dict(events)
     assert ids(by_name["retrieval"]) == ids(found["search"]["reply"])[:2]
     end = by_name["done"]
-    assert "".join(value["text"] for name, value in events if name == "token") == end["text"]
-    assert [value for name, value in events if name == "citation"] == end["citations"]
-    assert {id_ for cited in end["citations"] for id_ in cited.get("ids", ())} == set(by_name["start"]["usedIds"])
+    assert [value for name, value in events if name == "sentence"] == end["sentences"]
+    assert {id_ for sentence in end["sentences"] for id_ in sentence.get("ids", ())} == set(by_name["start"]["usedIds"])
     assert end["source"] == "DESCRIPTION_SOURCE_MODEL"
     assert by_name["ranking"]["first"][:2] == ids(by_name["retrieval"])
 

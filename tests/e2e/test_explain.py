@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from mirage.client import Client
+from tests.support.scripted_llm import GENERAL
 
 SEARCH = "/?q=axial+T1+brain+MRI"
 COMPARE = "/?q=axial+T1+brain&minus=axial&plus=sagittal&view=compare"
@@ -68,12 +69,11 @@ def test_an_explanation_grows_and_names_its_sources(reader: Page, explaining: An
     explaining.kill_llm()
 
 
-def test_a_sentence_without_a_source_says_so_in_words(reader: Page) -> None:
+def test_general_knowledge_says_so_in_words(reader: Page) -> None:
     reader.goto(SEARCH)
     panel = explain(reader)
-    bare = panel.locator(".sentence.bare")
-    expect(bare).to_have_text("Nothing here stands in a caption.")
-    expect(panel.locator(".sentence.bare + .no-source")).to_have_text("no source")
+    expect(panel.locator(".sentence").last).to_have_text(GENERAL)
+    expect(panel.locator(".sentence + .no-source")).to_have_text("general knowledge")
 
 
 def test_a_citation_lights_up_its_image_and_a_source_its_sentences(reader: Page) -> None:
@@ -183,7 +183,7 @@ def test_without_the_model_the_captions_answer_and_say_so(reader: Page, explaini
     expect(panel.locator(".cite").first).to_be_visible()
 
 
-def test_a_text_that_is_replaced_is_replaced_on_the_page(reader: Page, explaining: Any) -> None:
+def test_sentences_of_the_captions_follow_those_of_a_model_that_is_gone(reader: Page, explaining: Any) -> None:
     explaining.kill_llm()
     explaining.start_llm(token_ms=80)
     reader.goto(SEARCH)
@@ -194,7 +194,7 @@ def test_a_text_that_is_replaced_is_replaced_on_the_page(reader: Page, explainin
     expect(panel.locator(".badge")).to_have_text("From the captions")
     with Client(explaining.http_url) as client:
         whole = client.description("axial T1 brain MRI")
-    sentences = [whole.text[each.start : each.end] for each in whole.citations]
+    sentences = [each.text for each in whole.sentences]
     expect(panel.locator(".sentence")).to_have_text(sentences)
     expect(panel.locator(".no-source")).to_have_count(0)
 
@@ -246,14 +246,13 @@ def answer_with(page: Page, body: str) -> None:
     page.route("**/v1/describe", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
 
 
-def frames(text: str, citations: list[dict[str, Any]], **done: Any) -> str:
+def frames(sentence: dict[str, Any], **done: Any) -> str:
     """The events of an explanation that no server wrote."""
     reply = {"results": [], "match": "good", "query": {"terms": []}, "timings": {}}
-    end = {"text": text, "citations": citations, "source": "model", "finish": "stop", "notice": "", **done}
+    end = {"text": sentence["text"], "sentences": [sentence], "source": "model", "finish": "stop", "notice": "", **done}
     events = [
         ("retrieval", reply),
-        ("token", {"text": text}),
-        *(("citation", each) for each in citations),
+        ("sentence", sentence),
         ("done", end),
     ]
     return ": hi\n\n" + "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
@@ -261,8 +260,8 @@ def frames(text: str, citations: list[dict[str, Any]], **done: Any) -> str:
 
 def test_what_the_model_says_is_text_and_never_markup(reader: Page) -> None:
     text = "<img src=x onerror=\"document.title='pwned'\"> 𝔸 ### Response: [1](javascript:alert(1))."
-    citation = {"sentence": 0, "start": 0, "end": len(text), "ids": ["no-such"], "supported": True}
-    answer_with(reader, frames(text, [citation], notice="<b>n</b>"))
+    sentence = {"text": text, "ids": ["no-such"], "kind": "caption", "block": "see"}
+    answer_with(reader, frames(sentence, notice="<b>n</b>"))
     reader.goto(SEARCH)
     panel = explain(reader)
     expect(panel.locator(".sentence")).to_have_text(text)
@@ -270,15 +269,14 @@ def test_what_the_model_says_is_text_and_never_markup(reader: Page) -> None:
     assert "pwned" not in reader.title()
 
 
-def test_a_text_that_stands_on_nothing_is_not_to_be_relied_on(reader: Page) -> None:
-    bare = {"sentence": 0, "start": 0, "end": 9, "ids": [], "supported": False}
-    answer_with(reader, frames("It is so.", [bare]))
+def test_withheld_sentences_are_counted(reader: Page) -> None:
+    answer_with(reader, frames({"text": "It is so.", "ids": [], "kind": "general", "block": "where"}, withheld=4))
     reader.goto(SEARCH)
-    expect(explain(reader).locator(".notices")).to_contain_text("do not rely on it")
+    expect(explain(reader).locator(".notices")).to_contain_text("4 of the model’s sentences")
 
 
 def test_a_stream_that_breaks_off_is_an_error(reader: Page) -> None:
-    answer_with(reader, 'event: token\ndata: {"text": "Half a"}\n\nevent: tok')
+    answer_with(reader, 'event: sentence\ndata: {"text": "Half a", "ids": []}\n\nevent: sent')
     reader.goto(SEARCH)
     reader.get_by_role("button", name=re.compile("^Explain")).click()
     expect(reader.locator(".explanation [role=alert]")).to_contain_text("broke off")
@@ -290,7 +288,7 @@ def test_whole_sentences_are_read_out(reader: Page) -> None:
     panel = explain(reader)
     spoken = panel.locator("[aria-live=polite]")
     expect(spoken).to_contain_text("(source 1)")
-    expect(spoken).to_contain_text("(no source)")
+    expect(spoken).to_contain_text("(general knowledge)")
     expect(spoken).to_contain_text("complete")
 
 

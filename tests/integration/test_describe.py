@@ -18,7 +18,7 @@ from mirage.client import Client
 from mirage.descriptions import DescribeOptions
 from mirage.errors import ApiError, ClientError
 from mirage.queries import Query, Term, weighted_terms
-from mirage_api.descriptions import Citation, DescribeDone, DescribeRanking, DescribeToken
+from mirage_api.descriptions import DescribeDone, DescribeRanking, DescribeSentence
 from mirage_api.search import SearchReply
 from mirage_launcher.folders import Folders
 from mirage_launcher.state import State
@@ -42,9 +42,9 @@ def test_an_explanation_stands_on_what_was_found(client: Client) -> None:
     assert isinstance(done, DescribeDone)
     found = [each.id for each in retrieval.results]
     assert found == [each.id for each in client.search(GOOD, k=3).results]
-    assert "".join(each.text for each in events if isinstance(each, DescribeToken)) == done.text
-    assert [each for each in events if isinstance(each, Citation)] == list(done.citations)
-    assert {id_ for each in done.citations for id_ in each.ids} == set(found)
+    assert [each for each in events if isinstance(each, DescribeSentence)] == list(done.sentences)
+    assert " ".join(each.text for each in done.sentences) == done.text
+    assert {id_ for each in done.sentences for id_ in each.ids} == set(found)
     assert (done.source, done.finish) == ("model", "stop")
 
 
@@ -56,9 +56,9 @@ def test_the_model_that_comes_along_explains(system: Any) -> None:
     done = events[-1]
     assert isinstance(done, DescribeDone)
     assert (done.source, done.finish in ("stop", "length")) == ("model", True)
-    assert "".join(each.text for each in events if isinstance(each, DescribeToken)) == done.text == again.text
-    assert [each for each in events if isinstance(each, Citation)] == list(done.citations)
-    assert all(done.text[each.start : each.end].strip() for each in done.citations)
+    assert done.text == again.text
+    assert [each for each in events if isinstance(each, DescribeSentence)] == list(done.sentences)
+    assert all(bool(each.ids) == (each.kind != "general") for each in done.sentences)
     assert any(isinstance(each, DescribeRanking) for each in events)
 
 
@@ -66,7 +66,7 @@ def test_both_rankings_are_real_and_the_first_stays_the_querys(client: Client) -
     whole = client.description(GOOD)
     assert whole.ranking is not None
     assert list(whole.ranking.first) == [each.id for each in client.search(GOOD, k=10).results]
-    sentences = [whole.text[each.start : each.end] for each in whole.citations]
+    sentences = [each.text for each in whole.sentences if each.kind == "caption"]
     again = client.search(Query(tuple(Term(text=sentence) for sentence in sentences)), k=10)
     assert [each.id for each in whole.ranking.second] == [each.id for each in again.results]
     assert whole.ranking.best in {*whole.ranking.first, *(each.id for each in whole.ranking.second)}
@@ -109,7 +109,7 @@ def test_a_client_that_goes_stops_the_model_within_a_token(client: Client, expla
     explaining.kill_llm()
     explaining.start_llm(token_ms=150)
     events = client.describe(GOOD)
-    assert any(isinstance(event, DescribeToken) for event in events)
+    assert any(isinstance(event, DescribeSentence) for event in events)
     seen = explaining.counts()["tokens"]
     events.close()
     until(lambda: explaining.counts()["running"] == 0)
@@ -133,23 +133,23 @@ def test_a_model_killed_amid_a_sentence_is_replaced_by_the_captions(client: Clie
     explaining.kill_llm()
     explaining.start_llm(token_ms=50)
     events = client.describe(GOOD)
-    written = [next(event for event in events if isinstance(event, DescribeToken)).text]
+    written = [next(event for event in events if isinstance(event, DescribeSentence)).text]
     explaining.kill_llm()
     rest = list(events)
     done = rest[-1]
     assert isinstance(done, DescribeDone)
     assert done.source == "extractive"
     assert done.text.startswith(written[0])
-    assert all(each.supported and each.ids for each in done.citations)
+    assert all(each.ids for each in done.sentences)
     assert "not available" in done.notice
-    assert any(isinstance(event, DescribeRanking) for event in rest)
+    assert not any(isinstance(event, DescribeRanking) for event in rest)
 
 
 def test_a_model_that_is_frozen_is_replaced_within_seconds(client: Client, explaining: Any) -> None:
     explaining.kill_llm()
     explaining.start_llm(token_ms=50)
     events = client.describe(GOOD)
-    next(event for event in events if isinstance(event, DescribeToken))
+    next(event for event in events if isinstance(event, DescribeSentence))
     os.kill(explaining.llm.pid, signal.SIGSTOP)
     try:
         done = list(events)[-1]
@@ -226,7 +226,7 @@ async def test_grpc_says_the_same_as_http(explaining: Any) -> None:
     async with httpx.AsyncClient(base_url=explaining.http_url, timeout=60) as http:
         whole = (await http.post("/v1/describe", json={"text": GOOD}, headers={"accept": "application/json"})).json()
     assert (end.text, ranking.best) == (whole["text"], whole["ranking"]["best"])
-    assert [list(each.ids) for each in end.citations] == [each["ids"] for each in whole["citations"]]
+    assert [list(each.ids) for each in end.sentences] == [each["ids"] for each in whole["sentences"]]
 
 
 async def test_a_grpc_caller_who_cancels_stops_the_model(explaining: Any) -> None:
@@ -238,11 +238,11 @@ async def test_a_grpc_caller_who_cancels_stops_the_model(explaining: Any) -> Non
             mirage_service_pb2.DescribeRequest(query=query_pb2.Query(terms=[query_pb2.Term(text=GOOD)])), timeout=60
         )
         async for event in call:
-            if event.WhichOneof("event") == "token":
+            if event.WhichOneof("event") == "sentence":
                 break
         call.cancel()
     await asyncio.to_thread(until, lambda: explaining.counts()["running"] == 0)
-    assert explaining.counts()["tokens"] <= 4
+    assert explaining.counts()["tokens"] < 25
     await asyncio.to_thread(explaining.kill_llm)
 
 
@@ -267,7 +267,7 @@ def test_the_command_line_writes_text_sources_and_rankings(
     output = capsys.readouterr()
     text, *sources = output.out.strip().split("\n\n")
     assert "[1]" in text
-    assert text.endswith("[no source]")
+    assert text.endswith("[general knowledge]")
     assert [line[:3] for line in sources[0].splitlines()[::2]] == ["[1]", "[2]"]
     assert "fits both best: " in sources[1]
     assert "can be wrong" in output.err

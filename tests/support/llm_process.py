@@ -103,8 +103,7 @@ class Description:
     """A description as it came."""
 
     start: description_pb2.DescribeStart | None = None
-    pieces: list[str] = field(default_factory=list)
-    citations: list[description_pb2.Citation] = field(default_factory=list)
+    sentences: list[description_pb2.DescribeSentence] = field(default_factory=list)
     end: description_pb2.DescribeDone = field(default_factory=description_pb2.DescribeDone)
     order: list[str] = field(default_factory=list)
 
@@ -117,10 +116,8 @@ async def collect(events: AsyncIterator[llm_pb2.DescribeResponse]) -> Descriptio
         match kind:
             case "start":
                 found.start = event.start
-            case "token":
-                found.pieces.append(event.token.text)
-            case "citation":
-                found.citations.append(event.citation)
+            case "sentence":
+                found.sentences.append(event.sentence)
             case "done":
                 found.end = event.done
     return found

@@ -1,8 +1,8 @@
 """A language model service that writes what its script says, over real gRPC: the transport is real, the model is not.
 
-It says each caption's first sentence, then one that no caption supports. Run as a program it stands in for the service:
-`python scripted_llm.py PORT TOKEN_MS`; it then tells on GetModel, as its manifest, how many tokens it wrote in all and how
-many descriptions are running.
+It says each caption's first sentence, then a fact that no caption states, and reports one sentence withheld. Run as a
+program it stands in for the service: `python scripted_llm.py PORT TOKEN_MS`; it then tells on GetModel, as its manifest,
+how many tokens it wrote in all and how many descriptions are running.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from mirage_core.sentences import split_sentences
 from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
 from mirage_protos.v1 import description_pb2, model_pb2, query_pb2, timings_pb2
 
-UNSUPPORTED = "Nothing here stands in a caption."
+GENERAL = "Fluid is dark on T1-weighted images."
 NAME = "mirage.llm.v1.LlmService"
 
 
@@ -29,14 +29,13 @@ NAME = "mirage.llm.v1.LlmService"
 class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
     """Writes a word each `token_s`. With `error` it fails after `error_after` words; with `gate` it waits for it first.
 
-    `replaced` is what it ends with instead of what it wrote; `declined` a finish without a text.
+    `declined` is a finish without a text.
     """
 
     token_s: float = 0.0
     error: MirageError | None = None
     error_after: int = 0
     gate: asyncio.Event | None = None
-    replaced: str = ""
     declined: "description_pb2.DescriptionFinish.ValueType" = description_pb2.DESCRIPTION_FINISH_UNSPECIFIED
     repeat: int = 1
     asked: list[llm_pb2.DescribeRequest] = field(default_factory=list)
@@ -71,38 +70,26 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
         yield _event(
             start=description_pb2.DescribeStart(used_ids=used, prompt_tokens=50, cached_tokens=40, fingerprint="e" * 64)
         )
-        text, citations, words = "", [], 0
-        for number, (sentence, ids) in enumerate(_script(request) * self.repeat):
-            start = len(text) + (number > 0)
-            for index, word in enumerate(sentence.split(" ")):
+        sentences, words = [], 0
+        for sentence in _script(request) * self.repeat:
+            for _ in sentence.text.split(" "):
                 if self.error and words >= self.error_after:
                     await context.abort(grpc_status(self.error), self.error.message, to_trailers(self.error))
                 await asyncio.sleep(self.token_s)
-                piece = word if not number and not index else f" {word}"
-                text += piece
                 words += 1
                 self.tokens += 1
-                yield _event(token=description_pb2.DescribeToken(text=piece))
-            citation = description_pb2.Citation(
-                sentence=number, start=start, end=len(text), ids=ids, supported=bool(ids)
-            )
-            citations.append(citation)
-            yield _event(citation=citation)
+            sentences.append(sentence)
+            yield _event(sentence=sentence)
         end = description_pb2.DescribeDone(
-            text=text,
+            text=" ".join(each.text for each in sentences),
             source=description_pb2.DESCRIPTION_SOURCE_MODEL,
             finish=description_pb2.DESCRIPTION_FINISH_STOP,
             tokens=words,
             timings=timings_pb2.Timings(queue_ms=1.0, inference_ms=2.0, total_ms=3.0),
-            citations=citations,
+            sentences=sentences,
+            shown=len(sentences),
+            withheld=1,
         )
-        if self.replaced:
-            end.MergeFrom(
-                description_pb2.DescribeDone(text=self.replaced, source=description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE)
-            )
-            end.finish = description_pb2.DESCRIPTION_FINISH_TOO_SLOW
-            del end.citations[:]
-            end.citations.add(sentence=0, start=0, end=len(self.replaced), ids=used[:1], supported=True)
         yield _event(done=end)
 
     async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -122,9 +109,20 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
         return llm_pb2.GetModelResponse(model=model)
 
 
-def _script(request: Any) -> list[tuple[str, list[str]]]:
-    said = [(split_sentences(each.text)[0].text.rstrip(".") + ".", [each.id]) for each in request.captions]
-    return [*said, (UNSUPPORTED, [])]
+def _script(request: Any) -> list[description_pb2.DescribeSentence]:
+    said = [
+        description_pb2.DescribeSentence(
+            text=split_sentences(each.text)[0].text.rstrip(".") + ".",
+            ids=[each.id],
+            kind=description_pb2.SENTENCE_KIND_CAPTION,
+            block=description_pb2.SENTENCE_BLOCK_SEE,
+        )
+        for each in request.captions
+    ]
+    fact = description_pb2.DescribeSentence(
+        text=GENERAL, kind=description_pb2.SENTENCE_KIND_GENERAL, block=description_pb2.SENTENCE_BLOCK_WHERE
+    )
+    return [*said, fact]
 
 
 def _event(**event: Any) -> Any:

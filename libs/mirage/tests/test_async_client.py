@@ -12,7 +12,7 @@ from mirage import calls
 from mirage.client import AsyncClient, Client, Operations
 from mirage.errors import ApiError, ReplyError, TimedOutError, UnreachableError
 from mirage.uploads import Upload
-from mirage_api.descriptions import DescribeDone, DescribeToken
+from mirage_api.descriptions import DescribeDone, DescribeSentence
 from mirage_api.jobs import Job
 
 from .test_client import SEARCH
@@ -118,7 +118,7 @@ def streaming(*bodies: Pieces | int) -> AsyncClient:
 async def test_a_description_comes_event_by_event() -> None:
     body = Pieces(frames(STREAM))
     found = [event async for event in streaming(body).describe("pons")]
-    assert "".join(event.text for event in found if isinstance(event, DescribeToken)) == "Axial T1."
+    assert [event.text for event in found if isinstance(event, DescribeSentence)] == ["Axial T1."]
     assert isinstance(found[-1], DescribeDone)
     assert body.closed
 

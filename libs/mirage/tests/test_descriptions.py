@@ -12,20 +12,27 @@ from mirage.client import Client
 from mirage.descriptions import DescribeOptions
 from mirage.errors import ApiError, InputError, ReplyError, TimedOutError
 from mirage.queries import Query, Term
-from mirage_api.descriptions import Citation, DescribeDone, DescribeRanking, DescribeStart, DescribeToken
+from mirage_api.descriptions import DescribeDone, DescribeRanking, DescribeSentence, DescribeStart
 from mirage_api.search import SearchReply
 
 RESULT = {"id": "a", "score": 0.5, "caption": "Axial T1.", "labels": {}}
 REPLY = {"results": [RESULT], "match": "good", "query": {"terms": []}, "timings": {}}
-CITED = {"sentence": 0, "start": 0, "end": 9, "ids": ["a"], "supported": True}
-DONE = {"text": "Axial T1.", "citations": [CITED], "source": "model", "finish": "stop", "notice": "", "tokens": 2}
+SENTENCE = {"text": "Axial T1.", "ids": ["a"], "kind": "caption", "block": "see"}
+DONE = {
+    "text": "Axial T1.",
+    "sentences": [SENTENCE],
+    "shown": 1,
+    "withheld": 2,
+    "source": "model",
+    "finish": "stop",
+    "notice": "",
+    "tokens": 2,
+}
 RANKING = {"first": ["a"], "second": [RESULT], "best": "a", "sentences": 1, "truncated": False}
 STREAM: list[tuple[str, Any]] = [
     ("retrieval", REPLY),
     ("start", {"used_ids": ["a"], "dropped_ids": [], "seed": 7}),
-    ("token", {"text": "Axial"}),
-    ("token", {"text": " T1."}),
-    ("citation", CITED),
+    ("sentence", SENTENCE),
     ("something-new", {"x": 1}),
     ("ranking", RANKING),
     ("done", DONE),
@@ -73,9 +80,7 @@ def test_events_come_typed_and_in_order() -> None:
     assert kinds == [
         SearchReply,
         DescribeStart,
-        DescribeToken,
-        DescribeToken,
-        Citation,
+        DescribeSentence,
         DescribeRanking,
         DescribeDone,
     ]
@@ -117,7 +122,7 @@ PROBLEM = {"code": "QUEUE_FULL", "detail": "Too much work.", "status": 429, "ret
 
 def test_an_error_event_is_raised_after_what_came_before() -> None:
     events = streaming(Body(frames([*STREAM[:3], ("error", {"problem": PROBLEM})]))).describe("pons")
-    assert [type(next(events)) for _ in range(3)] == [SearchReply, DescribeStart, DescribeToken]
+    assert [type(next(events)) for _ in range(3)] == [SearchReply, DescribeStart, DescribeSentence]
     with pytest.raises(ApiError) as caught:
         next(events)
     assert (caught.value.code, caught.value.status, caught.value.retry_after_s) == ("QUEUE_FULL", 429, 2.0)
@@ -133,9 +138,9 @@ def test_a_refusal_is_raised_at_the_first_event() -> None:
 @pytest.mark.parametrize(
     ("body", "error"),
     [
-        (Body(b"event: token\ndata: nonsense\n\n"), ReplyError),
-        (Body(b"event: token\ndata: [1]\n\n"), ReplyError),
-        (Body(b"event: token\ndata: {}\n\n"), ReplyError),
+        (Body(b"event: sentence\ndata: nonsense\n\n"), ReplyError),
+        (Body(b"event: sentence\ndata: [1]\n\n"), ReplyError),
+        (Body(b"event: sentence\ndata: {}\n\n"), ReplyError),
         (Body(frames(STREAM[:2]), then=httpx.ReadError("gone")), ReplyError),
         (Body(frames(STREAM[:2]), then=httpx.ReadTimeout("slow")), TimedOutError),
     ],
@@ -156,18 +161,18 @@ def test_a_number_that_json_has_not_is_not_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "citations", "shown"),
+    ("sentences", "shown"),
     [
-        ("A b. C d.", [(0, 4, "xy"), (5, 9, "")], "A b. [1][2] C d. [no source]"),
-        ("A b. C d", [(0, 4, "y")], "A b. [2] C d"),
-        ("A b.", [(0, 4, "z")], "A b. [no source]"),
-        ("\x1b[2J\nä 𝔸b.", [(0, 10, "x")], "[2J ä 𝔸b. [1]"),
-        ("", [], ""),
+        ([("A b.", "xy", "caption", None), ("C d.", "", "general", None)], "A b. [1][2] C d. [general knowledge]"),
+        (
+            [("C d.", "y", "extract", "where"), ("A.", "", "general", "where"), ("E.", "x", "caption", "see")],
+            "What you see: E. [1]\nWhere to look: C d. [2] A. [general knowledge]",
+        ),
+        ([("A b.", "z", "caption", "apart")], "What it is told apart from: A b."),
+        ([("\x1b[2J ä 𝔸b.", "x", "caption", None)], "[2J ä 𝔸b. [1]"),
+        ([], ""),
     ],
 )
-def test_sources_are_numbered_in_the_text(text: str, citations: list[Any], shown: str) -> None:
-    made = [
-        Citation(sentence=i, start=start, end=end, ids=tuple(ids), supported=bool(ids))
-        for i, (start, end, ids) in enumerate(citations)
-    ]
-    assert marked(text, made, ["x", "y"]) == shown
+def test_sources_are_numbered_in_the_text(sentences: list[Any], shown: str) -> None:
+    made = [DescribeSentence(text=text, ids=tuple(ids), kind=kind, block=block) for text, ids, kind, block in sentences]
+    assert marked(made, ["x", "y"]) == shown

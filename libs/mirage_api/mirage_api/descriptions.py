@@ -10,7 +10,9 @@ from mirage_api.search import Query, SearchReply, SearchResult, Terms, Timings
 from mirage_api.system import Problem
 
 Source = Literal["model", "extractive"]
-Finish = Literal["stop", "length", "no_match", "not_medical", "too_slow"]
+Finish = Literal["stop", "length", "no_match", "not_medical", "too_slow", "unsupported", "outside"]
+Kind = Literal["caption", "general", "extract"]
+Block = Literal["see", "where", "apart"]
 
 
 class DescribeRequest(Query):
@@ -63,24 +65,17 @@ class DescribeStart(Reply):
     fingerprint: str = ""
 
 
-class DescribeToken(Reply):
-    """Text to be appended."""
+class DescribeSentence(Reply):
+    """A sentence that holds, the records whose captions support it, its origin and its part of the description."""
 
     text: str
-
-
-class Citation(Reply):
-    """The sentence from `start` up to `end` (Unicode code points of the text) and ids of the captions that support it."""
-
-    sentence: int = 0
-    start: int = 0
-    end: int = 0
     ids: tuple[str, ...] = ()
-    supported: bool = False
+    kind: Kind | None = None
+    block: Block | None = None
 
 
 class DescribeRanking(Reply):
-    """Both rankings, best first: ids by the query, and records by the description; best is what fits both best."""
+    """Both rankings, best first: ids by the query, and records by the model's sentences; best is what fits both best."""
 
     first: tuple[str, ...]
     second: tuple[SearchResult, ...]
@@ -90,15 +85,17 @@ class DescribeRanking(Reply):
 
 
 class DescribeDone(Reply):
-    """The whole description; `text` and `citations` replace what came before. source is null if it was declined."""
+    """The whole description, and how many sentences of the model were withheld. source is null if it was declined."""
 
     text: str
-    citations: tuple[Citation, ...] = ()
+    sentences: tuple[DescribeSentence, ...] = ()
+    shown: int = 0
+    withheld: int = 0
     source: Source | None = None
     finish: Finish | None = None
     notice: str = ""
     tokens: int = 0
-    first_token_ms: Score = 0.0
+    first_sentence_ms: Score = 0.0
     timings: Timings = Timings()
 
 
@@ -109,19 +106,18 @@ class Failed(Reply):
 
 
 class Description(DescribeDone):
-    """A description in one piece; start is null if nothing was written, ranking if there is no text to rank by."""
+    """A description in one piece; start is null if nothing was written, ranking if the model wrote nothing."""
 
     retrieval: SearchReply
     start: DescribeStart | None = None
     ranking: DescribeRanking | None = None
 
 
-DescribeEvent = SearchReply | DescribeStart | DescribeToken | Citation | DescribeRanking | DescribeDone
+DescribeEvent = SearchReply | DescribeStart | DescribeSentence | DescribeRanking | DescribeDone
 EVENTS: dict[str, type[DescribeEvent] | type[Failed]] = {
     "retrieval": SearchReply,
     "start": DescribeStart,
-    "token": DescribeToken,
-    "citation": Citation,
+    "sentence": DescribeSentence,
     "ranking": DescribeRanking,
     "done": DescribeDone,
     "error": Failed,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mirage_core.sentences import split_sentences
 
@@ -16,30 +15,12 @@ _WORD = re.compile(r"\w+")
 _BLANKS = re.compile(r"\s+")
 
 
-@dataclass(frozen=True)
-class ExtractCitation:
-    """The `sentence`-th sentence (from 0) is text[start:end] (Unicode code points) and is in the captions `ids`."""
+def extract(captions: Sequence[tuple[str, str]], *, query: str = "") -> list[tuple[str, tuple[str, ...]]]:
+    """Returns at most `SENTENCES_MAX` sentences of the captions, each with the ids of the captions that have it.
 
-    sentence: int
-    start: int
-    end: int
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Extract:
-    """The answer; empty without captions."""
-
-    text: str
-    citations: tuple[ExtractCitation, ...]
-
-
-def extract(captions: Sequence[tuple[str, str]], *, query: str = "") -> Extract:
-    """At most `SENTENCES_MAX` sentences of the captions, given as (id, text), best caption first.
-
-    Of each caption (its first 4,000 characters) the first sentence and the one that shares most words with the query;
-    of a very long sentence the beginning. A sentence of several captions is used once. Except for the final full stop,
-    every word is from a caption.
+    `captions` are (id, text), best first. Of each (its first 4,000 characters) the first sentence and the one that shares
+    most words with the query; of a very long sentence the beginning. A sentence of several captions is used once. Except
+    for the final full stop, every word is from a caption.
     """
     chosen: dict[str, list[str]] = {}
     for record, caption in captions:
@@ -47,13 +28,7 @@ def extract(captions: Sequence[tuple[str, str]], *, query: str = "") -> Extract:
             ids = chosen.setdefault(sentence, [])
             if record not in ids:
                 ids.append(record)
-    citations: list[ExtractCitation] = []
-    text = ""
-    for number, (sentence, ids) in enumerate(list(chosen.items())[:SENTENCES_MAX]):
-        text += " " if text else ""
-        citations.append(ExtractCitation(number, len(text), len(text) + len(sentence), tuple(ids)))
-        text += sentence
-    return Extract(text, tuple(citations))
+    return [(sentence, tuple(ids)) for sentence, ids in list(chosen.items())[:SENTENCES_MAX]]
 
 
 def _best(caption: str, query: str) -> list[str]:

@@ -1,10 +1,10 @@
-"""An explanation of what a query finds: retrieval, text from the language model, and a second retrieval with the text.
+"""An explanation of what a query finds: retrieval, checked sentences, and a second retrieval with those of the model.
 
 If the language model is down, busy or too slow, the text is made of sentences of the captions, and says so.
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -14,7 +14,6 @@ from mirage_core.describe_options import check_describe_options
 from mirage_core.errors import Code, MirageError, Status
 from mirage_core.extractive import extract
 from mirage_core.fusion import reciprocal_rank
-from mirage_core.sentences import split_sentences
 from mirage_gateway.dependencies import Dependencies
 from mirage_gateway.settings import GatewaySettings
 from mirage_protos.llm.v1 import llm_pb2
@@ -25,7 +24,9 @@ _log = telemetry.get_logger()
 _written = telemetry.counter(
     "gateway_descriptions_total", "Descriptions, by who wrote them and why they ended.", ("source", "finish")
 )
-_first_token = telemetry.histogram("gateway_first_token_seconds", "Until the first words of a description.", ())
+_first_sentence = telemetry.histogram(
+    "gateway_first_sentence_seconds", "Until the first sentence of a description.", ()
+)
 
 # Both rankings are this long, whatever k is: a record that both hold far down still fits better than one that one holds.
 RANKED = 10
@@ -34,6 +35,7 @@ SENTENCES_MAX = 16
 Event = mirage_service_pb2.DescribeResponse
 Search = Callable[[query_pb2.Query], Awaitable[query_pb2.SearchReply]]
 _FROM_CAPTIONS = "These sentences are taken from the captions."
+_NOT_RANKED = "The images are not ranked by this text, because it is made of their captions."
 _UNGROUNDED = (query_pb2.MATCH_WEAK, query_pb2.MATCH_NONE)
 
 
@@ -45,18 +47,20 @@ class _Course:
     started: float = field(default_factory=time.perf_counter)
     search_ms: float = 0.0
     began: bool = False
-    first_token_ms: float = 0.0
+    first_sentence_ms: float = 0.0
+    sentences: list[description_pb2.DescribeSentence] = field(default_factory=list)
     end: description_pb2.DescribeDone | None = None
 
     @property
     def elapsed_ms(self) -> float:
         return (time.perf_counter() - self.started) * 1000
 
-    def token(self, token: description_pb2.DescribeToken) -> Event:
-        if not self.first_token_ms:
-            self.first_token_ms = self.elapsed_ms
-            _first_token.observe(self.first_token_ms / 1000)
-        return Event(token=token)
+    def show(self, sentence: description_pb2.DescribeSentence) -> Event:
+        if not self.sentences:
+            self.first_sentence_ms = self.elapsed_ms
+            _first_sentence.observe(self.first_sentence_ms / 1000)
+        self.sentences.append(sentence)
+        return Event(sentence=sentence)
 
 
 class Describer:
@@ -108,7 +112,9 @@ class Describer:
             for event in _from_captions(request, error, course):
                 yield event
         end = course.end or description_pb2.DescribeDone()
-        if end.text:
+        if end.source == description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE:
+            end.notice = f"{end.notice} {_NOT_RANKED}"
+        elif end.text:
             try:
                 with tracing.span("describe.rank"):
                     ranking = await self._rank(end, found, course)
@@ -116,7 +122,7 @@ class Describer:
             except MirageError as error:
                 _log.warning("description without a second ranking", code=error.code)
                 end.notice = f"{end.notice} The images could not be ranked by this text.".strip()
-        end.first_token_ms = course.first_token_ms
+        end.first_sentence_ms = course.first_sentence_ms
         end.timings.search_ms = course.search_ms
         end.timings.total_ms = course.elapsed_ms
         _count(end)
@@ -141,10 +147,8 @@ class Describer:
                     case "start":
                         course.began = True
                         yield Event(start=message.start)
-                    case "token":
-                        yield course.token(message.token)
-                    case "citation":
-                        yield Event(citation=message.citation)
+                    case "sentence":
+                        yield course.show(message.sentence)
                     case "done":
                         course.end = message.done
         if course.end is None:
@@ -153,7 +157,7 @@ class Describer:
     async def _rank(
         self, end: description_pb2.DescribeDone, found: query_pb2.SearchReply, course: _Course
     ) -> description_pb2.DescribeRanking:
-        sentences = _sentences(end)
+        sentences = [each.text for each in end.sentences if each.kind == description_pb2.SENTENCE_KIND_CAPTION]
         request = retriever_pb2.SearchRequest(query=course.query)
         request.query.k = RANKED
         for sentence in sentences[:SENTENCES_MAX]:
@@ -227,37 +231,36 @@ def _first(found: query_pb2.SearchReply, k: int) -> query_pb2.SearchReply:
     return reply
 
 
-def _from_captions(request: llm_pb2.DescribeRequest, error: MirageError, course: _Course) -> list[Event]:
-    """The answer without the model. What the model had written before it failed is replaced by the end's text."""
+def _from_captions(request: llm_pb2.DescribeRequest, error: MirageError, course: _Course) -> Iterator[Event]:
+    """The answer without the model; sentences that it had sent before it failed stay."""
     if request.match in _UNGROUNDED:
         course.end = description_pb2.DescribeDone(
             source=description_pb2.DESCRIPTION_SOURCE_NONE,
             finish=description_pb2.DESCRIPTION_FINISH_NO_MATCH,
             notice="No image of the atlas answers this well, so there is nothing to explain.",
         )
-        return []
-    extracted = extract([(each.id, each.text) for each in request.captions], query=request.query)
-    citations = [
-        description_pb2.Citation(sentence=each.sentence, start=each.start, end=each.end, ids=each.ids, supported=True)
-        for each in extracted.citations
-    ]
+        return
+    if not course.began:
+        yield Event(start=description_pb2.DescribeStart(used_ids=[each.id for each in request.captions]))
+    for text, ids in extract([(each.id, each.text) for each in request.captions], query=request.query):
+        if all(text != each.text for each in course.sentences):
+            yield course.show(
+                description_pb2.DescribeSentence(
+                    text=text,
+                    ids=ids,
+                    kind=description_pb2.SENTENCE_KIND_EXTRACT,
+                    block=description_pb2.SENTENCE_BLOCK_SEE,
+                )
+            )
     late = error.code is Code.DEADLINE_EXCEEDED
     course.end = description_pb2.DescribeDone(
-        text=extracted.text,
+        text=" ".join(each.text for each in course.sentences),
         source=description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE,
         finish=description_pb2.DESCRIPTION_FINISH_TOO_SLOW if late else description_pb2.DESCRIPTION_FINISH_NO_MODEL,
         notice=f"{_reason(error)} {_FROM_CAPTIONS}",
-        citations=citations,
+        sentences=course.sentences,
+        shown=len(course.sentences),
     )
-    events = (
-        []
-        if course.began
-        else [Event(start=description_pb2.DescribeStart(used_ids=[each.id for each in request.captions]))]
-    )
-    if not course.first_token_ms:
-        events.append(course.token(description_pb2.DescribeToken(text=extracted.text)))
-        events += [Event(citation=citation) for citation in citations]
-    return events
 
 
 def _reason(error: MirageError) -> str:
@@ -271,11 +274,6 @@ def _reason(error: MirageError) -> str:
             return "The language model is not available at the moment."
         case _:
             return "The language model failed."
-
-
-def _sentences(end: description_pb2.DescribeDone) -> list[str]:
-    cited = [end.text[each.start : each.end].strip() for each in end.citations]
-    return [sentence for sentence in cited if sentence] or [sentence.text for sentence in split_sentences(end.text)]
 
 
 _SOURCES: Mapping[int, str] = {

@@ -11,7 +11,7 @@ import pytest
 from mirage_api.descriptions import EVENTS, Description
 from mirage_core.errors import Code, MirageError
 from mirage_protos.v1 import description_pb2, query_pb2
-from tests.support.scripted_llm import UNSUPPORTED
+from tests.support.scripted_llm import GENERAL
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import Gateway, Peer, check
@@ -40,18 +40,22 @@ async def describe(http: httpx.AsyncClient, **fields: Any) -> list[tuple[str, An
 async def test_an_explanation_comes_event_by_event(http: httpx.AsyncClient, peer: Peer) -> None:
     found = await describe(http)
     names = [name for name, _ in found]
-    assert names[:3] == ["retrieval", "start", "token"]
+    assert names[:3] == ["retrieval", "start", "sentence"]
     assert names[-2:] == ["ranking", "done"]
     for name, document in found:
         check(EVENTS[name], document)
     done = found[-1][1]
-    assert "".join(each["text"] for name, each in found if name == "token") == done["text"]
-    assert [each for name, each in found if name == "citation"] == done["citations"]
+    assert [each for name, each in found if name == "sentence"] == done["sentences"]
+    assert " ".join(each["text"] for each in done["sentences"]) == done["text"]
     assert (done["source"], done["finish"], done["notice"]) == ("model", "stop", "")
-    cited = {done["text"][each["start"] : each["end"]]: each["ids"] for each in done["citations"]}
-    assert cited[UNSUPPORTED] == []
-    assert [each["supported"] for each in done["citations"]] == [True, True, False]
-    assert done["timings"]["total_ms"] >= done["first_token_ms"] > 0
+    assert (done["shown"], done["withheld"]) == (3, 1)
+    assert [(each["kind"], each["block"], each["ids"]) for each in done["sentences"]] == [
+        ("caption", "see", ["r1"]),
+        ("caption", "see", ["r2"]),
+        ("general", "where", []),
+    ]
+    assert done["sentences"][-1]["text"] == GENERAL
+    assert done["timings"]["total_ms"] >= done["first_sentence_ms"] > 0
 
 
 async def test_the_model_gets_words_captions_match_and_options(http: httpx.AsyncClient, peer: Peer) -> None:
@@ -79,18 +83,18 @@ async def test_the_text_is_searched_sentence_by_sentence_and_both_rankings_stand
     peer.script.second = ("r9", "r2", "r8")
     ranking = dict(await describe(http, where={"plane": "axial"}))["ranking"]
     query = peer.script.asked[-1].query
-    assert [term.text for term in query.terms] == ["Axial T1 <b>brain</b>."] * 2 + [UNSUPPORTED]
+    assert [term.text for term in query.terms] == ["Axial T1 <b>brain</b>."] * 2
     assert not any(term.HasField("weight") for term in query.terms)
     assert list(query.where["plane"].values) == ["axial"]
     assert ranking["first"] == ["r1", "r2"]
     assert [each["id"] for each in ranking["second"]] == ["r9", "r2", "r8"]
-    assert (ranking["best"], ranking["sentences"], ranking["truncated"]) == ("r2", 3, False)
+    assert (ranking["best"], ranking["sentences"], ranking["truncated"]) == ("r2", 2, False)
 
 
 async def test_of_a_long_text_sixteen_sentences_are_encoded_and_that_is_told(
     http: httpx.AsyncClient, peer: Peer
 ) -> None:
-    peer.llm.repeat = 7
+    peer.llm.repeat = 9
     ranking = dict(await describe(http))["ranking"]
     assert (len(peer.script.asked[-1].query.terms), ranking["sentences"], ranking["truncated"]) == (16, 16, True)
 
@@ -136,11 +140,12 @@ async def test_without_the_model_the_captions_answer_and_say_so(http: httpx.Asyn
     await peer.llm_server.stop(None)
     found = await describe(http)
     names = [name for name, _ in found]
-    assert names == ["retrieval", "start", "token", "citation", "ranking", "done"]
+    assert names == ["retrieval", "start", "sentence", "done"]
     done = found[-1][1]
     assert (done["text"], done["source"]) == ("Axial T1 <b>brain</b>.", "extractive")
-    assert done["citations"][0]["ids"] == ["r1", "r2"]
+    assert [(each["kind"], each["ids"]) for each in done["sentences"]] == [("extract", ["r1", "r2"])]
     assert "not available" in done["notice"]
+    assert "not ranked by this text" in done["notice"]
     assert "taken from the captions" in done["notice"]
 
 
@@ -166,7 +171,7 @@ async def test_without_model_and_match_nothing_is_said(http: httpx.AsyncClient, 
         (MirageError(Code.DEADLINE_EXCEEDED), "too slow", "too_slow"),
     ],
 )
-@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize("after", [0, 4])
 async def test_a_model_that_fails_is_replaced_by_the_captions(
     http: httpx.AsyncClient, peer: Peer, error: MirageError, words: str, finish: str | None, after: int
 ) -> None:
@@ -174,7 +179,8 @@ async def test_a_model_that_fails_is_replaced_by_the_captions(
     done = dict(await describe(http))["done"]
     assert (done["source"], done["text"], done["finish"]) == ("extractive", "Axial T1 <b>brain</b>.", finish)
     assert words in done["notice"]
-    assert [each["ids"] for each in done["citations"]] == [["r1", "r2"]]
+    # The model's sentence was sent already, and is not sent again.
+    assert [each["ids"] for each in done["sentences"]] == [["r1"] if after else ["r1", "r2"]]
 
 
 async def test_a_model_that_is_too_slow_is_replaced_at_the_deadline(gateway: Gateway, peer: Peer) -> None:
@@ -209,13 +215,6 @@ async def test_a_slow_model_that_lives_is_waited_for(gateway: Gateway, peer: Pee
     assert not done
     peer.llm.gate.set()
     assert dict(await asked)["done"]["source"] == "model"
-
-
-async def test_what_the_model_replaces_stands_in_the_last_event(http: httpx.AsyncClient, peer: Peer) -> None:
-    peer.llm.replaced = "A sentence of a caption."
-    found = dict(await describe(http))
-    assert (found["done"]["text"], found["done"]["finish"]) == ("A sentence of a caption.", "too_slow")
-    assert [term.text for term in peer.script.asked[-1].query.terms] == ["A sentence of a caption."]
 
 
 async def test_a_second_retrieval_that_fails_costs_only_the_ranking(http: httpx.AsyncClient, peer: Peer) -> None:

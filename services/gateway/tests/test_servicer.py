@@ -158,10 +158,10 @@ async def test_a_description_comes_event_by_event(stub: Any, peer: Peer) -> None
     )
     found = [event async for event in stub.Describe(request)]
     names = [event.WhichOneof("event") for event in found]
-    assert (names[:3], names[-2:]) == (["retrieval", "start", "token"], ["ranking", "done"])
+    assert (names[:3], names[-2:]) == (["retrieval", "start", "sentence"], ["ranking", "done"])
     end = found[-1].done
-    assert end.text == "".join(event.token.text for event in found)
-    assert (end.source, len(end.citations)) == (description_pb2.DESCRIPTION_SOURCE_MODEL, 3)
+    assert end.text == " ".join(event.sentence.text for event in found if event.HasField("sentence"))
+    assert (end.source, len(end.sentences)) == (description_pb2.DESCRIPTION_SOURCE_MODEL, 3)
     assert (list(found[-2].ranking.first), found[-2].ranking.best) == (["r1", "r2"], "r2")
     assert peer.llm.asked[0].options.seed == 1
 
@@ -179,14 +179,14 @@ async def test_a_bad_option_is_refused_over_grpc_too(stub: Any, peer: Peer) -> N
 
 
 async def test_a_caller_who_cancels_stops_the_model(stub: Any, peer: Peer) -> None:
-    peer.llm.token_s, peer.llm.repeat = 0.02, 200
+    peer.llm.token_s, peer.llm.repeat = 0.02, 20
     call = stub.Describe(mirage_service_pb2.DescribeRequest(query=query_pb2.Query(terms=[query_pb2.Term(text="x")])))
     async for event in call:
-        if event.WhichOneof("event") == "token":
+        if event.WhichOneof("event") == "sentence":
             break
     call.cancel()
     await asyncio.wait_for(peer.llm.ended.wait(), timeout=PATIENCE_S)
-    assert peer.llm.tokens < 10
+    assert peer.llm.tokens < 100
 
 
 async def test_a_job_is_made_followed_and_fetched(stub: Any, peer: Peer) -> None:

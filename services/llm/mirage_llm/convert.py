@@ -2,9 +2,10 @@
 
 from mirage_core.describe_options import MAX_TOKENS_DEFAULT
 from mirage_core.errors import Code, MirageError
+from mirage_inference.llm.checking import Checked
 from mirage_inference.llm.model import LlmModel
 from mirage_inference.llm.request import Caption, Match, Question, Writing
-from mirage_llm.events import Cited, Ended, Event, Piece, Started
+from mirage_llm.events import Ended, Event, Started
 from mirage_protos.llm.v1 import llm_pb2
 from mirage_protos.v1 import description_pb2, model_pb2, timings_pb2
 
@@ -47,17 +48,18 @@ def event_to_proto(event: Event, fingerprint: str) -> llm_pb2.DescribeResponse:
                 shortened=event.shortened,
             )
             return llm_pb2.DescribeResponse(start=start)
-        case Piece():
-            return llm_pb2.DescribeResponse(token=description_pb2.DescribeToken(text=event.text))
-        case Cited():
-            return llm_pb2.DescribeResponse(citation=_citation(event))
+        case Checked():
+            return llm_pb2.DescribeResponse(sentence=_sentence(event))
         case Ended():
             return llm_pb2.DescribeResponse(done=_end(event))
 
 
-def _citation(event: Cited) -> description_pb2.Citation:
-    return description_pb2.Citation(
-        sentence=event.sentence, start=event.start, end=event.end, ids=event.ids, supported=bool(event.ids)
+def _sentence(checked: Checked) -> description_pb2.DescribeSentence:
+    return description_pb2.DescribeSentence(
+        text=checked.text,
+        ids=checked.ids,
+        kind=description_pb2.SentenceKind.ValueType(checked.kind),
+        block=description_pb2.SentenceBlock.ValueType(checked.block),
     )
 
 
@@ -67,10 +69,12 @@ def _end(event: Ended) -> description_pb2.DescribeDone:
         source=description_pb2.DescriptionSource.ValueType(event.source),
         finish=description_pb2.DescriptionFinish.ValueType(event.finish),
         tokens=event.tokens,
-        first_token_ms=event.first_token_ms,
+        first_sentence_ms=event.first_sentence_ms,
         timings=timings_pb2.Timings(queue_ms=event.queue_ms, inference_ms=event.inference_ms, total_ms=event.total_ms),
         notice=event.notice,
-        citations=[_citation(cited) for cited in event.citations],
+        sentences=map(_sentence, event.sentences),
+        shown=len(event.sentences),
+        withheld=event.withheld,
     )
 
 

@@ -1,4 +1,4 @@
-"""The job: a question and captions to a description, piece by piece, each sentence with what supports it."""
+"""The job: a question and captions to a description, of which only sentences that hold are sent."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from mirage_core import telemetry, tracing
 from mirage_core.describe_options import SEED_MAX
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
 from mirage_core.extractive import extract
-from mirage_core.sentences import Sentence, split_sentences
-from mirage_inference.llm.citations import supporting
+from mirage_core.sentences import split_sentences
+from mirage_inference.llm.checking import FACTS_MAX, Checked, Checker, Kind, block_of
 from mirage_inference.llm.decoder import CancelledError
 from mirage_inference.llm.domain import MedicalCheck
+from mirage_inference.llm.glossary import Glossary
 from mirage_inference.llm.model import Begun, Finished, LlmModel, Written, Wrote
 from mirage_inference.llm.request import Caption, Match, Question
-from mirage_llm.events import Cited, Ended, Event, Finish, Piece, Source, Started
+from mirage_llm.events import Ended, Event, Finish, Source, Started
 
 _log = telemetry.get_logger()
 _outcomes = telemetry.counter("llm_descriptions_total", "Descriptions by source and finish.", ("source", "finish"))
 _tokens = telemetry.counter("llm_tokens_total", "Tokens that the model wrote.")
+_sentences = telemetry.counter("llm_sentences_total", "Sentences by origin, or withheld.", ("kind",))
 _writing = telemetry.gauge("llm_writing", "Descriptions that the model is writing.")
 
 NO_MATCH = "No image of the atlas answers this well, so nothing was written."
@@ -34,22 +35,15 @@ WEAK_MATCH = "The images found answer this only weakly, so nothing was written."
 NOT_MEDICAL = "This does not seem to be a question about medicine, so nothing was written."
 NOT_LOADED = "The language model is not loaded: these sentences are taken from the captions."
 FAILED = "The language model failed: these sentences are taken from the captions."
-SILENT = "The language model wrote nothing: these sentences are taken from the captions."
+SILENT = "The language model wrote no sentence: these sentences are taken from the captions."
 TOO_SLOW = "The language model was too slow: these sentences are taken from the captions."
-BY_WORDS = "Sources were matched by words alone, because the encoder does not answer."
-
-
-class Similarity(Protocol):
-    """Similarity in meaning of a description's sentences and its captions."""
-
-    @property
-    def failed(self) -> bool:
-        """True once the encoder has not answered."""
-        ...
-
-    async def cosines(self, sentence: str) -> list[float] | None:
-        """Returns a cosine per caption, or None without an encoder. Never raises MirageError."""
-        ...
+UNSUPPORTED = "The language model wrote too much that no caption supports: these sentences are taken from the captions."
+OUTSIDE = (
+    "These captions are unlike those that the language model learnt from: these sentences are taken from the captions."
+)
+END_MARKS = (".", "!", "?")
+JUDGED = 3
+"""If fewer than half of so many first sentences hold, the captions take over."""
 
 
 @dataclass(frozen=True)
@@ -71,24 +65,55 @@ class _Draft:
 
     question: Question
     arrived: float
-    similarity: Similarity | None
+    checker: Checker
     seed: int = 0
     used: tuple[Caption, ...] = ()
     started: bool = False
-    sent: bool = False
     text: str = ""
+    read: int = 0
+    held: int = 0
+    withheld: int = 0
+    shown: list[Checked] = field(default_factory=list)
     tokens: int = 0
-    first_token_ms: float = 0.0
+    first_sentence_ms: float = 0.0
     queue_ms: float = 0.0
     begun_at: float = 0.0
-    citing: list[asyncio.Task[Cited]] = field(default_factory=list)
-    told: int = 0
     # Until the first token the prompt is read, from then on the answer is written.
     span: tracing.Span = field(default_factory=lambda: tracing.open_span("describe.read"))
 
     def ms(self) -> float:
         """Since arrival."""
         return (time.perf_counter() - self.arrived) * 1000
+
+    def judge(self, *, ended: bool = False) -> list[Checked]:
+        """Checks the sentences that are complete by now; returns those that are to be shown."""
+        sentences = split_sentences(self.text)
+        new: list[Checked] = []
+        for sentence in sentences[self.read : len(sentences) if ended else -1]:
+            self.read += 1
+            checked = self.checker.check(sentence.text)
+            if checked is None:
+                self.withheld += 1
+            else:
+                self.held += 1
+                new += self.show(checked)
+            if self.strays():
+                break
+        return new
+
+    def show(self, checked: Checked) -> list[Checked]:
+        """Notes a sentence as shown; returns it unless it was shown before."""
+        if any(checked.text == each.text for each in self.shown):
+            return []
+        self.first_sentence_ms = self.first_sentence_ms or self.ms()
+        self.shown.append(checked)
+        _sentences.labels(checked.kind.name.lower()).inc()
+        return [checked]
+
+    def strays(self, *, ended: bool = False) -> bool:
+        """True if fewer than half of the first sentences hold, whatever follows."""
+        judged = min(self.read, JUDGED) if ended else JUDGED
+        return self.read <= JUDGED and 2 * min(self.withheld, judged) > judged
 
 
 class _Running:
@@ -103,9 +128,10 @@ class Describer:
         options: DescriberOptions,
         *,
         medical: MedicalCheck = lambda _, __: True,
-        similarity: Callable[[tuple[Caption, ...]], Similarity] | None = None,
+        glossary: Glossary | None = None,
     ) -> None:
-        self._options, self._medical, self._similarity = options, medical, similarity
+        self._options, self._medical = options, medical
+        self._glossary = glossary or Glossary(())
         self._executor = BoundedExecutor(
             workers=options.slots, queue_limit=options.queue, name="describe", typical_ms=2000.0
         )
@@ -129,11 +155,12 @@ class Describer:
         question.check()
         if declined := self._declined(question):
             finish, notice = declined
-            yield self._end(Ended("", Source.NONE, finish, notice=notice, total_ms=_ms_since(arrived)))
+            _outcomes.labels(Source.NONE.name.lower(), finish.name.lower()).inc()
+            yield Ended(Source.NONE, finish, notice=notice, total_ms=_ms_since(arrived))
             return
-        draft = _Draft(question, arrived, None, used=question.captions)
+        draft = _Draft(question, arrived, Checker(question.captions, self._glossary), used=question.captions)
         if self._model is None:
-            async for event in self._extracted(draft, Finish.NO_MODEL, NOT_LOADED):
+            for event in self._extracted(draft, Finish.NO_MODEL, NOT_LOADED):
                 yield event
             return
         draft.seed = _seed(question)
@@ -145,8 +172,6 @@ class Describer:
         finally:
             draft.span.set(tokens=draft.tokens)
             draft.span.end()
-            for task in draft.citing:
-                task.cancel()
 
     async def close(self) -> None:
         """Drops what waits; what runs ends with its last token. The model stays open: it is the caller's."""
@@ -162,72 +187,59 @@ class Describer:
         return None
 
     async def _written(self, model: LlmModel, draft: _Draft) -> AsyncGenerator[Event]:
-        """The model's description, or an extract in its place."""
+        """Sentences of the model that hold; of the captions as soon as too few do, or the model fails."""
         finish, notice = Finish.NO_MODEL, FAILED
         thread = self._thread(model, draft)
         try:
             async with aclosing(thread):
                 async for item in thread:
                     if isinstance(item, Finished):
-                        finish, notice = (Finish.STOP if item.complete else Finish.LENGTH), SILENT
+                        finish, notice = (Finish.STOP if item.complete else Finish.LENGTH), ""
                     for event in self._advance(draft, item):
                         yield event
+                    if draft.strays():
+                        break
         except TimeoutError:
-            finish, notice, draft.text = Finish.TOO_SLOW, TOO_SLOW, ""
+            finish, notice = Finish.TOO_SLOW, TOO_SLOW
             draft.span.fail(Finish.TOO_SLOW.name)
         except MirageError as error:
             if error.code is Code.QUEUE_FULL:
                 raise
             _log.error("the model failed", code=error.code, exc_info=error)
             draft.span.fail(error)
-            draft.text = ""
-        if not draft.text:
-            async for event in self._extracted(draft, finish, notice):
+        if not notice and not draft.read:
+            notice = SILENT
+        elif draft.strays(ended=not notice):
+            finish, notice = Finish.UNSUPPORTED, UNSUPPORTED
+        if notice:
+            for event in self._extracted(draft, finish, notice):
                 yield event
             return
-        self._cite(draft, split_sentences(draft.text))
-        for task in draft.citing[draft.told :]:
-            yield await task
-        draft.told = len(draft.citing)
-        yield self._end(
-            self._timed(
-                draft,
-                Ended(
-                    draft.text,
-                    Source.MODEL,
-                    finish,
-                    tuple(task.result() for task in draft.citing),
-                    notice=BY_WORDS if draft.similarity and draft.similarity.failed else "",
-                ),
-            )
-        )
+        for event in self._told(draft):
+            yield event
+        yield self._end(draft, Source.MODEL, finish)
 
     def _advance(self, draft: _Draft, item: Written | _Running) -> list[Event]:
-        events: list[Event] = []
         match item:
             case _Running():
                 draft.queue_ms, draft.begun_at = draft.ms(), time.perf_counter()
                 draft.span.set(queue_ms=draft.queue_ms)
             case Begun(fitted=fitted, cached_tokens=cached):
                 draft.used, draft.started = fitted.used, True
-                draft.similarity = self._similarity(fitted.used) if self._similarity else None
+                draft.checker = Checker(fitted.used, self._glossary)
                 used, dropped = (tuple(each.id for each in captions) for captions in (fitted.used, fitted.dropped))
                 draft.span.set(captions=len(used), prompt_tokens=len(fitted.ids), cached_tokens=cached)
-                events.append(Started(used, dropped, len(fitted.ids), cached, draft.seed, fitted.shortened))
+                return [Started(used, dropped, len(fitted.ids), cached, draft.seed, fitted.shortened)]
             case Wrote(text=text, tokens=tokens):
                 if draft.tokens == 0:
-                    draft.first_token_ms = draft.ms()
                     draft.span.end()
                     draft.span = tracing.open_span("describe.write")
-                draft.tokens = tokens
-                if text:
-                    draft.text, draft.sent = draft.text + text, True
-                    events.append(Piece(text))
-                    self._cite(draft, split_sentences(draft.text)[:-1])
-        while draft.told < len(draft.citing) and draft.citing[draft.told].done():
-            events.append(draft.citing[draft.told].result())
-            draft.told += 1
-        return events
+                draft.tokens, draft.text = tokens, draft.text + text
+                return list(draft.judge()) if text else []
+            case Finished(complete=complete):
+                # A sentence that was cut off is not shown.
+                return list(draft.judge(ended=complete or draft.text.rstrip()[-1:] in END_MARKS))
+        return []
 
     async def _thread(self, model: LlmModel, draft: _Draft) -> AsyncGenerator[Written | _Running]:
         """Yields the model's text from a thread of the executor; raises TimeoutError if it is late."""
@@ -274,46 +286,41 @@ class Describer:
             if running.done() and not running.cancelled():
                 running.exception()
 
-    def _cite(self, draft: _Draft, sentences: tuple[Sentence, ...]) -> None:
-        for number in range(len(draft.citing), len(sentences)):
-            draft.citing.append(asyncio.create_task(self._cited(draft, number, sentences[number])))
-
-    async def _cited(self, draft: _Draft, number: int, sentence: Sentence) -> Cited:
-        cosines = await draft.similarity.cosines(sentence.text) if draft.similarity else None
-        found = supporting(sentence.text, [caption.text for caption in draft.used], cosines)
-        return Cited(number, sentence.start, sentence.end, tuple(draft.used[index].id for index in found))
-
-    async def _extracted(self, draft: _Draft, finish: Finish, notice: str) -> AsyncIterator[Event]:
-        """An extract; where words of the model were sent already, only in the end, which replaces them."""
+    def _extracted(self, draft: _Draft, finish: Finish, notice: str) -> Iterator[Event]:
+        """Sentences of the captions, after those of the model that hold."""
         question = draft.question
-        made = extract([(caption.id, caption.text) for caption in question.captions], query=question.query)
-        citations = tuple(Cited(each.sentence, each.start, each.end, each.ids) for each in made.citations)
         if not draft.started:
             yield Started(tuple(caption.id for caption in question.captions), (), 0, 0, draft.seed, False)
-        if not draft.sent:
-            yield Piece(made.text)
-            for cited in citations:
-                yield cited
-        ended = Ended(made.text, Source.EXTRACTIVE, finish, citations, notice=notice)
-        yield self._end(self._timed(draft, ended))
+        for text, ids in extract([(caption.id, caption.text) for caption in question.captions], query=question.query):
+            yield from draft.show(Checked(text, Kind.EXTRACT, block_of(text), ids))
+        yield from self._told(draft)
+        yield self._end(draft, Source.EXTRACTIVE, finish, notice)
 
-    def _timed(self, draft: _Draft, ended: Ended) -> Ended:
+    def _told(self, draft: _Draft) -> Iterator[Event]:
+        """General knowledge about what the question names and the best caption shows."""
+        known = sum(checked.kind is Kind.GENERAL for checked in draft.shown)
+        for fact in draft.checker.facts(draft.question.query):
+            if known >= FACTS_MAX:
+                break
+            if shown := draft.show(fact):
+                known += 1
+                yield from shown
+
+    def _end(self, draft: _Draft, source: Source, finish: Finish, notice: str = "") -> Ended:
+        _outcomes.labels(source.name.lower(), finish.name.lower()).inc()
+        _sentences.labels("withheld").inc(draft.withheld)
         return Ended(
-            ended.text,
-            ended.source,
-            ended.finish,
-            ended.citations,
+            source,
+            finish,
+            tuple(draft.shown),
+            draft.withheld,
             draft.tokens,
-            draft.first_token_ms or draft.ms(),
+            draft.first_sentence_ms or draft.ms(),
             draft.queue_ms,
             (time.perf_counter() - draft.begun_at) * 1000 if draft.begun_at else 0.0,
             draft.ms(),
-            ended.notice,
+            notice,
         )
-
-    def _end(self, ended: Ended) -> Ended:
-        _outcomes.labels(ended.source.name.lower(), ended.finish.name.lower()).inc()
-        return ended
 
 
 def _seed(question: Question) -> int:

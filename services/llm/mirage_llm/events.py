@@ -1,9 +1,11 @@
-"""Events of a description: Started, then Piece and Cited in their order, then Ended. A declined one has Ended only."""
+"""Events of a description: Started, then the sentences that hold, then Ended. A declined one has Ended only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+
+from mirage_inference.llm.checking import Checked
 
 
 class Source(IntEnum):
@@ -23,6 +25,8 @@ class Finish(IntEnum):
     NOT_MEDICAL = 4
     TOO_SLOW = 5
     NO_MODEL = 6
+    UNSUPPORTED = 7
+    OUTSIDE = 8
 
 
 @dataclass(frozen=True)
@@ -38,36 +42,24 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Text to be appended."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Cited:
-    """The `sentence`-th sentence (from 0) is text[start:end] (Unicode code points); `ids` support it, best first."""
-
-    sentence: int
-    start: int
-    end: int
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Ended:
-    """The whole text and its citations; times in milliseconds from the request's arrival."""
+    """The sentences that were sent, the number withheld, and times in milliseconds from the request's arrival."""
 
-    text: str
     source: Source
     finish: Finish
-    citations: tuple[Cited, ...] = ()
+    sentences: tuple[Checked, ...] = ()
+    withheld: int = 0
     tokens: int = 0
-    first_token_ms: float = 0.0
+    first_sentence_ms: float = 0.0
     queue_ms: float = 0.0
     inference_ms: float = 0.0
     total_ms: float = 0.0
     notice: str = ""
 
+    @property
+    def text(self) -> str:
+        """All sentences."""
+        return " ".join(sentence.text for sentence in self.sentences)
 
-Event = Started | Piece | Cited | Ended
+
+Event = Started | Checked | Ended

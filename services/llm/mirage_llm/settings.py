@@ -24,18 +24,18 @@ class LlmSettings(ServiceSettings):
         20.0,
         gt=0,
         le=600,
-        description="Seconds until the first word, waiting included; after that the reader gets sentences of the captions.",
+        description="Seconds until the model's first word, waiting included; after that the captions answer.",
     )
     total_s: float = Field(
         90.0,
         gt=0,
         le=3600,
-        description="Seconds until the last word, waiting included; after that the reader gets sentences of the captions.",
+        description="Seconds until the model's last word, waiting included; after that the captions answer.",
     )
-    encoder: str = Field(
-        "", description="Address of the encoder, for citations by meaning as well as by words; if omitted, words alone."
+    facts: Path | None = Field(
+        None,
+        description="File of your own facts, which descriptions may state as general knowledge; see docs/describe.md.",
     )
-    encoder_timeout_s: float = Field(2.0, gt=0, le=60, description="Seconds that one call of the encoder may take.")
     decline_other_topics: bool = Field(
         True, description="Decline questions that are surely not about medicine; see docs/describe.md."
     )

@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 
 from mirage_core.errors import Code, MirageError
+from mirage_inference.llm.checking import Block, Checked, Kind
 from mirage_inference.llm.decoder import CancelledError
 from mirage_inference.llm.fitting import Fitted
+from mirage_inference.llm.glossary import Fact, Glossary
 from mirage_inference.llm.model import Begun, Finished, LlmModel, Written, Wrote
 from mirage_inference.llm.request import Caption, Question
-from mirage_llm.describer import BY_WORDS, FAILED, NOT_LOADED, SILENT, TOO_SLOW, Describer, DescriberOptions
-from mirage_llm.events import Cited, Ended, Event, Finish, Piece, Source, Started
+from mirage_llm.describer import FAILED, NOT_LOADED, SILENT, TOO_SLOW, UNSUPPORTED, Describer, DescriberOptions
+from mirage_llm.events import Ended, Event, Finish, Source, Started
 
 WAIT_S = 30
 CAPTIONS = (Caption("a", "Axial T1 section of the brain; no lesion."), Caption("b", "Coronal T2 section of the brain."))
@@ -28,6 +30,7 @@ class ScriptedModel:
     words: tuple[str, ...]
     held: int = -1
     broken: int = -1
+    complete: bool = True
     error: Exception = field(default_factory=lambda: MirageError(Code.MODEL_FAILED))
     go: threading.Event = field(default_factory=threading.Event)
     waiting: threading.Event = field(default_factory=threading.Event)
@@ -47,16 +50,21 @@ class ScriptedModel:
                     assert self.go.wait(WAIT_S)
                 self.written += 1
                 yield Wrote(word, number + 1)
-            yield Finished(True, len(self.words))
+            yield Finished(self.complete, len(self.words))
         finally:
             self.ended.set()
 
 
-WORDS = ("The first image ", "is an axial section", ". ", "The second image is ", "sagittal.")
+WORDS = ("The first image ", "is an axial section", ". ", "The second image is ", "coronal.")
+SAID = (
+    Checked("An axial section.", Kind.CAPTION, Block.SEE, ("a",)),
+    Checked("This image is coronal.", Kind.CAPTION, Block.SEE, ("b",)),
+)
+T1 = Fact("contrast", ("t1",), "On T1-weighted images fluid is dark.")
 
 
 def describer(model: ScriptedModel | None, **options: Any) -> Describer:
-    made = Describer(DescriberOptions(**{"slots": 1, "queue": 0, **options}))
+    made = Describer(DescriberOptions(**{"slots": 1, "queue": 0, **options}), glossary=Glossary([T1]))
     if model is not None:
         made.use(cast("LlmModel", model))
     return made
@@ -66,22 +74,78 @@ async def events_of(made: Describer, question: Question = QUESTION) -> list[Even
     return [event async for event in made.describe(question)]
 
 
+def sentences_of(events: list[Event]) -> list[Checked]:
+    return [event for event in events if isinstance(event, Checked)]
+
+
 def end_of(events: list[Event]) -> Ended:
     assert isinstance(events[-1], Ended)
     return events[-1]
 
 
-async def test_sentences_are_cited_as_they_are_complete() -> None:
+GENERAL = Checked(T1.sentence, Kind.GENERAL, Block.WHERE)
+EXTRACT = (
+    Checked("Axial T1 section of the brain; no lesion.", Kind.EXTRACT, Block.SEE, ("a",)),
+    Checked("Coronal T2 section of the brain.", Kind.EXTRACT, Block.SEE, ("b",)),
+)
+
+
+async def test_sentences_that_hold_are_shown_with_their_sources() -> None:
     events = await events_of(describer(ScriptedModel(WORDS)))
-    cited = [event for event in events if isinstance(event, Cited)]
-    assert [each.ids for each in cited] == [("a",), ()]
-    assert end_of(events).citations == tuple(cited)
-    text = end_of(events).text
-    assert [text[each.start : each.end] for each in cited] == [
-        "The first image is an axial section.",
-        "The second image is sagittal.",
-    ]
-    assert "".join(event.text for event in events if isinstance(event, Piece)) == text
+    assert sentences_of(events) == [*SAID, GENERAL]
+    end = end_of(events)
+    assert (end.sentences, end.withheld, end.source) == ((*SAID, GENERAL), 0, Source.MODEL)
+    assert end.text == "An axial section. This image is coronal. On T1-weighted images fluid is dark."
+
+
+async def test_a_sentence_is_shown_before_the_next_is_written() -> None:
+    model = ScriptedModel(WORDS, held=4)
+    async for event in (running := describer(model).describe(QUESTION)):
+        if isinstance(event, Checked):
+            break
+    assert event == SAID[0]
+    model.go.set()
+    await running.aclose()
+
+
+async def test_what_no_caption_says_is_withheld_and_counted() -> None:
+    words = (*WORDS, " The first image shows a tumour.", " The first image shows the zorblatum.")
+    events = await events_of(describer(ScriptedModel(words)))
+    assert sentences_of(events) == [*SAID, GENERAL]
+    assert (end_of(events).withheld, end_of(events).source) == (2, Source.MODEL)
+
+
+async def test_the_captions_take_over_once_too_few_sentences_can_hold() -> None:
+    words = ("The first image is sagittal. ", "The second image is axial. ", "It is ", "axial", ".")
+    model = ScriptedModel(words, held=4)
+    events = await events_of(describer(model))
+    end = end_of(events)
+    assert sentences_of(events) == [*EXTRACT, GENERAL]
+    assert (end.source, end.finish, end.notice) == (Source.EXTRACTIVE, Finish.UNSUPPORTED, UNSUPPORTED)
+    assert end.withheld == 2
+    # The third could not have saved it: the rest is not waited for.
+    assert model.waiting.is_set()
+    model.go.set()
+
+
+async def test_a_short_text_must_hold_in_half() -> None:
+    half = await events_of(describer(ScriptedModel((*WORDS[:3], "The second image is sagittal."))))
+    assert (end_of(half).source, end_of(half).withheld) == (Source.MODEL, 1)
+    none = await events_of(describer(ScriptedModel(("The second image is sagittal.",))))
+    assert end_of(none).finish is Finish.UNSUPPORTED
+    assert sentences_of(none) == [*EXTRACT, GENERAL]
+
+
+async def test_a_sentence_that_was_cut_off_is_not_shown() -> None:
+    model = ScriptedModel((*WORDS[:3], "The second image"), complete=False)
+    events = await events_of(describer(model))
+    assert sentences_of(events) == [SAID[0], GENERAL]
+    assert (end_of(events).finish, end_of(events).withheld) == (Finish.LENGTH, 0)
+
+
+async def test_a_fact_of_the_model_is_shown_once_in_the_words_of_the_list() -> None:
+    words = (*WORDS, " On t1-weighted images, fluid is dark.")
+    assert sentences_of(await events_of(describer(ScriptedModel(words)))) == [*SAID, GENERAL]
 
 
 async def test_closing_stops_the_model_before_its_next_token_and_frees_the_slot() -> None:
@@ -89,7 +153,7 @@ async def test_closing_stops_the_model_before_its_next_token_and_frees_the_slot(
     made = describer(model)
     running = made.describe(QUESTION)
     async for event in running:
-        if isinstance(event, Piece):
+        if isinstance(event, Started):
             break
     assert await asyncio.to_thread(model.waiting.wait, WAIT_S)
     with pytest.raises(MirageError) as refused:
@@ -127,17 +191,13 @@ async def test_what_waits_and_is_given_up_never_starts() -> None:
 
 
 @pytest.mark.parametrize("error", [MirageError(Code.MODEL_FAILED), ValueError("a bug")])
-@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize("after", [0, 4])
 async def test_a_model_that_fails_gives_way_to_the_captions(error: Exception, after: int) -> None:
     events = await events_of(describer(ScriptedModel(WORDS, broken=after, error=error)))
     end = end_of(events)
-    assert end.source is Source.EXTRACTIVE
-    assert end.notice == FAILED
-    assert end.text == "Axial T1 section of the brain; no lesion. Coronal T2 section of the brain."
-    assert [each.ids for each in end.citations] == [("a",), ("b",)]
-    pieces = "".join(event.text for event in events if isinstance(event, Piece))
-    # What was sent is not sent over again: the end replaces it.
-    assert pieces == ("".join(WORDS[:after]) if after else end.text)
+    assert (end.source, end.notice) == (Source.EXTRACTIVE, FAILED)
+    # What was shown holds, and stays.
+    assert sentences_of(events) == list(end.sentences) == [*SAID[: after // 4], *EXTRACT, GENERAL]
     assert sum(isinstance(event, Started) for event in events) == 1
 
 
@@ -162,17 +222,3 @@ async def test_whoever_waits_too_long_for_a_turn_gets_the_captions() -> None:
 async def test_without_a_model_or_its_words_there_are_the_captions() -> None:
     assert end_of(await events_of(describer(None))).notice == NOT_LOADED
     assert end_of(await events_of(describer(ScriptedModel(("", ""))))).notice == SILENT
-
-
-async def test_an_encoder_that_fails_is_mentioned_and_citations_go_by_words() -> None:
-    class Down:
-        failed = True
-
-        async def cosines(self, sentence: str) -> list[float] | None:
-            return None
-
-    made = Describer(DescriberOptions(), similarity=lambda _: Down())
-    made.use(cast("LlmModel", ScriptedModel(WORDS)))
-    end = end_of(await events_of(made))
-    assert end.notice == BY_WORDS
-    assert [each.ids for each in end.citations] == [("a",), ()]

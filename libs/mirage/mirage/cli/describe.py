@@ -13,10 +13,11 @@ from mirage.cli.results import MATCH_NOTES
 from mirage.queries import Query, weighted_terms
 
 if TYPE_CHECKING:
-    from mirage_api.descriptions import Citation, DescribeDone, DescribeRanking
+    from mirage_api.descriptions import DescribeDone, DescribeRanking, DescribeSentence
     from mirage_api.search import SearchResult
 
-_UNSUPPORTED = "[no source]"
+_GENERAL = "[general knowledge]"
+_BLOCKS = {"see": "What you see", "where": "Where to look", "apart": "What it is told apart from"}
 
 
 @click.command("describe")
@@ -46,7 +47,7 @@ def command(
 ) -> None:
     """Explain a concept from the captions that are closest to it.
 
-    The text comes while it is written; [1] names the caption below that supports a sentence. Ctrl-C stops it.
+    Sentences come as they are checked; [1] names the caption below that supports a sentence. Ctrl-C stops it.
 
     mirage describe "axial T1 through the lateral ventricles" --minus axial --plus sagittal
     """
@@ -69,13 +70,13 @@ def command(
 
 
 def _follow(events: "Iterator[Any]") -> None:
-    from mirage_api.descriptions import Citation, DescribeDone, DescribeRanking, DescribeToken
+    from mirage_api.descriptions import DescribeDone, DescribeRanking, DescribeSentence
     from mirage_api.search import SearchReply
 
     sources: Sequence[SearchResult] = ()
     ranking: DescribeRanking | None = None
     done: DescribeDone | None = None
-    written, cited = "", list[Citation]()
+    sentences = list[DescribeSentence]()
     with _screen() as show:
         for event in events:
             match event:
@@ -83,27 +84,26 @@ def _follow(events: "Iterator[Any]") -> None:
                     sources = event.results
                     if remark := MATCH_NOTES.get(event.match or ""):
                         note(remark)
-                case DescribeToken():
-                    written += event.text
-                case Citation():
-                    cited.append(event)
+                case DescribeSentence():
+                    sentences.append(event)
                 case DescribeRanking():
                     ranking = event
                 case DescribeDone():
-                    done, written, cited = event, event.text, list(event.citations)
-            show(marked(written, cited, [each.id for each in sources]))
+                    done = event
+            show(marked(sentences, [each.id for each in sources]))
     if done is not None:
-        _show_rest(done, cited, sources, ranking)
+        _show_rest(done, sources, ranking)
 
 
-def marked(text: str, citations: "Sequence[Citation]", ids: Sequence[str]) -> str:
-    """The text with the numbers of its sources after each sentence."""
-    parts, position = [], 0
-    for each in sorted(citations, key=lambda one: one.start):
+def marked(sentences: "Sequence[DescribeSentence]", ids: Sequence[str]) -> str:
+    """Returns the sentences by block, each with the numbers of its sources."""
+    paragraphs: dict[str, list[str]] = {name: [] for name in ("", *_BLOCKS)}
+    for each in sentences:
         numbers = "".join(f"[{ids.index(id_) + 1}]" for id_ in each.ids if id_ in ids)
-        parts.append(f"{text[position : each.end]} {numbers or _UNSUPPORTED}")
-        position = each.end
-    return plain("".join([*parts, text[position:]]))
+        mark = _GENERAL if each.kind == "general" else numbers
+        paragraphs[each.block or ""].append(f"{each.text} {mark}".strip())
+    shown = [(_BLOCKS.get(block, ""), " ".join(said)) for block, said in paragraphs.items() if said]
+    return "\n".join(plain(f"{title}: {said}" if title else said) for title, said in shown)
 
 
 @contextmanager
@@ -136,15 +136,16 @@ def _screen() -> Iterator[Callable[[str], None]]:
 
 def _show_rest(
     done: "DescribeDone",
-    citations: "Sequence[Citation]",
     sources: "Sequence[SearchResult]",
     ranking: "DescribeRanking | None",
 ) -> None:
     if done.notice:
         note(done.notice)
+    if done.withheld:
+        note(f"{done.withheld} sentences of the language model were withheld: no caption supports them.")
     if not done.text:
         return
-    used = {id_ for each in citations for id_ in each.ids}
+    used = {id_ for each in done.sentences for id_ in each.ids}
     click.echo("")
     for number, source in enumerate(sources, start=1):
         unused = "" if source.id in used else " (not cited)"

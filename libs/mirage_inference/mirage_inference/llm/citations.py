@@ -1,11 +1,9 @@
 """Finds the captions that support a sentence.
 
-A caption supports a sentence if nothing in the two is opposed (plane, side, contrast, size, denials: see `reading`),
-and if the caption holds everything decisive (findings, degrees, places, numbers) and most of the rest. If the encoder
-answers, the cosine of their vectors orders captions that support the sentence equally well; using it in the decision
-did not cite better on the pairs that we wrote. A sentence that names its image ("The second image ...") needs the
-support of that caption, one about all images needs the support of each. Rules and thresholds are tuned on some of those
-pairs and measured on others: docs/evaluation.md.
+A caption supports a sentence if nothing in the two is opposed (plane, side, contrast, size, denials: see `reading`), and
+if it says everything that the sentence says: each term, in the same or another form of the word or by a synonym. A
+sentence that names its image ("The second image ...") needs the support of that caption, one about all images needs the
+support of each. Measured in docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -15,10 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mirage_inference.llm.reading import Claims, decisive, opposed, read, weight
+from mirage_core.sentences import split_sentences
+from mirage_inference.llm.reading import VIEWS, Claims, decisive, opposed, read, unlike
 
-COVERED = 0.7
-COSINE_SHARE = 0.0
+_ENDING_WORDS = """a al ally ar ary ation c cation d e eal ed ement es ial ic ication ied ing ion is ity l ly ment ous r s sis tic
+um us y"""
+_ENDINGS = frozenset(("", *_ENDING_WORDS.split()))
+_ROOT = 4
+_GOES_ON = re.compile(r"(?:it|its|this|these|they|there is also|the (?:lesion|mass|tumou?r|nodule|finding)s?)\b", re.I)
+"""How a clause begins that speaks on about the one before it."""
 _ORDINALS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5}
 _NOUN = r"(?:images?|captions?|pictures?|scans?|figures?|sections?|slices?|radiographs?)"
 _HOW_MANY = re.compile(rf"\b(?:two|three|four|several|some|\d{{1,2}})(?: of(?: the)?)? {_NOUN}\b", re.I)
@@ -34,84 +37,79 @@ _ALL = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """`covered`: the share from which a caption supports a sentence.
+def supporting(sentence: str, captions: Sequence[str]) -> list[int]:
+    """Returns the indices of the captions that support a sentence, in their order; empty if none does.
 
-    `cosine_share`: how much of it the cosine makes up.
-    """
-
-    covered: float = COVERED
-    cosine_share: float = COSINE_SHARE
-
-
-DEFAULT = Thresholds()
-
-
-def supporting(
-    sentence: str,
-    captions: Sequence[str],
-    cosines: Sequence[float] | None = None,
-    *,
-    thresholds: Thresholds = DEFAULT,
-) -> list[int]:
-    """Returns the indices of the captions that support a sentence, best first; empty if none does.
-
-    A sentence of several parts ("...; ...") is supported if each part is. `cosines` has one value per caption,
-    between its vector and the sentence's; None without an encoder.
+    A sentence of several parts ("...; ...") is supported if each part is.
     """
     known = [_read(caption) for caption in captions]
     if unnamed := _UNNAMED.fullmatch(sentence.strip()):
         return _without(read(unnamed[1]), known)
-    found: dict[int, float] = {}
+    found: set[int] = set()
     for part in re.split(r";\s+", sentence):
-        scores = _part(part, known, cosines, thresholds)
-        if not scores:
+        supported = _part(part, known)
+        if not supported:
             return []
-        for index, score in scores.items():
-            found[index] = max(found.get(index, 0.0), score)
-    return sorted(found, key=lambda index: (-found[index], -cosines[index] if cosines is not None else 0.0, index))
+        found.update(supported)
+    return sorted(found)
 
 
-def _without(claim: Claims, captions: Sequence[Claims]) -> list[int]:
+def _without(claim: Claims, captions: Sequence[_Caption]) -> list[int]:
     """All captions, for a sentence that says that none of them names something, and is right."""
-    named = any(all(_stands_in(term, caption.all_terms) for term in claim.terms) for caption in captions)
+    named = any(all(_stands_in(term, caption.whole.all_terms) for term in claim.terms) for caption in captions)
     return [] if named or not claim.terms else list(range(len(captions)))
 
 
+@dataclass(frozen=True)
+class _Caption:
+    """The claims of a caption, of each of its clauses, and the words about the whole image."""
+
+    whole: Claims
+    clauses: tuple[Claims, ...]
+    views: frozenset[str]
+
+
 @lru_cache(maxsize=64)
-def _read(caption: str) -> Claims:
+def _read(caption: str) -> _Caption:
     # The same captions for each sentence of a description.
-    return read(caption)
+    clauses: list[str] = []
+    for sentence in split_sentences(caption):
+        for clause in re.split(r";\s+", sentence.text):
+            if clauses and _GOES_ON.match(clause):
+                clauses.append(f"{clauses[-1]} {clause}")
+            else:
+                clauses.append(clause)
+    whole = read(caption)
+    return _Caption(whole, tuple(map(read, clauses)), whole.terms & VIEWS)
 
 
-def _part(
-    part: str, captions: Sequence[Claims], cosines: Sequence[float] | None, thresholds: Thresholds
-) -> dict[int, float]:
+def _part(part: str, captions: Sequence[_Caption]) -> list[int]:
     named, every, rest = _subject(part, len(captions))
     claim = read(rest)
     if claim.empty or not named:
-        return {}
-    scores: dict[int, float] = {}
-    for index in named:
-        if opposed(claim, captions[index]) or _missing(claim, captions[index]):
-            continue
-        share = covered(claim, captions[index])
-        if cosines is not None and thresholds.cosine_share:
-            share += thresholds.cosine_share * (cosines[index] - share)
-        scores[index] = share
-    enough = {index: share for index, share in scores.items() if share >= thresholds.covered}
-    if every:
-        return enough if len(enough) == len(named) else {}
-    return enough
+        return []
+    found = [index for index in named if _supports(claim, captions[index])]
+    return found if not every or len(found) == len(named) else []
 
 
-def covered(claim: Claims, caption: Claims) -> float:
-    """The weighted share of a claim's terms that a caption speaks of, 0 to 1."""
-    total = sum(map(weight, claim.all_terms))
-    if not total:
-        return 1.0 if claim.sides or claim.sizes else 0.0
-    return sum(weight(term) for term in claim.all_terms if _stands_in(term, caption.all_terms)) / total
+def _supports(claim: Claims, caption: _Caption) -> bool:
+    whole = caption.whole
+    if opposed(claim, whole) or unlike(claim, whole):
+        return False
+    if any(not _stands_in(term, whole.all_terms) for term in claim.denied - {"focal"}):
+        return False
+    # Structures are listed over several clauses; a finding belongs to one.
+    clauses = caption.clauses if any(map(decisive, claim.terms)) else (whole,)
+    return any(_says(claim, clause, caption) for clause in clauses)
+
+
+def _says(claim: Claims, clause: Claims, caption: _Caption) -> bool:
+    """Returns True if one clause has all that a claim says, except what holds for the whole image."""
+    sides = clause.sides if len(caption.whole.sides) > 1 else caption.whole.sides
+    if claim.sizes - clause.sizes or claim.counts - clause.counts or claim.sides - sides:
+        return False
+    terms = clause.terms | caption.views
+    return all(_stands_in(term, terms) for term in claim.terms)
 
 
 def _stands_in(term: str, terms: frozenset[str]) -> bool:
@@ -121,20 +119,12 @@ def _stands_in(term: str, terms: frozenset[str]) -> bool:
     return any(_alike(term, other) for other in terms)
 
 
+@lru_cache(maxsize=16384)
 def _alike(term: str, other: str) -> bool:
-    shorter = min(len(term), len(other))
-    return (
-        shorter > 5 and abs(len(term) - len(other)) < 4 and term[: max(6, shorter - 3)] == other[: max(6, shorter - 3)]
-    )
-
-
-def _missing(claim: Claims, caption: Claims) -> bool:
-    """Returns True if the claim has a side, a number, a denial or another decisive word that the caption lacks."""
-    if claim.sizes - caption.sizes or claim.sides - caption.sides or claim.counts - caption.counts:
-        return True
-    if claim.denied - caption.all_terms - {"focal"}:
-        return True
-    return any(decisive(term) and not _stands_in(term, caption.terms) for term in claim.terms)
+    """Returns True for two forms of a word: cerebellum and cerebellar, enhancing and enhancement."""
+    pairs = zip(term, other, strict=False)
+    root = next((place for place, (one, two) in enumerate(pairs) if one != two), min(len(term), len(other)))
+    return root >= _ROOT and term[root:] in _ENDINGS and other[root:] in _ENDINGS
 
 
 def _subject(part: str, count: int) -> tuple[list[int], bool, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-from mirage_inference.llm.words import medical, tokens, vocabulary
+from mirage_inference.llm.words import tokens, vocabulary
 
 
 def _words(text: str) -> frozenset[str]:
@@ -30,8 +30,9 @@ noted of on one only or other our out over part patient picture plane position p
 seen section show showing shown side signal simulate simulated simulation slice so some such suggest that the their
 them then there these they thing this those through to type under up us use used using very view visible visualised
 visualized visualize was we weighted weighting were what when where which while who whole with within would you your
-approximately around roughly cut lie near along measuring measure size sized diameter large- sized feature reveal
+approximately around roughly cut lie near along measuring measure size sized diameter large- sized feature reveal affect
 revealing revealed observed case student feet consistent appreciate appreciated sign keeping suggestive suggesting
+way look involve involving gland matter system cast accompany
 made taken detected displayed examined last both either structure study name named body
 """)
 """Words that say nothing about what is seen. `body` is one: "body of the lateral ventricle" keeps the other two."""
@@ -46,6 +47,15 @@ cystic open closed simple complex recent old bilateral unilateral internal exter
 low positive negative hyperintense hypointense hyperdense hypodense collateral cruciate well
 """)
 """Words that a picture either bears out or not: where a caption lacks one, it does not support a sentence that has it."""
+_HEDGES = _words(
+    "possible possibly probable probably may might suspected suspicious question questionable versus vs concern differential "
+    "could presumed likely suggest suggesting suggestive suggests"
+)
+_CHANGING = _words(
+    "removal resection excision removed resected history prior previous post resolution resolved repair "
+    "mimicking simulating resembling"
+)
+"""Words after which a thing is not there, or not now: "resection of a glioma" does not show it."""
 _LEVEL = re.compile(r"[ctls]\d{1,2}|[ivx]{2,5}")
 _OPPOSITES: tuple[frozenset[str], ...] = tuple(
     _words(group)
@@ -76,15 +86,21 @@ _OPPOSITES: tuple[frozenset[str], ...] = tuple(
         "diffuse focal",
         "solid cystic",
         "normal abnormal enlarged",
-        "intact torn ruptured",
+        "intact tear rupture",
+        "mild moderate severe",
         "unilateral bilateral",
         "cervical thoracic lumbar",
         "femur tibia fibula humerus radius ulna",
         "cyst abscess tumor hematoma",
     )
 )
+_VIEWS = 3
+"""The first groups are of the whole image: planes, sequences, modalities."""
+VIEWS = frozenset().union(*_OPPOSITES[:_VIEWS]) | _words("gadolinium intravenous simulated midline ap pa")
 _SIDES = ("left", "right")
 _REACH = 3
+_REACH_NEAR = 2
+_CHANGED_REACH = 6
 _BACK = 40
 
 
@@ -92,7 +108,9 @@ _BACK = 40
 class Claims:
     """`terms` are asserted and `denied` are not; `sided` are terms with the side that is said of them.
 
-    `sides` are all sides named, `sizes` all numbers with a unit, `counts` other numbers.
+    `sides` are all sides named, `sizes` all numbers with a unit, `counts` other numbers. `changed` are terms that are
+    said only after a word that makes them uncertain or past, with those words ("?" for all uncertain ones); `marks` are all
+    such words. `near` are the terms within reach of each, `nearest` the side that is named closest to each finding.
     """
 
     terms: frozenset[str]
@@ -101,6 +119,10 @@ class Claims:
     sides: frozenset[str]
     sizes: frozenset[str]
     counts: frozenset[str]
+    changed: Mapping[str, frozenset[str]]
+    marks: frozenset[str]
+    near: Mapping[str, frozenset[str]]
+    nearest: Mapping[str, frozenset[str]]
 
     @property
     def all_terms(self) -> frozenset[str]:
@@ -126,6 +148,7 @@ def read(text: str | Sequence[str]) -> Claims:
             sided |= {(word, noun) for noun in _nouns_after(words, place) or _nouns_before(words, place)}
         elif _is_term(word):
             (denied if place in denied_at else terms).add(word)
+    clauses = list(_clauses(words))
     sizes = frozenset(word for word in words if word[0].isdigit() and word.endswith("mm"))
     counts = frozenset(word for word in words if word in _COUNTS or (word[0].isdigit() and not word.endswith("mm")))
     return Claims(
@@ -135,7 +158,86 @@ def read(text: str | Sequence[str]) -> Claims:
         frozenset(word for word in words if word in _SIDES),
         sizes,
         counts,
+        _changed(words),
+        frozenset(map(_mark, words)) - {""},
+        _near(clauses),
+        _nearest(clauses),
     )
+
+
+def _changed(words: Sequence[str]) -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    plainly: set[str] = set()
+    kind, until = "", 0
+    for place, word in enumerate(words):
+        if mark := _mark(word):
+            kind, until = mark, place + _CHANGED_REACH
+        elif word in ".;:,":
+            until = 0
+        elif _is_term(word):
+            if place < until:
+                found.setdefault(word, set()).add(kind)
+            else:
+                plainly.add(word)
+    return {term: frozenset(kinds) for term, kinds in found.items() if term not in plainly}
+
+
+def _mark(word: str) -> str:
+    return "?" if word in _HEDGES else word if word in _CHANGING else ""
+
+
+def _clauses(words: Sequence[str]) -> Iterable[list[str]]:
+    """Yields the terms and sides of each clause."""
+    clause: list[str] = []
+    for word in (*words, "."):
+        if word in ".;:?!":
+            yield clause
+            clause = []
+        elif _is_term(word) or word in _SIDES:
+            clause.append(word)
+
+
+def _near(clauses: Sequence[Sequence[str]]) -> Mapping[str, frozenset[str]]:
+    """The terms that are at most `_REACH_NEAR` terms away from each term of an opposition."""
+    found: dict[str, set[str]] = {}
+    for clause in clauses:
+        for place, term in enumerate(clause):
+            if any(term in group for group in _OPPOSITES[_VIEWS:]):
+                around = clause[max(0, place - _REACH_NEAR) : place + _REACH_NEAR + 1]
+                found.setdefault(term, set()).update(around)
+    return {term: frozenset(around) for term, around in found.items()}
+
+
+def _nearest(clauses: Sequence[Sequence[str]]) -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for clause in clauses:
+        sides = [(place, word) for place, word in enumerate(clause) if word in _SIDES]
+        for place, term in enumerate(clause):
+            if sides and _is_finding(term):
+                least = min(abs(place - other) for other, _ in sides)
+                found.setdefault(term, set()).update(side for other, side in sides if abs(place - other) == least)
+    return {term: frozenset(around) for term, around in found.items()}
+
+
+def _is_finding(term: str) -> bool:
+    return term in vocabulary()["finding"] or term in vocabulary()["disease"]
+
+
+def unlike(claim: Claims, other: Claims) -> bool:
+    """Returns True if the claim says without reserve what the other says with one, or binds words otherwise."""
+    for term in claim.terms & other.changed.keys():
+        if not other.changed[term] & claim.marks:
+            return True
+    if any(not claim.sides & other.nearest[term] for term in claim.nearest.keys() & other.nearest.keys()):
+        return True
+    for group in _OPPOSITES[_VIEWS:]:
+        if len(group & other.all_terms) > 1:
+            # "a small cyst and a large mass" does not support "a large cyst".
+            for term in group & claim.all_terms & other.near.keys():
+                after = claim.near.get(term, frozenset()) - group
+                if after and not after & other.near[term]:
+                    return True
+    return False
 
 
 def opposed(claim: Claims, other: Claims) -> bool:
@@ -151,13 +253,7 @@ def opposed(claim: Claims, other: Claims) -> bool:
 
 def decisive(term: str) -> bool:
     """True for what decides whether a sentence is true: findings, diseases, where, how much, which level."""
-    groups = vocabulary()
-    return term in _DECISIVE or term in groups["finding"] or term in groups["disease"] or bool(_LEVEL.fullmatch(term))
-
-
-def weight(term: str) -> float:
-    """Returns the weight of a term: a medical word counts more than another."""
-    return 1.0 if term in medical() else 0.35
+    return term in _DECISIVE or _is_finding(term) or bool(_LEVEL.fullmatch(term))
 
 
 def _other_side(claim: Claims, other: Claims) -> bool:
@@ -179,8 +275,8 @@ def _denied_places(words: Sequence[str]) -> frozenset[int]:
     until = 0
     for place, word in enumerate(words):
         follows = words[place + 1] if place + 1 < len(words) else ""
-        # "absent flow" and "flow is absent".
-        ahead = word in _NEGATORS and not (word == "absent" and not _is_term(follows))
+        # "absent flow", "absence of flow" and "flow is absent".
+        ahead = word in _NEGATORS and not (word == "absent" and follows != "of" and not _is_term(follows))
         if ahead and place >= until:
             # A second "no" in the reach of a first one reaches as far.
             scope = list(_scope(words, place))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 
@@ -33,6 +33,8 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"(\d)\s?(?:centimet(?:er|re)s?\b|cm\b)", r"\1 cm "),
     (r"\b(?:third|3rd) ventricles?\b", " iiiventricle "),
     (r"\b(?:fourth|4th) ventricles?\b", " ivventricle "),
+    (r"\bmain-?stem\b", " main "),
+    (r"\b(?:lymph)?adenopathy\b", " enlarged lymph nodes "),
     (r"oedema", "edema"),
     (r"tumour", "tumor"),
     (r"oesoph", "esoph"),
@@ -108,12 +110,26 @@ _IRREGULAR = {
     **dict.fromkeys(("narrowed", "narrowing", "stenosis", "stenoses", "stenotic", "stenosed"), "narrowed"),
     **dict.fromkeys(("thickened", "thickening", "thick"), "thickened"),
     **dict.fromkeys(("enlarged", "enlargement", "megaly"), "enlarged"),
+    **dict.fromkeys(("thin", "thinned", "thinning"), "thin"),
+    **dict.fromkeys(("expanded", "expansion", "expansile", "expand", "expands"), "expanded"),
+    **dict.fromkeys(("extends", "extending", "extension", "extend", "extended"), "extend"),
+    **dict.fromkeys(("absent", "absence", "agenesis", "aplasia"), "absent"),
+    # An adjective of a place is its noun.
+    **dict.fromkeys(("femoral", "femur", "femora"), "femur"),
+    **dict.fromkeys(("renal", "kidney", "kidneys"), "kidney"),
+    **dict.fromkeys(("hepatic", "liver"), "liver"),
+    **dict.fromkeys(("cardiac", "heart"), "heart"),
+    **dict.fromkeys(("gastric", "stomach"), "stomach"),
+    **dict.fromkeys(("splenic", "spleen"), "spleen"),
+    **dict.fromkeys(("venous", "vein", "veins"), "vein"),
+    **dict.fromkeys(("osseous", "bony", "bone", "bones"), "bone"),
+    **dict.fromkeys(("hilar", "hila", "hilum"), "hilum"),
     **dict.fromkeys(("calcified", "calcification", "calcifications"), "calcified"),
     **dict.fromkeys(("torn", "tear", "tears"), "tear"),
     **dict.fromkeys(("ruptured", "rupture", "ruptures"), "rupture"),
     **dict.fromkeys(("displaced", "displacement"), "displaced"),
     **dict.fromkeys(("inflamed", "inflammation", "inflammatory"), "inflamed"),
-    **dict.fromkeys(("compressed", "compression", "compresses", "compressing"), "compressed"),
+    **dict.fromkeys(("compressed", "compression", "compresses", "compressing", "compressive"), "compressed"),
     **dict.fromkeys(("fractured", "fracture", "fractures", "broken"), "fracture"),
     **dict.fromkeys(("dislocated", "dislocation"), "dislocated"),
     **dict.fromkeys(("obstructed", "obstruction", "obstructing"), "obstructed"),
@@ -135,6 +151,10 @@ _IRREGULAR = {
     "diaphyses": "diaphysis",
     "epiphyses": "epiphysis",
 }
+_ENDINGS = (
+    ("ies", ("y",)), ("es", ("", "e")), ("s", ("",)), ("ied", ("y",)), ("ed", ("", "e")), ("ing", ("", "e")),
+    ("ily", ("y",)), ("ly", ("", "le")), ("er", ("", "e")), ("est", ("", "e")),
+)  # fmt: skip
 _TOKEN = re.compile(r"[xyz]\s?=\s?[+\-−]?\d+(?:\.\d+)?|\d+(?:[.,]\d+)?|[^\W\d_]+\d{0,2}(?:'[^\W\d_]+)?|[;.,:()?!]")
 
 
@@ -193,9 +213,13 @@ def vocabulary() -> Mapping[str, frozenset[str]]:
 
 
 def _groups(file: str) -> Mapping[str, frozenset[str]]:
-    text = resources.files("mirage_inference.llm").joinpath(file).read_text("utf-8")
-    lines = (line.partition(":") for line in text.splitlines() if line and not line.startswith("#"))
+    lines = (line.partition(":") for line in _lines(file))
     return {name: frozenset(map(stem, words.split())) for name, _, words in lines}
+
+
+def _lines(file: str) -> list[str]:
+    text = resources.files("mirage_inference.llm").joinpath(file).read_text("utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 @cache
@@ -208,6 +232,26 @@ def medical() -> frozenset[str]:
 def purely_medical() -> frozenset[str]:
     """Those that all day talk does not use."""
     return medical() - vocabulary()["everyday"]
+
+
+@cache
+def english() -> frozenset[str]:
+    """Returns the words of english_words.txt and medical_words.txt."""
+    lines = _lines("english_words.txt")
+    listed = frozenset(word for line in lines for word in line.split())
+    return listed | frozenset(word for line in _lines("medical_words.txt") for word in line.partition(":")[2].split())
+
+
+def forms(word: str) -> Iterator[str]:
+    """Yields a word, its stem, and what it may be a regular form of: a plural, -ed, -ing, -ly."""
+    yield word
+    yield stem(word)
+    for ending, others in _ENDINGS:
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            root = word.removesuffix(ending)
+            yield from (root + other for other in others)
+            if len(root) > 3 and root[-1] == root[-2]:
+                yield root[:-1]
 
 
 @cache

@@ -26,27 +26,29 @@ from mirage_protos.v1 import query_pb2 as mirage_dot_v1_dot_query__pb2
 from mirage_protos.v1 import timings_pb2 as mirage_dot_v1_dot_timings__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmirage/v1/description.proto\x12\tmirage.v1\x1a\x15mirage/v1/query.proto\x1a\x17mirage/v1/timings.proto\"\xab\x01\n\x0f\x44\x65scribeOptions\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\tB\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"\x9a\x01\n\rDescribeStart\x12\x10\n\x08used_ids\x18\x01 \x03(\t\x12\x13\n\x0b\x64ropped_ids\x18\x02 \x03(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\x05\x12\x15\n\rcached_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x11\n\tshortened\x18\x07 \x01(\x08\"\x1d\n\rDescribeToken\x12\x0c\n\x04text\x18\x01 \x01(\t\"X\n\x08\x43itation\x12\x10\n\x08sentence\x18\x01 \x01(\x05\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x0b\n\x03ids\x18\x04 \x03(\t\x12\x11\n\tsupported\x18\x05 \x01(\x08\"w\n\x0f\x44\x65scribeRanking\x12\r\n\x05\x66irst\x18\x01 \x03(\t\x12!\n\x06second\x18\x02 \x03(\x0b\x32\x11.mirage.v1.Result\x12\x0c\n\x04\x62\x65st\x18\x03 \x01(\t\x12\x11\n\tsentences\x18\x04 \x01(\x05\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xfd\x01\n\x0c\x44\x65scribeDone\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06source\x18\x02 \x01(\x0e\x32\x1c.mirage.v1.DescriptionSource\x12,\n\x06\x66inish\x18\x03 \x01(\x0e\x32\x1c.mirage.v1.DescriptionFinish\x12\x0e\n\x06tokens\x18\x04 \x01(\x05\x12\x16\n\x0e\x66irst_token_ms\x18\x05 \x01(\x02\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.mirage.v1.Timings\x12\x0e\n\x06notice\x18\x07 \x01(\t\x12&\n\tcitations\x18\x08 \x03(\x0b\x32\x13.mirage.v1.Citation*\x95\x01\n\x11\x44\x65scriptionSource\x12\"\n\x1e\x44\x45SCRIPTION_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45SCRIPTION_SOURCE_MODEL\x10\x01\x12!\n\x1d\x44\x45SCRIPTION_SOURCE_EXTRACTIVE\x10\x02\x12\x1b\n\x17\x44\x45SCRIPTION_SOURCE_NONE\x10\x03*\xfa\x01\n\x11\x44\x65scriptionFinish\x12\"\n\x1e\x44\x45SCRIPTION_FINISH_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45SCRIPTION_FINISH_STOP\x10\x01\x12\x1d\n\x19\x44\x45SCRIPTION_FINISH_LENGTH\x10\x02\x12\x1f\n\x1b\x44\x45SCRIPTION_FINISH_NO_MATCH\x10\x03\x12\"\n\x1e\x44\x45SCRIPTION_FINISH_NOT_MEDICAL\x10\x04\x12\x1f\n\x1b\x44\x45SCRIPTION_FINISH_TOO_SLOW\x10\x05\x12\x1f\n\x1b\x44\x45SCRIPTION_FINISH_NO_MODEL\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmirage/v1/description.proto\x12\tmirage.v1\x1a\x15mirage/v1/query.proto\x1a\x17mirage/v1/timings.proto\"\xab\x01\n\x0f\x44\x65scribeOptions\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\tB\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"\x9a\x01\n\rDescribeStart\x12\x10\n\x08used_ids\x18\x01 \x03(\t\x12\x13\n\x0b\x64ropped_ids\x18\x02 \x03(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\x05\x12\x15\n\rcached_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x11\n\tshortened\x18\x07 \x01(\x08\"}\n\x10\x44\x65scribeSentence\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.mirage.v1.SentenceKind\x12\'\n\x05\x62lock\x18\x04 \x01(\x0e\x32\x18.mirage.v1.SentenceBlock\"w\n\x0f\x44\x65scribeRanking\x12\r\n\x05\x66irst\x18\x01 \x03(\t\x12!\n\x06second\x18\x02 \x03(\x0b\x32\x11.mirage.v1.Result\x12\x0c\n\x04\x62\x65st\x18\x03 \x01(\t\x12\x11\n\tsentences\x18\x04 \x01(\x05\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xa9\x02\n\x0c\x44\x65scribeDone\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06source\x18\x02 \x01(\x0e\x32\x1c.mirage.v1.DescriptionSource\x12,\n\x06\x66inish\x18\x03 \x01(\x0e\x32\x1c.mirage.v1.DescriptionFinish\x12\x0e\n\x06tokens\x18\x04 \x01(\x05\x12\x19\n\x11\x66irst_sentence_ms\x18\x05 \x01(\x02\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.mirage.v1.Timings\x12\x0e\n\x06notice\x18\x07 \x01(\t\x12.\n\tsentences\x18\x08 \x03(\x0b\x32\x1b.mirage.v1.DescribeSentence\x12\r\n\x05shown\x18\t \x01(\x05\x12\x10\n\x08withheld\x18\n \x01(\x05*\x95\x01\n\x11\x44\x65scriptionSource\x12\"\n\x1e\x44\x45SCRIPTION_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45SCRIPTION_SOURCE_MODEL\x10\x01\x12!\n\x1d\x44\x45SCRIPTION_SOURCE_EXTRACTIVE\x10\x02\x12\x1b\n\x17\x44\x45SCRIPTION_SOURCE_NONE\x10\x03*\xbe\x02\n\x11\x44\x65scriptionFinish\x12\"\n\x1e\x44\x45SCRIPTION_FINISH_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45SCRIPTION_FINISH_STOP\x10\x01\x12\x1d\n\x19\x44\x45SCRIPTION_FINISH_LENGTH\x10\x02\x12\x1f\n\x1b\x44\x45SCRIPTION_FINISH_NO_MATCH\x10\x03\x12\"\n\x1e\x44\x45SCRIPTION_FINISH_NOT_MEDICAL\x10\x04\x12\x1f\n\x1b\x44\x45SCRIPTION_FINISH_TOO_SLOW\x10\x05\x12\x1f\n\x1b\x44\x45SCRIPTION_FINISH_NO_MODEL\x10\x06\x12\"\n\x1e\x44\x45SCRIPTION_FINISH_UNSUPPORTED\x10\x07\x12\x1e\n\x1a\x44\x45SCRIPTION_FINISH_OUTSIDE\x10\x08*~\n\x0cSentenceKind\x12\x1d\n\x19SENTENCE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15SENTENCE_KIND_CAPTION\x10\x01\x12\x19\n\x15SENTENCE_KIND_GENERAL\x10\x02\x12\x19\n\x15SENTENCE_KIND_EXTRACT\x10\x03*{\n\rSentenceBlock\x12\x1e\n\x1aSENTENCE_BLOCK_UNSPECIFIED\x10\x00\x12\x16\n\x12SENTENCE_BLOCK_SEE\x10\x01\x12\x18\n\x14SENTENCE_BLOCK_WHERE\x10\x02\x12\x18\n\x14SENTENCE_BLOCK_APART\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mirage_protos.v1.description_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DESCRIPTIONSOURCE']._serialized_start=920
-  _globals['_DESCRIPTIONSOURCE']._serialized_end=1069
-  _globals['_DESCRIPTIONFINISH']._serialized_start=1072
-  _globals['_DESCRIPTIONFINISH']._serialized_end=1322
+  _globals['_DESCRIPTIONSOURCE']._serialized_start=970
+  _globals['_DESCRIPTIONSOURCE']._serialized_end=1119
+  _globals['_DESCRIPTIONFINISH']._serialized_start=1122
+  _globals['_DESCRIPTIONFINISH']._serialized_end=1440
+  _globals['_SENTENCEKIND']._serialized_start=1442
+  _globals['_SENTENCEKIND']._serialized_end=1568
+  _globals['_SENTENCEBLOCK']._serialized_start=1570
+  _globals['_SENTENCEBLOCK']._serialized_end=1693
   _globals['_DESCRIBEOPTIONS']._serialized_start=91
   _globals['_DESCRIBEOPTIONS']._serialized_end=262
   _globals['_DESCRIBESTART']._serialized_start=265
   _globals['_DESCRIBESTART']._serialized_end=419
-  _globals['_DESCRIBETOKEN']._serialized_start=421
-  _globals['_DESCRIBETOKEN']._serialized_end=450
-  _globals['_CITATION']._serialized_start=452
-  _globals['_CITATION']._serialized_end=540
-  _globals['_DESCRIBERANKING']._serialized_start=542
-  _globals['_DESCRIBERANKING']._serialized_end=661
-  _globals['_DESCRIBEDONE']._serialized_start=664
-  _globals['_DESCRIBEDONE']._serialized_end=917
+  _globals['_DESCRIBESENTENCE']._serialized_start=421
+  _globals['_DESCRIBESENTENCE']._serialized_end=546
+  _globals['_DESCRIBERANKING']._serialized_start=548
+  _globals['_DESCRIBERANKING']._serialized_end=667
+  _globals['_DESCRIBEDONE']._serialized_start=670
+  _globals['_DESCRIBEDONE']._serialized_end=967
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,7 @@ class _DescriptionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Des
     DESCRIPTION_SOURCE_MODEL: _DescriptionSource.ValueType  # 1
     """The llm."""
     DESCRIPTION_SOURCE_EXTRACTIVE: _DescriptionSource.ValueType  # 2
-    """Sentences taken from the captions, because the llm was not available or too slow."""
+    """Sentences taken from the captions, because the llm was not available, too slow, or wrote what they do not support."""
     DESCRIPTION_SOURCE_NONE: _DescriptionSource.ValueType  # 3
     """Nobody: the description was declined."""
 
@@ -44,7 +44,7 @@ DESCRIPTION_SOURCE_UNSPECIFIED: DescriptionSource.ValueType  # 0
 DESCRIPTION_SOURCE_MODEL: DescriptionSource.ValueType  # 1
 """The llm."""
 DESCRIPTION_SOURCE_EXTRACTIVE: DescriptionSource.ValueType  # 2
-"""Sentences taken from the captions, because the llm was not available or too slow."""
+"""Sentences taken from the captions, because the llm was not available, too slow, or wrote what they do not support."""
 DESCRIPTION_SOURCE_NONE: DescriptionSource.ValueType  # 3
 """Nobody: the description was declined."""
 Global___DescriptionSource: _TypeAlias = DescriptionSource  # noqa: Y015
@@ -66,9 +66,13 @@ class _DescriptionFinishEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Des
     DESCRIPTION_FINISH_NOT_MEDICAL: _DescriptionFinish.ValueType  # 4
     """Declined: the question is not about medicine."""
     DESCRIPTION_FINISH_TOO_SLOW: _DescriptionFinish.ValueType  # 5
-    """The llm was too slow; an extractive answer replaced its text."""
+    """The llm was too slow; sentences of the captions took its place."""
     DESCRIPTION_FINISH_NO_MODEL: _DescriptionFinish.ValueType  # 6
-    """The llm was busy, failed or not available; an extractive answer replaced its text."""
+    """The llm was busy, failed or not available; sentences of the captions took its place."""
+    DESCRIPTION_FINISH_UNSUPPORTED: _DescriptionFinish.ValueType  # 7
+    """Fewer than half of the llm's first sentences were supported; sentences of the captions took its place."""
+    DESCRIPTION_FINISH_OUTSIDE: _DescriptionFinish.ValueType  # 8
+    """The captions are unlike those that the llm learnt from; sentences of the captions took its place."""
 
 class DescriptionFinish(_DescriptionFinish, metaclass=_DescriptionFinishEnumTypeWrapper):
     """The reason for the end of a description."""
@@ -84,10 +88,70 @@ DESCRIPTION_FINISH_NO_MATCH: DescriptionFinish.ValueType  # 3
 DESCRIPTION_FINISH_NOT_MEDICAL: DescriptionFinish.ValueType  # 4
 """Declined: the question is not about medicine."""
 DESCRIPTION_FINISH_TOO_SLOW: DescriptionFinish.ValueType  # 5
-"""The llm was too slow; an extractive answer replaced its text."""
+"""The llm was too slow; sentences of the captions took its place."""
 DESCRIPTION_FINISH_NO_MODEL: DescriptionFinish.ValueType  # 6
-"""The llm was busy, failed or not available; an extractive answer replaced its text."""
+"""The llm was busy, failed or not available; sentences of the captions took its place."""
+DESCRIPTION_FINISH_UNSUPPORTED: DescriptionFinish.ValueType  # 7
+"""Fewer than half of the llm's first sentences were supported; sentences of the captions took its place."""
+DESCRIPTION_FINISH_OUTSIDE: DescriptionFinish.ValueType  # 8
+"""The captions are unlike those that the llm learnt from; sentences of the captions took its place."""
 Global___DescriptionFinish: _TypeAlias = DescriptionFinish  # noqa: Y015
+
+class _SentenceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SentenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SentenceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SENTENCE_KIND_UNSPECIFIED: _SentenceKind.ValueType  # 0
+    """Never sent."""
+    SENTENCE_KIND_CAPTION: _SentenceKind.ValueType  # 1
+    """Written by the llm, and supported by captions."""
+    SENTENCE_KIND_GENERAL: _SentenceKind.ValueType  # 2
+    """From the list of reviewed facts: general knowledge that no caption states."""
+    SENTENCE_KIND_EXTRACT: _SentenceKind.ValueType  # 3
+    """Taken from a caption as it is."""
+
+class SentenceKind(_SentenceKind, metaclass=_SentenceKindEnumTypeWrapper):
+    """The origin of a sentence."""
+
+SENTENCE_KIND_UNSPECIFIED: SentenceKind.ValueType  # 0
+"""Never sent."""
+SENTENCE_KIND_CAPTION: SentenceKind.ValueType  # 1
+"""Written by the llm, and supported by captions."""
+SENTENCE_KIND_GENERAL: SentenceKind.ValueType  # 2
+"""From the list of reviewed facts: general knowledge that no caption states."""
+SENTENCE_KIND_EXTRACT: SentenceKind.ValueType  # 3
+"""Taken from a caption as it is."""
+Global___SentenceKind: _TypeAlias = SentenceKind  # noqa: Y015
+
+class _SentenceBlock:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SentenceBlockEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SentenceBlock.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SENTENCE_BLOCK_UNSPECIFIED: _SentenceBlock.ValueType  # 0
+    """To none of them."""
+    SENTENCE_BLOCK_SEE: _SentenceBlock.ValueType  # 1
+    """What the images show."""
+    SENTENCE_BLOCK_WHERE: _SentenceBlock.ValueType  # 2
+    """Where to look, and what for."""
+    SENTENCE_BLOCK_APART: _SentenceBlock.ValueType  # 3
+    """What it is told apart from."""
+
+class SentenceBlock(_SentenceBlock, metaclass=_SentenceBlockEnumTypeWrapper):
+    """The part of a description that a sentence belongs to."""
+
+SENTENCE_BLOCK_UNSPECIFIED: SentenceBlock.ValueType  # 0
+"""To none of them."""
+SENTENCE_BLOCK_SEE: SentenceBlock.ValueType  # 1
+"""What the images show."""
+SENTENCE_BLOCK_WHERE: SentenceBlock.ValueType  # 2
+"""Where to look, and what for."""
+SENTENCE_BLOCK_APART: SentenceBlock.ValueType  # 3
+"""What it is told apart from."""
+Global___SentenceBlock: _TypeAlias = SentenceBlock  # noqa: Y015
 
 @_typing.final
 class DescribeOptions(_message.Message):
@@ -195,71 +259,45 @@ class DescribeStart(_message.Message):
 Global___DescribeStart: _TypeAlias = DescribeStart  # noqa: Y015
 
 @_typing.final
-class DescribeToken(_message.Message):
-    """A piece of a description's text."""
+class DescribeSentence(_message.Message):
+    """A sentence of a description. It was checked before it was sent, and is not taken back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    BLOCK_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Whole characters, to be appended."""
+    """The sentence."""
+    kind: Global___SentenceKind.ValueType
+    """Its origin."""
+    block: Global___SentenceBlock.ValueType
+    """Its part of the description."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the records whose captions support it, best first; empty if its kind is SENTENCE_KIND_GENERAL."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DescribeToken: _TypeAlias = DescribeToken  # noqa: Y015
-
-@_typing.final
-class Citation(_message.Message):
-    """One sentence of a description and the captions that support it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SENTENCE_FIELD_NUMBER: _builtins.int
-    START_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
-    IDS_FIELD_NUMBER: _builtins.int
-    SUPPORTED_FIELD_NUMBER: _builtins.int
-    sentence: _builtins.int
-    """Number of the sentence, from 0."""
-    start: _builtins.int
-    """Its start in characters (Unicode code points) of the text."""
-    end: _builtins.int
-    """Its end in characters: the first one after it."""
-    supported: _builtins.bool
-    """False if no caption supports it. Clients mark such a sentence."""
-    @_builtins.property
-    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the records whose captions support it, best first."""
-
-    def __init__(
-        self,
-        *,
-        sentence: _builtins.int = ...,
-        start: _builtins.int = ...,
-        end: _builtins.int = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
-        supported: _builtins.bool = ...,
+        kind: Global___SentenceKind.ValueType = ...,
+        block: Global___SentenceBlock.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "ids", b"ids", "sentence", b"sentence", "start", b"start", "supported", b"supported"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "ids", b"ids", "kind", b"kind", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Citation: _TypeAlias = Citation  # noqa: Y015
+Global___DescribeSentence: _TypeAlias = DescribeSentence  # noqa: Y015
 
 @_typing.final
 class DescribeRanking(_message.Message):
     """Both rankings of a description. The first is the query's and remains the order of results; the second is that of the
-    text.
+    sentences that the llm wrote and captions support.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -310,31 +348,35 @@ class DescribeDone(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     FINISH_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
-    FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
+    FIRST_SENTENCE_MS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
-    CITATIONS_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The whole text; empty if it was declined."""
+    """All sentences, joined by spaces; empty if the description was declined."""
     source: Global___DescriptionSource.ValueType
     """The writer."""
     finish: Global___DescriptionFinish.ValueType
     """The reason for the end."""
     tokens: _builtins.int
     """Tokens written."""
-    first_token_ms: _builtins.float
-    """From the request to the first token, in milliseconds, waiting for a turn included."""
+    first_sentence_ms: _builtins.float
+    """From the request to the first sentence, in milliseconds, waiting for a turn included."""
     notice: _builtins.str
-    """For people: why it was declined, why it is extractive, or that sources were matched by words alone; else empty."""
+    """For people: why it was declined or is extractive, or why there is no second ranking; else empty."""
+    shown: _builtins.int
+    """Number of sentences that were sent."""
+    withheld: _builtins.int
+    """Number of the llm's sentences that were withheld, because no caption and no reviewed fact supports them."""
     @_builtins.property
     def timings(self) -> _timings_pb2.Timings:
         """Time spent."""
 
     @_builtins.property
-    def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
-        """The citations of `text`, one per sentence. If an extractive answer replaced the llm's text, `text` and these
-        replace everything that was sent before.
-        """
+    def sentences(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribeSentence]:
+        """The sentences, as they were sent."""
 
     def __init__(
         self,
@@ -343,14 +385,16 @@ class DescribeDone(_message.Message):
         source: Global___DescriptionSource.ValueType = ...,
         finish: Global___DescriptionFinish.ValueType = ...,
         tokens: _builtins.int = ...,
-        first_token_ms: _builtins.float = ...,
+        first_sentence_ms: _builtins.float = ...,
         timings: _timings_pb2.Timings | None = ...,
         notice: _builtins.str = ...,
-        citations: _abc.Iterable[Global___Citation] | None = ...,
+        sentences: _abc.Iterable[Global___DescribeSentence] | None = ...,
+        shown: _builtins.int = ...,
+        withheld: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "finish", b"finish", "first_token_ms", b"first_token_ms", "notice", b"notice", "source", b"source", "text", b"text", "timings", b"timings", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "first_sentence_ms", b"first_sentence_ms", "notice", b"notice", "sentences", b"sentences", "shown", b"shown", "source", b"source", "text", b"text", "timings", b"timings", "tokens", b"tokens", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

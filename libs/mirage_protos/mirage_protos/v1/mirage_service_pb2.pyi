@@ -1134,8 +1134,7 @@ class DescribeResponse(_message.Message):
 
     RETRIEVAL_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
-    CITATION_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
     RANKING_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -1147,36 +1146,31 @@ class DescribeResponse(_message.Message):
         """Then, once, if somebody begins to write."""
 
     @_builtins.property
-    def token(self) -> _description_pb2.DescribeToken:
-        """Some text."""
-
-    @_builtins.property
-    def citation(self) -> _description_pb2.Citation:
-        """A sentence is complete."""
+    def sentence(self) -> _description_pb2.DescribeSentence:
+        """A sentence that holds."""
 
     @_builtins.property
     def ranking(self) -> _description_pb2.DescribeRanking:
-        """After the text, unless the description was declined."""
+        """After the sentences, if the llm wrote some of them."""
 
     @_builtins.property
     def done(self) -> _description_pb2.DescribeDone:
-        """Last, once. Its text and citations replace all that came before."""
+        """Last, once."""
 
     def __init__(
         self,
         *,
         retrieval: _query_pb2.SearchReply | None = ...,
         start: _description_pb2.DescribeStart | None = ...,
-        token: _description_pb2.DescribeToken | None = ...,
-        citation: _description_pb2.Citation | None = ...,
+        sentence: _description_pb2.DescribeSentence | None = ...,
         ranking: _description_pb2.DescribeRanking | None = ...,
         done: _description_pb2.DescribeDone | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "done", b"done", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "start", b"start", "token", b"token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "done", b"done", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "start", b"start", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["retrieval", "start", "token", "citation", "ranking", "done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["retrieval", "start", "sentence", "ranking", "done"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -313,7 +313,7 @@ class MirageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Describe(self, request, context):
-        """Describes what a query finds: retrieval, text, citations, and a second retrieval with the text. Cancelling the call
+        """Describes what a query finds: retrieval, checked sentences, and a second retrieval with them. Cancelling the call
         stops the llm.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

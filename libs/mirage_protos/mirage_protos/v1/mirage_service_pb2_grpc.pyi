@@ -79,7 +79,7 @@ class MirageServiceStub:
     ClassifyImage: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.ClassifyImageRequest, _mirage_service_pb2.ClassifyImageResponse]
     """Guesses what an image is: a medical one or not, its modality and the part of the body."""
     Describe: _grpc.UnaryStreamMultiCallable[_mirage_service_pb2.DescribeRequest, _mirage_service_pb2.DescribeResponse]
-    """Describes what a query finds: retrieval, text, citations, and a second retrieval with the text. Cancelling the call
+    """Describes what a query finds: retrieval, checked sentences, and a second retrieval with them. Cancelling the call
     stops the llm.
     """
     CreateJob: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.CreateJobRequest, _mirage_service_pb2.CreateJobResponse]
@@ -145,7 +145,7 @@ class MirageServiceAsyncStub(MirageServiceStub):
     ClassifyImage: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.ClassifyImageRequest, _mirage_service_pb2.ClassifyImageResponse]  # type: ignore[assignment]
     """Guesses what an image is: a medical one or not, its modality and the part of the body."""
     Describe: _aio.UnaryStreamMultiCallable[_mirage_service_pb2.DescribeRequest, _mirage_service_pb2.DescribeResponse]  # type: ignore[assignment]
-    """Describes what a query finds: retrieval, text, citations, and a second retrieval with the text. Cancelling the call
+    """Describes what a query finds: retrieval, checked sentences, and a second retrieval with them. Cancelling the call
     stops the llm.
     """
     CreateJob: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.CreateJobRequest, _mirage_service_pb2.CreateJobResponse]  # type: ignore[assignment]
@@ -328,7 +328,7 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mirage_service_pb2.DescribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_mirage_service_pb2.DescribeResponse], _abc.AsyncIterator[_mirage_service_pb2.DescribeResponse]]:
-        """Describes what a query finds: retrieval, text, citations, and a second retrieval with the text. Cancelling the call
+        """Describes what a query finds: retrieval, checked sentences, and a second retrieval with them. Cancelling the call
         stops the llm.
         """
 

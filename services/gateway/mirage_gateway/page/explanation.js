@@ -71,7 +71,7 @@ function parts(id, actions) {
   const badge = element("span", { class: "badge", hidden: true });
   const said = element("p", { class: "said", "aria-busy": "true" });
   const caret = element("span", { class: "caret", "aria-hidden": "true" });
-  // The visible text grows word by word; what is read out comes in whole sentences, a few at a time.
+  // What is read out comes a few sentences at a time.
   const spoken = element("p", { class: "visually-hidden", "aria-live": "polite" });
   const notice = element("div", { class: "notices" });
   const evidence = element("div", { class: "evidence" });
@@ -100,27 +100,23 @@ function parts(id, actions) {
       if (data.dropped_ids.length) remark("weak", "Less to go by", `${data.dropped_ids.length} of ${sources.length} captions did not fit into the model’s context.`);
       if (data.shortened) remark("weak", "Caption cut", "The model saw only the beginning of the first caption.");
     },
-    token: (data) => text.append(data.text),
-    citation(data) {
-      text.cite(data);
-      unread.push(citations.inWords(text.sentence(data), data, sources));
+    sentence(data) {
+      text.add(data);
+      unread.push(citations.inWords(data, sources));
     },
     ranking(data) {
       evidence.append(rankings(data, sources, actions));
     },
     done(data) {
-      const same = text.same(data);
-      text.replace(data);
       badge.hidden = false;
       badge.className = `badge by-${data.source || "nobody"}`;
       badge.textContent = { model: "Language model", extractive: "From the captions" }[data.source] || "Not explained";
       if (data.notice) remark(data.source ? "weak" : "none", data.source === "extractive" ? "Not written by the model" : data.source ? "Note" : "No explanation", data.notice);
-      if (data.source === "model" && !data.citations.some((each) => each.supported)) remark("none", "Unsupported", "No sentence of this text could be tied to a caption: do not rely on it.");
+      if (data.withheld) remark("weak", "Withheld", `${data.withheld} of the model’s sentences: no caption supports them.`);
       if (data.finish === "length") remark("weak", "Cut off", "The text reached its greatest length.");
-      if (!same) unread = data.citations.map((each) => citations.inWords(text.sentence(each), each, sources));
       if (data.text) {
         evidence.prepend(sourceList(sources, text.cited(), actions, text.light));
-        if (can("flag")) evidence.append(sentenceFlag(id, data.citations.map((each) => ({ ...each, text: text.sentence(each) })), sources));
+        if (can("flag")) evidence.append(sentenceFlag(id, data.sentences, sources));
         if (data.source === "model") notice.append(element("p", { class: "aside" }, "Written by a language model from the captions below. It can be wrong: check it against its sources."));
       }
       unread.push(data.notice || (data.text ? "The explanation is complete." : ""));
@@ -138,7 +134,7 @@ function parts(id, actions) {
     ],
     take: (name, data) => take[name]?.(data),
     stopped() {
-      remark("weak", "Stopped", "The text ends where you stopped it; its last sentence has not been checked against the captions.");
+      remark("weak", "Stopped", "The text ends where you stopped it.");
       if (text.cited().size) evidence.prepend(sourceList(sources, text.cited(), actions, text.light));
       announce("The explanation was stopped.");
     },

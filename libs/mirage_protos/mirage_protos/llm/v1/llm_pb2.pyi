@@ -94,20 +94,15 @@ class DescribeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     START_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
-    CITATION_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start(self) -> _description_pb2.DescribeStart:
         """First, once."""
 
     @_builtins.property
-    def token(self) -> _description_pb2.DescribeToken:
-        """Some text."""
-
-    @_builtins.property
-    def citation(self) -> _description_pb2.Citation:
-        """A sentence is complete."""
+    def sentence(self) -> _description_pb2.DescribeSentence:
+        """A sentence that holds."""
 
     @_builtins.property
     def done(self) -> _description_pb2.DescribeDone:
@@ -117,15 +112,14 @@ class DescribeResponse(_message.Message):
         self,
         *,
         start: _description_pb2.DescribeStart | None = ...,
-        token: _description_pb2.DescribeToken | None = ...,
-        citation: _description_pb2.Citation | None = ...,
+        sentence: _description_pb2.DescribeSentence | None = ...,
         done: _description_pb2.DescribeDone | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "done", b"done", "event", b"event", "start", b"start", "token", b"token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "done", b"done", "event", b"event", "start", b"start", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["start", "token", "citation", "done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["start", "sentence", "done"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -26,8 +26,7 @@ if _version_not_supported:
 
 
 class LlmServiceStub:
-    """The llm owns the prompt, the citations and the check that a question is about medicine. It gets similarities from the
-    encoder.
+    """The llm owns the prompt, the check of each sentence and the check that a question is about medicine.
     """
 
     def __init__(self, channel):
@@ -49,12 +48,11 @@ class LlmServiceStub:
 
 
 class LlmServiceServicer:
-    """The llm owns the prompt, the citations and the check that a question is about medicine. It gets similarities from the
-    encoder.
+    """The llm owns the prompt, the check of each sentence and the check that a question is about medicine.
     """
 
     def Describe(self, request, context):
-        """Describes a concept from captions, token by token. Cancelling the call stops the model within one token.
+        """Describes a concept from captions, sentence by sentence. Cancelling the call stops the model within one token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,8 +87,7 @@ def add_LlmServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LlmService:
-    """The llm owns the prompt, the citations and the check that a question is about medicine. It gets similarities from the
-    encoder.
+    """The llm owns the prompt, the check of each sentence and the check that a question is about medicine.
     """
 
     @staticmethod

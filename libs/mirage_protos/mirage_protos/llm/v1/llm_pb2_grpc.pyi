@@ -27,35 +27,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LlmServiceStub:
-    """The llm owns the prompt, the citations and the check that a question is about medicine. It gets similarities from the
-    encoder.
-    """
+    """The llm owns the prompt, the check of each sentence and the check that a question is about medicine."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LlmServiceAsyncStub: ...
     Describe: _grpc.UnaryStreamMultiCallable[_llm_pb2.DescribeRequest, _llm_pb2.DescribeResponse]
-    """Describes a concept from captions, token by token. Cancelling the call stops the model within one token."""
+    """Describes a concept from captions, sentence by sentence. Cancelling the call stops the model within one token."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_llm_pb2.GetModelRequest, _llm_pb2.GetModelResponse]
     """Returns the loaded model. MODEL_NOT_READY before there is one."""
 
 @_typing.type_check_only
 class LlmServiceAsyncStub(LlmServiceStub):
-    """The llm owns the prompt, the citations and the check that a question is about medicine. It gets similarities from the
-    encoder.
-    """
+    """The llm owns the prompt, the check of each sentence and the check that a question is about medicine."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Describe: _aio.UnaryStreamMultiCallable[_llm_pb2.DescribeRequest, _llm_pb2.DescribeResponse]  # type: ignore[assignment]
-    """Describes a concept from captions, token by token. Cancelling the call stops the model within one token."""
+    """Describes a concept from captions, sentence by sentence. Cancelling the call stops the model within one token."""
     GetModel: _aio.UnaryUnaryMultiCallable[_llm_pb2.GetModelRequest, _llm_pb2.GetModelResponse]  # type: ignore[assignment]
     """Returns the loaded model. MODEL_NOT_READY before there is one."""
 
 class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The llm owns the prompt, the citations and the check that a question is about medicine. It gets similarities from the
-    encoder.
-    """
+    """The llm owns the prompt, the check of each sentence and the check that a question is about medicine."""
 
     @_abc_1.abstractmethod
     def Describe(
@@ -63,7 +57,7 @@ class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _llm_pb2.DescribeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_llm_pb2.DescribeResponse], _abc.AsyncIterator[_llm_pb2.DescribeResponse]]:
-        """Describes a concept from captions, token by token. Cancelling the call stops the model within one token."""
+        """Describes a concept from captions, sentence by sentence. Cancelling the call stops the model within one token."""
 
     @_abc_1.abstractmethod
     def GetModel(

@@ -1,0 +1,110 @@
+"""Checks each sentence of a description before it is shown, and words it so that it needs no numbers of images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from mirage_inference.llm.citations import supporting
+from mirage_inference.llm.glossary import TOPICS, Fact, Glossary
+from mirage_inference.llm.reading import read
+from mirage_inference.llm.request import Caption
+from mirage_inference.llm.words import english, forms, plain, vocabulary
+
+FACTS_MAX = 3
+_ORDINAL = r"(?:first|second|third|fourth|fifth|sixth)"
+_NOUN = r"(?:image|caption|picture|scan|figure)"
+_ONE = re.compile(rf"\bthe {_ORDINAL} {_NOUN}\b|\b{_NOUN} \d{{1,2}}\b", re.I)
+_SEVERAL = re.compile(rf"\bthe {_ORDINAL}(?:(?:, and |, | and ){_ORDINAL})+ {_NOUN}s\b", re.I)
+_IS_A = re.compile(r"^this image is (?=an? )", re.I)
+_WE_SEE = re.compile(r"^(?:here,? )?(?:we|you)(?: can| could)? (?:also )?(?:see|observe|note|notice|find)\b", re.I)
+_PERSON = re.compile(r"\b(?:we|us|our|ours|I|my|you|your)\b")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+class Kind(IntEnum):
+    """As mirage.v1.SentenceKind."""
+
+    CAPTION = 1
+    GENERAL = 2
+    EXTRACT = 3
+
+
+class Block(IntEnum):
+    """As mirage.v1.SentenceBlock."""
+
+    NONE = 0
+    SEE = 1
+    WHERE = 2
+    APART = 3
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A sentence that may be shown; `ids` of the records whose captions support it."""
+
+    text: str
+    kind: Kind
+    block: Block
+    ids: tuple[str, ...] = ()
+
+
+class Checker:
+    """Checks the sentences of one description."""
+
+    def __init__(self, captions: Sequence[Caption], glossary: Glossary) -> None:
+        self._captions, self._glossary = captions, glossary
+        self._texts = [caption.text for caption in captions]
+        self._known = {word for text in self._texts for word in _words(text)}
+
+    def check(self, sentence: str) -> Checked | None:
+        """Returns the sentence as it is shown, or None if nothing supports it."""
+        if fact := self._glossary.stated(sentence):
+            return general(fact)
+        if indices := supporting(sentence, self._texts):
+            text = worded(sentence)
+            if not _PERSON.search(text) and all(map(self._is_word, _WORD.findall(text.lower()))):
+                return Checked(text, Kind.CAPTION, block_of(text), tuple(self._captions[i].id for i in indices))
+        for fact in self._glossary.about(sentence):
+            if supporting(sentence, [fact.sentence]):
+                return general(fact)
+        return None
+
+    def facts(self, query: str) -> list[Checked]:
+        """Returns facts about what the query names and the first caption shows, the most telling first."""
+        texts = (query, *self._texts[:1])
+        shown = frozenset().union(*(read(text).terms for text in texts))
+        about = dict.fromkeys(fact for text in texts for fact in self._glossary.about(text))
+        told = [fact for fact in about if any(read(term).terms <= shown for term in fact.terms)]
+        return [general(fact) for fact in sorted(told, key=lambda fact: TOPICS.index(fact.topic))]
+
+    def _is_word(self, word: str) -> bool:
+        return word in self._known or word in self._glossary.words or any(form in english() for form in forms(word))
+
+
+def general(fact: Fact) -> Checked:
+    """Returns a fact as a sentence."""
+    return Checked(fact.sentence, Kind.GENERAL, Block.WHERE)
+
+
+def worded(sentence: str) -> str:
+    """Returns a sentence without the numbers of images: its sources name them."""
+    text = _SEVERAL.sub("these images", _ONE.sub("this image", sentence))
+    text = _WE_SEE.sub("this image shows", _IS_A.sub("", text))
+    return text[:1].upper() + text[1:]
+
+
+def block_of(sentence: str) -> Block:
+    """Returns WHERE for a sentence that says where a finding is, else SEE."""
+    claims = read(sentence)
+    groups = vocabulary()
+    found = claims.terms & (groups["finding"] | groups["disease"])
+    placed = claims.sides or claims.terms & groups["anatomy"]
+    return Block.WHERE if found and placed else Block.SEE
+
+
+def _words(text: str) -> list[str]:
+    # As it is written, and in one spelling.
+    return _WORD.findall(plain(text)) + _WORD.findall(text.lower())
