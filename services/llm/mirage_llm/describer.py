@@ -20,7 +20,7 @@ from mirage_inference.llm.checking import FACTS_MAX, Checked, Checker, Kind, blo
 from mirage_inference.llm.decoder import CancelledError
 from mirage_inference.llm.domain import MedicalCheck
 from mirage_inference.llm.glossary import Glossary
-from mirage_inference.llm.model import Begun, Finished, LlmModel, Written, Wrote
+from mirage_inference.llm.model import Begun, Finished, LlmModel, Outside, Written, Wrote
 from mirage_inference.llm.request import Caption, Match, Question
 from mirage_llm.events import Ended, Event, Finish, Source, Started
 
@@ -193,6 +193,8 @@ class Describer:
         try:
             async with aclosing(thread):
                 async for item in thread:
+                    if isinstance(item, Outside):
+                        finish, notice = Finish.OUTSIDE, OUTSIDE
                     if isinstance(item, Finished):
                         finish, notice = (Finish.STOP if item.complete else Finish.LENGTH), ""
                     for event in self._advance(draft, item):

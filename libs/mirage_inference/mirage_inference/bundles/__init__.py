@@ -37,7 +37,7 @@ from mirage_inference.bundles.generator import (
     PromptInput,
     Range,
 )
-from mirage_inference.bundles.llm import LlmManifest
+from mirage_inference.bundles.llm import Learnt, LlmManifest
 from mirage_inference.bundles.manifest import BundleFile, Manifest, Task, Variant
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "ImageGate",
     "ImageInput",
     "LcmSchedule",
+    "Learnt",
     "LlmManifest",
     "Manifest",
     "MatchThresholds",

@@ -39,11 +39,24 @@ class LlmVariant(Variant):
         return self
 
 
+class Learnt(Frozen):
+    """What a small llm learnt from: it writes about captions of that kind only.
+
+    `vocabulary` is a file of words, a line each. `known` is the least share of a prompt's caption words that are among
+    them, `perplexity` the highest perplexity of its captions; both measured by the builder.
+    """
+
+    vocabulary: RelativePath
+    known: Share
+    perplexity: float = Field(ge=1, allow_inf_nan=False)
+
+
 class LlmManifest(Manifest):
     """A decoder that continues a text token by token, with a key-value cache.
 
     `end_ids` end a response. `context_length` is the most tokens of prompt and response together. The cache is a pair
-    of float32 arrays [1, heads, tokens, head_size] for each layer; `head_size` may be more than the original's.
+    of float32 arrays [1, heads, tokens, head_size] for each layer; `head_size` may be more than the original's. With
+    `learnt`, captions of another kind are not described.
     """
 
     task: Literal["describe"]
@@ -57,10 +70,11 @@ class LlmManifest(Manifest):
     head_size: int = Field(ge=1, le=1024)
     context_length: int = Field(ge=16, le=2**20)
     end_ids: tuple[TokenId, ...] = Field(min_length=1, max_length=16)
+    learnt: Learnt | None = None
 
     def named_paths(self) -> set[str]:
-        """As in Manifest, and the tokenizer."""
-        return super().named_paths() | {self.tokenizer}
+        """As in Manifest, and the tokenizer and vocabulary."""
+        return super().named_paths() | {self.tokenizer} | ({self.learnt.vocabulary} if self.learnt else set())
 
     def numeric_paths(self) -> set[str]:
         """As in Manifest, and the tokenizer."""

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from mirage_inference.llm.citations import supporting
 from mirage_inference.llm.glossary import TOPICS, Fact, Glossary
-from mirage_inference.llm.reading import read
+from mirage_inference.llm.reading import VIEWS, read
 from mirage_inference.llm.request import Caption
 from mirage_inference.llm.words import english, forms, plain, vocabulary
 
@@ -20,7 +20,7 @@ _ONE = re.compile(rf"\bthe {_ORDINAL} {_NOUN}\b|\b{_NOUN} \d{{1,2}}\b", re.I)
 _SEVERAL = re.compile(rf"\bthe {_ORDINAL}(?:(?:, and |, | and ){_ORDINAL})+ {_NOUN}s\b", re.I)
 _IS_A = re.compile(r"^this image is (?=an? )", re.I)
 _WE_SEE = re.compile(r"^(?:here,? )?(?:we|you)(?: can| could)? (?:also )?(?:see|observe|note|notice|find)\b", re.I)
-_PERSON = re.compile(r"\b(?:we|us|our|ours|I|my|you|your)\b")
+_PERSON = re.compile(r"\b(?:[Ww]e|us|[Oo]urs?|[Mm]y|[Yy]our?)\b")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -100,8 +100,8 @@ def block_of(sentence: str) -> Block:
     """Returns WHERE for a sentence that says where a finding is, else SEE."""
     claims = read(sentence)
     groups = vocabulary()
-    found = claims.terms & (groups["finding"] | groups["disease"])
-    placed = claims.sides or claims.terms & groups["anatomy"]
+    found = (claims.terms - VIEWS - groups["imaging"]) & (groups["finding"] | groups["disease"])
+    placed = claims.sides or (claims.terms - VIEWS) & groups["anatomy"]
     return Block.WHERE if found and placed else Block.SEE
 
 

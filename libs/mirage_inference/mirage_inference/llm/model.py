@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mirage_inference.bundles import LlmManifest, load_llm, verify_files
 from mirage_inference.llm.decode import Continuation, PrefixCache, generate
 from mirage_inference.llm.decoder import Decoder
 from mirage_inference.llm.fitting import Fitted, Fitter
+from mirage_inference.llm.learnt import known_share, perplexity
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 from mirage_inference.llm.output import Output
 from mirage_inference.llm.prompt import PREFIX
@@ -47,18 +48,29 @@ class Finished:
     tokens: int
 
 
-Written = Begun | Wrote | Finished
+@dataclass(frozen=True)
+class Outside:
+    """The captions are unlike those that the model learnt from, so that it writes nothing."""
+
+
+Written = Outside | Begun | Wrote | Finished
 
 
 class LlmModel:
     """A decoder with its tokenizer and the cache of the prompt's fixed part. Safe to use from several threads."""
 
     def __init__(
-        self, manifest: LlmManifest, variant: str, tokenizer: LlmTokenizer, decoder: Decoder, description: str
+        self,
+        manifest: LlmManifest,
+        variant: str,
+        tokenizer: LlmTokenizer,
+        decoder: Decoder,
+        description: str,
+        vocabulary: frozenset[str] = frozenset(),
     ) -> None:
         self.manifest, self.variant, self.description = manifest, variant, description
         self.fingerprint = manifest.fingerprint
-        self._tokenizer, self._decoder = tokenizer, decoder
+        self._tokenizer, self._decoder, self._vocabulary = tokenizer, decoder, vocabulary
         self._fitter: Fitter | None = None
         self._prefix: PrefixCache | None = None
 
@@ -84,7 +96,7 @@ class LlmModel:
     def write(
         self, question: Question, *, seed: int, cancelled: Callable[[], bool], max_tokens: int | None = None
     ) -> Iterator[Written]:
-        """`Begun`, then `Wrote` a token, then `Finished`.
+        """Yields `Begun`, then `Wrote` a token, then `Finished`; or only `Outside`.
 
         `cancelled` is asked between pieces of the prompt and before each token; CancelledError is raised then. Raises
         MODEL_FAILED.
@@ -94,6 +106,9 @@ class LlmModel:
         writing = question.writing
         limit = max_tokens or writing.max_tokens
         fitted = self._fitter.fit(question.query, question.captions, max_tokens=limit)
+        if self._is_outside([caption.text for caption in fitted.used]):
+            yield Outside()
+            return
         capacity = min(self.manifest.context_length, len(fitted.ids) + limit)
         session, ids = self._prefix.begin(fitted.ids, capacity=capacity)
         yield Begun(fitted, len(fitted.ids) - len(ids))
@@ -111,6 +126,14 @@ class LlmModel:
             yield Wrote(rest, tokens)
         room = min(limit, self.manifest.context_length - len(fitted.ids))
         yield Finished(output.stopped or tokens < room, tokens)
+
+    def _is_outside(self, captions: Sequence[str]) -> bool:
+        learnt = self.manifest.learnt
+        if learnt is None:
+            return False
+        if known_share(captions, self._vocabulary) < learnt.known:
+            return True
+        return perplexity(self._decoder, self._tokenizer, captions) > learnt.perplexity
 
     def close(self) -> None:
         """Frees the decoder; nothing may be written any more."""
@@ -132,7 +155,8 @@ def load_model(directory: Path, *, variant: str = "", threads: int) -> LlmModel:
     tokenizer = LlmTokenizer(path, vocabulary=manifest.vocabulary)
     engine = OnnxRuntimeEngine()
     decoder = engine.load(directory, manifest, name, threads=threads)
-    model = LlmModel(manifest, name, tokenizer, decoder, engine.description)
+    words = (directory / manifest.learnt.vocabulary).read_text("utf-8").split() if manifest.learnt else ()
+    model = LlmModel(manifest, name, tokenizer, decoder, engine.description, frozenset(words))
     model.prepare(special_ids(path))
     return model
 

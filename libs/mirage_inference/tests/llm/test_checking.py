@@ -1,0 +1,107 @@
+"""Sentences before they are shown, and the list of facts."""
+
+import pytest
+
+from mirage_inference.llm.checking import Block, Checker, Kind, block_of, worded
+from mirage_inference.llm.glossary import Fact, Glossary, load, parse, reviewed
+from mirage_inference.llm.request import Caption
+
+CAPTIONS = (
+    Caption("a", "Axial CT shows a cyst of 3 cm in the left kidney; no pneumothorax. The zorbular sign is seen."),
+    Caption("b", "Coronal T2 of the liver."),
+)
+FACTS = (
+    Fact("anatomy", ("kidney",), "A kidney has a cortex and a medulla."),
+    Fact("finding", ("pneumothorax",), "A pneumothorax is air in the pleural space."),
+    Fact("modality", ("us", "ultrasound"), "In ultrasound fluid is black."),
+)
+
+
+@pytest.fixture
+def checker() -> Checker:
+    return Checker(CAPTIONS, Glossary(FACTS))
+
+
+def test_a_supported_sentence_names_its_records_and_no_number_of_an_image(checker: Checker) -> None:
+    checked = checker.check("The first image shows a cyst in the left kidney.")
+    assert checked is not None
+    assert (checked.text, checked.ids) == ("This image shows a cyst in the left kidney.", ("a",))
+    assert (checked.kind, checked.block) == (Kind.CAPTION, Block.WHERE)
+
+
+def test_a_fact_needs_no_caption_and_is_shown_as_it_was_reviewed(checker: Checker) -> None:
+    for sentence in ("A kidney has a cortex, and a medulla", "The kidney has a cortex."):
+        checked = checker.check(sentence)
+        assert checked is not None
+        assert (checked.text, checked.kind, checked.ids) == (FACTS[0].sentence, Kind.GENERAL, ())
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The first image shows a cyst in the right kidney.",
+        "The second image shows a cyst.",
+        "The kidney has five cortices.",
+        "This shows reumymal mass.",
+        "A zorbulary sign is seen.",
+        "Our patient has a cyst in the left kidney.",
+        "",
+        "...",
+    ],
+)
+def test_what_nothing_supports_is_not_shown(checker: Checker, sentence: str) -> None:
+    assert checker.check(sentence) is None
+
+
+def test_a_word_that_only_a_caption_has_is_shown(checker: Checker) -> None:
+    assert checker.check("The zorbular sign is seen.") is not None
+
+
+def test_facts_are_of_what_is_asked_and_shown_and_not_of_what_is_denied(checker: Checker) -> None:
+    assert [fact.text for fact in checker.facts("")] == [FACTS[0].sentence]
+    assert [fact.text for fact in checker.facts("pneumothorax")] == [FACTS[1].sentence, FACTS[0].sentence]
+    assert [fact.text for fact in checker.facts("show us a cyst")] == [FACTS[0].sentence]
+    assert FACTS[2].sentence in [fact.text for fact in checker.facts("US of the liver")]
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("The first image is an axial section.", "An axial section."),
+        ("The second and third images have no lesion.", "These images have no lesion."),
+        ("We can see the pons.", "This image shows the pons."),
+        ("In image 2 the pons is dark.", "In this image the pons is dark."),
+        ("the pons is dark.", "The pons is dark."),
+    ],
+)
+def test_sentences_are_worded_without_numbers_of_images(written: str, shown: str) -> None:
+    assert worded(written) == shown
+
+
+def test_a_finding_with_a_place_is_where_to_look() -> None:
+    assert block_of("A mass in the liver.") is Block.WHERE
+    assert block_of("A midline sagittal section of the brain.") is Block.SEE
+
+
+def test_reviewed_facts_are_whole_sentences_about_terms_that_find_them() -> None:
+    facts, glossary = reviewed(), load()
+    assert len(facts) >= 150
+    assert len({fact.sentence for fact in facts}) == len(facts)
+    for fact in facts:
+        assert glossary.stated(fact.sentence) == fact
+        assert all(fact in glossary.about(term.upper()) for term in fact.terms), fact
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "anatomy | kidney",
+        "organ | kidney | A b.",
+        "anatomy | ; | A b.",
+        "anatomy | kidney | no end",
+        "anatomy | k | A\x00.",
+    ],
+)
+def test_a_list_of_facts_that_cannot_be_read_names_the_line(line: str) -> None:
+    with pytest.raises(ValueError, match="line 2"):
+        parse(f"# ours\n{line}\n")
