@@ -20,7 +20,7 @@ from mirage.queries import Query, Term
 from mirage_api.jobs import FINAL
 from mirage_launcher import ports
 
-from .conftest import DEPLOY, ROOT, START_S, Stack, docker, wait
+from .conftest import DEPLOY, START_S, Stack, docker, wait
 
 STAND_IN = """FROM python:3.11-slim-bookworm
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus wget && rm -rf /var/lib/apt/lists/* \\
@@ -104,11 +104,9 @@ def expressions() -> list[tuple[str, str]]:
 
 
 def test_every_panel_shows_something_once_the_system_is_used(watched: Stack) -> None:
-    common = (ROOT / "services/retriever/mirage_retriever/common_queries.txt").read_text().splitlines()
-    asked = next(line for line in common if line and not line.startswith("#"))
-
     def used() -> bool:
         with watched.client(timeout_s=120) as client:
+            asked = client.common_queries()[0]
             for text in (asked, f"coronal section {time.monotonic()}", asked):
                 found = client.search(text, k=3).results[0]
             client.similar(found.id, k=3)

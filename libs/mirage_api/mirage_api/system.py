@@ -104,7 +104,7 @@ class DeleteCollectionReply(Reply):
 
 
 class CommonQueriesReply(Reply):
-    """The operator's list of queries that are answered from a cache."""
+    """Queries to offer, which are answered from a cache: the operator's, or those that are typical of the collection."""
 
     queries: tuple[str, ...]
 

@@ -179,13 +179,13 @@ async def _follow_engine(collections: Collections, server: GrpcServer, usable: a
         await asyncio.sleep(_LOOK_S)
 
 
-def _common_queries(path: Path | None) -> tuple[str, ...]:
-    """The list of common queries; none for one that cannot be read, which only costs time."""
+def _common_queries(path: Path | None) -> tuple[str, ...] | None:
+    """The operator's list of common queries; None if there is none, or if it cannot be read."""
     try:
-        return read_list(path)
+        return None if path is None else read_list(path)
     except (OSError, ValueError) as error:
         _log.error("common queries not read", file=str(path), problem=getattr(error, "strerror", None) or str(error))
-        return ()
+        return None
 
 
 def _synonyms(settings: RetrieverSettings) -> Synonyms:

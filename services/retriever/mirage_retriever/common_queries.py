@@ -1,10 +1,12 @@
-"""An operator's list of queries that many people type: searched ahead, answered from memory until the index changes."""
+"""Queries that many people type: searched ahead, answered from memory until the index changes.
+
+They are the operator's list, or those that are typical of the active collection.
+"""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from mirage_core import limits, telemetry
@@ -12,6 +14,7 @@ from mirage_core.errors import MirageError
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.query import Mode, Query, Term, Text
 from mirage_retriever.search import Answered, Search
+from mirage_retriever.typical import typical_queries
 
 _log = telemetry.get_logger()
 _lookups = telemetry.counter("retriever_common_queries_total", "Searches for a common query.", ("outcome",))
@@ -24,17 +27,14 @@ _PAUSE_S = 0.02
 _RETRY_S = 5.0
 
 
-def read_list(path: Path | None) -> tuple[str, ...]:
-    """The queries of a file (one a line, `#` starts a comment line), or of the list that comes with MIRAGE.
+def read_list(path: Path) -> tuple[str, ...]:
+    """The queries of a file (one a line, `#` starts a comment line).
 
     Raises ValueError, saying which line, for a text that is too long and for more than 1,000; OSError for no such file.
     """
-    if path is None:
-        content = resources.files("mirage_retriever").joinpath("common_queries.txt").read_text("utf-8")
-    else:
-        if path.stat().st_size > _FILE_BYTES:
-            raise ValueError(f"the list of common queries is larger than {_FILE_BYTES} bytes")
-        content = path.read_text("utf-8")
+    if path.stat().st_size > _FILE_BYTES:
+        raise ValueError(f"the list of common queries is larger than {_FILE_BYTES} bytes")
+    content = path.read_text("utf-8")
     found: dict[str, str] = {}
     for number, line in enumerate(content.splitlines(), start=1):
         text = " ".join(line.split())
@@ -66,14 +66,21 @@ class CommonQueries:
     """Answers kept for the active collection. `fill` runs for as long as the retriever; `answer` never waits.
 
     An answer counts only at the revision of the atlas that it was made at, so that none outlives a write through this
-    process; `ttl_s` bounds its age where other processes write too (None: none do).
+    process; `ttl_s` bounds its age where other processes write too (None: none do). Without `texts` they are those that are
+    typical of the collection, and follow it.
     """
 
-    def __init__(self, texts: Iterable[str], *, ttl_s: float | None = None) -> None:
-        self.texts = tuple(texts)
-        self._known = {normalise(text): text for text in self.texts}
+    def __init__(self, texts: Iterable[str] | None = None, *, ttl_s: float | None = None) -> None:
+        self._is_given = texts is not None
+        self._known = {normalise(text): text for text in texts or ()}
         self._kept: dict[str, _Kept] = {}
         self._ttl_s = ttl_s
+        self._typical_of = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The queries."""
+        return tuple(self._known.values())
 
     def answer(self, query: Query, atlas: Atlas) -> Answered | None:
         """Returns the cached answer with the caller's spelling of the query; None if the query must be searched.
@@ -98,12 +105,16 @@ class CommonQueries:
         self, active: Callable[[], Atlas], search: Callable[[Atlas], Search], *, quiet_s: float = _QUIET_S
     ) -> None:
         """Keeps the answers fresh, for ever: searches those that are not once nothing was written for `quiet_s`."""
-        while self.texts:
+        while self._known or not self._is_given:
             try:
                 atlas = active()
                 revision = atlas.revision
                 await asyncio.sleep(quiet_s)
                 if atlas is active() and revision == atlas.revision:
+                    if not self._is_given and self._typical_of != revision:
+                        self._known = {normalise(text): text for text in await typical_queries(atlas)}
+                        self._kept = {text: kept for text, kept in self._kept.items() if text in self._known}
+                        self._typical_of = revision
                     await self._refresh(atlas, search(atlas))
             except MirageError as error:
                 _log.debug("common queries not filled", code=error.code)
@@ -114,7 +125,7 @@ class CommonQueries:
                 await asyncio.sleep(_RETRY_S)
 
     async def _refresh(self, atlas: Atlas, search: Search) -> None:
-        for normal, text in self._known.items():
+        for normal, text in list(self._known.items()):
             kept = self._kept.get(normal)
             if kept is not None and self._is_fresh(kept, atlas):
                 continue

@@ -265,7 +265,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     async def ListCommonQueries(
         self, request: retriever_pb2.ListCommonQueriesRequest, _: Context
     ) -> retriever_pb2.ListCommonQueriesResponse:
-        """A page of the operator's list."""
+        """A page of the common queries."""
         found, token = page_of(self._common.texts, size=_page_size(request), token=request.page_token)
         return retriever_pb2.ListCommonQueriesResponse(queries=found, next_page_token=token)
 

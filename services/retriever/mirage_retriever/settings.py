@@ -70,7 +70,8 @@ class RetrieverSettings(ServiceSettings):
     )
     common_queries: Path | None = Field(
         None,
-        description="File of queries, one a line, that are answered from a cache; without one a list of 50 of ours.",
+        description="File of queries, one a line, that are offered, and answered from a cache; if omitted, 50 that are "
+        "typical of the collection: its commonest kinds of image, structures, findings and titles.",
     )
     common_queries_ttl_s: float = Field(
         60.0,

@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,8 @@ from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_protos.v1 import query_pb2, record_pb2
-from mirage_retriever.common_queries import CommonQueries, normalise, plain_text, read_list
+from mirage_retriever.common_queries import CommonQueries, plain_text, read_list
 from mirage_retriever.query import Mode, Query, Term, Text
-
-
-def test_our_list_has_fifty_queries_and_no_double() -> None:
-    texts = read_list(None)
-    assert len(texts) == 50
-    assert len({normalise(text) for text in texts}) == 50
 
 
 def test_a_list_has_comments_blanks_and_doubles(tmp_path: Path) -> None:
@@ -154,3 +148,74 @@ async def test_a_switch_of_collections_answers_from_the_new_one(own: Stub) -> No
 async def test_the_list_is_told(own: Stub) -> None:
     reply = await invoke(own.ListCommonQueries, retriever_pb2.ListCommonQueriesRequest(), timeout_s=10)
     assert list(reply.queries) == ["Bright Section", "dark section"]
+
+
+@pytest.fixture
+async def typical(encoder: str, tmp_path: Path, services) -> AsyncIterator[Stub]:
+    """A retriever without a list of the operator's."""
+    address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
+    async with open_channel(address, idempotent={}) as channel:
+        yield Stub(channel)
+
+
+async def offered(stub: Stub) -> list[str]:
+    return list((await invoke(stub.ListCommonQueries, retriever_pb2.ListCommonQueriesRequest(), timeout_s=10)).queries)
+
+
+async def store_kinds(stub: Stub) -> None:
+    """Two kinds of examination, with named structures and titles; and a single image of another kind."""
+    kinds = [
+        ("ct", "chest", "axial", ("left lung", "right lung", "vertebra t8", "vertebra t9"), "CT of the chest, T8")
+    ] * 3
+    kinds += [("mr", "brain", "sagittal", ("thalamus",), "MRI of the brain")] * 2
+    kinds += [("us", "heart", "axial", ("mitral valve",), "Echo")]
+
+    async def stream() -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
+        for number, (modality, part, plane, structures, title) in enumerate(kinds):
+            buffer = io.BytesIO()
+            pixels = np.random.default_rng(number).integers(0, 255, (24, 24), dtype=np.uint8)
+            Image.fromarray(pixels).resize((96, 96)).save(buffer, "PNG")
+            record = record_pb2.Record(
+                id=f"k{number}", caption=f"Section {number}.", licence="CC0-1.0", source="test", title=title
+            )
+            labels = {"modality": (modality,), "body_part": (part,), "plane": (plane,), "structure": structures}
+            for name, values in {**labels, "finding": ("none",)}.items():
+                record.labels[name].values.extend(values)
+            head = record_pb2.RecordHead(record=record)
+            yield retriever_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(record=head))
+            yield retriever_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(image_chunk=buffer.getvalue()))
+
+    await invoke_upload(stub.UpsertRecords, stream(), timeout_s=60)
+
+
+async def until_offered(stub: Stub, wanted: Callable[[list[str]], bool]) -> list[str]:
+    end = asyncio.get_running_loop().time() + 60
+    while not wanted(queries := await offered(stub)):
+        assert asyncio.get_running_loop().time() < end, queries
+        await asyncio.sleep(0.05)
+    return queries
+
+
+async def test_without_a_list_the_commonest_things_of_the_collection_are_offered(typical: Stub) -> None:
+    assert await offered(typical) == []
+    await store_kinds(typical)
+    queries = await until_offered(typical, lambda found: len(found) > 3)
+    # One of each kind in turn, none twice for its side or number, and nothing that only one record has.
+    assert queries[:3] == ["chest CT", "lung", "CT of the chest"]
+    assert {"brain MRI", "thalamus", "MRI of the brain", "axial chest CT", "sagittal brain MRI"} <= set(queries)
+    assert sum("vertebra" in query for query in queries) == 1
+    assert not any("heart" in query or "mitral" in query or query == "none" for query in queries)
+    for query in queries:
+        assert (await search(typical, query)).results
+    await until_cached(typical, "Chest  CT")
+
+
+async def test_what_is_offered_follows_the_collection(typical: Stub) -> None:
+    await store_kinds(typical)
+    await until_offered(typical, lambda found: "brain MRI" in found)
+    request = retriever_pb2.DeleteRecordsRequest(ids=["k3", "k4"])
+    await invoke(typical.DeleteRecords, request, timeout_s=20)
+    await until_offered(typical, lambda found: "chest CT" in found and "brain MRI" not in found)
+    await invoke(typical.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=20)
+    await invoke(typical.ActivateCollection, retriever_pb2.ActivateCollectionRequest(name="next"), timeout_s=20)
+    await until_offered(typical, lambda found: not found)

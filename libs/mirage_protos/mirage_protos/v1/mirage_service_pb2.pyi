@@ -775,7 +775,7 @@ class ListCommonQueriesResponse(_message.Message):
     """Gives the next page; empty at the end."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """In the operator's order."""
+        """In the operator's order; else so that the first lead to different parts of the collection."""
 
     def __init__(
         self,

@@ -65,7 +65,9 @@ class MirageServiceStub:
     ListFlags: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.ListFlagsRequest, _mirage_service_pb2.ListFlagsResponse]
     """Lists the flags that readers raised, newest first. Needs a key with the role admin if the server has API keys."""
     ListCommonQueries: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.ListCommonQueriesRequest, _mirage_service_pb2.ListCommonQueriesResponse]
-    """Lists the operator's queries that are answered from a cache."""
+    """Lists queries to offer, which are answered from a cache: the operator's, or those that are typical of the active
+    collection.
+    """
     GetCollection: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.GetCollectionRequest, _mirage_service_pb2.GetCollectionResponse]
     """Returns the active collection."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.ListCollectionsRequest, _mirage_service_pb2.ListCollectionsResponse]
@@ -131,7 +133,9 @@ class MirageServiceAsyncStub(MirageServiceStub):
     ListFlags: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.ListFlagsRequest, _mirage_service_pb2.ListFlagsResponse]  # type: ignore[assignment]
     """Lists the flags that readers raised, newest first. Needs a key with the role admin if the server has API keys."""
     ListCommonQueries: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.ListCommonQueriesRequest, _mirage_service_pb2.ListCommonQueriesResponse]  # type: ignore[assignment]
-    """Lists the operator's queries that are answered from a cache."""
+    """Lists queries to offer, which are answered from a cache: the operator's, or those that are typical of the active
+    collection.
+    """
     GetCollection: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.GetCollectionRequest, _mirage_service_pb2.GetCollectionResponse]  # type: ignore[assignment]
     """Returns the active collection."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.ListCollectionsRequest, _mirage_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
@@ -272,7 +276,9 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mirage_service_pb2.ListCommonQueriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mirage_service_pb2.ListCommonQueriesResponse, _abc.Awaitable[_mirage_service_pb2.ListCommonQueriesResponse]]:
-        """Lists the operator's queries that are answered from a cache."""
+        """Lists queries to offer, which are answered from a cache: the operator's, or those that are typical of the active
+        collection.
+        """
 
     @_abc_1.abstractmethod
     def GetCollection(

@@ -106,7 +106,7 @@ class SystemRoutes:
 
     @operation("GET", "/v1/common-queries", Action.READ_MODELS)
     async def common_queries(self) -> CommonQueriesReply:
-        """List the queries that are answered from a cache."""
+        """List queries to offer: the operator's, or those that are typical of the collection."""
         asked = retriever_pb2.ListCommonQueriesRequest(page_size=_COMMON_QUERIES_MAX)
         return to_model(CommonQueriesReply, await self._composer.forward(asked))
 

@@ -34,6 +34,11 @@ def named_regions(regions: Sequence[Region], query: WordQuery | None) -> tuple[R
     return tuple(region for region, found in said.items() if not any(found < other for other in said.values()))
 
 
+def without_places(stems: Iterable[str]) -> frozenset[str]:
+    """Returns the stems that name a structure, without those that tell where it is."""
+    return frozenset(stems) - _ALL_PLACES
+
+
 def _says(name: set[str], unit: Unit) -> bool:
     if any(name.issuperset(way.stems) for way in unit.literal):
         return True
@@ -41,7 +46,7 @@ def _says(name: set[str], unit: Unit) -> bool:
 
 
 def _is_whole(name: set[str], stems: Iterable[str]) -> bool:
-    return name - _ALL_PLACES <= set(stems)
+    return without_places(name) <= set(stems)
 
 
 def _is_place(unit: Unit) -> bool:

@@ -205,7 +205,8 @@ class RetrieverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCommonQueries(self, request, context):
-        """Lists the operator's queries that are answered from a cache.
+        """Lists queries to offer, which are answered from a cache: the operator's, or those that are typical of the active
+        collection.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,9 @@ class RetrieverServiceStub:
     ListFlags: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListFlagsRequest, _retriever_pb2.ListFlagsResponse]
     """Lists the flags that readers raised, newest first."""
     ListCommonQueries: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListCommonQueriesRequest, _retriever_pb2.ListCommonQueriesResponse]
-    """Lists the operator's queries that are answered from a cache."""
+    """Lists queries to offer, which are answered from a cache: the operator's, or those that are typical of the active
+    collection.
+    """
     GetCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetCollectionRequest, _retriever_pb2.GetCollectionResponse]
     """Returns the active collection."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]
@@ -100,7 +102,9 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     ListFlags: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListFlagsRequest, _retriever_pb2.ListFlagsResponse]  # type: ignore[assignment]
     """Lists the flags that readers raised, newest first."""
     ListCommonQueries: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListCommonQueriesRequest, _retriever_pb2.ListCommonQueriesResponse]  # type: ignore[assignment]
-    """Lists the operator's queries that are answered from a cache."""
+    """Lists queries to offer, which are answered from a cache: the operator's, or those that are typical of the active
+    collection.
+    """
     GetCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetCollectionRequest, _retriever_pb2.GetCollectionResponse]  # type: ignore[assignment]
     """Returns the active collection."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]  # type: ignore[assignment]
@@ -211,7 +215,9 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.ListCommonQueriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.ListCommonQueriesResponse, _abc.Awaitable[_retriever_pb2.ListCommonQueriesResponse]]:
-        """Lists the operator's queries that are answered from a cache."""
+        """Lists queries to offer, which are answered from a cache: the operator's, or those that are typical of the active
+        collection.
+        """
 
     @_abc_1.abstractmethod
     def GetCollection(
