@@ -4,7 +4,7 @@ VENV := .venv
 VENV_BUILD := .venv-build
 BIN := $(CURDIR)/$(VENV)/bin
 BIN_BUILD := $(CURDIR)/$(VENV_BUILD)/bin
-PARTS := libs/mirage_protos libs/mirage_api libs/mirage_core libs/mirage_inference libs/mirage services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher
+PARTS := libs/mirage_protos libs/mirage_api libs/mirage_core libs/mirage_inference libs/mirage services/encoder services/retriever services/gateway services/llm services/generator services/reader models atlas launcher
 PROJECTS := $(PARTS:%=%/pyproject.toml)
 EDITABLE := $(PARTS:%=-e %)
 TRAINING := -e training

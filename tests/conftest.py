@@ -185,6 +185,7 @@ def explaining_system(system: System) -> Iterator[Explaining]:
         "MIRAGE_GATEWAY_RETRIEVER": addresses["retriever"],
         "MIRAGE_GATEWAY_LLM": f"127.0.0.1:{llm_port}",
         "MIRAGE_GATEWAY_GENERATOR": f"127.0.0.1:{generator_port}",
+        "MIRAGE_GATEWAY_READER": addresses["reader"],
     }
     gateway = subprocess.Popen(
         [sys.executable, "-P", "-m", "mirage_gateway"], env=environment, stdout=subprocess.DEVNULL

@@ -18,6 +18,7 @@ SETTINGS = {
     "services/gateway/README.md": "mirage_gateway.settings:GatewaySettings",
     "services/llm/README.md": "mirage_llm.settings:LlmSettings",
     "services/generator/README.md": "mirage_generator.settings:GeneratorSettings",
+    "services/reader/README.md": "mirage_reader.settings:ReaderSettings",
 }
 
 

@@ -10,10 +10,10 @@ if [[ ${1:-} == --check ]]; then
   cp requirements/*.txt requirements/*.in "$out"
 fi
 
-parts=(libs/mirage_protos libs/mirage_api libs/mirage_core libs/mirage_inference libs/mirage services/encoder services/retriever services/gateway services/llm services/generator models atlas launcher)
+parts=(libs/mirage_protos libs/mirage_api libs/mirage_core libs/mirage_inference libs/mirage services/encoder services/retriever services/gateway services/llm services/generator services/reader models atlas launcher)
 own=(--no-emit-package mirage-protos --no-emit-package mirage-api --no-emit-package mirage-client --no-emit-package mirage-core --no-emit-package mirage-inference --no-emit-package mirage-encoder
   --no-emit-package mirage-retriever --no-emit-package mirage-gateway --no-emit-package mirage-models
-  --no-emit-package mirage-llm --no-emit-package mirage-generator --no-emit-package mirage-atlas --no-emit-package mirage-launcher
+  --no-emit-package mirage-llm --no-emit-package mirage-generator --no-emit-package mirage-reader --no-emit-package mirage-atlas --no-emit-package mirage-launcher
   --no-emit-package mirage-training)
 common=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "${own[@]}")
 
@@ -34,7 +34,7 @@ compile bootstrap "$out/bootstrap.in"
 compile runtime "$mine"
 compile dev -c "$out/runtime.txt" "$out/dev.in"
 # What the images are built from. With OpenVINO where it is faster; a test has run the versions that dev.txt names.
-for service in "encoder[openvino]" retriever gateway llm "generator[openvino]"; do
+for service in "encoder[openvino]" retriever gateway llm "generator[openvino]" reader; do
   inference=(); [[ $service == retriever || $service == gateway ]] || inference=(libs/mirage_inference)
   compile "${service%%[*}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "${inference[@]}" "services/$service")
 done

@@ -17,6 +17,7 @@ ENCODER_PORT = 50051
 RETRIEVER_PORT = 50052
 LLM_PORT = 50053
 GENERATOR_PORT = 50054
+READER_PORT = 50055
 _EMBEDDED = Vectors()
 
 
@@ -76,12 +77,13 @@ def plan(
     inner = [("encoder", ENCODER_PORT), ("retriever", RETRIEVER_PORT)]
     inner += [("llm", LLM_PORT)] if language else []
     inner += [("generator", GENERATOR_PORT)] if generator else []
+    inner += [("reader", READER_PORT)]
     for name, preferred in inner:
         chosen[name] = ports.free_or_any(preferred, taken=frozenset(taken))
         taken.add(chosen[name])
         if chosen[name] != preferred:
             remarks.append(f"port {preferred} is in use: the {name} listens on {chosen[name]}")
-    encoder, retriever = (f"{HOST}:{chosen[name]}" for name in ("encoder", "retriever"))
+    encoder, retriever, reader = (f"{HOST}:{chosen[name]}" for name in ("encoder", "retriever", "reader"))
     llm = f"{HOST}:{chosen['llm']}" if language else ""
     key, common = _common(folders)
     own: dict[str, tuple[str, dict[str, str]]] = {
@@ -114,6 +116,16 @@ def plan(
                 # Empty for none: what listens on the usual port may be another MIRAGE's.
                 "MIRAGE_GATEWAY_LLM": llm,
                 "MIRAGE_GATEWAY_GENERATOR": f"{HOST}:{chosen['generator']}" if generator else "",
+                "MIRAGE_GATEWAY_READER": reader,
+            },
+        ),
+        "reader": (
+            reader,
+            {
+                "MIRAGE_READER_HOST": HOST,
+                "MIRAGE_READER_PORT": str(chosen["reader"]),
+                "MIRAGE_READER_ENCODER": encoder,
+                "MIRAGE_READER_RETRIEVER": retriever,
             },
         ),
     }
@@ -133,7 +145,7 @@ def plan(
             address,
             folders.log(name),
             {**common, **environment},
-            optional=name == "llm",
+            optional=name in ("llm", "reader"),
         )
         for name, (address, environment) in own.items()
     ]

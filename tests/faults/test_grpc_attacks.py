@@ -26,7 +26,7 @@ from tests.support.raw_http2 import RawConnection
 SEARCHER = Path(__file__).parents[1] / "support" / "searcher.py"
 KEY = "a-key-of-some-length"
 # As in deploy/: of the gateway with its gRPC port, of the encoder, the retriever, the language model and the generator.
-MEMORY_MIB = {"gateway": 512, "encoder": 1024, "retriever": 768, "llm": 1280, "generator": 384}
+MEMORY_MIB = {"gateway": 512, "encoder": 1024, "retriever": 768, "llm": 1280, "generator": 384, "reader": 512}
 LARGEST = 25 * 2**20 - 100
 PATIENCE_S = 120
 # A stream waits 10 s for room before it is refused.
@@ -175,6 +175,7 @@ async def test_services_behind_it_are_bounded_as_well(others: list[Target], scal
         "retriever": ("RetrieverService/Search", "RetrieverService/UpsertRecords"),
         "llm": ("LlmService/Describe",),
         "generator": ("GeneratorService/CreateJob",),
+        "reader": ("ReaderService/Read",),
     }
     for target in others:
         for method in methods[target.name]:

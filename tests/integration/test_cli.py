@@ -359,7 +359,7 @@ def test_status_tells_of_every_process(mirage: Mirage, system: Any) -> None:
     assert code == 0
     assert status["healthy"]
     names = {one["name"] for one in status["processes"]}
-    assert names == {"launcher", "encoder", "retriever", "llm", "queue", "generator", "worker", "gateway"}
+    assert names == {"launcher", "encoder", "retriever", "llm", "queue", "generator", "worker", "reader", "gateway"}
     assert {one["health"] for one in status["processes"][1:]} == {"serving"}
     assert status["records"] > 100
     assert status["memory_bytes"] == sum(one["memory_bytes"] for one in status["processes"])

@@ -157,7 +157,7 @@ def test_a_language_model_among_the_models_runs_too(machine: Machine, tmp_path: 
     shutil.copytree(TINY_LLM, models / "lm")
     machine.models = str(models)
     assert machine.up("--no-demo")[0] == 0
-    assert [one.name for one in machine.state().services] == ["encoder", "retriever", "llm", "gateway"]
+    assert [one.name for one in machine.state().services] == ["encoder", "retriever", "reader", "llm", "gateway"]
     fill(machine)
 
     def described() -> bool:
@@ -180,7 +180,7 @@ def test_a_generator_among_the_models_runs_with_its_queue_and_keeps_its_jobs(mac
     machine.models = str(models)
     assert machine.up("--no-demo")[0] == 0
     assert [one.name for one in machine.state().services] == [
-        *("encoder", "retriever", "queue", "generator", "worker", "gateway")
+        *("encoder", "retriever", "reader", "queue", "generator", "worker", "gateway")
     ]
 
     def made() -> bool:

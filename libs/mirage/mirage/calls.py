@@ -18,6 +18,8 @@ from mirage_api.descriptions import EVENTS as DESCRIBE_EVENTS
 from mirage_api.descriptions import DescribeEvent, Description
 from mirage_api.jobs import EVENTS as JOB_EVENTS
 from mirage_api.jobs import Job, JobEvent, JobsReply
+from mirage_api.readings import EVENTS as READ_EVENTS
+from mirage_api.readings import ReadEvent
 from mirage_api.records import (
     DeleteReply,
     Flag,
@@ -123,6 +125,29 @@ def description(query: Query | str, options: DescribeOptions | None = None, *, k
     """Returns the same in one piece."""
     body = _describe_body(query, options, k)
     return _whole(Description, Request("POST", "/v1/describe", body, accept="application/json"))
+
+
+def read(
+    image: bytes | None = None,
+    *,
+    record_id: str = "",
+    text: str = "",
+    collection: str = "",
+    kind: Mapping[str, str] | None = None,
+    accept_any_image: bool = False,
+) -> Stream[ReadEvent]:
+    """Reads an image file, or a record's image, or answers a question in words, step by step; `ReadDone` is the last event.
+
+    `kind` corrects the kind of image by `modality`, `body_part` and `view`. It is for education, not for diagnosis.
+    """
+    body: dict[str, Any] = _given(record_id=record_id, text=text, collection=collection)
+    if image is not None:
+        body["image"] = base64.b64encode(image).decode("ascii")
+    if kind:
+        body["kind"] = dict(kind)
+    if accept_any_image:
+        body["accept_any_image"] = True
+    return Stream(Request("POST", "/v1/read", body), READ_EVENTS)
 
 
 def create_job(prompt: str, options: JobOptions | None = None) -> Call[Job]:

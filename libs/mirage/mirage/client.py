@@ -78,6 +78,7 @@ class Operations:
     similar = _Operation(calls.similar)
     describe = _Events(calls.describe)
     description = _Operation(calls.description)
+    read = _Events(calls.read)
     create_job = _Operation(calls.create_job)
     job = _Operation(calls.job)
     jobs = _Operation(calls.jobs)

@@ -14,6 +14,7 @@ from mirage.errors import ApiError, ReplyError, TimedOutError, UnreachableError
 from mirage.uploads import Upload
 from mirage_api.descriptions import DescribeDone, DescribeSentence
 from mirage_api.jobs import Job
+from mirage_api.readings import ReadDone, ReadLabel
 
 from .test_client import SEARCH
 from .test_descriptions import STREAM, frames
@@ -71,7 +72,7 @@ def asynchronous(answer: Any) -> AsyncClient:
 
 def test_every_operation_is_compared() -> None:
     operations = {name for name in vars(Operations) if not name.startswith("_")}
-    assert operations == {*CALLS, "describe"}
+    assert operations == {*CALLS, "describe", "read"}
     assert all(inspect.getdoc(getattr(calls, name)) for name in operations)
 
 
@@ -120,6 +121,15 @@ async def test_a_description_comes_event_by_event() -> None:
     found = [event async for event in streaming(body).describe("pons")]
     assert [event.text for event in found if isinstance(event, DescribeSentence)] == ["Axial T1."]
     assert isinstance(found[-1], DescribeDone)
+    assert body.closed
+
+
+async def test_a_reading_comes_event_by_event() -> None:
+    label = {"state": "not_known", "text": "Not known."}
+    done = {"finish": "complete", "disclaimer": "Not for diagnosis.", "not_for_diagnosis": True}
+    body = Pieces(frames([("label", label), ("step of a newer server", {}), ("done", done)]))
+    found = [event async for event in streaming(body).read(b"png", kind={"modality": "ct"})]
+    assert [type(event) for event in found] == [ReadLabel, ReadDone]
     assert body.closed
 
 

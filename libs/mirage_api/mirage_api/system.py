@@ -110,7 +110,7 @@ class CommonQueriesReply(Reply):
 
 
 class Model(Reply):
-    """A model in use; manifest is its bundle's, whole. `task` is "encode", "describe" or "generate"."""
+    """A model in use; manifest is its bundle's, whole. `task` is "encode", "describe", "generate" or "read"."""
 
     name: str
     task: str = ""

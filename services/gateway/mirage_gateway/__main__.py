@@ -29,6 +29,7 @@ def main() -> None:
             encoder=settings.encoder,
             llm=settings.llm,
             generator=settings.generator,
+            reader=settings.reader,
             patience_s=settings.patience_s,
         )
         stack.push_async_callback(dependencies.close)

@@ -15,6 +15,7 @@ class Action(StrEnum):
 
     SEARCH = "search"
     DESCRIBE = "describe"
+    READ = "read"
     CLASSIFY = "classify"
     READ_RECORDS = "read_records"
     READ_MODELS = "read_models"
@@ -41,6 +42,7 @@ class Permission:
 PERMISSIONS: Mapping[Action, Permission] = {
     Action.SEARCH: Permission(Role.READ, public=True),
     Action.DESCRIBE: Permission(Role.READ, public=True),
+    Action.READ: Permission(Role.READ, public=True),
     Action.CLASSIFY: Permission(Role.READ, public=True),
     Action.READ_RECORDS: Permission(Role.READ, public=True),
     Action.READ_MODELS: Permission(Role.READ, public=True),
@@ -84,6 +86,7 @@ METHODS: Mapping[str, Action] = {
     "Compare": Action.SEARCH,
     "FindSimilar": Action.SEARCH,
     "Describe": Action.DESCRIBE,
+    "Read": Action.READ,
     "ClassifyImage": Action.CLASSIFY,
     "GetRecord": Action.READ_RECORDS,
     "GetImage": Action.READ_RECORDS,
@@ -110,10 +113,10 @@ METHODS: Mapping[str, Action] = {
 }
 # The messages that carry an image or vectors, and the answers that last.
 _BYTES: Mapping[str, int] = {
-    **dict.fromkeys(("Search", "Compare", "Describe", "ClassifyImage"), limits.MESSAGE_BYTES),
+    **dict.fromkeys(("Search", "Compare", "Describe", "Read", "ClassifyImage"), limits.MESSAGE_BYTES),
     "UpsertRecords": limits.VECTORS_BYTES,
 }
-_WATCHES = frozenset({"WatchJob", "Describe"})
+_WATCHES = frozenset({"WatchJob", "Describe", "Read"})
 
 
 def method_rules() -> dict[str, MethodRule]:

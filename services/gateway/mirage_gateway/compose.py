@@ -6,6 +6,7 @@ Its values are the messages of mirage.v1, because composing services is all that
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from google.protobuf.message import Message
@@ -21,6 +22,7 @@ from mirage_gateway.upload_gate import UploadGate
 from mirage_protos.encoder.v1 import encoder_pb2
 from mirage_protos.generator.v1 import generator_pb2
 from mirage_protos.llm.v1 import llm_pb2
+from mirage_protos.reader.v1 import reader_pb2
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import (
     description_pb2,
@@ -29,6 +31,7 @@ from mirage_protos.v1 import (
     mirage_service_pb2,
     model_pb2,
     query_pb2,
+    reading_pb2,
     record_pb2,
 )
 
@@ -91,6 +94,21 @@ class Composer:
     ) -> AsyncGenerator[mirage_service_pb2.DescribeResponse]:
         """The events of a description, the first of them after the retrieval; closing the generator stops the model."""
         return self._describer.describe(query, options)
+
+    async def read(self, query: reading_pb2.ReadQuery) -> AsyncGenerator[mirage_service_pb2.ReadResponse]:
+        """The events of a reading; closing the generator stops it. Raises DEPENDENCY_UNAVAILABLE without a reader."""
+        if self._parts.reader is None:
+            raise MirageError(Code.DEPENDENCY_UNAVAILABLE, service="reader")
+        request = reader_pb2.ReadRequest(query=query)
+        # It may hold an image, and the request has a copy.
+        del query
+        messages = self._parts.listen(
+            self._parts.reader.Read, request, timeout_s=self._settings.reading_timeout_s, service="reader"
+        )
+        async with aclosing(messages):
+            async for message in messages:
+                # The events of both services are the same.
+                yield mirage_service_pb2.ReadResponse.FromString(message.SerializeToString())
 
     async def similar(
         self, record_id: str, *, k: int | None, where: Mapping[str, Sequence[str]], page_token: str = ""
@@ -165,15 +183,16 @@ class Composer:
         return response.outcomes
 
     async def models(self) -> Sequence[model_pb2.Model]:
-        """Returns the models in use: the encoder's, and those of the language model and the generator if they serve."""
-        response, language, pictures = await asyncio.gather(
+        """Returns the models in use: the encoder's, and those of the llm, the generator and the reader if they serve."""
+        response, language, pictures, reading = await asyncio.gather(
             self._parts.ask(
                 self._parts.encoder.GetModel, encoder_pb2.GetModelRequest(), timeout_s=self._settings.read_timeout_s
             ),
             self._language_model(),
             self._picture_model(),
+            self._reading_model(),
         )
-        return [response.model, *language, *pictures]
+        return [response.model, *language, *pictures, *reading]
 
     async def _language_model(self) -> Sequence[model_pb2.Model]:
         if self._parts.llm is None or await self._parts.health_of("llm") is not Health.SERVING:
@@ -199,6 +218,17 @@ class Composer:
         except MirageError:
             return ()
         return (response.model,)
+
+    async def _reading_model(self) -> Sequence[model_pb2.Model]:
+        if self._parts.reader is None or await self._parts.health_of("reader") is not Health.SERVING:
+            return ()
+        try:
+            response = await self._parts.ask(
+                self._parts.reader.GetModel, reader_pb2.GetModelRequest(), timeout_s=self._settings.read_timeout_s
+            )
+        except MirageError:
+            return ()
+        return (response.model,) if response.HasField("model") else ()
 
     async def health(self) -> dict[str, Health]:
         """Returns the health of each part, by name."""

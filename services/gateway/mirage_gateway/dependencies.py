@@ -17,6 +17,7 @@ from mirage_core.server import GrpcServer
 from mirage_protos.encoder.v1 import encoder_pb2_grpc
 from mirage_protos.generator.v1 import generator_pb2_grpc
 from mirage_protos.llm.v1 import llm_pb2_grpc
+from mirage_protos.reader.v1 import reader_pb2_grpc
 from mirage_protos.retriever.v1 import retriever_pb2_grpc
 
 _log = telemetry.get_logger()
@@ -27,6 +28,7 @@ RETRIEVER = "mirage.retriever.v1.RetrieverService"
 ENCODER = "mirage.encoder.v1.EncoderService"
 LLM = "mirage.llm.v1.LlmService"
 GENERATOR = "mirage.generator.v1.GeneratorService"
+READER = "mirage.reader.v1.ReaderService"
 _IDEMPOTENT: Mapping[str, Sequence[str]] = {
     RETRIEVER: (
         "Search",
@@ -44,11 +46,12 @@ _IDEMPOTENT: Mapping[str, Sequence[str]] = {
     ),
     ENCODER: ("GetModel", "ClassifyImage"),
     LLM: ("GetModel",),
+    READER: ("GetModel",),
     # A new job is not among them: without a request id, trying again could make two.
     GENERATOR: ("GetModel", "GetJob", "ListJobs", "WatchJob", "CancelJob", "GetJobImage"),
 }
 # Without these everything else is still served.
-OPTIONAL = frozenset({"llm", "generator"})
+OPTIONAL = frozenset({"llm", "generator", "reader"})
 _HEALTH_TIMEOUT_S = 0.6
 _PERIOD_S = 1.0
 _STARTING_PERIOD_S = 0.1
@@ -77,19 +80,29 @@ def ready(found: Mapping[str, Health]) -> bool:
 
 
 class Dependencies:
-    """Channels to the services, and the ways to call them; `llm` and `generator` are None if there is none.
+    """Channels to the services, and the ways to call them; `llm`, `generator` and `reader` are None if there is none.
 
     Every call raises MirageError. A call that is not answered within `patience_s` goes on waiting only while the services
     that it needs answer a health check; otherwise it fails with DEPENDENCY_UNAVAILABLE, long before its deadline.
     """
 
-    def __init__(self, *, retriever: str, encoder: str, llm: str = "", generator: str = "", patience_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        retriever: str,
+        encoder: str,
+        llm: str = "",
+        generator: str = "",
+        reader: str = "",
+        patience_s: float,
+    ) -> None:
         self._patience_s = patience_s
         given = (
             ("retriever", RETRIEVER, retriever),
             ("encoder", ENCODER, encoder),
             ("llm", LLM, llm),
             ("generator", GENERATOR, generator),
+            ("reader", READER, reader),
         )
         self._channels = {
             name: channels.open_channel(address, idempotent=_IDEMPOTENT) for name, _, address in given if address
@@ -106,6 +119,9 @@ class Dependencies:
         self.generator: generator_pb2_grpc.GeneratorServiceAsyncStub | None = None
         if "generator" in self._channels:
             self.generator = generator_pb2_grpc.GeneratorServiceStub(self._channels["generator"])
+        self.reader: reader_pb2_grpc.ReaderServiceAsyncStub | None = None
+        if "reader" in self._channels:
+            self.reader = reader_pb2_grpc.ReaderServiceStub(self._channels["reader"])
         self._services = {
             name: _Service(name, full_name, health_pb2_grpc.HealthStub(self._channels[name]))
             for name, full_name, _ in given

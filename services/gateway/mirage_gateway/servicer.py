@@ -122,6 +122,14 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
             async for event in events:
                 yield event
 
+    async def Read(
+        self, request: mirage_service_pb2.ReadRequest, _context: Context
+    ) -> AsyncIterator[mirage_service_pb2.ReadResponse]:
+        """Reads an image step by step."""
+        async with aclosing(self._composer.read(request.query)) as events:
+            async for event in events:
+                yield event
+
     async def CreateJob(
         self, request: mirage_service_pb2.CreateJobRequest, _context: Context
     ) -> mirage_service_pb2.CreateJobResponse:

@@ -62,11 +62,13 @@ class GatewaySettings(ServiceSettings):
     generator: str = Field(
         "127.0.0.1:50054", description="The image generator; empty for none. Without it no image is made."
     )
+    reader: str = Field("127.0.0.1:50055", description="The reader; empty for none. Without it no image is read.")
     search_timeout_s: float = Field(10.0, gt=0, le=300, description="Deadline of a search, comparison or similar.")
     read_timeout_s: float = Field(5.0, gt=0, le=300, description="Deadline of every other read.")
     describe_timeout_s: float = Field(
         120.0, gt=0, le=3600, description="Deadline of the language model, waiting for its turn included."
     )
+    reading_timeout_s: float = Field(180.0, gt=0, le=3600, description="Deadline of a reading, step by step.")
     collection_timeout_s: float = Field(
         60.0, gt=0, le=600, description="Deadline of making, activating or removing a collection."
     )
@@ -174,7 +176,7 @@ class GatewaySettings(ServiceSettings):
         120, ge=0, le=1_000_000, description="Searches, comparisons and classifications of one address without a key."
     )
     public_descriptions_per_minute: int = Field(
-        12, ge=0, le=1_000_000, description="Descriptions of one address without a key."
+        12, ge=0, le=1_000_000, description="Descriptions and readings of one address without a key."
     )
     public_jobs_per_hour: int = Field(
         20, ge=0, le=1_000_000, description="Jobs of one address without a key, of one image each."

@@ -334,6 +334,7 @@ async def gateway(peer: Peer) -> AsyncIterator[Gateway]:
         retriever: str = "",
         llm: str | None = None,
         generator: str | None = None,
+        reader: str = "",
         headers: dict[str, str] | None = None,
         address: str = "127.0.0.1",
         **settings: Any,
@@ -343,6 +344,7 @@ async def gateway(peer: Peer) -> AsyncIterator[Gateway]:
             encoder=peer.address,
             llm=peer.llm_address if llm is None else llm,
             generator=peer.generator_address if generator is None else generator,
+            reader=reader,
             **settings,
         )
         parts = Dependencies(
@@ -350,6 +352,7 @@ async def gateway(peer: Peer) -> AsyncIterator[Gateway]:
             encoder=chosen.encoder,
             llm=chosen.llm,
             generator=chosen.generator,
+            reader=chosen.reader,
             patience_s=chosen.patience_s,
         )
         transport = httpx.ASGITransport(build_app(Composer(parts, chosen), chosen), client=(address, 123))
@@ -377,6 +380,7 @@ async def serving_grpc(peer: Peer, **changes: Any) -> AsyncIterator[Any]:
         encoder=peer.address,
         llm=peer.llm_address,
         generator=peer.generator_address,
+        reader=changes.get("reader", ""),
         patience_s=settings.patience_s,
     )
     server = GrpcServer(settings)

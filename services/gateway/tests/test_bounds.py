@@ -31,7 +31,14 @@ async def serve(peer: Peer) -> AsyncIterator[Any]:
 
     async def start(**settings: Any) -> int:
         chosen = GatewaySettings(
-            http_port=0, drain_s=0, retriever=peer.address, encoder=peer.address, llm="", generator="", **settings
+            http_port=0,
+            drain_s=0,
+            retriever=peer.address,
+            encoder=peer.address,
+            llm="",
+            generator="",
+            reader="",
+            **settings,
         )
         parts = Dependencies(retriever=chosen.retriever, encoder=chosen.encoder, patience_s=chosen.patience_s)
         server = HttpServer(build_app(Composer(parts, chosen), chosen), chosen)

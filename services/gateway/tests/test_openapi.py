@@ -34,6 +34,7 @@ def test_every_address_of_the_contract_is_described(description: Any) -> None:
         ("post", "/v1/search"),
         ("post", "/v1/compare"),
         ("post", "/v1/describe"),
+        ("post", "/v1/read"),
         ("get", "/v1/records/{id}"),
         ("delete", "/v1/records/{id}"),
         ("post", "/v1/records"),

@@ -27,6 +27,7 @@ VERBS = (
     "compare",
     "similar",
     "describe",
+    "read",
     "generate",
     "jobs",
     "record",

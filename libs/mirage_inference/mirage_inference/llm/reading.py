@@ -138,7 +138,7 @@ class Claims:
 def read(text: str | Sequence[str]) -> Claims:
     """The claims of a text, or of its tokens."""
     words = tokens(text) if isinstance(text, str) else list(text)
-    denied_at = _denied_places(words)
+    denied_at = denied_places(words)
     terms: set[str] = set()
     denied: set[str] = set()
     sided: set[tuple[str, str]] = set()
@@ -270,7 +270,8 @@ def _other_side(claim: Claims, other: Claims) -> bool:
     return bool(claim.sides - other.sides and other.sides)
 
 
-def _denied_places(words: Sequence[str]) -> frozenset[int]:
+def denied_places(words: Sequence[str]) -> frozenset[int]:
+    """Returns the indices of the tokens that a text says are not there: "no effusion", "effusion is absent"."""
     denied: set[int] = set()
     until = 0
     for place, word in enumerate(words):

@@ -18,6 +18,7 @@ from mirage_protos.v1 import image_pb2 as _image_pb2
 from mirage_protos.v1 import job_pb2 as _job_pb2
 from mirage_protos.v1 import model_pb2 as _model_pb2
 from mirage_protos.v1 import query_pb2 as _query_pb2
+from mirage_protos.v1 import reading_pb2 as _reading_pb2
 from mirage_protos.v1 import record_pb2 as _record_pb2
 from mirage_protos.v1 import timings_pb2 as _timings_pb2
 import builtins as _builtins
@@ -1175,6 +1176,98 @@ class DescribeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___DescribeResponse: _TypeAlias = DescribeResponse  # noqa: Y015
+
+@_typing.final
+class ReadRequest(_message.Message):
+    """A reading to make."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def query(self) -> _reading_pb2.ReadQuery:
+        """The query."""
+
+    def __init__(
+        self,
+        *,
+        query: _reading_pb2.ReadQuery | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRequest: _TypeAlias = ReadRequest  # noqa: Y015
+
+@_typing.final
+class ReadResponse(_message.Message):
+    """A step of a reading."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    CHECKLIST_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    READING_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    SIMILAR_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def kind(self) -> _reading_pb2.ReadKind:
+        """First, once, for an image."""
+
+    @_builtins.property
+    def checklist(self) -> _reading_pb2.ReadChecklist:
+        """Once, for an image that is read."""
+
+    @_builtins.property
+    def evidence(self) -> _reading_pb2.ReadEvidence:
+        """Once, for an image that is read."""
+
+    @_builtins.property
+    def reading(self) -> _reading_pb2.ReadStep:
+        """Once for each sentence."""
+
+    @_builtins.property
+    def label(self) -> _reading_pb2.ReadLabel:
+        """Once."""
+
+    @_builtins.property
+    def similar(self) -> _reading_pb2.ReadSimilar:
+        """Once."""
+
+    @_builtins.property
+    def context(self) -> _reading_pb2.ReadContext:
+        """Once."""
+
+    @_builtins.property
+    def done(self) -> _reading_pb2.ReadDone:
+        """Last, once."""
+
+    def __init__(
+        self,
+        *,
+        kind: _reading_pb2.ReadKind | None = ...,
+        checklist: _reading_pb2.ReadChecklist | None = ...,
+        evidence: _reading_pb2.ReadEvidence | None = ...,
+        reading: _reading_pb2.ReadStep | None = ...,
+        label: _reading_pb2.ReadLabel | None = ...,
+        similar: _reading_pb2.ReadSimilar | None = ...,
+        context: _reading_pb2.ReadContext | None = ...,
+        done: _reading_pb2.ReadDone | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checklist", b"checklist", "context", b"context", "done", b"done", "event", b"event", "evidence", b"evidence", "kind", b"kind", "label", b"label", "reading", b"reading", "similar", b"similar"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checklist", b"checklist", "context", b"context", "done", b"done", "event", b"event", "evidence", b"evidence", "kind", b"kind", "label", b"label", "reading", b"reading", "similar", b"similar"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["kind", "checklist", "evidence", "reading", "label", "similar", "context", "done"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___ReadResponse: _TypeAlias = ReadResponse  # noqa: Y015
 
 @_typing.final
 class CreateJobRequest(_message.Message):

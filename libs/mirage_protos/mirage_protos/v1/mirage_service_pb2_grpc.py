@@ -136,6 +136,11 @@ class MirageServiceStub:
                 request_serializer=mirage_dot_v1_dot_mirage__service__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=mirage_dot_v1_dot_mirage__service__pb2.DescribeResponse.FromString,
                 _registered_method=True)
+        self.Read = channel.unary_stream(
+                '/mirage.v1.MirageService/Read',
+                request_serializer=mirage_dot_v1_dot_mirage__service__pb2.ReadRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_mirage__service__pb2.ReadResponse.FromString,
+                _registered_method=True)
         self.CreateJob = channel.unary_unary(
                 '/mirage.v1.MirageService/CreateJob',
                 request_serializer=mirage_dot_v1_dot_mirage__service__pb2.CreateJobRequest.SerializeToString,
@@ -321,6 +326,13 @@ class MirageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Read(self, request, context):
+        """Reads an image step by step, for education and not for diagnosis. Cancelling the call stops the reading.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateJob(self, request, context):
         """Puts a job that makes images in the queue and answers at once.
         """
@@ -472,6 +484,11 @@ def add_MirageServiceServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=mirage_dot_v1_dot_mirage__service__pb2.DescribeRequest.FromString,
                     response_serializer=mirage_dot_v1_dot_mirage__service__pb2.DescribeResponse.SerializeToString,
+            ),
+            'Read': grpc.unary_stream_rpc_method_handler(
+                    servicer.Read,
+                    request_deserializer=mirage_dot_v1_dot_mirage__service__pb2.ReadRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_mirage__service__pb2.ReadResponse.SerializeToString,
             ),
             'CreateJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateJob,
@@ -1051,6 +1068,33 @@ class MirageService:
             '/mirage.v1.MirageService/Describe',
             mirage_dot_v1_dot_mirage__service__pb2.DescribeRequest.SerializeToString,
             mirage_dot_v1_dot_mirage__service__pb2.DescribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Read(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mirage.v1.MirageService/Read',
+            mirage_dot_v1_dot_mirage__service__pb2.ReadRequest.SerializeToString,
+            mirage_dot_v1_dot_mirage__service__pb2.ReadResponse.FromString,
             options,
             channel_credentials,
             insecure,

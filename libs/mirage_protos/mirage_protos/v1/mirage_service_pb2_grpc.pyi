@@ -84,6 +84,8 @@ class MirageServiceStub:
     """Describes what a query finds: retrieval, checked sentences, and a second retrieval with them. Cancelling the call
     stops the llm.
     """
+    Read: _grpc.UnaryStreamMultiCallable[_mirage_service_pb2.ReadRequest, _mirage_service_pb2.ReadResponse]
+    """Reads an image step by step, for education and not for diagnosis. Cancelling the call stops the reading."""
     CreateJob: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.CreateJobRequest, _mirage_service_pb2.CreateJobResponse]
     """Puts a job that makes images in the queue and answers at once."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.GetJobRequest, _mirage_service_pb2.GetJobResponse]
@@ -152,6 +154,8 @@ class MirageServiceAsyncStub(MirageServiceStub):
     """Describes what a query finds: retrieval, checked sentences, and a second retrieval with them. Cancelling the call
     stops the llm.
     """
+    Read: _aio.UnaryStreamMultiCallable[_mirage_service_pb2.ReadRequest, _mirage_service_pb2.ReadResponse]  # type: ignore[assignment]
+    """Reads an image step by step, for education and not for diagnosis. Cancelling the call stops the reading."""
     CreateJob: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.CreateJobRequest, _mirage_service_pb2.CreateJobResponse]  # type: ignore[assignment]
     """Puts a job that makes images in the queue and answers at once."""
     GetJob: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.GetJobRequest, _mirage_service_pb2.GetJobResponse]  # type: ignore[assignment]
@@ -337,6 +341,14 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Describes what a query finds: retrieval, checked sentences, and a second retrieval with them. Cancelling the call
         stops the llm.
         """
+
+    @_abc_1.abstractmethod
+    def Read(
+        self,
+        request: _mirage_service_pb2.ReadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_mirage_service_pb2.ReadResponse], _abc.AsyncIterator[_mirage_service_pb2.ReadResponse]]:
+        """Reads an image step by step, for education and not for diagnosis. Cancelling the call stops the reading."""
 
     @_abc_1.abstractmethod
     def CreateJob(

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mirage/v1/model.proto\x12\tmirage.v1\"\xe8\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.mirage.v1.ModelKind\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x11\n\tdimension\x18\x06 \x01(\x05\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\x05\x12\x12\n\nimage_size\x18\x08 \x01(\x05\x12\x0e\n\x06\x65ngine\x18\t \x01(\t\x12\x11\n\tprecision\x18\n \x01(\t\x12\x15\n\rmanifest_json\x18\x0b \x01(\t*m\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12MODEL_KIND_ENCODER\x10\x01\x12\x12\n\x0eMODEL_KIND_LLM\x10\x02\x12\x18\n\x14MODEL_KIND_GENERATOR\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mirage/v1/model.proto\x12\tmirage.v1\"\xe8\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.mirage.v1.ModelKind\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x11\n\tdimension\x18\x06 \x01(\x05\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\x05\x12\x12\n\nimage_size\x18\x08 \x01(\x05\x12\x0e\n\x06\x65ngine\x18\t \x01(\t\x12\x11\n\tprecision\x18\n \x01(\t\x12\x15\n\rmanifest_json\x18\x0b \x01(\t*\x84\x01\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12MODEL_KIND_ENCODER\x10\x01\x12\x12\n\x0eMODEL_KIND_LLM\x10\x02\x12\x18\n\x14MODEL_KIND_GENERATOR\x10\x03\x12\x15\n\x11MODEL_KIND_READER\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mirage_protos.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELKIND']._serialized_start=271
-  _globals['_MODELKIND']._serialized_end=380
+  _globals['_MODELKIND']._serialized_start=272
+  _globals['_MODELKIND']._serialized_end=404
   _globals['_MODEL']._serialized_start=37
   _globals['_MODEL']._serialized_end=269
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,8 @@ class _ModelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelKind.V
     """Writes descriptions."""
     MODEL_KIND_GENERATOR: _ModelKind.ValueType  # 3
     """Makes images."""
+    MODEL_KIND_READER: _ModelKind.ValueType  # 4
+    """Reads images."""
 
 class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
     """The kind of a model."""
@@ -43,6 +45,8 @@ MODEL_KIND_LLM: ModelKind.ValueType  # 2
 """Writes descriptions."""
 MODEL_KIND_GENERATOR: ModelKind.ValueType  # 3
 """Makes images."""
+MODEL_KIND_READER: ModelKind.ValueType  # 4
+"""Reads images."""
 Global___ModelKind: _TypeAlias = ModelKind  # noqa: Y015
 
 @_typing.final

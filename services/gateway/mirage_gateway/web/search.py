@@ -28,8 +28,8 @@ from mirage_protos.encoder.v1 import encoder_pb2
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import query_pb2
 
-_FACET_ERRORS = (Code.FACET_UNKNOWN, Code.FACET_VALUE_INVALID)
-_IMAGE_ERRORS = (
+FACET_ERRORS = (Code.FACET_UNKNOWN, Code.FACET_VALUE_INVALID)
+IMAGE_ERRORS = (
     Code.IMAGE_EMPTY,
     Code.IMAGE_TOO_LARGE,
     Code.IMAGE_TOO_MANY_PIXELS,
@@ -53,12 +53,12 @@ QUERY_ERRORS = (
     Code.VECTOR_WRONG_DIMENSION,
     Code.VECTOR_ZERO,
     Code.MIN_SCORE_OUT_OF_RANGE,
-    *_IMAGE_ERRORS,
+    *IMAGE_ERRORS,
     Code.IMAGE_NOT_MEDICAL,
     Code.ID_INVALID,
     Code.RECORD_NOT_FOUND,
     Code.FINGERPRINT_MISMATCH,
-    *_FACET_ERRORS,
+    *FACET_ERRORS,
 )
 
 
@@ -87,7 +87,7 @@ class SearchRoutes:
         "GET",
         "/v1/records/{id}/similar",
         Action.SEARCH,
-        errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND, Code.K_OUT_OF_RANGE, Code.PAGE_TOKEN_INVALID, *_FACET_ERRORS),
+        errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND, Code.K_OUT_OF_RANGE, Code.PAGE_TOKEN_INVALID, *FACET_ERRORS),
     )
     async def similar(
         self,
@@ -99,7 +99,7 @@ class SearchRoutes:
         """Find the records nearest to one record's image, except itself."""
         return to_model(SearchReply, await self._composer.similar(id, k=k, where=where, page_token=page_token))
 
-    @operation("GET", "/v1/facets", Action.READ_RECORDS, errors=(Code.K_OUT_OF_RANGE, *_FACET_ERRORS))
+    @operation("GET", "/v1/facets", Action.READ_RECORDS, errors=(Code.K_OUT_OF_RANGE, *FACET_ERRORS))
     async def facets(
         self,
         where: Filter = {},  # noqa: B006 -- never changed
@@ -109,7 +109,7 @@ class SearchRoutes:
         asked = retriever_pb2.ListFacetsRequest(where=string_lists(where), limit=limit)
         return to_model(FacetsReply, await self._composer.forward(asked))
 
-    @operation("POST", "/v1/images/classify", Action.CLASSIFY, bounds=FILE, errors=_IMAGE_ERRORS)
+    @operation("POST", "/v1/images/classify", Action.CLASSIFY, bounds=FILE, errors=IMAGE_ERRORS)
     async def classify(self, body: ClassifyRequest) -> ClassifyReply:
         """Guess what an image is: a medical one or not, its modality and the part of the body."""
         classifying = self._composer.classify(to_message(encoder_pb2.ClassifyImageRequest, body))

@@ -42,6 +42,7 @@ _TASKS: Mapping[int, str] = {
     model_pb2.MODEL_KIND_ENCODER: "encode",
     model_pb2.MODEL_KIND_LLM: "describe",
     model_pb2.MODEL_KIND_GENERATOR: "generate",
+    model_pb2.MODEL_KIND_READER: "read",
 }
 
 CollectionName = Annotated[str, Field(description="The name of a collection.")]

@@ -42,7 +42,7 @@ class Visitors:
         self._requests.take(address)
         if action in _SEARCHES:
             self._searches.take(address)
-        elif action is Action.DESCRIBE:
+        elif action in (Action.DESCRIBE, Action.READ):
             self._descriptions.take(address)
         elif action is Action.CREATE_JOB:
             self._jobs.take(address)

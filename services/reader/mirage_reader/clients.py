@@ -1,0 +1,126 @@
+"""The collection and the encoder over gRPC, as `mirage_reader.atlas` needs them."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from mirage_core import limits
+from mirage_core.channels import invoke, invoke_stream, open_channel
+from mirage_core.errors import Code, MirageError
+from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
+from mirage_protos.v1 import facet_pb2, image_pb2, query_pb2, record_pb2
+from mirage_reader.atlas import Counts, Neighbour, Own, Subject, Where
+from mirage_reader.kinds import FacetGuess, Look, Medical, ValueGuess
+
+_ENCODER = "mirage.encoder.v1.EncoderService"
+_RETRIEVER = "mirage.retriever.v1.RetrieverService"
+_FACET_VALUES = 100
+_ABOUT = 10
+
+
+class GrpcAtlas:
+    """Calls the encoder and the retriever at their addresses, each call within `timeout_s`."""
+
+    def __init__(self, *, encoder: str, retriever: str, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._channels = (
+            open_channel(encoder, idempotent={_ENCODER: ["ClassifyImage"]}),
+            open_channel(
+                retriever,
+                idempotent={
+                    _RETRIEVER: ["Search", "GetRecord", "GetImage", "LookupRecords", "ListFacets", "GetCollection"]
+                },
+            ),
+        )
+        self._encoder: encoder_pb2_grpc.EncoderServiceAsyncStub = encoder_pb2_grpc.EncoderServiceStub(self._channels[0])
+        self._retriever: retriever_pb2_grpc.RetrieverServiceAsyncStub = retriever_pb2_grpc.RetrieverServiceStub(
+            self._channels[1]
+        )
+
+    async def close(self) -> None:
+        """Closes the channels."""
+        for channel in self._channels:
+            await channel.close()
+
+    async def image(self, record_id: str, collection: str) -> bytes:
+        """See `Atlas`."""
+        request = retriever_pb2.GetImageRequest(id=record_id, variant=image_pb2.IMAGE_VARIANT_DISPLAY)
+        parts = bytearray()
+        async for message in invoke_stream(self._retriever.GetImage, request, timeout_s=self._timeout_s):
+            parts += message.part.chunk
+            if len(parts) > limits.IMAGE_BYTES:
+                raise MirageError(Code.IMAGE_TOO_LARGE, max_bytes=limits.IMAGE_BYTES)
+        return bytes(parts)
+
+    async def look(self, image: bytes) -> Look:
+        """See `Atlas`."""
+        request = encoder_pb2.ClassifyImageRequest(image=image)
+        guess = (await invoke(self._encoder.ClassifyImage, request, timeout_s=self._timeout_s)).guess
+        facets = tuple(
+            FacetGuess(each.facet, tuple(ValueGuess(value.value, value.score) for value in each.values), each.sure)
+            for each in guess.facets
+        )
+        return Look(Medical(guess.kind or Medical.NOT_JUDGED), guess.medical_score, facets)
+
+    async def own(self, subject: Subject) -> Own:
+        """See `Atlas`."""
+        if subject.record_id:
+            request = retriever_pb2.GetRecordRequest(id=subject.record_id)
+            record = (await invoke(self._retriever.GetRecord, request, timeout_s=self._timeout_s)).record
+            return Own(frozenset({record.id}), frozenset({_case(record)}), _labels(record))
+        key = record_pb2.RecordKey(id="none", image_sha256=hashlib.sha256(subject.image).hexdigest())
+        lookup = retriever_pb2.LookupRecordsRequest(keys=[key], collection=subject.collection)
+        found = await invoke(self._retriever.LookupRecords, lookup, timeout_s=self._timeout_s)
+        ids = frozenset(id_ for each in found.records for id_ in each.same_image_ids)
+        records = await asyncio.gather(
+            *(self.own(Subject(record_id=id_, collection=subject.collection)) for id_ in ids)
+        )
+        return Own(ids, frozenset(case for each in records for case in each.cases))
+
+    async def nearest(self, subject: Subject, where: Where, *, words: str = "") -> list[Neighbour]:
+        """See `Atlas`."""
+        own = query_pb2.Term(id=subject.record_id) if subject.record_id else query_pb2.Term(image=subject.image)
+        query = query_pb2.Query(
+            terms=[own, *([query_pb2.Term(text=words)] if words else [])],
+            vectors=query_pb2.VECTOR_SPACE_IMAGE,
+            k=limits.K_MAX,
+            where=_lists(where),
+        )
+        return await self._search(query)
+
+    async def about(self, words: str, collection: str) -> list[Neighbour]:
+        """See `Atlas`."""
+        return await self._search(query_pb2.Query(terms=[query_pb2.Term(text=words)], k=_ABOUT))
+
+    async def counts(self, where: Where, collection: str) -> Counts:
+        """See `Atlas`."""
+        request = retriever_pb2.ListFacetsRequest(where=_lists(where), limit=_FACET_VALUES)
+        facets = (await invoke(self._retriever.ListFacets, request, timeout_s=self._timeout_s)).facets
+        values = {each.name: {value.value: value.count for value in each.values} for each in facets}
+        for facet, (wanted, *_) in where.items():
+            # Every record that passes the filter has its value.
+            return Counts(values.get(facet, {}).get(wanted, 0), values)
+        asked = retriever_pb2.GetCollectionRequest()
+        info = (await invoke(self._retriever.GetCollection, asked, timeout_s=self._timeout_s)).collection
+        return Counts(info.records, values)
+
+    async def _search(self, query: query_pb2.Query) -> list[Neighbour]:
+        request = retriever_pb2.SearchRequest(query=query)
+        reply = (await invoke(self._retriever.Search, request, timeout_s=self._timeout_s)).reply
+        return [
+            Neighbour(each.record.id, _case(each.record), _labels(each.record), each.record.caption, each)
+            for each in reply.results
+        ]
+
+
+def _case(record: record_pb2.Record) -> str:
+    return record.case_id or record.id
+
+
+def _labels(record: record_pb2.Record) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(values.values) for name, values in record.labels.items()}
+
+
+def _lists(where: Mapping[str, Sequence[str]]) -> dict[str, facet_pb2.StringList]:
+    return {name: facet_pb2.StringList(values=values) for name, values in where.items()}

@@ -1,0 +1,63 @@
+"""The closed vocabulary of findings (`findings.txt`), and which of them a text affirms or denies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from mirage_inference.llm.reading import denied_places
+from mirage_inference.llm.words import tokens
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A finding that a text speaks of; `denied` if the text says that it is not there."""
+
+    finding: str
+    denied: bool
+
+
+class Vocabulary:
+    """The findings by all their names."""
+
+    def __init__(self, names: Mapping[str, tuple[str, ...]]) -> None:
+        self.synonyms = names
+        self._by_words = {
+            tuple(tokens(word)): name for name, others in names.items() for word in (name, *others) if tokens(word)
+        }
+        self._longest = max(map(len, self._by_words))
+
+    def canonical(self, label: str) -> str | None:
+        """Returns the vocabulary's name for a label of a collection, None if it has none."""
+        return self._by_words.get(tuple(tokens(label)))
+
+    def mentions(self, text: str) -> tuple[Mention, ...]:
+        """Returns the findings that a text speaks of, in its order, the longest name at each place. "none" is not one."""
+        words = tokens(text)
+        denied = denied_places(words)
+        found: dict[Mention, None] = {}
+        place = 0
+        while place < len(words):
+            for length in range(min(self._longest, len(words) - place), 0, -1):
+                name = self._by_words.get(tuple(words[place : place + length]))
+                if name is not None and name != NONE:
+                    found[Mention(name, any(each in denied for each in range(place, place + length)))] = None
+                    place += length
+                    break
+            else:
+                place += 1
+        return tuple(found)
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """Returns the vocabulary that comes with the reader."""
+    text = resources.files("mirage_reader").joinpath("findings.txt").read_text("utf-8")
+    names: dict[str, tuple[str, ...]] = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, _, others = line.partition("|")
+            names[name.strip()] = tuple(each.strip() for each in others.split(";") if each.strip())
+    return Vocabulary(names)

@@ -1,0 +1,72 @@
+"""The steps of a reading: sentences about the items of a checklist, checked before they are sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from mirage_inference.llm.citations import supporting
+from mirage_reader.atlas import Neighbour
+from mirage_reader.engines.base import Draft, StepSource
+from mirage_reader.evidence import IDS, Evidence, figures, of_finding
+from mirage_reader.findings import Vocabulary
+
+# So many cases are enough to say that a finding is not among them.
+MANY = 10
+
+
+class StepState(IntEnum):
+    """As mirage.v1.StepState."""
+
+    SUPPORTED = 1
+    CONTRADICTED = 2
+    NOT_JUDGED = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """A sentence with the outcome of its check; `claim` is the model's own if the evidence contradicts it."""
+
+    item: str
+    text: str
+    source: StepSource
+    state: StepState
+    ids: tuple[str, ...] = ()
+    claim: str = ""
+
+
+def by_rules(draft: Draft) -> Step:
+    """Returns a rule's sentence as a step: it was judged if records support it."""
+    state = StepState.SUPPORTED if draft.ids else StepState.NOT_JUDGED
+    return Step(draft.item, draft.text, StepSource.RULES, state, draft.ids)
+
+
+def check(draft: Draft, evidence: Evidence, nearest: Sequence[Neighbour], names: Vocabulary) -> Step | None:
+    """Returns a model's sentence as a step; None if nothing supports it, and it is to be withheld."""
+    mentions = names.mentions(draft.text)
+    supported, ids = bool(mentions), list[str]()
+    for mention in mentions:
+        found = of_finding(evidence, mention.finding)
+        # None of many labelled cases has it. If the collection knows the label, that speaks against the finding.
+        unseen = not found.cases and evidence.facet("finding").labelled >= MANY
+        missing = unseen and found.prior > 0
+        against = found.stands_out and found.low > 0.5 if mention.denied else missing
+        if against:
+            name = mention.finding
+            said = f"that there is no {name}" if mention.denied else name
+            return Step(
+                draft.item,
+                f"The model says {said}. The evidence says otherwise: {figures(found, evidence)} have {name}.",
+                StepSource.MODEL,
+                StepState.CONTRADICTED,
+                found.ids or tuple(each.id for each in nearest[:IDS]),
+                draft.text,
+            )
+        if unseen and not missing and not mention.denied:
+            return None
+        supported &= missing if mention.denied else found.stands_out
+        ids += found.ids
+    if not supported:
+        ids = [nearest[index].id for index in supporting(draft.text, [each.caption for each in nearest])]
+        if not ids:
+            return None
+    return Step(draft.item, draft.text, StepSource.MODEL, StepState.SUPPORTED, tuple(dict.fromkeys(ids))[:IDS])
