@@ -17,7 +17,7 @@ from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 from mirage_inference.llm.prompt import END, prompt
 from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.llm.random_checkpoint import LIKENESSES, write_random_checkpoint
-from mirage_models.llm.task import LlmTask
+from mirage_models.llm.task import LEARNT_PROMPTS, LEARNT_WORDS, LlmTask
 from mirage_models.registry import verify
 from mirage_models.tasks import UNSHOWN, BuildError, CheckpointError, ParityError, UnknownArchitectureError
 from models.tests_build.llm_bundles import build_language, change_weights
@@ -67,6 +67,20 @@ def test_dollys_likeness_becomes_a_bundle_that_verifies(bundle: Path) -> None:
     report = verify(bundle)
     assert report.passed
     assert len(report.checks) == 6
+
+
+def test_a_checkpoint_of_one_kind_of_captions_says_what_it_learnt(copy: Path, tmp_path: Path) -> None:
+    captions = ["Axial T1 brain.", "Coronal T2 brain zzz."]
+    (copy / LEARNT_WORDS).write_text("axial\ncoronal\nt1\nt2\nbrain\n")
+    (copy / LEARNT_PROMPTS).write_text(f"{json.dumps(captions)}\n{json.dumps(captions[:1])}\n")
+    found = [build_language(copy, tmp_path / name, variants=("fp32",)) for name in ("first", "second")]
+    learnt = found[0].learnt
+    assert learnt is not None
+    assert 0.8 <= learnt.known < 1.0
+    assert learnt.perplexity > 1
+    assert found[1].learnt == learnt
+    assert (tmp_path / "first" / learnt.vocabulary).read_text().split() == ["axial", "coronal", "t1", "t2", "brain"]
+    verify_files(tmp_path / "first", found[0])
 
 
 def test_the_bundle_writes_what_transformers_writes(bundle: Path, dolly: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from mirage_inference.bundles import LlmManifest, describe_file
+import numpy as np
+
+from mirage_inference.bundles import Learnt, LlmManifest, describe_file
 from mirage_inference.bundles.llm import DECODER, LlmParity, LlmVariant
 from mirage_inference.llm.decoder import DecoderShape
+from mirage_inference.llm.learnt import known_share, perplexity
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.llm.architecture import KNOWN, looks_like_a_language_model, read_config
@@ -25,10 +29,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirage_inference.bundles import Task as TaskName
+    from mirage_inference.llm.decoder import Decoder
     from mirage_models.tasks import BuildRequest
     from mirage_models.workspace import Workspace
 
 REFERENCE_FILE = "reference.npz"
+VOCABULARY_FILE = "vocabulary.txt"
+LEARNT_WORDS, LEARNT_PROMPTS = "learnt_words.txt", "learnt_prompts.jsonl"
+"""Files of a checkpoint that has learnt captions of one kind only: its words, and the captions of held-out prompts."""
 VARIANTS: tuple[str, ...] = get_args(Precision)
 # Bars: the least share of next tokens that are the original's, and the most perplexity relative to the original's.
 BARS: dict[str, tuple[float, float]] = {"fp32": (0.999, 1.001), "int8": (0.97, 1.02), "int4": (0.9, 1.1)}
@@ -93,7 +101,23 @@ class _Build:
                 reference=LlmParity.model_validate(measured["reference"]),
             )
             self._judge(name, variants[name].parity)
-        return self._manifest(form, variants)
+        learnt = stage("learnt", self._learnt) if (self.request.source / LEARNT_WORDS).is_file() else None
+        return self._manifest(form, variants, Learnt.model_validate(learnt) if learnt else None)
+
+    def _learnt(self) -> dict[str, Any]:
+        """Measures what captions of held-out prompts reach, with the default variant."""
+        source, folder = self.request.source, self.workspace.folder
+        words = (source / LEARNT_WORDS).read_text("utf-8").split()
+        (folder / VOCABULARY_FILE).write_text("\n".join(words) + "\n", "utf-8")
+        prompts = [json.loads(line) for line in (source / LEARNT_PROMPTS).read_text("utf-8").splitlines()]
+        tokenizer = LlmTokenizer(folder / TOKENIZER_FILE, vocabulary=self.config.vocabulary)
+        decoder = self._load(self.variants[0])
+        shares = [known_share(captions, frozenset(words)) for captions in prompts]
+        perplexities = [perplexity(decoder, tokenizer, captions) for captions in prompts]
+        decoder.close()
+        # One prompt in a hundred of the model's own kind may be beyond each bar.
+        known, most = np.percentile(shares, 1), np.percentile(perplexities, 99)
+        return {"vocabulary": VOCABULARY_FILE, "known": round(float(known), 3), "perplexity": round(float(most), 1)}
 
     def _tokenizer(self) -> dict[str, Any]:
         form = write_tokenizer(self.request.source, self.workspace.folder / TOKENIZER_FILE, self.config)
@@ -145,7 +169,7 @@ class _Build:
 
         return make
 
-    def _comparing(self, name: str) -> Callable[[], dict[str, Any]]:
+    def _load(self, name: str) -> Decoder:
         shape = DecoderShape(
             vocabulary=self.config.vocabulary,
             layers=self.config.layers,
@@ -153,10 +177,12 @@ class _Build:
             head_size=self.layout.size,
             context_length=self.config.context,
         )
+        return OnnxRuntimeEngine().load_file(self._path(name), shape, threads=self.request.threads)
 
+    def _comparing(self, name: str) -> Callable[[], dict[str, Any]]:
         def make() -> dict[str, Any]:
             everything = self._compared()
-            decoder = OnnxRuntimeEngine().load_file(self._path(name), shape, threads=self.request.threads)
+            decoder = self._load(name)
             found = run_decoder(decoder, everything.texts)
             decoder.close()
             few = len(everything.first(_REFERENCE_TOKENS).texts)
@@ -178,7 +204,7 @@ class _Build:
             raise ParityError(message)
         self.missed.append(message)
 
-    def _manifest(self, form: Format, variants: dict[str, LlmVariant]) -> LlmManifest:
+    def _manifest(self, form: Format, variants: dict[str, LlmVariant], learnt: Learnt | None) -> LlmManifest:
         folder, config = self.workspace.folder, self.config
         unshown = self.request.calibration is None and set(self.variants) != {"fp32"}
         return LlmManifest(
@@ -202,4 +228,5 @@ class _Build:
             head_size=self.layout.size,
             context_length=config.context,
             end_ids=form.end_ids,
+            learnt=learnt,
         )
