@@ -22,6 +22,7 @@ from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
 from mirage_protos.v1 import description_pb2, model_pb2, query_pb2, timings_pb2
 
 GENERAL = "Fluid is dark on T1-weighted images."
+DIFFERENT = "Plane: axial in A, coronal in B."
 NAME = "mirage.llm.v1.LlmService"
 
 
@@ -67,6 +68,16 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
             )
             return
         used = [caption.id for caption in request.captions]
+        if request.against:
+            ids = [used[0], request.against[0].id]
+            differs = description_pb2.DescribeSentence(
+                text=DIFFERENT, ids=ids, kind=description_pb2.SENTENCE_KIND_CAPTION
+            )
+            yield _event(difference=differs)
+            end = description_pb2.DescribeDone(text=DIFFERENT, sentences=[differs], shown=1)
+            end.source = description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE
+            yield _event(done=end)
+            return
         yield _event(
             start=description_pb2.DescribeStart(used_ids=used, prompt_tokens=50, cached_tokens=40, fingerprint="e" * 64)
         )

@@ -113,17 +113,30 @@ def similar(
     return _whole(SearchReply, Request("GET", f"/v1/records/{segment(record_id)}/similar", params=params))
 
 
-def describe(query: Query | str, options: DescribeOptions | None = None, *, k: int = 3) -> Stream[DescribeEvent]:
+def describe(
+    query: Query | str,
+    options: DescribeOptions | None = None,
+    *,
+    k: int = 3,
+    against: Query | str | None = None,
+) -> Stream[DescribeEvent]:
     """Describes what a query finds, from its `k` (1 to 10) best captions, event by event; `DescribeDone` is the last.
 
-    Close the generator, or leave it to be collected, and the model stops. `k` replaces the query's own.
+    With `against` the text is about the difference to what that query finds. Close the generator, or leave it to be
+    collected, and the model stops. `k` replaces the queries' own.
     """
-    return Stream(Request("POST", "/v1/describe", _describe_body(query, options, k)), DESCRIBE_EVENTS)
+    return Stream(Request("POST", "/v1/describe", _describe_body(query, options, k, against)), DESCRIBE_EVENTS)
 
 
-def description(query: Query | str, options: DescribeOptions | None = None, *, k: int = 3) -> Call[Description]:
+def description(
+    query: Query | str,
+    options: DescribeOptions | None = None,
+    *,
+    k: int = 3,
+    against: Query | str | None = None,
+) -> Call[Description]:
     """Returns the same in one piece."""
-    body = _describe_body(query, options, k)
+    body = _describe_body(query, options, k, against)
     return _whole(Description, Request("POST", "/v1/describe", body, accept="application/json"))
 
 
@@ -308,9 +321,14 @@ def _query(query: Query | str) -> Query:
     return Query((Term(text=query),)) if isinstance(query, str) else query
 
 
-def _describe_body(query: Query | str, options: DescribeOptions | None, k: int) -> dict[str, Any]:
-    body = replace(_query(query), k=k, page_token=None).to_json()
-    return body | (options or DescribeOptions()).to_json()
+def _describe_body(
+    query: Query | str, options: DescribeOptions | None, k: int, against: Query | str | None
+) -> dict[str, Any]:
+    def body(one: Query | str) -> dict[str, Any]:
+        return replace(_query(one), k=k, page_token=None).to_json()
+
+    asked = body(query) if against is None else {"a": body(query), "b": body(against), "k": k}
+    return asked | (options or DescribeOptions()).to_json()
 
 
 def _given(**values: str) -> dict[str, str]:

@@ -89,6 +89,13 @@ def test_events_come_typed_and_in_order() -> None:
     assert asked[0].headers["accept"] == "text/event-stream"
 
 
+def test_two_queries_are_sent_as_two_sides() -> None:
+    asked: list[httpx.Request] = []
+    list(streaming(Body(frames([("done", DONE)])), asked).describe("pons", k=2, against=Query((Term(id="r"),))))
+    sides = {"a": {"terms": [{"text": "pons"}], "k": 2}, "b": {"terms": [{"id": "r"}], "k": 2}}
+    assert json.loads(asked[0].content) == {**sides, "k": 2}
+
+
 def test_a_reader_who_leaves_closes_the_connection() -> None:
     body = Body(frames(STREAM) * 100)
     events = streaming(body).describe(Query((Term(id="a"),)))

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from mirage_api import limits
 from mirage_api.base import Phrases, Reply, Score, Short
-from mirage_api.search import Query, SearchReply, SearchResult, Terms, Timings
+from mirage_api.search import Query, SearchReply, SearchRequest, SearchResult, Terms, Timings
 from mirage_api.system import Problem
 
 Source = Literal["model", "extractive"]
@@ -26,6 +26,8 @@ class DescribeRequest(Query):
     minus: Phrases | None = None
     plus: Phrases | None = None
     terms: Terms = Field((), description="Further terms, with their weights.")
+    a: SearchRequest | None = Field(None, description="In place of a query: one side of a comparison; k is that above.")
+    b: SearchRequest | None = Field(None, description="The other side: the text is about the difference.")
     max_tokens: int | None = Field(
         None,
         description="Most tokens to write; 128 if omitted.",
@@ -74,6 +76,14 @@ class DescribeSentence(Reply):
     block: Block | None = None
 
 
+class DescribeAgainst(SearchReply):
+    """The records of the second query, in a comparison."""
+
+
+class DescribeDifference(DescribeSentence):
+    """A sentence about the difference of both sides; ids are of both."""
+
+
 class DescribeRanking(Reply):
     """Both rankings, best first: ids by the query, and records by the model's sentences; best is what fits both best."""
 
@@ -106,18 +116,32 @@ class Failed(Reply):
 
 
 class Description(DescribeDone):
-    """A description in one piece; start is null if nothing was written, ranking if the model wrote nothing."""
+    """A description in one piece.
+
+    `against` is null if it is not a comparison, `start` if nothing was written, `ranking` if the model wrote nothing.
+    """
 
     retrieval: SearchReply
+    against: SearchReply | None = None
     start: DescribeStart | None = None
     ranking: DescribeRanking | None = None
 
 
-DescribeEvent = SearchReply | DescribeStart | DescribeSentence | DescribeRanking | DescribeDone
+DescribeEvent = (
+    SearchReply
+    | DescribeAgainst
+    | DescribeStart
+    | DescribeSentence
+    | DescribeDifference
+    | DescribeRanking
+    | DescribeDone
+)
 EVENTS: dict[str, type[DescribeEvent] | type[Failed]] = {
     "retrieval": SearchReply,
     "start": DescribeStart,
     "sentence": DescribeSentence,
+    "against": DescribeAgainst,
+    "difference": DescribeDifference,
     "ranking": DescribeRanking,
     "done": DescribeDone,
     "error": Failed,

@@ -90,10 +90,13 @@ class Composer:
         return await self._gate.classify(request)
 
     def describe(
-        self, query: query_pb2.Query, options: description_pb2.DescribeOptions
+        self,
+        query: query_pb2.Query,
+        options: description_pb2.DescribeOptions,
+        against: query_pb2.Query | None = None,
     ) -> AsyncGenerator[mirage_service_pb2.DescribeResponse]:
         """The events of a description, the first of them after the retrieval; closing the generator stops the model."""
-        return self._describer.describe(query, options)
+        return self._describer.describe(query, options, against)
 
     async def read(self, query: reading_pb2.ReadQuery) -> AsyncGenerator[mirage_service_pb2.ReadResponse]:
         """The events of a reading; closing the generator stops it. Raises DEPENDENCY_UNAVAILABLE without a reader."""

@@ -31,6 +31,8 @@ _first_sentence = telemetry.histogram(
 # Both rankings are this long, whatever k is: a record that both hold far down still fits better than one that one holds.
 RANKED = 10
 SENTENCES_MAX = 16
+LOOK_ALIKES = 2
+TITLE_CHARS = 500
 
 Event = mirage_service_pb2.DescribeResponse
 Search = Callable[[query_pb2.Query], Awaitable[query_pb2.SearchReply]]
@@ -71,8 +73,13 @@ class Describer:
         self._settings = settings
         self._search = search
 
-    async def describe(self, query: query_pb2.Query, options: description_pb2.DescribeOptions) -> AsyncGenerator[Event]:
-        """Yields the events of MirageService's Describe. Close it to stop the model.
+    async def describe(
+        self,
+        query: query_pb2.Query,
+        options: description_pb2.DescribeOptions,
+        against: query_pb2.Query | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Yields the events of MirageService's Describe, with `against` about the difference. Close it to stop the model.
 
         Raises MirageError: what a search raises, K_OUT_OF_RANGE, OPTION_OUT_OF_RANGE and TOO_MANY_ITEMS before the first
         event; later only what the language model refuses.
@@ -89,6 +96,13 @@ class Describer:
         wider.CopyFrom(query)
         wider.k = max(k, RANKED)
         searching = self._search(wider)
+        other_side = None
+        if against is not None:
+            _check(against, options)
+            second = query_pb2.Query()
+            second.CopyFrom(against)
+            second.k = k
+            other_side = self._search(second)
         # The rest may take minutes, and does not need the images of the query.
         del query, wider
         with tracing.span("describe.retrieve"):
@@ -97,10 +111,19 @@ class Describer:
         yield Event(retrieval=_first(found, k))
         request = llm_pb2.DescribeRequest(
             query=words,
-            captions=[llm_pb2.SourceCaption(id=each.record.id, text=each.record.caption) for each in found.results[:k]],
+            captions=map(_source, found.results[:k]),
             match=found.match,
             options=options,
+            look_alikes=() if other_side else look_alikes(found.results),
         )
+        if other_side:
+            others = await other_side
+            course.search_ms += others.timings.search_ms
+            yield Event(against=_first(others, k))
+            request.query = ""
+            request.against.extend(map(_source, others.results[:k]))
+            if not others.results or others.match in _UNGROUNDED:
+                request.match = others.match or query_pb2.MATCH_NONE
         try:
             async with aclosing(self._from_model(request, course)) as events:
                 async for event in events:
@@ -109,12 +132,20 @@ class Describer:
             if error.entry.status is Status.INVALID_ARGUMENT:
                 raise
             _log.warning("description without the language model", code=error.code)
-            for event in _from_captions(request, error, course):
-                yield event
+            if against is not None:
+                course.end = description_pb2.DescribeDone(
+                    source=description_pb2.DESCRIPTION_SOURCE_NONE,
+                    finish=description_pb2.DESCRIPTION_FINISH_NO_MODEL,
+                    notice=f"{_reason(error)} The two sides could not be compared.",
+                )
+            else:
+                for event in _from_captions(request, error, course):
+                    yield event
         end = course.end or description_pb2.DescribeDone()
-        if end.source == description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE:
+        # Images are not ranked by a difference: it is of none.
+        if end.source == description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE and against is None:
             end.notice = f"{end.notice} {_NOT_RANKED}"
-        elif end.text:
+        elif end.text and against is None:
             try:
                 with tracing.span("describe.rank"):
                     ranking = await self._rank(end, found, course)
@@ -149,6 +180,9 @@ class Describer:
                         yield Event(start=message.start)
                     case "sentence":
                         yield course.show(message.sentence)
+                    case "difference":
+                        course.show(message.difference)
+                        yield Event(difference=message.difference)
                     case "done":
                         course.end = message.done
         if course.end is None:
@@ -220,6 +254,28 @@ def _check(query: query_pb2.Query, options: description_pb2.DescribeOptions) -> 
     if len(words) > limits.TEXT_CHARS:
         raise MirageError(Code.TEXT_TOO_LONG, max=limits.TEXT_CHARS, given=len(words))
     return k, words
+
+
+def look_alikes(results: Sequence[query_pb2.Result]) -> list[llm_pb2.SourceCaption]:
+    """The best results with another title than the first: at most `LOOK_ALIKES`, each of another title and case.
+
+    None if the first has no title: nobody can say then that another is something else.
+    """
+    if not results or not results[0].record.title.strip():
+        return []
+    titles = {each.record.title.strip().casefold() for each in results[:1]}
+    cases = {each.record.case_id for each in results[:1] if each.record.case_id}
+    found = []
+    for each in (result.record for result in results[1:RANKED]):
+        title = each.title.strip().casefold()
+        if title and title not in titles and each.case_id not in cases and each.caption.strip():
+            titles.add(title)
+            found.append(llm_pb2.SourceCaption(id=each.id, text=each.caption, title=each.title[:TITLE_CHARS]))
+    return found[:LOOK_ALIKES]
+
+
+def _source(result: query_pb2.Result) -> llm_pb2.SourceCaption:
+    return llm_pb2.SourceCaption(id=result.record.id, text=result.record.caption)
 
 
 def _first(found: query_pb2.SearchReply, k: int) -> query_pb2.SearchReply:

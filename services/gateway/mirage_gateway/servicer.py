@@ -118,7 +118,8 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
         self, request: mirage_service_pb2.DescribeRequest, _context: Context
     ) -> AsyncIterator[mirage_service_pb2.DescribeResponse]:
         """Explains what a query finds."""
-        async with aclosing(self._composer.describe(request.query, request.options)) as events:
+        against = request.against if request.HasField("against") else None
+        async with aclosing(self._composer.describe(request.query, request.options, against)) as events:
             async for event in events:
                 yield event
 

@@ -11,7 +11,7 @@ import pytest
 from mirage_api.descriptions import EVENTS, Description
 from mirage_core.errors import Code, MirageError
 from mirage_protos.v1 import description_pb2, query_pb2
-from tests.support.scripted_llm import GENERAL
+from tests.support.scripted_llm import DIFFERENT, GENERAL
 from tests.support.waiting import PATIENCE_S
 
 from .conftest import Gateway, Peer, check
@@ -89,6 +89,47 @@ async def test_the_text_is_searched_sentence_by_sentence_and_both_rankings_stand
     assert ranking["first"] == ["r1", "r2"]
     assert [each["id"] for each in ranking["second"]] == ["r9", "r2", "r8"]
     assert (ranking["best"], ranking["sentences"], ranking["truncated"]) == ("r2", 2, False)
+
+
+async def test_two_queries_are_told_apart(http: httpx.AsyncClient, peer: Peer) -> None:
+    asked = {"a": {"text": "axial", "k": 9}, "b": {"id": "r1", "where": {"plane": "axial"}}, "k": 2}
+    response = await http.post("/v1/describe", json=asked)
+    found = events(response.text)
+    assert [name for name, _ in found] == ["retrieval", "against", "difference", "done"]
+    for name, document in found:
+        check(EVENTS[name], document)
+    [sent] = peer.llm.asked
+    assert [[each.id for each in side] for side in (sent.captions, sent.against)] == [["r1", "r2"]] * 2
+    assert dict(found)["difference"] == {"text": DIFFERENT, "ids": ["r1", "r1"], "kind": "caption", "block": None}
+    assert found[-1][1]["text"] == DIFFERENT
+    whole = (await http.post("/v1/describe", json=asked, headers=WHOLE)).json()
+    check(Description, whole)
+    assert [each["id"] for each in whole["against"]["results"]] == ["r1", "r2"]
+
+
+async def test_without_the_model_two_queries_are_not_compared(http: httpx.AsyncClient, peer: Peer) -> None:
+    await peer.llm_server.stop(None)
+    response = await http.post("/v1/describe", json={"a": {"text": "x"}, "b": {"text": "y"}})
+    done = dict(events(response.text))["done"]
+    assert (done["text"], done["source"]) == ("", None)
+    assert "could not be compared" in done["notice"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"a": {"text": "x"}},
+        {"b": {"text": "x"}},
+        {"a": {"text": "x"}, "b": {"text": "y"}, "text": "z"},
+        {"a": {"text": "x"}, "b": {"text": "y"}, "plus": "z"},
+        {"a": {"text": "x", "page_token": "AAAA"}, "b": {"text": "y"}},
+        {"a": "x", "b": "y"},
+        {"a": {"colour": 1}, "b": {"text": "y"}},
+    ],
+)
+async def test_a_comparison_that_is_not_two_queries_is_refused(http: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    response = await http.post("/v1/describe", json=body)
+    assert (response.status_code, response.json()["code"]) == (400, "REQUEST_MALFORMED")
 
 
 async def test_of_a_long_text_sixteen_sentences_are_encoded_and_that_is_told(

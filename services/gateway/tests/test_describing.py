@@ -2,7 +2,7 @@
 
 import pytest
 
-from mirage_gateway.describing import fuse, query_words
+from mirage_gateway.describing import fuse, look_alikes, query_words
 from mirage_protos.v1 import query_pb2
 
 
@@ -42,3 +42,22 @@ def test_a_query_reads_as_words(terms: list[query_pb2.Term], words: str) -> None
 )
 def test_the_best_stands_in_both_rankings(first: list[str], second: list[str], best: str) -> None:
     assert fuse(first, second) == best
+
+
+def result(record: str, title: str, case: str = "", caption: str = "x") -> query_pb2.Result:
+    return query_pb2.Result(record={"id": record, "title": title, "case_id": case, "caption": caption})
+
+
+@pytest.mark.parametrize(
+    ("results", "found"),
+    [
+        ([result("a", "Glioma"), result("b", "glioma "), result("c", "Abscess"), result("d", "abscess")], ["c"]),
+        ([result("a", "A", "1"), result("b", "B", "1"), result("c", "C", "2")], ["c"]),
+        ([result("a", "A"), *(result(str(n), str(n)) for n in range(5))], ["0", "1"]),
+        ([result("a", "A"), result("b", ""), result("c", "C", caption=" ")], []),
+        ([result("a", ""), result("b", "B")], []),
+        ([], []),
+    ],
+)
+def test_what_looks_alike_has_another_title_and_case(results: list[query_pb2.Result], found: list[str]) -> None:
+    assert [each.id for each in look_alikes(results)] == found

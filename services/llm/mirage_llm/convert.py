@@ -1,11 +1,13 @@
 """Conversion between protobuf messages and questions, events and models."""
 
+from collections.abc import Iterable
+
 from mirage_core.describe_options import MAX_TOKENS_DEFAULT
 from mirage_core.errors import Code, MirageError
 from mirage_inference.llm.checking import Checked
 from mirage_inference.llm.model import LlmModel
 from mirage_inference.llm.request import Caption, Match, Question, Writing
-from mirage_llm.events import Ended, Event, Started
+from mirage_llm.events import Difference, Ended, Event, Started
 from mirage_protos.llm.v1 import llm_pb2
 from mirage_protos.v1 import description_pb2, model_pb2, timings_pb2
 
@@ -15,7 +17,9 @@ def question_from_proto(request: llm_pb2.DescribeRequest) -> Question:
     options = request.options
     return Question(
         query=request.query,
-        captions=tuple(Caption(caption.id, caption.text) for caption in request.captions),
+        captions=_captions(request.captions),
+        look_alikes=_captions(request.look_alikes),
+        against=_captions(request.against),
         match=_match(request.match),
         writing=Writing(
             max_tokens=options.max_tokens if options.HasField("max_tokens") else MAX_TOKENS_DEFAULT,
@@ -25,6 +29,10 @@ def question_from_proto(request: llm_pb2.DescribeRequest) -> Question:
             stop=tuple(options.stop),
         ),
     )
+
+
+def _captions(captions: Iterable[llm_pb2.SourceCaption]) -> tuple[Caption, ...]:
+    return tuple(Caption(caption.id, caption.text, caption.title) for caption in captions)
 
 
 def _match(number: int) -> Match:
@@ -48,6 +56,8 @@ def event_to_proto(event: Event, fingerprint: str) -> llm_pb2.DescribeResponse:
                 shortened=event.shortened,
             )
             return llm_pb2.DescribeResponse(start=start)
+        case Difference():
+            return llm_pb2.DescribeResponse(difference=_sentence(event.sentence))
         case Checked():
             return llm_pb2.DescribeResponse(sentence=_sentence(event))
         case Ended():

@@ -18,11 +18,12 @@ from mirage_core.extractive import extract
 from mirage_core.sentences import split_sentences
 from mirage_inference.llm.checking import FACTS_MAX, Checked, Checker, Kind, block_of
 from mirage_inference.llm.decoder import CancelledError
+from mirage_inference.llm.difference import differences
 from mirage_inference.llm.domain import MedicalCheck
 from mirage_inference.llm.glossary import Glossary
 from mirage_inference.llm.model import Begun, Finished, LlmModel, Outside, Written, Wrote
 from mirage_inference.llm.request import Caption, Match, Question
-from mirage_llm.events import Ended, Event, Finish, Source, Started
+from mirage_llm.events import Difference, Ended, Event, Finish, Source, Started
 
 _log = telemetry.get_logger()
 _outcomes = telemetry.counter("llm_descriptions_total", "Descriptions by source and finish.", ("source", "finish"))
@@ -41,6 +42,8 @@ UNSUPPORTED = "The language model wrote too much that no caption supports: these
 OUTSIDE = (
     "These captions are unlike those that the language model learnt from: these sentences are taken from the captions."
 )
+BY_RULES = "What the captions of both sides say, compared by rules: what is not stated may still be there."
+NO_DIFFERENCE = "The captions of both sides state no difference."
 END_MARKS = (".", "!", "?")
 JUDGED = 3
 """If fewer than half of so many first sentences hold, the captions take over."""
@@ -159,6 +162,10 @@ class Describer:
             yield Ended(Source.NONE, finish, notice=notice, total_ms=_ms_since(arrived))
             return
         draft = _Draft(question, arrived, Checker(question.captions, self._glossary), used=question.captions)
+        if question.against:
+            for event in self._compared(draft):
+                yield event
+            return
         if self._model is None:
             for event in self._extracted(draft, Finish.NO_MODEL, NOT_LOADED):
                 yield event
@@ -298,8 +305,17 @@ class Describer:
         yield from self._told(draft)
         yield self._end(draft, Source.EXTRACTIVE, finish, notice)
 
+    def _compared(self, draft: _Draft) -> Iterator[Event]:
+        """The difference between two sides, by rules: the model takes no part."""
+        question = draft.question
+        yield Started(tuple(each.id for each in (*question.captions, *question.against)), (), 0, 0, 0, False)
+        for sentence in differences(question.captions, question.against):
+            draft.show(sentence)
+            yield Difference(sentence)
+        yield self._end(draft, Source.EXTRACTIVE, Finish.STOP, BY_RULES if draft.shown else NO_DIFFERENCE)
+
     def _told(self, draft: _Draft) -> Iterator[Event]:
-        """General knowledge about what the question names and the best caption shows."""
+        """General knowledge about what the question names and the best caption shows, and what looks alike."""
         known = sum(checked.kind is Kind.GENERAL for checked in draft.shown)
         for fact in draft.checker.facts(draft.question.query):
             if known >= FACTS_MAX:
@@ -307,6 +323,10 @@ class Describer:
             if shown := draft.show(fact):
                 known += 1
                 yield from shown
+        for record in draft.question.look_alikes:
+            yield from draft.show(draft.checker.look_alike(record))
+            for fact in draft.checker.facts_about(record.title)[:1]:
+                yield from draft.show(fact)
 
     def _end(self, draft: _Draft, source: Source, finish: Finish, notice: str = "") -> Ended:
         _outcomes.labels(source.name.lower(), finish.name.lower()).inc()

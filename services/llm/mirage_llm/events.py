@@ -1,4 +1,4 @@
-"""Events of a description: Started, then the sentences that hold, then Ended. A declined one has Ended only."""
+"""Events of a description: Started, then the sentences that hold (or Differences), then Ended. A declined one has Ended only."""
 
 from __future__ import annotations
 
@@ -62,4 +62,11 @@ class Ended:
         return " ".join(sentence.text for sentence in self.sentences)
 
 
-Event = Started | Checked | Ended
+@dataclass(frozen=True)
+class Difference:
+    """A sentence about the difference of two sides."""
+
+    sentence: Checked
+
+
+Event = Started | Checked | Difference | Ended

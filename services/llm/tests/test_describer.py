@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -15,8 +15,17 @@ from mirage_inference.llm.fitting import Fitted
 from mirage_inference.llm.glossary import Fact, Glossary
 from mirage_inference.llm.model import Begun, Finished, LlmModel, Written, Wrote
 from mirage_inference.llm.request import Caption, Question
-from mirage_llm.describer import FAILED, NOT_LOADED, SILENT, TOO_SLOW, UNSUPPORTED, Describer, DescriberOptions
-from mirage_llm.events import Ended, Event, Finish, Source, Started
+from mirage_llm.describer import (
+    FAILED,
+    NO_DIFFERENCE,
+    NOT_LOADED,
+    SILENT,
+    TOO_SLOW,
+    UNSUPPORTED,
+    Describer,
+    DescriberOptions,
+)
+from mirage_llm.events import Difference, Ended, Event, Finish, Source, Started
 
 WAIT_S = 30
 CAPTIONS = (Caption("a", "Axial T1 section of the brain; no lesion."), Caption("b", "Coronal T2 section of the brain."))
@@ -222,3 +231,41 @@ async def test_whoever_waits_too_long_for_a_turn_gets_the_captions() -> None:
 async def test_without_a_model_or_its_words_there_are_the_captions() -> None:
     assert end_of(await events_of(describer(None))).notice == NOT_LOADED
     assert end_of(await events_of(describer(ScriptedModel(("", ""))))).notice == SILENT
+
+
+async def test_what_looks_alike_comes_last_with_its_title_and_a_fact() -> None:
+    alike = (Caption("c", "Sagittal T1 of the spine. More.", "T1 of the spine"),)
+    events = await events_of(describer(ScriptedModel(WORDS)), replace(QUESTION, look_alikes=alike))
+    told = Checked("T1 of the spine: Sagittal T1 of the spine.", Kind.EXTRACT, Block.APART, ("c",))
+    assert sentences_of(events) == [*SAID, GENERAL, told]
+
+
+async def test_two_sides_are_compared_without_the_model() -> None:
+    model = ScriptedModel(WORDS)
+    question = replace(QUESTION, captions=CAPTIONS[:1], against=CAPTIONS[1:])
+    start, *found, end = await events_of(describer(model), question)
+    assert isinstance(start, Started)
+    assert start.used == ("a", "b")
+    assert [each.sentence.text for each in found if isinstance(each, Difference)] == [
+        "Plane: axial in A, coronal in B.",
+        "Sequence: T1 in A, T2 in B.",
+    ]
+    assert (end_of([end]).source, model.written) == (Source.EXTRACTIVE, 0)
+    [_, same] = await events_of(describer(model), replace(question, against=CAPTIONS[:1]))
+    assert (end_of([same]).text, end_of([same]).notice) == ("", NO_DIFFERENCE)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"look_alikes": (Caption("c", "x", " "),)},
+        {"look_alikes": (Caption("c", "x", "x" * 501),)},
+        {"look_alikes": tuple(Caption(str(n), "x", "t") for n in range(5))},
+        {"look_alikes": (Caption("c", " ", "t"),)},
+        {"against": tuple(Caption(str(n), "x") for n in range(17))},
+        {"against": (Caption("../", "x"),)},
+    ],
+)
+async def test_bad_look_alikes_and_sides_are_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(MirageError):
+        await events_of(describer(ScriptedModel(WORDS)), replace(QUESTION, **changed))

@@ -28,6 +28,7 @@ _BLOCKS = {"see": "What you see", "where": "Where to look", "apart": "What it is
 @click.option("--temperature", type=float, metavar="T", help="0 to 2; default 0, the same text each time.")
 @click.option("--top-p", type=float, metavar="P", help="Draw from the likeliest tokens that together reach P.")
 @click.option("--seed", type=int, metavar="N", help="For the same text again at a temperature above 0.")
+@click.option("--against", metavar="TEXT", help="Say how what this text finds differs instead (A: the query, B: this).")
 @server_options
 def command(
     text: str | None,
@@ -42,6 +43,7 @@ def command(
     temperature: float | None,
     top_p: float | None,
     seed: int | None,
+    against: str | None,
     url: str | None,
     as_json: bool,
 ) -> None:
@@ -64,13 +66,13 @@ def command(
     options = DescribeOptions(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     with open_client(url) as client:
         if as_json:
-            print_json(client.description(query, options, k=k).raw)
+            print_json(client.description(query, options, k=k, against=against).raw)
         else:
-            _follow(client.describe(query, options, k=k))
+            _follow(client.describe(query, options, k=k, against=against))
 
 
 def _follow(events: "Iterator[Any]") -> None:
-    from mirage_api.descriptions import DescribeDone, DescribeRanking, DescribeSentence
+    from mirage_api.descriptions import DescribeAgainst, DescribeDone, DescribeRanking, DescribeSentence
     from mirage_api.search import SearchReply
 
     sources: Sequence[SearchResult] = ()
@@ -80,6 +82,8 @@ def _follow(events: "Iterator[Any]") -> None:
     with _screen() as show:
         for event in events:
             match event:
+                case DescribeAgainst():
+                    sources = (*sources, *event.results)
                 case SearchReply():
                     sources = event.results
                     if remark := MATCH_NOTES.get(event.match or ""):

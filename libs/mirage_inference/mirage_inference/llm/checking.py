@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from mirage_core.extractive import extract
 from mirage_inference.llm.citations import supporting
 from mirage_inference.llm.glossary import TOPICS, Fact, Glossary
 from mirage_inference.llm.reading import VIEWS, read
@@ -79,6 +80,15 @@ class Checker:
         about = dict.fromkeys(fact for text in texts for fact in self._glossary.about(text))
         told = [fact for fact in about if any(read(term).terms <= shown for term in fact.terms)]
         return [general(fact) for fact in sorted(told, key=lambda fact: TOPICS.index(fact.topic))]
+
+    def look_alike(self, record: Caption) -> Checked:
+        """Returns the title of a record that looks alike, with the first sentence of its caption."""
+        [(sentence, ids)] = extract([(record.id, record.text)])[:1]
+        return Checked(f"{record.title.strip().rstrip('.')}: {sentence}", Kind.EXTRACT, Block.APART, ids)
+
+    def facts_about(self, title: str) -> list[Checked]:
+        """Returns facts about what looks alike."""
+        return [replace(general(fact), block=Block.APART) for fact in self._glossary.about(title)]
 
     def _is_word(self, word: str) -> bool:
         return word in self._known or word in self._glossary.words or any(form in english() for form in forms(word))

@@ -11,6 +11,8 @@ from mirage_core.describe_options import MAX_TOKENS_DEFAULT, check_describe_opti
 from mirage_core.errors import Code, MirageError
 
 CAPTIONS_MAX = 16
+LOOK_ALIKES_MAX = 4
+TITLE_CHARS = 500
 
 
 class Match(IntEnum):
@@ -24,10 +26,11 @@ class Match(IntEnum):
 
 @dataclass(frozen=True)
 class Caption:
-    """A record's id and what its image shows."""
+    """A record's id and what its image shows; `title` only of a look-alike."""
 
     id: str
     text: str
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,28 @@ class Writing:
 
 @dataclass(frozen=True)
 class Question:
-    """The question: the reader's words (may be empty), captions, best first, and the match of the retrieval."""
+    """The question: the reader's words (may be empty), captions, best first, and the match of the retrieval.
+
+    `look_alikes` have another title. With `against`, the captions of another side, the question is about the difference.
+    """
 
     query: str
     captions: tuple[Caption, ...]
     match: Match = Match.NOT_JUDGED
     writing: Writing = Writing()
+    look_alikes: tuple[Caption, ...] = ()
+    against: tuple[Caption, ...] = ()
 
     def check(self) -> None:
         """Raises the catalogue's error for the first limit that is passed; nothing is ever changed in silence."""
         if len(self.query) > limits.TEXT_CHARS:
             raise MirageError(Code.TEXT_TOO_LONG, field="query", max=limits.TEXT_CHARS, given=len(self.query))
-        _check_captions(self.captions, needed=self.match not in (Match.NONE, Match.WEAK))
+        _check_captions("captions", self.captions, needed=self.match not in (Match.NONE, Match.WEAK))
+        _check_captions("against", self.against)
+        _check_captions("look_alikes", self.look_alikes, most=LOOK_ALIKES_MAX)
+        for record in self.look_alikes:
+            if not record.title.strip() or len(record.title) > TITLE_CHARS or not record.title.isprintable():
+                raise MirageError(Code.RECORD_INVALID, field="title")
         check_describe_options(
             max_tokens=self.writing.max_tokens,
             temperature=self.writing.temperature,
@@ -64,10 +77,10 @@ class Question:
         )
 
 
-def _check_captions(captions: Sequence[Caption], *, needed: bool) -> None:
+def _check_captions(field: str, captions: Sequence[Caption], *, needed: bool = False, most: int = CAPTIONS_MAX) -> None:
     least = 1 if needed else 0
-    if not least <= len(captions) <= CAPTIONS_MAX:
-        raise MirageError(Code.TOO_MANY_ITEMS, field="captions", min=least, max=CAPTIONS_MAX, given=len(captions))
+    if not least <= len(captions) <= most:
+        raise MirageError(Code.TOO_MANY_ITEMS, field=field, min=least, max=most, given=len(captions))
     for caption in captions:
         limits.check_id(caption.id)
         if not caption.text.strip():

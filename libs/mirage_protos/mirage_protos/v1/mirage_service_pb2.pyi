@@ -1103,6 +1103,7 @@ class DescribeRequest(_message.Message):
 
     QUERY_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    AGAINST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def query(self) -> _query_pb2.Query:
         """The query. The text is written from its k best captions, 1 to 10, 3 if omitted. For one side of a comparison: the
@@ -1113,15 +1114,20 @@ class DescribeRequest(_message.Message):
     def options(self) -> _description_pb2.DescribeOptions:
         """Options of the text."""
 
+    @_builtins.property
+    def against(self) -> _query_pb2.Query:
+        """A second query: the text is about the difference between what both find."""
+
     def __init__(
         self,
         *,
         query: _query_pb2.Query | None = ...,
         options: _description_pb2.DescribeOptions | None = ...,
+        against: _query_pb2.Query | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "query", b"query"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["against", b"against", "options", b"options", "query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against", b"against", "options", b"options", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1138,6 +1144,8 @@ class DescribeResponse(_message.Message):
     SENTENCE_FIELD_NUMBER: _builtins.int
     RANKING_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    AGAINST_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def retrieval(self) -> _query_pb2.SearchReply:
         """First, once: the records that were found, from which the text is written."""
@@ -1158,6 +1166,14 @@ class DescribeResponse(_message.Message):
     def done(self) -> _description_pb2.DescribeDone:
         """Last, once."""
 
+    @_builtins.property
+    def against(self) -> _query_pb2.SearchReply:
+        """Second, once, in a comparison: the records of the second query."""
+
+    @_builtins.property
+    def difference(self) -> _description_pb2.DescribeSentence:
+        """A sentence about the difference, in a comparison. Its ids are of both sides."""
+
     def __init__(
         self,
         *,
@@ -1166,12 +1182,14 @@ class DescribeResponse(_message.Message):
         sentence: _description_pb2.DescribeSentence | None = ...,
         ranking: _description_pb2.DescribeRanking | None = ...,
         done: _description_pb2.DescribeDone | None = ...,
+        against: _query_pb2.SearchReply | None = ...,
+        difference: _description_pb2.DescribeSentence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["against", b"against", "difference", b"difference", "done", b"done", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against", b"against", "difference", b"difference", "done", b"done", "event", b"event", "ranking", b"ranking", "retrieval", b"retrieval", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["retrieval", "start", "sentence", "ranking", "done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["retrieval", "start", "sentence", "ranking", "done", "against", "difference"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -18,8 +18,8 @@ from mirage_gateway.convert import to_message, to_model
 from mirage_gateway.web.event_stream import MEDIA_TYPE, Events, EventStream, while_connected
 from mirage_gateway.web.json_bounds import QUERY
 from mirage_gateway.web.operations import json_response, operation
-from mirage_gateway.web.search import QUERY_ERRORS, query_message, shift_messages
-from mirage_protos.v1 import description_pb2, mirage_service_pb2
+from mirage_gateway.web.search import QUERY_ERRORS, query_message, search_query, shift_messages
+from mirage_protos.v1 import description_pb2, mirage_service_pb2, query_pb2
 
 _Messages = AsyncGenerator[mirage_service_pb2.DescribeResponse]
 
@@ -40,12 +40,11 @@ class DescribeRoutes:
         errors=(*QUERY_ERRORS, Code.OPTION_OUT_OF_RANGE),
     )
     async def describe(self, body: DescribeRequest, request: Request) -> Response:
-        """Describe what a query finds, with sources: events, or with `Accept: application/json` one document."""
+        """Describe what a query finds, or how `a` and `b` differ: events, or with `Accept: application/json` one document."""
         check_describe_options(**body.model_dump(include={"max_tokens", "temperature", "top_p", "seed", "stop"}))
-        query = query_message(body, limits.CAPTIONS_MAX)
-        query.terms.extend(shift_messages(body))
-        messages = self._composer.describe(query, to_message(description_pb2.DescribeOptions, body))
-        del body, query
+        query, against = describe_queries(body)
+        messages = self._composer.describe(query, to_message(description_pb2.DescribeOptions, body), against)
+        del body, query, against
         if _wants_json(request.headers.get("accept", "")):
             return json_response(await while_connected(request.receive, _whole(messages)))
         try:
@@ -56,6 +55,21 @@ class DescribeRoutes:
         return EventStream(_events(first, messages))
 
 
+def describe_queries(body: DescribeRequest) -> tuple[query_pb2.Query, query_pb2.Query | None]:
+    """Returns the query, and the other one of a comparison.
+
+    Raises as `query_message`, and REQUEST_MALFORMED for `a` without `b` or next to a query.
+    """
+    query = query_message(body, limits.CAPTIONS_MAX)
+    query.terms.extend(shift_messages(body))
+    if body.a is None and body.b is None:
+        return query, None
+    if body.a is None or body.b is None or query.terms or body.where or body.a.page_token or body.b.page_token:
+        raise MirageError(Code.REQUEST_MALFORMED, field="a, b")
+    one, other = (search_query(side.model_copy(update={"k": body.k})) for side in (body.a, body.b))
+    return one, other
+
+
 async def _events(first: mirage_service_pb2.DescribeResponse, messages: _Messages) -> Events:
     async with aclosing(messages):
         yield _event(first)
@@ -64,13 +78,13 @@ async def _events(first: mirage_service_pb2.DescribeResponse, messages: _Message
 
 
 async def _whole(messages: _Messages) -> Description:
-    whole: dict[str, Any] = {"start": None, "ranking": None}
+    whole: dict[str, Any] = {"against": None, "start": None, "ranking": None}
     async with aclosing(messages):
         async for message in messages:
             name, event = _event(message)
             if name == "done":
                 whole |= dict(event)
-            elif name in ("retrieval", "start", "ranking"):
+            elif name in ("retrieval", "against", "start", "ranking"):
                 whole[name] = event
     if "text" not in whole:
         raise MirageError(Code.INTERNAL)

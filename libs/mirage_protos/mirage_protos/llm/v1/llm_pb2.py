@@ -27,7 +27,7 @@ from mirage_protos.v1 import model_pb2 as mirage_dot_v1_dot_model__pb2
 from mirage_protos.v1 import query_pb2 as mirage_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mirage/llm/v1/llm.proto\x12\rmirage.llm.v1\x1a\x1bmirage/v1/description.proto\x1a\x15mirage/v1/model.proto\x1a\x15mirage/v1/query.proto\"\x9e\x01\n\x0f\x44\x65scribeRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12.\n\x08\x63\x61ptions\x18\x02 \x03(\x0b\x32\x1c.mirage.llm.v1.SourceCaption\x12\x1f\n\x05match\x18\x03 \x01(\x0e\x32\x10.mirage.v1.Match\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.mirage.v1.DescribeOptions\")\n\rSourceCaption\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xa0\x01\n\x10\x44\x65scribeResponse\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.mirage.v1.DescribeStartH\x00\x12/\n\x08sentence\x18\x02 \x01(\x0b\x32\x1b.mirage.v1.DescribeSentenceH\x00\x12\'\n\x04\x64one\x18\x03 \x01(\x0b\x32\x17.mirage.v1.DescribeDoneH\x00\x42\x07\n\x05\x65vent\"\x11\n\x0fGetModelRequest\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.mirage.v1.Model2\xa8\x01\n\nLlmService\x12M\n\x08\x44\x65scribe\x12\x1e.mirage.llm.v1.DescribeRequest\x1a\x1f.mirage.llm.v1.DescribeResponse0\x01\x12K\n\x08GetModel\x12\x1e.mirage.llm.v1.GetModelRequest\x1a\x1f.mirage.llm.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mirage/llm/v1/llm.proto\x12\rmirage.llm.v1\x1a\x1bmirage/v1/description.proto\x1a\x15mirage/v1/model.proto\x1a\x15mirage/v1/query.proto\"\x80\x02\n\x0f\x44\x65scribeRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12.\n\x08\x63\x61ptions\x18\x02 \x03(\x0b\x32\x1c.mirage.llm.v1.SourceCaption\x12\x1f\n\x05match\x18\x03 \x01(\x0e\x32\x10.mirage.v1.Match\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.mirage.v1.DescribeOptions\x12\x31\n\x0blook_alikes\x18\x05 \x03(\x0b\x32\x1c.mirage.llm.v1.SourceCaption\x12-\n\x07\x61gainst\x18\x06 \x03(\x0b\x32\x1c.mirage.llm.v1.SourceCaption\"8\n\rSourceCaption\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\"\xd3\x01\n\x10\x44\x65scribeResponse\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.mirage.v1.DescribeStartH\x00\x12/\n\x08sentence\x18\x02 \x01(\x0b\x32\x1b.mirage.v1.DescribeSentenceH\x00\x12\'\n\x04\x64one\x18\x03 \x01(\x0b\x32\x17.mirage.v1.DescribeDoneH\x00\x12\x31\n\ndifference\x18\x04 \x01(\x0b\x32\x1b.mirage.v1.DescribeSentenceH\x00\x42\x07\n\x05\x65vent\"\x11\n\x0fGetModelRequest\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.mirage.v1.Model2\xa8\x01\n\nLlmService\x12M\n\x08\x44\x65scribe\x12\x1e.mirage.llm.v1.DescribeRequest\x1a\x1f.mirage.llm.v1.DescribeResponse0\x01\x12K\n\x08GetModel\x12\x1e.mirage.llm.v1.GetModelRequest\x1a\x1f.mirage.llm.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mirage_protos.llm.v1.llm_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DESCRIBEREQUEST']._serialized_start=118
-  _globals['_DESCRIBEREQUEST']._serialized_end=276
-  _globals['_SOURCECAPTION']._serialized_start=278
-  _globals['_SOURCECAPTION']._serialized_end=319
-  _globals['_DESCRIBERESPONSE']._serialized_start=322
-  _globals['_DESCRIBERESPONSE']._serialized_end=482
-  _globals['_GETMODELREQUEST']._serialized_start=484
-  _globals['_GETMODELREQUEST']._serialized_end=501
-  _globals['_GETMODELRESPONSE']._serialized_start=503
-  _globals['_GETMODELRESPONSE']._serialized_end=554
-  _globals['_LLMSERVICE']._serialized_start=557
-  _globals['_LLMSERVICE']._serialized_end=725
+  _globals['_DESCRIBEREQUEST']._serialized_end=374
+  _globals['_SOURCECAPTION']._serialized_start=376
+  _globals['_SOURCECAPTION']._serialized_end=432
+  _globals['_DESCRIBERESPONSE']._serialized_start=435
+  _globals['_DESCRIBERESPONSE']._serialized_end=646
+  _globals['_GETMODELREQUEST']._serialized_start=648
+  _globals['_GETMODELREQUEST']._serialized_end=665
+  _globals['_GETMODELRESPONSE']._serialized_start=667
+  _globals['_GETMODELRESPONSE']._serialized_end=718
+  _globals['_LLMSERVICE']._serialized_start=721
+  _globals['_LLMSERVICE']._serialized_end=889
 # @@protoc_insertion_point(module_scope)

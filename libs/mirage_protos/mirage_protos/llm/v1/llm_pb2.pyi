@@ -31,6 +31,8 @@ class DescribeRequest(_message.Message):
     CAPTIONS_FIELD_NUMBER: _builtins.int
     MATCH_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    LOOK_ALIKES_FIELD_NUMBER: _builtins.int
+    AGAINST_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """The reader's words, at most 2,000 characters. Empty if there are none, as for an image."""
     match: _query_pb2.Match.ValueType
@@ -45,6 +47,14 @@ class DescribeRequest(_message.Message):
     def options(self) -> _description_pb2.DescribeOptions:
         """Options of the text."""
 
+    @_builtins.property
+    def look_alikes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceCaption]:
+        """Records that look alike but have another title, best first, at most 4: what it is told apart from."""
+
+    @_builtins.property
+    def against(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceCaption]:
+        """The captions of the other side of a comparison, at most 16. If there are some, the text is about the difference."""
+
     def __init__(
         self,
         *,
@@ -52,10 +62,12 @@ class DescribeRequest(_message.Message):
         captions: _abc.Iterable[Global___SourceCaption] | None = ...,
         match: _query_pb2.Match.ValueType = ...,
         options: _description_pb2.DescribeOptions | None = ...,
+        look_alikes: _abc.Iterable[Global___SourceCaption] | None = ...,
+        against: _abc.Iterable[Global___SourceCaption] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captions", b"captions", "match", b"match", "options", b"options", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against", b"against", "captions", b"captions", "look_alikes", b"look_alikes", "match", b"match", "options", b"options", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -69,19 +81,23 @@ class SourceCaption(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The record's id."""
     text: _builtins.str
     """The caption, at most 20,000 characters."""
+    title: _builtins.str
+    """The record's title, at most 500 characters; required of a look-alike, else not used."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         text: _builtins.str = ...,
+        title: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "text", b"text", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,6 +112,7 @@ class DescribeResponse(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     SENTENCE_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start(self) -> _description_pb2.DescribeStart:
         """First, once."""
@@ -108,18 +125,23 @@ class DescribeResponse(_message.Message):
     def done(self) -> _description_pb2.DescribeDone:
         """Last, once."""
 
+    @_builtins.property
+    def difference(self) -> _description_pb2.DescribeSentence:
+        """A sentence about the difference of two sides; only in a comparison, instead of other sentences."""
+
     def __init__(
         self,
         *,
         start: _description_pb2.DescribeStart | None = ...,
         sentence: _description_pb2.DescribeSentence | None = ...,
         done: _description_pb2.DescribeDone | None = ...,
+        difference: _description_pb2.DescribeSentence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "done", b"done", "event", b"event", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "event", b"event", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "done", b"done", "event", b"event", "sentence", b"sentence", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["start", "sentence", "done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["start", "sentence", "done", "difference"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
