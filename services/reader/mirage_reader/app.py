@@ -2,25 +2,75 @@
 
 from contextlib import AsyncExitStack
 
+from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.server import GrpcServer
 from mirage_inference.llm.domain import DomainCheck
 from mirage_protos.reader.v1.reader_pb2_grpc import add_ReaderServiceServicer_to_server
 from mirage_reader.clients import GrpcAtlas
 from mirage_reader.context import ContextSource
+from mirage_reader.decoding import small_jpeg
+from mirage_reader.engines.base import ReadingEngine
+from mirage_reader.engines.openai import OpenAiOptions, OpenAiReading
+from mirage_reader.providers import WebProvider
 from mirage_reader.reader import Reader
 from mirage_reader.servicer import ReaderServicer
 from mirage_reader.settings import ReaderSettings
 
 SERVICE = "mirage.reader.v1.ReaderService"
+# Of one image, and of all that are decoded at once.
+_DECODER_MB = 608
+_DECODER_S = 10.0
 
 
 async def set_up(settings: ReaderSettings, server: GrpcServer, stack: AsyncExitStack) -> None:
-    """Adds the servicer, listens and turns health to SERVING: it has no model of its own to load."""
+    """Adds the servicer, listens and turns health to SERVING. A model's server is not waited for: rules read without it."""
     atlas = GrpcAtlas(encoder=settings.encoder, retriever=settings.retriever, timeout_s=settings.call_timeout_s)
     stack.push_async_callback(atlas.close)
-    context = ContextSource()
+    context = ContextSource(
+        [
+            WebProvider(name, url, key=settings.context_keys.get(name, ""), timeout_s=settings.context_timeout_s)
+            for name, url in settings.context.items()
+        ],
+        timeout_s=settings.context_timeout_s,
+    )
     stack.push_async_callback(context.close)
-    reader = Reader(atlas, context, medical=DomainCheck.load().lets_pass, neighbours=settings.neighbours)
+    reader = Reader(
+        atlas,
+        context,
+        medical=DomainCheck.load().lets_pass,
+        engine=await _engine(settings, stack),
+        neighbours=settings.neighbours,
+    )
     server.add(add_ReaderServiceServicer_to_server, ReaderServicer(reader), SERVICE)
     await server.start()
     await server.set_serving(SERVICE, serving=True)
+
+
+async def _engine(settings: ReaderSettings, stack: AsyncExitStack) -> ReadingEngine | None:
+    if settings.engine == "composed":
+        return None
+    pool = DecoderPool(
+        1, _DECODER_MB, _DECODER_S, _DECODER_MB, "reader-decode", preload=(*PRELOAD, "mirage_reader.decoding")
+    )
+    stack.push_async_callback(pool.close)
+    await pool.warm_up()
+
+    async def small(image: bytes) -> bytes:
+        return (await pool.run(small_jpeg, image, settings.side)).value
+
+    options = OpenAiOptions(
+        url=settings.url,
+        model=settings.model,
+        key=settings.key,
+        kinds=settings.kinds,
+        source=settings.model_source,
+        licence=settings.model_licence,
+        total_s=settings.total_s,
+        silence_s=settings.silence_s,
+        max_tokens=settings.max_tokens,
+        slots=settings.slots,
+        queue=settings.queue,
+    )
+    engine = OpenAiReading(options, small)
+    stack.push_async_callback(engine.close)
+    return engine

@@ -1,6 +1,5 @@
 """An encoder and a retriever that answer what a test tells them to, over real gRPC, and the reader in front of them."""
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
@@ -101,16 +100,22 @@ def script() -> Script:
 
 
 @pytest.fixture
-async def make_reader(script: Script) -> AsyncIterator[MakeReader]:
-    """Builds a reader in front of the script."""
+async def peers(script: Script) -> AsyncIterator[str]:
+    """The address of the script."""
     server = grpc.aio.server()
     retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(script, server)
     encoder_pb2_grpc.add_EncoderServiceServicer_to_server(script, server)
-    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+@pytest.fixture
+async def make_reader(peers: str) -> AsyncIterator[MakeReader]:
+    """Builds a reader in front of the script."""
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(server.stop, None)
-        atlas = GrpcAtlas(encoder=address, retriever=address, timeout_s=30)
+        atlas = GrpcAtlas(encoder=peers, retriever=peers, timeout_s=30)
         stack.push_async_callback(atlas.close)
 
         def make(
@@ -131,8 +136,3 @@ async def collect(reader: Reader, query: Query) -> list[Event]:
     """All events of a reading."""
     async with aclosing(reader.read(query)) as events:
         return [event async for event in events]
-
-
-def answer(content: str, **more: Any) -> bytes:
-    """A chunk of a streamed answer of an OpenAI-compatible server."""
-    return b"data: " + json.dumps({"choices": [{"delta": {"content": content}, **more}]}).encode() + b"\n\n"

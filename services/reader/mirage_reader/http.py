@@ -1,0 +1,97 @@
+"""Calls to servers that the operator names, within bounds: no redirects, no proxies, no retries, no key in a log."""
+
+import json
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from mirage_core.errors import Code, MirageError
+
+ANSWER_BYTES = 512 * 2**10
+STREAM_BYTES = 2 * 2**20
+_LINE_BYTES = 64 * 2**10
+
+# Its lines have whole addresses, and some providers want their key in the address.
+logging.getLogger("httpx").setLevel(logging.CRITICAL)
+logging.getLogger("httpcore").setLevel(logging.CRITICAL)
+
+
+class Server:
+    """A server at an address; `headers` are sent with each request. `name` is what errors call it."""
+
+    def __init__(self, name: str, url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
+        self._name = name
+        self._url = url.rstrip("/")
+        self._client = httpx.AsyncClient(
+            # What is compressed could be larger than the bounds on what is read.
+            headers={"accept-encoding": "identity", **(headers or {})},
+            timeout=timeout_s,
+            follow_redirects=False,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=8),
+        )
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+    async def get_json(self, path: str, params: Mapping[str, str]) -> Any:
+        """Returns a JSON answer of at most 512 KiB; raises MirageError."""
+        async with self._answer("GET", path, params=params) as response:
+            return await self._json(response)
+
+    async def post_json(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Returns the JSON answer to a JSON body; raises MirageError."""
+        async with self._answer("POST", path, json=body) as response:
+            return await self._json(response)
+
+    async def stream_events(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Any]:
+        """Yields the JSON of each event of a stream (server-sent events), at most 2 MiB in all, up to [DONE] or the end."""
+        async with self._answer("POST", path, json=body) as response:
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise MirageError(Code.MODEL_FAILED)
+            taken, rest = 0, b""
+            async for piece in response.aiter_raw():
+                taken += len(piece)
+                *lines, rest = (rest + piece).split(b"\n")
+                if taken > STREAM_BYTES or len(rest) > _LINE_BYTES:
+                    raise MirageError(Code.MODEL_FAILED)
+                for line in lines:
+                    if not line.startswith(b"data:"):
+                        continue
+                    data = line.removeprefix(b"data:").strip()
+                    if data == b"[DONE]":
+                        return
+                    yield self._parsed(data)
+
+    @asynccontextmanager
+    async def _answer(self, method: str, path: str, **request: Any) -> AsyncGenerator[httpx.Response]:
+        try:
+            async with self._client.stream(method, self._url + path, **request) as response:
+                if response.status_code == 429:
+                    raise MirageError(Code.QUEUE_FULL, retry_after_s=5.0)
+                # A redirect is an answer that was not asked for, wherever it leads.
+                if response.status_code != 200:
+                    raise MirageError(Code.MODEL_FAILED)
+                yield response
+        except httpx.TimeoutException:
+            raise MirageError(Code.DEADLINE_EXCEEDED) from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError):
+            raise MirageError(Code.DEPENDENCY_UNAVAILABLE, service=self._name) from None
+
+    async def _json(self, response: httpx.Response) -> Any:
+        content = b""
+        async for piece in response.aiter_raw():
+            content += piece
+            if len(content) > ANSWER_BYTES:
+                raise MirageError(Code.MODEL_FAILED)
+        return self._parsed(content)
+
+    def _parsed(self, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            raise MirageError(Code.MODEL_FAILED) from None
