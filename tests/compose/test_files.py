@@ -33,6 +33,7 @@ SETTINGS = {
     "encoder": "mirage_encoder.settings:EncoderSettings",
     "retriever": "mirage_retriever.settings:RetrieverSettings",
     "llm": "mirage_llm.settings:LlmSettings",
+    "reader": "mirage_reader.settings:ReaderSettings",
     "generator": "mirage_generator.settings:GeneratorSettings",
     "worker": "mirage_generator.settings:GeneratorSettings",
     "gateway": "mirage_gateway.settings:GatewaySettings",
@@ -140,7 +141,7 @@ def test_nothing_waits_for_a_mere_start_but_what_searches_do_without() -> None:
         for on, how in service.get("depends_on", {}).items()
         if how["condition"] == "service_started"
     }
-    assert started == {("gateway", "llm"), ("gateway", "generator"), ("worker", "generator")}
+    assert started == {("gateway", "llm"), ("gateway", "reader"), ("gateway", "generator"), ("worker", "generator")}
 
 
 def variables(text: str) -> set[str]:
@@ -217,7 +218,7 @@ def test_images_come_from_the_locks_and_run_as_nobody(dockerfile: Path) -> None:
     assert text.count("--require-hashes") == len(locks)
 
 
-@pytest.mark.parametrize("lock", ["encoder", "retriever", "llm", "generator", "gateway", "tools"])
+@pytest.mark.parametrize("lock", ["encoder", "retriever", "llm", "generator", "reader", "gateway", "tools"])
 def test_no_runtime_image_gets_what_building_needs(lock: str) -> None:
     names = set(re.findall(r"^([\w.-]+)==", (ROOT / f"requirements/{lock}.txt").read_text(), re.M))
     assert not names & {

@@ -11,12 +11,13 @@ import pytest
 from .conftest import Stack, docker
 
 ROOT = Path(__file__).parents[2]
-OURS = ("encoder", "retriever", "llm", "generator", "gateway", "demo")
+OURS = ("encoder", "retriever", "llm", "generator", "reader", "gateway", "demo")
 LOCKS = {"demo": "tools"}
 OWN = {
     "encoder": {"mirage-client", "mirage-core", "mirage-encoder"},
     "retriever": {"mirage-client", "mirage-core", "mirage-retriever"},
     "llm": {"mirage-client", "mirage-core", "mirage-llm"},
+    "reader": {"mirage-client", "mirage-core", "mirage-reader"},
     "generator": {"mirage-client", "mirage-core", "mirage-generator"},
     "gateway": {"mirage-client", "mirage-core", "mirage-gateway"},
     "demo": {"mirage-client", "mirage-core", "mirage-atlas", "mirage-launcher"},

@@ -28,7 +28,7 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends prometh
 USER 65534:65534
 ENTRYPOINT ["prometheus"]
 """
-PARTS = {"encoder", "retriever", "llm", "generator", "worker", "gateway"}
+PARTS = {"encoder", "retriever", "llm", "reader", "generator", "worker", "gateway"}
 SCRAPED_S = 120.0
 
 

@@ -9,9 +9,10 @@ from mirage_reader.kinds import Look
 
 @dataclass(frozen=True)
 class Subject:
-    """What is searched with: an image file, or a record of the collection. `collection` is empty for the active one."""
+    """What is searched with: an image by its file or its vector, or a record. `collection` is empty for the active one."""
 
     image: bytes = field(default=b"", repr=False)
+    vector: bytes = field(default=b"", repr=False)
     record_id: str = ""
     collection: str = ""
 
@@ -60,6 +61,10 @@ class Atlas(Protocol):
 
     async def look(self, image: bytes) -> Look:
         """Classifies an image."""
+        ...
+
+    async def vector(self, image: bytes) -> bytes:
+        """Returns an image's vector, as little-endian float32: searches need no more of it."""
         ...
 
     async def own(self, subject: Subject) -> Own:

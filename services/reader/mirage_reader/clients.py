@@ -9,7 +9,7 @@ from mirage_core.channels import invoke, invoke_stream, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
-from mirage_protos.v1 import facet_pb2, image_pb2, query_pb2, record_pb2
+from mirage_protos.v1 import facet_pb2, image_pb2, query_pb2, record_pb2, vector_pb2
 from mirage_reader.atlas import Counts, Neighbour, Own, Subject, Where
 from mirage_reader.kinds import FacetGuess, Look, Medical, ValueGuess
 
@@ -25,7 +25,7 @@ class GrpcAtlas:
     def __init__(self, *, encoder: str, retriever: str, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._channels = (
-            open_channel(encoder, idempotent={_ENCODER: ["ClassifyImage"]}),
+            open_channel(encoder, idempotent={_ENCODER: ["ClassifyImage", "EncodeImage"]}),
             open_channel(
                 retriever,
                 idempotent={
@@ -63,6 +63,11 @@ class GrpcAtlas:
         )
         return Look(Medical(guess.kind or Medical.NOT_JUDGED), guess.medical_score, facets)
 
+    async def vector(self, image: bytes) -> bytes:
+        """See `Atlas`. The encoder has just classified it, and kept the vector."""
+        request = encoder_pb2.EncodeImageRequest(image=image)
+        return (await invoke(self._encoder.EncodeImage, request, timeout_s=self._timeout_s)).vector.float32
+
     async def own(self, subject: Subject) -> Own:
         """See `Atlas`."""
         if subject.record_id:
@@ -80,7 +85,11 @@ class GrpcAtlas:
 
     async def nearest(self, subject: Subject, where: Where, *, words: str = "") -> list[Neighbour]:
         """See `Atlas`."""
-        own = query_pb2.Term(id=subject.record_id) if subject.record_id else query_pb2.Term(image=subject.image)
+        own = (
+            query_pb2.Term(id=subject.record_id)
+            if subject.record_id
+            else query_pb2.Term(vector=vector_pb2.Vector(float32=subject.vector))
+        )
         query = query_pb2.Query(
             terms=[own, *([query_pb2.Term(text=words)] if words else [])],
             vectors=query_pb2.VECTOR_SPACE_IMAGE,

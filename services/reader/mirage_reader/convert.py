@@ -24,7 +24,7 @@ def query_from_proto(query: reading_pb2.ReadQuery) -> Query:
     if query.WhichOneof("subject") == "image" and not query.image:
         raise MirageError(Code.IMAGE_EMPTY)
     made = Query(
-        Subject(query.image, query.record_id, query.collection),
+        Subject(image=query.image, record_id=query.record_id, collection=query.collection),
         query.text,
         Correction(query.kind.modality, query.kind.body_part, query.kind.view),
         query.accept_any_image,

@@ -89,6 +89,8 @@ class Reader:
         """
         course = _Course()
         events = self._question(query, course) if query.text else self._image(query, course)
+        # It holds the image, which the steps let go of.
+        del query
         async with aclosing(events):
             async for event in events:
                 yield event
@@ -102,13 +104,20 @@ class Reader:
         checklist = checklist_for(kind)
         yield KindFound(kind, checklist)
         # A record of the collection was taken in by its operator.
-        if kind.medical is Medical.NO and not (query.accept_any_image or subject.record_id):
+        declining = not (query.accept_any_image or subject.record_id)
+        del query
+        if kind.medical is Medical.NO and declining:
             notice = (
                 f"This does not seem to be a medical image (probability {kind.medical_score:.2f}), so it is not read."
             )
             yield self._done(course, Finish.NOT_MEDICAL, notice)
             return
         yield ChecklistShown(checklist, "" if checklist else _NO_CHECKLIST)
+        if subject.image:
+            subject = Subject(vector=await self._atlas.vector(image), collection=subject.collection)
+        if self._engine is None:
+            # It is large, and rules do not look at it.
+            image = b""
         nearest, evidence = await self._evidence(subject, kind, own, look)
         course.evidence_ms = course.elapsed_ms
         _evidence_s.observe(course.evidence_ms / 1000)

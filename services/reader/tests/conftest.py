@@ -12,7 +12,7 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
-from mirage_protos.v1 import collection_pb2, image_pb2, query_pb2, record_pb2
+from mirage_protos.v1 import collection_pb2, image_pb2, query_pb2, record_pb2, vector_pb2
 from mirage_reader.clients import GrpcAtlas
 from mirage_reader.context import ContextSource
 from mirage_reader.engines.base import ReadingEngine
@@ -48,6 +48,9 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         for facet, value in (("modality", "x-ray"), ("body_part", "chest")):
             guess.facets.add(facet=facet, sure=self.sure).values.add(value=value, score=0.8)
         return encoder_pb2.ClassifyImageResponse(guess=guess)
+
+    async def EncodeImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return encoder_pb2.EncodeImageResponse(vector=vector_pb2.Vector(float32=b"\0\0\x80?"))
 
     async def Search(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.asked.append(request)

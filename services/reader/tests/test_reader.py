@@ -55,7 +55,7 @@ async def test_the_steps_come_in_their_order_and_end_with_a_label(read: Read, sc
     assert isinstance(done, Done)
     assert (done.finish, done.engine, done.withheld) == (Finish.COMPLETE, "composed", 0)
     # Image and label together.
-    assert [term.WhichOneof("value") for term in script.asked[-1].query.terms] == ["image", "text"]
+    assert [term.WhichOneof("value") for term in script.asked[-1].query.terms] == ["vector", "text"]
 
 
 async def test_a_sentence_has_its_figures_or_says_that_it_is_not_judged(read: Read, script: Script) -> None:
