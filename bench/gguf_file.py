@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import gguf  # type: ignore[import-not-found]
+import gguf
 import numpy as np
 
 from mirage_models.llm.architecture import read_config

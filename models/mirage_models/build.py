@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if path is not None and not (path.is_dir() if option == "calibration" else path.is_file()):
             made.error(f"--{option}: {path} is not there")
     try:
-        if find_spec("torch") is None:
+        if find_spec("torch") is None and not _without_torch(parsed):
             _elsewhere(arguments)
         return _build(parsed)
     except BuildError as error:
@@ -106,6 +106,13 @@ def build_python() -> Path:
     return python
 
 
+def _without_torch(parsed: argparse.Namespace) -> bool:
+    """True for a checkpoint on this machine whose export and original do not use torch."""
+    from mirage_models.llm.decoder_source import builds_without_torch
+
+    return parsed.task in (None, "describe") and builds_without_torch(Path(parsed.target))
+
+
 def _elsewhere(arguments: Sequence[str]) -> None:
     python = build_python()
     if os.environ.get("_MIRAGE_BUILDING"):
@@ -116,15 +123,16 @@ def _elsewhere(arguments: Sequence[str]) -> None:
 
 
 def _build(parsed: argparse.Namespace) -> int:
-    import torch
-
     from mirage_core.cpus import available_cpus
     from mirage_models.builder import BuildSpec, build, report
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("mirage_models").setLevel(logging.INFO)
     threads = parsed.threads or available_cpus()
-    torch.set_num_threads(threads)
+    if find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     extras = {"lora": parsed.lora, "tiny_decoder": parsed.tiny_decoder}
     built = build(
         BuildSpec(

@@ -39,6 +39,7 @@ _log = logging.getLogger("mirage_models.build")
 NOT_STATED = "not stated"
 _LIBRARIES = (
     "diffusers",
+    "gguf",
     "nncf",
     "numpy",
     "onnx",
@@ -48,10 +49,12 @@ _LIBRARIES = (
     "openvino",
     "peft",
     "timm",
+    "tokenizers",
     "torch",
     "transformers",
 )
 
+GGUF_SUFFIX = ".gguf"
 # The file by which a checkpoint's kind is known; the last is the most common name.
 _MARKS: Mapping[TaskName, str] = {
     "generate": "model_index.json",
@@ -61,7 +64,7 @@ _MARKS: Mapping[TaskName, str] = {
 _KINDS: Mapping[TaskName, str] = {
     "generate": "an image generator in diffusers' layout",
     "encode": "a CLIP in open_clip's layout",
-    "describe": "a GPT-NeoX language model in transformers' layout",
+    "describe": "a language model in transformers' layout",
 }
 
 
@@ -195,8 +198,10 @@ def _find(spec: BuildSpec) -> _Source:
             raise BuildError(f"{path} is a bundle, not a checkpoint")
         # The folder's name alone: its path on the operator's machine is private.
         return _Source(path, path.resolve().name, name, preset)
+    if path.is_file() and path.suffix == GGUF_SUFFIX:
+        return _Source(path, path.name, name, preset)
     if path.exists():
-        raise BuildError(f"{path} is a file; the folder that holds the whole checkpoint is needed")
+        raise BuildError(f"{path} is a file; the folder that holds the whole checkpoint, or a GGUF file, is needed")
     if is_hub_id(spec.target):
         repository = Repository(repository=spec.target, files=preset.files if preset else CHECKPOINT_FILES)
         return _fetched(repository, spec, name, preset)
@@ -246,6 +251,8 @@ def _task(source: _Source, wanted: TaskName | None) -> Task:
     for name, file in _MARKS.items():
         if (source.folder / file).is_file():
             return _load_task(name)
+    if source.folder.is_file() or any(source.folder.glob(f"*{GGUF_SUFFIX}")):
+        return _load_task("describe")
     found = sorted(path.name for path in source.folder.iterdir() if not path.name.startswith("."))
     if not found:
         raise CheckpointError(f"{source.folder} is empty")

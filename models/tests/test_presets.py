@@ -80,4 +80,4 @@ def test_without_a_build_environment_it_is_said_how_to_get_one(
 
 def test_the_presets_are_one_readable_file() -> None:
     text = (resources.files("mirage_models") / "presets.toml").read_text("utf-8")
-    assert all(f"[{name}]" in text for name in load_presets())
+    assert all(f"[{name}]" in text or f'["{name}"]' in text for name in load_presets())

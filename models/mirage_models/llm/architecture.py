@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG_FILE = "config.json"
-KNOWN = "GPTNeoXForCausalLM (Pythia, Dolly v2)"
+KNOWN = (
+    "GPTNeoXForCausalLM (Pythia, Dolly v2), LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Gemma3ForCausalLM, "
+    "and GGUF files of the last four"
+)
 
 Gelu: TypeAlias = Literal["none", "tanh"]
 # transformers' names for the Gaussian error linear unit, exact and by tanh (activations.py).
@@ -71,16 +74,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def looks_like_a_language_model(source: Path) -> bool:
-    """True for a folder of transformers' with a model that continues text, of whichever architecture."""
-    try:
-        config = read_json(source / CONFIG_FILE)
-    except CheckpointError:
-        return False
-    named = config.get("architectures") or []
-    return config.get("model_type") == "gpt_neox" or any(str(name).endswith("ForCausalLM") for name in named)
-
-
 def read_config(source: Path) -> NeoxConfig:
     """The configuration in `source/config.json`.
 
@@ -91,7 +84,7 @@ def read_config(source: Path) -> NeoxConfig:
     named = ", ".join(str(name) for name in raw.get("architectures") or []) or "no architecture"
     if raw.get("model_type") != "gpt_neox" or "GPTNeoXForCausalLM" not in named:
         found = f"{named} (model_type {raw.get('model_type')})"
-        raise UnknownArchitectureError(f"{found} cannot be built as a language model; known is {KNOWN}")
+        raise UnknownArchitectureError(f"{found} cannot be built as a language model; known are {KNOWN}")
     if raw.get("rope_scaling"):
         raise UnknownArchitectureError(f"scaled rotary embeddings (rope_scaling {raw['rope_scaling']}) are not known")
     activation = raw.get("hidden_act", "gelu")

@@ -208,8 +208,14 @@ def write_decoder(
         builder = _Builder(tensors, config, writer)
         builder.decoder()
         size = builder.layout.size
-    numbers = range(config.layers)
-    cache = [1, config.heads, "capacity", size]
+    write_model(writer, path, layers=config.layers, heads=config.heads, head_size=size, vocabulary=config.vocabulary)
+    return path, data
+
+
+def write_model(writer: GraphWriter, path: Path, *, layers: int, heads: int, head_size: int, vocabulary: int) -> None:
+    """Writes the graph of a decoder with these sizes of its cache, and the inputs and outputs that all decoders have."""
+    numbers = range(layers)
+    cache = [1, heads, "capacity", head_size]
     inputs = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "length"]),
         helper.make_tensor_value_info("rows", TensorProto.INT64, ["rows"]),
@@ -221,11 +227,10 @@ def write_decoder(
         for number in numbers
         for kind in ("key", "value")
     ]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, "rows", config.vocabulary])]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, "rows", vocabulary])]
     outputs += [
         helper.make_tensor_value_info(f"present.{kind}.{number}", TensorProto.FLOAT, cache)
         for number in numbers
         for kind in ("key", "value")
     ]
     path.write_bytes(writer.model(inputs, outputs).SerializeToString(deterministic=True))
-    return path, data

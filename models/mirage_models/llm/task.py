@@ -1,4 +1,4 @@
-"""From a GPT-NeoX checkpoint to a language model's bundle."""
+"""From a checkpoint to a language model's bundle."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 
 from mirage_inference.bundles import Learnt, LlmManifest, describe_file
-from mirage_inference.bundles.llm import DECODER, LlmParity, LlmVariant
-from mirage_inference.llm.decoder import DecoderShape
+from mirage_inference.bundles.llm import DECODER, ChatFormat, LlmParity, LlmVariant
 from mirage_inference.llm.learnt import known_share, perplexity
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 from mirage_inference.llm.tokenizer import LlmTokenizer
-from mirage_models.llm.architecture import KNOWN, looks_like_a_language_model, read_config
-from mirage_models.llm.graph import write_decoder
-from mirage_models.llm.heads import head_layout
+from mirage_models.llm.architecture import KNOWN
+from mirage_models.llm.decoder_source import open_source
 from mirage_models.llm.parity import compare, run_decoder
 from mirage_models.llm.references import References, load_references, save_references
-from mirage_models.llm.tensors import Tensors
 from mirage_models.llm.texts import SENTENCES, ParityText, parity_texts, read_captions
-from mirage_models.llm.tokens import TOKENIZER_FILE, Format, write_tokenizer
+from mirage_models.llm.tokens import TOKENIZER_FILE, Format
 from mirage_models.llm.weights import BLOCK, OPSET, Precision
 from mirage_models.tasks import UNSHOWN, BuildError, ParityError
 
@@ -55,10 +52,6 @@ class LlmTask:
     name: TaskName = "describe"
     knows = KNOWN
 
-    def recognises(self, source: Path) -> bool:
-        """See Task.recognises."""
-        return looks_like_a_language_model(source)
-
     def build(self, request: BuildRequest, workspace: Workspace) -> LlmManifest:
         """See Task.build; raises CheckpointError, UnknownArchitectureError, ParityError, BuildError."""
         return _Build(request, workspace).run()
@@ -76,9 +69,8 @@ class _Build:
             )
         if request.options:
             raise BuildError(f"a language model has no option {', '.join(sorted(request.options))}")
-        self.config = read_config(request.source)
-        self.layout = head_layout(self.config)
-        self.tensors = Tensors(request.source)
+        self.source = open_source(request.source, threads=request.threads)
+        self.shape = self.source.shape
         self.missed: list[str] = []
         self.original_file = workspace.scratch / "original.npz"
 
@@ -86,7 +78,8 @@ class _Build:
         """All stages in order."""
         stage = self.workspace.stage
         written = stage("tokenizer", self._tokenizer)
-        form = Format(written["format"], tuple(written["end_ids"]))
+        chat = written["chat"] and ChatFormat.model_validate(written["chat"])
+        form = Format(written["format"], tuple(written["end_ids"]), chat)
         stage("original", lambda: self._original(form))
         stage("references", self._references)
         variants: dict[str, LlmVariant] = {}
@@ -110,7 +103,7 @@ class _Build:
         words = (source / LEARNT_WORDS).read_text("utf-8").split()
         (folder / VOCABULARY_FILE).write_text("\n".join(words) + "\n", "utf-8")
         prompts = [json.loads(line) for line in (source / LEARNT_PROMPTS).read_text("utf-8").splitlines()]
-        tokenizer = LlmTokenizer(folder / TOKENIZER_FILE, vocabulary=self.config.vocabulary)
+        tokenizer = LlmTokenizer(folder / TOKENIZER_FILE, vocabulary=self.shape.vocabulary)
         decoder = self._load(self.variants[0])
         shares = [known_share(captions, frozenset(words)) for captions in prompts]
         perplexities = [perplexity(decoder, tokenizer, captions) for captions in prompts]
@@ -120,11 +113,12 @@ class _Build:
         return {"vocabulary": VOCABULARY_FILE, "known": round(float(known), 3), "perplexity": round(float(most), 1)}
 
     def _tokenizer(self) -> dict[str, Any]:
-        form = write_tokenizer(self.request.source, self.workspace.folder / TOKENIZER_FILE, self.config)
-        return {"format": form.name, "end_ids": form.end_ids}
+        form = self.source.write_tokenizer(self.workspace.folder / TOKENIZER_FILE)
+        chat = form.chat and form.chat.model_dump(mode="json")
+        return {"format": form.name, "end_ids": form.end_ids, "chat": chat}
 
     def _texts(self, form: Format) -> list[ParityText]:
-        tokenizer = LlmTokenizer(self.workspace.folder / TOKENIZER_FILE, vocabulary=self.config.vocabulary)
+        tokenizer = LlmTokenizer(self.workspace.folder / TOKENIZER_FILE, vocabulary=self.shape.vocabulary)
         captions = list(SENTENCES)
         if self.request.calibration is not None:
             try:
@@ -135,19 +129,16 @@ class _Build:
             return parity_texts(
                 tokenizer,
                 captions,
-                dolly=form.name == "dolly",
-                context=self.config.context,
+                form=form.prompt,
+                context=self.shape.context_length,
                 tokens=_PARITY_TOKENS,
             )
         except ValueError as error:
             raise BuildError(str(error)) from error
 
     def _original(self, form: Format) -> dict[str, Any]:
-        # Imported here: a build that continues after this stage does not need torch.
-        from mirage_models.llm.original import run_original
-
         texts = self._texts(form)
-        found = run_original(self.request.source, self.tensors, self.config, texts, threads=self.request.threads)
+        found = self.source.run(texts)
         save_references(self.original_file, References(tuple(texts), tuple(found)))
         return {"texts": len(texts), "tokens": sum(text.predicted for text in texts)}
 
@@ -157,27 +148,20 @@ class _Build:
         return {"texts": len(chosen.texts)}
 
     def _compared(self) -> References:
-        return load_references(self.original_file, vocabulary=self.config.vocabulary, context=self.config.context)
+        return load_references(self.original_file, vocabulary=self.shape.vocabulary, context=self.shape.context_length)
 
     def _path(self, name: str) -> Path:
         return self.workspace.folder / f"{DECODER}.{name}.onnx"
 
     def _writing(self, name: Precision) -> Callable[[], dict[str, Any]]:
         def make() -> dict[str, Any]:
-            _, data = write_decoder(self.tensors, self.config, self._path(name), name, threads=self.request.threads)
-            return {"bytes": data.stat().st_size}
+            self.source.write(self._path(name), name)
+            return {"bytes": self._path(name).with_suffix(".data").stat().st_size}
 
         return make
 
     def _load(self, name: str) -> Decoder:
-        shape = DecoderShape(
-            vocabulary=self.config.vocabulary,
-            layers=self.config.layers,
-            heads=self.config.heads,
-            head_size=self.layout.size,
-            context_length=self.config.context,
-        )
-        return OnnxRuntimeEngine().load_file(self._path(name), shape, threads=self.request.threads)
+        return OnnxRuntimeEngine().load_file(self._path(name), self.shape, threads=self.request.threads)
 
     def _comparing(self, name: str) -> Callable[[], dict[str, Any]]:
         def make() -> dict[str, Any]:
@@ -205,7 +189,7 @@ class _Build:
         self.missed.append(message)
 
     def _manifest(self, form: Format, variants: dict[str, LlmVariant], learnt: Learnt | None) -> LlmManifest:
-        folder, config = self.workspace.folder, self.config
+        folder, shape = self.workspace.folder, self.shape
         unshown = self.request.calibration is None and set(self.variants) != {"fp32"}
         return LlmManifest(
             name=self.request.name,
@@ -219,14 +203,15 @@ class _Build:
             files=tuple(describe_file(folder, path) for path in sorted(path.name for path in folder.iterdir())),
             parity_missed=tuple(self.missed),
             remarks=(UNSHOWN,) if unshown else (),
-            architecture="gpt_neox",
+            architecture=self.source.architecture,
             tokenizer=TOKENIZER_FILE,
             prompt_format=form.name,
-            vocabulary=config.vocabulary,
-            layers=config.layers,
-            heads=config.heads,
-            head_size=self.layout.size,
-            context_length=config.context,
+            chat=form.chat,
+            vocabulary=shape.vocabulary,
+            layers=shape.layers,
+            heads=shape.heads,
+            head_size=shape.head_size,
+            context_length=shape.context_length,
             end_ids=form.end_ids,
             learnt=learnt,
         )

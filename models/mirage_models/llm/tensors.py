@@ -42,6 +42,26 @@ class Entry:
     shape: tuple[int, ...]
 
 
+class Checkpoint(Protocol):
+    """The tensors of a checkpoint by name, under the names that transformers gives them."""
+
+    def __contains__(self, name: str) -> bool:
+        """True if there is such a tensor."""
+        ...
+
+    def entry(self, name: str) -> Entry:
+        """Dtype and shape; raises CheckpointError for a tensor that is not there."""
+        ...
+
+    def read(self, name: str, *shape: int) -> Floats:
+        """A tensor as a float32 copy, checked to have this shape and finite values; raises CheckpointError."""
+        ...
+
+    def finer(self, name: str) -> bool:
+        """True for a matrix that the checkpoint itself stores in more bits than most, because it is sensitive."""
+        ...
+
+
 class _File(Protocol):
     entries: dict[str, Entry]
 
@@ -147,13 +167,21 @@ class Tensors:
         entry = self.entry(name)
         if entry.shape != shape:
             raise CheckpointError(f"{name} has shape {list(entry.shape)}; the configuration asks for {list(shape)}")
-        values = self._where[name].read(name)
-        # A sum is not finite if a value is not, and does not need a second array; a sum that overflows is checked value
-        # by value.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
-                raise CheckpointError(f"{name} holds values that are not numbers (NaN or infinite)")
-        return values
+        return finite(name, self._where[name].read(name))
+
+    def finer(self, name: str) -> bool:
+        """See Checkpoint.finer: these formats store all matrices alike."""
+        return False
+
+
+def finite(name: str, values: Floats) -> Floats:
+    """Returns the values; raises CheckpointError if one is not finite."""
+    # A sum is not finite if a value is not, and does not need a second array; a sum that overflows is checked value
+    # by value.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
+            raise CheckpointError(f"{name} holds values that are not numbers (NaN or infinite)")
+    return values
 
 
 def _open(path: Path, open_file: Callable[[Path], _File]) -> _File:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mirage_inference.llm.prompt import PREFIX, prompt
+from mirage_inference.llm.prompt import PromptFormat, prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -96,17 +96,17 @@ def read_captions(folder: Path, *, items: int) -> list[str]:
 
 
 def parity_texts(
-    tokenizer: LlmTokenizer, captions: Sequence[str], *, dolly: bool, context: int, tokens: int
+    tokenizer: LlmTokenizer, captions: Sequence[str], *, form: PromptFormat | None, context: int, tokens: int
 ) -> list[ParityText]:
     """Texts of captions, at most `tokens` compared tokens in all and each within the context.
 
-    For a model that follows instructions, prompts as the service makes them, of three captions each, compared from the
+    For a model that follows instructions (`form`), prompts as the service makes them, of three captions each, compared from the
     end of their common beginning on; for another, three captions in a row.
     """
     texts: list[ParityText] = []
     left = tokens
-    for text in _texts(captions, dolly=dolly):
-        start = len(tokenizer.encode(PREFIX)) if dolly else 1
+    for text in _texts(captions, form):
+        start = 1 if form is None else len(tokenizer.encode(form.prefix))
         ids = tokenizer.encode(text)[: min(context, start + left)]
         if len(ids) > start:
             texts.append(ParityText(tuple(ids), start))
@@ -118,11 +118,11 @@ def parity_texts(
     return texts
 
 
-def _texts(captions: Sequence[str], *, dolly: bool) -> Iterable[str]:
+def _texts(captions: Sequence[str], form: PromptFormat | None) -> Iterable[str]:
     for first in range(0, len(captions), _CAPTIONS_IN_PROMPT):
         group = captions[first : first + _CAPTIONS_IN_PROMPT]
-        if dolly:
-            yield prompt(" ".join(group[0].split()[:_QUERY_WORDS]), group)
+        if form is not None:
+            yield prompt(" ".join(group[0].split()[:_QUERY_WORDS]), group, form)
         else:
             yield "\n".join(group)
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mirage_core.errors import MirageError
-from mirage_inference.llm.prompt import END, RESPONSE
+from mirage_inference.llm.prompt import DOLLY, END, RESPONSE, PromptFormat
 from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.llm.architecture import read_json
+from mirage_models.llm.chat_formats import chat_format
 from mirage_models.tasks import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mirage_models.llm.architecture import NeoxConfig
+    from mirage_inference.bundles.llm import ChatFormat
 
 TOKENIZER_FILE = "tokenizer.json"
 _CONFIG_FILE, _SPECIAL_FILE = "tokenizer_config.json", "special_tokens_map.json"
@@ -24,13 +25,21 @@ INSTRUCTION = "### Instruction:"
 
 @dataclass(frozen=True)
 class Format:
-    """The format of prompts, and the tokens that end a response."""
+    """The format of prompts, and the tokens that end a response. `chat` is there for the format "chat"."""
 
-    name: Literal["dolly", "plain"]
+    name: Literal["dolly", "plain", "chat"]
     end_ids: tuple[int, ...]
+    chat: ChatFormat | None = None
+
+    @property
+    def prompt(self) -> PromptFormat | None:
+        """The format of the service's prompts, None for a model that follows no instructions."""
+        if self.chat is not None:
+            return PromptFormat(self.chat.before, self.chat.after)
+        return DOLLY if self.name == "dolly" else None
 
 
-def write_tokenizer(source: Path, target: Path, config: NeoxConfig) -> Format:
+def complete_tokenizer(source: Path, target: Path, *, vocabulary: int) -> None:
     """Writes the tokenizer to `target`, with the special tokens that only its companion files name.
 
     Raises CheckpointError if it is missing, cannot be read, or has more tokens than the model.
@@ -38,23 +47,31 @@ def write_tokenizer(source: Path, target: Path, config: NeoxConfig) -> Format:
     if not (source / TOKENIZER_FILE).is_file():
         raise CheckpointError(f"the tokenizer is missing: there is no {TOKENIZER_FILE}")
     content = read_json(source / TOKENIZER_FILE)
-    _complete(content, source, config)
+    _complete(content, source, vocabulary)
     target.write_text(json.dumps(content, ensure_ascii=False, sort_keys=False) + "\n", "utf-8")
+
+
+def format_of(path: Path, *, vocabulary: int, end_ids: tuple[int, ...]) -> Format:
+    """The format that a `tokenizer.json` is made for; `end_ids` are the model's own.
+
+    Raises CheckpointError if the file cannot be used.
+    """
     try:
-        tokenizer = LlmTokenizer(target, vocabulary=config.vocabulary)
+        tokenizer = LlmTokenizer(path, vocabulary=vocabulary)
     except MirageError as error:
         raise CheckpointError(f"{TOKENIZER_FILE} cannot be used: {error.message}") from error
+    ends = set(end_ids)
+    if (chat := chat_format(tokenizer)) is not None:
+        return Format("chat", tuple(sorted(ends | {chat[1]})), chat[0])
     # Dolly's markers are tokens of their own, of which `### Response:` has its line break with it
-    # (databrickslabs/dolly,
-    # training/consts.py); for another model they are text like any other.
+    # (databrickslabs/dolly, training/consts.py); for another model they are text like any other.
     markers = [tokenizer.id_of(marker) for marker in (END, INSTRUCTION, RESPONSE)]
-    end_ids = {config.end_id}
     if (end := tokenizer.id_of(END)) is not None:
-        end_ids.add(end)
-    return Format("dolly" if None not in markers else "plain", tuple(sorted(end_ids)))
+        ends.add(end)
+    return Format("dolly" if None not in markers else "plain", tuple(sorted(ends)))
 
 
-def _complete(content: dict[str, Any], source: Path, config: NeoxConfig) -> None:
+def _complete(content: dict[str, Any], source: Path, vocabulary: int) -> None:
     """Adds the tokens that tokenizer_config.json or special_tokens_map.json name and tokenizer.json does not.
 
     transformers does the same when it loads such a folder: those with an id get that, the others the next free one.
@@ -77,8 +94,8 @@ def _complete(content: dict[str, Any], source: Path, config: NeoxConfig) -> None
             added.append({"id": free, **_entry(text)})
             known.add(text)
             free += 1
-    if free > config.vocabulary:
-        raise CheckpointError(f"the tokenizer has {free} tokens, the model knows {config.vocabulary}")
+    if free > vocabulary:
+        raise CheckpointError(f"the tokenizer has {free} tokens, the model knows {vocabulary}")
 
 
 def _entry(text: str) -> dict[str, Any]:

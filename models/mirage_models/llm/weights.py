@@ -23,6 +23,7 @@ BLOCK: dict[Precision, int] = {"int4": 64, "int8": 32}
 """Weights that share a scale (32 bits): in int4, 4.5 bits a weight in all, as many as llama.cpp's Q4_0."""
 OPSET = 21
 _CONTRIB = "com.microsoft"
+_CONTRIB_KINDS = ("MatMulNBits", "GroupQueryAttention", "QuickGelu")
 # The runtime maps a tensor from the file instead of reading it if it begins at such a multiple.
 _ALIGNMENT = 64 * 2**10
 _INLINE_BYTES = 1024
@@ -71,21 +72,25 @@ class GraphWriter:
     def node(self, kind: str, inputs: Sequence[str], outputs: str | Sequence[str], **attributes: Any) -> str:
         """Adds a node and gives the name of its first output."""
         names = [outputs] if isinstance(outputs, str) else list(outputs)
-        domain = _CONTRIB if kind in ("MatMulNBits", "GroupQueryAttention") else ""
+        domain = _CONTRIB if kind in _CONTRIB_KINDS else ""
         self.nodes.append(helper.make_node(kind, inputs, names, name=names[0], domain=domain, **attributes))
         return names[0]
 
-    def linear(self, name: str, source: str, weights: Floats, bias: Floats | None) -> str:
-        """`source` [.., K] times `weights` [N, K] transposed, plus `bias` [N], at this writer's precision."""
+    def linear(self, name: str, source: str, weights: Floats, bias: Floats | None, *, finer: bool = False) -> str:
+        """`source` [.., K] times `weights` [N, K] transposed, plus `bias` [N], at this writer's precision.
+
+        `finer` weights are int8 if the others are int4.
+        """
         rows, columns = weights.shape
-        if self._precision == "fp32":
+        precision: Precision = "int8" if finer and self._precision == "int4" else self._precision
+        if precision == "fp32":
             factors = [source, self.tensor(f"{name}.weight", weights.T)]
             if bias is None:
                 return self.node("MatMul", factors, name)
             product = self.node("MatMul", factors, f"{name}.product")
             return self.node("Add", [product, self.tensor(f"{name}.bias", bias)], name)
-        bits: Literal[4, 8] = 4 if self._precision == "int4" else 8
-        blocks = quantise(weights, bits, block=BLOCK[self._precision], threads=self._threads)
+        bits: Literal[4, 8] = 4 if precision == "int4" else 8
+        blocks = quantise(weights, bits, block=BLOCK[precision], threads=self._threads)
         inputs = [source, self.tensor(f"{name}.weight", blocks.values), self.tensor(f"{name}.scale", blocks.scales)]
         if bias is not None:
             inputs += ["", "", self.tensor(f"{name}.bias", bias)]
@@ -96,7 +101,7 @@ class GraphWriter:
             K=columns,
             N=rows,
             bits=bits,
-            block_size=BLOCK[self._precision],
+            block_size=BLOCK[precision],
             accuracy_level=_ACCURACY_LEVEL,
         )
 

@@ -51,19 +51,28 @@ class Learnt(Frozen):
     perplexity: float = Field(ge=1, allow_inf_nan=False)
 
 
+class ChatFormat(Frozen):
+    """The text that begins a prompt, and the text between the request and the answer, as the model was trained with."""
+
+    before: str = Field(max_length=2000)
+    after: str = Field(max_length=2000)
+
+
 class LlmManifest(Manifest):
     """A decoder that continues a text token by token, with a key-value cache.
 
     `end_ids` end a response. `context_length` is the most tokens of prompt and response together. The cache is a pair
-    of float32 arrays [1, heads, tokens, head_size] for each layer; `head_size` may be more than the original's. With
-    `learnt`, captions of another kind are not described.
+    of float32 arrays [1, heads, tokens, head_size] for each layer; `heads` are those of the keys, and `head_size` may be
+    more than the original's. `chat` is there if `prompt_format` is "chat". With `learnt`, captions of another kind are not
+    described.
     """
 
     task: Literal["describe"]
     variants: Mapping[str, LlmVariant] = Field(min_length=1, max_length=8)
-    architecture: Literal["gpt_neox"]
+    architecture: Literal["gpt_neox", "llama", "qwen2", "qwen3", "gemma3"]
     tokenizer: RelativePath
-    prompt_format: Literal["dolly", "plain"]
+    prompt_format: Literal["dolly", "plain", "chat"]
+    chat: ChatFormat | None = None
     vocabulary: int = Field(ge=2, le=2**24)
     layers: int = Field(ge=1, le=256)
     heads: int = Field(ge=1, le=256)
@@ -71,6 +80,12 @@ class LlmManifest(Manifest):
     context_length: int = Field(ge=16, le=2**20)
     end_ids: tuple[TokenId, ...] = Field(min_length=1, max_length=16)
     learnt: Learnt | None = None
+
+    @model_validator(mode="after")
+    def _chat(self) -> Self:
+        if (self.chat is not None) != (self.prompt_format == "chat"):
+            raise ValueError("a chat format is stated if and only if prompts have one")
+        return self
 
     def named_paths(self) -> set[str]:
         """As in Manifest, and the tokenizer and vocabulary."""
@@ -92,4 +107,6 @@ class LlmManifest(Manifest):
             "context_length",
             "end_ids",
         )
-        return {**super().numbers(), **self.model_dump(mode="json", include=set(shape))}
+        # What most bundles lack is left out, so that their fingerprints stay.
+        chat = {} if self.chat is None else {"chat": self.chat.model_dump(mode="json")}
+        return {**super().numbers(), **self.model_dump(mode="json", include=set(shape)), **chat}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mirage_core.sentences import split_sentences
-from mirage_inference.llm.prompt import prompt
+from mirage_inference.llm.prompt import DOLLY, PromptFormat, prompt
 from mirage_inference.llm.request import Caption
 
 _SHORTEST = 16
@@ -36,10 +36,12 @@ class Fitter:
     tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizing, *, context_length: int, special: frozenset[int]) -> None:
-        self._tokenizer, self._special = tokenizer, special
+    def __init__(
+        self, tokenizer: Tokenizing, *, context_length: int, special: frozenset[int], form: PromptFormat = DOLLY
+    ) -> None:
+        self._tokenizer, self._special, self._form = tokenizer, special, form
         self._context_length = context_length
-        self._skeleton = self._specials(tokenizer.encode(prompt("", ["", ""])))
+        self._skeleton = self._specials(tokenizer.encode(prompt("", ["", ""], form)))
 
     def room(self, max_tokens: int) -> int:
         """Returns the tokens left for the prompt with an answer of `max_tokens`, which gets at most half of a small
@@ -90,11 +92,11 @@ class Fitter:
         return kept.rpartition(" ")[0] or kept
 
     def _encode(self, query: str, captions: Sequence[str]) -> list[int]:
-        ids = self._tokenizer.encode(prompt(query, captions))
+        ids = self._tokenizer.encode(prompt(query, captions, self._form))
         if self._specials(ids) == self._skeleton:
             return ids
         # The tokenizer has special tokens that the prompt format does not know: letters and digits cannot be one.
-        return self._tokenizer.encode(prompt(_bare(query), [_bare(caption) for caption in captions]))
+        return self._tokenizer.encode(prompt(_bare(query), [_bare(caption) for caption in captions], self._form))
 
     def _specials(self, ids: Sequence[int]) -> list[int]:
         return [token for token in ids if token in self._special]

@@ -15,7 +15,7 @@ from mirage_inference.llm.fitting import Fitted, Fitter
 from mirage_inference.llm.learnt import known_share, perplexity
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 from mirage_inference.llm.output import Output
-from mirage_inference.llm.prompt import PREFIX
+from mirage_inference.llm.prompt import DOLLY, PromptFormat
 from mirage_inference.llm.request import Caption, Question
 from mirage_inference.llm.sampling import Sampling
 from mirage_inference.llm.tokenizer import LlmTokenizer, TextStream
@@ -79,10 +79,12 @@ class LlmModel:
 
         Raises BUNDLE_INVALID if the context holds hardly more than that part, and MODEL_FAILED.
         """
-        ids = self._tokenizer.encode(PREFIX)
+        chat = self.manifest.chat
+        form = DOLLY if chat is None else PromptFormat(chat.before, chat.after)
+        ids = self._tokenizer.encode(form.prefix)
         if self.manifest.context_length < 2 * len(ids):
             raise MirageError(Code.BUNDLE_INVALID, reason="the context is too short for descriptions")
-        self._fitter = Fitter(self._tokenizer, context_length=self.manifest.context_length, special=special)
+        self._fitter = Fitter(self._tokenizer, context_length=self.manifest.context_length, special=special, form=form)
         self._prefix = PrefixCache(self._decoder, ids)
 
     def warm_up(self) -> None:

@@ -1,4 +1,4 @@
-"""The prompt, in the instruction format that Dolly was trained with (model card of databricks/dolly-v2-3b).
+"""Prompts: the task, the query and the captions, in the format that the bundle's model was trained with.
 
 Captions and the query are data: whatever in them looks like a part of the format is taken apart before it gets in.
 """
@@ -7,18 +7,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 END = "### End"
 RESPONSE = "### Response:\n"
-PREFIX = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\nExplain to a medical student in a few short sentences what the captions below show. "
+TASK = (
+    "Explain to a medical student in a few short sentences what the captions below show. "
     "Say only what they support. The student asks about: "
 )
-"""The fixed part: the same for every request, so that its key-value cache can be computed once and reused."""
 
 _HEADING = re.compile(r"#{2,}")
 _SPACE = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """The text that begins a prompt, and the text between the captions and the answer."""
+
+    before: str
+    after: str
+
+    @property
+    def prefix(self) -> str:
+        """The fixed part: the same for every request, so that its key-value cache can be computed once and reused."""
+        return self.before + TASK
+
+
+DOLLY = PromptFormat(
+    before="Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    "\n\n### Instruction:\n",
+    after=f"\n\n{RESPONSE}",
+)
+"""The instruction format that Dolly was trained with (model card of databricks/dolly-v2-3b)."""
+PREFIX = DOLLY.prefix
 
 
 def quoted(text: str) -> str:
@@ -32,7 +53,7 @@ def caption_line(number: int, caption: str) -> str:
     return f"Caption {number}: {quoted(caption)}"
 
 
-def prompt(query: str, captions: Sequence[str]) -> str:
-    """The whole prompt: fixed part, query, captions (best first), and the heading that the response follows."""
+def prompt(query: str, captions: Sequence[str], form: PromptFormat = DOLLY) -> str:
+    """The whole prompt: fixed part, query, captions (best first), and the text that the answer follows."""
     context = "\n".join(caption_line(number, caption) for number, caption in enumerate(captions, start=1))
-    return f"{PREFIX}{quoted(query)}\n\nInput:\n{context}\n\n{RESPONSE}"
+    return f"{form.prefix}{quoted(query)}\n\nInput:\n{context}{form.after}"
