@@ -14,7 +14,7 @@ from mirage_atlas.cli.indexing import open_dataset
 
 @click.group("eval", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Measure how well a dataset's captions find its images."""
+    """Measure how well a dataset's captions find its images, and how well its images are read."""
 
 
 @command.command("retrieval")
@@ -77,3 +77,68 @@ def retrieval(
     print_table(("measure", "value", "95 % interval", "chance"), rows)
     median = str(result.median_rank) if result.median_rank else f"beyond {result.depth}"
     note(f"{result.queries:,} captions, {result.gallery:,} images, median rank {median}")
+
+
+@command.command("read")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--reader", metavar="NAME", help="Format of the dataset; found by what is at PATH if omitted.")
+@click.option("--split", metavar="NAME", help="Read only the images of this split, such as dev.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Read N images, drawn at random (always the same).")
+@click.option("--collection", default="", metavar="NAME", help="Take the evidence from this collection.")
+@follow_links_option
+@server_options
+def read(
+    path: Path,
+    reader: str | None,
+    split: str | None,
+    limit: int | None,
+    collection: str,
+    follow_links: bool,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Read every image of the dataset at PATH and measure the labels: precision, recall and AUROC, with intervals.
+
+    Images that the atlas has are read without their own case as evidence. Labels that fewer than ten images have are not
+    measured. A label whose AUROC may be chance is marked.
+    """
+    from mirage.indexing import stored_ids
+    from mirage.reading_evaluation import HeldOut, evaluate_readings
+
+    dataset = open_dataset(path, reader, follow_links=follow_links)
+    with open_client(url) as client:
+        rows: list[Any] = [row for row in dataset.rows if hasattr(row, "read_image")]
+        records = [row for row in rows if split in (None, row.original_labels.get("split"))]
+        if not records:
+            raise InputError(f"{path} holds no image to read")
+        ids = stored_ids(client, records)
+        items = [
+            HeldOut(row.case_id or row.id, row.labels, row.read_image, stored)
+            for stored, row in zip(ids, records, strict=True)
+        ]
+        result = evaluate_readings(client, items, limit=limit, collection=collection)
+    if as_json:
+        print_json(dataclasses.asdict(result))
+        return
+    print_table(
+        ("label", "images", "named", "precision", "recall", "AUROC", "beyond chance"),
+        [
+            (
+                name,
+                str(each.images),
+                str(each.named),
+                *(f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f})" for one in (each.precision, each.recall)),
+                f"{each.auroc.value:.2f} ({each.auroc.low:.2f} to {each.auroc.high:.2f})",
+                "yes" if each.beyond_chance else "no",
+            )
+            for name, each in result.labels.items()
+        ],
+    )
+    first = result.first
+    note(f"{result.images:,} images read, {result.declined:,} declined")
+    note(
+        f"label among the first three: {first.value:.3f} ({first.low:.3f} to {first.high:.3f}); the three most frequent "
+        f"would be {first.chance:.3f}"
+    )
+    if result.kind is not None:
+        note(f"kind right: {result.kind.value:.3f} ({result.kind.low:.3f} to {result.kind.high:.3f})")
