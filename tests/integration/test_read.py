@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mirage_atlas
 from mirage.cli.entry import run
 from mirage.client import AsyncClient, Client
 from mirage.errors import ApiError
@@ -134,3 +135,13 @@ def test_the_command_reads_in_words_and_in_json(
     assert document["done"]["not_for_diagnosis"] is True
     assert run(["read", "--url", system.http_url]) == 2
     assert run(["read", str(path), "--record", "r1", "--url", system.http_url]) == 2
+
+
+def test_readings_of_a_folder_are_measured(system: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(Path(mirage_atlas.__file__).parent / "demo/data")
+    assert run(["eval", "read", folder, "--limit", "4", "--url", system.http_url, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured["images"], measured["declined"]) == (4, 0)
+    assert 0 <= measured["first"]["low"] <= measured["first"]["high"] <= 1
+    assert run(["eval", "read", folder, "--split", "nothing", "--url", system.http_url]) == 1
+    assert "no image to read" in capsys.readouterr().err
