@@ -27,7 +27,11 @@ class DemoIndex:
 
     def is_due(self) -> bool:
         """False if none is wanted, once all of its parts are here, or if the directory held another atlas."""
-        return self._name != "none" and is_due(read_mark(self._mark), self._name)
+        due = self._name != "none" and is_due(read_mark(self._mark), self._name)
+        if not due:
+            # What an earlier start was missing is not wanted any more.
+            self._folders.demo_progress.unlink(missing_ok=True)
+        return due
 
     async def build(self, report: Callable[[IndexState], None]) -> IndexState:
         """Runs to the end and returns the last state, with `problem` set if it failed.
@@ -41,6 +45,8 @@ class DemoIndex:
                 str(self._mark),
                 self._name,
                 str(self._folders.demo_archives),
+                "--progress",
+                str(self._folders.demo_progress),
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=log,

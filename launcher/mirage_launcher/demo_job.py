@@ -8,6 +8,8 @@ import argparse
 import json
 import sys
 import threading
+import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,16 +18,25 @@ from mirage.errors import ClientError
 from mirage.indexing import Indexer, Pace, Plan, Tally
 from mirage_atlas.demo.demonstration import Demonstration
 from mirage_atlas.demo.sources import SETS, sources_of
+from mirage_core.files import write_atomically
 from mirage_launcher.demo import is_due, parts_done, read_mark, write_mark
 from mirage_launcher.state import IndexState
 
+# The file is written this often, and at once if something else than the count has changed.
+_KEEP_S = 1.0
+
 
 class Job:
-    """One run of the job. What an earlier run completed is not read again."""
+    """One run of the job. What an earlier run completed is not read again.
 
-    def __init__(self, mark: Path, name: str, archives: Path, *, offline: bool) -> None:
+    `progress` is a file in which the state is kept too, for the gateway.
+    """
+
+    def __init__(self, mark: Path, name: str, archives: Path, *, offline: bool, progress: Path | None = None) -> None:
         self._mark = mark
         self._name = name
+        self._progress = progress
+        self._kept_at = 0.0
         self._before = read_mark(mark)
         self._done = parts_done(self._before)
         self._state = IndexState()
@@ -68,6 +79,7 @@ class Job:
 
     def _say(self, **changes: object) -> None:
         with self._lock:
+            before = self._state.fetching, self._state.missing
             missing = "; ".join(f"{what}: {reason}" for what, reason in self._atlas.missing.items())
             self._state = replace(
                 self._state,
@@ -76,7 +88,16 @@ class Job:
                 missing=f"the demonstration atlas is without {missing}" if missing else "",
                 **changes,  # type: ignore[arg-type] # the callers name fields of IndexState
             )
-            print(json.dumps(asdict(self._state)), flush=True)
+            line = json.dumps(asdict(self._state))
+            print(line, flush=True)
+            is_other = any(name in changes for name in ("finished", "problem")) or before != (
+                self._state.fetching,
+                self._state.missing,
+            )
+            if self._progress and (is_other or time.monotonic() - self._kept_at > _KEEP_S):
+                self._kept_at = time.monotonic()
+                with suppress(OSError):
+                    write_atomically(self._progress, line.encode(), sync_data=False, sync_name=False)
 
 
 def main() -> int:
@@ -86,10 +107,13 @@ def main() -> int:
     parser.add_argument("name", choices=("none", *SETS))
     parser.add_argument("archives", type=Path)
     parser.add_argument("--offline", action="store_true")
+    parser.add_argument("--progress", type=Path)
     arguments = parser.parse_args()
     if arguments.name == "none":
         return 0
-    return Job(arguments.mark, arguments.name, arguments.archives, offline=arguments.offline).run()
+    return Job(
+        arguments.mark, arguments.name, arguments.archives, offline=arguments.offline, progress=arguments.progress
+    ).run()
 
 
 if __name__ == "__main__":

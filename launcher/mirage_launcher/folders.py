@@ -62,6 +62,11 @@ class Folders:
         return self.root / "demo.json"
 
     @property
+    def demo_progress(self) -> Path:
+        """How far the demonstration atlas is, which the gateway reports."""
+        return self.root / "run" / "demo.json"
+
+    @property
     def demo_archives(self) -> Path:
         """The archives that the real images of the demonstration atlas are read from."""
         return self.root / "demo-archives"
@@ -84,7 +89,7 @@ class Folders:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that the launcher itself reads or writes at a start, if they are there."""
-        notes = (self.demo_mark, self.demo_mark_server, self.vectors_note)
+        notes = (self.demo_mark, self.demo_mark_server, self.demo_progress, self.vectors_note)
         logs = sorted(self.logs.glob("*.log")) if self.logs.is_dir() else []
         return (self.state, self.lock, *notes, *logs)
 

@@ -113,6 +113,7 @@ def plan(
                 "MIRAGE_GATEWAY_PORT": str(grpc_port),
                 "MIRAGE_GATEWAY_ENCODER": encoder,
                 "MIRAGE_GATEWAY_RETRIEVER": retriever,
+                "MIRAGE_GATEWAY_PROGRESS_FILE": str(folders.demo_progress),
                 # Empty for none: what listens on the usual port may be another MIRAGE's.
                 "MIRAGE_GATEWAY_LLM": llm,
                 "MIRAGE_GATEWAY_GENERATOR": f"{HOST}:{chosen['generator']}" if generator else "",

@@ -273,6 +273,9 @@ def test_an_interrupted_first_start_goes_on_where_it_was_and_names_what_it_canno
     assert [source.what for source in sources_of("full") if source.what not in missing] == []
     assert missing in machine.run("status")[1]["remarks"]
     with Client(f"http://127.0.0.1:{machine.port}") as client:
+        building = client.collection().building
+        assert building is not None
+        assert (building.finished, building.missing) == (True, missing)
         assert client.collection().records == started["index"]["total"] > 300
     machine.run("down")
     assert machine.up("--demo", "brain")[1]["index"] is None, "the atlas is not built twice"

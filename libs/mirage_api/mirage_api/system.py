@@ -52,6 +52,17 @@ class Calibration(Reply):
     kinds: dict[str, KindCalibration] = {}
 
 
+class Building(Reply):
+    """Progress of the demonstration atlas; the texts are sentences without a stop, empty if there is nothing to say."""
+
+    done: int = 0
+    total: int = 0
+    finished: bool = Field(False, description="True once all that could be had is stored.")
+    fetching: str = Field("", description="What is being downloaded.")
+    missing: str = Field("", description="What could not be had, and why.")
+    problem: str = ""
+
+
 class Collection(Reply):
     """The collection in use; revision changes at every write, calibration is null before it was measured."""
 
@@ -63,6 +74,11 @@ class Collection(Reply):
     fingerprint: str = ""
     revision: str = ""
     calibration: Calibration | None = None
+    building: Annotated[
+        Building | None,
+        Omitted(),
+        Field(description="The demonstration atlas that is being built, or that is incomplete."),
+    ] = None
 
 
 class CollectionInfo(Reply):

@@ -4,11 +4,14 @@ Its values are the messages of mirage.v1, because composing services is all that
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
+from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 
 from mirage_api import limits
@@ -25,6 +28,7 @@ from mirage_protos.llm.v1 import llm_pb2
 from mirage_protos.reader.v1 import reader_pb2
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import (
+    collection_pb2,
     description_pb2,
     facet_pb2,
     image_pb2,
@@ -43,6 +47,8 @@ FORWARDED: Mapping[str, str] = {
     **dict.fromkeys(("LookupRecords", "ListRecords", "DeleteRecords", "ListCollections"), "search_timeout_s"),
     **dict.fromkeys(("CreateCollection", "ActivateCollection", "DeleteCollection"), "collection_timeout_s"),
 }
+
+_PROGRESS_BYTES = 64 * 2**10
 
 
 class Composer:
@@ -137,6 +143,13 @@ class Composer:
             request = kind.FromString(request.SerializeToString())
         timeout_s: float = getattr(self._settings, FORWARDED[name])
         return await self._parts.ask(getattr(self._parts.retriever, name), request, timeout_s=timeout_s)
+
+    async def collection(self) -> collection_pb2.Collection:
+        """Returns the active collection, with the progress of the demonstration atlas if there is something to say."""
+        found: collection_pb2.Collection = (await self.forward(retriever_pb2.GetCollectionRequest())).collection
+        if (path := self._settings.progress_file) and (building := await asyncio.to_thread(read_progress, path)):
+            found.building.CopyFrom(building)
+        return found
 
     async def record(self, record_id: str) -> record_pb2.Record:
         """Returns one record; raises RECORD_NOT_FOUND."""
@@ -241,3 +254,17 @@ class Composer:
 def string_lists(where: Mapping[str, Sequence[str]]) -> dict[str, facet_pb2.StringList]:
     """A filter as messages."""
     return {name: facet_pb2.StringList(values=values) for name, values in where.items()}
+
+
+def read_progress(path: Path) -> collection_pb2.Building | None:
+    """Returns the progress that a file tells; None if it is complete, and if there is no file or none of this kind."""
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(_PROGRESS_BYTES))
+        if not isinstance(found, dict):
+            return None
+        building = ParseDict(found, collection_pb2.Building())
+    except (OSError, ValueError, RecursionError, ParseError):
+        return None
+    complete = building.finished and not building.missing and not building.problem
+    return None if complete else building

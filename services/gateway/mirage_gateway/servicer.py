@@ -44,11 +44,16 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
     FlagRecord = _forwarded("FlagRecord")
     ListFlags = _forwarded("ListFlags")
     ListCommonQueries = _forwarded("ListCommonQueries")
-    GetCollection = _forwarded("GetCollection")
     ListCollections = _forwarded("ListCollections")
     CreateCollection = _forwarded("CreateCollection")
     ActivateCollection = _forwarded("ActivateCollection")
     DeleteCollection = _forwarded("DeleteCollection")
+
+    async def GetCollection(
+        self, _request: mirage_service_pb2.GetCollectionRequest, _context: Context
+    ) -> mirage_service_pb2.GetCollectionResponse:
+        """Returns the active collection."""
+        return mirage_service_pb2.GetCollectionResponse(collection=await self._composer.collection())
 
     async def Search(
         self, request: mirage_service_pb2.SearchRequest, _context: Context

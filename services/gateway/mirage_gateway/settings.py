@@ -1,6 +1,7 @@
 """Gateway settings."""
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
@@ -63,6 +64,9 @@ class GatewaySettings(ServiceSettings):
         "127.0.0.1:50054", description="The image generator; empty for none. Without it no image is made."
     )
     reader: str = Field("127.0.0.1:50055", description="The reader; empty for none. Without it no image is read.")
+    progress_file: Path | None = Field(
+        None, description="File with the progress of the demonstration atlas, which is reported with the collection."
+    )
     search_timeout_s: float = Field(10.0, gt=0, le=300, description="Deadline of a search, comparison or similar.")
     read_timeout_s: float = Field(5.0, gt=0, le=300, description="Deadline of every other read.")
     describe_timeout_s: float = Field(

@@ -1,7 +1,9 @@
 """Collections, walks, look-ups and flags over HTTP and gRPC: translated, and open only to those who may."""
 
 import base64
+import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from mirage_api.records import FlagsReply, LookupReply, RecordsReply
-from mirage_api.system import ActivateReply, CollectionsReply, CommonQueriesReply
+from mirage_api.system import ActivateReply, Collection, CollectionsReply, CommonQueriesReply
 
 from .conftest import Gateway, Peer, check
 from .test_record_routes import form
@@ -117,3 +119,32 @@ async def test_a_page_of_another_site_changes_nothing(http: httpx.AsyncClient, p
     assert peer.script.asked == []
     assert (await http.post("/v1/collections/a/activate", headers={"origin": "http://localhost"})).status_code == 200
     assert (await http.get("/v1/collections", headers=foreign)).status_code == 200
+
+
+BUILDING = {"done": 40, "total": 625, "fetching": "histology (4 MB)", "missing": "", "problem": "", "finished": False}
+
+
+async def test_the_collection_says_how_far_the_demonstration_is(gateway: Gateway, tmp_path: Path) -> None:
+    file = tmp_path / "progress.json"
+    http = await gateway(progress_file=file)
+    # Before anything was written, and for what is not progress.
+    assert "building" not in (await http.get("/v1/collection")).json()
+    for content in (b"", b"[]", b"{", b'{"done": "x"}', b'{"other": 1}', b"\xff" * 100_000):
+        file.write_bytes(content)
+        assert "building" not in (await http.get("/v1/collection")).json()
+    file.write_text(json.dumps(BUILDING))
+    document = (await http.get("/v1/collection")).json()
+    check(Collection, document)
+    assert document["building"] == BUILDING
+
+
+async def test_a_complete_demonstration_is_not_mentioned_and_an_incomplete_one_is(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    file = tmp_path / "progress.json"
+    http = await gateway(progress_file=file)
+    file.write_text(json.dumps(BUILDING | {"finished": True, "fetching": ""}))
+    assert "building" not in (await http.get("/v1/collection")).json()
+    missing = "the demonstration atlas is without histology: pip could not download it"
+    file.write_text(json.dumps(BUILDING | {"finished": True, "missing": missing}))
+    assert (await http.get("/v1/collection")).json()["building"]["missing"] == missing

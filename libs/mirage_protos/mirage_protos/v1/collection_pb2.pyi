@@ -33,6 +33,7 @@ class Collection(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CALIBRATION_FIELD_NUMBER: _builtins.int
+    BUILDING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 64 characters of [a-z0-9_-], the first a letter or digit."""
     active: _builtins.bool
@@ -53,6 +54,10 @@ class Collection(_message.Message):
     def calibration(self) -> Global___Calibration:
         """What likeness is worth in it; not set before it was measured."""
 
+    @_builtins.property
+    def building(self) -> Global___Building:
+        """The demonstration atlas that is being built, or that is incomplete; not set otherwise. Set by the gateway."""
+
     def __init__(
         self,
         *,
@@ -65,16 +70,64 @@ class Collection(_message.Message):
         fingerprint: _builtins.str = ...,
         revision: _builtins.str = ...,
         calibration: Global___Calibration | None = ...,
+        building: Global___Building | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_calibration", b"_calibration", "calibration", b"calibration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_building", b"_building", "_calibration", b"_calibration", "building", b"building", "calibration", b"calibration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calibration", b"_calibration", "active", b"active", "calibration", b"calibration", "dimension", b"dimension", "engine", b"engine", "fingerprint", b"fingerprint", "indexed", b"indexed", "name", b"name", "records", b"records", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_building", b"_building", "_calibration", b"_calibration", "active", b"active", "building", b"building", "calibration", b"calibration", "dimension", b"dimension", "engine", b"engine", "fingerprint", b"fingerprint", "indexed", b"indexed", "name", b"name", "records", b"records", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__building: _TypeAlias = _typing.Literal["building"]  # noqa: Y015
+    _WhichOneofArgType__building: _TypeAlias = _typing.Literal["_building", b"_building"]  # noqa: Y015
     _WhichOneofReturnType__calibration: _TypeAlias = _typing.Literal["calibration"]  # noqa: Y015
     _WhichOneofArgType__calibration: _TypeAlias = _typing.Literal["_calibration", b"_calibration"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__building) -> _WhichOneofReturnType__building | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__calibration) -> _WhichOneofReturnType__calibration | None: ...
 
 Global___Collection: _TypeAlias = Collection  # noqa: Y015
+
+@_typing.final
+class Building(_message.Message):
+    """Progress of the demonstration atlas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    FETCHING_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    """Records read so far."""
+    total: _builtins.int
+    """Records in all, as far as is known."""
+    finished: _builtins.bool
+    """True once all that could be had is stored."""
+    fetching: _builtins.str
+    """What is being downloaded; empty if nothing is."""
+    missing: _builtins.str
+    """What could not be had and why, as a sentence without a stop; empty if nothing is missing."""
+    problem: _builtins.str
+    """Why it could not be completed, as a sentence without a stop; empty if nothing went wrong."""
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        finished: _builtins.bool = ...,
+        fetching: _builtins.str = ...,
+        missing: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "fetching", b"fetching", "finished", b"finished", "missing", b"missing", "problem", b"problem", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Building: _TypeAlias = Building  # noqa: Y015
 
 @_typing.final
 class Calibration(_message.Message):

@@ -59,7 +59,7 @@ class SystemRoutes:
     @operation("GET", "/v1/collection", Action.READ_MODELS)
     async def collection(self) -> Collection:
         """Describe the collection in use."""
-        return to_model(Collection, (await self._composer.forward(retriever_pb2.GetCollectionRequest())).collection)
+        return to_model(Collection, await self._composer.collection())
 
     @operation("GET", "/v1/collections", Action.LIST_COLLECTIONS)
     async def collections(self) -> CollectionsReply:
