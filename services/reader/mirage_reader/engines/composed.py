@@ -6,7 +6,8 @@ from mirage_reader.checklists import Item
 from mirage_reader.engines.base import Draft, ModelInfo, StepSource, Study
 from mirage_reader.evidence import ENOUGH, IDS, Evidence, LabelEvidence, figures, of_finding
 
-_NOT_JUDGED = "Not judged: no label of the collection is about this."
+_NO_LABEL = "Not judged: no label of the collection is about this."
+_RARE = "Not judged: none of the nearest cases has a label about this, and few records have one."
 _SHOWN = 2
 
 
@@ -44,7 +45,9 @@ def _sentence(item: Item, evidence: Evidence) -> tuple[str, tuple[str, ...]]:
         names = " or ".join(f"{each.value} ({each.prior:.0%} of all records of this kind have it)" for each in expected)
         return f"None of the {evidence.cases} nearest cases has {names}.", _ids(evidence.facet("finding").values)
     few = ", ".join(f"{each.cases} with {each.value}" for each in known if each.cases)
-    return (f"Not judged: too few of the {evidence.cases} nearest cases ({few})." if few else _NOT_JUDGED), ()
+    if few:
+        return f"Not judged: too few of the {evidence.cases} nearest cases ({few}).", ()
+    return (_RARE if any(each.prior for each in known) else _NO_LABEL), ()
 
 
 def _ids(labels: list[LabelEvidence] | tuple[LabelEvidence, ...]) -> tuple[str, ...]:
