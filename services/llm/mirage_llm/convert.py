@@ -1,13 +1,14 @@
 """Conversion between protobuf messages and questions, events and models."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from mirage_core.describe_options import MAX_TOKENS_DEFAULT
 from mirage_core.errors import Code, MirageError
 from mirage_inference.llm.checking import Checked
-from mirage_inference.llm.model import LlmModel
 from mirage_inference.llm.request import Caption, Match, Question, Writing
 from mirage_llm.events import Difference, Ended, Event, Started
+from mirage_llm.writers import WriterInfo
 from mirage_protos.llm.v1 import llm_pb2
 from mirage_protos.v1 import description_pb2, model_pb2, timings_pb2
 
@@ -88,17 +89,6 @@ def _end(event: Ended) -> description_pb2.DescribeDone:
     )
 
 
-def model_to_proto(model: LlmModel) -> model_pb2.Model:
-    """Returns the description of a loaded model."""
-    manifest = model.manifest
-    return model_pb2.Model(
-        name=manifest.name,
-        kind=model_pb2.MODEL_KIND_LLM,
-        fingerprint=manifest.fingerprint,
-        source=manifest.source,
-        licence=manifest.licence,
-        context_length=manifest.context_length,
-        engine=model.description,
-        precision=model.variant,
-        manifest_json=manifest.to_json(),
-    )
+def info_to_proto(info: WriterInfo) -> model_pb2.Model:
+    """Returns the description of what writes."""
+    return model_pb2.Model(kind=model_pb2.MODEL_KIND_LLM, **asdict(info))

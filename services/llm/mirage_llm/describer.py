@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from mirage_core import telemetry, tracing
 from mirage_core.describe_options import SEED_MAX
 from mirage_core.errors import Code, MirageError
-from mirage_core.executor import BoundedExecutor
 from mirage_core.extractive import extract
 from mirage_core.sentences import split_sentences
 from mirage_inference.llm.checking import FACTS_MAX, Checked, Checker, Kind, block_of
-from mirage_inference.llm.decoder import CancelledError
 from mirage_inference.llm.difference import differences
 from mirage_inference.llm.domain import MedicalCheck
 from mirage_inference.llm.glossary import Glossary
-from mirage_inference.llm.model import Begun, Finished, LlmModel, Outside, Written, Wrote
+from mirage_inference.llm.model import Begun, Finished, Outside, Written, Wrote
 from mirage_inference.llm.request import Caption, Match, Question
 from mirage_llm.events import Difference, Ended, Event, Finish, Source, Started
+from mirage_llm.writers import Running, Writer
 
 _log = telemetry.get_logger()
 _outcomes = telemetry.counter("llm_descriptions_total", "Descriptions by source and finish.", ("source", "finish"))
-_tokens = telemetry.counter("llm_tokens_total", "Tokens that the model wrote.")
 _sentences = telemetry.counter("llm_sentences_total", "Sentences by origin, or withheld.", ("kind",))
-_writing = telemetry.gauge("llm_writing", "Descriptions that the model is writing.")
 
 NO_MATCH = "No image of the atlas answers this well, so nothing was written."
 WEAK_MATCH = "The images found answer this only weakly, so nothing was written."
@@ -51,13 +47,8 @@ JUDGED = 3
 
 @dataclass(frozen=True)
 class DescriberOptions:
-    """`slots` descriptions at once, `queue` waiting.
+    """`first_token_s` and `total_s` after arrival the answer is an extract."""
 
-    `first_token_s` and `total_s` after arrival the answer is an extract.
-    """
-
-    slots: int = 1
-    queue: int = 8
     first_token_s: float = 20.0
     total_s: float = 90.0
 
@@ -119,12 +110,8 @@ class _Draft:
         return self.read <= JUDGED and 2 * min(self.withheld, judged) > judged
 
 
-class _Running:
-    """The thread has taken the description up."""
-
-
 class Describer:
-    """Describes with the model that `use` gave it; before that, and if the model fails or is late, with extracts."""
+    """Describes with the writer that `use` gave it; before that, and if that fails or is late, with extracts."""
 
     def __init__(
         self,
@@ -135,19 +122,16 @@ class Describer:
     ) -> None:
         self._options, self._medical = options, medical
         self._glossary = glossary or Glossary(())
-        self._executor = BoundedExecutor(
-            workers=options.slots, queue_limit=options.queue, name="describe", typical_ms=2000.0
-        )
-        self._model: LlmModel | None = None
+        self._writer: Writer | None = None
 
-    def use(self, model: LlmModel) -> None:
-        """From now on this model writes."""
-        self._model = model
+    def use(self, writer: Writer) -> None:
+        """From now on this one writes."""
+        self._writer = writer
 
     @property
-    def model(self) -> LlmModel | None:
-        """The model in use; None until one is loaded."""
-        return self._model
+    def writer(self) -> Writer | None:
+        """What writes; None until it is loaded."""
+        return self._writer
 
     async def describe(self, question: Question) -> AsyncGenerator[Event]:
         """The events of one description. Closing the generator stops the model within one token and frees its slot.
@@ -166,12 +150,12 @@ class Describer:
             for event in self._compared(draft):
                 yield event
             return
-        if self._model is None:
+        if self._writer is None:
             for event in self._extracted(draft, Finish.NO_MODEL, NOT_LOADED):
                 yield event
             return
         draft.seed = _seed(question)
-        written = self._written(self._model, draft)
+        written = self._written(self._writer, draft)
         try:
             async with aclosing(written):
                 async for event in written:
@@ -179,10 +163,6 @@ class Describer:
         finally:
             draft.span.set(tokens=draft.tokens)
             draft.span.end()
-
-    async def close(self) -> None:
-        """Drops what waits; what runs ends with its last token. The model stays open: it is the caller's."""
-        self._executor.close()
 
     def _declined(self, question: Question) -> tuple[Finish, str] | None:
         if not self._medical(question.query, [caption.text for caption in question.captions]):
@@ -193,13 +173,12 @@ class Describer:
             return Finish.NO_MATCH, WEAK_MATCH
         return None
 
-    async def _written(self, model: LlmModel, draft: _Draft) -> AsyncGenerator[Event]:
+    async def _written(self, writer: Writer, draft: _Draft) -> AsyncGenerator[Event]:
         """Sentences of the model that hold; of the captions as soon as too few do, or the model fails."""
         finish, notice = Finish.NO_MODEL, FAILED
-        thread = self._thread(model, draft)
         try:
-            async with aclosing(thread):
-                async for item in thread:
+            async with aclosing(self._in_time(writer, draft)) as items:
+                async for item in items:
                     if isinstance(item, Outside):
                         finish, notice = Finish.OUTSIDE, OUTSIDE
                     if isinstance(item, Finished):
@@ -228,9 +207,9 @@ class Describer:
             yield event
         yield self._end(draft, Source.MODEL, finish)
 
-    def _advance(self, draft: _Draft, item: Written | _Running) -> list[Event]:
+    def _advance(self, draft: _Draft, item: Written | Running) -> list[Event]:
         match item:
-            case _Running():
+            case Running():
                 draft.queue_ms, draft.begun_at = draft.ms(), time.perf_counter()
                 draft.span.set(queue_ms=draft.queue_ms)
             case Begun(fitted=fitted, cached_tokens=cached):
@@ -250,50 +229,18 @@ class Describer:
                 return list(draft.judge(ended=complete or draft.text.rstrip()[-1:] in END_MARKS))
         return []
 
-    async def _thread(self, model: LlmModel, draft: _Draft) -> AsyncGenerator[Written | _Running]:
-        """Yields the model's text from a thread of the executor; raises TimeoutError if it is late."""
-        loop = asyncio.get_running_loop()
-        items: asyncio.Queue[Written | _Running | None] = asyncio.Queue()
-        gone = threading.Event()
-
-        def put(item: Written | _Running | None) -> None:
-            # A closed loop has no reader.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(items.put_nowait, item)
-
-        def write() -> None:
-            put(_Running())
-            try:
-                with _writing.track_inprogress(), suppress(CancelledError):
-                    for item in model.write(draft.question, seed=draft.seed, cancelled=gone.is_set):
-                        if isinstance(item, Wrote):
-                            _tokens.inc()
-                        put(item)
-            except MirageError:
-                raise
-            except Exception as error:  # the reader gets an extract after any error
-                raise MirageError(Code.MODEL_FAILED) from error
-
-        running = asyncio.create_task(self._executor.run(write))
-        running.add_done_callback(lambda _: items.put_nowait(None))
-        start = loop.time() - (time.perf_counter() - draft.arrived)
-        try:
+    async def _in_time(self, writer: Writer, draft: _Draft) -> AsyncGenerator[Written | Running]:
+        """Yields what the writer writes; raises TimeoutError if it is late."""
+        start = asyncio.get_running_loop().time() - (time.perf_counter() - draft.arrived)
+        options = self._options
+        async with aclosing(writer.write(draft.question, draft.seed)) as items:
             while True:
-                limit = (
-                    self._options.total_s if draft.tokens else min(self._options.first_token_s, self._options.total_s)
-                )
+                limit = options.total_s if draft.tokens else min(options.first_token_s, options.total_s)
                 async with asyncio.timeout_at(start + limit):
-                    item = await items.get()
+                    item = await anext(items, None)
                 if item is None:
-                    break
+                    return
                 yield item
-            await running
-        finally:
-            # A thread that computes a token sees this after it and frees its slot; this does not wait for it.
-            gone.set()
-            running.cancel()
-            if running.done() and not running.cancelled():
-                running.exception()
 
     def _extracted(self, draft: _Draft, finish: Finish, notice: str) -> Iterator[Event]:
         """Sentences of the captions, after those of the model that hold."""

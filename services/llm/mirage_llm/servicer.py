@@ -11,7 +11,7 @@ import grpc
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_core.methods import Kind, MethodRule, Role
-from mirage_llm.convert import event_to_proto, model_to_proto, question_from_proto
+from mirage_llm.convert import event_to_proto, info_to_proto, question_from_proto
 from mirage_llm.describer import Describer
 from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
 
@@ -41,11 +41,11 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
 
     async def GetModel(self, request: llm_pb2.GetModelRequest, context: Context) -> llm_pb2.GetModelResponse:
         """See protos/mirage/llm/v1/llm.proto."""
-        model = self._describer.model
-        if model is None:
+        writer = self._describer.writer
+        if writer is None:
             raise MirageError(Code.MODEL_NOT_READY, retry_after_s=1.0)
-        return llm_pb2.GetModelResponse(model=model_to_proto(model))
+        return llm_pb2.GetModelResponse(model=info_to_proto(writer.info))
 
     def _fingerprint(self) -> str:
-        model = self._describer.model
-        return model.fingerprint if model else ""
+        writer = self._describer.writer
+        return writer.info.fingerprint if writer else ""

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from mirage_core.errors import Code, MirageError
+from mirage_inference.bundles import LlmManifest, load_llm
 from mirage_inference.llm.checking import Block, Checked, Kind
 from mirage_inference.llm.decoder import CancelledError
 from mirage_inference.llm.fitting import Fitted
@@ -26,6 +27,8 @@ from mirage_llm.describer import (
     DescriberOptions,
 )
 from mirage_llm.events import Difference, Ended, Event, Finish, Source, Started
+from mirage_llm.writers import BundleWriter
+from tests.support.paths import TINY_LLM as TINY
 
 WAIT_S = 30
 CAPTIONS = (Caption("a", "Axial T1 section of the brain; no lesion."), Caption("b", "Coronal T2 section of the brain."))
@@ -45,6 +48,9 @@ class ScriptedModel:
     waiting: threading.Event = field(default_factory=threading.Event)
     written: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
+    manifest: LlmManifest = field(default_factory=lambda: load_llm(TINY))
+    variant: str = "int4"
+    description: str = "a script"
 
     def write(self, question: Question, *, seed: int, cancelled: Callable[[], bool]) -> Iterator[Written]:
         try:
@@ -73,9 +79,10 @@ T1 = Fact("contrast", ("t1",), "On T1-weighted images fluid is dark.")
 
 
 def describer(model: ScriptedModel | None, **options: Any) -> Describer:
-    made = Describer(DescriberOptions(**{"slots": 1, "queue": 0, **options}), glossary=Glossary([T1]))
+    queue = options.pop("queue", 0)
+    made = Describer(DescriberOptions(**options), glossary=Glossary([T1]))
     if model is not None:
-        made.use(cast("LlmModel", model))
+        made.use(BundleWriter(cast("LlmModel", model), slots=1, queue=queue))
     return made
 
 
@@ -183,11 +190,10 @@ async def test_closing_stops_the_model_before_its_next_token_and_frees_the_slot(
 
 
 async def test_what_waits_and_is_given_up_never_starts() -> None:
-    first, second = ScriptedModel(WORDS, held=0), ScriptedModel(WORDS)
+    first = ScriptedModel(WORDS, held=0)
     made = describer(first, queue=1)
     running = asyncio.create_task(events_of(made))
     assert await asyncio.to_thread(first.waiting.wait, WAIT_S)
-    made.use(cast("LlmModel", second))
     waiting = asyncio.create_task(events_of(made))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -196,7 +202,7 @@ async def test_what_waits_and_is_given_up_never_starts() -> None:
         await waiting
     first.go.set()
     assert end_of(await running).source is Source.MODEL
-    assert second.written == 0
+    assert first.written == len(WORDS)
 
 
 @pytest.mark.parametrize("error", [MirageError(Code.MODEL_FAILED), ValueError("a bug")])

@@ -2,6 +2,9 @@
 
 import asyncio
 import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -24,6 +27,8 @@ from tests.support.llm_process import (
     llm,
     request,
 )
+from tests.support.paths import bare_environment
+from tests.support.scripted_openai import ScriptedOpenAi, serving
 
 EXTRACTIVE = description_pb2.DESCRIPTION_SOURCE_EXTRACTIVE
 CAPTION = description_pb2.SENTENCE_KIND_CAPTION
@@ -297,6 +302,52 @@ def test_it_does_not_start_with_a_damaged_bundle(tmp_path: Path, damage: str) ->
         data.write_bytes(data.read_bytes()[:-1] + b"\x00")
     with llm(broken, wait=False) as running:
         assert running.process.wait(DEADLINE_S) == 1
+
+
+def test_a_server_writes_in_place_of_a_bundle(tmp_path: Path) -> None:
+    async def described() -> None:
+        script = ScriptedOpenAi(
+            ("An axial section of the brain", " through the thalami.", " Our patient has a zorblax.")
+        )
+        key = tmp_path / "key"
+        key.write_text("sk-of-a-file\n")
+        async with serving(script) as running:
+            settings = {"ENGINE": "openai", "OPENAI_URL": running.url, "OPENAI_MODEL": "m", "OPENAI_KEY_FILE": str(key)}
+            with ExitStack() as stack:
+                service = await asyncio.to_thread(stack.enter_context, llm(**settings))
+                found = await describe(service.address, request())
+        assert [each.text for each in found.sentences if each.kind == CAPTION] == [
+            "An axial section of the brain through the thalami."
+        ]
+        assert (found.end.source, found.end.withheld) == (description_pb2.DESCRIPTION_SOURCE_MODEL, 1)
+        assert "authorization: Bearer sk-of-a-file" in running.heads[0].splitlines()
+
+    asyncio.run(described())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"OPENAI_URL": ""},
+        {"OPENAI_URL": "127.0.0.1:8081/v1"},
+        {"OPENAI_URL": "file:///etc/passwd"},
+        {"OPENAI_URL": "http://user:sk-secret@127.0.0.1/v1"},
+        {"OPENAI_MODEL": " "},
+        {"OPENAI_KEY": "sk-secret\nx: y"},
+        {"ENGINE": "other"},
+        {"ENGINE": "onnxruntime", "BUNDLE": ""},
+    ],
+    ids=str,
+)
+def test_it_does_not_start_with_wrong_settings_and_shows_no_key(settings: dict[str, str]) -> None:
+    given = {"ENGINE": "openai", "OPENAI_URL": "http://127.0.0.1:1/v1", "OPENAI_MODEL": "m", "OPENAI_KEY": "sk-secret"}
+    variables = {f"MIRAGE_LLM_{name}": value for name, value in (given | settings).items()}
+    command = [sys.executable, "-m", "mirage_llm"]
+    ended = subprocess.run(
+        command, env=variables | bare_environment(), capture_output=True, timeout=DEADLINE_S, check=False
+    )
+    assert ended.returncode == 1
+    assert b"sk-secret" not in ended.stdout + ended.stderr
 
 
 def test_it_ends_at_sigterm() -> None:
