@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import onnxruntime
 import torch
-import xllamacpp  # type: ignore[import-not-found]
+import xllamacpp
 from optimum.onnxruntime import ORTModelForCausalLM  # type: ignore[import-not-found]
 from transformers import GPTNeoXForCausalLM
 
