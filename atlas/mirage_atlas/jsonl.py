@@ -111,10 +111,9 @@ class CaptionsReader:
         regions = self._regions(row["regions"]) if row.get("regions") else None
         licence = line_text(row.get("licence")) or UNKNOWN
         labels, original = map_labels(row.get("labels"), row.get("original_labels"), self.left_out)
-        for name in ("case_id", "split"):
-            value = row.get(name)
-            if word := line_text(str(value) if isinstance(value, int) else value):
-                original.setdefault(name, label_text(word))
+        split = row.get("split")
+        if word := line_text(str(split) if isinstance(split, int) else split):
+            original.setdefault("split", label_text(word))
         # Last: a row that gives no record does not use up its id.
         own, where = row.get("id"), f"line {number}"
         is_without = own is None or own == ""

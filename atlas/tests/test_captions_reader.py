@@ -57,6 +57,13 @@ def test_a_row_becomes_a_record_with_facets_and_the_sources_own_words(folder: Pa
     assert record.read_image() == b"picture a"
 
 
+def test_a_case_is_a_field_and_no_label(folder: Path) -> None:
+    (record,) = read(folder, GOOD | {"case_id": "c1", "position": 2, "split": "dev"})
+    assert isinstance(record, AtlasRecord)
+    assert (record.case_id, record.position) == ("c1", 2)
+    assert record.original_labels == {"split": "dev"}
+
+
 def test_labels_about_a_person_are_dropped(folder: Path) -> None:
     (record,) = read(
         folder,

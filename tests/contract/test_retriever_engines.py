@@ -21,7 +21,18 @@ import pytest_asyncio
 
 from mirage_core.addresses import read_ports, read_urls
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.engines.base import Collection, Engine, Filter, Nearest, Point, Saying, Space, Words
+from mirage_retriever.engines.base import (
+    ORDERS,
+    Collection,
+    Engine,
+    Filter,
+    Like,
+    Nearest,
+    Point,
+    Saying,
+    Space,
+    Words,
+)
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.engines.qdrant import QdrantEngine
@@ -343,6 +354,94 @@ async def test_a_dropped_collection_leaves_nothing_for_the_next(engine: Engine) 
     assert await engine.search([Nearest(np.ones(4, np.float32) / 2, Space.IMAGE, 1)]) == [[]]
     await engine.drop()
     await engine.create(COLLECTION)
+
+
+def placed(id_: str, place: int, *, case: str = "", plane: str = "axial") -> Point:
+    return replace(point(id_, unit(1), plane=plane), case_id=case, order=dict.fromkeys(ORDERS, place))
+
+
+@pytest.mark.parametrize("name", ORDERS)
+async def test_points_are_read_in_an_order_from_a_number_on(engine: Engine, name: str) -> None:
+    places = {"a": 2**53 - 1, "b": 5, "c": 2**52, "d": 0, "e": 7}
+    await engine.upsert([placed(id_, place) for id_, place in places.items()])
+
+    async def read(*arguments: Any, **options: Any) -> list[tuple[str, int]]:
+        return [(each.id, each.number) for each in await engine.ordered(name, *arguments, **options)]
+
+    ascending = sorted(places.items(), key=lambda item: item[1])
+    assert await read(None, 10, Filter()) == ascending
+    assert await read(None, 10, Filter(), descending=True) == ascending[::-1]
+    assert await read(7, 2, Filter()) == ascending[2:4]
+    assert await read(7, 2, Filter(), descending=True) == [("e", 7), ("b", 5)]
+    assert await read(2**53, 10, Filter()) == []
+    [first, *_] = await engine.ordered(name, None, 1, Filter())
+    assert first.record == '{"id":"d"}'
+
+
+async def test_an_order_holds_only_what_passes_the_filter(engine: Engine) -> None:
+    planes = ("axial", "coronal", "sagittal")
+    await engine.upsert([placed(f"p{n}", n, plane=planes[n % 3]) for n in range(9)])
+    among = Filter(where={"plane": ("axial", "coronal")}, exclude=("p0",))
+    assert [each.id for each in await engine.ordered("added", 1, 3, among)] == ["p1", "p3", "p4"]
+
+
+async def test_values_that_are_not_wanted_leave_points_out(engine: Engine) -> None:
+    await engine.upsert([point(plane, unit(1), plane=plane) for plane in ("axial", "coronal", "sagittal")])
+    among = Filter(where_not={"plane": ("axial", "coronal"), "modality": ("ct",)})
+    assert await found(engine, unit(1), filter=among) == ["sagittal"]
+    assert await engine.total(among) == 1
+    assert await engine.total(Filter(where_not={"plane": ("axial",), "modality": ("mr",)})) == 0
+    assert await engine.total(Filter(where={"plane": ("axial", "coronal")}, where_not={"plane": ("axial",)})) == 1
+    assert (await engine.facets(["plane"], among, 10))["plane"] == [("sagittal", 1)]
+    met, position = [], ""
+    while True:
+        walked = await engine.walk(position, 10, among=among)
+        met += [each.id for each in walked.points]
+        position = walked.position
+        if not position:
+            break
+    assert met == ["sagittal"]
+
+
+async def test_points_are_counted_by_case(engine: Engine) -> None:
+    await engine.upsert(
+        [
+            placed("a", 1, case="first"),
+            placed("b", 2, case="first", plane="coronal"),
+            placed("c", 3, case="second"),
+            placed("d", 4),
+        ]
+    )
+    assert await engine.cases(["first", "second", "none"], Filter()) == {"first": 2, "second": 1}
+    assert await engine.cases(["first", "second"], Filter(where={"plane": ("coronal",)})) == {"first": 1}
+    assert await engine.cases([], Filter()) == {}
+    assert [each.id for each in await engine.ordered("case", None, 9, Filter(cases=("first",)))] == ["a", "b"]
+    assert await found(engine, unit(1), filter=Filter(cases=("second",))) == ["c"]
+    await engine.upsert([placed("c", 3)])
+    assert await engine.cases(["second"], Filter()) == {}
+
+
+async def test_what_is_like_some_and_unlike_others_comes_first(engine: Engine) -> None:
+    await engine.upsert(
+        [
+            point("wanted", unit(1, 0.1)),
+            point("between", unit(1, 0.9)),
+            point("unwanted", unit(0.1, 1)),
+            point("other", unit(0, 0, 1)),
+        ]
+    )
+
+    async def like(*positives: np.ndarray, negatives: tuple[np.ndarray, ...] = (), **options: Any) -> list[str]:
+        options = {"limit": 10, **options}
+        [hits] = await engine.search([Like(positives, negatives, Space.IMAGE, **options)])
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        return [hit.id for hit in hits]
+
+    assert (await like(unit(1), negatives=(unit(0, 1),)))[:2] == ["wanted", "between"]
+    assert (await like(unit(1), negatives=(unit(0, 1),)))[-1] == "unwanted"
+    assert set((await like(unit(1), unit(0, 0, 1)))[:2]) == {"wanted", "other"}
+    assert await like(unit(1), limit=1) == ["wanted"]
+    assert await like(unit(1), filter=Filter(exclude=("wanted",)), limit=1) == ["between"]
 
 
 async def test_an_engine_that_is_open_answers(engine: Engine) -> None:

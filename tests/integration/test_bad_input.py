@@ -47,7 +47,7 @@ BAD_IMAGES = {
 
 # name -> (terms, other fields of the query, code). A term is {"text"|"id"|"vector"|"image": ..., "weight"?: ...}.
 BAD_QUERIES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
-    "no terms": ([], {}, "EMPTY_QUERY"),
+    "no terms": ([], {"min_score": 0.5}, "EMPTY_QUERY"),
     "empty text": ([{"text": ""}], {}, "TERM_EMPTY"),
     "blank text": ([{"text": " \n\t "}], {}, "TERM_EMPTY"),
     "10,000 characters": ([{"text": "a" * 10_000}], {}, "TEXT_TOO_LONG"),

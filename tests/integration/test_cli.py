@@ -225,10 +225,54 @@ def test_facets_count_what_the_filter_passes(mirage: Mirage) -> None:
     code, output, _ = mirage("facets", *SAGITTAL)
     counts = {(cells[0], cells[1]): int(cells[2]) for cells in lines(output)}
     assert code == 0
-    assert {value for facet, value in counts if facet == "plane"} == {"sagittal"}
     _, output, _ = mirage("facets", "--json")
-    planes = next(facet for facet in json.loads(output)["facets"] if facet["name"] == "plane")
-    assert {"value": "sagittal", "count": counts["plane", "sagittal"]} in planes["values"]
+    whole = {facet["name"]: {each["value"]: each for each in facet["values"]} for facet in json.loads(output)["facets"]}
+    # The facet's own values stay, so that another can be chosen; those of the others follow.
+    sagittal = whole["plane"]["sagittal"]
+    assert {value: count for (facet, value), count in counts.items() if facet == "plane"} == {
+        value: each["count"] for value, each in whole["plane"].items()
+    }
+    assert sum(count for (facet, _), count in counts.items() if facet == "modality") == sagittal["count"]
+    assert sagittal["display"] == "Sagittal"
+
+
+def test_records_are_listed_without_a_text(mirage: Mirage) -> None:
+    code, output, notes = mirage("search", *SAGITTAL, "--order", "random", "--seed", "3", "-k", "4")
+    first = [cells[1] for cells in lines(output)]
+    assert (code, len(first)) == (0, 4)
+    assert "records" in notes
+    _, output, _ = mirage("search", *SAGITTAL, "--order", "random", "--seed", "3", "-k", "4", "--json")
+    reply = json.loads(output)
+    assert [each["id"] for each in reply["results"]] == first
+    assert {each["labels"]["plane"][0] for each in reply["results"]} == {"sagittal"}
+    _, output, _ = mirage("search", "--not", "plane=sagittal", "-k", "100", "--json")
+    others = json.loads(output)
+    assert others["match"] is None
+    assert "sagittal" not in {plane for each in others["results"] for plane in each["labels"].get("plane", ())}
+    _, output, _ = mirage("facets", "--json")
+    planes = next(facet for facet in json.loads(output)["facets"] if facet["name"] == "plane")["values"]
+    assert next(each for each in planes if each["value"] == "sagittal")["count"] == reply["total"]
+
+
+def test_cases_examples_and_two_queries_work_over_the_command_line(mirage: Mirage) -> None:
+    _, output, _ = mirage("search", "brain", "--by-case", "-k", "100", "--json")
+    results = json.loads(output)["results"]
+    cases = [each["case"]["id"] for each in results if each["case"]["id"]]
+    assert len(cases) == len(set(cases))
+    if cases:
+        code, output, _ = mirage("record", "case", cases[0], "--json")
+        assert (code, json.loads(output)["id"]) == (0, cases[0])
+    code, output, _ = mirage("search", "--like", results[0]["id"], "--unlike", results[-1]["id"], "-k", "3", "--json")
+    assert code == 0
+    assert not {results[0]["id"], results[-1]["id"]} & {each["id"] for each in json.loads(output)["results"]}
+    code, output, _ = mirage("compare", "sagittal brain", "--to", "axial brain", "-k", "2", "--json")
+    both = json.loads(output)
+    assert (code, len(both["base"]["results"]), len(both["shifted"]["results"])) == (0, 2, 2)
+    assert -1 <= both["shift"] < 1
+    for verb in (("search", "brain"), ("facets",), ("similar", results[0]["id"]), ("record", results[0]["id"])):
+        code, _, error = mirage(*verb, "--collection", "none")
+        assert code == 1
+        assert "atlas" in error
 
 
 @pytest.mark.parametrize(

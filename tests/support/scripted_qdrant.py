@@ -280,10 +280,12 @@ class _Points(q.PointsServicer):
         return q.CountResponse(result=q.CountResult(count=count))
 
     async def Scroll(self, request, context):
+        order = GrpcToRest.convert_order_by(request.order_by) if request.HasField("order_by") else None
         points, following = self._cluster.local.scroll(
             request.collection_name,
             scroll_filter=GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None,
             limit=request.limit,
+            order_by=order,
             offset=GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None,
             with_payload=GrpcToRest.convert_with_payload_selector(request.with_payload),
             with_vectors=GrpcToRest.convert_with_vectors_selector(request.with_vectors),

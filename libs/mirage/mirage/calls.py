@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from mirage.descriptions import DescribeOptions
 from mirage.jobs import JobOptions
-from mirage.queries import Query, Term
+from mirage.queries import Order, Query, Term
 from mirage.uploads import Upload, multipart
 from mirage_api.base import Reply
 from mirage_api.descriptions import EVENTS as DESCRIBE_EVENTS
@@ -21,6 +21,7 @@ from mirage_api.jobs import Job, JobEvent, JobsReply
 from mirage_api.readings import EVENTS as READ_EVENTS
 from mirage_api.readings import ReadEvent
 from mirage_api.records import (
+    Case,
     DeleteReply,
     Flag,
     FlagsReply,
@@ -105,11 +106,18 @@ def compare(
     return _whole(CompareReply, Request("POST", "/v1/compare", body))
 
 
+def compare_two(first: Query | str, second: Query | str, *, k: int | None = None) -> Call[CompareReply]:
+    """Finds two queries side by side: `base` and `shifted` of the reply. `k` replaces that of both."""
+    sides = [_query(each) for each in (first, second)]
+    bodies = [replace(each, k=each.k if k is None else k).to_json() for each in sides]
+    return _whole(CompareReply, Request("POST", "/v1/compare", dict(zip("ab", bodies, strict=True))))
+
+
 def similar(
-    record_id: str, *, k: int = 10, where: Where | None = None, page_token: str | None = None
+    record_id: str, *, k: int = 10, where: Where | None = None, page_token: str | None = None, collection: str = ""
 ) -> Call[SearchReply]:
     """Finds the records nearest to one record's image, except itself."""
-    params = [("k", str(k)), *_where_params(where), *([("page_token", page_token)] if page_token else [])]
+    params = [("k", str(k)), *_where_params(where), *_given(page_token=page_token, collection=collection).items()]
     return _whole(SearchReply, Request("GET", f"/v1/records/{segment(record_id)}/similar", params=params))
 
 
@@ -195,22 +203,35 @@ def job_image(job_id: str, index: int = 0) -> Call[Image]:
     return Call(Request("GET", f"/v1/jobs/{segment(job_id)}/images/{index}"), None, _same)
 
 
-def record(record_id: str) -> Call[Record]:
+def record(record_id: str, *, collection: str = "") -> Call[Record]:
     """Returns one record."""
-    return _whole(Record, Request("GET", f"/v1/records/{segment(record_id)}"))
+    return _whole(Record, Request("GET", f"/v1/records/{segment(record_id)}", params=_given(collection=collection)))
 
 
-def image(record_id: str, *, variant: Literal["display", "pixels", "regions", "thumbnail"] = "display") -> Call[Image]:
+def case(case_id: str, *, collection: str = "") -> Call[Case]:
+    """Returns a case: its records in the order of their positions."""
+    return _whole(Case, Request("GET", f"/v1/cases/{segment(case_id)}", params=_given(collection=collection)))
+
+
+def image(
+    record_id: str,
+    *,
+    variant: Literal["display", "pixels", "regions", "thumbnail"] = "display",
+    collection: str = "",
+) -> Call[Image]:
     """Returns a record's image: with 8 bits, as a 16-bit PNG if it has `pixels`, its label map if it has `regions`, or as a
     WebP of at most 256 pixels a side.
     """
     path = f"/v1/images/{segment(record_id)}" + ("" if variant == "display" else f"/{variant}")
-    return Call(Request("GET", path), None, _same)
+    return Call(Request("GET", path, params=_given(collection=collection)), None, _same)
 
 
-def facets(*, where: Where | None = None) -> Call[tuple[Facet, ...]]:
-    """Returns the facets with their counts, under a filter."""
-    request = Request("GET", "/v1/facets", params=_where_params(where))
+def facets(
+    *, where: Where | None = None, where_not: Where | None = None, collection: str = ""
+) -> Call[tuple[Facet, ...]]:
+    """Returns the facets with their counts, under a filter; a facet's own part of it does not count for it."""
+    params = [*_where_params(where), *_where_params(where_not, "not"), *_given(collection=collection).items()]
+    request = Request("GET", "/v1/facets", params=params)
     return Call(request, FacetsReply, lambda reply: reply.facets)
 
 
@@ -225,11 +246,11 @@ def delete(record_id: str) -> Call[bool]:
     return Call(Request("DELETE", f"/v1/records/{segment(record_id)}"), DeleteReply, lambda reply: reply.deleted > 0)
 
 
-def flag(record_id: str, reason: str, *, comment: str = "") -> Call[Flag]:
+def flag(record_id: str, reason: str, *, comment: str = "", collection: str = "") -> Call[Flag]:
     """Flags a record: "wrong-caption", "wrong-image", "licence", "privacy", "description" or "other"."""
-    return _whole(
-        Flag, Request("POST", f"/v1/records/{segment(record_id)}/flags", {"reason": reason, "comment": comment})
-    )
+    body = {"reason": reason, "comment": comment}
+    path = f"/v1/records/{segment(record_id)}/flags"
+    return _whole(Flag, Request("POST", path, body, params=_given(collection=collection)))
 
 
 def flags(*, record_id: str = "", limit: int = 100) -> Call[tuple[Flag, ...]]:
@@ -252,12 +273,26 @@ def look_up(keys: Iterable[tuple[str, str]], *, collection: str = "") -> Call[tu
 
 
 def records(
-    *, limit: int = 100, page_token: str = "", vectors: bool = False, collection: str = ""
+    *,
+    limit: int = 100,
+    page_token: str = "",
+    vectors: bool = False,
+    where: Where | None = None,
+    where_not: Where | None = None,
+    order: Order | None = None,
+    seed: int | None = None,
+    collection: str = "",
 ) -> Call[RecordsReply]:
-    """Returns a page of all records, with their vectors if wanted."""
-    params = _given(
-        limit=str(limit), vectors="true" if vectors else "false", page_token=page_token, collection=collection
+    """Returns a page of the records that pass a filter, with their vectors if wanted (not with an order)."""
+    given = _given(
+        limit=str(limit),
+        vectors="true" if vectors else "false",
+        page_token=page_token,
+        order=order,
+        seed=None if seed is None else str(seed),
+        collection=collection,
     )
+    params = [*given.items(), *_where_params(where), *_where_params(where_not, "not")]
     return _whole(RecordsReply, Request("GET", "/v1/records", params=params))
 
 
@@ -284,9 +319,10 @@ def delete_collection(name: str) -> Call[int]:
     return Call(request, DeleteCollectionReply, lambda reply: reply.records)
 
 
-def common_queries() -> Call[tuple[str, ...]]:
+def common_queries(*, collection: str = "") -> Call[tuple[str, ...]]:
     """Returns queries to offer: the operator's, or those that are typical of the collection."""
-    return Call(Request("GET", "/v1/common-queries"), CommonQueriesReply, lambda reply: reply.queries)
+    request = Request("GET", "/v1/common-queries", params=_given(collection=collection))
+    return Call(request, CommonQueriesReply, lambda reply: reply.queries)
 
 
 def models() -> Call[tuple[Model, ...]]:
@@ -294,9 +330,9 @@ def models() -> Call[tuple[Model, ...]]:
     return Call(Request("GET", "/v1/models"), ModelsReply, lambda reply: reply.models)
 
 
-def collection() -> Call[Collection]:
-    """Returns the collection in use."""
-    return _whole(Collection, Request("GET", "/v1/collection"))
+def collection(name: str = "") -> Call[Collection]:
+    """Returns a collection; the active one if the name is empty."""
+    return _whole(Collection, Request("GET", f"/v1/collections/{segment(name)}" if name else "/v1/collection"))
 
 
 def segment(value: str) -> str:
@@ -331,9 +367,9 @@ def _describe_body(
     return asked | (options or DescribeOptions()).to_json()
 
 
-def _given(**values: str) -> dict[str, str]:
+def _given(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def _where_params(where: Where | None) -> list[tuple[str, str]]:
-    return [("where", f"{facet}={value}") for facet, values in (where or {}).items() for value in values]
+def _where_params(where: Where | None, name: str = "where") -> list[tuple[str, str]]:
+    return [(name, f"{facet}={value}") for facet, values in (where or {}).items() for value in values]

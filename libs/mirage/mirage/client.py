@@ -75,6 +75,7 @@ class Operations:
 
     search = _Operation(calls.search)
     compare = _Operation(calls.compare)
+    compare_two = _Operation(calls.compare_two)
     similar = _Operation(calls.similar)
     describe = _Events(calls.describe)
     description = _Operation(calls.description)
@@ -85,6 +86,7 @@ class Operations:
     cancel_job = _Operation(calls.cancel_job)
     job_image = _Operation(calls.job_image)
     record = _Operation(calls.record)
+    case = _Operation(calls.case)
     image = _Operation(calls.image)
     facets = _Operation(calls.facets)
     upsert = _Operation(calls.upsert)

@@ -8,6 +8,9 @@ from typing import Any, Literal
 VectorSpace = Literal["image", "caption", "fused"]
 SearchMode = Literal["hybrid", "words", "images", "captions"]
 
+GroupBy = Literal["none", "case"]
+Order = Literal["newest", "case", "random"]
+
 
 @dataclass(frozen=True)
 class Term:
@@ -41,10 +44,12 @@ class Term:
 
 @dataclass(frozen=True)
 class Query:
-    """A search. One text is searched by words, then by likeness (`mode`, "hybrid" if omitted); any other sum of terms is
-    compared with the vectors of one space. `vectors` names that space instead of a mode. The server checks every limit.
+    """A search, or without terms a listing of what passes the filter, in an order.
 
-    An image that seems to be no medical one is declined unless `accept_any_image`.
+    One text is searched by words, then by likeness (`mode`, "hybrid" if omitted); any other sum of terms is compared with the
+    vectors of one space. `vectors` names that space instead of a mode. The server checks every limit.
+
+    An image that seems to be no medical one is declined unless `accept_any_image`. An empty `collection` is the active one.
     """
 
     terms: tuple[Term, ...]
@@ -55,12 +60,24 @@ class Query:
     page_token: str | None = None
     accept_any_image: bool = False
     mode: SearchMode | None = None
+    collection: str = ""
+    where_not: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    group_by: GroupBy | None = None
+    order: Order | None = None
+    seed: int | None = None
+    variety: bool = False
+    positive: Sequence[str] = ()
+    negative: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The body of POST /v1/search."""
         body: dict[str, Any] = {"terms": [term.to_json() for term in self.terms], **self.options_json()}
-        if self.page_token:
-            body["page_token"] = self.page_token
+        for name in ("page_token", "order", "seed"):
+            if (value := getattr(self, name)) not in (None, ""):
+                body[name] = value
+        for name in ("positive", "negative"):
+            if ids := getattr(self, name):
+                body[name] = list(ids)
         return body
 
     def options_json(self) -> dict[str, Any]:
@@ -76,6 +93,14 @@ class Query:
             body["min_score"] = self.min_score
         if self.accept_any_image:
             body["accept_any_image"] = True
+        if self.collection:
+            body["collection"] = self.collection
+        if self.where_not:
+            body["not"] = {facet: list(values) for facet, values in self.where_not.items()}
+        if self.group_by is not None:
+            body["group_by"] = self.group_by
+        if self.variety:
+            body["variety"] = True
         return body
 
 

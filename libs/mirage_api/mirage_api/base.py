@@ -90,6 +90,7 @@ Text = Annotated[
     str, Field(max_length=limits.TEXT_CHARS, description=f"A phrase, at most {limits.TEXT_CHARS} characters.")
 ]
 Id = Annotated[Short, Field(description="The id of a record.")]
+CollectionName = Annotated[Short, Field(description="The name of a collection; the active one if empty.")]
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Labels = dict[str, tuple[str, ...]]
 Values = Annotated[tuple[Short, ...], Field(max_length=limits.FACET_VALUES_MAX)]

@@ -9,6 +9,7 @@ from mirage_api import limits
 from mirage_api.base import (
     Base64,
     Base64File,
+    CollectionName,
     Components,
     Id,
     Int32,
@@ -118,6 +119,7 @@ class Shown(Reply):
         Omitted(),
         Field(description="Structures of its label map; in the reply to a search those that the query names."),
     ] = ()
+    collection: Annotated[str, Omitted(), Field(description="The collection that the request named.")] = ""
 
 
 class Record(Shown):
@@ -130,6 +132,16 @@ class Record(Shown):
         str, Omitted(), Field(description="Of the label map that came in, which is not kept.")
     ] = ""
     pixels: Pixels | None = Field(None, description="null if the image came with at most 8 bits.")
+
+
+class Case(Reply):
+    """A case: its records in the order of their positions; `images` counts also those that are left out of a large case."""
+
+    id: str
+    title: str = ""
+    history: str = ""
+    images: int = 0
+    records: tuple[Record, ...]
 
 
 class RecordUpload(Request):
@@ -232,7 +244,7 @@ class LookupRequest(Request):
     """Records to look up."""
 
     keys: tuple[RecordKey, ...] = Field(description="1 to 1,000 of them.", max_length=limits.IDS_MAX)
-    collection: Short = Field("", description="The active one if empty.")
+    collection: CollectionName = ""
 
 
 class RecordPresence(Reply):
@@ -264,8 +276,9 @@ class StoredRecord(Record):
 
 
 class RecordsReply(Reply):
-    """A page of all records."""
+    """A page of the records that pass a filter; `total` counts those of all pages."""
 
     records: tuple[StoredRecord, ...]
     fingerprint: str = ""
+    total: int = 0
     next_page_token: Token = ""

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mirage_api import limits
 from mirage_api.base import (
     Base64File,
+    CollectionName,
     Components,
     Id,
     Milliseconds,
@@ -23,9 +24,20 @@ from mirage_api.records import Shown
 
 VectorSpace = Literal["image", "caption", "fused"]
 SearchMode = Literal["hybrid", "words", "images", "captions"]
+GroupBy = Literal["none", "case"]
+Order = Literal["newest", "case", "random"]
 Match = Literal["good", "weak", "none"]
 PageToken = Annotated[
     str, Field(max_length=10_000, description="next_page_token of the reply before, with all else unchanged.")
+]
+
+
+Examples = Annotated[tuple[Id, ...], Field(max_length=limits.EXAMPLES_MAX)]
+# JavaScript has no whole numbers beyond 2^53.
+Seed = Annotated[
+    int,
+    BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value),
+    Field(ge=0, le=limits.SEED_MAX),
 ]
 
 
@@ -66,21 +78,36 @@ class Query(Request):
         json_schema_extra={"minimum": -1, "maximum": 1},
     )
     accept_any_image: bool = Field(False, description="Search also with what seems to be no medical image.")
+    where_not: Where = Field({}, alias="not", description="Facet to a value or several that a record must not carry.")
+    group_by: GroupBy | None = Field(
+        None, description="case lists each case once, by its best record; none if omitted."
+    )
+    variety: bool = Field(False, description="Different results first, among those that are good.")
+    collection: CollectionName = ""
 
 
 class SearchRequest(Query):
-    """A search: the sum of text, image, id and terms, each with weight 1 unless a term says otherwise."""
+    """A search: the sum of text, image, id and terms, each with weight 1 unless a term says otherwise.
+
+    Without any of them it lists the records that pass the filter.
+    """
 
     terms: Terms = Field((), description="Weighted terms, at most 16 in all.")
     page_token: PageToken = ""
+    order: Order | None = Field(None, description="Only without a query; newest if omitted.")
+    seed: Seed | None = Field(None, description="For the order random: the same one gives the same order.")
+    positive: Examples = Field((), description="Ids of records that results are to be like, in place of terms.")
+    negative: Examples = Field((), description="Ids of records that results are to be unlike.")
 
 
 class CompareRequest(Query):
-    """A comparison of `q` with `q - minus + plus + terms`; q is the sum of text, image and id."""
+    """A comparison of `q` with `q - minus + plus + terms`; q is the sum of text, image and id. Or of two queries, a and b."""
 
     minus: Phrases | None = None
     plus: Phrases | None = None
     terms: Terms = Field((), description="Further terms of the shift, with their weights.")
+    a: SearchRequest | None = Field(None, description="In place of all else but a collection: the query of one side.")
+    b: SearchRequest | None = Field(None, description="The query of the other side.")
 
 
 class ClassifyRequest(Request):
@@ -142,11 +169,19 @@ class Timings(Reply):
     cached: bool = False
 
 
+class ResultCase(Reply):
+    """The case of a result, "" if it has none, and how many of its images pass the filter."""
+
+    id: str
+    images: int
+
+
 class SearchResult(Shown):
     """One record found; score is the cosine, with fused vectors the reciprocal-rank score next to the cosine."""
 
     score: Score
     cosine: Score | None = Field(0.0, description="null in a search by words alone.")
+    case: Annotated[ResultCase | None, Omitted()] = None
     section: Annotated[Literal["words", "likeness"] | None, Omitted()] = None
     matched: Annotated[
         dict[str, tuple[tuple[int, int], ...]],
@@ -196,6 +231,9 @@ class SearchReply(Reply):
     timings: Timings = Timings()
     fingerprint: str = ""
     words: Annotated[WordsReport | None, Omitted()] = None
+    total: int | None = Field(
+        None, description="Records that pass the filter, of a listing without a query; else null."
+    )
     next_page_token: Token = ""
 
 
@@ -219,13 +257,22 @@ class FacetValue(Reply):
 
     value: str
     count: int
+    display: str = ""
+
+
+class RareValues(Reply):
+    """Values that fewer than three records of the collection carry, and how many records carry one of them."""
+
+    values: tuple[str, ...]
+    count: int
 
 
 class Facet(Reply):
-    """A facet; its most frequent value first."""
+    """A facet; its most frequent value first. Of more than ten values the rare ones are in `other`."""
 
     name: str
     values: tuple[FacetValue, ...]
+    other: Annotated[RareValues | None, Omitted()] = None
 
 
 class FacetsReply(Reply):

@@ -63,6 +63,7 @@ class Code(StrEnum):
     ID_INVALID = "ID_INVALID"
     RECORD_INVALID = "RECORD_INVALID"
     RECORD_NOT_FOUND = "RECORD_NOT_FOUND"
+    CASE_NOT_FOUND = "CASE_NOT_FOUND"
     CAPTION_TOO_LONG = "CAPTION_TOO_LONG"
     UPSERT_OUT_OF_ORDER = "UPSERT_OUT_OF_ORDER"
     FINGERPRINT_MISMATCH = "FINGERPRINT_MISMATCH"
@@ -225,7 +226,7 @@ CATALOGUE: dict[Code, Entry] = {
         "A collection's name has 1 to 64 characters of a-z 0-9 _ - and starts with a letter or digit.",
     ),
     Code.COLLECTION_NOT_FOUND: Entry(
-        Status.NOT_FOUND, 404, "Collection not found", "There is no collection named {name}."
+        Status.NOT_FOUND, 404, "Collection not found", "There is no collection named {name}; there are: {known}."
     ),
     Code.COLLECTION_EXISTS: Entry(
         Status.ALREADY_EXISTS, 409, "Collection exists", "There is a collection named {name} already."
@@ -244,6 +245,7 @@ CATALOGUE: dict[Code, Entry] = {
         "(MIRAGE_RETRIEVER_COLLECTION).",
     ),
     Code.RECORD_NOT_FOUND: Entry(Status.NOT_FOUND, 404, "Record not found", "There is no record with the id {id}."),
+    Code.CASE_NOT_FOUND: Entry(Status.NOT_FOUND, 404, "Case not found", "There is no case with the id {id}."),
     Code.CAPTION_TOO_LONG: Entry(
         _BAD, 422, "Caption too long", "A caption may have at most {max} characters; this one has {given}."
     ),
@@ -254,7 +256,8 @@ CATALOGUE: dict[Code, Entry] = {
         Status.FAILED_PRECONDITION,
         409,
         "Other model",
-        "The collection was made with the model {expected}; {given} does not fit it. Index again, or load that model.",
+        "The vectors of the collection come from the model {expected}, and {given} is another one, so they cannot be "
+        "compared. Index again, or load that model.",
     ),
     Code.FINGERPRINT_REQUIRED: Entry(
         _BAD, 422, "Fingerprint required", "Vectors that are given need the fingerprint of the model that made them."

@@ -4,6 +4,7 @@ import re
 
 from mirage_api.limits import CAPTION_CHARS as CAPTION_CHARS
 from mirage_api.limits import COMMENT_CHARS as COMMENT_CHARS
+from mirage_api.limits import EXAMPLES_MAX as EXAMPLES_MAX
 from mirage_api.limits import FACET_VALUES_MAX as FACET_VALUES_MAX
 from mirage_api.limits import IDS_MAX as IDS_MAX
 from mirage_api.limits import IMAGE_BYTES as IMAGE_BYTES

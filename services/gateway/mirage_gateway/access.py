@@ -89,6 +89,7 @@ METHODS: Mapping[str, Action] = {
     "Read": Action.READ,
     "ClassifyImage": Action.CLASSIFY,
     "GetRecord": Action.READ_RECORDS,
+    "GetCase": Action.READ_RECORDS,
     "GetImage": Action.READ_RECORDS,
     "ListFacets": Action.READ_RECORDS,
     "ListRecords": Action.READ_RECORDS,

@@ -42,7 +42,8 @@ from mirage_protos.v1 import (
 # Calls that the retriever answers alone, with the setting of their deadline.
 FORWARDED: Mapping[str, str] = {
     **dict.fromkeys(
-        ("GetRecord", "ListFacets", "FlagRecord", "ListFlags", "ListCommonQueries", "GetCollection"), "read_timeout_s"
+        ("GetRecord", "GetCase", "ListFacets", "FlagRecord", "ListFlags", "ListCommonQueries", "GetCollection"),
+        "read_timeout_s",
     ),
     **dict.fromkeys(("LookupRecords", "ListRecords", "DeleteRecords", "ListCollections"), "search_timeout_s"),
     **dict.fromkeys(("CreateCollection", "ActivateCollection", "DeleteCollection"), "collection_timeout_s"),
@@ -78,17 +79,19 @@ class Composer:
         response.reply.query.images.extend(images)
         return response.reply
 
-    async def compare(self, base: query_pb2.Query, shift: Sequence[query_pb2.Term]) -> retriever_pb2.CompareResponse:
-        """The base query, and the base query with the terms of `shift` added; raises IMAGE_NOT_MEDICAL as `search` does."""
-        request = retriever_pb2.CompareRequest(base=base, shift=shift)
-        accept_any = base.accept_any_image
-        # As in `search`.
-        del base, shift
+    async def compare(self, request: retriever_pb2.CompareRequest) -> retriever_pb2.CompareResponse:
+        """Two queries, or a base query next to the same with the terms of `shift` added; raises as `search` does.
+
+        The request's images are not kept: it is the only one that holds them.
+        """
+        accept_any = request.base.accept_any_image
         of_base = await self._gate.look_at(request.base.terms, accept_any=accept_any)
         of_shift = await self._gate.look_at(request.shift, accept_any=accept_any)
+        of_a = await self._gate.look_at(request.a.terms, accept_any=request.a.accept_any_image)
+        of_b = await self._gate.look_at(request.b.terms, accept_any=request.b.accept_any_image)
         both = await self._parts.ask(self._parts.retriever.Compare, request, timeout_s=self._settings.search_timeout_s)
-        both.base.query.images.extend(of_base)
-        both.shifted.query.images.extend([*of_base, *of_shift])
+        both.base.query.images.extend([*of_base, *of_a])
+        both.shifted.query.images.extend([*of_base, *of_shift, *of_b])
         return both
 
     async def classify(self, request: encoder_pb2.ClassifyImageRequest) -> encoder_pb2.ClassifyImageResponse:
@@ -120,7 +123,13 @@ class Composer:
                 yield mirage_service_pb2.ReadResponse.FromString(message.SerializeToString())
 
     async def similar(
-        self, record_id: str, *, k: int | None, where: Mapping[str, Sequence[str]], page_token: str = ""
+        self,
+        record_id: str,
+        *,
+        k: int | None,
+        where: Mapping[str, Sequence[str]],
+        page_token: str = "",
+        collection: str = "",
     ) -> query_pb2.SearchReply:
         """Returns the `k` (1 to 99; 10 if None) records nearest to one record's image, without that record."""
         if k is not None and not 1 <= k <= limits.SIMILAR_K_MAX:
@@ -132,6 +141,7 @@ class Composer:
             where=string_lists(where),
             exclude_ids=[record_id],
             page_token=page_token,
+            collection=collection,
         )
         return await self.search(query)
 
@@ -144,23 +154,33 @@ class Composer:
         timeout_s: float = getattr(self._settings, FORWARDED[name])
         return await self._parts.ask(getattr(self._parts.retriever, name), request, timeout_s=timeout_s)
 
-    async def collection(self) -> collection_pb2.Collection:
-        """Returns the active collection, with the progress of the demonstration atlas if there is something to say."""
-        found: collection_pb2.Collection = (await self.forward(retriever_pb2.GetCollectionRequest())).collection
-        if (path := self._settings.progress_file) and (building := await asyncio.to_thread(read_progress, path)):
+    async def collection(self, name: str = "") -> collection_pb2.Collection:
+        """Returns a collection, the active one if the name is empty; that with the progress of the demonstration atlas, if
+        there is something to say.
+        """
+        asked = retriever_pb2.GetCollectionRequest(name=name)
+        found: collection_pb2.Collection = (await self.forward(asked)).collection
+        if (
+            found.active
+            and (path := self._settings.progress_file)
+            and (building := await asyncio.to_thread(read_progress, path))
+        ):
             found.building.CopyFrom(building)
         return found
 
-    async def record(self, record_id: str) -> record_pb2.Record:
+    async def record(self, record_id: str, collection: str = "") -> record_pb2.Record:
         """Returns one record; raises RECORD_NOT_FOUND."""
-        found: record_pb2.Record = (await self.forward(retriever_pb2.GetRecordRequest(id=record_id))).record
+        asked = retriever_pb2.GetRecordRequest(id=record_id, collection=collection)
+        found: record_pb2.Record = (await self.forward(asked)).record
         return found
 
-    async def image(self, record_id: str, variant: "image_pb2.ImageVariant.ValueType | None") -> ImageFile:
+    async def image(
+        self, record_id: str, variant: "image_pb2.ImageVariant.ValueType | None", collection: str = ""
+    ) -> ImageFile:
         """A record's image. Its first part is here when this returns, so that an error comes before any byte."""
         messages = self._parts.read(
             self._parts.retriever.GetImage,
-            retriever_pb2.GetImageRequest(id=record_id, variant=variant),
+            retriever_pb2.GetImageRequest(id=record_id, variant=variant, collection=collection),
             timeout_s=self._settings.read_timeout_s,
             service="retriever",
         )

@@ -89,6 +89,7 @@ class Describer:
                 vectors=query.vectors if query.HasField("vectors") else None,
                 where=query.where,
                 exclude_ids=query.exclude_ids,
+                collection=query.collection,
             )
         )
         k, words = _check(query, options)
@@ -243,6 +244,8 @@ def _check(query: query_pb2.Query, options: description_pb2.DescribeOptions) -> 
     k = query.k if query.HasField("k") else CAPTIONS_DEFAULT
     if not 1 <= k <= CAPTIONS_MAX:
         raise MirageError(Code.K_OUT_OF_RANGE, field="k", min=1, max=CAPTIONS_MAX, given=k)
+    if not (query.terms or query.positive):
+        raise MirageError(Code.EMPTY_QUERY)
     check_describe_options(
         max_tokens=options.max_tokens if options.HasField("max_tokens") else None,
         temperature=options.temperature if options.HasField("temperature") else None,

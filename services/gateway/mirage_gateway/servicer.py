@@ -11,6 +11,7 @@ from mirage_core.methods import MethodRule
 from mirage_gateway.access import method_rules
 from mirage_gateway.compose import Composer
 from mirage_protos.encoder.v1 import encoder_pb2
+from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import facet_pb2, mirage_service_pb2, mirage_service_pb2_grpc, record_pb2
 
 NAME = "mirage.v1.MirageService"
@@ -37,6 +38,7 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
         self._composer = composer
 
     GetRecord = _forwarded("GetRecord")
+    GetCase = _forwarded("GetCase")
     LookupRecords = _forwarded("LookupRecords")
     ListRecords = _forwarded("ListRecords")
     DeleteRecords = _forwarded("DeleteRecords")
@@ -50,10 +52,10 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
     DeleteCollection = _forwarded("DeleteCollection")
 
     async def GetCollection(
-        self, _request: mirage_service_pb2.GetCollectionRequest, _context: Context
+        self, request: mirage_service_pb2.GetCollectionRequest, _context: Context
     ) -> mirage_service_pb2.GetCollectionResponse:
-        """Returns the active collection."""
-        return mirage_service_pb2.GetCollectionResponse(collection=await self._composer.collection())
+        """Returns a collection."""
+        return mirage_service_pb2.GetCollectionResponse(collection=await self._composer.collection(request.name))
 
     async def Search(
         self, request: mirage_service_pb2.SearchRequest, _context: Context
@@ -64,8 +66,10 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
     async def Compare(
         self, request: mirage_service_pb2.CompareRequest, _context: Context
     ) -> mirage_service_pb2.CompareResponse:
-        """Runs a base query and a shifted one side by side."""
-        both = await self._composer.compare(request.base, request.shift)
+        """Runs a base query and a shifted one, or two queries, side by side."""
+        asked = retriever_pb2.CompareRequest.FromString(request.SerializeToString())
+        del request
+        both = await self._composer.compare(asked)
         return mirage_service_pb2.CompareResponse(base=both.base, shifted=both.shifted, shift=both.shift)
 
     async def FindSimilar(
@@ -74,7 +78,11 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
         """The records nearest to one record's image."""
         k = request.k if request.HasField("k") else None
         reply = await self._composer.similar(
-            request.id, k=k, where=_filter(request.where), page_token=request.page_token
+            request.id,
+            k=k,
+            where=_filter(request.where),
+            page_token=request.page_token,
+            collection=request.collection,
         )
         return mirage_service_pb2.FindSimilarResponse(reply=reply)
 
@@ -83,7 +91,7 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
     ) -> AsyncIterator[mirage_service_pb2.GetImageResponse]:
         """A record's image file, in parts."""
         variant = request.variant if request.HasField("variant") else None
-        image = await self._composer.image(request.id, variant)
+        image = await self._composer.image(request.id, variant, request.collection)
         async for part in image.parts():
             yield mirage_service_pb2.GetImageResponse(part=part)
 

@@ -116,6 +116,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     second: tuple[str, ...] | None = None
     match: "query_pb2.Match.ValueType" = query_pb2.MATCH_GOOD
     image_type: str = "image/png"
+    collection: str = ""
     # What GetImage sends; after the first part it waits for the gate, if there is one.
     image_parts: tuple[bytes, ...] = (b"abc", b"def")
     image_gate: asyncio.Event | None = None
@@ -146,7 +147,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
 
     async def GetRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        made = record(request.id, image_type=self.image_type)
+        made = record(request.id, image_type=self.image_type, collection=self.collection)
         if self.pixels is not None:
             made.pixels.CopyFrom(self.pixels)
         made.regions.extend(self.regions)
@@ -172,7 +173,9 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
 
     async def ListFacets(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
-        facet = facet_pb2.Facet(name="plane", values=[facet_pb2.FacetValue(value="axial", count=3)])
+        facet = facet_pb2.Facet(name="plane", values=[facet_pb2.FacetValue(value="axial", count=3, display="Axial")])
+        facet.other.values.append("oblique")
+        facet.other.count = 1
         return retriever_pb2.ListFacetsResponse(facets=[facet])
 
     async def UpsertRecords(self, requests: Any, context: Any) -> Any:  # noqa: N802
@@ -223,6 +226,11 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
             flags=[flag_pb2.Flag(id="f1", record_id="r1", reason=flag_pb2.FLAG_REASON_OTHER)]
         )
 
+    async def GetCase(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        case = record_pb2.Case(id=request.id, title="A case", images=3, records=[record("r1"), record("r2")])
+        return retriever_pb2.GetCaseResponse(case=case)
+
     async def LookupRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
         known = record_pb2.RecordPresence(id="r1", record=record("r1"), same_image_ids=["r2"])
@@ -234,7 +242,9 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         if request.vectors:
             stored.image_vector.float32 = struct.pack("<2f", 1, 0)
             stored.caption_vector.float32 = struct.pack("<2f", 0, 1)
-        return retriever_pb2.ListRecordsResponse(records=[stored], next_page_token="more", fingerprint="f" * 64)
+        return retriever_pb2.ListRecordsResponse(
+            records=[stored], next_page_token="more", fingerprint="f" * 64, total=9
+        )
 
     async def ListCollections(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)

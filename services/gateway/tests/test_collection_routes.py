@@ -55,6 +55,47 @@ async def test_flags_and_common_queries_are_listed(http: httpx.AsyncClient) -> N
     assert queries == {"queries": ["brain MRI"]}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/search", {"text": "a", "collection": "next"}),
+        ("POST", "/v1/compare", {"text": "a", "minus": "b", "collection": "next"}),
+        ("POST", "/v1/describe", {"text": "a", "collection": "next"}),
+        ("GET", "/v1/records/r1?collection=next", None),
+        ("GET", "/v1/records/r1/similar?collection=next", None),
+        ("GET", "/v1/records?collection=next", None),
+        ("POST", "/v1/records/lookup", {"keys": [{"id": "r1"}], "collection": "next"}),
+        ("POST", "/v1/records/r1/flags?collection=next", {"reason": "other"}),
+        ("GET", "/v1/images/r1?collection=next", None),
+        ("GET", "/v1/images/r1/thumbnail?collection=next", None),
+        ("GET", "/v1/facets?collection=next", None),
+        ("GET", "/v1/common-queries?collection=next", None),
+        ("GET", "/v1/collections/next", None),
+    ],
+)
+async def test_every_reading_call_takes_a_collection(
+    http: httpx.AsyncClient, peer: Peer, method: str, path: str, body: Any
+) -> None:
+    response = await http.request(method, path, json=body)
+    assert response.status_code == 200, response.text
+    asked = [getattr(each, "query", getattr(each, "base", each)) for each in peer.script.asked]
+    assert asked
+    assert {getattr(each, "collection", "") or getattr(each, "name", "") for each in asked} == {"next"}
+
+
+async def test_the_images_of_a_collection_that_was_named_are_found_in_it(http: httpx.AsyncClient, peer: Peer) -> None:
+    peer.script.collection = "next"
+    found = (await http.get("/v1/records/r1?collection=next")).json()
+    assert found["collection"] == "next"
+    for url in (found["image_url"], found["thumbnail_url"]):
+        assert (await http.get(url)).status_code == 200
+        assert {each.collection for each in peer.script.asked[-2:]} == {"next"}
+
+
+async def test_a_collection_is_described_by_its_name(http: httpx.AsyncClient) -> None:
+    check(Collection, (await http.get("/v1/collections/atlas")).json())
+
+
 async def test_an_upload_names_its_collection_and_packs_its_vectors(http: httpx.AsyncClient, peer: Peer) -> None:
     packed = base64.b64encode(np.array([0.5, -2], "<f4").tobytes()).decode()
     parts = form("record", "image", image_vector=packed, caption_vector=[1.0, 2.0], fingerprint="f" * 64)

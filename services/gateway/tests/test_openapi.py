@@ -53,6 +53,8 @@ def test_every_address_of_the_contract_is_described(description: Any) -> None:
         ("post", "/v1/collections"),
         ("delete", "/v1/collections/{name}"),
         ("post", "/v1/collections/{name}/activate"),
+        ("get", "/v1/cases/{id}"),
+        ("get", "/v1/collections/{name}"),
         ("get", "/v1/common-queries"),
         ("get", "/v1/models"),
         ("get", "/v1/access"),

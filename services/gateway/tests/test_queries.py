@@ -10,8 +10,9 @@ from mirage_api.search import CompareRequest, SearchRequest
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.problems import malformed
-from mirage_gateway.web.search import compare_queries, search_query
+from mirage_gateway.web.search import compare_request, search_query
 from mirage_gateway.web.uploads import record_head
+from mirage_protos.v1 import query_pb2
 
 
 def search(**fields: Any) -> SearchRequest:
@@ -92,15 +93,65 @@ def test_an_empty_image_and_an_empty_vector_stay_terms() -> None:
 
 def test_minus_and_plus_become_the_shift() -> None:
     body = CompareRequest.model_validate({"text": "q", "minus": "axial", "plus": ["sagittal", "T2"], "k": 3})
-    base, shift = compare_queries(body)
-    assert [term.text for term in base.terms] == ["q"]
-    assert [(term.text, term.weight) for term in shift] == [("axial", -1.0), ("sagittal", 1.0), ("T2", 1.0)]
+    request = compare_request(body)
+    assert [term.text for term in request.base.terms] == ["q"]
+    assert [(term.text, term.weight) for term in request.shift] == [("axial", -1.0), ("sagittal", 1.0), ("T2", 1.0)]
 
 
-def test_a_comparison_needs_something_to_compare_with() -> None:
+def test_two_queries_are_compared_in_one_collection_unless_they_name_their_own() -> None:
+    a, b = {"text": "q", "k": 2, "not": {"plane": "axial"}}, {"id": "r1", "collection": "next", "group_by": "case"}
+    request = compare_request(CompareRequest.model_validate({"a": a, "b": b, "collection": "old"}))
+    assert not request.HasField("base")
+    assert [(side.collection, side.k) for side in (request.a, request.b)] == [("old", 2), ("next", 10)]
+    assert list(request.a.where_not["plane"].values) == ["axial"]
+    assert request.b.group_by == query_pb2.GROUP_BY_CASE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text": "q"},
+        {},
+        {"a": {"text": "q"}},
+        {"b": {"text": "q"}},
+        {"a": {"text": "q"}, "b": {"text": "r"}, "text": "s"},
+        {"a": {"text": "q"}, "b": {"text": "r"}, "minus": "s"},
+        {"a": {"text": "q"}, "b": {"text": "r"}, "k": 3},
+    ],
+)
+def test_a_comparison_needs_something_to_compare_with(body: dict[str, Any]) -> None:
     with pytest.raises(MirageError) as caught:
-        compare_queries(CompareRequest(text="q"))
+        compare_request(CompareRequest.model_validate(body))
     assert caught.value.code is Code.REQUEST_MALFORMED
+
+
+def test_a_listing_has_a_filter_an_order_and_examples_no_terms() -> None:
+    query = search_query(search(order="random", seed=str(2**63 - 1), **{"not": {"plane": ["axial", "coronal"]}}))
+    assert not query.terms
+    assert (query.order, query.seed) == (query_pb2.RECORD_ORDER_RANDOM, 2**63 - 1)
+    assert list(query.where_not["plane"].values) == ["axial", "coronal"]
+    query = search_query(search(positive=["a", "b"], negative=["c"], variety=True))
+    assert (list(query.positive), list(query.negative), query.variety) == (["a", "b"], ["c"], True)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"order": "oldest"},
+        {"group_by": "plane"},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"seed": "1e3"},
+        {"positive": "a"},
+        {"positive": ["a"] * 9},
+        {"not": "axial"},
+        {"not": {"plane": ["a"] * 65}},
+        {"where_not": {"plane": "axial"}},
+        {"variety": "yes"},
+    ],
+)
+def test_what_a_listing_cannot_have_is_refused(fields: dict[str, Any]) -> None:
+    assert refusal(**fields).code in (Code.REQUEST_MALFORMED, Code.TOO_MANY_ITEMS)
 
 
 def test_a_record_keeps_its_labels_and_vectors() -> None:

@@ -1,8 +1,10 @@
 import asyncio
+from urllib.parse import quote
 
 import httpx
 import pytest
 
+from mirage_api.records import Case
 from mirage_api.search import CompareReply, FacetsReply, SearchReply
 from mirage_core.errors import Code, MirageError
 from mirage_protos.v1 import query_pb2
@@ -57,10 +59,50 @@ async def test_a_bad_parameter_is_refused(http: httpx.AsyncClient, peer: Peer, p
     assert not peer.script.asked
 
 
-async def test_facets_come_with_counts(http: httpx.AsyncClient) -> None:
+async def test_facets_come_with_counts(http: httpx.AsyncClient, peer: Peer) -> None:
     document = (await http.get("/v1/facets?where=plane=axial&limit=5")).json()
     check(FacetsReply, document)
-    assert document["facets"][0] == {"name": "plane", "values": [{"value": "axial", "count": 3}]}
+    assert document["facets"][0] == {
+        "name": "plane",
+        "values": [{"value": "axial", "count": 3, "display": "Axial"}],
+        "other": {"values": ["oblique"], "count": 1},
+    }
+    await http.get("/v1/facets?not=plane=axial&not=plane=coronal&not=modality=ct")
+    unwanted = {name: list(values.values) for name, values in peer.script.asked[-1].where_not.items()}
+    assert unwanted == {"plane": ["axial", "coronal"], "modality": ["ct"]}
+
+
+async def test_a_case_comes_with_its_records(http: httpx.AsyncClient, peer: Peer) -> None:
+    document = (await http.get("/v1/cases/c1?collection=next")).json()
+    check(Case, document)
+    assert (document["id"], document["images"], [each["id"] for each in document["records"]]) == ("c1", 3, ["r1", "r2"])
+    assert peer.script.asked[-1].collection == "next"
+    # An id of a case may have any character.
+    for given in ("a/b c", "?x=1", "ü"):
+        assert (await http.get(f"/v1/cases/{quote(given, safe='')}")).json()["id"] == given
+        assert peer.script.asked[-1].id == given
+
+
+async def test_a_listing_takes_a_filter_an_order_and_a_seed(http: httpx.AsyncClient, peer: Peer) -> None:
+    document = (await http.get(f"/v1/records?where=plane=axial&not=modality=ct&order=random&seed={2**63 - 1}")).json()
+    assert document["total"] == 9
+    asked = peer.script.asked[-1]
+    assert list(asked.where["plane"].values) == ["axial"]
+    assert list(asked.where_not["modality"].values) == ["ct"]
+    assert (asked.order, asked.seed) == (query_pb2.RECORD_ORDER_RANDOM, 2**63 - 1)
+    for bad in ("order=oldest", "order=NEWEST", "seed=x", "seed=1&seed=2", "not=plane", "order=newest&order=case"):
+        assert (await http.get(f"/v1/records?{bad}")).json()["code"] == "REQUEST_MALFORMED", bad
+    assert (await http.get("/v1/records?seed=-1")).json()["code"] == "K_OUT_OF_RANGE"
+
+
+async def test_two_queries_are_compared(http: httpx.AsyncClient, peer: Peer) -> None:
+    body = {"a": {"text": "embolism"}, "b": {"text": "pneumonia", "group_by": "case"}, "collection": "next"}
+    document = (await http.post("/v1/compare", json=body)).json()
+    check(CompareReply, document)
+    asked = peer.script.asked[-1]
+    assert (asked.a.terms[0].text, asked.b.terms[0].text) == ("embolism", "pneumonia")
+    assert {asked.a.collection, asked.b.collection} == {"next"}
+    assert asked.b.group_by == query_pb2.GROUP_BY_CASE
 
 
 async def test_an_error_of_the_retriever_keeps_code_metadata_and_retry(http: httpx.AsyncClient, peer: Peer) -> None:

@@ -147,7 +147,7 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
         usable.set()
     watching.append(asyncio.create_task(_follow_encoder(collections, encoder, usable)))
     watching.append(asyncio.create_task(common.fill(lambda: collections.active, lambda atlas: Search(atlas, encoder))))
-    watching.append(asyncio.create_task(keep_calibrated(lambda: collections.active, encoder)))
+    watching.append(asyncio.create_task(keep_calibrated(collections, encoder)))
     if is_server:
         watching.append(asyncio.create_task(_follow_alias(collections)))
     for task in watching[1:]:

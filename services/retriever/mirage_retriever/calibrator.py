@@ -20,6 +20,7 @@ from mirage_core.errors import Code, MirageError
 from mirage_retriever.algebra import CANCELS_BELOW, Array
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.calibration import Calibration, Kind, Recall
+from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Engine, Filter, Hit, Nearest, Space, Stored
 from mirage_retriever.match import Thresholds
 from mirage_retriever.records import Record
@@ -78,21 +79,35 @@ class _Sample:
 
 
 async def keep_calibrated(
-    active: Callable[[], Atlas], encoder: TermEncoder, *, quiet_s: float = _QUIET_S, look_s: float = _LOOK_S
+    collections: Collections, encoder: TermEncoder, *, quiet_s: float = _QUIET_S, look_s: float = _LOOK_S
 ) -> None:
-    """Measures the active collection, for ever: once nothing was written for `quiet_s`, and when it has changed by a quarter."""
+    """Measures the collections, for ever: each once nothing was written to it for `quiet_s`, and when it has changed by a
+    quarter.
+    """
+    looked: dict[str, str] = {}
     while True:
+        names: list[str] = []
         try:
-            atlas = active()
-            revision = atlas.revision
-            await asyncio.sleep(quiet_s)
-            if atlas is active() and revision == atlas.revision:
-                await _calibrate(atlas, encoder)
+            names = await collections.names()
         except MirageError as error:
-            _log.debug("collection not calibrated", code=error.code)
-        except Exception:
-            # Searches go on without.
-            _log.exception("collection not calibrated")
+            _log.debug("collections not listed", code=error.code)
+        for name in names:
+            revision = collections.revision_of(name)
+            # To look at one that is closed, and is as it was, would start a process for nothing.
+            if name in looked and revision in (None, looked[name]) and not collections.is_active(name):
+                continue
+            try:
+                async with collections.use(name) as atlas:
+                    revision = atlas.revision
+                    await asyncio.sleep(quiet_s)
+                    if revision == atlas.revision:
+                        await _calibrate(atlas, encoder)
+                        looked[name] = atlas.revision
+            except MirageError as error:
+                _log.debug("collection not calibrated", code=error.code)
+            except Exception:
+                # Searches go on without.
+                _log.exception("collection not calibrated")
         await asyncio.sleep(look_s)
 
 

@@ -126,6 +126,19 @@ class Collections:
         with opened.held() as atlas:
             yield atlas
 
+    async def names(self) -> list[str]:
+        """Returns all names, the active collection's first."""
+        return sorted(await self._store.names(), key=lambda name: name != self._active)
+
+    def is_active(self, name: str) -> bool:
+        """True for the name of the active collection."""
+        return name == self._active
+
+    def revision_of(self, name: str) -> str | None:
+        """Returns the revision of a collection that is open, None of any other."""
+        opened = self._opened.get(name)
+        return None if opened is None else opened.atlas.revision
+
     async def state(self, name: str = "") -> CollectionState:
         """Returns a collection by name, the active one if the name is empty; raises COLLECTION_NOT_FOUND."""
         async with self.use(name) as atlas:
@@ -265,12 +278,16 @@ class Collections:
     async def _find(self, name: str) -> _Opened:
         self._require_open()
         if name not in self._opened and name not in await self._store.names():
-            raise MirageError(Code.COLLECTION_NOT_FOUND, name=name[:64])
+            raise await self._not_found(name)
         try:
             return await self._open(name)
         except CollectionDamagedError as error:
             await self._store.put_aside(name)
-            raise MirageError(Code.COLLECTION_NOT_FOUND, name=name[:64]) from error
+            raise await self._not_found(name) from error
+
+    async def _not_found(self, name: str) -> MirageError:
+        known = ", ".join(await self._store.names()) or "none"
+        return MirageError(Code.COLLECTION_NOT_FOUND, name=name[:64], known=known)
 
     async def _open(self, name: str) -> _Opened:
         async with self._opening:

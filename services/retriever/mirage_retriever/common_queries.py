@@ -82,6 +82,12 @@ class CommonQueries:
         """The queries."""
         return tuple(self._known.values())
 
+    async def texts_of(self, atlas: Atlas) -> tuple[str, ...]:
+        """The queries to offer for a collection, active or not."""
+        if self._is_given or self._typical_of == atlas.revision:
+            return self.texts
+        return tuple(await typical_queries(atlas))
+
     def answer(self, query: Query, atlas: Atlas) -> Answered | None:
         """Returns the cached answer with the caller's spelling of the query; None if the query must be searched.
 
@@ -138,7 +144,9 @@ class CommonQueries:
 
 
 def plain_text(query: Query) -> str | None:
-    """Returns the text of a query that is one text compared with images and nothing else; None for any other query."""
-    if query.where or query.min_score is not None or query.page_token or query.exclude_ids:
+    """Returns the text of a query that is one text, grouped or not, and nothing else; None for any other query."""
+    if query.where or query.where_not or query.min_score is not None or query.page_token or query.exclude_ids:
+        return None
+    if query.variety:
         return None
     return query.text if query.mode is Mode.HYBRID else None

@@ -13,12 +13,14 @@ from mirage_core.rpc_errors import problem_to_proto
 from mirage_core.vectors import vector_from_proto
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import collection_pb2, facet_pb2, flag_pb2, query_pb2, record_pb2, timings_pb2
+from mirage_retriever.browse import Case
 from mirage_retriever.calibration import Calibration, Kind
 from mirage_retriever.collections import CollectionState
+from mirage_retriever.facets import FacetCounts, display_name
 from mirage_retriever.flags import REASONS, Flag, FlagStore
 from mirage_retriever.hybrid import Section
 from mirage_retriever.ingest import Head, Outcome
-from mirage_retriever.query import Given, Id, Image, Mode, Query, Term, Text, Value
+from mirage_retriever.query import Given, Id, Image, Mode, Order, Query, Term, Text, Value
 from mirage_retriever.records import Record
 from mirage_retriever.search import Reply, Wording
 from mirage_retriever.words.regions import named_regions
@@ -33,6 +35,11 @@ _SEARCH_MODES = {
     query_pb2.SEARCH_MODE_WORDS: Mode.WORDS,
     query_pb2.SEARCH_MODE_IMAGES: Mode.IMAGES,
     query_pb2.SEARCH_MODE_CAPTIONS: Mode.CAPTIONS,
+}
+_ORDERS = {
+    query_pb2.RECORD_ORDER_NEWEST: Order.NEWEST,
+    query_pb2.RECORD_ORDER_CASE: Order.CASE,
+    query_pb2.RECORD_ORDER_RANDOM: Order.RANDOM,
 }
 _SECTIONS = {Section.WORDS: query_pb2.SECTION_WORDS, Section.LIKENESS: query_pb2.SECTION_LIKENESS}
 _REASONS = {name: flag_pb2.FlagReason.Value(f"FLAG_REASON_{name.replace('-', '_').upper()}") for name in REASONS}
@@ -57,7 +64,38 @@ def query_from_proto(message: query_pb2.Query) -> Query:
         min_score=message.min_score if message.HasField("min_score") else None,
         page_token=message.page_token,
         exclude_ids=tuple(message.exclude_ids),
+        where_not=facets_from_proto(message.where_not),
+        by_case=message.HasField("group_by") and _group_by(message.group_by),
+        order=order_from_proto(message.order) if message.HasField("order") else None,
+        seed=message.seed if message.HasField("seed") else None,
+        variety=message.variety,
+        positive=tuple(message.positive),
+        negative=tuple(message.negative),
     )
+
+
+def listing_from_proto(message: retriever_pb2.ListRecordsRequest) -> Query:
+    """Returns the query behind a page of records."""
+    return Query(
+        (),
+        where=facets_from_proto(message.where),
+        where_not=facets_from_proto(message.where_not),
+        order=order_from_proto(message.order) if message.HasField("order") else None,
+        seed=message.seed if message.HasField("seed") else None,
+    )
+
+
+def _group_by(value: "query_pb2.GroupBy.ValueType") -> bool:
+    if value not in (query_pb2.GROUP_BY_NONE, query_pb2.GROUP_BY_CASE):
+        raise MirageError(Code.REQUEST_MALFORMED, field="group_by")
+    return value == query_pb2.GROUP_BY_CASE
+
+
+def order_from_proto(value: "query_pb2.RecordOrder.ValueType") -> Order:
+    """Returns the order; raises REQUEST_MALFORMED for an unknown one."""
+    if value not in _ORDERS:
+        raise MirageError(Code.REQUEST_MALFORMED, field="order")
+    return _ORDERS[value]
 
 
 def terms_from_proto(messages: Sequence[query_pb2.Term]) -> tuple[Term, ...]:
@@ -87,8 +125,8 @@ def facets_from_proto(messages: Mapping[str, facet_pb2.StringList]) -> dict[str,
     return {name: tuple(values.values) for name, values in messages.items()}
 
 
-def reply_to_proto(reply: Reply, flags: FlagStore) -> query_pb2.SearchReply:
-    """The answer to a search."""
+def reply_to_proto(reply: Reply, flags: FlagStore, collection: str = "") -> query_pb2.SearchReply:
+    """The answer to a search of a collection that the request named, or of the active one."""
     terms = [
         query_pb2.TermShare(
             label=term.label, weight=term.weight, share=share, tokens=term.tokens, truncated=term.truncated
@@ -112,11 +150,16 @@ def reply_to_proto(reply: Reply, flags: FlagStore) -> query_pb2.SearchReply:
         ),
         next_page_token=reply.next_page_token,
         fingerprint=reply.fingerprint,
+        total=reply.total,
     )
     for found in reply.results:
         result = message.results.add(score=found.score, cosine=found.cosine)
         record = Record.from_json(found.record)
-        fill_record(result.record, replace(record, regions=named_regions(record.regions, reply.naming)), flags)
+        fill_record(
+            result.record, replace(record, regions=named_regions(record.regions, reply.naming)), flags, collection
+        )
+        if found.case is not None:
+            result.case.id, result.case.images = found.case
         if found.matched is not None:
             result.section = _SECTIONS[found.section]
             for path, spans in found.matched.items():
@@ -146,8 +189,9 @@ _PLAIN, _LISTS = _fields(repeated=False), _fields(repeated=True)
 _OWN = frozenset({"image_sha256", "image_type", "width", "height", "original_sha256", "original_regions_sha256"})
 
 
-def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore) -> None:
-    """Writes the record into a message, with the number of its flags."""
+def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore, collection: str = "") -> None:
+    """Writes the record into a message, with the number of its flags and the collection that the request named."""
+    message.collection = collection
     for name in _PLAIN:
         setattr(message, name, getattr(record, name))
     for name in _LISTS:
@@ -166,6 +210,29 @@ def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore) ->
             message.pixels.windows.add(name=window.name, center=window.center, width=window.width)
     for region in record.regions:
         message.regions.add(**vars(region))
+
+
+def case_to_proto(case: Case, flags: FlagStore, collection: str) -> record_pb2.Case:
+    """A case with its records."""
+    message = record_pb2.Case(id=case.id, title=case.first("title"), history=case.first("history"), images=case.images)
+    for record in case.records:
+        fill_record(message.records.add(), record, flags, collection)
+    return message
+
+
+def facet_to_proto(counts: FacetCounts) -> facet_pb2.Facet:
+    """A facet with its counts."""
+    message = facet_pb2.Facet(
+        name=counts.name,
+        values=[
+            facet_pb2.FacetValue(value=value, count=count, display=display_name(counts.name, value))
+            for value, count in counts.values
+        ],
+    )
+    if counts.rare:
+        message.other.values.extend(counts.rare)
+        message.other.count = counts.rare_count
+    return message
 
 
 async def parts_from_proto(

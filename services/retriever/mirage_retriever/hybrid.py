@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 
 from mirage_retriever.algebra import Array
-from mirage_retriever.engines.base import Condition, Engine, Filter, Hit, Nearest, Saying, Space
+from mirage_retriever.engines.base import Condition, Engine, Filter, Hit, Nearest, Saying, Search, Space
 from mirage_retriever.pages import DEPTH_MAX, Position
 from mirage_retriever.query import Query
 from mirage_retriever.records import Record
@@ -46,6 +46,8 @@ class Found:
     tier: Tier = Tier.ALIKE
     matched: Spans | None = None
     said: float = 0.0
+    # The case and how many of its records pass the filter, in a search grouped by case.
+    case: tuple[str, int] | None = None
 
     @property
     def section(self) -> Section:
@@ -154,11 +156,10 @@ class Hybrid:
             silent = (*silent, self._words.any)
         elif Tier.EVERY in self._tiers:
             silent = (*silent, condition)
-        where = {name: tuple(values) for name, values in self._query.where.items()}
-        return Filter(where=where, exclude=self._query.exclude_ids, says=says, silent=silent)
+        return replace(self._query.filter, says=says, silent=silent)
 
 
-async def whole_tie(engine: Engine, request: Nearest | Saying, hits: list[Hit]) -> list[Hit]:
+async def whole_tie(engine: Engine, request: Search, hits: list[Hit]) -> list[Hit]:
     """Returns the hits. If the engine's limit cut a tie, the rest of the tie is added, because the engine's order of a tie is
     arbitrary.
     """

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -147,6 +148,7 @@ class Ingest:
         self._images = images
         self._data = data
         self._committing = asyncio.Lock()
+        self._latest = 0
         self._incoming = ByteBudget(budget_bytes, reserve=_RESERVE_BYTES, wait_s=_WAIT_S)
         self._encoding = ByteBudget(_ALL_ENCODING_BYTES, wait_s=_ENCODING_WAIT_S)
 
@@ -240,6 +242,7 @@ class Ingest:
             stored = await atlas.engine.fetch([item.record.id for item in _fine(batch)], vectors=True)
             for item in _fine(batch):
                 item.stored = stored.get(item.record.id)
+                item.record = replace(item.record, added=item.before.added if item.before else self._now())
             await together([self._look_at(item, hold) for item in batch])
             changed = [item for item in _fine(batch) if item.changed]
             await self._encode(atlas, changed)
@@ -249,6 +252,11 @@ class Ingest:
             for item in batch:
                 if item.staged is not None:
                     await asyncio.to_thread(item.staged.drop)
+
+    def _now(self) -> int:
+        """Microseconds since 1970, later than any before."""
+        self._latest = max(self._latest + 1, time.time_ns() // 1_000)
+        return self._latest
 
     async def _look_at(self, item: _Incoming, hold: Hold) -> None:
         """Cleans the image and fills in what it says about itself; a file that is stored already is not decoded again."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
+from mirage_retriever.engines.base import Collection
 
 # No one reads further, and an approximate search further down is neither fast nor faithful.
 DEPTH_MAX = 1_000
@@ -49,24 +50,40 @@ class PageTokens:
     def __init__(self, key: bytes) -> None:
         self._key = hashlib.blake2b(key).digest()
 
+    @classmethod
+    def of(cls, collection: Collection) -> "PageTokens":
+        """Returns those of a collection."""
+        return cls(f"{collection.name}/{collection.fingerprint}".encode())
+
     def write(self, position: Position, digest: bytes) -> str:
         """A token for the query of that digest; at most 240 characters of URL-safe base64."""
         body = _FIXED.pack(_VERSION, position.offset, position.score, position.match, position.tier, position.within)
-        body += position.id.encode()
+        return self.seal(body + position.id.encode(), digest)
+
+    def seal(self, body: bytes, digest: bytes) -> str:
+        """Returns a token that holds the bytes."""
         return base64.urlsafe_b64encode(self._mac(body, digest) + body).rstrip(b"=").decode()
 
-    def read(self, token: str, digest: bytes) -> Position:
-        """The position; raises PAGE_TOKEN_INVALID for a token that was not written for this query."""
+    def unseal(self, token: str, digest: bytes) -> bytes:
+        """The bytes in a token; raises PAGE_TOKEN_INVALID for a token that was not written for this query."""
         if len(token) > 300:
             raise MirageError(Code.PAGE_TOKEN_INVALID)
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-            body = raw[_MAC_BYTES:]
-            if not hmac.compare_digest(raw[:_MAC_BYTES], self._mac(body, digest)):
-                raise MirageError(Code.PAGE_TOKEN_INVALID)
+        except (binascii.Error, ValueError) as error:
+            raise MirageError(Code.PAGE_TOKEN_INVALID) from error
+        body = raw[_MAC_BYTES:]
+        if not hmac.compare_digest(raw[:_MAC_BYTES], self._mac(body, digest)):
+            raise MirageError(Code.PAGE_TOKEN_INVALID)
+        return body
+
+    def read(self, token: str, digest: bytes) -> Position:
+        """The position; raises as `unseal`."""
+        body = self.unseal(token, digest)
+        try:
             version, offset, score, match, tier, within = _FIXED.unpack_from(body)
             id_ = limits.check_id(body[_FIXED.size :].decode())
-        except (binascii.Error, struct.error, ValueError) as error:
+        except (struct.error, ValueError) as error:
             raise MirageError(Code.PAGE_TOKEN_INVALID) from error
         if version != _VERSION or not 0 < offset < DEPTH_MAX or not math.isfinite(score):
             raise MirageError(Code.PAGE_TOKEN_INVALID)

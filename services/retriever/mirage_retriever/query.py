@@ -9,9 +9,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mirage_api.limits import SEED_MAX
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.algebra import check_weights
+from mirage_retriever.engines.base import Filter
 from mirage_retriever.facets import check_where
 
 
@@ -67,9 +69,17 @@ class Term:
     weight: float = 1.0
 
 
+class Order(StrEnum):
+    """An order of records without a query."""
+
+    NEWEST = "newest"
+    CASE = "case"
+    RANDOM = "random"
+
+
 @dataclass(frozen=True)
 class Query:
-    """A search; fields as in protos/mirage/v1/query.proto."""
+    """A search; fields as in protos/mirage/v1/query.proto. One without terms and examples lists what passes the filter."""
 
     terms: tuple[Term, ...]
     mode: Mode = Mode.HYBRID
@@ -78,6 +88,27 @@ class Query:
     min_score: float | None = None
     page_token: str = ""
     exclude_ids: tuple[str, ...] = ()
+    where_not: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    by_case: bool = False
+    order: Order | None = None
+    seed: int | None = None
+    variety: bool = False
+    positive: tuple[str, ...] = ()
+    negative: tuple[str, ...] = ()
+
+    @property
+    def asks(self) -> bool:
+        """False if it only filters."""
+        return bool(self.terms or self.positive or self.negative)
+
+    @property
+    def filter(self) -> Filter:
+        """What its results must pass."""
+        return Filter(
+            where={name: tuple(values) for name, values in self.where.items()},
+            where_not={name: tuple(values) for name, values in self.where_not.items()},
+            exclude=self.exclude_ids,
+        )
 
     @property
     def text(self) -> str | None:
@@ -104,8 +135,12 @@ class Query:
                     content = b""
             state.update(_framed(type(term.value).__name__.encode(), content, repr(term.weight).encode()))
         state.update(_framed(self.mode.encode(), repr(self.min_score).encode(), *map(str.encode, self.exclude_ids)))
-        for name, values in sorted(self.where.items()):
-            state.update(_framed(name.encode(), *(value.encode() for value in sorted(values))))
+        for where in (self.where, self.where_not):
+            state.update(_framed(str(len(where)).encode()))
+            for name, values in sorted(where.items()):
+                state.update(_framed(name.encode(), *(value.encode() for value in sorted(values))))
+        # The seed is in the page token.
+        state.update(_framed(repr((self.by_case, self.order, self.variety, self.positive, self.negative)).encode()))
         return state.digest()
 
 
@@ -120,8 +155,15 @@ def check_query(query: Query) -> Query:
 
     Vectors are checked where they are resolved, images by the encoder, which decodes them; here only their size.
     """
-    check_terms(query.terms)
-    if query.mode is Mode.WORDS and query.text is None:
+    if query.positive or query.negative:
+        _check_examples(query)
+    elif query.terms:
+        check_terms(query.terms)
+    if query.asks and (query.order is not None or query.seed is not None):
+        raise MirageError(Code.REQUEST_MALFORMED, field="order, seed: only without a query")
+    if not query.asks:
+        _check_listing(query)
+    elif query.mode is Mode.WORDS and query.text is None:
         raise MirageError(Code.REQUEST_MALFORMED, field="mode: words takes one text")
     check_k(query.k, field="k", maximum=limits.K_MAX)
     if query.min_score is not None and not -1 <= query.min_score <= 1:
@@ -132,7 +174,46 @@ def check_query(query: Query) -> Query:
         )
     for id_ in query.exclude_ids:
         limits.check_id(id_)
-    return replace(query, where=check_where(query.where))
+    return replace(query, where=check_where(query.where), where_not=check_where(query.where_not))
+
+
+def _check_examples(query: Query) -> None:
+    """Raises REQUEST_MALFORMED for examples next to what they cannot be combined with, TOO_MANY_ITEMS and ID_INVALID."""
+    if query.terms:
+        raise MirageError(Code.REQUEST_MALFORMED, field="positive, negative: in place of other terms")
+    if query.mode in (Mode.WORDS, Mode.FUSED):
+        raise MirageError(Code.REQUEST_MALFORMED, field="positive, negative: compared with images or captions")
+    if query.min_score is not None:
+        raise MirageError(Code.REQUEST_MALFORMED, field="min_score: not with positive and negative")
+    for name, ids, least in (("positive", query.positive, 1), ("negative", query.negative, 0)):
+        if not least <= len(ids) <= limits.EXAMPLES_MAX:
+            raise MirageError(Code.TOO_MANY_ITEMS, field=name, min=least, max=limits.EXAMPLES_MAX, given=len(ids))
+        for id_ in ids:
+            limits.check_id(id_)
+
+
+def _check_listing(query: Query) -> None:
+    """Raises REQUEST_MALFORMED for what only a query can have, and OPTION_OUT_OF_RANGE for a seed."""
+    if query.mode is not Mode.HYBRID or query.min_score is not None or query.variety:
+        raise MirageError(Code.EMPTY_QUERY)
+    check_seed(query.order, query.seed)
+
+
+def check_listing(query: Query, *, vectors: bool) -> Query:
+    """Returns the query of a page of records, with its filter in order; raises as `check_query`."""
+    if vectors and query.order is not None:
+        raise MirageError(Code.REQUEST_MALFORMED, field="vectors: not with an order")
+    return check_query(query)
+
+
+def check_seed(order: Order | None, seed: int | None) -> None:
+    """Raises OPTION_OUT_OF_RANGE for a seed beyond its range, REQUEST_MALFORMED for one that the order does not use."""
+    if seed is None:
+        return
+    if order is not Order.RANDOM:
+        raise MirageError(Code.REQUEST_MALFORMED, field="seed: only with the order random")
+    if not 0 <= seed <= SEED_MAX:
+        raise MirageError(Code.OPTION_OUT_OF_RANGE, field="seed", range=f"0 to {SEED_MAX}", given=seed)
 
 
 def check_k(value: int, *, field: str, maximum: int) -> int:

@@ -18,11 +18,11 @@ _LINE_CHARS = 2_000
 _TITLE_CHARS = 500
 _KEYWORDS_MAX = 64
 _KEYWORD_CHARS = 200
-_CASE_CHARS = 128
+CASE_CHARS = 128
 _POSITION_MAX = 100_000
 # Fields that records of older versions do not have; the JSON leaves out empty ones.
 _TEXTS = ("title", "findings", "history", "impression")
-_ADDED = (*_TEXTS, "keywords", "case_id", "position", "regions", "regions_sha256", "original_regions_sha256")
+_LATER = (*_TEXTS, "keywords", "case_id", "position", "regions", "regions_sha256", "original_regions_sha256", "added")
 # With fewer bits, the 8-bit image shows everything.
 _PIXEL_BITS_MIN = 9
 # Values of `synthetic` that mean a generator made the image; a template rendering is not generated.
@@ -63,10 +63,12 @@ class Record:
     regions: tuple[Region, ...] = ()
     regions_sha256: str = ""
     original_regions_sha256: str = ""
+    # When it was first stored, in microseconds since 1970; 0 in records of older versions.
+    added: int = 0
 
     def to_json(self) -> str:
         """The same record always gives the same text."""
-        fields = {name: value for name, value in asdict(self).items() if value or name not in _ADDED}
+        fields = {name: value for name, value in asdict(self).items() if value or name not in _LATER}
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
     @classmethod
@@ -130,7 +132,7 @@ def _check_texts(record: Record) -> None:
         **{name: len(getattr(record, name)) > limits.CAPTION_CHARS for name in _TEXTS[1:]},
         "keywords": len(record.keywords) > _KEYWORDS_MAX
         or any(not keyword.strip() or len(keyword) > _KEYWORD_CHARS for keyword in record.keywords),
-        "case_id": len(record.case_id) > _CASE_CHARS or not record.case_id.isprintable(),
+        "case_id": len(record.case_id) > CASE_CHARS or not record.case_id.isprintable(),
         "position": not 0 <= record.position <= _POSITION_MAX,
     }
     for name, is_wrong in wrong.items():

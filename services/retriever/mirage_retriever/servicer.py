@@ -1,7 +1,7 @@
 """The retriever's RPCs: messages in, the domain, messages out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar, TypeAlias
 
@@ -12,12 +12,13 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.methods import MethodRule, Role
 from mirage_core.vectors import vector_to_proto
 from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
-from mirage_protos.v1 import facet_pb2, image_pb2
+from mirage_protos.v1 import image_pb2
 from mirage_retriever import browse, convert
+from mirage_retriever.algebra import cosine
 from mirage_retriever.collections import Collections
 from mirage_retriever.common_queries import CommonQueries
-from mirage_retriever.engines.base import Filter
-from mirage_retriever.facets import NAMES, check_where
+from mirage_retriever.engines.base import Filter, Placed, Stored
+from mirage_retriever.facets import check_where, count_facets
 from mirage_retriever.flags import FlagStore
 from mirage_retriever.images import (
     IMAGES,
@@ -31,7 +32,7 @@ from mirage_retriever.images import (
 )
 from mirage_retriever.ingest import Ingest
 from mirage_retriever.pages import PAGE_DEFAULT, PAGE_MAX, page_of
-from mirage_retriever.query import check_k
+from mirage_retriever.query import check_k, check_listing
 from mirage_retriever.records import Record
 from mirage_retriever.search import Search
 from mirage_retriever.terms import TermEncoder
@@ -71,35 +72,64 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
 
     async def Search(self, request: retriever_pb2.SearchRequest, _: Context) -> retriever_pb2.SearchResponse:
         """Finds the closest records."""
-        async with self._collections.use() as atlas:
+        name = request.query.collection
+        async with self._collections.use(name) as atlas:
             search = Search(atlas, self._encoder, self._common)
             reply = await search.search(convert.query_from_proto(request.query))
-        return retriever_pb2.SearchResponse(reply=convert.reply_to_proto(reply, self._flags))
+        return retriever_pb2.SearchResponse(reply=convert.reply_to_proto(reply, self._flags, name))
 
     async def Compare(self, request: retriever_pb2.CompareRequest, _: Context) -> retriever_pb2.CompareResponse:
-        """Both sides by one call of the engine."""
-        async with self._collections.use() as atlas:
+        """Both sides by one call of the engine, or two queries."""
+        if request.HasField("a") or request.HasField("b"):
+            return await self._compare_two(request)
+        name = request.base.collection
+        async with self._collections.use(name) as atlas:
             search = Search(atlas, self._encoder)
             comparison = await search.compare(
                 convert.query_from_proto(request.base), convert.terms_from_proto(request.shift)
             )
         return retriever_pb2.CompareResponse(
-            base=convert.reply_to_proto(comparison.base, self._flags),
-            shifted=convert.reply_to_proto(comparison.shifted, self._flags),
+            base=convert.reply_to_proto(comparison.base, self._flags, name),
+            shifted=convert.reply_to_proto(comparison.shifted, self._flags, name),
             shift=comparison.shift,
         )
+
+    async def _compare_two(self, request: retriever_pb2.CompareRequest) -> retriever_pb2.CompareResponse:
+        if not (request.HasField("a") and request.HasField("b")) or request.HasField("base") or request.shift:
+            raise MirageError(Code.REQUEST_MALFORMED, field="a, b: both, in place of a base and its shift")
+        sides = []
+        for query in (request.a, request.b):
+            async with self._collections.use(query.collection) as atlas:
+                search = Search(atlas, self._encoder, self._common)
+                sides.append(await search.search(convert.query_from_proto(query)))
+        first, second = sides
+        shift = 0.0
+        if first.query is not None and second.query is not None and first.fingerprint == second.fingerprint:
+            shift = cosine(first.query.vector, second.query.vector)
+        return retriever_pb2.CompareResponse(
+            base=convert.reply_to_proto(first, self._flags, request.a.collection),
+            shifted=convert.reply_to_proto(second, self._flags, request.b.collection),
+            shift=shift,
+        )
+
+    async def GetCase(self, request: retriever_pb2.GetCaseRequest, _: Context) -> retriever_pb2.GetCaseResponse:
+        """The records of a case."""
+        async with self._collections.use(request.collection) as atlas:
+            case = await browse.read_case(atlas, request.id)
+        return retriever_pb2.GetCaseResponse(case=convert.case_to_proto(case, self._flags, request.collection))
 
     async def GetRecord(self, request: retriever_pb2.GetRecordRequest, _: Context) -> retriever_pb2.GetRecordResponse:
         """One record."""
         response = retriever_pb2.GetRecordResponse()
-        convert.fill_record(response.record, await self._record(request.id), self._flags)
+        record = await self._record(request.id, request.collection)
+        convert.fill_record(response.record, record, self._flags, request.collection)
         return response
 
     async def GetImage(
         self, request: retriever_pb2.GetImageRequest, _: Context
     ) -> AsyncIterator[retriever_pb2.GetImageResponse]:
         """A record's image, in parts of at most 1 MiB."""
-        record = await self._record(request.id)
+        record = await self._record(request.id, request.collection)
         match request.variant if request.HasField("variant") else image_pb2.IMAGE_VARIANT_DISPLAY:
             case image_pb2.IMAGE_VARIANT_THUMBNAIL:
                 media_type, part, sha256 = THUMBNAIL_TYPE, THUMBNAILS, record.image_sha256
@@ -123,9 +153,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
                     message.media_type, message.length, first = media_type, length, False
                 yield retriever_pb2.GetImageResponse(part=message)
 
-    async def _record(self, id_: str) -> Record:
+    async def _record(self, id_: str, collection: str) -> Record:
         limits.check_id(id_)
-        async with self._collections.use() as atlas:
+        async with self._collections.use(collection) as atlas:
             stored = await atlas.engine.fetch([id_])
         if id_ not in stored:
             raise MirageError(Code.RECORD_NOT_FOUND, id=id_)
@@ -138,19 +168,13 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         limit = check_k(
             request.limit if request.HasField("limit") else _FACET_VALUES, field="limit", maximum=limits.K_MAX
         )
-        where = check_where(convert.facets_from_proto(request.where))
-        async with self._collections.use() as atlas:
-            found = await atlas.engine.facets(NAMES, Filter(where=where), limit)
-        return retriever_pb2.ListFacetsResponse(
-            facets=[
-                facet_pb2.Facet(
-                    name=name,
-                    values=[facet_pb2.FacetValue(value=value, count=count) for value, count in found[name]],
-                )
-                for name in NAMES
-                if found[name]
-            ]
+        among = Filter(
+            where=check_where(convert.facets_from_proto(request.where)),
+            where_not=check_where(convert.facets_from_proto(request.where_not)),
         )
+        async with self._collections.use(request.collection) as atlas:
+            found = await count_facets(atlas.engine, among, limit)
+        return retriever_pb2.ListFacetsResponse(facets=map(convert.facet_to_proto, found))
 
     async def UpsertRecords(
         self, request_iterator: AsyncIterator[retriever_pb2.UpsertRecordsRequest], _: Context
@@ -173,17 +197,17 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         return retriever_pb2.DeleteRecordsResponse(deleted=deleted)
 
     async def GetCollection(
-        self, _: retriever_pb2.GetCollectionRequest, __: Context
+        self, request: retriever_pb2.GetCollectionRequest, _: Context
     ) -> retriever_pb2.GetCollectionResponse:
-        """Returns the active collection."""
-        state = await self._collections.state()
+        """Returns a collection."""
+        state = await self._collections.state(request.name)
         return retriever_pb2.GetCollectionResponse(collection=convert.collection_to_proto(state))
 
     async def FlagRecord(
         self, request: retriever_pb2.FlagRecordRequest, _: Context
     ) -> retriever_pb2.FlagRecordResponse:
         """Keeps a flag on a record that is there."""
-        record = await self._record(request.record_id)
+        record = await self._record(request.record_id, request.collection)
         reason = convert.reason_from_proto(request.reason)
         flag = await asyncio.to_thread(self._flags.add, record.id, reason=reason, comment=request.comment)
         return retriever_pb2.FlagRecordResponse(flag=convert.flag_to_proto(flag))
@@ -206,7 +230,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         for presence in found:
             message = response.records.add(id=presence.id, same_image_ids=presence.same_image_ids)
             if presence.record is not None:
-                convert.fill_record(message.record, Record.from_json(presence.record), self._flags)
+                convert.fill_record(message.record, Record.from_json(presence.record), self._flags, request.collection)
         return response
 
     async def ListRecords(
@@ -214,15 +238,24 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     ) -> retriever_pb2.ListRecordsResponse:
         """A page of all records."""
         size = _page_size(request)
+        query = check_listing(convert.listing_from_proto(request), vectors=request.vectors)
+        points: Sequence[Stored | Placed]
         async with self._collections.use(request.collection) as atlas:
-            points, token = await browse.walk(atlas, limit=size, page_token=request.page_token, vectors=request.vectors)
+            if query.order is None:
+                points, token = await browse.walk(
+                    atlas, query, limit=size, page_token=request.page_token, vectors=request.vectors
+                )
+            else:
+                points, token = await browse.Listing(atlas, query).page(size, request.page_token)
             response = retriever_pb2.ListRecordsResponse(
-                next_page_token=token, fingerprint=atlas.collection.fingerprint
+                next_page_token=token,
+                fingerprint=atlas.collection.fingerprint,
+                total=await atlas.engine.total(query.filter),
             )
         for point in points:
             message = response.records.add()
-            convert.fill_record(message.record, Record.from_json(point.record), self._flags)
-            if point.image is not None and point.caption is not None:
+            convert.fill_record(message.record, Record.from_json(point.record), self._flags, request.collection)
+            if isinstance(point, Stored) and point.image is not None and point.caption is not None:
                 message.image_vector.CopyFrom(vector_to_proto(point.image))
                 message.caption_vector.CopyFrom(vector_to_proto(point.caption))
         return response
@@ -266,7 +299,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self, request: retriever_pb2.ListCommonQueriesRequest, _: Context
     ) -> retriever_pb2.ListCommonQueriesResponse:
         """A page of the common queries."""
-        found, token = page_of(self._common.texts, size=_page_size(request), token=request.page_token)
+        async with self._collections.use(request.collection) as atlas:
+            texts = await self._common.texts_of(atlas) if request.collection else self._common.texts
+        found, token = page_of(texts, size=_page_size(request), token=request.page_token)
         return retriever_pb2.ListCommonQueriesResponse(queries=found, next_page_token=token)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,11 @@ from mirage_core.errors import Code, MirageError
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.calibration import Calibration, Kind, Recall
 from mirage_retriever.calibrator import Calibrator, keep_calibrated, read_off_topic
+from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Collection
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
+from mirage_retriever.engines.edge.store import EdgeCollectionStore
 from mirage_retriever.facets import NAMES
 from mirage_retriever.match import Match, Thresholds
 from mirage_retriever.records import Record
@@ -25,6 +27,7 @@ from mirage_retriever.words.documents import to_point
 from tests.support.waiting import until_async as until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+POLICY = ShardPolicy(restart_wait_s=10, queue_limit=64, build_quiet_s=60, build_share=1, build_points=50_000)
 DIMENSION = 32
 FINGERPRINT = "f" * 64
 KIND = Kind(Recall(100, 0.5, 0.8, 0.7, 0.9, 0.01, 0.1), Thresholds(0.5, 0.25), 0.9, trusted=True)
@@ -61,9 +64,8 @@ class ChanceEncoder:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def atlas(tmp_path: Path) -> AsyncIterator[Atlas]:
-    policy = ShardPolicy(restart_wait_s=10, queue_limit=64, build_quiet_s=60, build_share=1, build_points=50_000)
     async with AsyncExitStack() as stack:
-        atlas = Atlas(EdgeEngine(tmp_path, facets=NAMES, policy=policy), name="calibration")
+        atlas = Atlas(EdgeEngine(tmp_path, facets=NAMES, policy=POLICY), name="calibration")
         stack.push_async_callback(atlas.engine.close)
         await atlas.open()
         await atlas.make(Collection("calibration", DIMENSION, FINGERPRINT))
@@ -166,21 +168,54 @@ async def test_an_encoder_of_another_model_measures_nothing(atlas: Atlas) -> Non
     assert refused.value.code is Code.FINGERPRINT_MISMATCH
 
 
-async def test_a_collection_is_measured_in_the_background_and_keeps_it(atlas: Atlas) -> None:
-    await fill(atlas, 40, says_something=True)
-    running = asyncio.create_task(keep_calibrated(lambda: atlas, ChanceEncoder(), quiet_s=0.01, look_s=0.01))
+@pytest_asyncio.fixture(loop_scope="module")
+async def collections(tmp_path: Path) -> AsyncIterator[Collections]:
+    """An active collection, and one that is closed as soon as nobody uses it."""
+    store = EdgeCollectionStore(
+        tmp_path, default="atlas", make=lambda path: EdgeEngine(path, facets=NAMES, policy=POLICY)
+    )
+    collections = Collections(store, idle_s=0.05)
+    await collections.open()
+    await collections.adopt(await ChanceEncoder().model())
+    await collections.create("next")
+    yield collections
+    await collections.close()
+
+
+@asynccontextmanager
+async def calibrating(collections: Collections) -> AsyncIterator[None]:
+    running = asyncio.create_task(keep_calibrated(collections, ChanceEncoder(), quiet_s=0.01, look_s=0.01))
     try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("name", ["atlas", "next"])
+async def test_a_collection_is_measured_in_the_background_and_keeps_it(collections: Collections, name: str) -> None:
+    async with collections.use(name) as atlas, calibrating(collections):
+        await fill(atlas, 40, says_something=True)
         await until(lambda: atlas.calibration is not None)
         first = atlas.calibration
         assert first is not None
         await fill(atlas, 60, says_something=True)
         await until(lambda: atlas.calibration is not first)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-    assert atlas.calibration is not None
-    assert (first.records, atlas.calibration.records) == (40, 60)
-    assert Calibration.from_json(await atlas.engine.kept()) == atlas.calibration
+        assert atlas.calibration is not None
+        assert (first.records, atlas.calibration.records) == (40, 60)
+        assert Calibration.from_json(await atlas.engine.kept()) == atlas.calibration
+
+
+async def test_a_collection_that_nobody_uses_is_measured_once_and_closed(collections: Collections) -> None:
+    async with collections.use("next") as atlas:
+        await fill(atlas, 40, says_something=True)
+    await until(lambda: collections.revision_of("next") is None)
+    async with calibrating(collections):
+        await until(lambda: collections.revision_of("next") is not None)
+        await until(lambda: collections.revision_of("next") is None)
+    async with collections.use("next") as atlas:
+        assert atlas.calibration is not None
+        assert atlas.calibration.records == 40
 
 
 @pytest.mark.parametrize(

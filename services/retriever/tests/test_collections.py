@@ -14,12 +14,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from mirage_core.channels import invoke, invoke_upload, open_channel
+from mirage_core.channels import invoke, invoke_stream, invoke_upload, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_core.vectors import vector_from_proto
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
-from mirage_protos.v1 import query_pb2, record_pb2
+from mirage_protos.v1 import flag_pb2, query_pb2, record_pb2
 from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Collection, Point
 from mirage_retriever.engines.edge.engine import EdgeEngine
@@ -310,6 +310,68 @@ async def test_a_walk_of_another_collection_or_none_is_refused(own: Stub) -> Non
         assert await code_of(listed(own, page_token=bad)) == Code.PAGE_TOKEN_INVALID
     assert await code_of(listed(own, collection="none")) == Code.COLLECTION_NOT_FOUND
     assert await code_of(listed(own, page_size=1001)) == Code.K_OUT_OF_RANGE
+
+
+async def test_every_reading_call_takes_a_collection(own: Stub) -> None:
+    await upsert(own, "", 1)
+    await invoke(own.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=120)
+    await upsert(own, "next", 2, 3)
+
+    async def search(collection: str, **terms: object) -> list[record_pb2.Record]:
+        query = query_pb2.Query(terms=[query_pb2.Term(**terms)], collection=collection)
+        reply = (await invoke(own.Search, retriever_pb2.SearchRequest(query=query), timeout_s=120)).reply
+        return [each.record for each in reply.results]
+
+    assert sorted((each.id, each.collection) for each in await search("next", text="picture")) == [
+        ("r002", "next"),
+        ("r003", "next"),
+    ]
+    assert [(each.id, each.collection) for each in await search("", text="picture")] == [("r001", "")]
+    base = query_pb2.Query(terms=[query_pb2.Term(id="r002")], collection="next")
+    request = retriever_pb2.CompareRequest(base=base, shift=[query_pb2.Term(id="r003")])
+    compared = await invoke(own.Compare, request, timeout_s=120)
+    assert {each.record.id for each in compared.shifted.results} == {"r002", "r003"}
+    found = await invoke(own.GetRecord, retriever_pb2.GetRecordRequest(id="r002", collection="next"), timeout_s=120)
+    assert (found.record.id, found.record.collection) == ("r002", "next")
+    image = retriever_pb2.GetImageRequest(id="r002", collection="next")
+    assert [part async for part in invoke_stream(own.GetImage, image, timeout_s=120)]
+    facets = await invoke(own.ListFacets, retriever_pb2.ListFacetsRequest(collection="next"), timeout_s=120)
+    assert {value.count for facet in facets.facets for value in facet.values} == {2}
+    flag = retriever_pb2.FlagRecordRequest(record_id="r002", reason=flag_pb2.FLAG_REASON_OTHER, collection="next")
+    assert (await invoke(own.FlagRecord, flag, timeout_s=120)).flag.record_id == "r002"
+    described = await invoke(own.GetCollection, retriever_pb2.GetCollectionRequest(name="next"), timeout_s=120)
+    assert (described.collection.name, described.collection.active, described.collection.records) == ("next", False, 2)
+
+
+async def test_a_collection_that_is_not_there_is_refused_with_the_names_of_the_others(own: Stub) -> None:
+    await upsert(own, "", 1)
+    await invoke(own.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=120)
+    query = query_pb2.Query(terms=[query_pb2.Term(id="r001")], collection="none")
+    for method, request in (
+        (own.Search, retriever_pb2.SearchRequest(query=query)),
+        (own.Compare, retriever_pb2.CompareRequest(base=query, shift=query.terms)),
+        (own.GetRecord, retriever_pb2.GetRecordRequest(id="r001", collection="none")),
+        (own.ListFacets, retriever_pb2.ListFacetsRequest(collection="none")),
+        (own.ListCommonQueries, retriever_pb2.ListCommonQueriesRequest(collection="none")),
+        (own.GetCollection, retriever_pb2.GetCollectionRequest(name="none")),
+        (own.FlagRecord, retriever_pb2.FlagRecordRequest(record_id="r001", collection="none")),
+    ):
+        with pytest.raises(MirageError) as caught:
+            await invoke(method, request, timeout_s=120)
+        assert caught.value.code is Code.COLLECTION_NOT_FOUND
+        assert caught.value.metadata == {"name": "none", "known": "atlas, next"}
+
+
+async def test_a_collection_of_another_model_says_why_it_cannot_be_compared_with_a_text(own: Stub) -> None:
+    make = retriever_pb2.CreateCollectionRequest(name="other", dimension=4, fingerprint=FINGERPRINT)
+    await invoke(own.CreateCollection, make, timeout_s=120)
+    query = query_pb2.Query(terms=[query_pb2.Term(text="axial")], collection="other")
+    with pytest.raises(MirageError) as caught:
+        await invoke(own.Search, retriever_pb2.SearchRequest(query=query), timeout_s=120)
+    assert caught.value.code is Code.FINGERPRINT_MISMATCH
+    assert caught.value.metadata["expected"] == FINGERPRINT
+    # What needs no model is answered.
+    assert await listed(own, collection="other") == ([], "")
 
 
 async def test_a_look_up_tells_records_and_others_with_the_same_image(own: Stub) -> None:

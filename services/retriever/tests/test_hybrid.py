@@ -215,7 +215,7 @@ async def test_a_filter_holds_for_words_and_likeness(search: Search) -> None:
     assert ids(reply) == ["twin", "embolism", "embolism2", "apart", "history", "effusion"]
 
 
-@pytest.mark.parametrize("text", ["-fracture", '-"left lung" -x', "\u200b\u202e -a"])
+@pytest.mark.parametrize("text", ["-fracture", '-"left lung" -x', "\u200b\u202e -a", '"' * 2_000])
 async def test_a_query_that_asks_for_nothing_is_refused(search: Search, text: str) -> None:
     with pytest.raises(MirageError) as refused:
         await ask(search, text)

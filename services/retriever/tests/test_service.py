@@ -597,7 +597,7 @@ BAD_IMAGES = {
     "IMAGE_TOO_LARGE": b"\x89PNG\r\n\x1a\n" + bytes(20 * 2**20),
 }
 BAD_QUERIES: list[tuple[str, Callable[[str, int], query_pb2.Query]]] = [
-    ("EMPTY_QUERY", lambda *_: query_pb2.Query()),
+    ("EMPTY_QUERY", lambda *_: query_pb2.Query(variety=True)),
     ("TERM_EMPTY", lambda *_: query_pb2.Query(terms=[query_pb2.Term()])),
     ("TERM_EMPTY", lambda *_: query_pb2.Query(terms=[query_pb2.Term(text=" ")])),
     ("TEXT_TOO_LONG", lambda *_: query_pb2.Query(terms=[query_pb2.Term(text="a" * 10_000)])),

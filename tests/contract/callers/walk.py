@@ -74,7 +74,7 @@ def walk(caller: Caller, image: str) -> None:
         "unknown job": caller.refusal("GetJob", {"id": "none"}),
         "steps": caller.refusal("CreateJob", {"spec": {"prompt": "x", "steps": 11}}),
         "unknown record": caller.refusal("GetRecord", {"id": RECORD_ID}),
-        "no terms": caller.refusal("Search", {"query": {}}),
+        "no terms": caller.refusal("Search", {"query": {"variety": True}}),
         "k": caller.refusal("Search", {"query": {**text, "k": -5}}),
         "cancels out": caller.refusal(
             "Compare", {"base": text, "shift": [{"text": "axial T1 brain MRI", "weight": -1}]}

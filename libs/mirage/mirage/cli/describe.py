@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mirage.cli.options import open_client, parse_where, read_image, server_options, term_options, where_option
+from mirage.cli.options import (
+    collection_option,
+    open_client,
+    parse_where,
+    read_image,
+    server_options,
+    term_options,
+    where_option,
+)
 from mirage.cli.output import note, on_terminal, plain, print_json
 from mirage.cli.results import MATCH_NOTES
 from mirage.queries import Query, weighted_terms
@@ -29,6 +37,7 @@ _BLOCKS = {"see": "What you see", "where": "Where to look", "apart": "What it is
 @click.option("--top-p", type=float, metavar="P", help="Draw from the likeliest tokens that together reach P.")
 @click.option("--seed", type=int, metavar="N", help="For the same text again at a temperature above 0.")
 @click.option("--against", metavar="TEXT", help="Say how what this text finds differs instead (A: the query, B: this).")
+@collection_option
 @server_options
 def command(
     text: str | None,
@@ -44,6 +53,7 @@ def command(
     top_p: float | None,
     seed: int | None,
     against: str | None,
+    collection: str,
     url: str | None,
     as_json: bool,
 ) -> None:
@@ -62,6 +72,7 @@ def command(
         weighted_terms(text, images=map(read_image, images), ids=ids, minus=minus, plus=plus),
         where=parse_where(where),
         accept_any_image=any_image,
+        collection=collection,
     )
     options = DescribeOptions(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     with open_client(url) as client:

@@ -2,7 +2,7 @@
 
 import click
 
-from mirage.cli.options import open_client, server_options
+from mirage.cli.options import collection_option, open_client, server_options
 from mirage.cli.output import note, print_json, print_table
 
 REASONS = ("wrong-caption", "wrong-image", "licence", "privacy", "description", "other")
@@ -34,11 +34,12 @@ def list_(record_id: str, limit: int, url: str | None, as_json: bool) -> None:
 @click.argument("record_id", metavar="ID")
 @click.argument("reason", type=click.Choice(REASONS))
 @click.option("--comment", default="", help="What is wrong, in at most 1,000 characters.")
+@collection_option
 @server_options
-def add(record_id: str, reason: str, comment: str, url: str | None, as_json: bool) -> None:
+def add(record_id: str, reason: str, comment: str, collection: str, url: str | None, as_json: bool) -> None:
     """Mark the record ID as wrong in some way."""
     with open_client(url) as client:
-        flag = client.flag(record_id, reason, comment=comment)
+        flag = client.flag(record_id, reason, comment=comment, collection=collection)
     if as_json:
         print_json(flag.raw)
     else:

@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from mirage.cli.files import write_file
-from mirage.cli.options import open_client, server_options
+from mirage.cli.options import collection_option, open_client, server_options
 from mirage.cli.output import note, print_json
 
 
@@ -28,11 +28,13 @@ from mirage.cli.output import note, print_json
     show_default=True,
     help="With 8 bits, the lossless 16-bit PNG of an image with more bits, the label map, or a small WebP.",
 )
+@collection_option
 @server_options
 def command(
     record_id: str,
     output: Path,
     variant: Literal["display", "pixels", "regions", "thumbnail"],
+    collection: str,
     url: str | None,
     as_json: bool,
 ) -> None:
@@ -41,7 +43,7 @@ def command(
     if to_stdout and (as_json or sys.stdout.isatty()):
         raise click.UsageError("An image goes to standard output only into a pipe, and without --json.")
     with open_client(url) as client:
-        image = client.image(record_id, variant=variant)
+        image = client.image(record_id, variant=variant, collection=collection)
     if to_stdout:
         sys.stdout.buffer.write(image.data)
         return

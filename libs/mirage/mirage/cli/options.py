@@ -17,11 +17,22 @@ IMAGE_BYTES = 20 * 2**20
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the gateway's JSON.")
 url_option = click.option("--url", envvar="MIRAGE_URL", metavar="URL", help="Gateway; default http://localhost:8080.")
+not_option = click.option(
+    "--not",
+    "where_not",
+    multiple=True,
+    metavar="FACET=VALUE",
+    help="Leave out records with this label; repeat for more.",
+)
+by_case_option = click.option("--by-case", is_flag=True, help="List each case once, by its best image.")
 where_option = click.option(
     "--where", "-w", multiple=True, metavar="FACET=VALUE", help="Keep records with this label; repeat for more."
 )
 follow_links_option = click.option(
     "--follow-links", is_flag=True, help="Also read links that lead out of the dataset's folder."
+)
+collection_option = click.option(
+    "--collection", default="", metavar="NAME", help="The collection to read; the active one if omitted."
 )
 page_option = click.option(
     "--page", "page_token", metavar="TOKEN", help="Go on where an earlier answer ended, with all else unchanged."
@@ -116,13 +127,13 @@ def query_options(verb: F) -> F:
     return verb
 
 
-def parse_where(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def parse_where(pairs: Iterable[str], option: str = "--where") -> dict[str, tuple[str, ...]]:
     """`plane=axial` pairs as a filter: values of one facet are alternatives. Raises click.BadParameter."""
     where: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
         facet, equals, value = pair.partition("=")
         if not (facet.strip() and equals and value.strip()):
-            raise click.BadParameter(f"{pair!r} is not FACET=VALUE, such as plane=axial", param_hint="--where")
+            raise click.BadParameter(f"{pair!r} is not FACET=VALUE, such as plane=axial", param_hint=option)
         where[facet.strip()] = (*where.get(facet.strip(), ()), value.strip())
     return where
 

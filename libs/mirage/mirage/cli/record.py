@@ -4,8 +4,8 @@ import sys
 
 import click
 
-from mirage.cli.options import open_client, server_options
-from mirage.cli.output import labels_text, note, print_fields, print_json
+from mirage.cli.options import collection_option, open_client, server_options
+from mirage.cli.output import labels_text, note, print_fields, print_json, print_table
 from mirage_api.records import Pixels
 
 
@@ -26,11 +26,12 @@ def command() -> None:
 
 @command.command("show")
 @click.argument("record_id", metavar="ID")
+@collection_option
 @server_options
-def show(record_id: str, url: str | None, as_json: bool) -> None:
+def show(record_id: str, collection: str, url: str | None, as_json: bool) -> None:
     """Show record ID: caption, labels, source and licence."""
     with open_client(url) as client:
-        record = client.record(record_id)
+        record = client.record(record_id, collection=collection)
     if as_json:
         print_json(record.raw)
         return
@@ -56,6 +57,22 @@ def show(record_id: str, url: str | None, as_json: bool) -> None:
             "open flags": str(record.flags or ""),
         }
     )
+
+
+@command.command("case")
+@click.argument("case_id", metavar="CASE")
+@collection_option
+@server_options
+def case(case_id: str, collection: str, url: str | None, as_json: bool) -> None:
+    """Show the case CASE: its images in their order."""
+    with open_client(url) as client:
+        found = client.case(case_id, collection=collection)
+    if as_json:
+        print_json(found.raw)
+        return
+    print_fields({"case": found.id, "title": found.title, "history": found.history, "images": str(found.images)})
+    rows = [(str(each.position or ""), each.id, each.caption, labels_text(each.labels)) for each in found.records]
+    print_table(("position", "id", "caption", "labels"), rows)
 
 
 @command.command("delete")

@@ -29,14 +29,16 @@ def show_reply(reply: SearchReply) -> None:
         ("score", "id", "caption", "labels"),
         [
             (
-                "says it" if one.section == "words" else f"{one.score:.4f}",
-                one.id,
+                "says it" if one.section == "words" else "" if reply.total is not None else f"{one.score:.4f}",
+                f"{one.id} (case {one.case.id}: {one.case.images})" if one.case and one.case.id else one.id,
                 f"{one.title}: {one.caption}" if one.title and one.title != one.caption else one.caption,
                 labels_text(one.labels),
             )
             for one in reply.results
         ],
     )
+    if reply.total is not None:
+        note(f"{reply.total:,} records")
     if reply.next_page_token:
         note(f"more: --page {reply.next_page_token}")
 
@@ -65,9 +67,12 @@ def show_query(query: QueryReport) -> None:
         note(f"shift {query.shift:.3f}; shares: {shares}")
 
 
-def note_values(client: "Client", where: Mapping[str, Sequence[str]]) -> None:
+def note_values(client: "Client", where: Mapping[str, Sequence[str]], collection: str = "") -> None:
     """For a filter that leaves nothing: names each facet whose values no record has, with the values that there are."""
-    there = {facet.name: [each.value for each in facet.values] for facet in client.facets()}
+    there = {
+        facet.name: [*(each.value for each in facet.values), *(facet.other.values if facet.other else ())]
+        for facet in client.facets(collection=collection)
+    }
     for name, values in where.items():
         facet = "_".join(name.lower().replace("-", " ").replace("_", " ").split())
         known = there.get(facet, [])

@@ -5,6 +5,9 @@ from pathlib import Path
 import click
 
 from mirage.cli.options import (
+    by_case_option,
+    collection_option,
+    not_option,
     open_client,
     page_option,
     parse_where,
@@ -15,7 +18,7 @@ from mirage.cli.options import (
 )
 from mirage.cli.output import print_json
 from mirage.cli.results import note_values, show_reply
-from mirage.queries import Query, SearchMode, VectorSpace, weighted_terms
+from mirage.queries import Order, Query, SearchMode, VectorSpace, weighted_terms
 
 
 @click.command("search")
@@ -26,7 +29,15 @@ from mirage.queries import Query, SearchMode, VectorSpace, weighted_terms
     type=click.Choice(["hybrid", "words", "images", "captions"]),
     help="How to search one TEXT; hybrid if omitted: what says it, then what looks like it.",
 )
+@not_option
+@by_case_option
+@click.option("--variety", is_flag=True, help="Show different images first, among those that match well.")
+@click.option("--like", multiple=True, metavar="ID", help="In place of a TEXT: be like this record; up to 8.")
+@click.option("--unlike", multiple=True, metavar="ID", help="With --like: be unlike this record; up to 8.")
+@click.option("--order", type=click.Choice(["newest", "case", "random"]), help="Without a TEXT; newest if omitted.")
+@click.option("--seed", type=int, metavar="N", help="With --order random: the same one gives the same order.")
 @page_option
+@collection_option
 @server_options
 def command(
     text: str | None,
@@ -40,17 +51,25 @@ def command(
     min_score: float | None,
     vectors: VectorSpace | None,
     mode: SearchMode | None,
+    where_not: tuple[str, ...],
+    by_case: bool,
+    variety: bool,
+    like: tuple[str, ...],
+    unlike: tuple[str, ...],
+    order: Order | None,
+    seed: int | None,
     page_token: str | None,
+    collection: str,
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Find images by text, image, record and arithmetic.
+    """Find images by text, image, record and arithmetic, or list those that pass a filter.
 
     A TEXT alone is searched by its words first ("in quotes" as a phrase, -word without it), then by likeness.
 
     mirage search "axial T2 with a lesion" --minus axial --plus sagittal --where sequence=t2
     """
-    if text is None and not (images or ids or plus):
+    if minus and text is None and not (images or ids or plus):
         raise click.UsageError("Give a TEXT, --image FILE, --id ID or --plus T.")
     query = Query(
         weighted_terms(text, images=map(read_image, images), ids=ids, minus=minus, plus=plus),
@@ -61,11 +80,19 @@ def command(
         min_score=min_score,
         page_token=page_token,
         accept_any_image=any_image,
+        collection=collection,
+        where_not=parse_where(where_not, "--not"),
+        group_by="case" if by_case else None,
+        order=order,
+        seed=seed,
+        variety=variety,
+        positive=like,
+        negative=unlike,
     )
     with open_client(url) as client:
         reply = client.search(query)
         if not reply.results and query.where:
-            note_values(client, query.where)
+            note_values(client, query.where, collection)
     if as_json:
         print_json(reply.raw)
     else:

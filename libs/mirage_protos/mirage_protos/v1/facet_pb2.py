@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mirage/v1/facet.proto\x12\tmirage.v1\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"<\n\x05\x46\x61\x63\x65t\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06values\x18\x02 \x03(\x0b\x32\x15.mirage.v1.FacetValue\"*\n\nFacetValue\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mirage/v1/facet.proto\x12\tmirage.v1\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"b\n\x05\x46\x61\x63\x65t\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06values\x18\x02 \x03(\x0b\x32\x15.mirage.v1.FacetValue\x12$\n\x05other\x18\x03 \x01(\x0b\x32\x15.mirage.v1.RareValues\"+\n\nRareValues\x12\x0e\n\x06values\x18\x01 \x03(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\";\n\nFacetValue\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\x0f\n\x07\x64isplay\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STRINGLIST']._serialized_start=36
   _globals['_STRINGLIST']._serialized_end=64
   _globals['_FACET']._serialized_start=66
-  _globals['_FACET']._serialized_end=126
-  _globals['_FACETVALUE']._serialized_start=128
-  _globals['_FACETVALUE']._serialized_end=170
+  _globals['_FACET']._serialized_end=164
+  _globals['_RAREVALUES']._serialized_start=166
+  _globals['_RAREVALUES']._serialized_end=209
+  _globals['_FACETVALUE']._serialized_start=211
+  _globals['_FACETVALUE']._serialized_end=270
 # @@protoc_insertion_point(module_scope)

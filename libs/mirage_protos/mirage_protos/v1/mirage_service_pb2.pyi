@@ -88,6 +88,8 @@ class CompareRequest(_message.Message):
 
     BASE_FIELD_NUMBER: _builtins.int
     SHIFT_FIELD_NUMBER: _builtins.int
+    A_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def base(self) -> _query_pb2.Query:
         """The base query; its k, where, vectors and min_score are used for both. Its page_token must be empty."""
@@ -98,15 +100,25 @@ class CompareRequest(_message.Message):
         {plus, 1}. At least one.
         """
 
+    @_builtins.property
+    def a(self) -> _query_pb2.Query:
+        """A query of its own for each side, in place of base and shift. Both or neither."""
+
+    @_builtins.property
+    def b(self) -> _query_pb2.Query:
+        """The query of the other side."""
+
     def __init__(
         self,
         *,
         base: _query_pb2.Query | None = ...,
         shift: _abc.Iterable[_query_pb2.Term] | None = ...,
+        a: _query_pb2.Query | None = ...,
+        b: _query_pb2.Query | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "base", b"base"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "shift", b"shift"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "base", b"base", "shift", b"shift"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -122,14 +134,14 @@ class CompareResponse(_message.Message):
     SHIFTED_FIELD_NUMBER: _builtins.int
     SHIFT_FIELD_NUMBER: _builtins.int
     shift: _builtins.float
-    """Cosine of the two queries, -1 to 1."""
+    """Cosine of the two queries, -1 to 1; 0 if they have none, as searches by words alone."""
     @_builtins.property
     def base(self) -> _query_pb2.SearchReply:
-        """For the base query."""
+        """For the base query, or for `a`."""
 
     @_builtins.property
     def shifted(self) -> _query_pb2.SearchReply:
-        """For the base query plus the shift."""
+        """For the base query plus the shift, or for `b`."""
 
     def __init__(
         self,
@@ -177,12 +189,15 @@ class FindSimilarRequest(_message.Message):
     K_FIELD_NUMBER: _builtins.int
     WHERE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The record's id."""
     k: _builtins.int
     """Number of results, 1 to 99; 10 if omitted."""
     page_token: _builtins.str
     """The next_page_token of the reply before, with all else unchanged; empty for the first page."""
+    collection: _builtins.str
+    """The collection to read; the active one if empty."""
     @_builtins.property
     def where(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
         """As in Query.where."""
@@ -194,10 +209,11 @@ class FindSimilarRequest(_message.Message):
         k: _builtins.int | None = ...,
         where: _abc.Mapping[_builtins.str, _facet_pb2.StringList] | None = ...,
         page_token: _builtins.str = ...,
+        collection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "k", b"k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "id", b"id", "k", b"k", "page_token", b"page_token", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "collection", b"collection", "id", b"id", "k", b"k", "page_token", b"page_token", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
     _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
@@ -236,16 +252,20 @@ class GetRecordRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The record's id."""
+    collection: _builtins.str
+    """The collection to read; the active one if empty."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        collection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,18 +353,76 @@ class ListRecordsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class WhereEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _facet_pb2.StringList: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _facet_pb2.StringList | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class WhereNotEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _facet_pb2.StringList: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _facet_pb2.StringList | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     VECTORS_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    WHERE_NOT_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most records to return, 1 to 1,000; 100 if omitted. Pages are shorter if the records are large."""
     page_token: _builtins.str
-    """The next_page_token of the reply before; empty for the first page."""
+    """The next_page_token of the reply before, with all else unchanged; empty for the first page."""
     vectors: _builtins.bool
-    """True to include the vectors."""
+    """True to include the vectors; not with an order."""
     collection: _builtins.str
     """The collection to read; the active one if empty."""
+    order: _query_pb2.RecordOrder.ValueType
+    """If omitted, the records come in an order that stays the same, but means nothing."""
+    seed: _builtins.int
+    """As in Query.seed."""
+    @_builtins.property
+    def where(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
+        """As in Query.where."""
+
+    @_builtins.property
+    def where_not(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
+        """As in Query.where_not."""
+
     def __init__(
         self,
         *,
@@ -352,14 +430,27 @@ class ListRecordsRequest(_message.Message):
         page_token: _builtins.str = ...,
         vectors: _builtins.bool = ...,
         collection: _builtins.str = ...,
+        where: _abc.Mapping[_builtins.str, _facet_pb2.StringList] | None = ...,
+        where_not: _abc.Mapping[_builtins.str, _facet_pb2.StringList] | None = ...,
+        order: _query_pb2.RecordOrder.ValueType | None = ...,
+        seed: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "page_size", b"page_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_order", b"_order", "_page_size", b"_page_size", "_seed", b"_seed", "order", b"order", "page_size", b"page_size", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "collection", b"collection", "page_size", b"page_size", "page_token", b"page_token", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order", b"_order", "_page_size", b"_page_size", "_seed", b"_seed", "collection", b"collection", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "seed", b"seed", "vectors", b"vectors", "where", b"where", "where_not", b"where_not"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__order: _TypeAlias = _typing.Literal["order"]  # noqa: Y015
+    _WhichOneofArgType__order: _TypeAlias = _typing.Literal["_order", b"_order"]  # noqa: Y015
     _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
     _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__order) -> _WhichOneofReturnType__order | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__page_size) -> _WhichOneofReturnType__page_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___ListRecordsRequest: _TypeAlias = ListRecordsRequest  # noqa: Y015
 
@@ -372,10 +463,13 @@ class ListRecordsResponse(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Gives the next page; empty at the end."""
     fingerprint: _builtins.str
     """Fingerprint of the bundle that the vectors come from."""
+    total: _builtins.int
+    """Records of all pages."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_record_pb2.StoredRecord]:
         """The records. One that is written or removed while pages are read may be missed; every other one is in exactly one
@@ -388,14 +482,65 @@ class ListRecordsResponse(_message.Message):
         records: _abc.Iterable[_record_pb2.StoredRecord] | None = ...,
         next_page_token: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
+        total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "next_page_token", b"next_page_token", "records", b"records", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRecordsResponse: _TypeAlias = ListRecordsResponse  # noqa: Y015
+
+@_typing.final
+class GetCaseRequest(_message.Message):
+    """Names a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, as in Record.case_id."""
+    collection: _builtins.str
+    """The collection to read; the active one if empty."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCaseRequest: _TypeAlias = GetCaseRequest  # noqa: Y015
+
+@_typing.final
+class GetCaseResponse(_message.Message):
+    """Returns a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def case(self) -> _record_pb2.Case:
+        """The case."""
+
+    def __init__(
+        self,
+        *,
+        case: _record_pb2.Case | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCaseResponse: _TypeAlias = GetCaseResponse  # noqa: Y015
 
 @_typing.final
 class UpsertRecordsRequest(_message.Message):
@@ -503,19 +648,23 @@ class GetImageRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     VARIANT_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The record's id."""
     variant: _image_pb2.ImageVariant.ValueType
     """The copy to read; IMAGE_VARIANT_DISPLAY if omitted."""
+    collection: _builtins.str
+    """The collection to read; the active one if empty."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         variant: _image_pb2.ImageVariant.ValueType | None = ...,
+        collection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_variant", b"_variant", "variant", b"variant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_variant", b"_variant", "id", b"id", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_variant", b"_variant", "collection", b"collection", "id", b"id", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__variant: _TypeAlias = _typing.Literal["variant"]  # noqa: Y015
     _WhichOneofArgType__variant: _TypeAlias = _typing.Literal["_variant", b"_variant"]  # noqa: Y015
@@ -574,23 +723,56 @@ class ListFacetsRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class WhereNotEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _facet_pb2.StringList: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _facet_pb2.StringList | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     WHERE_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    WHERE_NOT_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Most values per facet, 1 to 100; 50 if omitted. Facets are few, so they have no pages."""
+    collection: _builtins.str
+    """The collection to read; the active one if empty."""
     @_builtins.property
     def where(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
-        """As in Query.where; only records that pass are counted."""
+        """As in Query.where; only records that pass are counted. The values of a facet that is named here are counted as if it
+        were not, so that others can be chosen.
+        """
+
+    @_builtins.property
+    def where_not(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
+        """As in Query.where_not, counted as `where` is."""
 
     def __init__(
         self,
         *,
         where: _abc.Mapping[_builtins.str, _facet_pb2.StringList] | None = ...,
         limit: _builtins.int | None = ...,
+        collection: _builtins.str = ...,
+        where_not: _abc.Mapping[_builtins.str, _facet_pb2.StringList] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "collection", b"collection", "limit", b"limit", "where", b"where", "where_not", b"where_not"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -631,22 +813,26 @@ class FlagRecordRequest(_message.Message):
     RECORD_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
     """The record's id."""
     reason: _flag_pb2.FlagReason.ValueType
     """What is wrong."""
     comment: _builtins.str
     """Free text, at most 1,000 characters; may be empty."""
+    collection: _builtins.str
+    """The collection that has the record; the active one if empty."""
     def __init__(
         self,
         *,
         record_id: _builtins.str = ...,
         reason: _flag_pb2.FlagReason.ValueType = ...,
         comment: _builtins.str = ...,
+        collection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "reason", b"reason", "record_id", b"record_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "comment", b"comment", "reason", b"reason", "record_id", b"record_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,19 +930,23 @@ class ListCommonQueriesRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most queries to return, 1 to 1,000; 100 if omitted."""
     page_token: _builtins.str
     """The next_page_token of the reply before; empty for the first page."""
+    collection: _builtins.str
+    """The collection to ask; the active one if empty. The list is the same for all."""
     def __init__(
         self,
         *,
         page_size: _builtins.int | None = ...,
         page_token: _builtins.str = ...,
+        collection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "page_size", b"page_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "collection", b"collection", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
     _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
@@ -794,16 +984,21 @@ Global___ListCommonQueriesResponse: _TypeAlias = ListCommonQueriesResponse  # no
 
 @_typing.final
 class GetCollectionRequest(_message.Message):
-    """Asks for the active collection."""
+    """Names a collection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name; the active one if empty."""
     def __init__(
         self,
+        *,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -811,7 +1006,7 @@ Global___GetCollectionRequest: _TypeAlias = GetCollectionRequest  # noqa: Y015
 
 @_typing.final
 class GetCollectionResponse(_message.Message):
-    """Returns the active collection."""
+    """Returns a collection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -66,6 +66,11 @@ class MirageServiceStub:
                 request_serializer=mirage_dot_v1_dot_mirage__service__pb2.ListRecordsRequest.SerializeToString,
                 response_deserializer=mirage_dot_v1_dot_mirage__service__pb2.ListRecordsResponse.FromString,
                 _registered_method=True)
+        self.GetCase = channel.unary_unary(
+                '/mirage.v1.MirageService/GetCase',
+                request_serializer=mirage_dot_v1_dot_mirage__service__pb2.GetCaseRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_mirage__service__pb2.GetCaseResponse.FromString,
+                _registered_method=True)
         self.UpsertRecords = channel.stream_unary(
                 '/mirage.v1.MirageService/UpsertRecords',
                 request_serializer=mirage_dot_v1_dot_mirage__service__pb2.UpsertRecordsRequest.SerializeToString,
@@ -225,6 +230,13 @@ class MirageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCase(self, request, context):
+        """Returns the records of a case. CASE_NOT_FOUND if there are none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpsertRecords(self, request_iterator, context):
         """Stores records. Needs a key with the role write if the server has API keys. Idempotent: the same record again
         changes nothing.
@@ -277,7 +289,7 @@ class MirageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCollection(self, request, context):
-        """Returns the active collection.
+        """Returns a collection. COLLECTION_NOT_FOUND if it does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -414,6 +426,11 @@ def add_MirageServiceServicer_to_server(servicer, server):
                     servicer.ListRecords,
                     request_deserializer=mirage_dot_v1_dot_mirage__service__pb2.ListRecordsRequest.FromString,
                     response_serializer=mirage_dot_v1_dot_mirage__service__pb2.ListRecordsResponse.SerializeToString,
+            ),
+            'GetCase': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCase,
+                    request_deserializer=mirage_dot_v1_dot_mirage__service__pb2.GetCaseRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_mirage__service__pb2.GetCaseResponse.SerializeToString,
             ),
             'UpsertRecords': grpc.stream_unary_rpc_method_handler(
                     servicer.UpsertRecords,
@@ -690,6 +707,33 @@ class MirageService:
             '/mirage.v1.MirageService/ListRecords',
             mirage_dot_v1_dot_mirage__service__pb2.ListRecordsRequest.SerializeToString,
             mirage_dot_v1_dot_mirage__service__pb2.ListRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/GetCase',
+            mirage_dot_v1_dot_mirage__service__pb2.GetCaseRequest.SerializeToString,
+            mirage_dot_v1_dot_mirage__service__pb2.GetCaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,8 @@ class MirageServiceStub:
     """Reports which of up to 1,000 records are stored, and which others show the same image."""
     ListRecords: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.ListRecordsRequest, _mirage_service_pb2.ListRecordsResponse]
     """Lists all records in a stable order, with their vectors if wanted."""
+    GetCase: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.GetCaseRequest, _mirage_service_pb2.GetCaseResponse]
+    """Returns the records of a case. CASE_NOT_FOUND if there are none."""
     UpsertRecords: _grpc.StreamUnaryMultiCallable[_mirage_service_pb2.UpsertRecordsRequest, _mirage_service_pb2.UpsertRecordsResponse]
     """Stores records. Needs a key with the role write if the server has API keys. Idempotent: the same record again
     changes nothing.
@@ -69,7 +71,7 @@ class MirageServiceStub:
     collection.
     """
     GetCollection: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.GetCollectionRequest, _mirage_service_pb2.GetCollectionResponse]
-    """Returns the active collection."""
+    """Returns a collection. COLLECTION_NOT_FOUND if it does not exist."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.ListCollectionsRequest, _mirage_service_pb2.ListCollectionsResponse]
     """Lists the collections."""
     CreateCollection: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.CreateCollectionRequest, _mirage_service_pb2.CreateCollectionResponse]
@@ -120,6 +122,8 @@ class MirageServiceAsyncStub(MirageServiceStub):
     """Reports which of up to 1,000 records are stored, and which others show the same image."""
     ListRecords: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.ListRecordsRequest, _mirage_service_pb2.ListRecordsResponse]  # type: ignore[assignment]
     """Lists all records in a stable order, with their vectors if wanted."""
+    GetCase: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.GetCaseRequest, _mirage_service_pb2.GetCaseResponse]  # type: ignore[assignment]
+    """Returns the records of a case. CASE_NOT_FOUND if there are none."""
     UpsertRecords: _aio.StreamUnaryMultiCallable[_mirage_service_pb2.UpsertRecordsRequest, _mirage_service_pb2.UpsertRecordsResponse]  # type: ignore[assignment]
     """Stores records. Needs a key with the role write if the server has API keys. Idempotent: the same record again
     changes nothing.
@@ -139,7 +143,7 @@ class MirageServiceAsyncStub(MirageServiceStub):
     collection.
     """
     GetCollection: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.GetCollectionRequest, _mirage_service_pb2.GetCollectionResponse]  # type: ignore[assignment]
-    """Returns the active collection."""
+    """Returns a collection. COLLECTION_NOT_FOUND if it does not exist."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.ListCollectionsRequest, _mirage_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Lists the collections."""
     CreateCollection: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.CreateCollectionRequest, _mirage_service_pb2.CreateCollectionResponse]  # type: ignore[assignment]
@@ -225,6 +229,14 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists all records in a stable order, with their vectors if wanted."""
 
     @_abc_1.abstractmethod
+    def GetCase(
+        self,
+        request: _mirage_service_pb2.GetCaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mirage_service_pb2.GetCaseResponse, _abc.Awaitable[_mirage_service_pb2.GetCaseResponse]]:
+        """Returns the records of a case. CASE_NOT_FOUND if there are none."""
+
+    @_abc_1.abstractmethod
     def UpsertRecords(
         self,
         request_iterator: _MaybeAsyncIterator[_mirage_service_pb2.UpsertRecordsRequest],
@@ -290,7 +302,7 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mirage_service_pb2.GetCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mirage_service_pb2.GetCollectionResponse, _abc.Awaitable[_mirage_service_pb2.GetCollectionResponse]]:
-        """Returns the active collection."""
+        """Returns a collection. COLLECTION_NOT_FOUND if it does not exist."""
 
     @_abc_1.abstractmethod
     def ListCollections(

@@ -146,6 +146,58 @@ MATCH_NOT_JUDGED: Match.ValueType  # 4
 """Not judged: the collection was not measured yet for this kind of query."""
 Global___Match: _TypeAlias = Match  # noqa: Y015
 
+class _GroupBy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupBy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GROUP_BY_UNSPECIFIED: _GroupBy.ValueType  # 0
+    """Not a way to group: refused with REQUEST_MALFORMED."""
+    GROUP_BY_NONE: _GroupBy.ValueType  # 1
+    """Every record."""
+    GROUP_BY_CASE: _GroupBy.ValueType  # 2
+    """Every case, by its best record; without a query by its first. A record without a case is listed by itself."""
+
+class GroupBy(_GroupBy, metaclass=_GroupByEnumTypeWrapper):
+    """What is listed once."""
+
+GROUP_BY_UNSPECIFIED: GroupBy.ValueType  # 0
+"""Not a way to group: refused with REQUEST_MALFORMED."""
+GROUP_BY_NONE: GroupBy.ValueType  # 1
+"""Every record."""
+GROUP_BY_CASE: GroupBy.ValueType  # 2
+"""Every case, by its best record; without a query by its first. A record without a case is listed by itself."""
+Global___GroupBy: _TypeAlias = GroupBy  # noqa: Y015
+
+class _RecordOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RecordOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecordOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECORD_ORDER_UNSPECIFIED: _RecordOrder.ValueType  # 0
+    """Not an order: refused with REQUEST_MALFORMED."""
+    RECORD_ORDER_NEWEST: _RecordOrder.ValueType  # 1
+    """What was stored last comes first."""
+    RECORD_ORDER_CASE: _RecordOrder.ValueType  # 2
+    """The records of a case next to each other, by position. The order of the cases means nothing."""
+    RECORD_ORDER_RANDOM: _RecordOrder.ValueType  # 3
+    """Shuffled by the seed."""
+
+class RecordOrder(_RecordOrder, metaclass=_RecordOrderEnumTypeWrapper):
+    """An order of records that needs no query."""
+
+RECORD_ORDER_UNSPECIFIED: RecordOrder.ValueType  # 0
+"""Not an order: refused with REQUEST_MALFORMED."""
+RECORD_ORDER_NEWEST: RecordOrder.ValueType  # 1
+"""What was stored last comes first."""
+RECORD_ORDER_CASE: RecordOrder.ValueType  # 2
+"""The records of a case next to each other, by position. The order of the cases means nothing."""
+RECORD_ORDER_RANDOM: RecordOrder.ValueType  # 3
+"""Shuffled by the seed."""
+Global___RecordOrder: _TypeAlias = RecordOrder  # noqa: Y015
+
 @_typing.final
 class Term(_message.Message):
     """One weighted term of a query. The query is the sum over its terms of weight times the term's unit vector, normalised."""
@@ -223,6 +275,27 @@ class Query(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class WhereNotEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _facet_pb2.StringList: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _facet_pb2.StringList | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TERMS_FIELD_NUMBER: _builtins.int
     VECTORS_FIELD_NUMBER: _builtins.int
     K_FIELD_NUMBER: _builtins.int
@@ -232,6 +305,14 @@ class Query(_message.Message):
     EXCLUDE_IDS_FIELD_NUMBER: _builtins.int
     ACCEPT_ANY_IMAGE_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    WHERE_NOT_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    VARIETY_FIELD_NUMBER: _builtins.int
+    POSITIVE_FIELD_NUMBER: _builtins.int
+    NEGATIVE_FIELD_NUMBER: _builtins.int
     vectors: Global___VectorSpace.ValueType
     """The vectors to compare with, instead of `mode`: one of the two may be given."""
     k: _builtins.int
@@ -250,9 +331,21 @@ class Query(_message.Message):
     """
     mode: Global___SearchMode.ValueType
     """How to compare; SEARCH_MODE_HYBRID if both this and `vectors` are omitted."""
+    collection: _builtins.str
+    """The collection to search; the active one if empty."""
+    group_by: Global___GroupBy.ValueType
+    """What is listed once; GROUP_BY_NONE if omitted."""
+    order: Global___RecordOrder.ValueType
+    """Only without a query; RECORD_ORDER_NEWEST if omitted."""
+    seed: _builtins.int
+    """0 to 2^63-1, for RECORD_ORDER_RANDOM: the same seed gives the same order. Chosen by the server if omitted."""
+    variety: _builtins.bool
+    """True for different results first, among those that are good: records of one case whose images have a cosine of 0.97
+    or more are listed once, and the others are ordered by maximal marginal relevance. Only with a query.
+    """
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Term]:
-        """1 to 16 terms."""
+        """Up to 16 terms. Without any, and without `positive`, all records that pass the filters are listed."""
 
     @_builtins.property
     def where(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
@@ -261,6 +354,20 @@ class Query(_message.Message):
     @_builtins.property
     def exclude_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of records to leave out of the results, at most 100."""
+
+    @_builtins.property
+    def where_not(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
+        """Facet name to values that a record must not have."""
+
+    @_builtins.property
+    def positive(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of 1 to 8 records that results are to be like, in place of terms: by Qdrant's best score, so that what is closest
+        to any of them comes first. These records are no results.
+        """
+
+    @_builtins.property
+    def negative(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of up to 8 records that results are to be unlike: what is closer to one of them comes last."""
 
     def __init__(
         self,
@@ -274,25 +381,45 @@ class Query(_message.Message):
         exclude_ids: _abc.Iterable[_builtins.str] | None = ...,
         accept_any_image: _builtins.bool = ...,
         mode: Global___SearchMode.ValueType | None = ...,
+        collection: _builtins.str = ...,
+        where_not: _abc.Mapping[_builtins.str, _facet_pb2.StringList] | None = ...,
+        group_by: Global___GroupBy.ValueType | None = ...,
+        order: Global___RecordOrder.ValueType | None = ...,
+        seed: _builtins.int | None = ...,
+        variety: _builtins.bool = ...,
+        positive: _abc.Iterable[_builtins.str] | None = ...,
+        negative: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "_min_score", b"_min_score", "_mode", b"_mode", "_vectors", b"_vectors", "k", b"k", "min_score", b"min_score", "mode", b"mode", "vectors", b"vectors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_group_by", b"_group_by", "_k", b"_k", "_min_score", b"_min_score", "_mode", b"_mode", "_order", b"_order", "_seed", b"_seed", "_vectors", b"_vectors", "group_by", b"group_by", "k", b"k", "min_score", b"min_score", "mode", b"mode", "order", b"order", "seed", b"seed", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "_min_score", b"_min_score", "_mode", b"_mode", "_vectors", b"_vectors", "accept_any_image", b"accept_any_image", "exclude_ids", b"exclude_ids", "k", b"k", "min_score", b"min_score", "mode", b"mode", "page_token", b"page_token", "terms", b"terms", "vectors", b"vectors", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_group_by", b"_group_by", "_k", b"_k", "_min_score", b"_min_score", "_mode", b"_mode", "_order", b"_order", "_seed", b"_seed", "_vectors", b"_vectors", "accept_any_image", b"accept_any_image", "collection", b"collection", "exclude_ids", b"exclude_ids", "group_by", b"group_by", "k", b"k", "min_score", b"min_score", "mode", b"mode", "negative", b"negative", "order", b"order", "page_token", b"page_token", "positive", b"positive", "seed", b"seed", "terms", b"terms", "variety", b"variety", "vectors", b"vectors", "where", b"where", "where_not", b"where_not"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__group_by: _TypeAlias = _typing.Literal["group_by"]  # noqa: Y015
+    _WhichOneofArgType__group_by: _TypeAlias = _typing.Literal["_group_by", b"_group_by"]  # noqa: Y015
     _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
     _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
     _WhichOneofReturnType__mode: _TypeAlias = _typing.Literal["mode"]  # noqa: Y015
     _WhichOneofArgType__mode: _TypeAlias = _typing.Literal["_mode", b"_mode"]  # noqa: Y015
+    _WhichOneofReturnType__order: _TypeAlias = _typing.Literal["order"]  # noqa: Y015
+    _WhichOneofArgType__order: _TypeAlias = _typing.Literal["_order", b"_order"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__vectors: _TypeAlias = _typing.Literal["vectors"]  # noqa: Y015
     _WhichOneofArgType__vectors: _TypeAlias = _typing.Literal["_vectors", b"_vectors"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__group_by) -> _WhichOneofReturnType__group_by | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__k) -> _WhichOneofReturnType__k | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mode) -> _WhichOneofReturnType__mode | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__order) -> _WhichOneofReturnType__order | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vectors) -> _WhichOneofReturnType__vectors | None: ...
 
@@ -349,6 +476,32 @@ class Spans(_message.Message):
 Global___Spans: _TypeAlias = Spans  # noqa: Y015
 
 @_typing.final
+class ResultCase(_message.Message):
+    """The case of a result, in a search grouped by case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id; empty for a record without a case."""
+    images: _builtins.int
+    """Records of the case that pass the filters."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        images: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "images", b"images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResultCase: _TypeAlias = ResultCase  # noqa: Y015
+
+@_typing.final
 class Result(_message.Message):
     """One record found."""
 
@@ -380,13 +533,15 @@ class Result(_message.Message):
     COSINE_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
     MATCHED_FIELD_NUMBER: _builtins.int
+    CASE_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """Results are ordered by it: the cosine, -1 to 1; with VECTOR_SPACE_FUSED the reciprocal-rank score; in
-    SECTION_WORDS the BM25 score, above 0, by which the records that say everything are ordered, and then the others.
+    SECTION_WORDS the BM25 score, above 0, by which the records that say everything are ordered, and then the others;
+    with Query.positive the best score; 0 without a query.
     """
     cosine: _builtins.float
-    """Cosine between the query and the record's image, or its caption if captions are searched; -1 to 1. Not set by
-    SEARCH_MODE_WORDS.
+    """Cosine between the query (or the closest of Query.positive) and the record's image, or its caption if captions are
+    searched; -1 to 1. Not set by SEARCH_MODE_WORDS and without a query.
     """
     section: Global___Section.ValueType
     """The reason why it is there."""
@@ -400,6 +555,10 @@ class Result(_message.Message):
         "labels.modality.0" to parts of that text.
         """
 
+    @_builtins.property
+    def case(self) -> Global___ResultCase:
+        """Its case; set in a search grouped by case."""
+
     def __init__(
         self,
         *,
@@ -408,10 +567,11 @@ class Result(_message.Message):
         cosine: _builtins.float | None = ...,
         section: Global___Section.ValueType = ...,
         matched: _abc.Mapping[_builtins.str, Global___Spans] | None = ...,
+        case: Global___ResultCase | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "cosine", b"cosine", "record", b"record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "case", b"case", "cosine", b"cosine", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "cosine", b"cosine", "matched", b"matched", "record", b"record", "score", b"score", "section", b"section"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "case", b"case", "cosine", b"cosine", "matched", b"matched", "record", b"record", "score", b"score", "section", b"section"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cosine: _TypeAlias = _typing.Literal["cosine"]  # noqa: Y015
     _WhichOneofArgType__cosine: _TypeAlias = _typing.Literal["_cosine", b"_cosine"]  # noqa: Y015
@@ -634,12 +794,15 @@ class SearchReply(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
     match: Global___Match.ValueType
     """The judgement on the best result."""
     next_page_token: _builtins.str
     """Gives the next results when passed in Query.page_token; empty at the end."""
     fingerprint: _builtins.str
     """Fingerprint of the bundle that the vectors come from."""
+    total: _builtins.int
+    """Records that pass the filters; set without a query."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Result]:
         """Best first. Ties are ordered by id."""
@@ -666,11 +829,14 @@ class SearchReply(_message.Message):
         next_page_token: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
         words: Global___WordsReport | None = ...,
+        total: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query", "timings", b"timings", "words", b"words"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "query", b"query", "timings", b"timings", "total", b"total", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "match", b"match", "next_page_token", b"next_page_token", "query", b"query", "results", b"results", "timings", b"timings", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "fingerprint", b"fingerprint", "match", b"match", "next_page_token", b"next_page_token", "query", b"query", "results", b"results", "timings", b"timings", "total", b"total", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
+    _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total) -> _WhichOneofReturnType__total | None: ...
 
 Global___SearchReply: _TypeAlias = SearchReply  # noqa: Y015

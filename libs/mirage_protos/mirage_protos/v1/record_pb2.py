@@ -27,7 +27,7 @@ from mirage_protos.v1 import problem_pb2 as mirage_dot_v1_dot_problem__pb2
 from mirage_protos.v1 import vector_pb2 as mirage_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16mirage/v1/record.proto\x12\tmirage.v1\x1a\x15mirage/v1/facet.proto\x1a\x17mirage/v1/problem.proto\x1a\x16mirage/v1/vector.proto\"\x9b\x05\n\x06Record\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ption\x18\x02 \x01(\t\x12-\n\x06labels\x18\x03 \x03(\x0b\x32\x1d.mirage.v1.Record.LabelsEntry\x12>\n\x0foriginal_labels\x18\x04 \x03(\x0b\x32%.mirage.v1.Record.OriginalLabelsEntry\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x13\n\x0b\x61ttribution\x18\x07 \x01(\t\x12\x14\n\x0cimage_sha256\x18\x08 \x01(\t\x12\x12\n\nimage_type\x18\t \x01(\t\x12\r\n\x05width\x18\n \x01(\x05\x12\x0e\n\x06height\x18\x0b \x01(\x05\x12\r\n\x05\x66lags\x18\x0c \x01(\x05\x12\x17\n\x0foriginal_sha256\x18\r \x01(\t\x12!\n\x06pixels\x18\x0e \x01(\x0b\x32\x11.mirage.v1.Pixels\x12\r\n\x05title\x18\x0f \x01(\t\x12\x10\n\x08\x66indings\x18\x10 \x01(\t\x12\x0f\n\x07history\x18\x11 \x01(\t\x12\x12\n\nimpression\x18\x12 \x01(\t\x12\x10\n\x08keywords\x18\x13 \x03(\t\x12\x0f\n\x07\x63\x61se_id\x18\x14 \x01(\t\x12\x10\n\x08position\x18\x15 \x01(\x05\x12\"\n\x07regions\x18\x16 \x03(\x0b\x32\x11.mirage.v1.Region\x12\x1f\n\x17original_regions_sha256\x18\x17 \x01(\t\x1a\x44\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.mirage.v1.StringList:\x02\x38\x01\x1a\x35\n\x13OriginalLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\\\n\x06Region\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12\x0e\n\x06\x63olour\x18\x04 \x01(\t\x12\x0b\n\x03\x62ox\x18\x05 \x03(\x05\x12\x0c\n\x04\x61rea\x18\x06 \x01(\x05\";\n\tRegionMap\x12\x0b\n\x03png\x18\x01 \x01(\x0c\x12!\n\x06legend\x18\x02 \x03(\x0b\x32\x11.mirage.v1.Region\"o\n\x06Pixels\x12\x0c\n\x04\x62its\x18\x01 \x01(\x05\x12\r\n\x05slope\x18\x02 \x01(\x01\x12\x11\n\tintercept\x18\x03 \x01(\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\'\n\x07windows\x18\x05 \x03(\x0b\x32\x16.mirage.v1.PixelWindow\":\n\x0bPixelWindow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x65nter\x18\x02 \x01(\x01\x12\r\n\x05width\x18\x03 \x01(\x01\"T\n\nRecordPart\x12\'\n\x06record\x18\x01 \x01(\x0b\x32\x15.mirage.v1.RecordHeadH\x00\x12\x15\n\x0bimage_chunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xe2\x01\n\nRecordHead\x12!\n\x06record\x18\x01 \x01(\x0b\x32\x11.mirage.v1.Record\x12\'\n\x0cimage_vector\x18\x02 \x01(\x0b\x32\x11.mirage.v1.Vector\x12)\n\x0e\x63\x61ption_vector\x18\x03 \x01(\x0b\x32\x11.mirage.v1.Vector\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12!\n\x06pixels\x18\x05 \x01(\x0b\x32\x11.mirage.v1.Pixels\x12%\n\x07regions\x18\x06 \x01(\x0b\x32\x14.mirage.v1.RegionMap\"w\n\rUpsertOutcome\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.mirage.v1.UpsertState\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.mirage.v1.Problem\x12\x10\n\x08left_out\x18\x04 \x03(\t\"-\n\tRecordKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cimage_sha256\x18\x02 \x01(\t\"W\n\x0eRecordPresence\x12\n\n\x02id\x18\x01 \x01(\t\x12!\n\x06record\x18\x02 \x01(\x0b\x32\x11.mirage.v1.Record\x12\x16\n\x0esame_image_ids\x18\x03 \x03(\t\"\x85\x01\n\x0cStoredRecord\x12!\n\x06record\x18\x01 \x01(\x0b\x32\x11.mirage.v1.Record\x12\'\n\x0cimage_vector\x18\x02 \x01(\x0b\x32\x11.mirage.v1.Vector\x12)\n\x0e\x63\x61ption_vector\x18\x03 \x01(\x0b\x32\x11.mirage.v1.Vector*\x96\x01\n\x0bUpsertState\x12\x1c\n\x18UPSERT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14UPSERT_STATE_CREATED\x10\x01\x12\x18\n\x14UPSERT_STATE_UPDATED\x10\x02\x12\x1a\n\x16UPSERT_STATE_UNCHANGED\x10\x03\x12\x19\n\x15UPSERT_STATE_REJECTED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16mirage/v1/record.proto\x12\tmirage.v1\x1a\x15mirage/v1/facet.proto\x1a\x17mirage/v1/problem.proto\x1a\x16mirage/v1/vector.proto\"\xaf\x05\n\x06Record\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ption\x18\x02 \x01(\t\x12-\n\x06labels\x18\x03 \x03(\x0b\x32\x1d.mirage.v1.Record.LabelsEntry\x12>\n\x0foriginal_labels\x18\x04 \x03(\x0b\x32%.mirage.v1.Record.OriginalLabelsEntry\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x13\n\x0b\x61ttribution\x18\x07 \x01(\t\x12\x14\n\x0cimage_sha256\x18\x08 \x01(\t\x12\x12\n\nimage_type\x18\t \x01(\t\x12\r\n\x05width\x18\n \x01(\x05\x12\x0e\n\x06height\x18\x0b \x01(\x05\x12\r\n\x05\x66lags\x18\x0c \x01(\x05\x12\x17\n\x0foriginal_sha256\x18\r \x01(\t\x12!\n\x06pixels\x18\x0e \x01(\x0b\x32\x11.mirage.v1.Pixels\x12\r\n\x05title\x18\x0f \x01(\t\x12\x10\n\x08\x66indings\x18\x10 \x01(\t\x12\x0f\n\x07history\x18\x11 \x01(\t\x12\x12\n\nimpression\x18\x12 \x01(\t\x12\x10\n\x08keywords\x18\x13 \x03(\t\x12\x0f\n\x07\x63\x61se_id\x18\x14 \x01(\t\x12\x10\n\x08position\x18\x15 \x01(\x05\x12\"\n\x07regions\x18\x16 \x03(\x0b\x32\x11.mirage.v1.Region\x12\x1f\n\x17original_regions_sha256\x18\x17 \x01(\t\x12\x12\n\ncollection\x18\x18 \x01(\t\x1a\x44\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.mirage.v1.StringList:\x02\x38\x01\x1a\x35\n\x13OriginalLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\\\n\x06Region\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12\x0e\n\x06\x63olour\x18\x04 \x01(\t\x12\x0b\n\x03\x62ox\x18\x05 \x03(\x05\x12\x0c\n\x04\x61rea\x18\x06 \x01(\x05\";\n\tRegionMap\x12\x0b\n\x03png\x18\x01 \x01(\x0c\x12!\n\x06legend\x18\x02 \x03(\x0b\x32\x11.mirage.v1.Region\"f\n\x04\x43\x61se\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07history\x18\x03 \x01(\t\x12\"\n\x07records\x18\x04 \x03(\x0b\x32\x11.mirage.v1.Record\x12\x0e\n\x06images\x18\x05 \x01(\x03\"o\n\x06Pixels\x12\x0c\n\x04\x62its\x18\x01 \x01(\x05\x12\r\n\x05slope\x18\x02 \x01(\x01\x12\x11\n\tintercept\x18\x03 \x01(\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\'\n\x07windows\x18\x05 \x03(\x0b\x32\x16.mirage.v1.PixelWindow\":\n\x0bPixelWindow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x65nter\x18\x02 \x01(\x01\x12\r\n\x05width\x18\x03 \x01(\x01\"T\n\nRecordPart\x12\'\n\x06record\x18\x01 \x01(\x0b\x32\x15.mirage.v1.RecordHeadH\x00\x12\x15\n\x0bimage_chunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xe2\x01\n\nRecordHead\x12!\n\x06record\x18\x01 \x01(\x0b\x32\x11.mirage.v1.Record\x12\'\n\x0cimage_vector\x18\x02 \x01(\x0b\x32\x11.mirage.v1.Vector\x12)\n\x0e\x63\x61ption_vector\x18\x03 \x01(\x0b\x32\x11.mirage.v1.Vector\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12!\n\x06pixels\x18\x05 \x01(\x0b\x32\x11.mirage.v1.Pixels\x12%\n\x07regions\x18\x06 \x01(\x0b\x32\x14.mirage.v1.RegionMap\"w\n\rUpsertOutcome\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.mirage.v1.UpsertState\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.mirage.v1.Problem\x12\x10\n\x08left_out\x18\x04 \x03(\t\"-\n\tRecordKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cimage_sha256\x18\x02 \x01(\t\"W\n\x0eRecordPresence\x12\n\n\x02id\x18\x01 \x01(\t\x12!\n\x06record\x18\x02 \x01(\x0b\x32\x11.mirage.v1.Record\x12\x16\n\x0esame_image_ids\x18\x03 \x03(\t\"\x85\x01\n\x0cStoredRecord\x12!\n\x06record\x18\x01 \x01(\x0b\x32\x11.mirage.v1.Record\x12\'\n\x0cimage_vector\x18\x02 \x01(\x0b\x32\x11.mirage.v1.Vector\x12)\n\x0e\x63\x61ption_vector\x18\x03 \x01(\x0b\x32\x11.mirage.v1.Vector*\x96\x01\n\x0bUpsertState\x12\x1c\n\x18UPSERT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14UPSERT_STATE_CREATED\x10\x01\x12\x18\n\x14UPSERT_STATE_UPDATED\x10\x02\x12\x1a\n\x16UPSERT_STATE_UNCHANGED\x10\x03\x12\x19\n\x15UPSERT_STATE_REJECTED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,32 +38,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORD_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_RECORD_ORIGINALLABELSENTRY']._loaded_options = None
   _globals['_RECORD_ORIGINALLABELSENTRY']._serialized_options = b'8\001'
-  _globals['_UPSERTSTATE']._serialized_start=1816
-  _globals['_UPSERTSTATE']._serialized_end=1966
+  _globals['_UPSERTSTATE']._serialized_start=1940
+  _globals['_UPSERTSTATE']._serialized_end=2090
   _globals['_RECORD']._serialized_start=110
-  _globals['_RECORD']._serialized_end=777
-  _globals['_RECORD_LABELSENTRY']._serialized_start=654
-  _globals['_RECORD_LABELSENTRY']._serialized_end=722
-  _globals['_RECORD_ORIGINALLABELSENTRY']._serialized_start=724
-  _globals['_RECORD_ORIGINALLABELSENTRY']._serialized_end=777
-  _globals['_REGION']._serialized_start=779
-  _globals['_REGION']._serialized_end=871
-  _globals['_REGIONMAP']._serialized_start=873
-  _globals['_REGIONMAP']._serialized_end=932
-  _globals['_PIXELS']._serialized_start=934
-  _globals['_PIXELS']._serialized_end=1045
-  _globals['_PIXELWINDOW']._serialized_start=1047
-  _globals['_PIXELWINDOW']._serialized_end=1105
-  _globals['_RECORDPART']._serialized_start=1107
-  _globals['_RECORDPART']._serialized_end=1191
-  _globals['_RECORDHEAD']._serialized_start=1194
-  _globals['_RECORDHEAD']._serialized_end=1420
-  _globals['_UPSERTOUTCOME']._serialized_start=1422
-  _globals['_UPSERTOUTCOME']._serialized_end=1541
-  _globals['_RECORDKEY']._serialized_start=1543
-  _globals['_RECORDKEY']._serialized_end=1588
-  _globals['_RECORDPRESENCE']._serialized_start=1590
-  _globals['_RECORDPRESENCE']._serialized_end=1677
-  _globals['_STOREDRECORD']._serialized_start=1680
-  _globals['_STOREDRECORD']._serialized_end=1813
+  _globals['_RECORD']._serialized_end=797
+  _globals['_RECORD_LABELSENTRY']._serialized_start=674
+  _globals['_RECORD_LABELSENTRY']._serialized_end=742
+  _globals['_RECORD_ORIGINALLABELSENTRY']._serialized_start=744
+  _globals['_RECORD_ORIGINALLABELSENTRY']._serialized_end=797
+  _globals['_REGION']._serialized_start=799
+  _globals['_REGION']._serialized_end=891
+  _globals['_REGIONMAP']._serialized_start=893
+  _globals['_REGIONMAP']._serialized_end=952
+  _globals['_CASE']._serialized_start=954
+  _globals['_CASE']._serialized_end=1056
+  _globals['_PIXELS']._serialized_start=1058
+  _globals['_PIXELS']._serialized_end=1169
+  _globals['_PIXELWINDOW']._serialized_start=1171
+  _globals['_PIXELWINDOW']._serialized_end=1229
+  _globals['_RECORDPART']._serialized_start=1231
+  _globals['_RECORDPART']._serialized_end=1315
+  _globals['_RECORDHEAD']._serialized_start=1318
+  _globals['_RECORDHEAD']._serialized_end=1544
+  _globals['_UPSERTOUTCOME']._serialized_start=1546
+  _globals['_UPSERTOUTCOME']._serialized_end=1665
+  _globals['_RECORDKEY']._serialized_start=1667
+  _globals['_RECORDKEY']._serialized_end=1712
+  _globals['_RECORDPRESENCE']._serialized_start=1714
+  _globals['_RECORDPRESENCE']._serialized_end=1801
+  _globals['_STOREDRECORD']._serialized_start=1804
+  _globals['_STOREDRECORD']._serialized_end=1937
 # @@protoc_insertion_point(module_scope)

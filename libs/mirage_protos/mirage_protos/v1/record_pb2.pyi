@@ -124,6 +124,7 @@ class Record(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     REGIONS_FIELD_NUMBER: _builtins.int
     ORIGINAL_REGIONS_SHA256_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique in the collection: 1 to 128 characters of [A-Za-z0-9._:-], the first a letter or digit."""
     caption: _builtins.str
@@ -166,6 +167,8 @@ class Record(_message.Message):
     """Lower-case hex SHA-256 of the label map that was uploaded, which is not kept; empty if the record has none. Set by
     the retriever.
     """
+    collection: _builtins.str
+    """The collection that it was read from, if the request named one; set by the retriever."""
     @_builtins.property
     def labels(self) -> _containers.MessageMap[_builtins.str, _facet_pb2.StringList]:
         """Facet name (modality, plane, body_part, ...) to lower-case values."""
@@ -216,10 +219,11 @@ class Record(_message.Message):
         position: _builtins.int = ...,
         regions: _abc.Iterable[Global___Region] | None = ...,
         original_regions_sha256: _builtins.str = ...,
+        collection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pixels", b"pixels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "caption", b"caption", "case_id", b"case_id", "findings", b"findings", "flags", b"flags", "height", b"height", "history", b"history", "id", b"id", "image_sha256", b"image_sha256", "image_type", b"image_type", "impression", b"impression", "keywords", b"keywords", "labels", b"labels", "licence", b"licence", "original_labels", b"original_labels", "original_regions_sha256", b"original_regions_sha256", "original_sha256", b"original_sha256", "pixels", b"pixels", "position", b"position", "regions", b"regions", "source", b"source", "title", b"title", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "caption", b"caption", "case_id", b"case_id", "collection", b"collection", "findings", b"findings", "flags", b"flags", "height", b"height", "history", b"history", "id", b"id", "image_sha256", b"image_sha256", "image_type", b"image_type", "impression", b"impression", "keywords", b"keywords", "labels", b"labels", "licence", b"licence", "original_labels", b"original_labels", "original_regions_sha256", b"original_regions_sha256", "original_sha256", b"original_sha256", "pixels", b"pixels", "position", b"position", "regions", b"regions", "source", b"source", "title", b"title", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -298,6 +302,46 @@ class RegionMap(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegionMap: _TypeAlias = RegionMap  # noqa: Y015
+
+@_typing.final
+class Case(_message.Message):
+    """The images of one case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """As in Record.case_id."""
+    title: _builtins.str
+    """What the case is: the first title of its records; may be empty."""
+    history: _builtins.str
+    """Why the person was examined: the first history of its records; may be empty."""
+    images: _builtins.int
+    """Records of the case, with those that are left out."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
+        """In the order of their positions, at most 1,000; fewer if they are large."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        history: _builtins.str = ...,
+        records: _abc.Iterable[Global___Record] | None = ...,
+        images: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "id", b"id", "images", b"images", "records", b"records", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Case: _TypeAlias = Case  # noqa: Y015
 
 @_typing.final
 class Pixels(_message.Message):

@@ -67,6 +67,8 @@ def describe_queries(body: DescribeRequest) -> tuple[query_pb2.Query, query_pb2.
     if body.a is None or body.b is None or query.terms or body.where or body.a.page_token or body.b.page_token:
         raise MirageError(Code.REQUEST_MALFORMED, field="a, b")
     one, other = (search_query(side.model_copy(update={"k": body.k})) for side in (body.a, body.b))
+    for each in (one, other):
+        each.collection = each.collection or body.collection
     return one, other
 
 

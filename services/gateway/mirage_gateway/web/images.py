@@ -12,12 +12,12 @@ from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer
 from mirage_gateway.image_file import ImageFile
 from mirage_gateway.web.body import PASSED_BYTES, Intake
-from mirage_gateway.web.operations import IfNoneMatch, RecordId, operation
+from mirage_gateway.web.operations import CollectionName, IfNoneMatch, RecordId, operation
 from mirage_gateway.web.records import image_version
 from mirage_protos.v1 import image_pb2
 
 _THUMBNAIL_BYTES = 2**16
-_ERRORS = (Code.ID_INVALID, Code.RECORD_NOT_FOUND)
+_ERRORS = (Code.ID_INVALID, Code.RECORD_NOT_FOUND, Code.COLLECTION_NOT_FOUND)
 
 Version = Annotated[str, Field(description="As in image_url: with it the answer may be cached for ever.")]
 
@@ -37,9 +37,16 @@ class ImageRoutes:
         media_types=("image/png", "image/jpeg", "image/webp"),
         errors=_ERRORS,
     )
-    async def image(self, request: Request, id: RecordId, v: Version = "", if_none_match: IfNoneMatch = "") -> Response:  # noqa: A002
+    async def image(
+        self,
+        request: Request,
+        id: RecordId,  # noqa: A002 -- the API's name
+        v: Version = "",
+        collection: CollectionName = "",
+        if_none_match: IfNoneMatch = "",
+    ) -> Response:
         """Read a record's image, 8 bits a channel; with more than 8 bits it is in the first window."""
-        return await self._serve(request, id, image_pb2.IMAGE_VARIANT_DISPLAY, v, if_none_match)
+        return await self._serve(request, id, image_pb2.IMAGE_VARIANT_DISPLAY, v, collection, if_none_match)
 
     @operation(
         "GET",
@@ -48,9 +55,15 @@ class ImageRoutes:
         media_types=("image/png",),
         errors=(*_ERRORS, Code.PIXELS_NOT_FOUND),
     )
-    async def pixels(self, request: Request, id: RecordId, if_none_match: IfNoneMatch = "") -> Response:  # noqa: A002
+    async def pixels(
+        self,
+        request: Request,
+        id: RecordId,  # noqa: A002 -- the API's name
+        collection: CollectionName = "",
+        if_none_match: IfNoneMatch = "",
+    ) -> Response:
         """Read the lossless 16-bit greyscale PNG of a record with `pixels`, which say what its values mean."""
-        return await self._serve(request, id, image_pb2.IMAGE_VARIANT_PIXELS, "", if_none_match)
+        return await self._serve(request, id, image_pb2.IMAGE_VARIANT_PIXELS, "", collection, if_none_match)
 
     @operation(
         "GET",
@@ -59,9 +72,15 @@ class ImageRoutes:
         media_types=("image/png",),
         errors=(*_ERRORS, Code.REGIONS_NOT_FOUND),
     )
-    async def regions(self, request: Request, id: RecordId, if_none_match: IfNoneMatch = "") -> Response:  # noqa: A002
+    async def regions(
+        self,
+        request: Request,
+        id: RecordId,  # noqa: A002 -- the API's name
+        collection: CollectionName = "",
+        if_none_match: IfNoneMatch = "",
+    ) -> Response:
         """Read a record's label map: a PNG with a palette, 8 bits, not filtered; pixels are numbers of `regions`, or 0."""
-        return await self._serve(request, id, image_pb2.IMAGE_VARIANT_REGIONS, "", if_none_match)
+        return await self._serve(request, id, image_pb2.IMAGE_VARIANT_REGIONS, "", collection, if_none_match)
 
     @operation("GET", "/v1/images/{id}/thumbnail", Action.READ_RECORDS, media_types=("image/webp",), errors=_ERRORS)
     async def thumbnail(
@@ -69,15 +88,22 @@ class ImageRoutes:
         request: Request,
         id: RecordId,  # noqa: A002 -- the API's name
         v: Version = "",
+        collection: CollectionName = "",
         if_none_match: IfNoneMatch = "",
     ) -> Response:
         """Read a WebP of at most 256 pixels a side."""
-        return await self._serve(request, id, image_pb2.IMAGE_VARIANT_THUMBNAIL, v, if_none_match)
+        return await self._serve(request, id, image_pb2.IMAGE_VARIANT_THUMBNAIL, v, collection, if_none_match)
 
     async def _serve(
-        self, request: Request, record_id: str, variant: "image_pb2.ImageVariant.ValueType", version: str, known: str
+        self,
+        request: Request,
+        record_id: str,
+        variant: "image_pb2.ImageVariant.ValueType",
+        version: str,
+        collection: str,
+        known: str,
     ) -> Response:
-        record = await self._composer.record(record_id)
+        record = await self._composer.record(record_id, collection)
         tag = record.image_sha256
         if variant == image_pb2.IMAGE_VARIANT_PIXELS:
             if not record.HasField("pixels"):
@@ -100,7 +126,7 @@ class ImageRoutes:
             return Response(status_code=304, headers=headers)
         thumbnail = variant == image_pb2.IMAGE_VARIANT_THUMBNAIL
         share = await self._intake.reserve(request.scope, _THUMBNAIL_BYTES if thumbnail else PASSED_BYTES)
-        image = await self._composer.image(record.id, variant)
+        image = await self._composer.image(record.id, variant, collection)
         share.become(min(share.amount, 4 * image.length))
         return image_response(request, image, headers)
 

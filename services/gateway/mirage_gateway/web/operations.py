@@ -47,6 +47,11 @@ Filter = Annotated[
     Field(description="facet=value; repeat it for several values of a facet (or) and for several facets (and)."),
     WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": "^[^=]+=.+$"}}),
 ]
+NotFilter = Annotated[
+    dict[str, list[str]],
+    Field(description="facet=value that a record must not have; repeat it for more."),
+    WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": "^[^=]+=.+$"}}),
+]
 RecordId = Annotated[str, Field(description="The id of a record.", pattern="^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 PageToken = Annotated[str, Field(description="next_page_token of the reply before, with all else unchanged.")]
 CollectionName = Annotated[str, Field(description="The name of a collection; the active one if omitted.")]
@@ -67,6 +72,7 @@ class Parameter:
     schema: Mapping[str, Any]
     default: Any
     bounds: tuple[int, int] | None = None
+    argument: str = ""
 
     def read(self, request: Request) -> Any:
         """Returns its value; raises REQUEST_MALFORMED, K_OUT_OF_RANGE or TOO_MANY_ITEMS."""
@@ -95,7 +101,8 @@ class Operation:
     """A method at a path. `action` decides who may call it (mirage_gateway.access).
 
     `errors` are the codes that it can end with in addition to the common ones; `media_types` are those of a reply that is not
-    JSON; `events` are the models of a stream's events, by name; `content` is the OpenAPI content of a body that is not JSON.
+    JSON; `events` are the models of a stream's events, by name; `content` is the OpenAPI content of a body that is not JSON. With
+    `slashes` the parameter at the end of the path may have some.
     """
 
     method: str
@@ -113,6 +120,7 @@ class Operation:
     events: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     takes_request: bool = False
+    slashes: bool = False
 
     @property
     def open(self) -> bool:
@@ -121,11 +129,11 @@ class Operation:
 
     async def handle(self, request: Request, intake: Intake) -> Response:
         """Serves a request of a caller who may do this."""
-        values = {each.name.replace("-", "_"): each.read(request) for each in self.parameters}
+        values = {each.argument: each.read(request) for each in self.parameters}
         known = {each.name for each in self.parameters if each.within == "query"}
         for name in request.query_params:
             # A filter alone may be repeated.
-            repeated = len(request.query_params.getlist(name)) > 1 and name != "where"
+            repeated = len(request.query_params.getlist(name)) > 1 and name not in ("where", "not")
             # Probes may add what keeps caches away.
             if (name not in known or repeated) and self.action not in (Action.PROBE, Action.READ_METRICS):
                 raise MirageError(Code.REQUEST_MALFORMED, field=name[:100])
@@ -175,17 +183,18 @@ def routes_of(operations: Sequence[Operation], intake: Intake, visitors: Visitor
     by_path: dict[str, dict[str, Handler]] = {}
     for each in operations:
         by_path.setdefault(each.path, {})[each.method] = _permitted(each, intake, visitors)
-    return [named_route(path, handlers) for path, handlers in by_path.items()]
+    wide = {each.path for each in operations if each.slashes}
+    return [named_route(path, handlers, slashes=path in wide) for path, handlers in by_path.items()]
 
 
-def named_route(path: str, handlers: Mapping[str, Handler]) -> Route:
+def named_route(path: str, handlers: Mapping[str, Handler], *, slashes: bool = False) -> Route:
     """Returns a route that reports its path to the edge, for logs and metrics."""
 
     async def serve(request: Request) -> Response:
         request.scope["mirage.route"] = path
         return await handlers["GET" if request.method == "HEAD" else request.method](request)
 
-    return Route(path, serve, methods=[*handlers])
+    return Route(f"{path[:-1]}:path}}" if slashes else path, serve, methods=[*handlers])
 
 
 def json_response(document: Reply, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -230,13 +239,15 @@ def _parameter(name: str, hint: Any, default: Any, path: str) -> Parameter:
     if default not in (None, "", inspect.Parameter.empty) and kind is not dict:
         schema["default"] = default
     return Parameter(
-        header or name,
+        # What Python keeps for itself has an underscore after it.
+        header or name.rstrip("_"),
         "header" if header else "path" if f"{{{name}}}" in path else "query",
         kind,
         next((each.description for each in fields if each.description), ""),
         schema,
         {} if kind is dict else default,
         (low, high) if isinstance(low, int) and isinstance(high, int) else None,
+        name,
     )
 
 

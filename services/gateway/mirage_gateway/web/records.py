@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from mirage_api import limits
 from mirage_api.records import (
+    Case,
     DeleteReply,
     Flag,
     FlagReason,
@@ -28,10 +29,18 @@ from mirage_api.records import (
 )
 from mirage_core.errors import Code, MirageError
 from mirage_gateway.access import Action
-from mirage_gateway.compose import Composer
+from mirage_gateway.compose import Composer, string_lists
 from mirage_gateway.convert import derived, number_of, to_message, to_model
 from mirage_gateway.web.body import Intake
-from mirage_gateway.web.operations import CollectionName, PageToken, RecordId, json_of, operation
+from mirage_gateway.web.operations import (
+    CollectionName,
+    Filter,
+    NotFilter,
+    PageToken,
+    RecordId,
+    json_of,
+    operation,
+)
 from mirage_gateway.web.uploads import MEDIA_TYPE, Upload
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import flag_pb2, problem_pb2, query_pb2, record_pb2
@@ -75,31 +84,79 @@ class RecordRoutes:
         self._composer = composer
         self._intake = intake
 
-    @operation("GET", "/v1/records/{id}", Action.READ_RECORDS, errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND))
-    async def record(self, id: RecordId) -> Record:  # noqa: A002 -- the API's name
+    @operation(
+        "GET",
+        "/v1/records/{id}",
+        Action.READ_RECORDS,
+        errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND, Code.COLLECTION_NOT_FOUND),
+    )
+    async def record(self, id: RecordId, collection: CollectionName = "") -> Record:  # noqa: A002 -- the API's name
         """Read one record."""
-        return to_model(Record, await self._composer.record(id))
+        return to_model(Record, await self._composer.record(id, collection))
+
+    @operation(
+        "GET",
+        "/v1/cases/{id}",
+        Action.READ_RECORDS,
+        slashes=True,
+        errors=(Code.CASE_NOT_FOUND, Code.COLLECTION_NOT_FOUND),
+    )
+    async def case(
+        self,
+        id: Annotated[str, Field(description="The id of a case.")],  # noqa: A002 -- the API's name
+        collection: CollectionName = "",
+    ) -> Case:
+        """Read a case: its records in the order of their positions."""
+        asked = retriever_pb2.GetCaseRequest(id=id, collection=collection)
+        return to_model(Case, (await self._composer.forward(asked)).case)
 
     @operation(
         "GET",
         "/v1/records",
         Action.READ_RECORDS,
         reply=RecordsReply,
-        errors=(Code.K_OUT_OF_RANGE, Code.PAGE_TOKEN_INVALID, Code.COLLECTION_NOT_FOUND),
+        errors=(
+            Code.K_OUT_OF_RANGE,
+            Code.PAGE_TOKEN_INVALID,
+            Code.COLLECTION_NOT_FOUND,
+            Code.FACET_UNKNOWN,
+            Code.FACET_VALUE_INVALID,
+            Code.OPTION_OUT_OF_RANGE,
+        ),
     )
     async def records(
         self,
         request: Request,
         limit: Annotated[int, Field(description="Records on a page.", ge=1, le=limits.IDS_MAX)] = 100,
         page_token: PageToken = "",
-        vectors: Annotated[bool, Field(description="true for the vectors too.")] = False,
+        vectors: Annotated[bool, Field(description="true for the vectors too; not with an order.")] = False,
+        where: Filter = {},  # noqa: B006 -- never changed
+        not_: NotFilter = {},  # noqa: B006 -- never changed
+        order: Annotated[
+            str,
+            Field(
+                description="newest, case (the images of a case next to each other) or random; if omitted, one that stays the "
+                "same but means nothing."
+            ),
+        ] = "",
+        seed: Annotated[
+            int | None,
+            Field(description="For the order random: the same one gives the same order.", ge=0, le=2**63 - 1),
+        ] = None,
         collection: CollectionName = "",
     ) -> Response:
-        """Walk over all records, with their vectors if wanted."""
+        """List the records that pass a filter, with their vectors if wanted."""
         share = await self._intake.reserve(request.scope, limit * (_VECTORS_BYTES if vectors else _RECORD_BYTES))
         found = await self._composer.forward(
             retriever_pb2.ListRecordsRequest(
-                page_size=limit, page_token=page_token, vectors=vectors, collection=collection
+                page_size=limit,
+                page_token=page_token,
+                vectors=vectors,
+                where=string_lists(where),
+                where_not=string_lists(not_),
+                order=_order(order) if order else None,
+                seed=seed,
+                collection=collection,
             )
         )
         share.become(min(found.ByteSize(), share.amount))
@@ -151,14 +208,19 @@ class RecordRoutes:
         "POST",
         "/v1/records/{id}/flags",
         Action.FLAG,
-        errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND, Code.FLAG_INVALID),
+        errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND, Code.FLAG_INVALID, Code.COLLECTION_NOT_FOUND),
     )
-    async def flag(self, id: RecordId, body: FlagRequest) -> Flag:  # noqa: A002 -- the API's name
+    async def flag(
+        self,
+        id: RecordId,  # noqa: A002 -- the API's name
+        body: FlagRequest,
+        collection: CollectionName = "",
+    ) -> Flag:
         """Report that something is wrong with a record."""
         if number_of(flag_pb2.FlagReason.DESCRIPTOR, body.reason) is None:
             raise MirageError(Code.FLAG_INVALID, field="reason", known=", ".join(get_args(FlagReason)))
         asked = to_message(retriever_pb2.FlagRecordRequest, body)
-        asked.record_id = id
+        asked.record_id, asked.collection = id, collection
         return to_model(Flag, (await self._composer.forward(asked)).flag)
 
     @operation(
@@ -178,6 +240,13 @@ class RecordRoutes:
         return to_model(FlagsReply, await self._composer.forward(asked))
 
 
+def _order(word: str) -> "query_pb2.RecordOrder.ValueType":
+    number = number_of(query_pb2.RecordOrder.DESCRIPTOR, word) if word == word.lower() else None
+    if number is None:
+        raise MirageError(Code.REQUEST_MALFORMED, field="order: newest, case or random")
+    return query_pb2.RecordOrder.ValueType(number)
+
+
 async def _records_chunks(found: retriever_pb2.ListRecordsResponse) -> AsyncIterator[bytes]:
     """Yields a RecordsReply in JSON, a few records at a time: with vectors a page has many megabytes."""
     chunk = bytearray(b'{"records":[')
@@ -188,7 +257,7 @@ async def _records_chunks(found: retriever_pb2.ListRecordsResponse) -> AsyncIter
             # Others get their turn, whether the reader of this is fast or slow.
             await asyncio.sleep(0)
         chunk += (b"," if index else b"") + json_of(to_model(StoredRecord, stored))
-    rest = {"fingerprint": found.fingerprint}
+    rest: dict[str, str | int] = {"fingerprint": found.fingerprint, "total": found.total}
     if found.next_page_token:
         rest["next_page_token"] = found.next_page_token
     yield bytes(chunk) + b"]," + to_json(rest)[1:]
@@ -210,10 +279,11 @@ def _thumbnail_url(message: record_pb2.Record | query_pb2.Result | record_pb2.St
 
 
 def _address(message: record_pb2.Record | query_pb2.Result | record_pb2.StoredRecord, path: str) -> str:
-    # Ids have no character that a path would need escaped.
+    # Ids and names have no character that an address would need escaped.
     record = message if isinstance(message, record_pb2.Record) else message.record
-    version = f"?v={image_version(record)}" if record.image_sha256 else ""
-    return f"/v1/images/{record.id}{path}{version}"
+    given = {"v": image_version(record), "collection": record.collection}
+    query = "&".join(f"{name}={value}" for name, value in given.items() if value)
+    return f"/v1/images/{record.id}{path}{'?' if query else ''}{query}"
 
 
 @derived(UpsertError, "code")

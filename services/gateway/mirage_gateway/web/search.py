@@ -23,7 +23,7 @@ from mirage_gateway.access import Action
 from mirage_gateway.compose import Composer, string_lists
 from mirage_gateway.convert import derived, fill, to_message, to_model
 from mirage_gateway.web.json_bounds import FILE, QUERY
-from mirage_gateway.web.operations import Filter, PageToken, RecordId, operation
+from mirage_gateway.web.operations import CollectionName, Filter, NotFilter, PageToken, RecordId, operation
 from mirage_protos.encoder.v1 import encoder_pb2
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import query_pb2
@@ -58,6 +58,7 @@ QUERY_ERRORS = (
     Code.ID_INVALID,
     Code.RECORD_NOT_FOUND,
     Code.FINGERPRINT_MISMATCH,
+    Code.COLLECTION_NOT_FOUND,
     *FACET_ERRORS,
 )
 
@@ -78,8 +79,8 @@ class SearchRoutes:
 
     @operation("POST", "/v1/compare", Action.SEARCH, bounds=QUERY, errors=QUERY_ERRORS)
     async def compare(self, body: CompareRequest) -> CompareReply:
-        """Run q and q - minus + plus side by side."""
-        comparing = self._composer.compare(*compare_queries(body))
+        """Run q and q - minus + plus side by side, or two queries a and b."""
+        comparing = self._composer.compare(compare_request(body))
         del body
         return to_model(CompareReply, await comparing)
 
@@ -87,7 +88,14 @@ class SearchRoutes:
         "GET",
         "/v1/records/{id}/similar",
         Action.SEARCH,
-        errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND, Code.K_OUT_OF_RANGE, Code.PAGE_TOKEN_INVALID, *FACET_ERRORS),
+        errors=(
+            Code.ID_INVALID,
+            Code.RECORD_NOT_FOUND,
+            Code.K_OUT_OF_RANGE,
+            Code.PAGE_TOKEN_INVALID,
+            Code.COLLECTION_NOT_FOUND,
+            *FACET_ERRORS,
+        ),
     )
     async def similar(
         self,
@@ -95,18 +103,29 @@ class SearchRoutes:
         k: Annotated[int, Field(description="How many.", ge=1, le=limits.SIMILAR_K_MAX)] = limits.K_DEFAULT,
         where: Filter = {},  # noqa: B006 -- never changed
         page_token: PageToken = "",
+        collection: CollectionName = "",
     ) -> SearchReply:
         """Find the records nearest to one record's image, except itself."""
-        return to_model(SearchReply, await self._composer.similar(id, k=k, where=where, page_token=page_token))
+        found = await self._composer.similar(id, k=k, where=where, page_token=page_token, collection=collection)
+        return to_model(SearchReply, found)
 
-    @operation("GET", "/v1/facets", Action.READ_RECORDS, errors=(Code.K_OUT_OF_RANGE, *FACET_ERRORS))
+    @operation(
+        "GET",
+        "/v1/facets",
+        Action.READ_RECORDS,
+        errors=(Code.K_OUT_OF_RANGE, Code.COLLECTION_NOT_FOUND, *FACET_ERRORS),
+    )
     async def facets(
         self,
         where: Filter = {},  # noqa: B006 -- never changed
+        not_: NotFilter = {},  # noqa: B006 -- never changed
         limit: Annotated[int, Field(description="Most values of a facet.", ge=1, le=100)] = 50,
+        collection: CollectionName = "",
     ) -> FacetsReply:
-        """List facets and how many records carry each value."""
-        asked = retriever_pb2.ListFacetsRequest(where=string_lists(where), limit=limit)
+        """List facets and how many records carry each value; a facet's own part of the filter does not count for it."""
+        asked = retriever_pb2.ListFacetsRequest(
+            where=string_lists(where), where_not=string_lists(not_), limit=limit, collection=collection
+        )
         return to_model(FacetsReply, await self._composer.forward(asked))
 
     @operation("POST", "/v1/images/classify", Action.CLASSIFY, bounds=FILE, errors=IMAGE_ERRORS)
@@ -131,12 +150,22 @@ def search_query(body: SearchRequest) -> query_pb2.Query:
     return query
 
 
-def compare_queries(body: CompareRequest) -> tuple[query_pb2.Query, list[query_pb2.Term]]:
-    """Returns the base query and the terms added to it; raises as `search_query`, and if there is nothing to add."""
+def compare_request(body: CompareRequest) -> retriever_pb2.CompareRequest:
+    """Returns two queries, or the base query and the terms added to it; raises as `search_query`, REQUEST_MALFORMED for one
+    query alone or next to a base, and if there is nothing to add.
+    """
+    if body.a is not None or body.b is not None:
+        given = body.model_fields_set - {"a", "b", "collection"}
+        if body.a is None or body.b is None or given:
+            raise MirageError(Code.REQUEST_MALFORMED, field="a, b: both, in place of all else but a collection")
+        both = retriever_pb2.CompareRequest(a=search_query(body.a), b=search_query(body.b))
+        for side in (both.a, both.b):
+            side.collection = side.collection or body.collection
+        return both
     shift = shift_messages(body)
     if not shift:
         raise MirageError(Code.REQUEST_MALFORMED, field="minus, plus")
-    return query_message(body, limits.K_MAX), shift
+    return retriever_pb2.CompareRequest(base=query_message(body, limits.K_MAX), shift=shift)
 
 
 def query_message(body: Query, k_max: int) -> query_pb2.Query:

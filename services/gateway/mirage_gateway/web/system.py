@@ -31,7 +31,7 @@ from mirage_gateway.access import Action, permitted
 from mirage_gateway.compose import Composer
 from mirage_gateway.convert import derived, to_message, to_model
 from mirage_gateway.dependencies import OPTIONAL, Health
-from mirage_gateway.web.operations import operation
+from mirage_gateway.web.operations import CollectionName, operation
 from mirage_gateway.web.problems import problem_response
 from mirage_protos.retriever.v1 import retriever_pb2
 from mirage_protos.v1 import collection_pb2, mirage_service_pb2, model_pb2
@@ -45,7 +45,7 @@ _TASKS: Mapping[int, str] = {
     model_pb2.MODEL_KIND_READER: "read",
 }
 
-CollectionName = Annotated[str, Field(description="The name of a collection.")]
+Name = Annotated[str, Field(description="The name of a collection.")]
 
 
 class SystemRoutes:
@@ -60,6 +60,11 @@ class SystemRoutes:
     async def collection(self) -> Collection:
         """Describe the collection in use."""
         return to_model(Collection, await self._composer.collection())
+
+    @operation("GET", "/v1/collections/{name}", Action.READ_MODELS, errors=(Code.COLLECTION_NOT_FOUND,))
+    async def named(self, name: Name) -> Collection:
+        """Describe a collection."""
+        return to_model(Collection, await self._composer.collection(name))
 
     @operation("GET", "/v1/collections", Action.LIST_COLLECTIONS)
     async def collections(self) -> CollectionsReply:
@@ -89,7 +94,7 @@ class SystemRoutes:
         Action.MANAGE_COLLECTIONS,
         errors=(Code.COLLECTION_NOT_FOUND, Code.STORAGE_FULL),
     )
-    async def activate(self, name: CollectionName) -> ActivateReply:
+    async def activate(self, name: Name) -> ActivateReply:
         """Turn all searches to a collection, between two of them."""
         asked = retriever_pb2.ActivateCollectionRequest(name=name)
         return to_model(ActivateReply, await self._composer.forward(asked))
@@ -100,15 +105,15 @@ class SystemRoutes:
         Action.MANAGE_COLLECTIONS,
         errors=(Code.COLLECTION_NOT_FOUND, Code.COLLECTION_ACTIVE),
     )
-    async def delete(self, name: CollectionName) -> DeleteCollectionReply:
+    async def delete(self, name: Name) -> DeleteCollectionReply:
         """Remove a collection that is not the active one."""
         asked = retriever_pb2.DeleteCollectionRequest(name=name)
         return to_model(DeleteCollectionReply, await self._composer.forward(asked))
 
-    @operation("GET", "/v1/common-queries", Action.READ_MODELS)
-    async def common_queries(self) -> CommonQueriesReply:
+    @operation("GET", "/v1/common-queries", Action.READ_MODELS, errors=(Code.COLLECTION_NOT_FOUND,))
+    async def common_queries(self, collection: CollectionName = "") -> CommonQueriesReply:
         """List queries to offer: the operator's, or those that are typical of the collection."""
-        asked = retriever_pb2.ListCommonQueriesRequest(page_size=_COMMON_QUERIES_MAX)
+        asked = retriever_pb2.ListCommonQueriesRequest(page_size=_COMMON_QUERIES_MAX, collection=collection)
         return to_model(CommonQueriesReply, await self._composer.forward(asked))
 
     @operation("GET", "/v1/models", Action.READ_MODELS, errors=(Code.MODEL_NOT_READY,))

@@ -18,6 +18,9 @@ Condition: TypeAlias = tuple[tuple[tuple[int, ...], ...], ...]
 # The sparse vector of a point's words, and the payload fields of their ids and of the words themselves.
 WORDS, WORD_IDS, FORMS = "words", "word_ids", "forms"
 VOCABULARY_MAX = 200_000
+# The payload field of a point's case, and those of the numbers by which points are read in order.
+CASE = "case_id"
+ORDERS = ("added", "case", "shuffle")
 # Payload fields that hold digests: indexed, and countable like facets. Points of older versions have the first only.
 DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256", "regions_sha256")
 
@@ -33,7 +36,8 @@ class CollectionDamagedError(Exception):
     """A collection whose files cannot be opened, now or later; the text says why."""
 
 
-# Points of older schemas have other words, or none: they are stored again. Raised with every change of words_of.
+# Points of older schemas have other words, or no place in an order: they are stored again. Raised with every change of
+# to_point.
 SCHEMA = 4
 
 
@@ -78,7 +82,8 @@ class Point:
     """One record as an engine stores it: unit vectors of shape (dimension,), float32.
 
     `record` is the record as JSON, `facets` are the fields that can be filtered and counted. The digests name its image
-    file, the file that came in, its 16-bit image and its label map ("" if it has none).
+    file, the file that came in, its 16-bit image and its label map ("" if it has none). `order` has a number below 2^53 for
+    each of ORDERS.
     """
 
     id: str
@@ -91,6 +96,8 @@ class Point:
     pixels_sha256: str = ""
     regions_sha256: str = ""
     words: Words = field(default_factory=Words)
+    case_id: str = ""
+    order: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +108,15 @@ class Stored:
     record: str
     image: Array | None = None
     caption: Array | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A point in an order: its number there, its id and its record as JSON."""
+
+    number: int
+    id: str
+    record: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +133,8 @@ class Walked:
 
 @dataclass(frozen=True)
 class Filter:
-    """Points that carry one of the values of every facet in `where`, are in `only` (if given) and not in `exclude`.
+    """Points that carry one of the values of every facet in `where` and none of those in `where_not`, are in `only` (if
+    given) and not in `exclude`, and belong to one of `cases` (if given).
 
     `says` is a condition that points fit, each of `silent` one that they do not.
     """
@@ -127,6 +144,11 @@ class Filter:
     only: tuple[str, ...] | None = None
     says: Condition = ()
     silent: tuple[Condition, ...] = ()
+    where_not: Facets = field(default_factory=dict)
+    cases: tuple[str, ...] | None = None
+
+
+EVERYTHING = Filter()
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +183,27 @@ class Saying:
     filter: Filter = field(default_factory=Filter)
 
 
+@dataclass(frozen=True, eq=False)
+class Like:
+    """A search for the `limit` points that are like some vectors and unlike others, by Qdrant's best score.
+
+    A point that is closer to a positive than to any negative comes before all others, the closer the sooner. At least one is
+    positive.
+    """
+
+    positives: tuple[Array, ...]
+    negatives: tuple[Array, ...]
+    space: Space
+    limit: int
+    filter: Filter = field(default_factory=Filter)
+
+
+Search: TypeAlias = Nearest | Saying | Like
+
+
 @dataclass(frozen=True)
 class Hit:
-    """A point found, with its cosine (or BM25 score) and its record as JSON."""
+    """A point found, with its cosine (or BM25 score, or best score) and its record as JSON."""
 
     id: str
     score: float
@@ -224,7 +264,7 @@ class Engine(Protocol):
         """Removes the collection with its records; one that is not there is not an error."""
         ...
 
-    async def search(self, requests: Sequence[Nearest | Saying]) -> list[list[Hit]]:
+    async def search(self, requests: Sequence[Search]) -> list[list[Hit]]:
         """One list of hits a request, best first, a tie in order of ids."""
         ...
 
@@ -244,6 +284,14 @@ class Engine(Protocol):
         """Points that carry the value; also for the facets of DIGESTS."""
         ...
 
+    async def total(self, among: Filter) -> int:
+        """The number of points that pass."""
+        ...
+
+    async def cases(self, ids: Sequence[str], among: Filter) -> dict[str, int]:
+        """The number of points of each of these cases that pass; a case without any is left out."""
+        ...
+
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
         """Values of each facet with the number of points that carry them, most first, a tie in order of values."""
         ...
@@ -260,7 +308,13 @@ class Engine(Protocol):
         """Stores a text with the collection, in place of the one before; raises STORAGE_FULL."""
         ...
 
-    async def walk(self, position: str, limit: int, *, vectors: bool = False) -> "Walked":
+    async def ordered(
+        self, name: str, start: int | None, limit: int, among: Filter, *, descending: bool = False
+    ) -> "list[Placed]":
+        """Up to `limit` points by their number `name` (of ORDERS), from the number `start` on; a tie is in any order."""
+        ...
+
+    async def walk(self, position: str, limit: int, *, vectors: bool = False, among: Filter = EVERYTHING) -> "Walked":
         """Up to `limit` points in a stable order from a position on ("" is the start), and where to go on.
 
         Points that come or go meanwhile may be missed; every other is met once. Raises PAGE_TOKEN_INVALID for a position

@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -14,8 +14,11 @@ from qdrant_client import AsyncQdrantClient, models
 from mirage_core import context, telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.engines.base import (
+    CASE,
     DIGESTS,
+    EVERYTHING,
     FORMS,
+    ORDERS,
     VOCABULARY_MAX,
     WORD_IDS,
     WORDS,
@@ -24,9 +27,11 @@ from mirage_retriever.engines.base import (
     Filter,
     Graph,
     Hit,
-    Nearest,
+    Like,
+    Placed,
     Point,
     Saying,
+    Search,
     Space,
     Status,
     Stored,
@@ -189,8 +194,13 @@ class QdrantEngine:
             await self._add_words()
         keyword = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
         number = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=False)
-        names = (*(f"facets.{name}" for name in self._facet_names), *DIGESTS, FORMS)
-        indexes: dict[str, Any] = {**dict.fromkeys(names, keyword), WORD_IDS: number}
+        place = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=False, range=True)
+        names = (*(f"facets.{name}" for name in self._facet_names), *DIGESTS, FORMS, CASE)
+        indexes: dict[str, Any] = {
+            **dict.fromkeys(names, keyword),
+            **{f"order.{name}": place for name in ORDERS},
+            WORD_IDS: number,
+        }
         for field, schema in indexes.items():
             if field not in info.payload_schema:
                 await self._call(_indexing(self._name, field, schema), timeout_s=_CREATE_S)
@@ -221,29 +231,11 @@ class QdrantEngine:
         """Deletes the collection on the server."""
         await self._call(lambda client: client.delete_collection(self._name), timeout_s=_CREATE_S)
 
-    async def search(self, requests: Sequence[Nearest | Saying]) -> list[list[Hit]]:
+    async def search(self, requests: Sequence[Search]) -> list[list[Hit]]:
         """All searches in one round trip."""
         queries = [
             models.QueryRequest(
-                query=models.SparseVector(indices=request.ids.tolist(), values=request.weights.tolist()),
-                using=WORDS,
-                limit=request.limit,
-                filter=_filter(request.filter),
-                with_payload=_SHOWN,
-            )
-            if isinstance(request, Saying)
-            else models.QueryRequest(
-                query=request.vector.tolist(),
-                using=str(request.space),
-                limit=request.limit,
-                filter=_filter(request.filter),
-                params=models.SearchParams(
-                    hnsw_ef=max(self._graph.ef, request.limit),
-                    exact=request.exact,
-                    acorn=models.AcornSearchParams(enable=bool(request.filter.where)),
-                ),
-                score_threshold=request.threshold,
-                with_payload=_SHOWN,
+                limit=request.limit, filter=_filter(request.filter), with_payload=_SHOWN, **self._query(request)
             )
             for request in requests
         ]
@@ -255,6 +247,30 @@ class QdrantEngine:
             )
             for answer in answers
         ]
+
+    def _query(self, request: Search) -> dict[str, Any]:
+        match request:
+            case Saying():
+                words = models.SparseVector(indices=request.ids.tolist(), values=request.weights.tolist())
+                return {"query": words, "using": WORDS}
+            case Like():
+                like, unlike = ([each.tolist() for each in side] for side in (request.positives, request.negatives))
+                examples = models.RecommendInput(
+                    positive=like, negative=unlike, strategy=models.RecommendStrategy.BEST_SCORE
+                )
+                return {"query": models.RecommendQuery(recommend=examples), "using": str(request.space)}
+            case _:
+                params = models.SearchParams(
+                    hnsw_ef=max(self._graph.ef, request.limit),
+                    exact=request.exact,
+                    acorn=models.AcornSearchParams(enable=bool(request.filter.where)),
+                )
+                return {
+                    "query": request.vector.tolist(),
+                    "using": str(request.space),
+                    "params": params,
+                    "score_threshold": request.threshold,
+                }
 
     async def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Stored]:
         """The points that are there."""
@@ -289,6 +305,19 @@ class QdrantEngine:
         answer = await self._call(lambda client: client.count(self._name, count_filter=only, exact=True))
         return answer.count
 
+    async def total(self, among: Filter) -> int:
+        """The number of points that pass."""
+        only = _filter(among)
+        return (await self._call(lambda client: client.count(self._name, count_filter=only, exact=True))).count
+
+    async def cases(self, ids: Sequence[str], among: Filter) -> dict[str, int]:
+        """One request."""
+        only, most = _filter(replace(among, cases=tuple(ids))), max(1, len(ids))
+        answer = await self._call(
+            lambda client: client.facet(self._name, key=CASE, facet_filter=only, limit=most, exact=True)
+        )
+        return {str(hit.value): hit.count for hit in answer.hits if hit.count}
+
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
         """One request a facet, all at the same time."""
         only = _filter(among)
@@ -306,15 +335,36 @@ class QdrantEngine:
             for name, answer in zip(names, answers, strict=True)
         }
 
-    async def walk(self, position: str, limit: int, *, vectors: bool = False) -> Walked:
+    async def ordered(
+        self, name: str, start: int | None, limit: int, among: Filter, *, descending: bool = False
+    ) -> list[Placed]:
+        """One request."""
+        direction = models.Direction.DESC if descending else models.Direction.ASC
+        order = models.OrderBy(key=f"order.{name}", direction=direction, start_from=start)
+        only = _filter(among)
+        points, _ = await self._call(
+            lambda client: client.scroll(
+                self._name, scroll_filter=only, limit=limit, order_by=order, with_payload=["id", "record"]
+            )
+        )
+        found = [(each.order_value, each.payload or {}) for each in points]
+        return [Placed(int(value), payload["id"], payload["record"]) for value, payload in found if value is not None]
+
+    async def walk(self, position: str, limit: int, *, vectors: bool = False, among: Filter = EVERYTHING) -> Walked:
         """In the order of the server's keys; a position is a key."""
         try:
             offset = str(uuid.UUID(position)) if position else None
         except ValueError as error:
             raise MirageError(Code.PAGE_TOKEN_INVALID) from error
+        only = _filter(among)
         points, following = await self._call(
             lambda client: client.scroll(
-                self._name, limit=limit, offset=offset, with_payload=["id", "record"], with_vectors=vectors
+                self._name,
+                scroll_filter=only,
+                limit=limit,
+                offset=offset,
+                with_payload=["id", "record"],
+                with_vectors=vectors,
             )
         )
         return Walked(
@@ -416,20 +466,27 @@ def _to_server(point: Point, *, words: bool) -> models.PointStruct:
             "facets": {name: list(values) for name, values in point.facets.items()},
             WORD_IDS: point.words.ids.tolist(),
             FORMS: list(point.words.forms),
-            **{name: digest for name in DIGESTS if (digest := getattr(point, name))},
+            **{name: value for name in (*DIGESTS, CASE, "order") if (value := getattr(point, name))},
         },
     )
 
 
 def _filter(condition: Filter) -> models.Filter | None:
-    must: list[Any] = [
-        models.FieldCondition(key=f"facets.{name}", match=models.MatchAny(any=list(values)))
-        for name, values in condition.where.items()
+    sides: list[list[Any]] = [
+        [
+            models.FieldCondition(key=f"facets.{name}", match=models.MatchAny(any=list(values)))
+            for name, values in facets.items()
+        ]
+        for facets in (condition.where, condition.where_not)
     ]
+    must, must_not = sides
     if condition.only is not None:
         must.append(models.HasIdCondition(has_id=_keys(condition.only)))
+    if condition.cases is not None:
+        must.append(models.FieldCondition(key=CASE, match=models.MatchAny(any=list(condition.cases))))
     must += map(_says, condition.says)
-    must_not: list[Any] = [models.HasIdCondition(has_id=_keys(condition.exclude))] if condition.exclude else []
+    if condition.exclude:
+        must_not.append(models.HasIdCondition(has_id=_keys(condition.exclude)))
     must_not += [models.Filter(must=[_says(ways) for ways in silent]) for silent in condition.silent]
     return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
 

@@ -1,6 +1,7 @@
 """What a record says, as numbers: a sparse vector of BM25 weights, to which the engine adds how rare each word is."""
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,15 +35,26 @@ _FIELDS = {
     "findings": _Field(1.0, 40, 0.7),
     "labels": _Field(0.7, 6, 0.0),
     "history": _Field(0.25, 20, 0.7),
+    "id": _Field(2.0, 2, 0.0),
+    "case_id": _Field(1.0, 1, 0.0),
+    "source": _Field(1.0, 1, 0.0),
 }
 # Why somebody was examined is not what the image shows.
 WEAK = "history"
+# Fields of numbers, not of words: they are found, but they are no vocabulary.
+_NUMBERED = frozenset({"id", "case_id", "source"})
+# Parts of an id that are more than a word or a small number, and ids of PubMed Central.
+_PART = re.compile(r"(?=[A-Za-z]*\d)[A-Za-z\d]{3,}")
+_PMC = re.compile(r"\bPMC\d{3,}\b", re.IGNORECASE)
 # Scores differ by less than this share between records that say the same, so that long ties do not come up.
 _SPREAD = 1e-4
 
 
 def texts(record: Record) -> Iterator[tuple[str, str]]:
-    """The searched texts of a record with their paths: a field's name, "keywords.0", or "labels.modality.0"."""
+    """The searched texts of a record with their paths: a field's name, "keywords.0", or "labels.modality.0".
+
+    Of ids and the source only what is a number is searched; the rest is blank, so that places stay the same.
+    """
     for name in ("title", "caption", "findings", "impression", "history"):
         if text := getattr(record, name):
             yield name, text
@@ -51,6 +63,17 @@ def texts(record: Record) -> Iterator[tuple[str, str]]:
     for name, values in record.labels.items():
         for number, value in enumerate(values):
             yield f"labels.{name}.{number}", value
+    for name, form in (("id", _PART), ("case_id", _PART), ("source", _PMC)):
+        text = getattr(record, name)
+        if parts := [match.span() for match in form.finditer(text)]:
+            yield name, _only(text, parts)
+
+
+def _only(text: str, parts: Sequence[tuple[int, int]]) -> str:
+    kept = [" "] * len(text)
+    for start, end in parts:
+        kept[start:end] = text[start:end]
+    return "".join(kept)
 
 
 def to_point(record: Record, image: Array, caption: Array) -> Point:
@@ -66,7 +89,22 @@ def to_point(record: Record, image: Array, caption: Array) -> Point:
         pixels_sha256=record.pixels_sha256,
         regions_sha256=record.regions_sha256,
         words=words_of(record),
+        case_id=record.case_id,
+        order=_order(record),
     )
+
+
+def _order(record: Record) -> dict[str, int]:
+    """The record's place in each order (engines.base.ORDERS), below 2^53: what JSON takes for a whole number everywhere."""
+    chance = int.from_bytes(hashlib.blake2b(record.id.encode(), digest_size=8).digest(), "big")
+    case = int.from_bytes(hashlib.blake2b((record.case_id or record.id).encode(), digest_size=8).digest(), "big")
+    return {
+        # Records of older versions are older than all others.
+        "added": record.added or chance >> 24,
+        # 30 bits of a case, its images by position, and 6 bits so that those without one do not all tie.
+        "case": case >> 34 << 23 | record.position << 6 | chance & 63,
+        "shuffle": chance >> 12,
+    }
 
 
 def words_of(record: Record) -> Words:
@@ -80,7 +118,8 @@ def words_of(record: Record) -> Words:
         found = tokens(text)
         counts[name].update(token.stem for token in found)
         lengths[name] += len(found)
-        forms.update(token.word for token in found)
+        if name not in _NUMBERED:
+            forms.update(token.word for token in found)
         said[name].update(map(as_one, _expressions(found)))
     totals: dict[str, float] = defaultdict(float)
     for name in lengths:

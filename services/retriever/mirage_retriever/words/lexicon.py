@@ -112,7 +112,11 @@ class Lexicon:
         """Other expressions of the collection that are searched too, by what was typed."""
         found = {
             unit.text: tuple(
-                other.text for other in unit.others if all(stem in self.vocabulary for stem in other.stems)
+                other.text
+                for other in unit.others
+                if all(stem in self.vocabulary for stem in other.stems)
+                # "ankle" finds "ankle joint" anyway.
+                and not any(set(way.stems) <= set(other.stems) for way in unit.literal)
             )
             for unit in query.units
         }

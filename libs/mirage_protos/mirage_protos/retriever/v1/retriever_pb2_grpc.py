@@ -60,6 +60,11 @@ class RetrieverServiceStub:
                 request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRecordsRequest.SerializeToString,
                 response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRecordsResponse.FromString,
                 _registered_method=True)
+        self.GetCase = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/GetCase',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetCaseRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetCaseResponse.FromString,
+                _registered_method=True)
         self.UpsertRecords = channel.stream_unary(
                 '/mirage.retriever.v1.RetrieverService/UpsertRecords',
                 request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.UpsertRecordsRequest.SerializeToString,
@@ -161,6 +166,13 @@ class RetrieverServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCase(self, request, context):
+        """Returns the records of a case. CASE_NOT_FOUND if there are none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpsertRecords(self, request_iterator, context):
         """Stores records. A record that the reply names as created, updated or unchanged survives the death of any process (a
         power cut may take the last moments). Idempotent: the same record again changes nothing.
@@ -213,7 +225,7 @@ class RetrieverServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCollection(self, request, context):
-        """Returns the active collection.
+        """Returns a collection. COLLECTION_NOT_FOUND if it does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -274,6 +286,11 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     servicer.ListRecords,
                     request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRecordsRequest.FromString,
                     response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRecordsResponse.SerializeToString,
+            ),
+            'GetCase': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCase,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetCaseRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetCaseResponse.SerializeToString,
             ),
             'UpsertRecords': grpc.stream_unary_rpc_method_handler(
                     servicer.UpsertRecords,
@@ -472,6 +489,33 @@ class RetrieverService:
             '/mirage.retriever.v1.RetrieverService/ListRecords',
             mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRecordsRequest.SerializeToString,
             mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/GetCase',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetCaseRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetCaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class RetrieverServiceStub:
     """Reports which of up to 1,000 records are stored, and which others show the same image."""
     ListRecords: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListRecordsRequest, _retriever_pb2.ListRecordsResponse]
     """Lists all records in a stable order, with their vectors if wanted."""
+    GetCase: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetCaseRequest, _retriever_pb2.GetCaseResponse]
+    """Returns the records of a case. CASE_NOT_FOUND if there are none."""
     UpsertRecords: _grpc.StreamUnaryMultiCallable[_retriever_pb2.UpsertRecordsRequest, _retriever_pb2.UpsertRecordsResponse]
     """Stores records. A record that the reply names as created, updated or unchanged survives the death of any process (a
     power cut may take the last moments). Idempotent: the same record again changes nothing.
@@ -62,7 +64,7 @@ class RetrieverServiceStub:
     collection.
     """
     GetCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetCollectionRequest, _retriever_pb2.GetCollectionResponse]
-    """Returns the active collection."""
+    """Returns a collection. COLLECTION_NOT_FOUND if it does not exist."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]
     """Lists the collections."""
     CreateCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CreateCollectionRequest, _retriever_pb2.CreateCollectionResponse]
@@ -87,6 +89,8 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """Reports which of up to 1,000 records are stored, and which others show the same image."""
     ListRecords: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListRecordsRequest, _retriever_pb2.ListRecordsResponse]  # type: ignore[assignment]
     """Lists all records in a stable order, with their vectors if wanted."""
+    GetCase: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetCaseRequest, _retriever_pb2.GetCaseResponse]  # type: ignore[assignment]
+    """Returns the records of a case. CASE_NOT_FOUND if there are none."""
     UpsertRecords: _aio.StreamUnaryMultiCallable[_retriever_pb2.UpsertRecordsRequest, _retriever_pb2.UpsertRecordsResponse]  # type: ignore[assignment]
     """Stores records. A record that the reply names as created, updated or unchanged survives the death of any process (a
     power cut may take the last moments). Idempotent: the same record again changes nothing.
@@ -106,7 +110,7 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     collection.
     """
     GetCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetCollectionRequest, _retriever_pb2.GetCollectionResponse]  # type: ignore[assignment]
-    """Returns the active collection."""
+    """Returns a collection. COLLECTION_NOT_FOUND if it does not exist."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListCollectionsRequest, _retriever_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Lists the collections."""
     CreateCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CreateCollectionRequest, _retriever_pb2.CreateCollectionResponse]  # type: ignore[assignment]
@@ -158,6 +162,14 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.ListRecordsResponse, _abc.Awaitable[_retriever_pb2.ListRecordsResponse]]:
         """Lists all records in a stable order, with their vectors if wanted."""
+
+    @_abc_1.abstractmethod
+    def GetCase(
+        self,
+        request: _retriever_pb2.GetCaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.GetCaseResponse, _abc.Awaitable[_retriever_pb2.GetCaseResponse]]:
+        """Returns the records of a case. CASE_NOT_FOUND if there are none."""
 
     @_abc_1.abstractmethod
     def UpsertRecords(
@@ -225,7 +237,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_pb2.GetCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.GetCollectionResponse, _abc.Awaitable[_retriever_pb2.GetCollectionResponse]]:
-        """Returns the active collection."""
+        """Returns a collection. COLLECTION_NOT_FOUND if it does not exist."""
 
     @_abc_1.abstractmethod
     def ListCollections(

@@ -6,7 +6,7 @@ import shutil
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,16 +16,20 @@ import numpy as np
 from mirage_core.errors import Code, MirageError
 from mirage_core.files import take, write_atomically
 from mirage_retriever.engines.base import (
+    CASE,
     DIGESTS,
+    EVERYTHING,
     FORMS,
     VOCABULARY_MAX,
     Collection,
     Filter,
     Graph,
     Hit,
-    Nearest,
+    Like,
+    Placed,
     Point,
     Saying,
+    Search,
     Status,
     Stored,
     Walked,
@@ -169,29 +173,27 @@ class EdgeEngine:
             return [await self._shards[0].read(operation, *arguments)]
         return await asyncio.gather(*(shard.read(operation, *arguments) for shard in self._shards))
 
-    async def search(self, requests: Sequence[Nearest | Saying]) -> list[list[Hit]]:
+    async def search(self, requests: Sequence[Search]) -> list[list[Hit]]:
         """Asks every shard and merges."""
-        rows = [
-            (request.ids.tobytes(), request.weights.tobytes(), request.limit, _filter_row(request.filter))
-            if isinstance(request, Saying)
-            else (
-                request.vector.tobytes(),
-                str(request.space),
-                request.limit,
-                self._graph.ef,
-                request.exact,
-                request.threshold,
-                _filter_row(request.filter),
-            )
-            for request in requests
-        ]
-        answers = await self._all("search", rows)
+        answers = await self._all("search", [self._row(request) for request in requests])
         merged: list[list[Hit]] = []
         for index, request in enumerate(requests):
             hits = [Hit(id_, score, record) for answer in answers for id_, score, record in answer[index]]
             hits.sort(key=lambda hit: (-hit.score, hit.id))
             merged.append(hits[: request.limit])
         return merged
+
+    def _row(self, request: Search) -> tuple[Any, ...]:
+        among = _filter_row(request.filter)
+        match request:
+            case Saying():
+                return "say", request.ids.tobytes(), request.weights.tobytes(), request.limit, among
+            case Like():
+                like, unlike = ([each.tobytes() for each in side] for side in (request.positives, request.negatives))
+                return "like", like, unlike, str(request.space), request.limit, among
+            case _:
+                vector, space = request.vector.tobytes(), str(request.space)
+                return "near", vector, space, request.limit, self._graph.ef, request.exact, request.threshold, among
 
     async def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Stored]:
         """The points that are there."""
@@ -218,7 +220,7 @@ class EdgeEngine:
                 _finite(point.caption),
                 point.record,
                 {name: list(values) for name, values in point.facets.items()},
-                {name: digest for name in DIGESTS if (digest := getattr(point, name))},
+                {name: value for name in (*DIGESTS, CASE, "order") if (value := getattr(point, name))},
                 _words_row(point.words),
             )
             rows[self._shard_of(point.id)].append(row)
@@ -233,6 +235,15 @@ class EdgeEngine:
         """Points that carry the value."""
         key = facet if facet in DIGESTS else f"facets.{facet}"
         return sum(await self._all("count", key, value))
+
+    async def total(self, among: Filter) -> int:
+        """The number of points that pass, in all shards."""
+        return sum(await self._all("total", _filter_row(among)))
+
+    async def cases(self, ids: Sequence[str], among: Filter) -> dict[str, int]:
+        """Counts of all shards added up."""
+        [counts] = await self._counted([CASE], replace(among, cases=tuple(ids)), max(1, len(ids)))
+        return dict(counts)
 
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
         """Counts of all shards added up."""
@@ -266,12 +277,20 @@ class EdgeEngine:
         except OSError as error:
             raise MirageError(Code.STORAGE_FULL) from error
 
-    async def walk(self, position: str, limit: int, *, vectors: bool = False) -> Walked:
+    async def ordered(
+        self, name: str, start: int | None, limit: int, among: Filter, *, descending: bool = False
+    ) -> list[Placed]:
+        """The first of all shards, merged."""
+        answers = await self._all("ordered", name, start, limit, _filter_row(among), descending)
+        found = [Placed(*row) for answer in answers for row in answer]
+        return sorted(found, key=lambda each: each.number, reverse=descending)[:limit]
+
+    async def walk(self, position: str, limit: int, *, vectors: bool = False, among: Filter = EVERYTHING) -> Walked:
         """Shard after shard, in each in the order of the engine's keys; a position is `shard/key`."""
         number, start = _read_position(position, len(self._shards))
         if not self._shards:
             raise _absent()
-        rows, following = await self._shards[number].read("walk", start, limit, vectors)
+        rows, following = await self._shards[number].read("walk", start, limit, vectors, _filter_row(among))
         after = number if following else number + 1
         return Walked(
             tuple(
@@ -335,6 +354,8 @@ def _filter_row(among: Filter) -> tuple[Any, ...]:
         None if among.only is None else list(among.only),
         among.says,
         among.silent,
+        {name: list(values) for name, values in among.where_not.items()},
+        None if among.cases is None else list(among.cases),
     )
 
 

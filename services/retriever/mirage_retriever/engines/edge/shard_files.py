@@ -6,7 +6,7 @@ process pays for it.
 
 import uuid
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,31 @@ SPACES = ("image", "caption")
 DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256", "regions_sha256")
 # The sparse vector of words, and the payload fields of their ids and forms, as engines/base.py names them.
 WORDS, WORD_IDS, FORMS = "words", "word_ids", "forms"
+# A point's case, and the numbers by which points are read in order, as engines/base.py names them.
+CASE, ORDER, ORDERS = "case_id", "order", ("added", "case", "shuffle")
+# Payload fields that a point may lack, beyond words.
+_MORE = (*DIGESTS, CASE, ORDER)
 # Words as they travel: ids (uint32 bytes), weights (float32 bytes), forms.
 WordsRow = tuple[bytes, bytes, list[str]]
-# A point as it travels: id, image vector, caption vector (float32 bytes), record, facets, the digests it has, and its words.
-PointRow = tuple[str, bytes, bytes, str, dict[str, list[str]], dict[str, str], WordsRow]
+# A point as it travels: id, image vector, caption vector (float32 bytes), record, facets, what it has of the digests, case and
+# order, and its words.
+PointRow = tuple[str, bytes, bytes, str, dict[str, list[str]], dict[str, Any], WordsRow]
 # A condition on words as it travels: groups of ways, each a list of ids.
 ConditionRow = list[list[list[int]]]
-# A filter as it travels: where, exclude, only, says, silent.
-FilterRow = tuple[dict[str, list[str]], list[str], list[str] | None, ConditionRow, list[ConditionRow]]
-# A search as it travels: vector, space, limit, ef, exact, min_score, filter; or word ids, weights, limit, filter.
-SearchRow = tuple[bytes, str, int, int, bool, float | None, FilterRow] | tuple[bytes, bytes, int, FilterRow]
+# A filter as it travels: where, exclude, only, says, silent, where_not, cases.
+FilterRow = tuple[
+    dict[str, list[str]],
+    list[str],
+    list[str] | None,
+    ConditionRow,
+    list[ConditionRow],
+    dict[str, list[str]],
+    list[str] | None,
+]
+# A search as it travels: its kind, and then
+# near: vector, space, limit, ef, exact, min_score, filter; say: word ids, weights, limit, filter;
+# like: positive vectors, negative vectors, space, limit, filter.
+SearchRow = tuple[Any, ...]
 
 
 def _config(shape: ShardShape) -> "qe.EdgeConfig":
@@ -82,7 +97,12 @@ class ShardFiles:
 
     def search(self, rows: Sequence[SearchRow]) -> list[list[tuple[str, float, str]]]:
         """For each search its hits: id, cosine or BM25 score, record."""
-        return [self._say(*row) if len(row) == 4 else self._near(*row) for row in rows]
+        kinds: dict[str, Callable[..., list[tuple[str, float, str]]]] = {
+            "near": self._near,
+            "say": self._say,
+            "like": self._like,
+        }
+        return [kinds[kind](*row) for kind, *row in rows]
 
     def _near(
         self,
@@ -117,6 +137,15 @@ class ShardFiles:
             qe.QueryRequest(limit=limit, query=query, filter=_filter(*among), with_payload=["id", "record"])
         )
 
+    def _like(
+        self, positives: Sequence[bytes], negatives: Sequence[bytes], space: str, limit: int, among: FilterRow
+    ) -> list[tuple[str, float, str]]:
+        sides: list[list[Any]] = [[array("f", each).tolist() for each in side] for side in (positives, negatives)]
+        query = qe.Query.RecommendBestScore(qe.RecommendQuery(*sides), using=space)
+        return self._query(
+            qe.QueryRequest(limit=limit, query=query, filter=_filter(*among), with_payload=["id", "record"])
+        )
+
     def _query(self, request: "qe.QueryRequest") -> list[tuple[str, float, str]]:
         found = self._shard.query(request)
         return [(payload["id"], point.score, payload["record"]) for point in found if (payload := point.payload)]
@@ -146,10 +175,10 @@ class ShardFiles:
                     "facets": facets,
                     WORD_IDS: array("I", words[0]).tolist(),
                     FORMS: words[2],
-                    **digests,
+                    **more,
                 },
             )
-            for id_, image, caption, record, facets, digests, words in rows
+            for id_, image, caption, record, facets, more, words in rows
         ]
         self._shard.update(qe.UpdateOperation.upsert_points(points))
 
@@ -162,7 +191,7 @@ class ShardFiles:
                 *_vectors(point),
                 payload["record"],
                 payload["facets"],
-                {name: payload[name] for name in DIGESTS if name in payload},
+                {name: payload[name] for name in _MORE if name in payload},
                 (*_words(point), payload.get(FORMS, [])),
             )
             for point in points
@@ -181,6 +210,29 @@ class ShardFiles:
         """Points whose payload field holds the value."""
         match = qe.FieldCondition(key=key, match=qe.MatchValue(value=value))
         return int(self._shard.count(qe.CountRequest(exact=True, filter=qe.Filter(must=[match]))))
+
+    def total(self, among: FilterRow) -> int:
+        """Points that pass."""
+        return int(self._shard.count(qe.CountRequest(exact=True, filter=_filter(*among))))
+
+    def ordered(
+        self, name: str, start: int | None, limit: int, among: FilterRow, descending: bool
+    ) -> list[tuple[int, str, str]]:
+        """Points by their number in an order: number, id, record."""
+        direction = qe.Direction.Desc if descending else qe.Direction.Asc
+        points, _ = self._shard.scroll(
+            qe.ScrollRequest(
+                limit=limit,
+                filter=_filter(*among),
+                with_payload=["id", "record"],
+                order_by=qe.OrderBy(f"{ORDER}.{name}", direction, start),
+            )
+        )
+        return [
+            (int(point.order_value), payload["id"], payload["record"])
+            for point in points
+            if (payload := point.payload) and point.order_value is not None
+        ]
 
     def facets(self, keys: Sequence[str], among: FilterRow, limit: int, exact: bool) -> list[list[tuple[str, int]]]:
         """Values of each payload field with the number of points that carry them."""
@@ -202,13 +254,21 @@ class ShardFiles:
         indexed = max(0, info.indexed_vectors_count - words)
         return info.points_count, min(info.points_count, indexed // len(SPACES))
 
-    def walk(self, start: str | None, limit: int, vectors: bool) -> tuple[list[Any], str | None]:
+    def walk(
+        self, start: str | None, limit: int, vectors: bool, among: FilterRow | None = None
+    ) -> tuple[list[Any], str | None]:
         """Points in the order of their keys from `start` (a UUID, None for the first), as `fetch` gives them, each with its
         key in front; and the key that follows.
         """
         offset = uuid.UUID(start) if start else None
         points, following = self._shard.scroll(
-            qe.ScrollRequest(limit=limit, offset=offset, with_payload=["id", "record"], with_vector=vectors)
+            qe.ScrollRequest(
+                limit=limit,
+                offset=offset,
+                filter=_filter(*among) if among else None,
+                with_payload=["id", "record"],
+                with_vector=vectors,
+            )
         )
         rows = [
             (str(point.id), payload["id"], payload["record"], *(_vectors(point) if vectors else (None, None)))
@@ -252,7 +312,12 @@ def _index(shard: "qe.EdgeShard") -> None:
     # Nearly as many values as points: links for each in the graph would be waste.
     keyword = qe.KeywordIndexParams(enable_hnsw=False)
     number = qe.IntegerIndexParams(lookup=True, range=False, enable_hnsw=False)
-    indexes: dict[str, Any] = {**dict.fromkeys((*DIGESTS, FORMS), keyword), WORD_IDS: number}
+    place = qe.IntegerIndexParams(lookup=False, range=True, enable_hnsw=False)
+    indexes: dict[str, Any] = {
+        **dict.fromkeys((*DIGESTS, FORMS, CASE), keyword),
+        **{f"{ORDER}.{name}": place for name in ORDERS},
+        WORD_IDS: number,
+    }
     for name, params in indexes.items():
         if name not in shard.info().payload_schema:
             shard.update(qe.UpdateOperation.create_field_index(name, params))
@@ -281,14 +346,21 @@ def _filter(
     only: Sequence[str] | None,
     says: ConditionRow,
     silent: Sequence[ConditionRow],
+    where_not: dict[str, list[str]],
+    cases: Sequence[str] | None,
 ) -> Any:
-    must: list[Any] = [
-        qe.FieldCondition(key=f"facets.{name}", match=qe.MatchAny(any=values)) for name, values in where.items()
+    sides: list[list[Any]] = [
+        [qe.FieldCondition(key=f"facets.{name}", match=qe.MatchAny(any=values)) for name, values in facets.items()]
+        for facets in (where, where_not)
     ]
+    must, must_not = sides
     if only is not None:
         must.append(qe.HasIdCondition({point_id(i) for i in only}))
+    if cases is not None:
+        must.append(qe.FieldCondition(key=CASE, match=qe.MatchAny(any=list(cases))))
     must += map(_says, says)
-    must_not: list[Any] = [qe.HasIdCondition({point_id(i) for i in exclude})] if exclude else []
+    if exclude:
+        must_not.append(qe.HasIdCondition({point_id(i) for i in exclude}))
     must_not += [qe.Filter(must=[_says(ways) for ways in condition]) for condition in silent]
     return qe.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
 
