@@ -99,6 +99,12 @@ def test_what_cannot_be_read_is_refused_with_its_reason(client: Client, name: st
     assert error.value.code == code
 
 
+def test_an_unknown_collection_is_refused(client: Client) -> None:
+    with pytest.raises(ApiError) as error:
+        list(client.read(rendering(client, "axial")[1], collection="nowhere"))
+    assert error.value.code == "COLLECTION_NOT_FOUND"
+
+
 def test_of_a_series_in_one_file_one_frame_is_read(client: Client) -> None:
     _, image = rendering(client, "axial")
     frame = np.asarray(Image.open(io.BytesIO(image)).convert("L"))

@@ -72,7 +72,7 @@ class Atlas(Protocol):
         ...
 
     async def nearest(self, subject: Subject, where: Where, *, words: str = "") -> list[Neighbour]:
-        """Returns up to 100 records nearest to the image, or to image and words together, nearest first."""
+        """Returns the nearest record of up to 100 cases, to the image or to image and words together, nearest first."""
         ...
 
     async def about(self, words: str, collection: str) -> list[Neighbour]:

@@ -45,7 +45,9 @@ class GrpcAtlas:
 
     async def image(self, record_id: str, collection: str) -> bytes:
         """See `Atlas`."""
-        request = retriever_pb2.GetImageRequest(id=record_id, variant=image_pb2.IMAGE_VARIANT_DISPLAY)
+        request = retriever_pb2.GetImageRequest(
+            id=record_id, variant=image_pb2.IMAGE_VARIANT_DISPLAY, collection=collection
+        )
         parts = bytearray()
         async for message in invoke_stream(self._retriever.GetImage, request, timeout_s=self._timeout_s):
             parts += message.part.chunk
@@ -71,7 +73,7 @@ class GrpcAtlas:
     async def own(self, subject: Subject) -> Own:
         """See `Atlas`."""
         if subject.record_id:
-            request = retriever_pb2.GetRecordRequest(id=subject.record_id)
+            request = retriever_pb2.GetRecordRequest(id=subject.record_id, collection=subject.collection)
             record = (await invoke(self._retriever.GetRecord, request, timeout_s=self._timeout_s)).record
             return Own(frozenset({record.id}), frozenset({_case(record)}), _labels(record))
         key = record_pb2.RecordKey(id="none", image_sha256=hashlib.sha256(subject.image).hexdigest())
@@ -95,22 +97,27 @@ class GrpcAtlas:
             vectors=query_pb2.VECTOR_SPACE_IMAGE,
             k=limits.K_MAX,
             where=_lists(where),
+            group_by=query_pb2.GROUP_BY_CASE,
+            collection=subject.collection,
         )
         return await self._search(query)
 
     async def about(self, words: str, collection: str) -> list[Neighbour]:
         """See `Atlas`."""
-        return await self._search(query_pb2.Query(terms=[query_pb2.Term(text=words)], k=_ABOUT))
+        terms = [query_pb2.Term(text=words)]
+        return await self._search(
+            query_pb2.Query(terms=terms, k=_ABOUT, group_by=query_pb2.GROUP_BY_CASE, collection=collection)
+        )
 
     async def counts(self, where: Where, collection: str) -> Counts:
         """See `Atlas`."""
-        request = retriever_pb2.ListFacetsRequest(where=_lists(where), limit=_FACET_VALUES)
+        request = retriever_pb2.ListFacetsRequest(where=_lists(where), limit=_FACET_VALUES, collection=collection)
         facets = (await invoke(self._retriever.ListFacets, request, timeout_s=self._timeout_s)).facets
         values = {each.name: {value.value: value.count for value in each.values} for each in facets}
         for facet, (wanted, *_) in where.items():
             # Every record that passes the filter has its value.
             return Counts(values.get(facet, {}).get(wanted, 0), values)
-        asked = retriever_pb2.GetCollectionRequest()
+        asked = retriever_pb2.GetCollectionRequest(name=collection)
         info = (await invoke(self._retriever.GetCollection, asked, timeout_s=self._timeout_s)).collection
         return Counts(info.records, values)
 

@@ -40,6 +40,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     error: MirageError | None = None
     same_image: tuple[str, ...] = ()
     asked: list[Any] = field(default_factory=list)
+    collections: list[str] = field(default_factory=list)
 
     async def ClassifyImage(self, request: Any, context: Any) -> Any:  # noqa: N802 -- the contract names the methods
         if self.error:
@@ -53,12 +54,14 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         return encoder_pb2.EncodeImageResponse(vector=vector_pb2.Vector(float32=b"\0\0\x80?"))
 
     async def Search(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.collections.append(request.query.collection)
         self.asked.append(request)
         found = [each for each in self.records if _passes(each, request.query.where)]
         reply = query_pb2.SearchReply(results=[query_pb2.Result(record=each) for each in found[: request.query.k]])
         return retriever_pb2.SearchResponse(reply=reply)
 
     async def ListFacets(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.collections.append(request.collection)
         counts: dict[str, dict[str, int]] = {}
         for each in self.records:
             for name, values in each.labels.items():
@@ -72,13 +75,16 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         return reply
 
     async def GetCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.collections.append(request.name)
         return retriever_pb2.GetCollectionResponse(collection=collection_pb2.Collection(records=len(self.records)))
 
     async def LookupRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.collections.append(request.collection)
         presence = record_pb2.RecordPresence(id=request.keys[0].id, same_image_ids=self.same_image)
         return retriever_pb2.LookupRecordsResponse(records=[presence])
 
     async def GetRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.collections.append(request.collection)
         found = next((each for each in self.records if each.id == request.id), None)
         if found is None:
             error = MirageError(Code.RECORD_NOT_FOUND, id=request.id)
@@ -86,6 +92,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         return retriever_pb2.GetRecordResponse(record=found)
 
     async def GetImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.collections.append(request.collection)
         yield retriever_pb2.GetImageResponse(part=image_pb2.ImagePart(media_type="image/png", length=3, chunk=b"png"))
 
 

@@ -137,6 +137,20 @@ async def test_the_caller_corrects_the_kind(read: Read, script: Script) -> None:
     assert evidence.cases == 8
 
 
+@pytest.mark.parametrize(
+    "subject", [Subject(image=b"x", collection="other"), Subject(record_id="p0", collection="other")]
+)
+async def test_everything_comes_from_the_collection_that_was_named(
+    read: Read, script: Script, subject: Subject
+) -> None:
+    script.records = pneumonia_and_others()
+    script.sure = False
+    await read(Query(subject))
+    await read(Query(Subject(collection="other"), text="What is pneumonia?"))
+    assert len(script.collections) >= 6
+    assert set(script.collections) == {"other"}
+
+
 async def test_a_kind_that_is_not_sure_does_not_narrow_the_evidence(read: Read, script: Script) -> None:
     script.sure = False
     script.records = pneumonia_and_others()
