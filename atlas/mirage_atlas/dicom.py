@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from mirage_atlas.dicom_segments import Segmentations
 from mirage_atlas.facets import facet_values
 from mirage_atlas.folder import Folder, RowError, is_hidden
 from mirage_atlas.records import AtlasRecord, BadRow, Labels, LeftOut
@@ -44,7 +45,7 @@ _MODALITIES = {
 }  # fmt: skip
 _WORDS = {"x-ray": "X-ray", "ct": "CT", "mr": "MRI", "us": "Ultrasound", "nm": "Nuclear medicine", "fundus": "Fundus photograph",
           "histology": "Histology", "other": "Image"}  # fmt: skip
-_NO_PICTURE = frozenset({"PR", "KO", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "REG", "DOC", "ECG", "AU", "PLAN"})
+_NO_PICTURE = frozenset({"PR", "KO", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "ECG", "AU", "PLAN"})
 _SIDES = {"L": "left", "R": "right", "B": "bilateral"}
 _VIEWS = {"AP": "frontal", "PA": "frontal", "LL": "lateral", "RL": "lateral", "LATERAL": "lateral"}
 _SHOWS_PERSON = ("BurnedInAnnotation", "RecognizableVisualFeatures")
@@ -250,8 +251,14 @@ class _Slice:
     section: tuple[int, int] = (0, 0)
 
 
+class _SegmentationFoundError(Exception):
+    """A file that outlines structures on other images."""
+
+
 class DicomReader:
     """Reads every DICOM file below `path`; of each series the middle one, or `per_series` spread over it evenly.
+
+    Segmentations become the label maps of the images that they name.
 
     Sections are ordered by their position along the normal of their planes. A series with several stacks (a localizer, say) gives
     the middle of its largest. A file with several frames is one record, of its middle section. The id is that of the series, so a
@@ -281,11 +288,16 @@ class DicomReader:
         Text and other files that never were DICOM do not count as rows: `left_out` has them.
         """
         series: dict[str, list[_Slice]] = {}
+        self._segmentations = Segmentations()
         for number, path in dicom_files(self._path, follow_links=self._follow):
             try:
                 key, each = _look(self._folder.checked(path), number)
             except _OtherKindError:
                 self.left_out.add_other(_name(number))
+                continue
+            except _SegmentationFoundError:
+                if problem := self._take_segmentation(path):
+                    yield BadRow(0, problem, _name(number))
                 continue
             except RowError as error:
                 yield BadRow(0, str(error), _name(number))
@@ -302,6 +314,15 @@ class DicomReader:
                 made = self._record(f"dicom-{key[:16]}{suffix}", key, each, place, len(stack))
                 yield replace(made, former_ids=() if suffix else former) if isinstance(made, AtlasRecord) else made
 
+    def _take_segmentation(self, path: Path) -> str:
+        """Notes which images it outlines; returns what is wrong with it, or ""."""
+        try:
+            named = self._segmentations.add(path)
+        # As of any other file: pydicom raises nearly anything.
+        except Exception:
+            return "the segmentation is damaged, or its pixels cannot be read"
+        return "" if named else "the segmentation does not name the images that it is about"
+
     def _record(self, identity: str, key: str, each: _Slice, place: int, count: int) -> AtlasRecord | BadRow:
         name = _name(each.file)
         try:
@@ -314,6 +335,17 @@ class DicomReader:
             return BadRow(0, "the file cannot be read", name)
         except MirageError as error:
             return BadRow(0, _plain(error), name, error.code)
+        try:
+            outlined = self._segmentations.label_map(
+                each.instance, each.frame + 1, each.size, (clean.width, clean.height)
+            )
+        except ValueError as error:
+            return BadRow(0, str(error), name)
+        except Exception:
+            return BadRow(0, "the segmentation of the image cannot be read", name)
+        regions, overlap = outlined or (None, False)
+        if overlap:
+            self.left_out.add_overlap(name)
         labels = {**each.labels, "licence": facet_values([self._licence])}
         sent = clean.data if clean.pixels_data is None else clean.pixels_data
         if count == 1 and each.section != (0, 0):
@@ -331,6 +363,7 @@ class DicomReader:
             # Two files may hold the same numbers and mean other ones by them.
             made_from=hashlib.sha256(data).hexdigest(),
             pixels=clean.pixels,
+            regions=regions,
             file=name,
         )
 
@@ -407,7 +440,7 @@ def _look(path: Path, number: int) -> tuple[str, _Slice]:
             warnings.simplefilter("ignore")
             file = read(data, _TAGS)
             return _described(path, number, file.elements, has_pixels=bool(file.keyword))
-    except (RowError, MirageError):
+    except (RowError, MirageError, _SegmentationFoundError):
         raise
     # pydicom raises nearly anything on a damaged file, and its words may quote a header.
     except Exception:
@@ -416,6 +449,8 @@ def _look(path: Path, number: int) -> tuple[str, _Slice]:
 
 def _described(path: Path, number: int, header: Elements, *, has_pixels: bool) -> tuple[str, _Slice]:
     modality = header.word("Modality")
+    if modality == "SEG":
+        raise _SegmentationFoundError
     if modality in _NO_PICTURE or "1.2.840.10008.5.1.4.1.1.104" in header.word("SOPClassUID"):
         raise RowError("the DICOM file holds a document or a plan and no picture")
     if not has_pixels:

@@ -87,13 +87,15 @@ class LeftOut:
     """Columns and files of a dataset that its records do not show: filled while the dataset is read.
 
     `people` are names of columns and labels about a person, `beyond` those that are more than a record may have; `others` are
-    files of other kinds that are next to the images; `placeholders` are the places of captions that say nothing.
+    files of other kinds that are next to the images; `placeholders` are the places of captions that say nothing, `overlaps`
+    those of images on which segments overlap, where the smaller one is kept.
     """
 
     people: dict[str, None] = field(default_factory=dict)
     beyond: dict[str, None] = field(default_factory=dict)
     others: dict[str, None] = field(default_factory=dict)
     placeholders: dict[str, None] = field(default_factory=dict)
+    overlaps: dict[str, None] = field(default_factory=dict)
 
     def add(self, name: str) -> None:
         """Notes a name that is about a person."""
@@ -110,6 +112,10 @@ class LeftOut:
     def add_placeholder(self, where: str) -> None:
         """Notes the place of a caption that says nothing."""
         self._note(self.placeholders, where)
+
+    def add_overlap(self, where: str) -> None:
+        """Notes the place of an image on which segments overlap."""
+        self._note(self.overlaps, where)
 
     @staticmethod
     def _note(names: dict[str, None], name: str) -> None:

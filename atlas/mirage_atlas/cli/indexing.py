@@ -186,7 +186,12 @@ class _Report:
 def _left_out(dataset: Dataset, by_server: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Returns the parts that records do not have: names by kind, without empty kinds."""
     people = dict.fromkeys((*dataset.left_out.people, *by_server))
-    named = {"people": people, "beyond": dataset.left_out.beyond, "others": dataset.left_out.others}
+    named = {
+        "people": people,
+        "beyond": dataset.left_out.beyond,
+        "others": dataset.left_out.others,
+        "overlaps": dataset.left_out.overlaps,
+    }
     return {what: tuple(names) for what, names in named.items() if names}
 
 
@@ -194,6 +199,7 @@ _LEFT = {
     "people": "left out {count} about people",
     "beyond": "left out {count}: a record has no room for more",
     "others": "set aside {count} of another kind",
+    "overlaps": "segments overlap in {count}, where the smaller one is kept",
 }
 
 
@@ -206,7 +212,7 @@ def _say(
     if tally.refused > COMPLAINTS_SHOWN:
         note(f"... and {tally.refused - COMPLAINTS_SHOWN:,} more (--report FILE has all)")
     for what, names in left.items():
-        noun = "file" if what == "others" else "column"
+        noun = "file" if what in ("others", "overlaps") else "column"
         count = f"{len(names):,} {noun}{'' if len(names) == 1 else 's'}"
         shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
         note(f"{_LEFT[what].format(count=count)}: {shown}")

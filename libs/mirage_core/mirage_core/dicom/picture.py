@@ -104,7 +104,7 @@ def _read(data: bytes, index: int | None, *, refuse_burned_in: bool) -> DicomPic
     file = read(data, _KEYWORDS)
     if refuse_burned_in:
         _refuse_burned_in(file.elements)
-    form = _format(file)
+    form = image_format(file)
     if index is None:
         index = form.frames // 2
     if not 0 <= index < form.frames:
@@ -132,7 +132,7 @@ def _refuse_burned_in(elements: Elements) -> None:
             raise MirageError(Code.IMAGE_BURNED_IN, field=keyword)
 
 
-def _format(file: DicomFile) -> Format:
+def image_format(file: DicomFile) -> Format:
     """Reads the Image Pixel module, fills in what is missing if it follows from the rest, and checks sizes."""
     elements = file.elements
     rows, columns = elements.whole("Rows"), elements.whole("Columns")
