@@ -7,7 +7,7 @@ from mirage_core.imaging.jpeg import encode
 
 
 def small_jpeg(data: bytes, side: int) -> bytes:
-    """Returns a JPEG of at most `side` pixels a side, decoded and written anew; raises the IMAGE_* errors."""
+    """Returns a JPEG of at most `side` pixels a side, decoded and written again; raises the IMAGE_* errors."""
     image = decode_image(data).image
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return encode(image)

@@ -81,7 +81,7 @@ class ReaderSettings(ServiceSettings):
     model_source: str = Field("", max_length=500, description="Origin of the model's weights, shown to users.")
     model_licence: str = Field("", max_length=200, description="Licence of the model's weights, shown to users.")
     kinds: Annotated[frozenset[str], NoDecode, BeforeValidator(_kinds)] = Field(
-        frozenset(),
+        default_factory=frozenset,
         description="Kinds that the model may read: names of checklists, separated by commas; all if empty.",
     )
     max_tokens: int = Field(512, ge=16, le=4096, description="Most tokens that the model may write for one reading.")
