@@ -27,6 +27,7 @@ from mirage_atlas.folder import Folder, RowError, is_hidden
 from mirage_atlas.records import AtlasRecord, BadRow, Labels, LeftOut
 from mirage_core.dicom.elements import Elements, Frame, read
 from mirage_core.dicom.layout import looks_like_dicom
+from mirage_core.dicom.stated import MODALITIES, VIEWS
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import clean_image
 from mirage_core.synthetic import is_marked
@@ -39,15 +40,10 @@ _TAGS = (
     "BurnedInAnnotation", "RecognizableVisualFeatures", "RepetitionTime", "EchoTime", "InversionTime", "AnatomicRegionSequence",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
-_MODALITIES = {
-    "CR": "x-ray", "DX": "x-ray", "RF": "x-ray", "XA": "x-ray", "MG": "x-ray", "IO": "x-ray", "PX": "x-ray", "CT": "ct",
-    "MR": "mr", "US": "us", "IVUS": "us", "NM": "nm", "PT": "nm", "OP": "fundus", "SM": "histology", "GM": "histology",
-}  # fmt: skip
 _WORDS = {"x-ray": "X-ray", "ct": "CT", "mr": "MRI", "us": "Ultrasound", "nm": "Nuclear medicine", "fundus": "Fundus photograph",
           "histology": "Histology", "other": "Image"}  # fmt: skip
 _NO_PICTURE = frozenset({"PR", "KO", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "ECG", "AU", "PLAN"})
 _SIDES = {"L": "left", "R": "right", "B": "bilateral"}
-_VIEWS = {"AP": "frontal", "PA": "frontal", "LL": "lateral", "RL": "lateral", "LATERAL": "lateral"}
 _SHOWS_PERSON = ("BurnedInAnnotation", "RecognizableVisualFeatures")
 _START_BYTES = 2**20
 _SIGNATURE_BYTES = 512
@@ -478,7 +474,7 @@ def _described(path: Path, number: int, header: Elements, *, has_pixels: bool) -
 
 
 def _labels(modality: str, frame: Frame) -> Labels:
-    labels: Labels = {"modality": (_MODALITIES.get(modality, "other"),)}
+    labels: Labels = {"modality": (MODALITIES.get(modality, "other"),)}
     part = _body_part(frame)
     if part:
         labels["body_part"] = facet_values([part])
@@ -540,7 +536,7 @@ def _numbers(frame: Frame, group: str, keyword: str, count: int) -> list[float]:
 
 
 def _plane_name(frame: Frame) -> str:
-    view = _VIEWS.get(frame.elements.word("ViewPosition"), "")
+    view = VIEWS.get(frame.elements.word("ViewPosition"), "")
     normal = _plane_of(frame).normal
     if view or normal is None:
         return view

@@ -139,4 +139,4 @@ def test_an_empty_file_is_named(page: Page, choose: Any, disc: bytes) -> None:
     choose(disc, "disc.png")
     expect(page.locator("#chosen")).to_contain_text("disc.png")
     expect(cards(page)).to_have_count(12)
-    assert any(url.endswith("/v1/images/classify") for url in asked)
+    assert any(url.endswith("/v1/classify") for url in asked)

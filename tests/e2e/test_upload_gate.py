@@ -64,7 +64,7 @@ def test_a_dropped_and_a_pasted_image_are_queries(page: Page, disc: bytes) -> No
 
 def test_a_server_without_guesses_is_searched_all_the_same(page: Page, choose: Choose, disc: bytes) -> None:
     page.goto("/")
-    page.route("**/v1/images/classify", lambda route: route.fulfill(status=404, json={"code": "ROUTE_NOT_FOUND"}))
+    page.route("**/v1/classify", lambda route: route.fulfill(status=404, json={"code": "ROUTE_NOT_FOUND"}))
     choose(disc)
     expect(cards(page)).to_have_count(12)
     expect(page.locator("#guess")).to_be_hidden()

@@ -15,7 +15,7 @@ CASES: list[tuple[str, str, str, Any, str, Any]] = [
     (
         "IMAGE_FORMAT_UNSUPPORTED",
         "POST",
-        "/v1/images/classify",
+        "/v1/classify",
         {"image": base64.b64encode(PDF).decode()},
         "ClassifyImage",
         mirage_service_pb2.ClassifyImageRequest(image=PDF),
@@ -23,7 +23,7 @@ CASES: list[tuple[str, str, str, Any, str, Any]] = [
     (
         "IMAGE_EMPTY",
         "POST",
-        "/v1/images/classify",
+        "/v1/classify",
         {"image": ""},
         "ClassifyImage",
         mirage_service_pb2.ClassifyImageRequest(),

@@ -290,7 +290,7 @@ def ask_with(client: httpx.Client, files: dict[str, bytes]) -> None:
         query = {"terms": [{"image": image}], "k": 3}
         client.post("/v1/search", json=query)
         client.post("/v1/search", json={**query, "accept_any_image": True})
-        client.post("/v1/images/classify", json={"image": image})
+        client.post("/v1/classify", json={"image": image})
     client.post("/v1/describe", json={**query, "accept_any_image": True}, headers={"accept": "application/json"})
     # Requests that cannot be understood, and say so.
     client.post("/v1/search", json={"text": ["axial"], "k": name()})

@@ -34,7 +34,7 @@ def events() -> list[reader_pb2.ReadResponse]:
         cases=6, records=9, facets=[reading_pb2.FacetEvidence(facet="finding", labelled=6, values=[label])]
     )
     evidence.where["modality"].values.append("x-ray")
-    evidence.guesses.add(facet="modality", values=[_guess("x-ray", 0.5)], sure=True)
+    evidence.guesses.add(facet="modality", values=[_guess("x-ray", 0.5)], known=True)
     step = reading_pb2.ReadStep(
         item="lungs", text="Three.", source=reading_pb2.STEP_SOURCE_RULES, state=reading_pb2.STEP_STATE_SUPPORTED
     )
@@ -76,7 +76,7 @@ def events() -> list[reader_pb2.ReadResponse]:
 
 
 def _guess(value: str, score: float) -> image_pb2.ValueGuess:
-    return image_pb2.ValueGuess(value=value, score=score)
+    return image_pb2.ValueGuess(value=value, probability=score)
 
 
 @dataclass

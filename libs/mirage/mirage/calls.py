@@ -262,7 +262,7 @@ def flags(*, record_id: str = "", limit: int = 100) -> Call[tuple[Flag, ...]]:
 def classify(image: bytes) -> Call[ImageGuess]:
     """Classifies an image file: medical or not, its modality and body part."""
     body = {"image": base64.b64encode(image).decode("ascii")}
-    return Call(Request("POST", "/v1/images/classify", body), ClassifyReply, lambda reply: reply.guess)
+    return Call(Request("POST", "/v1/classify", body), ClassifyReply, lambda reply: reply.guess)
 
 
 def look_up(keys: Iterable[tuple[str, str]], *, collection: str = "") -> Call[tuple[RecordPresence, ...]]:

@@ -130,15 +130,19 @@ class ValueGuess(Reply):
     """A value that an image may carry, with its calibrated probability."""
 
     value: str
-    score: Score
+    probability: Score
 
 
 class FacetGuess(Reply):
-    """Guesses for one facet, best first; sure if the best is likely enough to narrow a search with."""
+    """Values of one facet, best first; known if the best is likely enough to narrow a search with.
+
+    stated if a DICOM header states the value.
+    """
 
     facet: str
     values: tuple[ValueGuess, ...] = ()
-    sure: bool = False
+    known: bool = False
+    stated: bool = False
 
 
 class ImageGuess(Reply):

@@ -14,6 +14,7 @@ import torch
 from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
+from mirage_models.encoder import grid_trunk  # noqa: F401  # timm is to know its name
 from mirage_models.encoder.weights import find_weights, load_into, read_weights
 from mirage_models.tasks import CheckpointError, UnknownArchitectureError
 

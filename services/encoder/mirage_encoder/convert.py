@@ -23,8 +23,9 @@ def guess_to_proto(guess: Guess) -> image_pb2.ImageGuess:
         facets=[
             image_pb2.FacetGuess(
                 facet=facet.facet,
-                values=[image_pb2.ValueGuess(value=value, score=score) for value, score in facet.values],
-                sure=facet.sure,
+                values=[image_pb2.ValueGuess(value=value, probability=share) for value, share in facet.values],
+                known=facet.known,
+                stated=facet.stated,
             )
             for facet in guess.facets
         ],

@@ -1,5 +1,6 @@
 """The work on an image file in a decoding child: only small arrays are returned."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mirage_core.imaging import decode_image
@@ -10,10 +11,14 @@ from mirage_inference.encoder.preprocessing import PixelArray, preprocess
 
 @dataclass(frozen=True)
 class Seen:
-    """An image as the image tower takes it (float32 [3, size, size]) and its picture statistics (float32 [12])."""
+    """An image as the image tower takes it (float32 [3, size, size]) and its picture statistics (float32 [12]).
+
+    `stated` has the facets that the header of a DICOM file states.
+    """
 
     pixels: PixelArray
     statistics: Array
+    stated: Mapping[str, str]
 
 
 def prepare(data: bytes, spec: ImageInput) -> PixelArray:
@@ -23,5 +28,11 @@ def prepare(data: bytes, spec: ImageInput) -> PixelArray:
 
 def look(data: bytes, spec: ImageInput) -> Seen:
     """Returns what the image tower and the gate take of an image file; raises the IMAGE_* errors."""
-    image = decode_image(data).image
-    return Seen(preprocess(image, spec), picture_statistics(image))
+    decoded = decode_image(data)
+    says: Mapping[str, str] = {}
+    if decoded.media_type == "application/dicom":
+        # Imported on first use, as `decode_image` does: pydicom is slow to load.
+        from mirage_core.dicom.stated import stated
+
+        says = stated(data)
+    return Seen(preprocess(decoded.image, spec), picture_statistics(decoded.image), says)

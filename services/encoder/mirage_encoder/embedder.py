@@ -235,7 +235,7 @@ class Embedder:
             vector = result.value
             queue_ms, inference_ms = queue_ms + result.queue_ms, result.run_ms
             self._image_cache.put(key, vector)
-        guess = self._gate.guess(looked.value.statistics, vector)
+        guess = self._gate.guess(looked.value.statistics, vector, looked.value.stated)
         return guess, Spent(queue_ms, inference_ms, (time.perf_counter() - started) * 1000)
 
     async def _infer_texts(self, tokens: Sequence[Tokens]) -> list[Batched[FloatArray]]:

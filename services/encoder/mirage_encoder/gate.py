@@ -26,11 +26,15 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class FacetGuess:
-    """Values of one facet with their probabilities, best first, at most five; `sure` if the best is reliable."""
+    """Values of one facet with their probabilities, best first, at most five; `known` if the best is reliable.
+
+    `stated` if the header of a DICOM file states the value, which is then the only one.
+    """
 
     facet: str
     values: tuple[tuple[str, float], ...]
-    sure: bool
+    known: bool
+    stated: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,20 @@ class Gate:
         self._pictures = PictureGate.load()
         self._facets = {name: (facet, _prototypes(facet, embed)) for name, facet in gate.facets.items()} if gate else {}
 
-    def guess(self, statistics: Array, vector: Array) -> Guess:
-        """The guess for an image of these statistics and this unit vector."""
+    def guess(self, statistics: Array, vector: Array, stated: Mapping[str, str] | None = None) -> Guess:
+        """The guess for an image of these statistics and this unit vector.
+
+        `stated` has the facets that a DICOM header states: they are taken as they are, and such a file is medical.
+        """
         kind, medical = self._pictures.judge(statistics)
+        if stated and "modality" in stated:
+            kind, medical = Kind.MEDICAL, 1.0
         if kind is Kind.NOT_MEDICAL:
             return Guess(kind, medical, ())
-        return Guess(
-            kind, medical, tuple(_guess(name, facet, rows @ vector) for name, (facet, rows) in self._facets.items())
-        )
+        facets = {name: _guess(name, facet, rows @ vector) for name, (facet, rows) in self._facets.items()}
+        for name, value in (stated or {}).items():
+            facets[name] = FacetGuess(name, ((value, 1.0),), known=True, stated=True)
+        return Guess(kind, medical, tuple(facets.values()))
 
 
 def _prototypes(facet: GateFacet, embed: Callable[[Sequence[str]], Array]) -> Array:

@@ -13,6 +13,7 @@ from mirage_encoder.embedder import Embedder, EmbedderOptions
 from mirage_encoder.gate import Gate, Kind, PictureGate
 from mirage_inference.bundles import GateFacet, GateValue, ImageGate
 from mirage_inference.encoder.picture_statistics import NAMES, picture_statistics
+from tests.support.dicom_builder import dicom
 
 
 def png(image: Image.Image) -> bytes:
@@ -79,7 +80,7 @@ def test_a_picture_gate_for_other_statistics_is_refused() -> None:
         PictureGate({"statistics": ["colour"]})
 
 
-def test_a_guess_is_sure_from_its_bar_on_and_never_without_one() -> None:
+def test_a_value_is_known_from_its_bar_on_and_never_without_one() -> None:
     facet = GateFacet(
         temperature=10,
         values={
@@ -93,7 +94,7 @@ def test_a_guess_is_sure_from_its_bar_on_and_never_without_one() -> None:
 
     def guess(x: float, y: float):
         [found] = gate.guess(medical, np.array([x, y], np.float32)).facets
-        return found.values[0][0], found.sure
+        return found.values[0][0], found.known
 
     assert guess(0.8, 0.6) == ("mr", True)
     assert guess(0.4, 0.1) == ("mr", False)
@@ -109,6 +110,20 @@ async def test_a_brain_section_is_guessed_to_be_one(embedder: Embedder) -> None:
     best = {facet.facet: facet.values[0][0] for facet in guess.facets}
     assert best == {"modality": "mr", "body_part": "brain"}
     assert all(0 <= share <= 1 for facet in guess.facets for _, share in facet.values)
+
+
+async def test_a_dicom_header_wins_over_the_model(embedder: Embedder) -> None:
+    pixels = np.asarray(Image.open(io.BytesIO(section())).convert("L"), dtype=np.uint16) * 16
+    guess, _ = await embedder.classify_image(dicom(pixels, Modality="CT", BodyPartExamined="CHEST"))
+    facets = {facet.facet: facet for facet in guess.facets}
+    assert (guess.kind, guess.medical) == (Kind.MEDICAL, 1.0)
+    assert facets["modality"].values == (("ct", 1.0),)
+    assert facets["body_part"].values == (("chest", 1.0),)
+    assert all(facets[name].known and facets[name].stated for name in ("modality", "body_part"))
+    guess, _ = await embedder.classify_image(dicom(pixels, Modality="CT"))
+    facets = {facet.facet: facet for facet in guess.facets}
+    assert (facets["modality"].stated, facets["body_part"].stated) == (True, False)
+    assert facets["body_part"].values[0][0] == "brain"
 
 
 async def test_what_is_no_medical_image_gets_no_guess(embedder: Embedder) -> None:

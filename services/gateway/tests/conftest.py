@@ -217,7 +217,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
             error = self.classify_error
             await context.abort(grpc_status(error), error.message, to_trailers(error))
         guess = image_pb2.ImageGuess(kind=self.image_kind, medical_score=0.125)
-        guess.facets.add(facet="modality", sure=True).values.add(value="mr", score=0.75)
+        guess.facets.add(facet="modality", known=True).values.add(value="mr", probability=0.75)
         return encoder_pb2.ClassifyImageResponse(guess=guess, timings=timings_pb2.Timings(total_ms=1.0))
 
     async def ListFlags(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -45,7 +45,7 @@ def test_every_address_of_the_contract_is_described(description: Any) -> None:
         ("get", "/v1/images/{id}/pixels"),
         ("get", "/v1/images/{id}/regions"),
         ("get", "/v1/facets"),
-        ("post", "/v1/images/classify"),
+        ("post", "/v1/classify"),
         ("get", "/v1/records"),
         ("post", "/v1/records/lookup"),
         ("get", "/v1/flags"),

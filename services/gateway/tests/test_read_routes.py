@@ -50,7 +50,7 @@ async def test_the_events_come_in_their_order_and_form(reading: Reading) -> None
     documents = dict(found)
     assert documents["kind"]["modality"] == {
         **{"value": "x-ray", "score": 0.5, "sure": True, "source": "classified"},
-        "others": [{"value": "ct", "score": 0.25}],
+        "others": [{"value": "ct", "probability": 0.25}],
     }
     assert documents["kind"]["view"] is None
     assert documents["evidence"]["where"] == {"modality": ["x-ray"]}

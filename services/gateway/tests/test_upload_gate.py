@@ -20,12 +20,19 @@ async def search(http: httpx.AsyncClient, **fields: Any) -> httpx.Response:
 
 
 async def test_an_image_is_guessed_about(http: httpx.AsyncClient) -> None:
-    document = (await http.post("/v1/images/classify", json={"image": IMAGE})).json()
+    document = (await http.post("/v1/classify", json={"image": IMAGE})).json()
     check(ClassifyReply, document)
     assert document["guess"] == {
         "kind": "medical",
         "medical_score": 0.125,
-        "facets": [{"facet": "modality", "values": [{"value": "mr", "score": 0.75}], "sure": True}],
+        "facets": [
+            {
+                "facet": "modality",
+                "values": [{"value": "mr", "probability": 0.75}],
+                "known": True,
+                "stated": False,
+            }
+        ],
     }
 
 
@@ -70,11 +77,11 @@ async def test_an_encoder_that_cannot_tell_never_stops_a_search(http: httpx.Asyn
 
 async def test_what_is_no_image_is_said_once_and_clearly(http: httpx.AsyncClient, peer: Peer) -> None:
     peer.script.classify_error = MirageError(Code.IMAGE_FORMAT_UNSUPPORTED)
-    for path, body in (("/v1/search", {"image": IMAGE}), ("/v1/images/classify", {"image": IMAGE})):
+    for path, body in (("/v1/search", {"image": IMAGE}), ("/v1/classify", {"image": IMAGE})):
         response = await http.post(path, json=body)
         assert (response.status_code, response.json()["code"]) == (415, "IMAGE_FORMAT_UNSUPPORTED")
 
 
 @pytest.mark.parametrize("body", [{}, {"image": "no base64!"}, {"image": 3}, {"image": IMAGE, "more": 1}])
 async def test_a_malformed_request_is_refused(http: httpx.AsyncClient, body: dict[str, Any]) -> None:
-    assert (await http.post("/v1/images/classify", json=body)).json()["code"] == "REQUEST_MALFORMED"
+    assert (await http.post("/v1/classify", json=body)).json()["code"] == "REQUEST_MALFORMED"

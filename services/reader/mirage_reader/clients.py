@@ -60,7 +60,9 @@ class GrpcAtlas:
         request = encoder_pb2.ClassifyImageRequest(image=image)
         guess = (await invoke(self._encoder.ClassifyImage, request, timeout_s=self._timeout_s)).guess
         facets = tuple(
-            FacetGuess(each.facet, tuple(ValueGuess(value.value, value.score) for value in each.values), each.sure)
+            FacetGuess(
+                each.facet, tuple(ValueGuess(value.value, value.probability) for value in each.values), each.known
+            )
             for each in guess.facets
         )
         return Look(Medical(guess.kind or Medical.NOT_JUDGED), guess.medical_score, facets)

@@ -94,7 +94,7 @@ def _kind_value(value: KindValue | None) -> reading_pb2.KindValue | None:
 
 
 def _guess(guess: ValueGuess) -> image_pb2.ValueGuess:
-    return image_pb2.ValueGuess(value=guess.value, score=guess.score)
+    return image_pb2.ValueGuess(value=guess.value, probability=guess.score)
 
 
 def _name(checklist: Checklist | None) -> str:
@@ -146,7 +146,7 @@ def _evidence(evidence: Evidence) -> reading_pb2.ReadEvidence:
 
 
 def _facet_guess(guess: FacetGuess) -> image_pb2.FacetGuess:
-    return image_pb2.FacetGuess(facet=guess.facet, values=map(_guess, guess.values), sure=guess.sure)
+    return image_pb2.FacetGuess(facet=guess.facet, values=map(_guess, guess.values), known=guess.sure)
 
 
 def _step(step: Step) -> reading_pb2.ReadStep:

@@ -47,7 +47,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
             await context.abort(grpc_status(self.error), self.error.message, to_trailers(self.error))
         guess = image_pb2.ImageGuess(kind=image_pb2.ImageKind.ValueType(self.kind), medical_score=0.9)
         for facet, value in (("modality", "x-ray"), ("body_part", "chest")):
-            guess.facets.add(facet=facet, sure=self.sure).values.add(value=value, score=0.8)
+            guess.facets.add(facet=facet, known=self.sure).values.add(value=value, probability=0.8)
         return encoder_pb2.ClassifyImageResponse(guess=guess)
 
     async def EncodeImage(self, request: Any, context: Any) -> Any:  # noqa: N802

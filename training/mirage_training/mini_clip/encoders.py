@@ -61,6 +61,27 @@ class CheckpointEncoder:
         return np.concatenate(parts)
 
 
+class OriginalEncoder:
+    """A checkpoint as the builder loads it, with any text tower that it knows."""
+
+    def __init__(self, folder: Path, *, threads: int = 2) -> None:
+        import torch
+
+        from mirage_models.encoder.checkpoint import load_checkpoint
+        from mirage_models.encoder.original import Original
+
+        torch.set_num_threads(threads)
+        self._original = Original(load_checkpoint(folder))
+
+    def texts(self, texts: list[str]) -> Vectors:
+        """Unit vectors of texts."""
+        return self._original.encode_texts(texts)
+
+    def images(self, images: list[Image.Image]) -> Vectors:
+        """Unit vectors of pictures."""
+        return self._original.encode_images(images)
+
+
 class BundleEncoder:
     """A bundle as the encoder service runs it: its tokenizer, preprocessing and engine, without torch."""
 

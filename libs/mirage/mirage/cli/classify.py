@@ -19,7 +19,7 @@ _WORDS = {
 @click.argument("file", type=image_path)
 @server_options
 def command(file: Path, url: str | None, as_json: bool) -> None:
-    """Guess what the image FILE is: a medical one or not, its modality and the part of the body. No diagnosis."""
+    """Say what the image FILE is: a medical one or not, its modality and the part of the body. No diagnosis."""
     with open_client(url) as client:
         guess = client.classify(read_image(file))
     if as_json:
@@ -27,6 +27,7 @@ def command(file: Path, url: str | None, as_json: bool) -> None:
         return
     fields = {"seems to be": f"{_WORDS.get(guess.kind, guess.kind)} ({guess.medical_score:.2f})"}
     for facet in guess.facets:
-        values = ", ".join(f"{each.value} {each.score:.2f}" for each in facet.values)
-        fields[facet.facet.replace("_", " ")] = f"{values}{'' if facet.sure else ' (not sure)'}"
+        values = ", ".join(f"{each.value} {each.probability:.2f}" for each in facet.values)
+        note = " (stated by the file)" if facet.stated else "" if facet.known else " (not known)"
+        fields[facet.facet.replace("_", " ")] = values + note
     print_fields(fields)

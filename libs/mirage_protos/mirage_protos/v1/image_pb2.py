@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mirage/v1/image.proto\x12\tmirage.v1\">\n\tImagePart\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06length\x18\x02 \x01(\x03\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"n\n\nImageGuess\x12\"\n\x04kind\x18\x01 \x01(\x0e\x32\x14.mirage.v1.ImageKind\x12\x15\n\rmedical_score\x18\x02 \x01(\x02\x12%\n\x06\x66\x61\x63\x65ts\x18\x03 \x03(\x0b\x32\x15.mirage.v1.FacetGuess\"P\n\nFacetGuess\x12\r\n\x05\x66\x61\x63\x65t\x18\x01 \x01(\t\x12%\n\x06values\x18\x02 \x03(\x0b\x32\x15.mirage.v1.ValueGuess\x12\x0c\n\x04sure\x18\x03 \x01(\x08\"*\n\nValueGuess\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02*\x9a\x01\n\x0cImageVariant\x12\x1d\n\x19IMAGE_VARIANT_UNSPECIFIED\x10\x00\x12\x1b\n\x17IMAGE_VARIANT_THUMBNAIL\x10\x01\x12\x19\n\x15IMAGE_VARIANT_DISPLAY\x10\x02\x12\x18\n\x14IMAGE_VARIANT_PIXELS\x10\x03\x12\x19\n\x15IMAGE_VARIANT_REGIONS\x10\x04*\x8d\x01\n\tImageKind\x12\x1a\n\x16IMAGE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12IMAGE_KIND_MEDICAL\x10\x01\x12\x15\n\x11IMAGE_KIND_UNSURE\x10\x02\x12\x1a\n\x16IMAGE_KIND_NOT_MEDICAL\x10\x03\x12\x19\n\x15IMAGE_KIND_NOT_JUDGED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mirage/v1/image.proto\x12\tmirage.v1\">\n\tImagePart\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06length\x18\x02 \x01(\x03\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"n\n\nImageGuess\x12\"\n\x04kind\x18\x01 \x01(\x0e\x32\x14.mirage.v1.ImageKind\x12\x15\n\rmedical_score\x18\x02 \x01(\x02\x12%\n\x06\x66\x61\x63\x65ts\x18\x03 \x03(\x0b\x32\x15.mirage.v1.FacetGuess\"a\n\nFacetGuess\x12\r\n\x05\x66\x61\x63\x65t\x18\x01 \x01(\t\x12%\n\x06values\x18\x02 \x03(\x0b\x32\x15.mirage.v1.ValueGuess\x12\r\n\x05known\x18\x03 \x01(\x08\x12\x0e\n\x06stated\x18\x04 \x01(\x08\"0\n\nValueGuess\x12\r\n\x05value\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02*\x9a\x01\n\x0cImageVariant\x12\x1d\n\x19IMAGE_VARIANT_UNSPECIFIED\x10\x00\x12\x1b\n\x17IMAGE_VARIANT_THUMBNAIL\x10\x01\x12\x19\n\x15IMAGE_VARIANT_DISPLAY\x10\x02\x12\x18\n\x14IMAGE_VARIANT_PIXELS\x10\x03\x12\x19\n\x15IMAGE_VARIANT_REGIONS\x10\x04*\x8d\x01\n\tImageKind\x12\x1a\n\x16IMAGE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12IMAGE_KIND_MEDICAL\x10\x01\x12\x15\n\x11IMAGE_KIND_UNSURE\x10\x02\x12\x1a\n\x16IMAGE_KIND_NOT_MEDICAL\x10\x03\x12\x19\n\x15IMAGE_KIND_NOT_JUDGED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mirage_protos.v1.image_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IMAGEVARIANT']._serialized_start=339
-  _globals['_IMAGEVARIANT']._serialized_end=493
-  _globals['_IMAGEKIND']._serialized_start=496
-  _globals['_IMAGEKIND']._serialized_end=637
+  _globals['_IMAGEVARIANT']._serialized_start=362
+  _globals['_IMAGEVARIANT']._serialized_end=516
+  _globals['_IMAGEKIND']._serialized_start=519
+  _globals['_IMAGEKIND']._serialized_end=660
   _globals['_IMAGEPART']._serialized_start=36
   _globals['_IMAGEPART']._serialized_end=98
   _globals['_IMAGEGUESS']._serialized_start=100
   _globals['_IMAGEGUESS']._serialized_end=210
   _globals['_FACETGUESS']._serialized_start=212
-  _globals['_FACETGUESS']._serialized_end=292
-  _globals['_VALUEGUESS']._serialized_start=294
-  _globals['_VALUEGUESS']._serialized_end=336
+  _globals['_FACETGUESS']._serialized_end=309
+  _globals['_VALUEGUESS']._serialized_start=311
+  _globals['_VALUEGUESS']._serialized_end=359
 # @@protoc_insertion_point(module_scope)

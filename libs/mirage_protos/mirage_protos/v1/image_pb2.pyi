@@ -119,7 +119,7 @@ Global___ImagePart: _TypeAlias = ImagePart  # noqa: Y015
 
 @_typing.final
 class ImageGuess(_message.Message):
-    """A guess about an image by the encoder alone (zero-shot)."""
+    """What an image is: by its file's header if it is a DICOM file, else by the encoder (zero-shot). Not a diagnosis."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -132,7 +132,9 @@ class ImageGuess(_message.Message):
     """Calibrated probability that it is a medical image, 0 to 1; zero if it was not judged."""
     @_builtins.property
     def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetGuess]:
-        """Guesses for "modality" and "body_part"; empty if the kind is IMAGE_KIND_NOT_MEDICAL or IMAGE_KIND_NOT_JUDGED."""
+        """One for each facet that the model may be asked for, and those that a DICOM header states; empty if the kind is
+        IMAGE_KIND_NOT_MEDICAL or IMAGE_KIND_NOT_JUDGED.
+        """
 
     def __init__(
         self,
@@ -157,11 +159,16 @@ class FacetGuess(_message.Message):
 
     FACET_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
-    SURE_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    STATED_FIELD_NUMBER: _builtins.int
     facet: _builtins.str
     """Facet name."""
-    sure: _builtins.bool
-    """True if the best value is likely enough, by the model's calibration, to narrow a search."""
+    known: _builtins.bool
+    """True if the best value is likely enough, by the model's calibration, to narrow a search. If false, the value is not
+    known.
+    """
+    stated: _builtins.bool
+    """True if the DICOM header states the value; it is then the only one, with probability 1."""
     @_builtins.property
     def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValueGuess]:
         """Best first, at most five."""
@@ -171,11 +178,12 @@ class FacetGuess(_message.Message):
         *,
         facet: _builtins.str = ...,
         values: _abc.Iterable[Global___ValueGuess] | None = ...,
-        sure: _builtins.bool = ...,
+        known: _builtins.bool = ...,
+        stated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facet", b"facet", "sure", b"sure", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facet", b"facet", "known", b"known", "stated", b"stated", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,20 +196,20 @@ class ValueGuess(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUE_FIELD_NUMBER: _builtins.int
-    SCORE_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
     value: _builtins.str
     """The value, in the facet's vocabulary."""
-    score: _builtins.float
+    probability: _builtins.float
     """Calibrated probability, 0 to 1."""
     def __init__(
         self,
         *,
         value: _builtins.str = ...,
-        score: _builtins.float = ...,
+        probability: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["probability", b"probability", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

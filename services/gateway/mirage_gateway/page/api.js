@@ -131,7 +131,7 @@ export function similar(id, query, { token, signal }) {
 
 export const record = (id, { signal } = {}) => json(`/v1/records/${encodeURIComponent(id)}`, { signal });
 export const classify = (picture, { signal } = {}) =>
-  json("/v1/images/classify", { method: "POST", body: { image: picture }, signal });
+  json("/v1/classify", { method: "POST", body: { image: picture }, signal });
 export const flag = (id, body) => json(`/v1/records/${encodeURIComponent(id)}/flags`, { method: "POST", body });
 export const commonQueries = () => json("/v1/common-queries");
 export const access = () => json("/v1/access");

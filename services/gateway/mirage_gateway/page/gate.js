@@ -28,10 +28,10 @@ export function show(guess, narrow) {
   announce(KINDS[guess.kind]);
   place.replaceChildren(
     element("span", {}, `${KINDS[guess.kind]} (${guess.medical_score.toFixed(2)})`),
-    ...guess.facets.map(({ facet, values, sure }) => {
+    ...guess.facets.map(({ facet, values, known, stated }) => {
       const [best] = values;
-      const text = `${facetName(facet)}: ${valueName(best.value)} ${best.score.toFixed(2)}${sure ? "" : ", not sure"}`;
-      return sure && offered(facet, best.value)
+      const text = `${facetName(facet)}: ${valueName(best.value)} ${stated ? "(by the file)" : best.probability.toFixed(2)}${known ? "" : ", not known for sure"}`;
+      return known && offered(facet, best.value)
         ? element("button", { type: "button", class: "button quiet small", onclick: () => narrow(facet, best.value) }, `${text} · narrow to it`)
         : element("span", { class: "aside" }, text);
     }),

@@ -128,9 +128,9 @@ class SearchRoutes:
         )
         return to_model(FacetsReply, await self._composer.forward(asked))
 
-    @operation("POST", "/v1/images/classify", Action.CLASSIFY, bounds=FILE, errors=IMAGE_ERRORS)
+    @operation("POST", "/v1/classify", Action.CLASSIFY, bounds=FILE, errors=IMAGE_ERRORS)
     async def classify(self, body: ClassifyRequest) -> ClassifyReply:
-        """Guess what an image is: a medical one or not, its modality and the part of the body."""
+        """Say what an image is: a medical one or not, and facets such as its modality, or that they are not known."""
         classifying = self._composer.classify(to_message(encoder_pb2.ClassifyImageRequest, body))
         del body
         return to_model(ClassifyReply, await classifying)

@@ -1,0 +1,1 @@
+"""Texts that people wrote for the evaluation, in files."""
