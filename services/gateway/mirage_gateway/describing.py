@@ -4,7 +4,7 @@ If the language model is down, busy or too slow, the text is made of sentences o
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -105,15 +105,17 @@ class Describer:
             second.k = k
             other_side = self._search(second)
         # The rest may take minutes, and does not need the images of the query.
+        named = {term.id for term in query.terms if term.WhichOneof("value") == "id"}
         del query, wider
         with tracing.span("describe.retrieve"):
             found = await searching
         course.search_ms = found.timings.search_ms
         yield Event(retrieval=_first(found, k))
+        sources, match = _sources(named, found, k)
         request = llm_pb2.DescribeRequest(
             query=words,
-            captions=map(_source, found.results[:k]),
-            match=found.match,
+            captions=map(_source, sources),
+            match=match,
             options=options,
             look_alikes=() if other_side else look_alikes(found.results),
         )
@@ -275,6 +277,16 @@ def look_alikes(results: Sequence[query_pb2.Result]) -> list[llm_pb2.SourceCapti
             titles.add(title)
             found.append(llm_pb2.SourceCaption(id=each.id, text=each.caption, title=each.title[:TITLE_CHARS]))
     return found[:LOOK_ALIKES]
+
+
+def _sources(
+    named: Collection[str], found: query_pb2.SearchReply, k: int
+) -> tuple[Sequence[query_pb2.Result], query_pb2.Match.ValueType]:
+    """The results to write from, and the match. A record that the query names is described whatever it resembles."""
+    own = [each for each in found.results[:k] if each.record.id in named]
+    if found.match in _UNGROUNDED and own:
+        return own, query_pb2.MATCH_NOT_JUDGED
+    return found.results[:k], found.match
 
 
 def _source(result: query_pb2.Result) -> llm_pb2.SourceCaption:

@@ -91,6 +91,16 @@ async def test_the_text_is_searched_sentence_by_sentence_and_both_rankings_stand
     assert (ranking["best"], ranking["sentences"], ranking["truncated"]) == ("r2", 2, False)
 
 
+@pytest.mark.parametrize("match", [query_pb2.MATCH_WEAK, query_pb2.MATCH_NONE])
+async def test_a_record_is_described_whatever_it_resembles(http: httpx.AsyncClient, peer: Peer, match: Any) -> None:
+    peer.script.match = match
+    response = await http.post("/v1/describe", json={"id": "r2"})
+    assert dict(events(response.text))["done"]["source"] == "model"
+    [asked] = peer.llm.asked
+    assert [each.id for each in asked.captions] == ["r2"]
+    assert asked.match == query_pb2.MATCH_NOT_JUDGED
+
+
 async def test_two_queries_are_told_apart(http: httpx.AsyncClient, peer: Peer) -> None:
     asked = {"a": {"text": "axial", "k": 9}, "b": {"id": "r1", "where": {"plane": "axial"}}, "k": 2}
     response = await http.post("/v1/describe", json=asked)

@@ -247,7 +247,10 @@ class Describer:
         question = draft.question
         if not draft.started:
             yield Started(tuple(caption.id for caption in question.captions), (), 0, 0, draft.seed, False)
-        for text, ids in extract([(caption.id, caption.text) for caption in question.captions], query=question.query):
+        # What looks alike is not what is seen; it has sentences of its own.
+        alike = {record.id for record in question.look_alikes}
+        captions = [(caption.id, caption.text) for caption in question.captions if caption.id not in alike]
+        for text, ids in extract(captions, query=question.query):
             yield from draft.show(Checked(text, Kind.EXTRACT, block_of(text), ids))
         yield from self._told(draft)
         yield self._end(draft, Source.EXTRACTIVE, finish, notice)

@@ -246,6 +246,13 @@ async def test_what_looks_alike_comes_last_with_its_title_and_a_fact() -> None:
     assert sentences_of(events) == [*SAID, GENERAL, told]
 
 
+async def test_what_looks_alike_is_not_among_what_is_seen() -> None:
+    alike = (replace(CAPTIONS[1], title="Coronal T2 section of the brain"),)
+    events = await events_of(describer(None), replace(QUESTION, look_alikes=alike))
+    told = Checked("Coronal T2 section of the brain.", Kind.EXTRACT, Block.APART, ("b",))
+    assert sentences_of(events) == [EXTRACT[0], GENERAL, told]
+
+
 async def test_two_sides_are_compared_without_the_model() -> None:
     model = ScriptedModel(WORDS)
     question = replace(QUESTION, captions=CAPTIONS[:1], against=CAPTIONS[1:])

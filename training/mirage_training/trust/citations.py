@@ -19,6 +19,7 @@ from mirage_training.mini_lm.heldout import heldout_examples
 from mirage_training.trust.intervals import Share
 
 MEASURED_FROM = 24
+CLINICAL_FROM = 75
 LETTERS = "ABCD"
 
 
@@ -70,9 +71,9 @@ def held_out() -> tuple[Group, ...]:
     return tuple(group for group in groups() if group.number >= MEASURED_FROM)
 
 
-def clinical() -> tuple[Group, ...]:
-    """Returns the groups in the language of clinical captions: a right sentence and one that is wrong in a word."""
-    return groups("clinical_pairs.txt")
+def clinical(*, held_out: bool) -> tuple[Group, ...]:
+    """Returns groups in the language of clinical captions: a right sentence and one that is wrong in a word."""
+    return tuple(group for group in groups("clinical_pairs.txt") if (group.number >= CLINICAL_FROM) == held_out)
 
 
 def measure(chosen: Iterable[Group]) -> Measured:
@@ -129,7 +130,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wrong", action="store_true", help="list what goes wrong")
     arguments = parser.parse_args()
-    for name, part in (("tuning", tuning()), ("held out", held_out()), ("clinical", clinical())):
+    parts = {
+        "tuning": tuning(),
+        "held out": held_out(),
+        "clinical, tuning": clinical(held_out=False),
+        "clinical, held out": clinical(held_out=True),
+    }
+    for name, part in parts.items():
         found = measure(part)
         print(
             f"{name}: precision {found.precision}, recall {found.recall}; sentences: supported ones marked so "

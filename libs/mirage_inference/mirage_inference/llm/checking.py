@@ -84,11 +84,14 @@ class Checker:
     def look_alike(self, record: Caption) -> Checked:
         """Returns the title of a record that looks alike, with the first sentence of its caption."""
         [(sentence, ids)] = extract([(record.id, record.text)])[:1]
-        return Checked(f"{record.title.strip().rstrip('.')}: {sentence}", Kind.EXTRACT, Block.APART, ids)
+        title = record.title.strip().rstrip(".")
+        said = f"{title}." if sentence.casefold() == f"{title}.".casefold() else f"{title}: {sentence}"
+        return Checked(said, Kind.EXTRACT, Block.APART, ids)
 
     def facts_about(self, title: str) -> list[Checked]:
-        """Returns facts about what looks alike."""
-        return [replace(general(fact), block=Block.APART) for fact in self._glossary.about(title)]
+        """Returns facts about the findings that a title names."""
+        found = [fact for fact in self._glossary.about(title) if fact.topic == "finding"]
+        return [replace(general(fact), block=Block.APART) for fact in found]
 
     def _is_word(self, word: str) -> bool:
         return word in self._known or word in self._glossary.words or any(form in english() for form in forms(word))

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mirage_inference.llm.glossary import fact_terms
 from mirage_inference.llm.words import medical, of_other_topics, purely_medical, tokens
 
 HASHED = 4096
@@ -62,13 +63,15 @@ class DomainCheck:
     def lets_pass(self, query: str, captions: Sequence[str] = ()) -> bool:
         """Returns False for a question that is surely not about medicine.
 
-        Always passes questions without words, in another script than Latin, or whose words are mostly in the captions
-        found.
+        Always passes questions without words, in another script than Latin, with a purely medical word or two words of
+        medicine, or whose words are mostly in the captions found.
         """
         words = words_of(query)
         if not words or not _latin(query) or self.score(query) >= self._decline_below:
             return True
         content = set(words) - _FILLERS
+        if content & purely_medical() or len(content & (medical() | fact_terms())) > 1:
+            return True
         named = content & {word for caption in captions for word in tokens(caption[:_CAPTION_CHARS])}
         return 2 * len(named) > len(content)
 

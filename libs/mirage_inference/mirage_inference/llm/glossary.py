@@ -93,6 +93,12 @@ def reviewed() -> tuple[Fact, ...]:
     return tuple(parse(resources.files("mirage_inference.llm").joinpath("glossary.en.txt").read_text("utf-8")))
 
 
+@cache
+def fact_terms() -> frozenset[str]:
+    """Returns the stems of all terms of the reviewed facts, except those of one or two letters."""
+    return frozenset(word for fact in reviewed() for term in fact.terms for word in tokens(term) if len(word) > 2)
+
+
 def load(own: Path | None = None) -> Glossary:
     """Returns the facts that come with MIRAGE and those of a file; raises ValueError or OSError for the file."""
     return Glossary([*(parse(own.read_text("utf-8")) if own else ()), *reviewed()])

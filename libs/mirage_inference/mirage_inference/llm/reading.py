@@ -14,7 +14,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_NEGATORS = _words("no not without none neither nor never lack lacking absent free negative cannot")
+_NEGATORS = _words("sparing spares no not without none neither nor never lack lacking absent free negative cannot")
 _AFTERWARDS = _words("absent excluded denied")
 _SCOPE_ENDS = _words(
     "; . : ? ! ( ) in on at under within along around beneath above below but however though although showing show with while "
