@@ -16,6 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="mirage_launcher")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", default="mini")
+    parser.add_argument("--llm", default="")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--grpc-port", type=int)
     parser.add_argument("--qdrant", default="")

@@ -28,17 +28,41 @@ def find_bundle(models: str) -> Path:
     return found
 
 
-def find_llm_bundle(models: str) -> Path | None:
+def find_llm_bundle(models: str, llm: str = "") -> Path | None:
     """Returns the llm's bundle, found in the same way; if it is None, descriptions are taken from captions.
 
-    Raises LaunchError if there is more than one.
+    `llm` names another one: a model that `mirage models fetch` made, or a directory. Raises LaunchError if that is not
+    there, or if there is more than one.
     """
+    if llm:
+        from mirage_models.paths import fetched_folder
+
+        for folder in (fetched_folder() / llm, Path(llm).expanduser().resolve()):
+            if _task(folder / MANIFEST) == DESCRIBE:
+                return folder
+        raise LaunchError(f"{llm} is not a bundle that describes: `mirage models fetch` lists models to fetch")
     if models == MINI:
         from mirage_models.paths import mini_lm_bundle
 
         bundle = mini_lm_bundle()
         return bundle if (bundle / MANIFEST).is_file() else None
     return _only(models, DESCRIBE)
+
+
+def better_llm(used: Path | None) -> str:
+    """Returns the name of the largest llm that was fetched, or "" if `used` is one of them or is as large."""
+    from mirage_models.paths import fetched_folder
+
+    folder = fetched_folder()
+    found = [path for path in folder.iterdir() if _task(path / MANIFEST) == DESCRIBE] if folder.is_dir() else []
+    best = max(found, key=_bytes, default=None)
+    if best is None or used in found or (used is not None and _bytes(used) >= _bytes(best)):
+        return ""
+    return best.name
+
+
+def _bytes(bundle: Path) -> int:
+    return sum(file.stat().st_size for file in bundle.iterdir())
 
 
 def find_generator_bundle(models: str) -> Path | None:

@@ -1,6 +1,5 @@
 """The folders of a MIRAGE on this machine: data, logs and state."""
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from mirage_launcher.errors import LaunchError
 
 def default_root() -> Path:
     """$XDG_DATA_HOME/mirage, or ~/.local/share/mirage."""
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share") / "mirage"
+    from mirage_models.paths import data_root
+
+    return data_root()
 
 
 @dataclass(frozen=True)

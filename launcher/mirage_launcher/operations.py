@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from mirage_launcher import damage, lock, logs, processes, services, vectors
-from mirage_launcher.bundles import find_bundle, find_generator_bundle, find_llm_bundle
+from mirage_launcher.bundles import better_llm, find_bundle, find_generator_bundle, find_llm_bundle
 from mirage_launcher.errors import AlreadyUpError, LaunchError
 from mirage_launcher.folders import Folders
 from mirage_launcher.launch import Launch, leftovers
@@ -30,6 +30,8 @@ class UpOptions:
 
     data: Path | None = None
     models: str = "mini"
+    # A fetched model's name, or the directory of a bundle, in place of the llm among `models`.
+    llm: str = ""
     port: int = 8080
     grpc_port: int | None = None
     demo: str = "full"
@@ -41,7 +43,7 @@ class UpOptions:
 def up(options: UpOptions, report: Callable[[State], None]) -> None:
     """Runs everything in the foreground until a signal comes."""
     folders = Folders.at(options.data)
-    bundle, language = find_bundle(options.models), find_llm_bundle(options.models)
+    bundle, language = find_bundle(options.models), find_llm_bundle(options.models, options.llm)
     generator = find_generator_bundle(options.models)
     store = vectors.choose(options.qdrant, options.qdrant_key_file)
 
@@ -57,7 +59,9 @@ def up(options: UpOptions, report: Callable[[State], None]) -> None:
             generator=generator,
             vectors=store,
         )
-        return replace(plan, remarks=(*plan.remarks, *vectors.note(folders, store)))
+        better = better_llm(language)
+        offer = (f"a larger language model is installed: mirage up --llm {better}",) if better else ()
+        return replace(plan, remarks=(*plan.remarks, *vectors.note(folders, store), *offer))
 
     Launch(folders, make_plan, report, demo=options.demo).run()
 
@@ -66,6 +70,7 @@ def up_detached(options: UpOptions, report: Callable[[State], None]) -> State:
     """Starts a launcher that outlives this process, follows it until all is ready, and gives its state."""
     folders = Folders.at(options.data)
     find_bundle(options.models)
+    find_llm_bundle(options.models, options.llm)
     vectors.choose(options.qdrant, options.qdrant_key_file)
     damage.clear_the_way(folders)
     folders.create()
@@ -112,6 +117,9 @@ def down(data: Path | None) -> bool:
 def _arguments(options: UpOptions, folders: Folders) -> list[str]:
     models = options.models if options.models == "mini" else str(Path(options.models).expanduser().resolve())
     arguments = ["--data", str(folders.root), "--models", models, "--port", str(options.port)]
+    if options.llm:
+        llm = Path(options.llm).expanduser()
+        arguments += ["--llm", str(llm.resolve()) if llm.is_dir() else options.llm]
     if options.grpc_port is not None:
         arguments += ["--grpc-port", str(options.grpc_port)]
     if options.qdrant:

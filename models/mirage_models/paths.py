@@ -1,5 +1,6 @@
-"""Folders of the models that come with this package."""
+"""Folders of the models that come with this package, and of those that were fetched."""
 
+import os
 from pathlib import Path
 
 
@@ -25,3 +26,14 @@ def mini_generator_bundle() -> Path:
 def mini_lm_bundle() -> Path:
     """The mini language model's bundle, whether or not it is there."""
     return bundles_folder() / "lm" / "bundle"
+
+
+def data_root() -> Path:
+    """$XDG_DATA_HOME/mirage, or ~/.local/share/mirage."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share") / "mirage"
+
+
+def fetched_folder() -> Path:
+    """The folder of the bundles that `mirage models fetch` made; it may not be there."""
+    return data_root() / "models"

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from gguf import GGMLQuantizationType, dequantize
 
 from mirage_inference.llm.decoder import Decoder, DecoderShape
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
-from mirage_models.llm.gguf_file import GgufFile
+from mirage_models.llm.gguf_file import GgufFile, unpack
 from mirage_models.llm.layout import Layout, LayoutConfig, config_from_gguf, config_from_json
 from mirage_models.llm.layout_graph import write_layout_decoder
 from mirage_models.llm.layout_original import layout_logits
@@ -107,6 +108,30 @@ def test_quantised_weights_of_a_gguf_file_are_read(tmp_path: Path, kind: str, er
     found = file.read(name, 64, 96)
     assert file.entry(name).dtype == kind
     assert 0 < np.abs(found - original[name]).mean() < error * np.abs(original[name]).mean()
+
+
+@pytest.mark.parametrize(("kind", "size"), [("Q4_0", 18), ("Q4_1", 20), ("Q4_K", 144)])
+def test_steps_and_scales_of_4_bits_are_the_librarys_weights(kind: str, size: int) -> None:
+    random = np.random.default_rng(1)
+    rows = random.integers(0, 256, (6, 4 * size), np.uint8)
+    scales = rows.reshape(-1, size)[:, :4].view(np.float16)
+    scales[:] = random.uniform(-1, 1, scales.shape)
+    if kind == "Q4_0":  # two bytes of scale alone
+        rows.reshape(-1, size)[:, 2:4] = random.integers(0, 256, (24, 2), np.uint8)
+    parts = unpack(rows, GGMLQuantizationType[kind])
+    found = np.repeat(parts.scale, 32, axis=1) * parts.steps + np.repeat(parts.low, 32, axis=1)
+    assert np.abs(found - dequantize(rows, GGMLQuantizationType[kind])).max() < 1e-5
+    centred = parts.blocks.dequantised(found.shape[1]) + np.repeat(parts.centre, 32, axis=1)
+    assert np.abs(centred - found).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("layout", "kind"), [("llama", "Q4_0"), ("llama", "Q4_1"), ("qwen2", "Q4_1"), ("gemma3", "Q4_0")]
+)
+def test_weights_of_4_bits_stay_what_the_file_stores(tmp_path: Path, layout: Layout, kind: str) -> None:
+    file, config = opened_gguf(write_random_gguf(layout, tmp_path / "model.gguf", kind=kind, output="Q8_0"))
+    found = decoder_of(file, config, tmp_path, "int4").open().score(IDS)
+    assert np.corrcoef(found.ravel(), logits_of(file, config).ravel())[0, 1] > 0.99
 
 
 def test_matrices_that_the_file_stores_finer_stay_finer(tmp_path: Path) -> None:

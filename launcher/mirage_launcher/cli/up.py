@@ -35,6 +35,12 @@ _LAST_PORT = 65535
     "--models", default="mini", show_default=True, metavar="DIR|mini", help="Directory of the encoder's bundle."
 )
 @click.option(
+    "--llm",
+    default="",
+    metavar="NAME|DIR",
+    help="Language model in place of the one among the models: one that `mirage models fetch` made, or a bundle.",
+)
+@click.option(
     "--qdrant",
     default="",
     metavar="URL",
@@ -62,6 +68,7 @@ def command(
     grpc_port: int | None,
     data: Path | None,
     models: str,
+    llm: str,
     qdrant: str,
     qdrant_key_file: Path | None,
     detach: bool,
@@ -82,6 +89,7 @@ def command(
     options = operations.UpOptions(
         data=data,
         models=models,
+        llm=llm,
         port=port,
         grpc_port=grpc_port,
         demo="none" if no_demo else demo,

@@ -41,6 +41,33 @@ class Blocks:
         return result
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A matrix [N, K] that a checkpoint stores in 4 bits itself: `scale` * `steps` + `low`.
+
+    `steps` is uint8 [N, K] from 0 to 15; `scale` and `low` are float32 [N, K / 32].
+    """
+
+    steps: Bytes
+    scale: Floats
+    low: Floats
+
+    @property
+    def blocks(self) -> Blocks:
+        """The part that is symmetric about 8, exactly."""
+        pairs = self.steps.reshape(*self.scale.shape, STORED_BLOCK // 2, 2)
+        packed: Bytes = pairs[..., 0] | (pairs[..., 1] << np.uint8(4))
+        return Blocks(packed, self.scale.reshape(-1), 4)
+
+    @property
+    def centre(self) -> Floats:
+        """The rest: what is added to every weight of a block, float32 [N, K / 32]."""
+        return self.low + np.float32(8) * self.scale
+
+
+STORED_BLOCK = 32
+
+
 def quantise(weights: Floats, bits: Bits, *, block: int, threads: int = 2) -> Blocks:
     """Returns blocks of a float32 matrix [N, K], symmetric about zero; the same bytes for any number of threads.
 

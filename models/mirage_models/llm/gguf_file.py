@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
 
+from mirage_models.llm.blocks import Stored
 from mirage_models.llm.tensors import Entry, finite
 from mirage_models.tasks import CheckpointError
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from gguf import ReaderTensor
 
     Floats = npt.NDArray[np.float32]
+    Bytes = npt.NDArray[np.uint8]
 
+Array = TypeVar("Array", bound="npt.NDArray[Any]")
 SUFFIX = ".gguf"
 ROTARY_FACTORS = "rope_freqs.weight"
 # The kinds that are tested, with the bits of a weight including its share of the scales.
@@ -92,12 +96,30 @@ class GgufFile:
         values = finite(name, self._values(self._tensor(name)).reshape(shape))
         return self._in_halves(name, values) if self._architecture == "llama" else values
 
+    def stored(self, name: str, *shape: int) -> Stored | None:
+        """See Checkpoint.stored."""
+        tensor = self._tensor(name)
+        if not tensor.tensor_type.name.startswith("Q4"):
+            return None
+        found = self.entry(name).shape
+        if found != shape:
+            raise CheckpointError(f"{name} has shape {list(found)}; the metadata asks for {list(shape)}")
+        parts = unpack(tensor.data, tensor.tensor_type)
+        parts = replace(parts, scale=finite(name, parts.scale), low=finite(name, parts.low))
+        if self._architecture != "llama":
+            return parts
+        return Stored(
+            self._in_halves(name, parts.steps),
+            self._in_halves(name, parts.scale),
+            self._in_halves(name, parts.low),
+        )
+
     def finer(self, name: str) -> bool:
         """See Checkpoint.finer."""
         bits = _bits(self._tensor(name))
         return self._coarse < bits < _BITS["F16"]
 
-    def _in_halves(self, name: str, values: Floats) -> Floats:
+    def _in_halves(self, name: str, values: Array) -> Array:
         """Queries and keys of a Llama in transformers' order: llama.cpp's converter puts the pairs that turn side by side."""
         part = next((part for part in ("q", "k") if f"self_attn.{part}_proj." in name), None)
         if part is None:
@@ -106,7 +128,7 @@ class GgufFile:
         if part == "k":
             heads = int(self.fields.get("llama.attention.head_count_kv", heads))
         pairs = values.reshape(heads, -1, 2, *values.shape[1:])
-        return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape)
+        return cast("Array", np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape))
 
     def _values(self, tensor: ReaderTensor) -> Floats:
         if tensor.tensor_type == GGMLQuantizationType.BF16:
@@ -131,6 +153,32 @@ def gguf_name(name: str, architecture: object) -> str:
         return f"blk.{match[1]}.{names.get(match[2], match[2])}.{match[3]}"
     stem, _, kind = name.rpartition(".")
     return f"{names.get(stem, stem)}.{kind}"
+
+
+def unpack(data: Bytes, kind: GGMLQuantizationType) -> Stored:
+    """Steps, scales and lowest values of rows in Q4_0, Q4_1 or Q4_K (ggml-quants.c)."""
+    rows = len(data)
+
+    def floats(part: Bytes) -> Floats:
+        return np.ascontiguousarray(part).view(np.float16).astype(np.float32)
+
+    if kind == GGMLQuantizationType.Q4_K:
+        blocks = data.reshape(-1, 144)
+        packed = blocks[:, 4:16]
+        # Eight scales and eight minima of 6 bits: the last four of each have their upper two bits in the bytes of the first.
+        first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+        scales = np.concatenate([first & 63, (third & 15) | ((first >> 6) << 4)], axis=1)
+        minima = np.concatenate([second & 63, (third >> 4) | ((second >> 6) << 4)], axis=1)
+        scale, low = floats(blocks[:, :2]) * scales, -floats(blocks[:, 2:4]) * minima
+        # 32 bytes hold the low nibbles of one block of 32 and the high nibbles of the next.
+        halves = blocks[:, 16:].reshape(-1, 4, 1, 32)
+        steps = np.concatenate([halves & 15, halves >> 4], axis=2)
+    else:
+        blocks = data.reshape(-1, 18 if kind == GGMLQuantizationType.Q4_0 else 20)
+        scale = floats(blocks[:, :2])
+        low = np.float32(-8) * scale if kind == GGMLQuantizationType.Q4_0 else floats(blocks[:, 2:4])
+        steps = np.concatenate([blocks[:, -16:] & 15, blocks[:, -16:] >> 4], axis=1)
+    return Stored(steps.reshape(rows, -1), scale.reshape(rows, -1), low.reshape(rows, -1))
 
 
 def _bits(tensor: ReaderTensor) -> float:

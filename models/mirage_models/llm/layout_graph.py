@@ -47,16 +47,16 @@ class _Builder:
 
     def linear(self, place: str, source: str, rows: dict[str, int], columns: int, *, biased: bool = False) -> str:
         """The product with matrices that read the same input, one below the other."""
-        names = [f"{name}.weight" for name in rows]
-        parts = [self.tensors.read(name, count, columns) for name, count in zip(names, rows.values(), strict=True)]
+        names = {f"{name}.weight": count for name, count in rows.items()}
         bias = [self.tensors.read(f"{name}.bias", count) for name, count in rows.items()] if biased else []
-        return self.writer.linear(
-            place,
-            source,
-            np.concatenate(parts),
-            np.concatenate(bias) if bias else None,
-            finer=any(self.tensors.finer(name) for name in names),
-        )
+        added = np.concatenate(bias) if bias else None
+        finer = any(self.tensors.finer(name) for name in names)
+        if self.writer.precision == "int4" and not finer:
+            stored = [self.tensors.stored(name, count, columns) for name, count in names.items()]
+            if all(one is not None for one in stored):
+                return self.writer.stored_linear(place, source, [one for one in stored if one is not None], added)
+        weights = np.concatenate([self.tensors.read(name, count, columns) for name, count in names.items()])
+        return self.writer.linear(place, source, weights, added, finer=finer)
 
     def attention(self, number: int, name: str, normed: str) -> str:
         """Causal attention over the cache."""

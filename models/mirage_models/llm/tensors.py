@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from mirage_models.llm.blocks import Stored
+
     Floats = npt.NDArray[np.float32]
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -59,6 +61,10 @@ class Checkpoint(Protocol):
 
     def finer(self, name: str) -> bool:
         """True for a matrix that the checkpoint itself stores in more bits than most, because it is sensitive."""
+        ...
+
+    def stored(self, name: str, *shape: int) -> Stored | None:
+        """A matrix as the checkpoint stores it in 4 bits, None if it stores it otherwise; raises CheckpointError."""
         ...
 
 
@@ -172,6 +178,10 @@ class Tensors:
     def finer(self, name: str) -> bool:
         """See Checkpoint.finer: these formats store all matrices alike."""
         return False
+
+    def stored(self, name: str, *shape: int) -> Stored | None:
+        """See Checkpoint.stored: these formats store no matrix in 4 bits."""
+        return None
 
 
 def finite(name: str, values: Floats) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from mirage_models.llm.blocks import quantise
+from mirage_models.llm.blocks import STORED_BLOCK, Blocks, Stored, quantise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ class GraphWriter:
     """Collects nodes and writes tensors to `data`; close it with `model`."""
 
     def __init__(self, data: Path, precision: Precision, *, threads: int) -> None:
-        self._data, self._precision, self._threads = data, precision, threads
+        self._data, self.precision, self._threads = data, precision, threads
         self._stream = data.open("wb")
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -81,8 +81,8 @@ class GraphWriter:
 
         `finer` weights are int8 if the others are int4.
         """
-        rows, columns = weights.shape
-        precision: Precision = "int8" if finer and self._precision == "int4" else self._precision
+        columns = weights.shape[1]
+        precision: Precision = "int8" if finer and self.precision == "int4" else self.precision
         if precision == "fp32":
             factors = [source, self.tensor(f"{name}.weight", weights.T)]
             if bias is None:
@@ -91,6 +91,28 @@ class GraphWriter:
             return self.node("Add", [product, self.tensor(f"{name}.bias", bias)], name)
         bits: Literal[4, 8] = 4 if precision == "int4" else 8
         blocks = quantise(weights, bits, block=BLOCK[precision], threads=self._threads)
+        return self._product(name, source, blocks, columns, BLOCK[precision], bias)
+
+    def stored_linear(self, name: str, source: str, stored: Sequence[Stored], bias: Floats | None) -> str:
+        """As `linear`, for matrices one below the other that the checkpoint stores in 4 bits: their steps stay as they are.
+
+        What a block's weights have in common is multiplied by the sum of the block's inputs.
+        """
+        matrix = Stored(*(np.concatenate([getattr(one, part) for one in stored]) for part in ("steps", "scale", "low")))
+        columns, centre = matrix.steps.shape[1], matrix.centre
+        if not centre.any():
+            return self._product(name, source, matrix.blocks, columns, STORED_BLOCK, bias)
+        product = self._product(f"{name}.steps", source, matrix.blocks, columns, STORED_BLOCK, bias)
+        shape = self.tensor(f"{name}.shape", np.array([0, 0, -1, STORED_BLOCK], np.int64))
+        split = self.node("Reshape", [source, shape], f"{name}.split")
+        axis = self.tensor(f"{name}.axis", np.array([-1], np.int64))
+        sums = self.node("ReduceSum", [split, axis], f"{name}.sums", keepdims=0)
+        block = BLOCK["int8"]
+        blocks = quantise(centre, 8, block=block, threads=self._threads)
+        added = self._product(f"{name}.centre", sums, blocks, centre.shape[1], block, None)
+        return self.node("Add", [product, added], name)
+
+    def _product(self, name: str, source: str, blocks: Blocks, columns: int, block: int, bias: Floats | None) -> str:
         inputs = [source, self.tensor(f"{name}.weight", blocks.values), self.tensor(f"{name}.scale", blocks.scales)]
         if bias is not None:
             inputs += ["", "", self.tensor(f"{name}.bias", bias)]
@@ -99,9 +121,9 @@ class GraphWriter:
             inputs,
             name,
             K=columns,
-            N=rows,
-            bits=bits,
-            block_size=BLOCK[precision],
+            N=len(blocks.values),
+            bits=blocks.bits,
+            block_size=block,
             accuracy_level=_ACCURACY_LEVEL,
         )
 
@@ -112,7 +134,7 @@ class GraphWriter:
         """
         if kept_as == "BF16":
             stored = self.tensor(name, (table.view(np.uint32) >> 16).astype(np.uint16), TensorProto.BFLOAT16)
-        elif kept_as == "F16" or self._precision != "fp32":
+        elif kept_as == "F16" or self.precision != "fp32":
             stored = self.tensor(name, table.astype(np.float16))
         else:
             return self.node("Gather", [self.tensor(name, table), ids], f"{name}.rows")
