@@ -206,12 +206,14 @@ async def test_a_collection_is_measured_in_the_background_and_keeps_it(collectio
         assert Calibration.from_json(await atlas.engine.kept()) == atlas.calibration
 
 
-async def test_a_collection_that_nobody_uses_is_measured_once_and_closed(collections: Collections) -> None:
+async def test_a_collection_that_nobody_uses_is_measured_once_and_closed(
+    collections: Collections, tmp_path: Path
+) -> None:
     async with collections.use("next") as atlas:
         await fill(atlas, 40, says_something=True)
     await until(lambda: collections.revision_of("next") is None)
     async with calibrating(collections):
-        await until(lambda: collections.revision_of("next") is not None)
+        await until(lambda: list(tmp_path.rglob("kept.json")))
         await until(lambda: collections.revision_of("next") is None)
     async with collections.use("next") as atlas:
         assert atlas.calibration is not None

@@ -21,7 +21,7 @@ from mirage_core.addresses import read_ports, read_urls
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.collections import Collections
-from mirage_retriever.engines.base import DIGESTS, FORMS, WORD_IDS, Collection, Nearest, Point, Space
+from mirage_retriever.engines.base import CASE, DIGESTS, FORMS, ORDERS, WORD_IDS, Collection, Nearest, Point, Space
 from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import Nodes, Pace, connect
 from mirage_retriever.engines.qdrant_store import QdrantCollectionStore
@@ -194,9 +194,9 @@ async def test_indexes_that_a_dead_creator_left_out_are_made(stack: AsyncExitSta
     whole = set(server.cluster.schema["atlas"])
     del server.cluster.schema["atlas"]["facets.modality"]
     assert await engine_of(stack, server).open() == COLLECTION
-    assert (
-        set(server.cluster.schema["atlas"]) == whole == {"facets.plane", "facets.modality", *DIGESTS, WORD_IDS, FORMS}
-    )
+    orders = {f"order.{name}" for name in ORDERS}
+    expected = {"facets.plane", "facets.modality", *DIGESTS, WORD_IDS, FORMS, CASE, *orders}
+    assert set(server.cluster.schema["atlas"]) == whole == expected
 
 
 async def test_a_collection_that_was_deleted_by_hand_is_named(stack: AsyncExitStack) -> None:

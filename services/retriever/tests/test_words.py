@@ -9,6 +9,7 @@ import pytest
 from mirage_retriever.engines.base import SCHEMA
 from mirage_retriever.records import Record
 from mirage_retriever.words.documents import word_id, words_of
+from mirage_retriever.words.lexicon import Lexicon
 from mirage_retriever.words.matches import Way, find
 from mirage_retriever.words.queries import WordQuery, read_query
 from mirage_retriever.words.synonyms import LANGUAGES, Synonyms, expressions, load_synonyms, stems_of
@@ -340,3 +341,25 @@ def test_what_only_the_history_says_is_said_weakly() -> None:
     assert found.said == (True,)
     assert found.strongly == (False,)
     assert found.spans == {"history": [[9, 21]]}
+
+
+@pytest.mark.parametrize(
+    ("text", "reported"),
+    [
+        ("broken ankle", {"broken": ("fracture",)}),
+        ("heart attack", {"heart attack": ("myocardial infarction",)}),
+        ("ankle", {}),
+    ],
+)
+def test_an_expression_that_says_the_words_anyway_is_no_news(text: str, reported: dict[str, tuple[str, ...]]) -> None:
+    lexicon = Lexicon(None, SYNONYMS)  # type: ignore[arg-type] # its words are given
+    words = ("ankle", "joint", "fracture", "broken", "bone", "heart", "attack", "myocardial", "infarction")
+    lexicon.vocabulary = Vocabulary(dict.fromkeys(words, 3), records=100)
+    query = read_query(text, SYNONYMS, lexicon.vocabulary)
+    found = {
+        given: tuple(
+            each for each in others if each in ("fracture", "myocardial infarction", "ankle joint", "broken bone")
+        )
+        for given, others in lexicon.expanded(query).items()
+    }
+    assert {given: others for given, others in found.items() if others} == reported
