@@ -8,10 +8,11 @@ PARTS := libs/mirage_protos libs/mirage_api libs/mirage_core libs/mirage_inferen
 PROJECTS := $(PARTS:%=%/pyproject.toml)
 EDITABLE := $(PARTS:%=-e %)
 TRAINING := -e training
+PAGE := services/gateway/page
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test coverage check lint imports types protos protos-check lock lock-check docs docs-check bench setup-dev \
+.PHONY: help setup demo down test coverage check lint imports types protos protos-check lock lock-check docs docs-check page page-check bench setup-dev \
 	setup-build test-build test-qdrant compose-test compose-up compose-down test-durability mini-bundle clean
 
 help: ## This list
@@ -34,7 +35,7 @@ coverage: ## Show what `make test COVERAGE=1` covered; fails below the bar in py
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover
 
-check: setup-dev lint imports types protos-check docs-check lock-check ## Lint, import order, types, contracts, generated files and locks
+check: setup-dev lint imports types protos-check docs-check lock-check page-check ## Lint, import order, types, contracts, generated files and locks
 
 lint:
 	$(BIN)/ruff check .
@@ -66,6 +67,12 @@ lock: setup-dev ## Resolve requirements/*.txt anew
 
 lock-check:
 	tools/lock.sh --check
+
+page: $(PAGE)/generated/api.d.ts ## Build the page from services/gateway/page (needs Node 20)
+	cd $(PAGE) && npm run --silent build
+
+page-check: $(PAGE)/generated/api.d.ts
+	cd $(PAGE) && npm run --silent check
 
 bench: setup-dev setup-build ## Measure against peers on this machine; writes reports/bench.md and .json
 	$(BIN_BUILD)/python -m bench --out reports
@@ -99,6 +106,18 @@ mini-bundle: setup-build ## Build the mini models' bundles from their checkpoint
 
 clean: ## Remove environments and caches
 	rm -rf $(VENV) $(VENV_BUILD) .mypy_cache .ruff_cache .import_linter_cache .pytest_cache reports
+
+# The types follow the models that are served, so they are generated each time.
+.PHONY: $(PAGE)/generated/api.d.ts
+$(PAGE)/generated/api.d.ts: setup-dev $(PAGE)/node_modules/.package-lock.json
+	mkdir -p $(@D)
+	$(BIN)/python tools/page_schemas.py > $(@D)/openapi.json
+	cd $(PAGE) && npm run --silent types >/dev/null
+
+$(PAGE)/node_modules/.package-lock.json: $(PAGE)/package-lock.json
+	@command -v npm >/dev/null || { echo "the page is built with Node 20 and npm; neither is needed to use it" >&2; exit 2; }
+	cd $(PAGE) && npm ci --silent --no-audit --no-fund
+	@touch $@
 
 $(VENV)/.bootstrap: requirements/bootstrap.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MIRAGE needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

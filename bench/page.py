@@ -35,7 +35,7 @@ def load(browser: Browser, url: str) -> tuple[float, float, float]:
     page = context.new_page()
     page.add_init_script(_WATCH)
     page.goto(url)
-    page.wait_for_selector("#answer .card:not(.skeleton):nth-child(12)")
+    page.wait_for_selector(".grid .card:not(.skeleton):nth-child(12)")
     shown = page.evaluate("performance.now()")
     page.wait_for_load_state("networkidle")
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")

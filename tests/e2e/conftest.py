@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from mirage.client import Client
 from tests.support.paths import chromium
@@ -64,6 +65,23 @@ def _keep_foreign(url: str, host: str, wrong: list[str]) -> None:
         wrong.append(f"asked {url}")
 
 
+def cards(page: Page) -> Locator:
+    """The results on the page."""
+    return page.locator(".grid .card:not(.skeleton)")
+
+
+def search(page: Page, text: str) -> None:
+    """Asks the search box."""
+    page.get_by_label("What do you want to see?").fill(text)
+    page.keyboard.press("Enter")
+
+
+def check_with_axe(page: Page) -> None:
+    """Fails for each thing that axe finds wrong."""
+    results = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]})
+    assert results.violations_count == 0, results.generate_report()
+
+
 @pytest.fixture(scope="session")
 def disc() -> bytes:
     """A grey disc: a picture that nothing keeps from being medical."""
@@ -97,6 +115,6 @@ def choose(page: Page) -> Callable[[bytes, str], None]:
     """Chooses an image by the file dialogue."""
 
     def put(data: bytes, name: str = "picture.png") -> None:
-        page.set_input_files("#picture", {"name": name, "mimeType": "image/png", "buffer": data})
+        page.set_input_files("#own", {"name": name, "mimeType": "image/png", "buffer": data})
 
     return put

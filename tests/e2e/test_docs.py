@@ -1,34 +1,9 @@
-"""The description of the HTTP API, and the page's parser of event streams, in a real browser."""
+"""The description of the HTTP API, in a real browser."""
 
 from typing import Any
 
 import httpx
-import pytest
 from playwright.sync_api import Page, expect
-
-STREAM = (
-    ": a comment\n\n"
-    "event: one\ndata: first line\ndata:second line\nid: 7\n\n"
-    "data\n\n"
-    "event: nothing\n\n"
-    "event: ü\ndata:  𝔸\n\n"
-    "data: unfinished"
-)
-EVENTS = [["", ""], ["one", "first line\nsecond line"], ["message", ""], ["ü", " 𝔸"]]
-PARSE = """async (pieces) => {
-  const { EventParser } = await import("/page/events.js");
-  const parser = new EventParser();
-  return pieces.flatMap((piece) => [...parser.feed(piece)]).map(({ name, data }) => [name, data]);
-}"""
-
-
-@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
-@pytest.mark.parametrize("size", [1, 2, 5, 1000])
-def test_pieces_and_line_ends_of_a_stream_change_nothing(page: Page, end: str, size: int) -> None:
-    page.goto("/docs")
-    text = STREAM.replace("\n", end)
-    pieces = [text[at : at + size] for at in range(0, len(text), size)]
-    assert page.evaluate(PARSE, pieces) == EVENTS
 
 
 def test_every_operation_is_described(page: Page, system: Any) -> None:

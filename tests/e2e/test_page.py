@@ -1,140 +1,155 @@
-"""The page in a real browser, in front of a whole MIRAGE."""
+"""The start page and the results, in front of a whole MIRAGE."""
 
+import html
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from mirage.client import Client
 from mirage.uploads import Upload
 
+from .conftest import cards, check_with_axe, open_page, search
+
 SEARCH = "/?q=axial+T1+brain+MRI"
-TERMS = "/?q=pons&term=0.5%7Ctext%7Ccerebellum&term=-1%7Ctext%7Caxial"
-COMPARE = "/?q=axial+T1+brain&minus=axial&plus=sagittal&view=compare"
-
-
-def cards(page: Page) -> Any:
-    return page.locator("#answer .card:not(.skeleton)")
+NONE = "/?q=how+to+bake+bread"
+PAGE_SIZE = 24
 
 
 def address(page: Page) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(page.url).query)
+    return parse_qs(urlsplit(page.url).query, keep_blank_values=True)
 
 
-def test_a_typed_concept_is_searched_and_its_address_shows_the_same(page: Page) -> None:
+def test_the_start_page_shows_this_atlas(page: Page, system: Any) -> None:
+    with Client(system.http_url) as client:
+        records = client.collection().records
     page.goto("/")
-    page.get_by_label("Concept").fill("axial T1 brain MRI")
-    page.keyboard.press("Enter")
-    expect(cards(page)).to_have_count(12)
+    expect(page.get_by_role("heading", level=1)).to_have_text("See what it looks like.")
+    expect(page.get_by_text(f"Search {records:,} captioned")).to_be_visible()
+    images = page.get_by_role("list", name="Images of this atlas").get_by_role("link")
+    expect(images).to_have_count(9)
+    assert images.first.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    page.get_by_role("region", name="Browse by region").get_by_role("link").first.click()
+    expect(cards(page).first).to_be_visible()
+    (where,) = address(page)["where"]
+    part = where.removeprefix("body_part=").capitalize()
+    expect(page.get_by_role("button", name=f"Remove the filter Body part: {part}")).to_be_visible()
+    expect(page.locator(".labels li", has_text=part)).to_have_count(cards(page).count())
+
+
+def test_words_are_searched_and_the_address_shows_the_same(page: Page) -> None:
+    page.goto("/")
+    search(page, "axial T1 brain MRI")
+    expect(cards(page)).to_have_count(PAGE_SIZE)
     assert address(page) == {"q": ["axial T1 brain MRI"]}
-    shown = page.locator(".caption").all_inner_texts()
-    expect(page.locator(".frame img").first).to_have_js_property("complete", True)
-    assert page.locator(".frame img").first.evaluate("image => image.naturalWidth") > 0
+    assert page.title() == "axial T1 brain MRI · MIRAGE"
+    shown = cards(page).evaluate_all("cards => cards.map(card => card.dataset.id)")
+    expect(cards(page).first.locator("mark").first).to_be_visible()
     page.reload()
-    expect(cards(page)).to_have_count(12)
-    assert page.locator(".caption").all_inner_texts() == shown
+    expect(cards(page)).to_have_count(PAGE_SIZE)
+    assert cards(page).evaluate_all("cards => cards.map(card => card.dataset.id)") == shown
 
 
-def test_a_card_names_source_licence_and_that_it_is_a_rendering(page: Page) -> None:
+def test_an_empty_search_says_so_on_the_screen(page: Page) -> None:
+    page.goto("/")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_text("Enter what you want to see, or add an image.")).to_be_visible()
+
+
+def test_a_card_names_its_source_and_a_rendering_is_said_once(page: Page) -> None:
     page.goto(SEARCH)
-    first = cards(page).first
-    expect(first.locator(".mark")).to_have_text("Template rendering")
-    expect(first.locator(".source")).not_to_be_empty()
-    expect(first.locator(".licence")).not_to_be_empty()
-    expect(page.locator(".purpose")).to_contain_text("Not for diagnosis")
+    expect(cards(page).first.locator(".source")).not_to_be_empty()
+    expect(page.get_by_text("Template rendering: not a photograph of a patient.")).to_have_count(1)
+    expect(page.locator(".card").first).not_to_contain_text("0.")
 
 
 def test_more_results_follow_without_repeating(page: Page) -> None:
     page.goto(SEARCH)
     page.get_by_role("button", name="Load more").click()
-    expect(cards(page)).to_have_count(24)
+    expect(cards(page)).to_have_count(2 * PAGE_SIZE)
     ids = cards(page).evaluate_all("cards => cards.map(card => card.dataset.id)")
-    assert len(set(ids)) == 24
+    assert len(set(ids)) == 2 * PAGE_SIZE
 
 
-def test_a_comparison_stands_side_by_side_with_shift_and_shares(page: Page) -> None:
-    page.goto("/")
-    page.get_by_role("button", name="Axial becomes sagittal").click()
-    expect(page.locator(".column.base .card")).to_have_count(12)
-    expect(page.locator(".column.shifted .card")).to_have_count(12)
-    expect(page.locator(".facts")).to_contain_text("cosine")
-    expect(page.locator(".shares li")).to_have_count(3)
-    shares = [int(text.split()[0]) for text in page.locator(".shares .number").all_inner_texts()]
-    assert abs(sum(shares) - 100) <= 2
-    assert address(page)["view"] == ["compare"]
+def test_filters_are_chips_of_several_values(page: Page) -> None:
+    page.goto(SEARCH)
+    page.get_by_role("button", name="Plane", exact=True).click()
+    menu = page.get_by_role("group", name="Plane", exact=True).first
+    menu.get_by_label("Coronal").check()
+    expect(page.locator(".labels li", has_text="Coronal")).to_have_count(PAGE_SIZE)
+    menu.get_by_label("Sagittal").check()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Plane", exact=True)).to_be_focused()
+    assert address(page)["where"] == ["plane=coronal", "plane=sagittal"]
+    page.get_by_role("button", name="Remove the filter Plane: Coronal").click()
+    expect(page.locator(".labels li", has_text="Sagittal")).to_have_count(PAGE_SIZE)
 
 
-def test_similar_images_of_a_result_leave_it_out(page: Page) -> None:
+def test_filters_that_nothing_passes_can_be_cleared(page: Page) -> None:
+    page.goto("/?q=brain&where=plane%3Daxial&where=modality%3Dus")
+    expect(page.get_by_role("heading", name="No images match these filters.")).to_be_visible()
+    page.get_by_role("button", name="Clear the filters").click()
+    expect(cards(page)).to_have_count(PAGE_SIZE)
+
+
+def test_back_restores_the_place_and_the_focus(page: Page) -> None:
+    page.goto(SEARCH)
+    page.get_by_role("button", name="Load more").click()
+    expect(cards(page)).to_have_count(2 * PAGE_SIZE)
+    card = cards(page).nth(30)
+    card.scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    card.locator("a.shot").click()
+    expect(page.get_by_role("button", name="Hide answer")).to_be_visible()
+    page.go_back()
+    expect(cards(page)).to_have_count(2 * PAGE_SIZE)
+    expect(card.locator("a.shot")).to_be_focused()
+    assert page.evaluate("scrollY") == before > 0
+
+
+def test_similar_images_show_what_they_are_similar_to(page: Page) -> None:
     page.goto(SEARCH)
     chosen = cards(page).first.get_attribute("data-id")
-    cards(page).first.get_by_role("button", name="Find similar").click()
-    expect(page.get_by_role("heading", name=f"Similar to {chosen}")).to_be_visible()
+    cards(page).first.hover()
+    cards(page).first.get_by_role("link", name="Similar").click()
+    expect(page.locator(".anchor")).to_contain_text("Similar to this image")
+    expect(page.locator(".anchor img")).to_be_visible()
     assert address(page) == {"similar": [chosen]}
+    expect(cards(page).first).to_be_visible()
     assert chosen not in cards(page).evaluate_all("cards => cards.map(card => card.dataset.id)")
-    page.go_back()
-    expect(cards(page).first).to_have_attribute("data-id", str(chosen))
 
 
-def test_a_filter_holds_and_stands_in_the_address(page: Page) -> None:
+def test_what_the_atlas_does_not_have_is_said_with_a_way_on(page: Page) -> None:
+    page.goto(NONE)
+    expect(page.get_by_role("heading", name="No image here matches “how to bake bread”.")).to_be_visible()
+    expect(cards(page).first).to_be_hidden()
+    expect(page.get_by_role("button", name="Explain")).to_have_count(0)
+    page.get_by_text("Look-alikes").click()
+    expect(cards(page).first).to_be_visible()
+    page.get_by_role("list", name="What this atlas has").get_by_role("link").first.click()
+    expect(cards(page).first).to_be_visible()
+
+
+def test_the_numbers_are_there_for_those_who_ask(page: Page) -> None:
     page.goto(SEARCH)
-    expect(cards(page)).to_have_count(12)
-    page.get_by_label("Plane").select_option("coronal")
-    expect(page.locator(".labels li", has_text="Coronal")).to_have_count(12)
-    assert address(page)["where"] == ["plane=coronal"]
+    page.get_by_text("How it was found").click()
+    expect(page.get_by_text("Match: good.")).to_be_visible()
+    expect(page.get_by_text(" ms")).to_be_visible()
 
 
-def test_the_viewer_is_left_and_paged_by_keyboard(page: Page) -> None:
-    page.goto(SEARCH)
-    cards(page).first.locator(".frame").focus()
-    page.keyboard.press("Enter")
-    viewer = page.get_by_role("dialog")
-    expect(viewer).to_contain_text("1 of 12")
-    page.keyboard.press("ArrowRight")
-    expect(viewer).to_contain_text("2 of 12")
-    expect(viewer.locator("dt", has_text="Licence")).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(viewer).to_be_hidden()
-    expect(cards(page).first.locator(".frame")).to_be_focused()
-
-
-def test_an_image_is_a_query(page: Page, disc: bytes) -> None:
+def test_recent_searches_are_listed_and_cleared(page: Page) -> None:
+    page.goto("/?q=coronal+T2+brain")
+    expect(cards(page).first).to_be_visible()
     page.goto("/")
-    page.set_input_files("#picture", {"name": "disc.png", "mimeType": "image/png", "buffer": disc})
-    expect(cards(page)).to_have_count(12)
-    expect(page.locator("#chosen")).to_contain_text("disc.png")
-    page.locator("#chosen").get_by_role("button", name="Remove").click()
-    expect(page.get_by_role("heading", name="Try one of these")).to_be_visible()
-
-
-def test_a_file_that_is_no_image_is_told_so(page: Page) -> None:
-    page.goto("/")
-    page.set_input_files("#picture", {"name": "x.png", "mimeType": "image/png", "buffer": b"%PDF-1.7 not an image"})
-    expect(page.get_by_role("alert")).to_contain_text("IMAGE_FORMAT_UNSUPPORTED")
-
-
-def test_an_error_names_its_code_and_the_next_search_works(page: Page) -> None:
-    page.goto("/?similar=no-such-record")
-    expect(page.get_by_role("alert")).to_contain_text("RECORD_NOT_FOUND")
-    page.get_by_label("Concept").fill("axial brain")
-    page.get_by_role("button", name="Search", exact=True).click()
-    expect(cards(page)).to_have_count(12)
-
-
-def test_a_server_that_is_gone_can_be_tried_again(page: Page) -> None:
-    page.goto("/")
-
-    def refuse(route: Route) -> None:
-        route.abort("connectionrefused")
-
-    page.route("**/v1/search", refuse)
-    page.get_by_label("Concept").fill("axial brain")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("does not answer")
-    page.unroute("**/v1/search", refuse)
-    page.get_by_role("button", name="Try again").click()
-    expect(cards(page)).to_have_count(12)
+    recent = page.get_by_role("region", name="Recent")
+    expect(recent.get_by_role("link", name="coronal T2 brain")).to_be_visible()
+    recent.get_by_role("button", name="Clear history").click()
+    expect(recent).to_have_count(0)
+    page.reload()
+    expect(page.get_by_role("list", name="Images of this atlas").get_by_role("link")).to_have_count(9)
+    assert page.get_by_role("region", name="Recent").count() == 0
 
 
 def test_a_caption_is_text_and_never_markup(page: Page, system: Any, disc: bytes) -> None:
@@ -142,34 +157,93 @@ def test_a_caption_is_text_and_never_markup(page: Page, system: Any, disc: bytes
     with Client(system.http_url, timeout_s=60) as client:
         client.upsert([Upload("hostile-1", caption, disc, licence="CC0-1.0", source="<i>test</i>")])
         try:
-            page.goto(f"/?q={'bold'}&vectors=caption")
-            page.set_input_files("#picture", {"name": "d.png", "mimeType": "image/png", "buffer": disc})
-            page.get_by_label("Compare with").select_option("image")
+            page.goto("/?q=onerror&mode=words")
             hostile = page.locator("[data-id=hostile-1]")
             expect(hostile.locator(".caption")).to_have_text(caption)
-            assert hostile.locator("b, i, img[src=x]").count() == 0
-            assert "pwned" not in page.title()
+            hostile.locator("a.shot").click()
+            expect(page.locator(".told").or_(page.locator("h1")).first).to_contain_text("<img src=x")
+            assert page.locator("main b, main i, img[src=x]").count() == 0
+            assert page.title() != "pwned"
+            preview = httpx.get(f"{system.http_url}/i/hostile-1").text
+            assert html.escape(caption) in preview
+            assert "<b>" not in preview
         finally:
             client.delete("hostile-1")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/", SEARCH, COMPARE, "/?similar=no-such-record", "/?show=models", TERMS])
-def test_axe_finds_nothing_wrong(browser: Browser, system: Any, scheme: Any, path: str) -> None:
-    context = browser.new_context(base_url=system.http_url, color_scheme=scheme, bypass_csp=True)
-    page = context.new_page()
-    page.goto(path, timeout=60_000)
-    expect(page.locator("#answer :is(.card:not(.skeleton), .problem, .examples, .model)").first).to_be_visible()
-    results = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
-    context.close()
-    assert results.violations_count == 0, results.generate_report()
+def test_the_page_is_read_in_spanish(page: Page) -> None:
+    page.goto(SEARCH)
+    page.get_by_label("Language").select_option("es")
+    expect(page.get_by_role("button", name="Explicar")).to_be_visible()
+    expect(page.get_by_label("¿Qué quieres ver?")).to_have_value("axial T1 brain MRI")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("lang", "es")
+    expect(page.get_by_role("button", name="Plano")).to_be_visible()
 
 
-@pytest.mark.parametrize("path", ["/", SEARCH, COMPARE, "/?show=models", TERMS])
-def test_a_phone_needs_no_sideways_scrolling(browser: Browser, system: Any, path: str) -> None:
-    context = browser.new_context(base_url=system.http_url, viewport={"width": 390, "height": 844})
-    page = context.new_page()
-    page.goto(path, timeout=60_000)
-    expect(page.locator("#answer :is(.card:not(.skeleton), .examples, .model)").first).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    context.close()
+def test_an_address_that_does_not_exist_leads_back(page: Page) -> None:
+    page.goto("/i/no-such-record")
+    expect(page.get_by_role("alert")).to_contain_text("RECORD_NOT_FOUND")
+    page.get_by_role("link", name="Go to the start page").click()
+    expect(page.get_by_role("heading", name="See what it looks like.")).to_be_visible()
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
+@pytest.mark.parametrize(
+    ("path", "image"), [("/", ".mosaic .shot"), (SEARCH, ".grid .shot"), ("/?browse=", ".grid .shot")]
+)
+def test_the_first_image_is_at_the_top(
+    browser: Browser, system: Any, size: tuple[int, int], path: str, image: str
+) -> None:
+    width, height = size
+    with open_page(browser, system.http_url, viewport={"width": width, "height": height}) as page:
+        page.goto(path)
+        expect(page.locator(image).first.locator("img")).to_be_visible()
+        bar = page.get_by_role("banner").bounding_box()
+        first = page.locator(image).first.bounding_box()
+        assert bar
+        assert first
+        assert first["y"] - (bar["y"] + bar["height"]) <= 120
+        assert first["y"] + first["height"] <= height
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_few_tab_stops_come_before_the_first_result_and_arrows_move_among_them(page: Page) -> None:
+    page.goto(SEARCH)
+    expect(cards(page).first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    stops = 0
+    while not page.evaluate("document.activeElement.classList.contains('shot')"):
+        page.keyboard.press("Tab")
+        stops += 1
+        assert stops < 20
+    assert stops - 1 <= 6
+    page.keyboard.press("ArrowRight")
+    expect(cards(page).nth(1).locator("a.shot")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(cards(page).nth(5).locator("a.shot")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Hide answer")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(cards(page).nth(5).locator("a.shot")).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_label("What do you want to see?")).to_be_focused()
+
+
+@pytest.mark.parametrize("options", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"forced_colors": "active"}])
+@pytest.mark.parametrize("path", ["/", SEARCH, NONE, "/about", "/?where=plane%3Daxial", "/i/no-such-record"])
+def test_axe_finds_nothing_wrong(browser: Browser, system: Any, options: dict[str, Any], path: str) -> None:
+    with open_page(browser, system.http_url, bypass_csp=True, **options) as page:
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        expect(page.get_by_role("heading").first).to_be_attached()
+        check_with_axe(page)
+        assert page.locator("h1").count() <= 1
+
+
+@pytest.mark.parametrize("path", ["/", SEARCH, "/compare?a=axial+brain&b=sagittal+brain", "/about", "/docs"])
+def test_a_narrow_screen_needs_no_sideways_scrolling(browser: Browser, system: Any, path: str) -> None:
+    with open_page(browser, system.http_url, viewport={"width": 320, "height": 640}) as page:
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from mirage_launcher import ports
 
-from .conftest import open_page
+from .conftest import cards, open_page
 
 SEARCH = "/?q=axial+T1+brain+MRI"
 KEY = "a-key-of-some-length"
@@ -52,56 +52,57 @@ def visitor(browser: Browser, public_url: str, generating: Any) -> Iterator[Page
         yield page
 
 
-def cards(page: Page) -> Any:
-    return page.locator("#answer .card:not(.skeleton)")
-
-
-def open_first(page: Page) -> Any:
-    cards(page).first.get_by_role("button", name=re.compile("^Enlarge")).click()
-    return page.get_by_role("dialog")
+def open_first(page: Page) -> None:
+    cards(page).first.locator("a.shot").click()
+    expect(page.get_by_role("button", name="Hide answer")).to_be_visible()
 
 
 def test_a_visitor_searches_and_is_not_offered_what_needs_a_key(visitor: Page) -> None:
     visitor.goto(SEARCH)
-    expect(cards(visitor)).to_have_count(12)
-    viewer = open_first(visitor)
-    expect(viewer.get_by_role("button", name="Find similar")).to_be_visible()
-    expect(viewer.get_by_text("Something is wrong with this record")).to_have_count(0)
-    viewer.get_by_role("button", name="Close").click()
-    visitor.get_by_role("button", name=re.compile("^Explain")).first.click()
-    expect(
-        visitor.get_by_text("What your question found").or_(visitor.locator(".explanation .sources")).first
-    ).to_be_visible()
-    expect(visitor.get_by_text("A sentence is wrong")).to_have_count(0)
+    expect(cards(visitor).first).to_be_visible()
+    visitor.get_by_role("button", name="Explain").click()
+    expect(visitor.locator(".describe .tag")).to_be_visible()
+    expect(visitor.get_by_text("Report a wrong sentence")).to_have_count(0)
+    open_first(visitor)
+    expect(visitor.get_by_role("link", name="Similar")).to_be_visible()
+    expect(visitor.get_by_text("Report a problem")).to_have_count(0)
 
 
 def test_with_a_key_all_is_offered(visitor: Page) -> None:
     visitor.goto(SEARCH)
-    expect(cards(visitor)).to_have_count(12)
+    expect(cards(visitor).first).to_be_visible()
     visitor.get_by_role("button", name="Use a key").click()
-    visitor.get_by_label("API key").fill("wrong")
-    visitor.get_by_role("button", name="Use it").click()
-    expect(visitor.get_by_text("That key is not known here.")).to_be_visible()
+    visitor.get_by_label("Access key").fill("wrong")
+    visitor.get_by_role("button", name="Continue").click()
+    expect(visitor.get_by_text("That key was not accepted.")).to_be_visible()
     visitor.get_by_role("button", name="Go on without a key").click()
-    expect(cards(visitor)).to_have_count(12)
+    expect(cards(visitor).first).to_be_visible()
     visitor.get_by_role("button", name="Use a key").click()
-    visitor.get_by_label("API key").fill(KEY)
-    visitor.get_by_role("button", name="Use it").click()
-    expect(cards(visitor)).to_have_count(12)
+    visitor.get_by_label("Access key").fill(KEY)
+    visitor.get_by_role("button", name="Continue").click()
     expect(visitor.get_by_role("button", name="Use a key")).to_be_hidden()
-    expect(open_first(visitor).get_by_text("Something is wrong with this record")).to_be_visible()
+    open_first(visitor)
+    expect(visitor.get_by_text("Report a problem")).to_be_visible()
+    expect(visitor.locator(".stage img")).to_have_attribute("src", re.compile("^blob:"))
+
+
+def test_nothing_of_a_record_is_in_the_html_if_there_are_keys(visitor: Page, public_url: str) -> None:
+    visitor.goto(SEARCH)
+    record = cards(visitor).first.get_attribute("data-id")
+    reply = httpx.get(f"{public_url}/i/{record}")
+    assert reply.status_code == 200
+    assert "og:" not in reply.text
 
 
 def test_images_that_a_visitor_makes_are_seen_in_that_browser_alone(
     visitor: Page, browser: Browser, public_url: str
 ) -> None:
     visitor.goto(SEARCH)
-    visitor.get_by_role("button", name=re.compile("^Generate:")).click()
-    expect(visitor.locator(".synthesis .made:not(.unfinished) img")).to_be_visible()
-    visitor.goto("/?show=jobs")
-    expect(visitor.locator(".job")).to_have_count(1)
-    expect(visitor.locator(".job .made img")).to_have_js_property("complete", True)
+    visitor.get_by_role("button", name="Generate", exact=True).click()
+    expect(visitor.locator(".made img")).to_be_visible()
+    visitor.goto("/generated")
+    expect(visitor.locator(".jobs .made img")).to_have_count(1)
     with open_page(browser, public_url) as other:
-        other.goto("/?show=jobs")
+        other.goto("/generated")
         expect(other.get_by_text("None yet.")).to_be_visible()
-        expect(other.locator(".job")).to_have_count(0)
+        expect(other.locator(".jobs .made")).to_have_count(0)

@@ -91,7 +91,7 @@ async def test_with_keys_set_a_call_needs_one(gateway: Gateway, peer: Peer, head
 
 async def test_page_probes_and_description_need_no_key(gateway: Gateway) -> None:
     http = await gateway(api_keys=KEYS)
-    for path in ("/", "/page/main.js", "/healthz", "/readyz", "/openapi.json"):
+    for path in ("/", "/page/icon.svg", "/compare", "/i/any-record", "/healthz", "/readyz", "/openapi.json"):
         assert (await http.get(path)).status_code == 200
 
 

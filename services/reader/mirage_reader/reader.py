@@ -25,8 +25,6 @@ _ended = telemetry.counter("reader_readings_total", "Readings, by why they ended
 _evidence_s = telemetry.histogram("reader_evidence_seconds", "From the request to the evidence of a reading.", ())
 
 SIMILAR = 6
-# Cases of the image itself, which are left out: the lookup of a file finds at most ten records.
-_OWN = 10
 _NO_CHECKLIST = "There is no checklist for this kind of image. Correct the kind if it is not right."
 _OUTSIDE = "The reading model is not meant for this kind of image."
 Asked = Callable[[str, Sequence[str]], bool]
@@ -160,8 +158,7 @@ class Reader:
     async def _evidence(self, subject: Subject, kind: Kind, own: Own, look: Look) -> tuple[list[Neighbour], Evidence]:
         where = kind.where()
         found, counts = await asyncio.gather(
-            self._atlas.nearest(subject, where, cases=self._neighbours + _OWN),
-            self._atlas.counts(where, subject.collection),
+            self._atlas.nearest(subject, where), self._atlas.counts(where, subject.collection)
         )
         nearest = one_a_case(found, own, self._neighbours)
         return nearest, weigh(nearest, counts, where, self._names, look.facets)
@@ -197,7 +194,7 @@ class Reader:
     ) -> Similar:
         if not label.finding:
             return Similar(tuple(nearest[:SIMILAR]))
-        found = await self._atlas.nearest(subject, kind.where(), cases=SIMILAR + _OWN, words=label.finding)
+        found = await self._atlas.nearest(subject, kind.where(), words=label.finding)
         others = [each for each in nearest if each.labels.get("finding") and label.finding not in self._findings(each)]
         return Similar(tuple(one_a_case(found, own, SIMILAR)), tuple(others[:SIMILAR]))
 

@@ -18,7 +18,7 @@ from mirage_gateway.web.images import ImageRoutes
 from mirage_gateway.web.jobs import JobRoutes
 from mirage_gateway.web.openapi import describe
 from mirage_gateway.web.operations import Operation, named_route, operations_of, routes_of
-from mirage_gateway.web.page import Page
+from mirage_gateway.web.page import VIEWS, Page
 from mirage_gateway.web.proxies import ForwardedClient, TrustedProxies
 from mirage_gateway.web.readings import ReadRoutes
 from mirage_gateway.web.records import RecordRoutes
@@ -48,8 +48,10 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
         SystemRoutes(composer, describe_all),
     ):
         operations += operations_of(routes)
-    open_paths = frozenset({"/", "/docs", *(each.path for each in operations if each.open)})
-    page = [named_route(route.path, {"GET": route.endpoint}) for route in Page().routes()]
+    open_paths = frozenset({*VIEWS, *(each.path for each in operations if each.open)})
+    # With keys, the page's HTML holds nothing of a record: it is sent to anybody.
+    pages = Page(None if settings.api_keys else composer.record)
+    page = [named_route(route.path, {"GET": route.endpoint}) for route in pages.routes()]
     router = Router([*routes_of(operations, intake, Visitors(settings)), *page], redirect_slashes=False)
     app: ASGIApp = Edge(router, settings, memory, open_paths=open_paths)
     if settings.cors_origins:

@@ -156,7 +156,7 @@ class Edge:
             self._check_origin(scope, headers)
             return
         path = scope["path"]
-        if path in self._open_paths or path.startswith("/page/"):
+        if path in self._open_paths or path.startswith(("/page/", "/i/")):
             return
         if self._public and "authorization" not in headers:
             context.caller.set(Identity(peer, keyed=False, public=True))

@@ -1,13 +1,18 @@
 """The page: files of this package, read once. A path is looked up among them and never opened."""
 
+import gzip
 import hashlib
+import html
+from collections.abc import Awaitable, Callable
 from importlib import resources
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from mirage_core.errors import Code, MirageError
+from mirage_protos.v1 import record_pb2
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -20,42 +25,86 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
+# The script reads from the address what to show. All are one level below the root, or two as /i/ID.
+VIEWS = ("/", "/compare", "/generated", "/about", "/docs")
+_PREVIEW_CHARS = 200
+
+
+class _File:
+    """A file of the page, compressed once, with its ETag. Names with a digest never change their content."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        self.content = content
+        self._compressed = gzip.compress(content, 9, mtime=0)
+        hashed = name.startswith("app-")
+        self._headers = {
+            "etag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+            "cache-control": "public, max-age=31536000, immutable" if hashed else "no-cache",
+            "content-type": _TYPES["." + name.rpartition(".")[2]],
+            "content-security-policy": CONTENT_SECURITY_POLICY,
+            "vary": "accept-encoding",
+        }
+
+    def response(self, request: Request) -> Response:
+        if request.headers.get("if-none-match") == self._headers["etag"]:
+            return Response(status_code=304, headers=self._headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(self._compressed, headers={**self._headers, "content-encoding": "gzip"})
+        return Response(self.content, headers=self._headers)
 
 
 class Page:
-    """The files of the page, each with its ETag."""
+    """The files of the page. `read` gives the record that a link is previewed with; None if previews would tell too much."""
 
-    def __init__(self) -> None:
-        self._files: dict[str, tuple[bytes, dict[str, str]]] = {}
-        for entry in resources.files("mirage_gateway").joinpath("page").iterdir():
-            suffix = "." + entry.name.rpartition(".")[2]
-            if suffix in _TYPES:
-                content = entry.read_bytes()
-                headers = {
-                    "etag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
-                    "cache-control": "no-cache",
-                    "content-type": _TYPES[suffix],
-                    "content-security-policy": CONTENT_SECURITY_POLICY,
-                }
-                self._files[entry.name] = (content, headers)
+    def __init__(self, read: Callable[[str], Awaitable[record_pb2.Record]] | None) -> None:
+        self._read = read
+        folder = resources.files("mirage_gateway").joinpath("page")
+        self._files = {entry.name: _File(entry.name, entry.read_bytes()) for entry in folder.iterdir()}
+        self._index = self._files["index.html"]
+        # As the views, one level further down.
+        self._below = _File("index.html", self._index.content.replace(b'="page/', b'="../page/'))
 
     def routes(self) -> list[Route]:
-        """`/`, `/docs` and `/page/<file>`."""
-        return [Route("/", self._index), Route("/docs", self._docs), Route("/page/{name}", self._file)]
+        """Returns the routes of the views, of one image, and of `/page/<file>`."""
+        views = [Route(path, self._view) for path in VIEWS]
+        return [*views, Route("/i/{id}", self._image), Route("/page/{name}", self._file)]
 
-    async def _index(self, request: Request) -> Response:
-        return self._answer(request, "index.html")
+    async def _view(self, request: Request) -> Response:
+        return self._index.response(request)
 
-    async def _docs(self, request: Request) -> Response:
-        return self._answer(request, "docs.html")
+    async def _image(self, request: Request) -> Response:
+        record = await self._previewed(request.path_params["id"])
+        if record is None:
+            return self._below.response(request)
+        head = b"<title>MIRAGE</title>"
+        content = self._below.content.replace(head, head + _preview(request, record))
+        return _File("index.html", content).response(request)
+
+    async def _previewed(self, record_id: str) -> record_pb2.Record | None:
+        if self._read is None:
+            return None
+        try:
+            return await self._read(record_id)
+        except MirageError:
+            return None  # the page says what is wrong
 
     async def _file(self, request: Request) -> Response:
-        return self._answer(request, request.path_params["name"])
-
-    def _answer(self, request: Request, name: str) -> Response:
-        if name not in self._files:
+        if request.path_params["name"] not in self._files:
             raise MirageError(Code.ROUTE_NOT_FOUND)
-        content, headers = self._files[name]
-        if request.headers.get("if-none-match") == headers["etag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers)
+        return self._files[request.path_params["name"]].response(request)
+
+
+def _preview(request: Request, record: record_pb2.Record) -> bytes:
+    """Returns the Open Graph tags that other sites show a link with."""
+    thumbnail = request.url.replace(path=f"/v1/images/{quote(record.id)}/thumbnail", query="")
+    properties = {
+        "og:site_name": "MIRAGE",
+        "og:type": "website",
+        "og:title": record.title or record.caption[:_PREVIEW_CHARS],
+        "og:description": record.caption[:_PREVIEW_CHARS],
+        "og:image": str(thumbnail),
+    }
+    tags = [
+        f'\n  <meta property="{name}" content="{html.escape(value)}">' for name, value in properties.items() if value
+    ]
+    return "".join(tags).encode()

@@ -1,0 +1,352 @@
+// Generated images of a prompt: the newest next to a real one, the attempts before it as a strip, and how it is made.
+
+import { useEffect, useState } from "preact/hooks";
+import { useModels, useRights } from "./access";
+import { EMPTY, here, type Route } from "./address";
+import { type Job, type Model, Problem, problemOf, type Shown } from "./api";
+import { cancel, create, ended, forgetJob, read, recall, remember, useJob } from "./jobs";
+import { type Key, number, t } from "./text";
+import { Failure, Link, Notice, Picture, save } from "./ui";
+import { nameOf } from "./words";
+
+/** Returns the generator's model, or nothing if none runs or the reader may not use it. */
+export function useGenerator(): Model | undefined {
+  const rights = useRights();
+  const models = useModels();
+  return rights.can("create_job") ? models.find(({ task }) => task === "generate") : undefined;
+}
+
+/** Returns a query in words, as the server says it: "q without minus, with plus". Empty for a query that is not of words. */
+export function promptOf(route: Route): string {
+  if (route.similar || route.own || route.terms.some(({ kind }) => kind !== "text")) return "";
+  const terms = [
+    { value: route.q, weight: 1 },
+    { value: route.minus, weight: -1 },
+    { value: route.plus, weight: 1 },
+    ...route.terms,
+  ];
+  const [base, ...others] = terms
+    .filter(({ value, weight }) => value && weight)
+    .sort((a, b) => Number(b.weight > 0) - Number(a.weight > 0));
+  if (!base || base.weight < 0) return "";
+  const without = others.filter(({ weight }) => weight < 0).map(({ value }) => `without ${value}`);
+  const plus = others.filter(({ weight }) => weight > 0).map(({ value }) => `with ${value}`);
+  return `${base.value} ${[...without, ...plus].join(", ")}`.trim();
+}
+
+interface GenerationProps {
+  prompt: string;
+  model: Model;
+  real?: Shown;
+}
+
+export function Generation({ prompt, model, real }: GenerationProps) {
+  const [attempts, setAttempts] = useState<Job[]>([]);
+  const [chosen, choose] = useState<Job | undefined>();
+  const [problem, fail] = useState<Problem | null>(null);
+  const [options, setOptions] = useState<Options>({});
+  const [busy, setBusy] = useState(false);
+  const start = async () => {
+    fail(null);
+    setBusy(true);
+    try {
+      const job = await create({ prompt, ...readable(options) });
+      remember(prompt, job.id);
+      setAttempts((before) => [job, ...before]);
+      choose(job);
+    } catch (error) {
+      fail(problemOf(error));
+    }
+    setBusy(false);
+  };
+  // After a reload the attempts of this tab are there again.
+  useEffect(() => {
+    const known = recall(prompt);
+    if (!known.length) return void start();
+    Promise.all(known.map((id) => read(id).catch(() => forgetJob(id)))).then((found) => {
+      const jobs = found.filter((job): job is Job => Boolean(job));
+      setAttempts(jobs);
+      choose(jobs[0]);
+    });
+  }, [prompt]);
+  return (
+    <section class="box generate" aria-labelledby="generate">
+      <div class="head">
+        <h2 id="generate">{t("generate.title")}</h2>
+        <span class="tag synthetic">{t("synthetic")}</span>
+      </div>
+      <p class="soft">{t("generate.about", { prompt })}</p>
+      {problem && <Failure problem={problem} again={start} />}
+      <div class="pair-of">
+        {chosen && (
+          <Watched
+            key={chosen.id}
+            first={chosen}
+            ended={(job) => setAttempts((all) => all.map((each) => (each.id === job.id ? job : each)))}
+          />
+        )}
+        {real && (
+          <figure>
+            <Link class="shot" to={{ ...EMPTY, view: "image", id: real.id }} aria-label={nameOf(real)}>
+              <Picture url={real.thumbnail_url} alt="" width={256} height={256} />
+            </Link>
+            <figcaption>
+              <strong>{t("generate.real")}</strong> {nameOf(real)}
+            </figcaption>
+          </figure>
+        )}
+      </div>
+      <p class="line">
+        <button
+          type="button"
+          class="button"
+          disabled={busy || Boolean(chosen && !attempts.some((each) => each.id === chosen.id))}
+          onClick={start}
+        >
+          {attempts.length ? t("generate.another") : t("generate")}
+        </button>
+      </p>
+      <Film attempts={attempts} chosen={chosen} choose={choose} />
+      <Making model={model} set={setOptions} />
+    </section>
+  );
+}
+
+function Film({ attempts, chosen, choose }: { attempts: Job[]; chosen?: Job; choose: (job: Job) => void }) {
+  const made = attempts.filter(({ images }) => images?.length);
+  if (made.length < 2) return null;
+  return (
+    <ul class="strip" aria-label={t("generate.attempts")}>
+      {made.map((job) => (
+        <li key={job.id}>
+          <button
+            type="button"
+            aria-current={job.id === chosen?.id}
+            aria-label={t("generate.seed", { seed: String(job.images?.[0]?.seed ?? "") })}
+            onClick={() => choose(job)}
+          >
+            <Picture url={job.images?.[0]?.url ?? ""} alt="" width={64} height={64} />
+          </button>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+interface AttemptProps {
+  job: Job;
+  preview?: string;
+  problem?: Problem;
+  changed: (job: Job) => void;
+}
+
+function Watched({ first, ended: over }: { first: Job; ended: (job: Job) => void }) {
+  const { job = first, preview, problem, set } = useJob(first);
+  useEffect(() => {
+    if (ended(job)) over(job);
+  }, [job.state]);
+  return <Attempt job={job} preview={preview} problem={problem} changed={set} />;
+}
+
+/** A job as it is: its progress, with a way to cancel it, or what became of it. */
+export function Attempt({ job, preview, problem, changed }: AttemptProps) {
+  const [stopping, stop] = useState(false);
+  const end = () => {
+    stop(true);
+    cancel(job.id).then(changed, () => stop(false));
+  };
+  return (
+    <div class="attempt">
+      {!ended(job) && (
+        <>
+          {preview !== undefined && (
+            <figure>
+              <span class="shot">{preview && <Preview data={preview} />}</span>
+            </figure>
+          )}
+          <progress max={Math.max(1, job.steps ?? 1)} value={job.step ?? 0} aria-label={t("generate.progress")} />
+          <p>{inWords(job)}</p>
+          <button
+            type="button"
+            class="button"
+            disabled={stopping}
+            onClick={end}
+            aria-label={t("generate.cancel", { prompt: job.request.prompt })}
+          >
+            {stopping ? t("generate.cancelling") : t("cancel")}
+          </button>
+        </>
+      )}
+      <p class="unseen" role="status">
+        {ended(job) ? (job.state === "SUCCEEDED" ? t("generate.ready") : inWords(job)) : ""}
+      </p>
+      {problem && <Failure problem={problem} />}
+      <Outcome job={job} />
+      <Made job={job} />
+    </div>
+  );
+}
+
+function Preview({ data }: { data: string }) {
+  const [source, setSource] = useState("");
+  useEffect(() => {
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const address = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+    setSource(address);
+    return () => URL.revokeObjectURL(address);
+  }, [data]);
+  return source ? <img src={source} alt={t("generate.preview")} width={256} height={256} /> : null;
+}
+
+/** The images of a job that has them, each said to be generated in its picture, its text and its name. */
+export function Made({ job }: { job: Job }) {
+  const prompt = job.request.prompt;
+  return (
+    <>
+      {(job.images ?? []).map((image, index) => {
+        const name = `mirage-synthetic-${job.id}-${index}.png`;
+        return (
+          <figure class="made" key={image.url}>
+            <span class="shot">
+              <Picture url={image.url} alt={t("generate.alt", { prompt })} width={image.width} height={image.height} />
+              <span class="badge">{t("synthetic")}</span>
+            </span>
+            <figcaption>
+              {t("generate.seed", { seed: String(image.seed) })}{" "}
+              <a href={here(image.url)} download={name} onClick={(event) => save(event, image.url, name)}>
+                {t("generate.download")}
+              </a>
+            </figcaption>
+          </figure>
+        );
+      })}
+    </>
+  );
+}
+
+function Outcome({ job }: { job: Job }) {
+  if (job.state === "FAILED")
+    return (
+      <Notice kind="bad">
+        <strong>{job.problem?.title || t("job.FAILED")}</strong> {job.problem?.detail}{" "}
+        {job.problem && <code>{job.problem.code}</code>}
+      </Notice>
+    );
+  if (job.state === "CANCELLED") return <Notice kind="plain">{t("job.CANCELLED")}</Notice>;
+  if (job.state === "EXPIRED") return <Notice>{t("job.EXPIRED.text")}</Notice>;
+  return job.prompt_truncated ? <Notice>{t("query.cut")}</Notice> : null;
+}
+
+/** Returns the state of a job in words. */
+export function inWords(job: Job): string {
+  const left = typeof job.eta_s === "number" ? ` ${duration(job.eta_s)}` : "";
+  if (job.state === "RUNNING") return t("job.step", { step: job.step ?? 0, steps: job.steps ?? 0 }) + left;
+  if (job.state !== "PENDING") return t(`job.${job.state}`);
+  if (job.queue_position) return t("job.ahead", { n: job.queue_position }) + left;
+  return t("job.waiting") + left;
+}
+
+function duration(seconds: number): string {
+  if (seconds < 1) return t("eta.now");
+  return seconds < 90
+    ? t("eta.seconds", { s: Math.round(seconds) })
+    : t("eta.minutes", { m: Math.round(seconds / 60) });
+}
+
+/** What is asked for, as it was typed; a number that the browser cannot read is NaN. */
+interface Options {
+  steps?: number;
+  guidance_scale?: number;
+  width?: number;
+  height?: number;
+  images?: number;
+  negative_prompt?: string;
+  seed?: string;
+}
+
+interface Range {
+  least: number;
+  most: number;
+  default: number;
+}
+
+/** Returns the options; raises a problem for one that cannot be read. */
+function readable(options: Options): Options {
+  const wrong = Object.entries(options).find(([name, value]) =>
+    name === "seed" ? !/^\d{1,19}$/.test(value) : Number.isNaN(value),
+  );
+  if (!wrong) return options;
+  const name = t(`generate.${wrong[0]}` as Key);
+  throw new Problem({
+    code: "OPTION_OUT_OF_RANGE",
+    title: t("generate.unreadable", { name }),
+    detail: t("generate.unreadable.text"),
+    status: 422,
+  });
+}
+
+const IMAGES = { least: 1, most: 4, default: 1 };
+
+// Within the model's ranges; an empty field is the model's default.
+function Making({ model, set }: { model: Model; set: (change: (options: Options) => Options) => void }) {
+  const { visitor } = useRights();
+  const {
+    steps,
+    guidance,
+    side,
+    guidance_input: how,
+  } = (model.manifest ?? {}) as Record<string, Range | undefined> & { guidance_input?: string };
+  const put = (name: keyof Options, value: string | number) =>
+    set(({ [name]: _, ...others }) => (value === "" ? others : { ...others, [name]: value }));
+  const numbers: [keyof Options, Range | undefined, number][] = [
+    ["steps", steps, 1],
+    ["guidance_scale", guidance, 0.1],
+    ["width", side, 64],
+    ["height", side, 64],
+    ["images", visitor ? undefined : IMAGES, 1],
+  ];
+  return (
+    <details>
+      <summary>{t("generate.options")}</summary>
+      <form class="line" onSubmit={(event) => event.preventDefault()}>
+        {numbers.map(
+          ([name, range, step]) =>
+            range && (
+              <label key={name}>
+                {t(`generate.${name}` as Key)}
+                <input
+                  type="number"
+                  min={range.least}
+                  max={range.most}
+                  step={step}
+                  placeholder={number(range.default)}
+                  onInput={({ currentTarget: field }) =>
+                    put(name, field.validity.badInput ? Number.NaN : field.value && Number(field.value))
+                  }
+                />
+              </label>
+            ),
+        )}
+        <label>
+          {t("generate.seed.label")}
+          <input
+            inputMode="numeric"
+            autocomplete="off"
+            placeholder={t("generate.random")}
+            onInput={(event) => put("seed", event.currentTarget.value.trim())}
+          />
+        </label>
+        {how === "unconditional" && (
+          <label>
+            {t("generate.negative_prompt")}
+            <input
+              maxLength={2000}
+              autocomplete="off"
+              onInput={(event) => put("negative_prompt", event.currentTarget.value.trim())}
+            />
+          </label>
+        )}
+      </form>
+    </details>
+  );
+}

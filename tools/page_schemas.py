@@ -1,0 +1,27 @@
+"""Prints the models of the HTTP API as an OpenAPI document, from which the page's types are generated."""
+
+import json
+import sys
+
+from mirage_gateway.web.descriptions import DescribeRoutes
+from mirage_gateway.web.images import ImageRoutes
+from mirage_gateway.web.jobs import JobRoutes
+from mirage_gateway.web.openapi import describe
+from mirage_gateway.web.operations import operations_of
+from mirage_gateway.web.records import RecordRoutes
+from mirage_gateway.web.search import SearchRoutes
+from mirage_gateway.web.system import SystemRoutes
+
+ROUTES = (SearchRoutes, DescribeRoutes, JobRoutes, RecordRoutes, ImageRoutes, SystemRoutes)
+
+
+def main() -> None:
+    """Writes the document to standard output, without its paths."""
+    # What the operations are does not depend on what serves them.
+    operations = [each for routes in ROUTES for each in operations_of(object.__new__(routes))]
+    document = describe(operations, version="0")
+    json.dump({**document, "paths": {}}, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
