@@ -538,13 +538,14 @@ async def test_words_that_are_not_finite_never_get_in(engine: Engine) -> None:
 
 
 async def test_a_text_is_kept_with_the_collection(engine: Engine) -> None:
-    assert await engine.kept() == ""
-    await engine.keep('{"recall": 0.5}')
-    await engine.keep('{"recall": 0.75}')
-    assert await engine.kept() == '{"recall": 0.75}'
+    assert await engine.kept("one") == ""
+    await engine.keep("one", '{"recall": 0.5}')
+    await engine.keep("one", '{"recall": 0.75}')
+    await engine.keep("other", "{}")
+    assert (await engine.kept("one"), await engine.kept("other")) == ('{"recall": 0.75}', "{}")
     await engine.drop()
     await engine.create(COLLECTION)
-    assert await engine.kept() == ""
+    assert (await engine.kept("one"), await engine.kept("other")) == ("", "")
 
 
 async def test_status_counts_no_words_as_vectors_of_the_graph(engine: Engine) -> None:

@@ -1,82 +1,105 @@
-"""`mirage eval`: measures the atlas' answers, next to chance."""
+"""`mirage eval`: measures the answers of a collection, next to chance."""
 
 import dataclasses
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mirage.cli.options import follow_links_option, open_client, parse_where, server_options, where_option
-from mirage.cli.output import note, print_json, print_table
+from mirage.cli.options import follow_links_option, open_client, server_options
+from mirage.cli.output import note, on_terminal, print_json, print_table
 from mirage.errors import InputError
 from mirage_atlas.cli.indexing import open_dataset
+
+if TYPE_CHECKING:
+    from mirage.client import Client
+    from mirage_api.quality import Measured
+    from mirage_atlas.quality.gallery import Gallery
+    from mirage_atlas.quality.report import Findings
+
+F = TypeVar("F", bound=Callable[..., Any])
+_LIMIT = 500
 
 
 @click.group("eval", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Measure how well a dataset's captions find its images, and how well its images are read."""
+    """Measure how good the answers of a collection are: each figure with its interval and chance."""
+
+
+def _options(verb: F) -> F:
+    for option in (
+        click.option(
+            "--collection", default="", metavar="NAME", help="Measure this collection instead of the active one."
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(1),
+            default=_LIMIT,
+            show_default=True,
+            metavar="N",
+            help="At most N queries of each kind, drawn by seed: the same each time.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Write the result here as JSON.",
+        ),
+        click.option(
+            "--store", is_flag=True, help="Keep the result with the collection, for the page. Needs the role admin."
+        ),
+    ):
+        verb = option(verb)
+    return server_options(verb)
 
 
 @command.command("retrieval")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option("--reader", metavar="NAME", help="Format of the dataset; found by what is at PATH if omitted.")
-@click.option(
-    "--limit", type=click.IntRange(1), metavar="N", help="Ask for N captions, drawn at random (always the same)."
-)
 @follow_links_option
-@where_option
-@server_options
-def retrieval(
-    path: Path,
-    reader: str | None,
-    limit: int | None,
-    follow_links: bool,
-    where: tuple[str, ...],
-    url: str | None,
-    as_json: bool,
-) -> None:
-    """Search for every caption of the dataset at PATH, which must be indexed, and measure the ranks of its images.
+@_options
+def retrieval(path: Path | None, reader: str | None, follow_links: bool, **options: Any) -> None:
+    """Measure what captions, titles and images find: recall, ranks, and relevance by labels.
 
-    An image counts as found for its own caption and for those of the same case. Each figure is given with chance.
+    With PATH, only among the records of the dataset there, which must be indexed.
     """
-    from mirage.evaluation import evaluate, item_of
-    from mirage.indexing import stored_ids
+    _run(("retrieval",), path=path, reader=reader, follow_links=follow_links, **options)
 
-    dataset = open_dataset(path, reader, follow_links=follow_links)
-    with open_client(url) as client:
-        records: list[Any] = [row for row in dataset.rows if hasattr(row, "read_image")]
-        ids = stored_ids(client, records)
-        items = [
-            item_of(stored or row.id, row.caption, row.original_labels)
-            for stored, row in zip(ids, records, strict=True)
-        ]
-        facets = parse_where(where)
-        if facets:
-            items = [
-                item
-                for item, row in zip(items, records, strict=True)
-                if all(set(values) & set(row.labels.get(facet, ())) for facet, values in facets.items())
-            ]
-        if not items:
-            raise InputError(f"{path} holds no record to ask for")
-        there = frozenset(filter(None, ids))
-        present = sum(item.id in there for item in items)
-        if present < len(items):
-            note(f"{len(items) - present:,} of {len(items):,} records are not in the atlas; they cannot be found")
-        gallery = len(items) if facets else client.collection().records
-        result = evaluate(client, items, gallery=gallery, limit=limit, where=facets)
-    if as_json:
-        print_json({**dataclasses.asdict(result), "indexed": present})
-        return
-    rows = [
-        (f"recall@{k}", f"{each.value:.3f}", f"{each.low:.3f} to {each.high:.3f}", f"{each.chance:.3f}")
-        for k, each in result.recall.items()
-    ]
-    mrr = result.mrr
-    rows.append(("mean reciprocal rank", f"{mrr.value:.3f}", f"{mrr.low:.3f} to {mrr.high:.3f}", f"{mrr.chance:.3f}"))
-    print_table(("measure", "value", "95 % interval", "chance"), rows)
-    median = str(result.median_rank) if result.median_rank else f"beyond {result.depth}"
-    note(f"{result.queries:,} captions, {result.gallery:,} images, median rank {median}")
+
+@command.command("consistency")
+@_options
+def consistency(**options: Any) -> None:
+    """Measure whether things that are alike have vectors that are alike."""
+    _run(("consistency",), **options)
+
+
+@command.command("arithmetic")
+@_options
+def arithmetic(**options: Any) -> None:
+    """Measure whether q - minus + plus changes what it should, and nothing else."""
+    _run(("arithmetic",), **options)
+
+
+@command.command("calibration")
+@_options
+def calibration(**options: Any) -> None:
+    """Measure how often a good, a weak and no match are right."""
+    _run(("calibration",), **options)
+
+
+@command.command("speed")
+@_options
+def speed(**options: Any) -> None:
+    """Measure how long each call takes on this machine."""
+    _run(("speed",), **options)
+
+
+@command.command("all")
+@_options
+def everything(**options: Any) -> None:
+    """Measure all of these."""
+    _run(("retrieval", "consistency", "arithmetic", "calibration", "speed"), **options)
 
 
 @command.command("read")
@@ -142,3 +165,101 @@ def read(
     )
     if result.kind is not None:
         note(f"kind right: {result.kind.value:.3f} ({result.kind.low:.3f} to {result.kind.high:.3f})")
+
+
+def _run(
+    subjects: tuple[str, ...],
+    *,
+    collection: str,
+    limit: int,
+    out: Path | None,
+    store: bool,
+    url: str | None,
+    as_json: bool,
+    path: Path | None = None,
+    reader: str | None = None,
+    follow_links: bool = False,
+) -> None:
+    from mirage_atlas.quality import gallery, report
+
+    results: list[dict[str, Any]] = []
+    with open_client(url) as client:
+        only = None if path is None else _indexed(client, path, reader, follow_links=follow_links)
+        records = gallery.load(client, collection=collection, only=only, report=_progress("records"))
+        for subject in subjects:
+            found = _measure(subject, client, records, limit)
+            made = found.measured(records, _command(subject, collection, limit, path))
+            results.append(made.model_dump(mode="json") | {"collection": records.name, "records": len(records.records)})
+            if store:
+                client.store_evaluation(made, collection=collection)
+                note(f"{subject}: kept with the collection {records.name}")
+            if not as_json:
+                _print(made)
+    if out is not None:
+        report.write(out, results)
+        note(f"written to {out}")
+    if as_json:
+        print_json({"evaluations": results})
+
+
+def _measure(subject: str, client: "Client", records: "Gallery", limit: int) -> "Findings":
+    from mirage_atlas.quality import arithmetic, calibration, consistency, retrieval, speed
+
+    measures: dict[str, Callable[..., Findings]] = {
+        "retrieval": retrieval.measure,
+        "consistency": consistency.measure,
+        "arithmetic": arithmetic.measure,
+        "calibration": calibration.measure,
+        "speed": speed.measure,
+    }
+    return measures[subject](client, records, limit=limit, report=_progress(subject))
+
+
+def _indexed(client: "Client", path: Path, reader: str | None, *, follow_links: bool) -> Collection[str]:
+    """The ids under which the records of a dataset are stored."""
+    from mirage.indexing import stored_ids
+
+    dataset = open_dataset(path, reader, follow_links=follow_links)
+    rows: list[Any] = [row for row in dataset.rows if hasattr(row, "read_image")]
+    ids = [each for each in stored_ids(client, rows) if each]
+    if len(ids) < len(rows):
+        note(f"{len(rows) - len(ids):,} of {len(rows):,} records are not in the atlas; they are left out")
+    return frozenset(ids)
+
+
+def _command(subject: str, collection: str, limit: int, path: Path | None) -> str:
+    parts = [
+        "mirage eval",
+        subject,
+        *(["DATASET"] if path else []),
+        *([f"--collection {collection}"] if collection else []),
+    ]
+    return " ".join([*parts, *([f"--limit {limit}"] if limit != _LIMIT else [])])
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    def report(done: int, of: int) -> None:
+        if on_terminal():
+            click.echo(f"\r{what}: {done:,} of {of:,} ", nl=done == of, err=True)
+
+    return report
+
+
+def _print(made: "Measured") -> None:
+    def shown(value: float | None, unit: str) -> str:
+        return "" if value is None else f"{value:.1f} {unit}" if unit in ("ms", "rank") else f"{value:.3f}"
+
+    rows = [
+        (
+            each.group,
+            each.name,
+            shown(each.value, each.unit),
+            "" if each.low is None or each.high is None else f"{each.low:.3f} to {each.high:.3f}",
+            shown(each.chance, ""),
+            f"{each.count:,}",
+        )
+        for each in made.figures
+    ]
+    print_table(("of", "measure", "value", "95 % interval", "chance", "over"), rows)
+    for each in made.notes:
+        note(each)

@@ -18,6 +18,7 @@ from mirage_api.descriptions import EVENTS as DESCRIBE_EVENTS
 from mirage_api.descriptions import DescribeEvent, Description
 from mirage_api.jobs import EVENTS as JOB_EVENTS
 from mirage_api.jobs import Job, JobEvent, JobsReply
+from mirage_api.quality import Evaluation, Measured, QualityReply
 from mirage_api.readings import EVENTS as READ_EVENTS
 from mirage_api.readings import ReadEvent
 from mirage_api.records import (
@@ -323,6 +324,18 @@ def common_queries(*, collection: str = "") -> Call[tuple[str, ...]]:
     """Returns queries to offer: the operator's, or those that are typical of the collection."""
     request = Request("GET", "/v1/common-queries", params=_given(collection=collection))
     return Call(request, CommonQueriesReply, lambda reply: reply.queries)
+
+
+def quality(*, collection: str = "") -> Call[tuple[Evaluation, ...]]:
+    """Returns what was measured on a collection: at most one evaluation of each subject."""
+    request = Request("GET", "/v1/quality", params=_given(collection=collection))
+    return Call(request, QualityReply, lambda reply: reply.evaluations)
+
+
+def store_evaluation(measured: Measured, *, collection: str = "") -> Call[Evaluation]:
+    """Keeps an evaluation with its collection, in place of the one before of its subject."""
+    body = {"evaluation": measured.model_dump(mode="json"), **_given(collection=collection)}
+    return _whole(Evaluation, Request("POST", "/v1/quality", body))
 
 
 def models() -> Call[tuple[Model, ...]]:

@@ -102,6 +102,8 @@ class Operations:
     delete_collection = _Operation(calls.delete_collection)
     common_queries = _Operation(calls.common_queries)
     models = _Operation(calls.models)
+    quality = _Operation(calls.quality)
+    store_evaluation = _Operation(calls.store_evaluation)
     collection = _Operation(calls.collection)
 
 

@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mirage.evaluation import Measure
 from mirage_api.readings import ReadDone, ReadEvent, ReadEvidence, ReadKind, ReadLabel
 
 FIRST = 3
@@ -26,6 +25,16 @@ class ReadingClient(Protocol):
 
     def read(self, image: bytes | None = None, *, record_id: str = "", collection: str = "") -> Generator[ReadEvent]:
         """The events of a reading."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure: the measured share, the interval that holds 95 of 100 bootstrap samples, and chance."""
+
+    value: float
+    low: float
+    high: float
+    chance: float
 
 
 @dataclass(frozen=True)

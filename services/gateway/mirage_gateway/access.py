@@ -19,6 +19,8 @@ class Action(StrEnum):
     CLASSIFY = "classify"
     READ_RECORDS = "read_records"
     READ_MODELS = "read_models"
+    READ_QUALITY = "read_quality"
+    STORE_QUALITY = "store_quality"
     LIST_COLLECTIONS = "list_collections"
     USE_JOBS = "use_jobs"
     CREATE_JOB = "create_job"
@@ -46,6 +48,8 @@ PERMISSIONS: Mapping[Action, Permission] = {
     Action.CLASSIFY: Permission(Role.READ, public=True),
     Action.READ_RECORDS: Permission(Role.READ, public=True),
     Action.READ_MODELS: Permission(Role.READ, public=True),
+    Action.READ_QUALITY: Permission(Role.READ, public=True),
+    Action.STORE_QUALITY: Permission(Role.ADMIN),
     Action.LIST_COLLECTIONS: Permission(Role.READ),
     Action.USE_JOBS: Permission(Role.READ, public=True),
     Action.CREATE_JOB: Permission(Role.READ, public=True),
@@ -97,6 +101,8 @@ METHODS: Mapping[str, Action] = {
     "ListModels": Action.READ_MODELS,
     "GetCollection": Action.READ_MODELS,
     "ListCommonQueries": Action.READ_MODELS,
+    "ListEvaluations": Action.READ_QUALITY,
+    "StoreEvaluation": Action.STORE_QUALITY,
     "ListCollections": Action.LIST_COLLECTIONS,
     "CreateJob": Action.CREATE_JOB,
     "GetJob": Action.USE_JOBS,

@@ -42,10 +42,21 @@ from mirage_protos.v1 import (
 # Calls that the retriever answers alone, with the setting of their deadline.
 FORWARDED: Mapping[str, str] = {
     **dict.fromkeys(
-        ("GetRecord", "GetCase", "ListFacets", "FlagRecord", "ListFlags", "ListCommonQueries", "GetCollection"),
+        (
+            "GetRecord",
+            "GetCase",
+            "ListFacets",
+            "FlagRecord",
+            "ListFlags",
+            "ListCommonQueries",
+            "GetCollection",
+            "ListEvaluations",
+        ),
         "read_timeout_s",
     ),
-    **dict.fromkeys(("LookupRecords", "ListRecords", "DeleteRecords", "ListCollections"), "search_timeout_s"),
+    **dict.fromkeys(
+        ("LookupRecords", "ListRecords", "DeleteRecords", "ListCollections", "StoreEvaluation"), "search_timeout_s"
+    ),
     **dict.fromkeys(("CreateCollection", "ActivateCollection", "DeleteCollection"), "collection_timeout_s"),
 }
 

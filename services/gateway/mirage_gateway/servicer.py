@@ -50,6 +50,8 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
     CreateCollection = _forwarded("CreateCollection")
     ActivateCollection = _forwarded("ActivateCollection")
     DeleteCollection = _forwarded("DeleteCollection")
+    StoreEvaluation = _forwarded("StoreEvaluation")
+    ListEvaluations = _forwarded("ListEvaluations")
 
     async def GetCollection(
         self, request: mirage_service_pb2.GetCollectionRequest, _context: Context

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.calibration import Calibration
+from mirage_retriever.calibration import CALIBRATION, Calibration
 from mirage_retriever.engines.base import SCHEMA, Collection, Engine
 from mirage_retriever.match import Match, Thresholds, judge
 from mirage_retriever.terms import EncoderModel
@@ -96,7 +96,7 @@ class Atlas:
         """Opens the engine's collection; returns False if there is none yet."""
         self._collection = await self.engine.open()
         if self._collection is not None:
-            self._calibration = Calibration.from_json(await self.engine.kept())
+            self._calibration = Calibration.from_json(await self.engine.kept(CALIBRATION))
         return self._collection is not None
 
     async def adopt(self, model: EncoderModel) -> None:
@@ -138,5 +138,5 @@ class Atlas:
         """Makes the collection; raises COLLECTION_EXISTS if there is one that is bound to something else."""
         await self.engine.create(collection)
         self._collection = collection
-        self._calibration = Calibration.from_json(await self.engine.kept())
+        self._calibration = Calibration.from_json(await self.engine.kept(CALIBRATION))
         self.changed()

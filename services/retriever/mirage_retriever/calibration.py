@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 
 from mirage_retriever.match import Thresholds
 
+CALIBRATION = "calibration"
+"""The name under which an engine keeps it."""
 _VERSION = 1
 
 

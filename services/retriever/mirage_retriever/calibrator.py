@@ -19,7 +19,7 @@ from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.algebra import CANCELS_BELOW, Array
 from mirage_retriever.atlas import Atlas
-from mirage_retriever.calibration import Calibration, Kind, Recall
+from mirage_retriever.calibration import CALIBRATION, Calibration, Kind, Recall
 from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Engine, Filter, Hit, Nearest, Space, Stored
 from mirage_retriever.match import Thresholds
@@ -121,7 +121,7 @@ async def _calibrate(atlas: Atlas, encoder: TermEncoder) -> None:
     started = time.perf_counter()
     await atlas.lexicon.refresh(atlas.revision)
     calibration = await Calibrator(atlas.engine, encoder, atlas.lexicon, fingerprint=atlas.fingerprint).measure()
-    await atlas.engine.keep(calibration.to_json())
+    await atlas.engine.keep(CALIBRATION, calibration.to_json())
     atlas.calibrated(calibration)
     _log.info(
         "collection calibrated",

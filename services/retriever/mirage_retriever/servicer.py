@@ -13,7 +13,7 @@ from mirage_core.methods import MethodRule, Role
 from mirage_core.vectors import vector_to_proto
 from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from mirage_protos.v1 import image_pb2
-from mirage_retriever import browse, convert
+from mirage_retriever import browse, convert, evaluations
 from mirage_retriever.algebra import cosine
 from mirage_retriever.collections import Collections
 from mirage_retriever.common_queries import CommonQueries
@@ -294,6 +294,22 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         """Removes a collection that is not the active one."""
         records = await self._collections.remove(request.name)
         return retriever_pb2.DeleteCollectionResponse(records=records)
+
+    async def StoreEvaluation(
+        self, request: retriever_pb2.StoreEvaluationRequest, _: Context
+    ) -> retriever_pb2.StoreEvaluationResponse:
+        """Keeps measured figures with their collection."""
+        async with self._collections.use(request.collection) as atlas:
+            kept = await evaluations.store(atlas, request.evaluation)
+        return retriever_pb2.StoreEvaluationResponse(evaluation=kept)
+
+    async def ListEvaluations(
+        self, request: retriever_pb2.ListEvaluationsRequest, _: Context
+    ) -> retriever_pb2.ListEvaluationsResponse:
+        """The measured figures of a collection."""
+        async with self._collections.use(request.collection) as atlas:
+            found = await evaluations.listed(atlas)
+        return retriever_pb2.ListEvaluationsResponse(evaluations=found)
 
     async def ListCommonQueries(
         self, request: retriever_pb2.ListCommonQueriesRequest, _: Context

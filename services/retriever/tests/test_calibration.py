@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from mirage_core.errors import Code, MirageError
 from mirage_retriever.atlas import Atlas
-from mirage_retriever.calibration import Calibration, Kind, Recall
+from mirage_retriever.calibration import CALIBRATION, Calibration, Kind, Recall
 from mirage_retriever.calibrator import Calibrator, keep_calibrated, read_off_topic
 from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Collection
@@ -203,7 +203,7 @@ async def test_a_collection_is_measured_in_the_background_and_keeps_it(collectio
         await until(lambda: atlas.calibration is not first)
         assert atlas.calibration is not None
         assert (first.records, atlas.calibration.records) == (40, 60)
-        assert Calibration.from_json(await atlas.engine.kept()) == atlas.calibration
+        assert Calibration.from_json(await atlas.engine.kept(CALIBRATION)) == atlas.calibration
 
 
 async def test_a_collection_that_nobody_uses_is_measured_once_and_closed(

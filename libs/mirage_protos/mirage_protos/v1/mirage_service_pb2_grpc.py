@@ -131,6 +131,16 @@ class MirageServiceStub:
                 request_serializer=mirage_dot_v1_dot_mirage__service__pb2.DeleteCollectionRequest.SerializeToString,
                 response_deserializer=mirage_dot_v1_dot_mirage__service__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
+        self.StoreEvaluation = channel.unary_unary(
+                '/mirage.v1.MirageService/StoreEvaluation',
+                request_serializer=mirage_dot_v1_dot_mirage__service__pb2.StoreEvaluationRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_mirage__service__pb2.StoreEvaluationResponse.FromString,
+                _registered_method=True)
+        self.ListEvaluations = channel.unary_unary(
+                '/mirage.v1.MirageService/ListEvaluations',
+                request_serializer=mirage_dot_v1_dot_mirage__service__pb2.ListEvaluationsRequest.SerializeToString,
+                response_deserializer=mirage_dot_v1_dot_mirage__service__pb2.ListEvaluationsResponse.FromString,
+                _registered_method=True)
         self.ClassifyImage = channel.unary_unary(
                 '/mirage.v1.MirageService/ClassifyImage',
                 request_serializer=mirage_dot_v1_dot_mirage__service__pb2.ClassifyImageRequest.SerializeToString,
@@ -323,6 +333,21 @@ class MirageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StoreEvaluation(self, request, context):
+        """Keeps measured figures with a collection, in place of those of the same subject. Needs a key with the role admin if
+        the server has API keys.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvaluations(self, request, context):
+        """Lists the measured figures of a collection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ClassifyImage(self, request, context):
         """Guesses what an image is: a medical one or not, its modality and the part of the body.
         """
@@ -491,6 +516,16 @@ def add_MirageServiceServicer_to_server(servicer, server):
                     servicer.DeleteCollection,
                     request_deserializer=mirage_dot_v1_dot_mirage__service__pb2.DeleteCollectionRequest.FromString,
                     response_serializer=mirage_dot_v1_dot_mirage__service__pb2.DeleteCollectionResponse.SerializeToString,
+            ),
+            'StoreEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreEvaluation,
+                    request_deserializer=mirage_dot_v1_dot_mirage__service__pb2.StoreEvaluationRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_mirage__service__pb2.StoreEvaluationResponse.SerializeToString,
+            ),
+            'ListEvaluations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvaluations,
+                    request_deserializer=mirage_dot_v1_dot_mirage__service__pb2.ListEvaluationsRequest.FromString,
+                    response_serializer=mirage_dot_v1_dot_mirage__service__pb2.ListEvaluationsResponse.SerializeToString,
             ),
             'ClassifyImage': grpc.unary_unary_rpc_method_handler(
                     servicer.ClassifyImage,
@@ -1058,6 +1093,60 @@ class MirageService:
             '/mirage.v1.MirageService/DeleteCollection',
             mirage_dot_v1_dot_mirage__service__pb2.DeleteCollectionRequest.SerializeToString,
             mirage_dot_v1_dot_mirage__service__pb2.DeleteCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/StoreEvaluation',
+            mirage_dot_v1_dot_mirage__service__pb2.StoreEvaluationRequest.SerializeToString,
+            mirage_dot_v1_dot_mirage__service__pb2.StoreEvaluationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvaluations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.v1.MirageService/ListEvaluations',
+            mirage_dot_v1_dot_mirage__service__pb2.ListEvaluationsRequest.SerializeToString,
+            mirage_dot_v1_dot_mirage__service__pb2.ListEvaluationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

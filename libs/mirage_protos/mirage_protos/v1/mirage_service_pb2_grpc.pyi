@@ -80,6 +80,12 @@ class MirageServiceStub:
     """Makes all later searches use another collection. Needs a key with the role admin if the server has API keys."""
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.DeleteCollectionRequest, _mirage_service_pb2.DeleteCollectionResponse]
     """Removes a collection that is not the active one. Needs a key with the role admin if the server has API keys."""
+    StoreEvaluation: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.StoreEvaluationRequest, _mirage_service_pb2.StoreEvaluationResponse]
+    """Keeps measured figures with a collection, in place of those of the same subject. Needs a key with the role admin if
+    the server has API keys.
+    """
+    ListEvaluations: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.ListEvaluationsRequest, _mirage_service_pb2.ListEvaluationsResponse]
+    """Lists the measured figures of a collection."""
     ClassifyImage: _grpc.UnaryUnaryMultiCallable[_mirage_service_pb2.ClassifyImageRequest, _mirage_service_pb2.ClassifyImageResponse]
     """Guesses what an image is: a medical one or not, its modality and the part of the body."""
     Describe: _grpc.UnaryStreamMultiCallable[_mirage_service_pb2.DescribeRequest, _mirage_service_pb2.DescribeResponse]
@@ -152,6 +158,12 @@ class MirageServiceAsyncStub(MirageServiceStub):
     """Makes all later searches use another collection. Needs a key with the role admin if the server has API keys."""
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.DeleteCollectionRequest, _mirage_service_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Removes a collection that is not the active one. Needs a key with the role admin if the server has API keys."""
+    StoreEvaluation: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.StoreEvaluationRequest, _mirage_service_pb2.StoreEvaluationResponse]  # type: ignore[assignment]
+    """Keeps measured figures with a collection, in place of those of the same subject. Needs a key with the role admin if
+    the server has API keys.
+    """
+    ListEvaluations: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.ListEvaluationsRequest, _mirage_service_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
+    """Lists the measured figures of a collection."""
     ClassifyImage: _aio.UnaryUnaryMultiCallable[_mirage_service_pb2.ClassifyImageRequest, _mirage_service_pb2.ClassifyImageResponse]  # type: ignore[assignment]
     """Guesses what an image is: a medical one or not, its modality and the part of the body."""
     Describe: _aio.UnaryStreamMultiCallable[_mirage_service_pb2.DescribeRequest, _mirage_service_pb2.DescribeResponse]  # type: ignore[assignment]
@@ -335,6 +347,24 @@ class MirageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mirage_service_pb2.DeleteCollectionResponse, _abc.Awaitable[_mirage_service_pb2.DeleteCollectionResponse]]:
         """Removes a collection that is not the active one. Needs a key with the role admin if the server has API keys."""
+
+    @_abc_1.abstractmethod
+    def StoreEvaluation(
+        self,
+        request: _mirage_service_pb2.StoreEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mirage_service_pb2.StoreEvaluationResponse, _abc.Awaitable[_mirage_service_pb2.StoreEvaluationResponse]]:
+        """Keeps measured figures with a collection, in place of those of the same subject. Needs a key with the role admin if
+        the server has API keys.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEvaluations(
+        self,
+        request: _mirage_service_pb2.ListEvaluationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mirage_service_pb2.ListEvaluationsResponse, _abc.Awaitable[_mirage_service_pb2.ListEvaluationsResponse]]:
+        """Lists the measured figures of a collection."""
 
     @_abc_1.abstractmethod
     def ClassifyImage(

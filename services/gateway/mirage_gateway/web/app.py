@@ -20,6 +20,7 @@ from mirage_gateway.web.openapi import describe
 from mirage_gateway.web.operations import Operation, named_route, operations_of, routes_of
 from mirage_gateway.web.page import VIEWS, Page
 from mirage_gateway.web.proxies import ForwardedClient, TrustedProxies
+from mirage_gateway.web.quality import QualityRoutes
 from mirage_gateway.web.readings import ReadRoutes
 from mirage_gateway.web.records import RecordRoutes
 from mirage_gateway.web.search import SearchRoutes
@@ -45,6 +46,7 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
         JobRoutes(composer.jobs, intake, watchers),
         RecordRoutes(composer, intake),
         ImageRoutes(composer, intake, keyed=keyed),
+        QualityRoutes(composer),
         SystemRoutes(composer, describe_all),
     ):
         operations += operations_of(routes)

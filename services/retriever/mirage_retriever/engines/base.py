@@ -300,12 +300,12 @@ class Engine(Protocol):
         """Words of points, with about the number of points that have each; of more than VOCABULARY_MAX the most frequent."""
         ...
 
-    async def kept(self) -> str:
-        """The text that `keep` stored with the collection; "" if there is none."""
+    async def kept(self, name: str) -> str:
+        """The text that `keep` stored with the collection under a name (a-z and _); "" if there is none."""
         ...
 
-    async def keep(self, text: str) -> None:
-        """Stores a text with the collection, in place of the one before; raises STORAGE_FULL."""
+    async def keep(self, name: str, text: str) -> None:
+        """Stores a text with the collection, in place of the one before of that name; raises STORAGE_FULL."""
         ...
 
     async def ordered(

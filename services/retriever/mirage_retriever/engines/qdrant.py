@@ -50,7 +50,7 @@ _GRAPH = Graph()
 _WRITE_S = 10.0
 _CREATE_S = 30.0
 _LOOK_AGAIN_S = 0.1
-_KEPT = "kept"
+_KEPT = "kept_{}"
 _SHOWN = models.PayloadSelectorInclude(include=["id", "record"])
 
 
@@ -378,14 +378,14 @@ class QdrantEngine:
         answer = await self._call(lambda client: client.facet(self._name, key=FORMS, limit=VOCABULARY_MAX, exact=False))
         return {str(hit.value): hit.count for hit in answer.hits if hit.count}
 
-    async def kept(self) -> str:
+    async def kept(self, name: str) -> str:
         """A part of the metadata."""
-        kept = ((await self._call(self._info)).config.metadata or {}).get(_KEPT, "")
+        kept = ((await self._call(self._info)).config.metadata or {}).get(_KEPT.format(name), "")
         return kept if isinstance(kept, str) else ""
 
-    async def keep(self, text: str) -> None:
+    async def keep(self, name: str, text: str) -> None:
         """Updates the metadata, of which the rest stays."""
-        await self._update_metadata({_KEPT: text})
+        await self._update_metadata({_KEPT.format(name): text})
 
     async def showing(self, images: Sequence[str], limit: int) -> dict[str, list[str]]:
         """One request an image, all at the same time."""

@@ -125,6 +125,16 @@ class RetrieverServiceStub:
                 request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteCollectionRequest.SerializeToString,
                 response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
+        self.StoreEvaluation = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/StoreEvaluation',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreEvaluationRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreEvaluationResponse.FromString,
+                _registered_method=True)
+        self.ListEvaluations = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/ListEvaluations',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsResponse.FromString,
+                _registered_method=True)
 
 
 class RetrieverServiceServicer:
@@ -259,6 +269,21 @@ class RetrieverServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StoreEvaluation(self, request, context):
+        """Keeps measured figures with a collection, in place of those of the same subject. FINGERPRINT_MISMATCH if they were
+        measured with another model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvaluations(self, request, context):
+        """Lists the measured figures of a collection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrieverServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -351,6 +376,16 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     servicer.DeleteCollection,
                     request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteCollectionRequest.FromString,
                     response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteCollectionResponse.SerializeToString,
+            ),
+            'StoreEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreEvaluation,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreEvaluationRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreEvaluationResponse.SerializeToString,
+            ),
+            'ListEvaluations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvaluations,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -840,6 +875,60 @@ class RetrieverService:
             '/mirage.retriever.v1.RetrieverService/DeleteCollection',
             mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteCollectionRequest.SerializeToString,
             mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/StoreEvaluation',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreEvaluationRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreEvaluationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvaluations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/ListEvaluations',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

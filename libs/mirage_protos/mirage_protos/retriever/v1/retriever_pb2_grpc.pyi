@@ -73,6 +73,12 @@ class RetrieverServiceStub:
     """Makes all later searches use another collection."""
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]
     """Removes a collection that is not the active one."""
+    StoreEvaluation: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.StoreEvaluationRequest, _retriever_pb2.StoreEvaluationResponse]
+    """Keeps measured figures with a collection, in place of those of the same subject. FINGERPRINT_MISMATCH if they were
+    measured with another model.
+    """
+    ListEvaluations: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListEvaluationsRequest, _retriever_pb2.ListEvaluationsResponse]
+    """Lists the measured figures of a collection."""
 
 @_typing.type_check_only
 class RetrieverServiceAsyncStub(RetrieverServiceStub):
@@ -119,6 +125,12 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """Makes all later searches use another collection."""
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteCollectionRequest, _retriever_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Removes a collection that is not the active one."""
+    StoreEvaluation: _aio.UnaryUnaryMultiCallable[_retriever_pb2.StoreEvaluationRequest, _retriever_pb2.StoreEvaluationResponse]  # type: ignore[assignment]
+    """Keeps measured figures with a collection, in place of those of the same subject. FINGERPRINT_MISMATCH if they were
+    measured with another model.
+    """
+    ListEvaluations: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListEvaluationsRequest, _retriever_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
+    """Lists the measured figures of a collection."""
 
 class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     """The only service that talks to Qdrant. It gets the vectors of text and image terms from the encoder."""
@@ -270,5 +282,23 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.DeleteCollectionResponse, _abc.Awaitable[_retriever_pb2.DeleteCollectionResponse]]:
         """Removes a collection that is not the active one."""
+
+    @_abc_1.abstractmethod
+    def StoreEvaluation(
+        self,
+        request: _retriever_pb2.StoreEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.StoreEvaluationResponse, _abc.Awaitable[_retriever_pb2.StoreEvaluationResponse]]:
+        """Keeps measured figures with a collection, in place of those of the same subject. FINGERPRINT_MISMATCH if they were
+        measured with another model.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEvaluations(
+        self,
+        request: _retriever_pb2.ListEvaluationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ListEvaluationsResponse, _abc.Awaitable[_retriever_pb2.ListEvaluationsResponse]]:
+        """Lists the measured figures of a collection."""
 
 def add_RetrieverServiceServicer_to_server(servicer: RetrieverServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -43,7 +43,7 @@ from mirage_retriever.engines.identity import point_id
 # Far more values than a facet lists; each shard names its own most frequent ones.
 _FACET_VALUES = 1_000
 _GRAPH = Graph()
-_KEPT = "kept.json"
+_KEPT = "kept-{}.json"
 
 
 class EdgeEngine:
@@ -143,7 +143,8 @@ class EdgeEngine:
         """Ends the searchers and removes their files; collection.json goes first."""
         await self._close_shards()
         (self._path / FILE).unlink(missing_ok=True)
-        (self._path / _KEPT).unlink(missing_ok=True)
+        for kept in self._path.glob(_KEPT.format("*")):
+            kept.unlink(missing_ok=True)
         await asyncio.to_thread(shutil.rmtree, self._path / "shards", ignore_errors=True)
 
     def _make_shards(self, count: int, dimension: int) -> list[Shard]:
@@ -263,17 +264,17 @@ class EdgeEngine:
         answers = await self._all("facets", keys, _filter_row(among), limit, exact)
         return [sum((+Counter(dict(answer[number])) for answer in answers), Counter()) for number in range(len(keys))]
 
-    async def kept(self) -> str:
+    async def kept(self, name: str) -> str:
         """The content of its file."""
         try:
-            return await asyncio.to_thread((self._path / _KEPT).read_text, "utf-8")
+            return await asyncio.to_thread((self._path / _KEPT.format(name)).read_text, "utf-8")
         except (FileNotFoundError, UnicodeDecodeError):
             return ""
 
-    async def keep(self, text: str) -> None:
+    async def keep(self, name: str, text: str) -> None:
         """Writes its file."""
         try:
-            await asyncio.to_thread(write_atomically, self._path / _KEPT, text.encode())
+            await asyncio.to_thread(write_atomically, self._path / _KEPT.format(name), text.encode())
         except OSError as error:
             raise MirageError(Code.STORAGE_FULL) from error
 

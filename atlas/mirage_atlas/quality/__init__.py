@@ -1,0 +1,1 @@
+"""Measures the answers of a collection: `mirage eval`."""

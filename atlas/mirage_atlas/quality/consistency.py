@@ -1,0 +1,132 @@
+"""Consistency: whether things that are alike have vectors that are alike, and others have not."""
+
+import random
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mirage.client import Client
+from mirage.queries import Query
+from mirage_atlas.quality.gallery import Gallery, Report
+from mirage_atlas.quality.measures import SEED, auroc, estimate, histogram, threshold_accuracy
+from mirage_atlas.quality.report import Findings
+
+Floats = npt.NDArray[np.float64]
+Pairs = Sequence[tuple[int, int]]
+# Names that mean the same, for paraphrases.
+_NAMES = (
+    ("CT", "computed tomography"),
+    ("MRI", "magnetic resonance imaging"),
+    ("MR", "magnetic resonance"),
+    ("X-ray", "radiograph"),
+    ("ultrasound", "sonography"),
+    ("axial", "transverse"),
+    ("kidney", "renal"),
+    ("shows", "demonstrates"),
+    ("with contrast", "contrast-enhanced"),
+    ("image", "picture"),
+    ("section", "slice"),
+)
+_PARAPHRASES = 120
+_PAIRS_MIN = 20
+_TRIES = 20
+_REST_CHARS = 10
+
+
+def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "", report: Report) -> Findings:
+    """Measures the cosines of similar and of dissimilar pairs, at most `limit` of each kind, drawn by seed."""
+    findings = Findings("consistency")
+    drawn = random.Random(SEED)  # noqa: S311 -- a sample, no secret
+    rows = list(range(len(gallery.records)))
+    drawn.shuffle(rows)
+    others = _others(gallery, rows, drawn)[:limit]
+    captions, images = gallery.captions.astype(np.float64), gallery.images.astype(np.float64)
+    own = [(row, row) for row in rows[:limit]]
+    texts_of = [record.caption for record in gallery.records]
+    one_case = _of_one_case(gallery, rows, lambda one, other: texts_of[one] != texts_of[other])
+    neighbours = _of_one_case(gallery, rows, lambda one, other: one != other)
+    of_captions, of_images = (_cosines(others, each, each) for each in (captions, images))
+    mixed = _cosines(others, images, captions)
+    _compare(findings, "image and its caption", _cosines(own, images, captions), mixed)
+    _compare(findings, "captions of one case", _cosines(one_case[:limit], captions, captions), of_captions)
+    _compare(findings, "images of one case", _cosines(neighbours[:limit], images, images), of_images)
+    texts = [(texts_of[row], text) for row in rows if (text := paraphrase(texts_of[row])) != texts_of[row]]
+    texts = texts[: min(limit, _PARAPHRASES)]
+    paraphrased = []
+    for done, (caption, text) in enumerate(texts, 1):
+        paraphrased.append(text_cosine(client, caption[:2000], text[:2000], collection))
+        report(done, len(texts))
+    _compare(findings, "caption and its paraphrase", np.array(paraphrased), of_captions)
+    findings.notes += [
+        "Each is compared with pairs of records that have no modality and no part of the body in common.",
+        "Paraphrases are made by rules: other names for the same, and the parts of a sentence in another order.",
+        "The server does not say which records its model was trained on: the pairs may be among them.",
+    ]
+    return findings
+
+
+def paraphrase(caption: str) -> str:
+    """The caption in other words, by rules; the caption itself if none applies."""
+    text = caption
+    for one, other in _NAMES:
+        for given, taken in ((one, other), (other, one)):
+            text, count = re.subn(rf"\b{re.escape(given)}\b", taken, text, flags=re.IGNORECASE)
+            if count:
+                break
+    first, comma, rest = text.rstrip(". ").partition(", ")
+    return f"{rest}: {first}" if comma and len(rest) > _REST_CHARS else text
+
+
+def text_cosine(client: Client, one: str, other: str, collection: str = "") -> float:
+    """The cosine of two texts' vectors, as the shift of a comparison with `one - one + other`."""
+    return client.compare(one, minus=one, plus=other, like=Query((), k=1, collection=collection)).shift
+
+
+def _cosines(pairs: Pairs, left: Floats, right: Floats) -> Floats:
+    return np.array([left[one] @ right[other] for one, other in pairs])
+
+
+def _of_one_case(gallery: Gallery, rows: Sequence[int], fits: Callable[[int, int], bool]) -> list[tuple[int, int]]:
+    """For each record that has one: another of its case that fits."""
+    pairs = []
+    for row in rows:
+        alike = (int(each) for each in gallery.right(row) if gallery.cases[each] == gallery.cases[row])
+        other = next((each for each in alike if fits(row, each)), None)
+        if other is not None:
+            pairs.append((row, other))
+    return pairs
+
+
+def _others(gallery: Gallery, rows: Sequence[int], drawn: random.Random) -> list[tuple[int, int]]:
+    """Pairs of records that share neither modality nor part of the body, nor case."""
+    pairs = []
+    for row in rows:
+        for other in drawn.choices(range(len(gallery.records)), k=_TRIES):
+            if gallery.cases[other] != gallery.cases[row] and _differ(gallery, row, other):
+                pairs.append((row, other))
+                break
+    return pairs
+
+
+def _differ(gallery: Gallery, one: int, other: int) -> bool:
+    both = [
+        (set(gallery.records[one].labels.get(facet, ())), set(gallery.records[other].labels.get(facet, ())))
+        for facet in ("modality", "body_part")
+    ]
+    return all(left and right and not left & right for left, right in both)
+
+
+def _compare(findings: Findings, group: str, similar: Floats, dissimilar: Floats) -> None:
+    if min(len(similar), len(dissimilar)) < _PAIRS_MIN:
+        findings.notes.append(f"Not measured: {group}. There are fewer than {_PAIRS_MIN} pairs to compare.")
+        return
+    for kind, values in (("similar pairs", similar), ("dissimilar pairs", dissimilar)):
+        findings.add("mean cosine", estimate(values), group=f"{group}: {kind}")
+        findings.add_series("distribution of cosines", f"{group}: {kind}", *histogram(values))
+    count = len(similar) + len(dissimilar)
+    findings.add_number("AUROC", auroc(similar, dissimilar), group=group, count=count)
+    at, right = threshold_accuracy(similar, dissimilar)
+    findings.add("accuracy of the best threshold", right, group=group, chance=0.5)
+    findings.add_number("best threshold", at, group=group, count=count, unit="cosine")

@@ -1,0 +1,125 @@
+"""Measures of retrieval and classification, with intervals and chance.
+
+Definitions: Manning, Raghavan and Schütze, "Introduction to Information Retrieval" (2008), chapter 8. Intervals hold 95 of 100
+samples of a bootstrap over groups (cases), since images of one case are alike.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+SEED = 20261128
+_ROUNDS = 1_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, over `count` values."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+def estimate(values: Sequence[float] | Floats, groups: Sequence[str] | None = None) -> Estimate:
+    """The mean of some values; those of one group are drawn together. 0 over no values."""
+    array = np.asarray(values, np.float64)
+    if not len(array):
+        return Estimate(0.0, 0.0, 0.0, 0)
+    members = np.arange(len(array)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums = np.bincount(members, weights=array)
+    counts = np.bincount(members)
+    drawn = np.random.default_rng(SEED).integers(0, len(sums), (_ROUNDS, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(array.mean()), float(low), float(high), len(array))
+
+
+def share(right: int, of: int) -> Estimate:
+    """A share with Wilson's 95 % interval."""
+    if not of:
+        return Estimate(0.0, 0.0, 1.0, 0)
+    z = 1.959964
+    part = right / of
+    middle = (part + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * np.sqrt(part * (1 - part) / of + z * z / (4 * of * of))
+    return Estimate(part, float(max(0.0, middle - half)), float(min(1.0, middle + half)), of)
+
+
+def chance_of_recall(gallery: int, right: int, k: int) -> float:
+    """The chance that one of `right` records is among `k` of `gallery` in a random order (hypergeometric)."""
+    if right <= 0 or gallery <= 0:
+        return 0.0
+    drawn = np.arange(min(k, gallery))
+    return float(1.0 - np.prod(np.maximum(0.0, (gallery - right - drawn) / (gallery - drawn))))
+
+
+def chance_of_reciprocal_rank(gallery: int, right: int, depth: int) -> float:
+    """The mean reciprocal rank of the first right record in a random order, ranks beyond `depth` counting 0."""
+    reached = [chance_of_recall(gallery, right, rank) for rank in range(min(depth, gallery) + 1)]
+    return float(sum((now - before) / rank for rank, (before, now) in enumerate(pairwise(reached), 1)))
+
+
+def average_precision(relevant: Flags) -> float:
+    """The average precision of a whole ranking: `relevant` says of each place if its record is. 0 if none is."""
+    places = np.flatnonzero(relevant)
+    if not len(places):
+        return 0.0
+    return float(np.mean(np.arange(1, len(places) + 1) / (places + 1)))
+
+
+def ndcg(gains: Floats, k: int) -> float:
+    """Normalised discounted cumulative gain of the first `k` places of a whole ranking; 0 if nothing has a gain."""
+    discounts = 1 / np.log2(np.arange(2, min(k, len(gains)) + 2))
+    best = np.sort(gains)[::-1][: len(discounts)] @ discounts
+    return float(gains[: len(discounts)] @ discounts / best) if best > 0 else 0.0
+
+
+def auroc(positive: Floats, negative: Floats) -> float:
+    """The chance that a positive is above a negative, ties counting half; 0.5 without one of either."""
+    if not len(positive) or not len(negative):
+        return 0.5
+    values = np.concatenate([positive, negative])
+    order = np.argsort(values, kind="stable")
+    ranks = np.empty(len(values))
+    ranks[order] = np.arange(1, len(values) + 1)
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.bincount(inverse, weights=ranks) / counts)[inverse]
+    above = ranks[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2
+    return float(above / (len(positive) * len(negative)))
+
+
+def threshold_accuracy(positive: Floats, negative: Floats) -> tuple[float, Estimate]:
+    """The threshold that separates one half of the values best, and how much of the other half it sorts rightly.
+
+    Both kinds count equally; halves are drawn by seed.
+    """
+    rng = np.random.default_rng(SEED)
+    halves = [
+        (values[order[: len(values) // 2]], values[order[len(values) // 2 :]])
+        for values in (positive, negative)
+        for order in [rng.permutation(len(values))]
+    ]
+    (fit_positive, test_positive), (fit_negative, test_negative) = halves
+    values = np.unique(np.concatenate([fit_positive, fit_negative]))
+    candidates = (values[1:] + values[:-1]) / 2
+    if not len(candidates):
+        return 0.0, share(0, 0)
+    right = [(fit_positive >= at).mean() + (fit_negative < at).mean() for at in candidates]
+    # Of several that are as good: the one in the middle.
+    at = float(np.median(candidates[np.flatnonzero(np.isclose(right, max(right)))]))
+    both = np.concatenate([test_positive >= at, test_negative < at])
+    return at, share(int(both.sum()), len(both))
+
+
+def histogram(values: Floats, bins: int = 40) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The share of values in each bin from -1 to 1: middles of the bins, shares."""
+    counts, edges = np.histogram(np.clip(values, -1, 1), bins=bins, range=(-1, 1))
+    middles = (edges[:-1] + edges[1:]) / 2
+    return tuple(np.round(middles, 4).tolist()), tuple(np.round(counts / max(1, len(values)), 5).tolist())
