@@ -88,6 +88,13 @@ def calibration(**options: Any) -> None:
     _run(("calibration",), **options)
 
 
+@command.command("descriptions")
+@_options
+def descriptions(**options: Any) -> None:
+    """Measure what descriptions show: supported, general, quoted, withheld; at most 60 of them."""
+    _run(("descriptions",), **options)
+
+
 @command.command("speed")
 @_options
 def speed(**options: Any) -> None:
@@ -99,7 +106,7 @@ def speed(**options: Any) -> None:
 @_options
 def everything(**options: Any) -> None:
     """Measure all of these."""
-    _run(("retrieval", "consistency", "arithmetic", "calibration", "speed"), **options)
+    _run(("retrieval", "consistency", "arithmetic", "calibration", "descriptions", "speed"), **options)
 
 
 @command.command("read")
@@ -187,7 +194,7 @@ def _run(
         only = None if path is None else _indexed(client, path, reader, follow_links=follow_links)
         records = gallery.load(client, collection=collection, only=only, report=_progress("records"))
         for subject in subjects:
-            found = _measure(subject, client, records, limit)
+            found = _measure(subject, client, records, limit, collection)
             made = found.measured(records, _command(subject, collection, limit, path))
             results.append(made.model_dump(mode="json") | {"collection": records.name, "records": len(records.records)})
             if store:
@@ -202,17 +209,18 @@ def _run(
         print_json({"evaluations": results})
 
 
-def _measure(subject: str, client: "Client", records: "Gallery", limit: int) -> "Findings":
-    from mirage_atlas.quality import arithmetic, calibration, consistency, retrieval, speed
+def _measure(subject: str, client: "Client", records: "Gallery", limit: int, collection: str) -> "Findings":
+    from mirage_atlas.quality import arithmetic, calibration, consistency, descriptions, retrieval, speed
 
     measures: dict[str, Callable[..., Findings]] = {
         "retrieval": retrieval.measure,
         "consistency": consistency.measure,
         "arithmetic": arithmetic.measure,
         "calibration": calibration.measure,
+        "descriptions": descriptions.measure,
         "speed": speed.measure,
     }
-    return measures[subject](client, records, limit=limit, report=_progress(subject))
+    return measures[subject](client, records, limit=limit, collection=collection, report=_progress(subject))
 
 
 def _indexed(client: "Client", path: Path, reader: str | None, *, follow_links: bool) -> Collection[str]:

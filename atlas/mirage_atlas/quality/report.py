@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from mirage_api.quality import FOUND_MAX, HARD_CASES_MAX, Figure, HardCase, Measured, Series, Subject
+from mirage_api.quality import FOUND_MAX, HARD_CASES_MAX, Figure, HardCase, Measured, Series, Subject, Unit
 from mirage_atlas.quality.gallery import Gallery
 from mirage_atlas.quality.measures import SEED, Estimate
 
@@ -39,9 +39,7 @@ class Findings:
             )
         )
 
-    def add_number(
-        self, name: str, value: float, *, count: int, group: str = "", unit: Literal["", "ms", "rank", "cosine"] = ""
-    ) -> None:
+    def add_number(self, name: str, value: float, *, count: int, group: str = "", unit: Unit = "") -> None:
         """Adds a number without an interval."""
         self.figures.append(Figure(name=name, group=group, value=round(value, _DIGITS), count=count, unit=unit))
 

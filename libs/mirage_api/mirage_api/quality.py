@@ -9,6 +9,7 @@ from mirage_api.base import Id, Omitted, Reply, Request, Short
 Subject = Literal[
     "retrieval", "consistency", "arithmetic", "generation", "descriptions", "read", "calibration", "speed"
 ]
+Unit = Literal["", "ms", "rank", "cosine", "sentences"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 FIGURES_MAX = 500
 SERIES_MAX = 32
@@ -31,7 +32,7 @@ class Figure(Reply):
     high: Finite | None = None
     chance: Finite | None = None
     count: int = Field(0, description="Over how many queries, pairs or calls.", ge=0, le=2**53)
-    unit: Annotated[Literal["", "ms", "rank", "cosine"], Omitted()] = ""
+    unit: Annotated[Unit, Omitted()] = ""
 
 
 class Series(Reply):
