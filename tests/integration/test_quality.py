@@ -14,6 +14,7 @@ from mirage.uploads import Upload
 from mirage_api.quality import Figure
 from mirage_atlas.quality import arithmetic, calibration, consistency, gallery, retrieval
 from mirage_atlas.quality.report import Findings
+from tests.support.waiting import until
 
 GOOD, SHUFFLED = "quality-good", "quality-shuffled"
 
@@ -53,6 +54,8 @@ def both(client: Client) -> Iterator[tuple[gallery.Gallery, gallery.Gallery]]:
                 assert {each.state for each in client.upsert(uploads[start : start + 32], collection=name)} == {
                     "created"
                 }
+        for name in (GOOD, SHUFFLED):
+            until(lambda name=name: client.collection(name).calibration)
         yield gallery.load(client, collection=GOOD), gallery.load(client, collection=SHUFFLED)
     finally:
         for name in (GOOD, SHUFFLED):
@@ -151,7 +154,7 @@ def test_the_command_stores_what_the_api_lists(client: Client, system: Any, tmp_
     assert stored.subject == "retrieval"
     assert not stored.outdated
     assert stored.records == client.collection().records
-    assert [each.raw for each in stored.figures] == printed["figures"]
+    assert stored.figures == tuple(Figure.model_validate(each) for each in printed["figures"])
     assert stored.command == "mirage eval retrieval --limit 20"
 
 

@@ -1,6 +1,7 @@
 """`mirage eval`: measures the answers of a collection, next to chance."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LIMIT = 500
+_CALIBRATION_S = 120
 
 
 @click.group("eval", context_settings={"help_option_names": ["-h", "--help"]})
@@ -193,6 +195,7 @@ def _run(
     with open_client(url) as client:
         only = None if path is None else _indexed(client, path, reader, follow_links=follow_links)
         records = gallery.load(client, collection=collection, only=only, report=_progress("records"))
+        _wait_for_calibration(client, collection)
         for subject in subjects:
             found = _measure(subject, client, records, limit, collection)
             made = found.measured(records, _command(subject, collection, limit, path))
@@ -207,6 +210,17 @@ def _run(
         note(f"written to {out}")
     if as_json:
         print_json({"evaluations": results})
+
+
+def _wait_for_calibration(client: "Client", collection: str) -> None:
+    """Waits until the server has calibrated the collection: before that, hybrid searches rank differently."""
+    for second in range(_CALIBRATION_S):
+        if client.collection(collection).calibration is not None:
+            return
+        if second == 0:
+            note("the collection is being calibrated; that comes first")
+        time.sleep(1)
+    note("the collection is not calibrated yet: figures of hybrid searches may change")
 
 
 def _measure(subject: str, client: "Client", records: "Gallery", limit: int, collection: str) -> "Findings":
