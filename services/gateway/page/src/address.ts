@@ -11,7 +11,7 @@ export interface Term {
 
 export type Where = Record<string, string[]>;
 export type Mode = "" | "words" | "images" | "captions";
-export type View = "search" | "image" | "compare" | "generated" | "about" | "docs" | "lost";
+export type View = "search" | "image" | "compare" | "generated" | "quality" | "about" | "docs" | "lost";
 
 export interface Route {
   view: View;
@@ -65,6 +65,7 @@ const PLACES: Record<string, View> = {
   "": "search",
   compare: "compare",
   generated: "generated",
+  quality: "quality",
   about: "about",
   docs: "docs",
 };

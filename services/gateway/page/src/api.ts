@@ -16,6 +16,11 @@ export type ImageGuess = Schemas["ImageGuess"];
 export type Region = Schemas["Region"];
 export type Model = Schemas["Model"];
 export type Job = Schemas["Job"];
+export type Building = Schemas["Building"];
+export type Collection = Schemas["Collection"];
+export type Evaluation = Schemas["Evaluation"];
+export type Figure = Evaluation["figures"][number];
+export type HardCase = Evaluation["hard_cases"][number];
 export type CompareReply = Schemas["CompareReply"];
 
 const KEY = "mirage-key";

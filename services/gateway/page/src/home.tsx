@@ -2,7 +2,7 @@
 
 import { useLayoutEffect } from "preact/hooks";
 import { EMPTY, parse, type Route } from "./address";
-import { type Facet, json, parameters, type StoredRecord, within } from "./api";
+import { type Building, type Collection, type Facet, json, parameters, type StoredRecord, within } from "./api";
 import { useData } from "./data";
 import { useFacets } from "./filters";
 import { Gate } from "./gate";
@@ -97,11 +97,31 @@ export function Home({ route }: { route: Route }) {
 
 function Lead({ route, facets }: { route: Route; facets: Facet[] }) {
   const path = route.collection ? `/v1/collections/${encodeURIComponent(route.collection)}` : "/v1/collection";
-  const { value } = useData<{ records: number }>(`atlas ${route.collection}`, (signal) => json(path, { signal }));
+  const { value } = useData<Collection>(`atlas ${route.collection}`, (signal) => json(path, { signal }));
   const kinds = facets.find(({ name }) => name === "modality")?.values.slice(0, 3) ?? [];
   const list = new Intl.ListFormat(language).format(kinds.map((each) => valueName(each.value)));
-  if (value?.records === 0) return <p class="lead">{t("home.none")}</p>;
-  return <p class="lead">{value ? t("home.lead", { n: value.records, kinds: list }) : "\u00a0"}</p>;
+  if (value?.records === 0 && !value.building) return <p class="lead">{t("home.none")}</p>;
+  return (
+    <>
+      <p class="lead">{value ? t("home.lead", { n: value.records, kinds: list }) : "\u00a0"}</p>
+      {value?.building && <Progress building={value.building} />}
+    </>
+  );
+}
+
+/** What is still being added to the atlas, and what could not be. */
+function Progress({ building }: { building: Building }) {
+  const { done, total, finished, fetching, missing, problem } = building;
+  const parts = [
+    !finished && total ? t("building.adding", { done, total }) : "",
+    fetching && `${fetching}.`,
+    ...[missing, problem].map((each) => each && `${each}.`),
+  ];
+  return (
+    <p class="soft small" role="status">
+      {parts.filter(Boolean).join(" ")}
+    </p>
+  );
 }
 
 function Suggestions({ found, route }: { found: { text: string; count?: number }[]; route: Route }) {

@@ -10,6 +10,7 @@ import { Docs } from "./docs";
 import { Generated } from "./generated";
 import { Home } from "./home";
 import { ImageView } from "./image";
+import { Quality } from "./quality";
 import { Results, titleOf } from "./results";
 import { useRoute } from "./router";
 import { Bar, Foot, Refused, take } from "./shell";
@@ -37,6 +38,8 @@ function View({ route }: { route: Route }) {
       return <Compare route={route} />;
     case "generated":
       return <Generated />;
+    case "quality":
+      return <Quality route={route} />;
     case "about":
       return <About />;
     case "docs":

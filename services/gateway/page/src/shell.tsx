@@ -171,6 +171,7 @@ export function Foot({ route, children }: { route: Route; children?: ComponentCh
         {children}
         <p>
           {generates && <Link to={{ ...EMPTY, view: "generated" }}>{t("generated")}</Link>}
+          <Link to={{ ...EMPTY, view: "quality", collection: route.collection }}>{t("view.quality")}</Link>
           <Link to={{ ...EMPTY, view: "about" }}>{t("about")}</Link>
           <Link to={{ ...EMPTY, view: "docs" }}>{t("docs")}</Link>
           {rights.visitor && (
