@@ -395,7 +395,7 @@ export const en = {
 
   quality: "How good is the search?",
   "quality.none": "Nothing was measured on this atlas yet. Its operator can do so: mirage eval all --store",
-  "quality.when": "Measured on the atlas {collection} with {n} images, on {date}, with the model {model}.",
+  "quality.when": "Measured on {date} with {n} images of the atlas “{collection}” and the model {model}.",
   "quality.outdated": "The atlas has changed since: some figures may be others by now.",
   "quality.first": "A caption finds its image first",
   "quality.ten": "… among the first ten",

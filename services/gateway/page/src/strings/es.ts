@@ -400,7 +400,7 @@ export const es: Record<keyof typeof en, string> = {
 
   quality: "¿Qué tan buena es la búsqueda?",
   "quality.none": "Todavía no se ha medido nada en este atlas. Su operador puede hacerlo: mirage eval all --store",
-  "quality.when": "Medido en el atlas {collection} con {n} imágenes, el {date}, con el modelo {model}.",
+  "quality.when": "Medido el {date} con {n} imágenes del atlas «{collection}» y el modelo {model}.",
   "quality.outdated": "El atlas ha cambiado desde entonces: algunas cifras pueden ser otras.",
   "quality.first": "Un pie de imagen encuentra su imagen en primer lugar",
   "quality.ten": "… entre las diez primeras",
