@@ -14,6 +14,7 @@ from mirage.errors import ApiError, ReplyError, TimedOutError, UnreachableError
 from mirage.uploads import Upload
 from mirage_api.descriptions import DescribeDone, DescribeSentence
 from mirage_api.jobs import Job
+from mirage_api.quality import Measured
 from mirage_api.readings import ReadDone, ReadLabel
 
 from .test_client import SEARCH
@@ -22,9 +23,11 @@ from .test_jobs import job
 
 # What each operation is called with, and what the gateway answers.
 FLAG = {"id": "f", "record_id": "a", "reason": "other", "comment": "", "create_time": ""}
+EVALUATION = {"subject": "speed", "collection": "atlas", "fingerprint": "f", "records": 1, "create_time": ""}
 CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "search": (("q",), SEARCH),
     "compare": (("q",), {"base": SEARCH, "shifted": SEARCH, "shift": 0.5}),
+    "compare_two": (("q", "r"), {"base": SEARCH, "shifted": SEARCH, "shift": 0.5}),
     "similar": (("a",), SEARCH),
     "description": (("q",), {"text": "", "retrieval": SEARCH}),
     "create_job": (("axial",), job("PENDING", 1)),
@@ -33,6 +36,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "cancel_job": (("a",), job("CANCELLED", 2)),
     "job_image": (("a", 1), {}),
     "record": (("a",), {"id": "a"}),
+    "case": (("a",), {"id": "a", "records": []}),
     "image": (("a",), {}),
     "facets": ((), {"facets": [{"name": "plane", "values": [{"value": "axial", "count": 2}]}]}),
     "upsert": (([Upload("a", "c", b"png")],), {"outcomes": [{"id": "a", "state": "created"}]}),
@@ -47,6 +51,8 @@ CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "activate_collection": (("next",), {"collection": {"name": "next"}, "previous": "atlas"}),
     "delete_collection": (("old",), {"records": 7}),
     "common_queries": ((), {"queries": ["brain"]}),
+    "quality": ((), {"evaluations": [EVALUATION]}),
+    "store_evaluation": ((Measured(subject="speed", fingerprint="f", figures=()),), EVALUATION),
     "models": ((), {"models": [{"name": "mini"}]}),
     "collection": ((), {"name": "atlas"}),
 }

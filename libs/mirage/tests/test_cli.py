@@ -86,7 +86,6 @@ def test_the_help_needs_no_http_library() -> None:
     "arguments",
     [
         ["serch", "x"],
-        ["search"],
         ["search", "x", "--where", "plane"],
         ["search", "x", "--where", "=axial"],
         ["search", "x", "-k", "many"],
@@ -122,7 +121,7 @@ def test_a_command_line_that_says_nothing_sensible_is_a_usage_error(
 
 
 def test_a_usage_error_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["search", "--json"]) == 2
+    assert run(["describe", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["code"] == "USAGE"
 
 

@@ -48,7 +48,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def retriever(encoder: str, data: Path) -> Iterator[str]:
-    address, process = start("mirage_retriever", data.parent, encoder=encoder, data=data)
+    queries = data.parent / "queries.txt"
+    queries.write_text("".join(f"common query {number}\n" for number in range(20)))
+    address, process = start("mirage_retriever", data.parent, encoder=encoder, data=data, common_queries=queries)
     wait_until_serving(address, process)
     yield address
     process.terminate()

@@ -534,17 +534,17 @@ def test_a_shard_of_an_older_version_gets_the_indexes_that_it_lacks(tmp_path: Pa
     vectors = {"image": vector.tolist(), "caption": vector.tolist()}
     old.update(qe.UpdateOperation.upsert_points([qe.Point(id=point_id("old"), vector=vectors, payload=payload)]))
     old.close()
-    no_filter: FilterRow = ({}, [], None, [], [])
+    no_filter: FilterRow = ({}, [], None, [], [], {}, None)
     word, weight = np.array([7], np.uint32).tobytes(), np.ones(1, np.float32).tobytes()
     for _ in range(2):
         shard = ShardFiles.load(path)
         assert shard.showing(["a" * 64], 5) == [("a" * 64, "old")]
         assert shard.rows(["old"])[0][-2:] == ({"image_sha256": "a" * 64}, (b"", b"", []))
-        assert shard.search([(word, weight, 5, no_filter)]) == [[]]
+        assert shard.search([("say", word, weight, 5, no_filter)]) == [[]]
         shard.close()
     shard = ShardFiles.load(path)
     vector_bytes = vector.tobytes()
     words: WordsRow = (word, weight, ["lungs"])
     shard.upsert([("old", vector_bytes, vector_bytes, "{}", {}, {"image_sha256": "a" * 64}, words)])
-    assert [hit[0] for hit in shard.search([(word, weight, 5, no_filter)])[0]] == ["old"]
+    assert [hit[0] for hit in shard.search([("say", word, weight, 5, no_filter)])[0]] == ["old"]
     shard.close()

@@ -33,6 +33,9 @@ _BUILD_RETRY_S = 60.0
 # Seconds before its deadline at which a caller gets an error with the reason.
 _REASON_S = 0.1
 
+# A filter that every point passes, as shard_files.py takes it.
+_NO_FILTER: tuple[object, ...] = ({}, [], None, [], [], {}, None)
+
 
 @dataclass(frozen=True)
 class ShardPolicy:
@@ -358,7 +361,7 @@ class Shard:
         with contextlib.suppress(IndexError):
             (_, _, image, caption), *_ = await searcher.call("fetch", [sample], True)
             for vector, space in ((image, "image"), (caption, "caption")):
-                await searcher.call("search", [(vector, space, 100, 128, False, None, ({}, [], None, [], []))])
+                await searcher.call("search", [("near", vector, space, 100, 128, False, None, _NO_FILTER)])
 
 
 def _within_deadline() -> float | None:
