@@ -213,7 +213,7 @@ async def test_a_collection_that_nobody_uses_is_measured_once_and_closed(
         await fill(atlas, 40, says_something=True)
     await until(lambda: collections.revision_of("next") is None)
     async with calibrating(collections):
-        await until(lambda: list(tmp_path.rglob("kept.json")))
+        await until((tmp_path / "collections" / "next" / "kept-calibration.json").exists)
         await until(lambda: collections.revision_of("next") is None)
     async with collections.use("next") as atlas:
         assert atlas.calibration is not None
