@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mirage.client import Client
+from mirage.queries import Query, Term
 from mirage.uploads import Upload
 from mirage_api.records import RegionsUpload, RegionUpload
 from mirage_core.imaging import encode_png
@@ -41,7 +42,8 @@ def start(machine: Machine) -> Client:
 
 def seen(client: Client) -> dict[str, Any]:
     """What a caller can see of what is stored."""
-    found = client.search(QUERY, k=RECORDS).results
+    # By likeness: how rare a word is, the engine may count anew after a start.
+    found = client.search(Query((Term(text=QUERY),), k=RECORDS, mode="images")).results
     jobs = client.jobs().jobs
     regions = {each.id: client.record(each.id).regions for each in found}
     return {
