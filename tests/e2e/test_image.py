@@ -34,6 +34,7 @@ def test_an_image_has_its_own_address_and_history_entry(page: Page) -> None:
     cards(page).first.locator("a.shot").click()
     expect(page.get_by_role("button", name="Hide answer")).to_be_visible()
     assert page.url.endswith(f"/i/{chosen}")
+    expect(page.get_by_label("Next image").first).to_be_visible()
     page.keyboard.press("ArrowRight")
     expect(page).not_to_have_url(re.compile(f"/i/{chosen}$"))
     page.go_back()
