@@ -17,7 +17,7 @@ from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 from mirage_inference.llm.prompt import END, prompt
 from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.llm.random_checkpoint import LIKENESSES, write_random_checkpoint
-from mirage_models.llm.task import LEARNT_PROMPTS, LEARNT_WORDS, LlmTask
+from mirage_models.llm.task import LEARNT_PROMPTS, LEARNT_WORDS
 from mirage_models.registry import verify
 from mirage_models.tasks import UNSHOWN, BuildError, CheckpointError, ParityError, UnknownArchitectureError
 from models.tests_build.llm_bundles import build_language, change_weights
@@ -226,7 +226,7 @@ def _config(**fields: Any) -> Any:
         (_config(vocab_size=600), CheckpointError, "has 663 tokens, the model knows 600"),
         (_config(num_attention_heads=7), CheckpointError, "make no sense"),
         (_config(hidden_size="wide"), CheckpointError, "garbles"),
-        (_config(architectures=["LlamaForCausalLM"], model_type="llama"), UnknownArchitectureError, "LlamaForCausalLM"),
+        (_config(architectures=["MambaForCausalLM"], model_type="mamba"), UnknownArchitectureError, "MambaForCausalLM"),
         (_config(hidden_act="relu"), UnknownArchitectureError, "relu"),
         (_config(rope_scaling={"type": "linear", "factor": 2.0}), UnknownArchitectureError, "rope_scaling"),
     ],
@@ -273,16 +273,6 @@ def test_special_tokens_that_only_the_files_beside_name_are_in_the_bundles_token
     original = LlmTokenizer(dolly / "tokenizer.json", vocabulary=manifest.vocabulary)
     assert tokenizer.encode(PROMPT) == original.encode(PROMPT)
     assert manifest.prompt_format == "dolly"
-
-
-def test_a_folder_is_recognised_by_its_configuration(tmp_path: Path, pythia: Path, copy: Path) -> None:
-    task = LlmTask()
-    assert task.recognises(pythia)
-    _config(architectures=["LlamaForCausalLM"], model_type="llama")(copy)
-    assert task.recognises(copy)  # so that the message can say what is known
-    _config(architectures=["CLIPModel"], model_type="clip")(copy)
-    assert not task.recognises(copy)
-    assert not task.recognises(tmp_path)
 
 
 def test_variants_and_options_that_do_not_exist_are_refused(tmp_path: Path, pythia: Path) -> None:
