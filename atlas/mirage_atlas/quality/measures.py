@@ -11,6 +11,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from mirage_core.intervals import wilson
+
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 SEED = 20261128
@@ -43,13 +45,7 @@ def estimate(values: Sequence[float] | Floats, groups: Sequence[str] | None = No
 
 def share(right: int, of: int) -> Estimate:
     """A share with Wilson's 95 % interval."""
-    if not of:
-        return Estimate(0.0, 0.0, 1.0, 0)
-    z = 1.959964
-    part = right / of
-    middle = (part + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * np.sqrt(part * (1 - part) / of + z * z / (4 * of * of))
-    return Estimate(part, float(max(0.0, middle - half)), float(min(1.0, middle + half)), of)
+    return Estimate(right / of if of else 0.0, *wilson(right, of), of)
 
 
 def chance_of_recall(gallery: int, right: int, k: int) -> float:

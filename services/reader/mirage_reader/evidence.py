@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
+from mirage_core.intervals import wilson
 from mirage_reader.atlas import Counts, Neighbour, Own, Where
 from mirage_reader.findings import NONE, Vocabulary
 from mirage_reader.kinds import FacetGuess
@@ -12,7 +12,6 @@ FACETS = ("finding", "side", "plane", "sequence")
 ENOUGH = 3
 VALUES = 10
 IDS = 5
-_Z = 1.959964
 NOT_ENOUGH = "Not enough cases: fewer than three of the same kind were found."
 
 
@@ -72,16 +71,6 @@ class Evidence:
     def facet(self, name: str) -> FacetEvidence:
         """Returns the evidence of a facet, an empty one if no case has it."""
         return next((each for each in self.facets if each.facet == name), FacetEvidence(name, 0, ()))
-
-
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share (Wilson, JASA 22, 1927); 0 to 1 if there is nothing to count."""
-    if not total:
-        return 0.0, 1.0
-    share, square = hits / total, _Z * _Z
-    middle = (share + square / (2 * total)) / (1 + square / total)
-    half = _Z * sqrt(share * (1 - share) / total + square / (4 * total * total)) / (1 + square / total)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def one_a_case(found: Iterable[Neighbour], own: Own, most: int) -> list[Neighbour]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from mirage_core import telemetry
 from mirage_core.errors import Code, MirageError
+from mirage_core.intervals import wilson
 from mirage_retriever.algebra import CANCELS_BELOW, Array
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.calibration import CALIBRATION, Calibration, Kind, Recall
@@ -323,18 +324,10 @@ class _Ranked:
 def _recall(ranked: Sequence[_Ranked]) -> Recall:
     count = len(ranked)
     at_1 = sum(each.rank == 1 for each in ranked) / count
-    at_10 = sum(each.rank is not None for each in ranked) / count
-    low, high = _interval(at_10, count)
+    found = sum(each.rank is not None for each in ranked)
+    low, high = wilson(found, count)
     chance_1, chance_10 = (sum(each.chance(depth) for each in ranked) / count for depth in (1, _DEPTH))
-    return Recall(count, at_1, at_10, low, high, chance_1, chance_10)
-
-
-def _interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's, of 95 %."""
-    z = 1.96
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return Recall(count, at_1, found / count, low, high, chance_1, chance_10)
 
 
 def _thresholds(negatives: Sequence[float]) -> Thresholds:

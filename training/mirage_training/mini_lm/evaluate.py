@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirage_core.cpus import available_cpus
+from mirage_core.intervals import wilson
 from mirage_inference.bundles import load_llm
 from mirage_inference.llm.decode import Continuation, PrefixCache, generate
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
@@ -62,16 +63,6 @@ class Tally:
             "unfinished": self.unfinished,
             "reasons": dict(self.reasons.most_common(10)),
         }
-
-
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share (Wilson 1927)."""
-    if count == 0:
-        return 0.0, 1.0
-    share = right / count
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return float(centre - half), float(centre + half)
 
 
 def measure(answer: Callable[[str, Sequence[str]], tuple[str, bool]], examples: Sequence[Example]) -> Tally:

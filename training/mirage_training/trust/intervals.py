@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-_Z = 1.959964
+from mirage_core.intervals import wilson
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,7 @@ class Share:
 
     def interval(self) -> tuple[float, float]:
         """Returns the bounds of the true share with 95 % confidence."""
-        if not self.total:
-            return 0.0, 1.0
-        p, n = self.value, self.total
-        middle = (p + _Z * _Z / (2 * n)) / (1 + _Z * _Z / n)
-        reach = _Z / (1 + _Z * _Z / n) * math.sqrt(p * (1 - p) / n + _Z * _Z / (4 * n * n))
-        return max(0.0, middle - reach), min(1.0, middle + reach)
+        return wilson(self.hits, self.total)
 
     def __str__(self) -> str:
         low, high = self.interval()
