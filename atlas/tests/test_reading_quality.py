@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mirage.reading_evaluation import HeldOut, Outcome, auroc, evaluate_readings, summarise
 from mirage_api.readings import ReadDone, ReadEvidence, ReadKind, ReadLabel
+from mirage_atlas.quality.readings import HeldOut, Outcome, auroc, evaluate_readings, summarise
 
 
 def outcome(case: int, truth: str, label: str, **shares: float) -> Outcome:

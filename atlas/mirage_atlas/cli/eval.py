@@ -135,7 +135,7 @@ def read(
     measured. A label whose AUROC may be chance is marked.
     """
     from mirage.indexing import stored_ids
-    from mirage.reading_evaluation import HeldOut, evaluate_readings
+    from mirage_atlas.quality.readings import HeldOut, evaluate_readings
 
     dataset = open_dataset(path, reader, follow_links=follow_links)
     with open_client(url) as client:

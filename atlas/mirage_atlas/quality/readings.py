@@ -11,12 +11,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from mirage_api.readings import ReadDone, ReadEvent, ReadEvidence, ReadKind, ReadLabel
+from mirage_atlas.quality import measures
 
 FIRST = 3
 POSITIVES_MIN = 10
 _ROUNDS = 500
-_SEED = 20261128
 _NONE = "none"
 
 
@@ -98,7 +100,7 @@ def evaluate_readings(
 ) -> ReadingQuality:
     """Reads each image (a sample of `limit`, always the same) and measures the labels that ten images or more have."""
     if limit is not None and limit < len(items):
-        items = random.Random(_SEED).sample(items, limit)  # noqa: S311 -- a sample, no secret
+        items = random.Random(measures.SEED).sample(items, limit)  # noqa: S311 -- a sample, no secret
     outcomes = []
     for number, item in enumerate(items, start=1):
         outcomes.append(_read(client, item, collection))
@@ -163,24 +165,10 @@ def _label(name: str, outcomes: Sequence[Outcome]) -> LabelMeasures:
 
 
 def auroc(outcomes: Sequence[Outcome], name: str) -> float:
-    """The chance that an image with the label has a higher share than one without, equal ones counting half.
-
-    0.5 if all images have the label, or none.
-    """
-    having: dict[float, int] = {}
-    lacking: dict[float, int] = {}
-    for each in outcomes:
-        counts = having if name in each.findings else lacking
-        share = each.shares.get(name, 0.0)
-        counts[share] = counts.get(share, 0) + 1
-    pairs = sum(having.values()) * sum(lacking.values())
-    if not pairs:
-        return 0.5
-    won, below = 0.0, 0
-    for share in sorted({*having, *lacking}):
-        won += having.get(share, 0) * (below + lacking.get(share, 0) / 2)
-        below += lacking.get(share, 0)
-    return won / pairs
+    """The chance that an image with the label has a higher share than one without; 0.5 if all images have it, or none."""
+    shares = np.array([each.shares.get(name, 0.0) for each in outcomes])
+    having = np.array([name in each.findings for each in outcomes], bool)
+    return measures.auroc(shares[having], shares[~having])
 
 
 def _share(outcomes: Sequence[Outcome], right: Callable[[Outcome], bool]) -> float:
@@ -194,7 +182,7 @@ def _measure(outcomes: Sequence[Outcome], figure: Callable[[Sequence[Outcome]], 
         cases.setdefault(each.case, []).append(each)
     if not cases:
         return Measure(0.0, 0.0, 1.0, chance)
-    rng, groups = random.Random(_SEED), list(cases.values())  # noqa: S311 -- as above
+    rng, groups = random.Random(measures.SEED), list(cases.values())  # noqa: S311 -- as above
     drawn = sorted(
         figure([each for group in rng.choices(groups, k=len(groups)) for each in group]) for _ in range(_ROUNDS)
     )
