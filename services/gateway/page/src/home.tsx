@@ -114,7 +114,7 @@ function Progress({ building }: { building: Building }) {
   const { done, total, finished, fetching, missing, problem } = building;
   const parts = [
     !finished && total ? t("building.adding", { done, total }) : "",
-    fetching && `${fetching}.`,
+    fetching && t("building.fetching", { name: fetching }),
     ...[missing, problem].map((each) => each && `${each}.`),
   ];
   return (

@@ -439,4 +439,5 @@ export const en = {
   "quality.json": "Download as JSON",
   "quality.csv": "Download as CSV",
   "building.adding": "More images are being added: {done} of {total}.",
+  "building.fetching": "Downloading: {name}.",
 } as const;

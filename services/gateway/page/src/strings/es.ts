@@ -446,4 +446,5 @@ export const es: Record<keyof typeof en, string> = {
   "quality.json": "Descargar como JSON",
   "quality.csv": "Descargar como CSV",
   "building.adding": "Se están añadiendo más imágenes: {done} de {total}.",
+  "building.fetching": "Descargando: {name}.",
 };
