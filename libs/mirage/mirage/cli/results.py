@@ -52,7 +52,8 @@ def show_words(reply: SearchReply) -> None:
     if reply.words.expanded:
         note("also: " + "; ".join(f"{word.given} = {', '.join(word.others)}" for word in reply.words.expanded))
     for label in reply.words.labels:
-        note(f"none of the first results is {label.value}: --where {label.facet}={label.value} ({label.count} records)")
+        offer = f"--where {label.facet}={label.value} ({label.count:,} records)" if label.count else "no record is"
+        note(f"none of the first results is {label.value}: {offer}")
 
 
 def show_query(query: QueryReport) -> None:
