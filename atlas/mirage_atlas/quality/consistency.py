@@ -115,7 +115,8 @@ def _differ(gallery: Gallery, one: int, other: int) -> bool:
         (set(gallery.records[one].labels.get(facet, ())), set(gallery.records[other].labels.get(facet, ())))
         for facet in ("modality", "body_part")
     ]
-    return all(left and right and not left & right for left, right in both)
+    known = [(left, right) for left, right in both if left and right]
+    return bool(known) and not any(left & right for left, right in known)
 
 
 def _compare(findings: Findings, group: str, similar: Floats, dissimilar: Floats) -> None:
