@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,10 @@ def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "
     drawn = random.Random(SEED)  # noqa: S311 -- a sample, no secret
     rows = list(range(len(gallery.records)))
     drawn.shuffle(rows)
-    others = _others(gallery, rows, drawn)[:limit]
+    others, unlike = _others(gallery, rows, drawn, all), "neither modality nor part of the body"
+    if len(others) < _PAIRS_MIN:
+        others, unlike = _others(gallery, rows, drawn, any), "not both modality and part of the body"
+    others = others[:limit]
     captions, images = gallery.captions.astype(np.float64), gallery.images.astype(np.float64)
     own = [(row, row) for row in rows[:limit]]
     texts_of = [record.caption for record in gallery.records]
@@ -60,7 +63,7 @@ def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "
         report(done, len(texts))
     _compare(findings, "caption and its paraphrase", np.array(paraphrased), of_captions)
     findings.notes += [
-        "Each is compared with pairs of records that have no modality and no part of the body in common.",
+        f"Each is compared with pairs of records that have {unlike} in common.",
         "Paraphrases are made by rules: other names for the same, and the parts of a sentence in another order.",
         "The server does not say which records its model was trained on: the pairs may be among them.",
     ]
@@ -99,24 +102,26 @@ def _of_one_case(gallery: Gallery, rows: Sequence[int], fits: Callable[[int, int
     return pairs
 
 
-def _others(gallery: Gallery, rows: Sequence[int], drawn: random.Random) -> list[tuple[int, int]]:
-    """Pairs of records that share neither modality nor part of the body, nor case."""
+def _others(
+    gallery: Gallery, rows: Sequence[int], drawn: random.Random, much: Callable[[Iterable[bool]], bool]
+) -> list[tuple[int, int]]:
+    """Pairs of records of different cases that differ in modality and part of the body: in `all` that both have, or `any`."""
     pairs = []
     for row in rows:
         for other in drawn.choices(range(len(gallery.records)), k=_TRIES):
-            if gallery.cases[other] != gallery.cases[row] and _differ(gallery, row, other):
+            if gallery.cases[other] != gallery.cases[row] and _differ(gallery, row, other, much):
                 pairs.append((row, other))
                 break
     return pairs
 
 
-def _differ(gallery: Gallery, one: int, other: int) -> bool:
+def _differ(gallery: Gallery, one: int, other: int, much: Callable[[Iterable[bool]], bool]) -> bool:
     both = [
         (set(gallery.records[one].labels.get(facet, ())), set(gallery.records[other].labels.get(facet, ())))
         for facet in ("modality", "body_part")
     ]
     known = [(left, right) for left, right in both if left and right]
-    return bool(known) and not any(left & right for left, right in known)
+    return bool(known) and much(not left & right for left, right in known)
 
 
 def _compare(findings: Findings, group: str, similar: Floats, dissimilar: Floats) -> None:
