@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def leads_somewhere(page: Path, target: str) -> bool:
-    """Whether a link's file and heading exist; links to other hosts are not followed."""
+    """Returns whether a link's file and heading exist; links to other hosts are not followed."""
     if re.match(r"\w+:", target):
         return True
     name, _, heading = target.partition("#")

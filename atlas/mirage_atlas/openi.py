@@ -21,7 +21,7 @@ from mirage_atlas.tables import Table
 
 SOURCE = "Indiana University chest X-rays, Open-i (National Library of Medicine)"
 ATTRIBUTION = "Indiana University; Demner-Fushman et al. 2016"
-# What the collection's reports state.
+# Facts that the collection's reports state.
 LICENCE = "CC-BY-NC-ND-4.0"
 _XML_BYTES = 2**20
 _DEPTH = 3

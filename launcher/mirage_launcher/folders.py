@@ -63,7 +63,7 @@ class Folders:
 
     @property
     def demo_progress(self) -> Path:
-        """How far the demonstration atlas is, which the gateway reports."""
+        """The progress of the demonstration atlas, which the gateway reports."""
         return self.root / "run" / "demo.json"
 
     @property

@@ -1,4 +1,4 @@
-"""What is taken out of each archive: volumes with their label maps, and single pictures."""
+"""The contents of each archive: volumes with their label maps, and single pictures."""
 
 from __future__ import annotations
 

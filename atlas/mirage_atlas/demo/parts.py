@@ -1,4 +1,4 @@
-"""What an archive is taken apart into."""
+"""The parts of an archive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mirage_atlas.records import AtlasRecord, BadRow
 
 @dataclass(frozen=True)
 class Origin:
-    """Where images are from: licence (an SPDX name if it has one), source and attribution as records have them."""
+    """The origin of images: licence (an SPDX name if it has one), source and attribution as records have them."""
 
     licence: str
     source: str

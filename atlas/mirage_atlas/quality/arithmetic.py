@@ -42,7 +42,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an exchange found: shares from 0 to 1, and the chance of the first two."""
+    """The outcome of an exchange: shares from 0 to 1, and the chance of the first two."""
 
     new: float
     whole: float

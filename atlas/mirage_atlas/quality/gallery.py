@@ -55,7 +55,7 @@ class Gallery:
         return np.array(sorted({*by_caption[self.records[row].caption], *by_case[self.cases[row]]}))
 
     def shared_labels(self, row: int) -> npt.NDArray[np.float64]:
-        """How many of a record's LABELS each record has too."""
+        """Returns for each record how many of a record's LABELS it has too."""
         record = self.records[row]
         found = np.zeros(len(self.records))
         for facet in LABELS:
@@ -73,7 +73,7 @@ class Gallery:
         return found
 
     def having(self, facet: str, value: str) -> npt.NDArray[np.bool_]:
-        """Which records have a label."""
+        """Returns for each record whether it has a label."""
         return self._labelled.get((facet, value), np.zeros(len(self.records), bool))
 
     def values(self, facet: str, *, at_least: int = 1) -> list[str]:

@@ -143,7 +143,7 @@ def summarise(outcomes: Sequence[Outcome], *, declined: int = 0) -> ReadingQuali
     first = _measure(
         with_finding,
         lambda some: _share(some, lambda each: bool(set(list(each.shares)[:FIRST]) & (each.findings - {_NONE}))),
-        # What naming the three most frequent findings each time would give.
+        # The share if the three most frequent findings were named each time.
         _share(with_finding, lambda each: bool(set(frequent) & each.findings)),
     )
     labels = {name: _label(name, outcomes) for name in sorted(count) if count[name] >= POSITIVES_MIN}

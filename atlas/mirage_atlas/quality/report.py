@@ -16,7 +16,7 @@ _DIGITS = 5
 
 @dataclass(eq=False)
 class Findings:
-    """What one evaluation has found so far."""
+    """The findings of one evaluation so far."""
 
     subject: Subject
     figures: list[Figure] = field(default_factory=list)

@@ -39,7 +39,7 @@ class KindValue(Reply):
 
 
 class ReadKind(Reply):
-    """What kind of image it is; null is not known. `name` is that of its checklist, empty if there is none."""
+    """The kind of an image; null is not known. `name` is that of its checklist, empty if there is none."""
 
     medical: Literal["medical", "unsure", "not_medical", "unknown"]
     medical_score: Score = 0.0
@@ -50,7 +50,7 @@ class ReadKind(Reply):
 
 
 class ChecklistItem(Reply):
-    """What to look at; `source` is empty if it is common textbook knowledge."""
+    """The items to look at; `source` is empty if it is common textbook knowledge."""
 
     id: str
     title: str

@@ -22,7 +22,7 @@ _writing = telemetry.gauge("llm_writing", "Descriptions that the model is writin
 
 @dataclass(frozen=True)
 class WriterInfo:
-    """What writes: as mirage.v1.Model."""
+    """A model that writes, as mirage.v1.Model."""
 
     name: str
     fingerprint: str

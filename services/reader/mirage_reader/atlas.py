@@ -1,4 +1,4 @@
-"""What the reader needs from the collection and the encoder."""
+"""The reader's view of the collection and the encoder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from mirage_reader.kinds import Look
 
 @dataclass(frozen=True)
 class Subject:
-    """What is searched with: an image by its file or its vector, or a record. `collection` is empty for the active one."""
+    """The subject of a search: an image by its file or its vector, or a record. `collection` is empty for the active one."""
 
     image: bytes = field(default=b"", repr=False)
     vector: bytes = field(default=b"", repr=False)

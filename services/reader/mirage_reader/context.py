@@ -1,4 +1,4 @@
-"""What is known about a label in general: the checked glossary, and the providers that the operator names.
+"""General knowledge about a label: the checked glossary, and the providers that the operator names.
 
 Nothing but a finding of the closed vocabulary is sent to a provider: never an image, a question or a caption.
 """

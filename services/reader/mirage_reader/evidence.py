@@ -29,7 +29,7 @@ class LabelEvidence:
 
     @property
     def lift(self) -> float:
-        """How many times as often as in the collection; 0 if the collection has none."""
+        """The share divided by that of the collection; 0 if the collection has none."""
         return self.share / self.prior if self.prior else 0.0
 
     @property

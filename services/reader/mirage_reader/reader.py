@@ -32,7 +32,7 @@ Asked = Callable[[str, Sequence[str]], bool]
 
 @dataclass(frozen=True)
 class Query:
-    """What to read: an image or a record, or else a question in words."""
+    """A request: an image or a record to read, or else a question in words."""
 
     subject: Subject
     text: str = ""

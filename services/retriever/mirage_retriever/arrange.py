@@ -12,7 +12,7 @@ from mirage_retriever.records import Record
 
 # Images of one case with at least this cosine show the same.
 SAME_IMAGE = 0.97
-# How much a result's own score counts next to how much it differs from those before it.
+# The weight of a result's own score; the rest is how much it differs from those before it.
 _RELEVANCE = 0.5
 
 

@@ -17,7 +17,7 @@ _TIE_LIMIT = 4 * DEPTH_MAX
 
 
 class Section(StrEnum):
-    """Why a record is in a list."""
+    """The reason why a record is in a list."""
 
     WORDS = "words"
     LIKENESS = "likeness"
@@ -140,7 +140,7 @@ class Hybrid:
         return replace(found, matched=matched.spans, said=sum(matched.strongly) / len(matched.strongly))
 
     def _start(self, tier: Tier) -> int:
-        """How many records of the tier came on the pages before."""
+        """The number of records of the tier on the pages before."""
         return self._position.within if self._position is not None and self._position.tier == tier else 0
 
     def _filter(self, tier: Tier) -> Filter:

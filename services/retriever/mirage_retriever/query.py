@@ -18,7 +18,7 @@ from mirage_retriever.facets import check_where
 
 
 class Mode(StrEnum):
-    """What a query is compared with: texts first and then images, texts alone, image or caption vectors, or both vectors.
+    """The data that a query is compared with: texts first and then images, texts alone, image or caption vectors, or both.
 
     The first two are for a query of one text; any other is compared with images instead of HYBRID.
     """
@@ -103,7 +103,7 @@ class Query:
 
     @property
     def filter(self) -> Filter:
-        """What its results must pass."""
+        """The filter that its results must pass."""
         return Filter(
             where={name: tuple(values) for name, values in self.where.items()},
             where_not={name: tuple(values) for name, values in self.where_not.items()},

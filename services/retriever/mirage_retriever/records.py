@@ -52,7 +52,7 @@ class Record:
     original_sha256: str = ""
     pixels_sha256: str = ""
     pixels: PixelInfo | None = None
-    # What the dataset says besides the caption; `position` is the image's place in its case, from 1, 0 if unknown.
+    # Texts of the dataset besides the caption; `position` is the image's place in its case, from 1, 0 if unknown.
     title: str = ""
     findings: str = ""
     history: str = ""

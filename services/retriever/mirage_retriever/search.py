@@ -38,7 +38,7 @@ _VARIED = 100
 
 @dataclass(frozen=True)
 class Wording:
-    """How a text was read: other expressions that were searched too, by what was typed, and corrected words.
+    """The reading of a text: other expressions that were searched too, by what was typed, and corrected words.
 
     `named` are labels that the query names and none of the first results has: filters to offer.
     """
@@ -62,7 +62,7 @@ class Reply:
     total_ms: float
     cached: bool = False
     words: Wording | None = None
-    # What names the regions of a result.
+    # The names by which regions of a result are chosen.
     naming: WordQuery | None = None
     # Records that pass the filter, of a reply without a query.
     total: int | None = None

@@ -46,7 +46,7 @@ def _is_telling(value: str, count: int) -> bool:
 
 
 def _word(atlas: Atlas, modality: str) -> str:
-    """What people call a modality."""
+    """Returns the name that people use for a modality."""
     group = atlas.lexicon.synonyms.groups.get(f"modality={modality}")
     return group[0].text if group else modality
 

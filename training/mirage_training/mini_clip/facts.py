@@ -1,4 +1,4 @@
-"""What an image shows, as facts (`modality:ct`), and how true a text is of it.
+"""The facts that an image shows (`modality:ct`), and how true a text is of it.
 
 A text claims some facts, and of a rendering of the template perhaps more (`Claim`). What a source does not say of its images is
 not known: such a pair of text and image is left out of the loss.

@@ -151,7 +151,7 @@ class Trainer:
         layers = tuple(config["towers"]["text_layers"])
         self.layers, self.dimension = len(layers), config["towers"]["dimension"]
         tokens = read_vocabulary(towers)
-        # What the run is made of is written once, so that a resumed run has the same.
+        # The parts of the run are written once, so that a resumed run has the same.
         settled = work / "settled.json"
         if not settled.exists():
             whole = Tokenizer.from_str(tokenizer_json(tokens))

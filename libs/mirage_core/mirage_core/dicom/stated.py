@@ -1,4 +1,4 @@
-"""What a DICOM header states about the image in the words of our facets: modality, plane or view, part of the body.
+"""Statements of a DICOM header about the image in the words of our facets: modality, plane or view, part of the body.
 
 Only coded values and defined terms are read, never a free text.
 """

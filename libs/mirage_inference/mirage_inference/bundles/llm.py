@@ -40,7 +40,7 @@ class LlmVariant(Variant):
 
 
 class Learnt(Frozen):
-    """What a small llm learnt from: it writes about captions of that kind only.
+    """The texts that a small llm learnt from: it writes about captions of that kind only.
 
     `vocabulary` is a file of words, a line each. `known` is the least share of a prompt's caption words that are among
     them, `perplexity` the highest perplexity of its captions; both measured by the builder.

@@ -52,7 +52,7 @@ class Collection(_message.Message):
     """Changes at every write: a cache made at another revision is stale."""
     @_builtins.property
     def calibration(self) -> Global___Calibration:
-        """What likeness is worth in it; not set before it was measured."""
+        """The calibration of likeness in it; not set before it was measured."""
 
     @_builtins.property
     def building(self) -> Global___Building:
@@ -106,11 +106,11 @@ class Building(_message.Message):
     finished: _builtins.bool
     """True once all that could be had is stored."""
     fetching: _builtins.str
-    """What is being downloaded; empty if nothing is."""
+    """The archive that is being downloaded; empty if none is."""
     missing: _builtins.str
-    """What could not be had and why, as a sentence without a stop; empty if nothing is missing."""
+    """The parts that could not be had and why, as a sentence without a stop; empty if nothing is missing."""
     problem: _builtins.str
-    """Why it could not be completed, as a sentence without a stop; empty if nothing went wrong."""
+    """The reason why it could not be completed, as a sentence without a stop; empty if nothing went wrong."""
     def __init__(
         self,
         *,
@@ -131,7 +131,7 @@ Global___Building: _TypeAlias = Building  # noqa: Y015
 
 @_typing.final
 class Calibration(_message.Message):
-    """What likeness is worth in a collection with its model, measured on the collection's own records."""
+    """The calibration of likeness in a collection with its model, measured on the collection's own records."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -201,7 +201,7 @@ class KindCalibration(_message.Message):
     """Share of pairs in which a query with an answer is closer to its best record than one without."""
     @_builtins.property
     def recall(self) -> Global___Recall:
-        """How often right answers are found; not set if none are known."""
+        """The recall; not set if no right answers are known."""
 
     def __init__(
         self,
@@ -237,7 +237,7 @@ Global___KindCalibration: _TypeAlias = KindCalibration  # noqa: Y015
 
 @_typing.final
 class Recall(_message.Message):
-    """How often right answers are found."""
+    """The share of queries whose right answers are found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -134,11 +134,11 @@ class _SentenceBlockEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sentenc
     SENTENCE_BLOCK_UNSPECIFIED: _SentenceBlock.ValueType  # 0
     """To none of them."""
     SENTENCE_BLOCK_SEE: _SentenceBlock.ValueType  # 1
-    """What the images show."""
+    """It says what the images show."""
     SENTENCE_BLOCK_WHERE: _SentenceBlock.ValueType  # 2
-    """Where to look, and what for."""
+    """It says where to look, and what for."""
     SENTENCE_BLOCK_APART: _SentenceBlock.ValueType  # 3
-    """What it is told apart from."""
+    """It says what resembles the finding, and how the two differ."""
 
 class SentenceBlock(_SentenceBlock, metaclass=_SentenceBlockEnumTypeWrapper):
     """The part of a description that a sentence belongs to."""
@@ -146,11 +146,11 @@ class SentenceBlock(_SentenceBlock, metaclass=_SentenceBlockEnumTypeWrapper):
 SENTENCE_BLOCK_UNSPECIFIED: SentenceBlock.ValueType  # 0
 """To none of them."""
 SENTENCE_BLOCK_SEE: SentenceBlock.ValueType  # 1
-"""What the images show."""
+"""It says what the images show."""
 SENTENCE_BLOCK_WHERE: SentenceBlock.ValueType  # 2
-"""Where to look, and what for."""
+"""It says where to look, and what for."""
 SENTENCE_BLOCK_APART: SentenceBlock.ValueType  # 3
-"""What it is told apart from."""
+"""It says what resembles the finding, and how the two differ."""
 Global___SentenceBlock: _TypeAlias = SentenceBlock  # noqa: Y015
 
 @_typing.final

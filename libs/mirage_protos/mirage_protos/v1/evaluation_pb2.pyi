@@ -29,11 +29,11 @@ class _EvaluationSubjectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Eva
     EVALUATION_SUBJECT_UNSPECIFIED: _EvaluationSubject.ValueType  # 0
     """Not a subject: refused with REQUEST_MALFORMED."""
     EVALUATION_SUBJECT_RETRIEVAL: _EvaluationSubject.ValueType  # 1
-    """What is found, and in which place."""
+    """Results of searches, and their places."""
     EVALUATION_SUBJECT_CONSISTENCY: _EvaluationSubject.ValueType  # 2
-    """Whether similar things have similar vectors."""
+    """Vectors of similar things, which should be similar."""
     EVALUATION_SUBJECT_ARITHMETIC: _EvaluationSubject.ValueType  # 3
-    """Whether `q - minus + plus` changes what it should, and nothing else."""
+    """`q - minus + plus`, which should change one label and nothing else."""
     EVALUATION_SUBJECT_GENERATION: _EvaluationSubject.ValueType  # 4
     """Generated images."""
     EVALUATION_SUBJECT_DESCRIPTIONS: _EvaluationSubject.ValueType  # 5
@@ -41,9 +41,9 @@ class _EvaluationSubjectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Eva
     EVALUATION_SUBJECT_READ: _EvaluationSubject.ValueType  # 6
     """Readings of an image."""
     EVALUATION_SUBJECT_CALIBRATION: _EvaluationSubject.ValueType  # 7
-    """How often a good, a weak and no match are right."""
+    """Shares of good, weak and no matches that are right."""
     EVALUATION_SUBJECT_SPEED: _EvaluationSubject.ValueType  # 8
-    """How long each call takes."""
+    """Durations of calls."""
 
 class EvaluationSubject(_EvaluationSubject, metaclass=_EvaluationSubjectEnumTypeWrapper):
     """The subject of an evaluation."""
@@ -51,11 +51,11 @@ class EvaluationSubject(_EvaluationSubject, metaclass=_EvaluationSubjectEnumType
 EVALUATION_SUBJECT_UNSPECIFIED: EvaluationSubject.ValueType  # 0
 """Not a subject: refused with REQUEST_MALFORMED."""
 EVALUATION_SUBJECT_RETRIEVAL: EvaluationSubject.ValueType  # 1
-"""What is found, and in which place."""
+"""Results of searches, and their places."""
 EVALUATION_SUBJECT_CONSISTENCY: EvaluationSubject.ValueType  # 2
-"""Whether similar things have similar vectors."""
+"""Vectors of similar things, which should be similar."""
 EVALUATION_SUBJECT_ARITHMETIC: EvaluationSubject.ValueType  # 3
-"""Whether `q - minus + plus` changes what it should, and nothing else."""
+"""`q - minus + plus`, which should change one label and nothing else."""
 EVALUATION_SUBJECT_GENERATION: EvaluationSubject.ValueType  # 4
 """Generated images."""
 EVALUATION_SUBJECT_DESCRIPTIONS: EvaluationSubject.ValueType  # 5
@@ -63,9 +63,9 @@ EVALUATION_SUBJECT_DESCRIPTIONS: EvaluationSubject.ValueType  # 5
 EVALUATION_SUBJECT_READ: EvaluationSubject.ValueType  # 6
 """Readings of an image."""
 EVALUATION_SUBJECT_CALIBRATION: EvaluationSubject.ValueType  # 7
-"""How often a good, a weak and no match are right."""
+"""Shares of good, weak and no matches that are right."""
 EVALUATION_SUBJECT_SPEED: EvaluationSubject.ValueType  # 8
-"""How long each call takes."""
+"""Durations of calls."""
 Global___EvaluationSubject: _TypeAlias = EvaluationSubject  # noqa: Y015
 
 class _HardCaseKind:
@@ -86,7 +86,7 @@ class _HardCaseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HardCase
     """The caption says nothing."""
 
 class HardCaseKind(_HardCaseKind, metaclass=_HardCaseKindEnumTypeWrapper):
-    """What went wrong in a case."""
+    """The fault of a case."""
 
 HARD_CASE_KIND_UNSPECIFIED: HardCaseKind.ValueType  # 0
 """Not a kind: refused with REQUEST_MALFORMED."""
@@ -172,7 +172,7 @@ class Evaluation(_message.Message):
 
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What was not measured and other limits, in words; at most 16."""
+        """Limits in words, such as figures that could not be measured; at most 16."""
 
     def __init__(
         self,
@@ -213,9 +213,9 @@ class Figure(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """What was measured, such as "recall@10"."""
+    """The measure, such as "recall@10"."""
     group: _builtins.str
-    """On what, such as "text to image" or "modality ct"; may be empty."""
+    """Its subject, such as "text to image" or "modality ct"; may be empty."""
     value: _builtins.float
     """The value, a share from 0 to 1 unless the unit says otherwise."""
     low: _builtins.float
@@ -223,7 +223,7 @@ class Figure(_message.Message):
     high: _builtins.float
     """Upper end of the 95 % interval."""
     chance: _builtins.float
-    """What chance would give."""
+    """The value that chance would give."""
     count: _builtins.int
     """Over how many queries, pairs or calls."""
     unit: _builtins.str
@@ -270,9 +270,9 @@ class Series(_message.Message):
     X_FIELD_NUMBER: _builtins.int
     Y_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """What is shown."""
+    """The quantity."""
     group: _builtins.str
-    """Which curve of it."""
+    """The curve, if there are several."""
     @_builtins.property
     def x(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """At most 256."""
@@ -309,13 +309,13 @@ class HardCase(_message.Message):
     FOUND_IDS_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     kind: Global___HardCaseKind.ValueType
-    """What went wrong."""
+    """The fault."""
     id: _builtins.str
     """The record concerned."""
     text: _builtins.str
     """Its caption, shortened, or what was confused."""
     count: _builtins.int
-    """How often, for a hub."""
+    """The number of times, for a hub."""
     @_builtins.property
     def found_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of what was found instead, best first, at most 5."""

@@ -40,7 +40,7 @@ class _FlagReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FlagReason
     """Anything else; the comment says what."""
 
 class FlagReason(_FlagReason, metaclass=_FlagReasonEnumTypeWrapper):
-    """What is wrong with a record."""
+    """The reason of a flag."""
 
 FLAG_REASON_UNSPECIFIED: FlagReason.ValueType  # 0
 """Not a reason: refused with FLAG_INVALID."""
@@ -74,7 +74,7 @@ class Flag(_message.Message):
     record_id: _builtins.str
     """The record concerned."""
     reason: Global___FlagReason.ValueType
-    """What is wrong."""
+    """The reason."""
     comment: _builtins.str
     """Free text, at most 1,000 characters; may be empty."""
     @_builtins.property

@@ -119,7 +119,7 @@ Global___ImagePart: _TypeAlias = ImagePart  # noqa: Y015
 
 @_typing.final
 class ImageGuess(_message.Message):
-    """What an image is: by its file's header if it is a DICOM file, else by the encoder (zero-shot). Not a diagnosis."""
+    """The kind of an image: by its file's header if it is a DICOM file, else by the encoder (zero-shot). Not a diagnosis."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

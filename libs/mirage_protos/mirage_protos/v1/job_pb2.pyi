@@ -299,7 +299,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def problem(self) -> _problem_pb2.Problem:
-        """Why the job failed; not set in other states."""
+        """The reason of its failure; not set in other states."""
 
     def __init__(
         self,

@@ -818,7 +818,7 @@ class FlagRecordRequest(_message.Message):
     record_id: _builtins.str
     """The record's id."""
     reason: _flag_pb2.FlagReason.ValueType
-    """What is wrong."""
+    """The reason."""
     comment: _builtins.str
     """Free text, at most 1,000 characters; may be empty."""
     collection: _builtins.str

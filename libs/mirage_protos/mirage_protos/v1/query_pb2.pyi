@@ -72,7 +72,7 @@ class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode
     """Likeness to captions."""
 
 class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
-    """How a query is compared with the records."""
+    """The way in which a query is compared with the records."""
 
 SEARCH_MODE_UNSPECIFIED: SearchMode.ValueType  # 0
 """Not a mode: refused with REQUEST_MALFORMED."""
@@ -160,7 +160,7 @@ class _GroupByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupBy.Value
     """Every case, by its best record; without a query by its first. A record without a case is listed by itself."""
 
 class GroupBy(_GroupBy, metaclass=_GroupByEnumTypeWrapper):
-    """What is listed once."""
+    """The unit that is listed once."""
 
 GROUP_BY_UNSPECIFIED: GroupBy.ValueType  # 0
 """Not a way to group: refused with REQUEST_MALFORMED."""
@@ -179,7 +179,7 @@ class _RecordOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecordOrd
     RECORD_ORDER_UNSPECIFIED: _RecordOrder.ValueType  # 0
     """Not an order: refused with REQUEST_MALFORMED."""
     RECORD_ORDER_NEWEST: _RecordOrder.ValueType  # 1
-    """What was stored last comes first."""
+    """The records that were stored last come first."""
     RECORD_ORDER_CASE: _RecordOrder.ValueType  # 2
     """The records of a case next to each other, by position. The order of the cases means nothing."""
     RECORD_ORDER_RANDOM: _RecordOrder.ValueType  # 3
@@ -191,7 +191,7 @@ class RecordOrder(_RecordOrder, metaclass=_RecordOrderEnumTypeWrapper):
 RECORD_ORDER_UNSPECIFIED: RecordOrder.ValueType  # 0
 """Not an order: refused with REQUEST_MALFORMED."""
 RECORD_ORDER_NEWEST: RecordOrder.ValueType  # 1
-"""What was stored last comes first."""
+"""The records that were stored last come first."""
 RECORD_ORDER_CASE: RecordOrder.ValueType  # 2
 """The records of a case next to each other, by position. The order of the cases means nothing."""
 RECORD_ORDER_RANDOM: RecordOrder.ValueType  # 3
@@ -330,11 +330,11 @@ class Query(_message.Message):
     term with IMAGE_NOT_MEDICAL.
     """
     mode: Global___SearchMode.ValueType
-    """How to compare; SEARCH_MODE_HYBRID if both this and `vectors` are omitted."""
+    """The way to compare; SEARCH_MODE_HYBRID if both this and `vectors` are omitted."""
     collection: _builtins.str
     """The collection to search; the active one if empty."""
     group_by: Global___GroupBy.ValueType
-    """What is listed once; GROUP_BY_NONE if omitted."""
+    """The unit that is listed once; GROUP_BY_NONE if omitted."""
     order: Global___RecordOrder.ValueType
     """Only without a query; RECORD_ORDER_NEWEST if omitted."""
     seed: _builtins.int
@@ -551,7 +551,7 @@ class Result(_message.Message):
 
     @_builtins.property
     def matched(self) -> _containers.MessageMap[_builtins.str, Global___Spans]:
-        """Where the record says it: "title", "caption", "findings", "impression", "history", "keywords.0" or
+        """The places that say it: "title", "caption", "findings", "impression", "history", "keywords.0" or
         "labels.modality.0" to parts of that text.
         """
 
@@ -665,7 +665,7 @@ Global___NamedLabel: _TypeAlias = NamedLabel  # noqa: Y015
 
 @_typing.final
 class WordsReport(_message.Message):
-    """How a text was read in a search by words."""
+    """The server's reading of a text in a search by words."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -817,7 +817,7 @@ class SearchReply(_message.Message):
 
     @_builtins.property
     def words(self) -> Global___WordsReport:
-        """How the text was read; set in searches by words."""
+        """The reading of the text; set in searches by words."""
 
     def __init__(
         self,

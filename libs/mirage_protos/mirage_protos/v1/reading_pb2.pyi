@@ -119,7 +119,7 @@ class _LabelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LabelState
     """The evidence does not say."""
 
 class LabelState(_LabelState, metaclass=_LabelStateEnumTypeWrapper):
-    """What the label is."""
+    """The kind of the label."""
 
 LABEL_STATE_UNSPECIFIED: LabelState.ValueType  # 0
 """Never sent."""
@@ -161,7 +161,7 @@ Global___ReadFinish: _TypeAlias = ReadFinish  # noqa: Y015
 
 @_typing.final
 class ReadQuery(_message.Message):
-    """What to read, and from which collection."""
+    """The image to read, and the collection to compare it with."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -338,7 +338,7 @@ class ChecklistItem(_message.Message):
     title: _builtins.str
     """A short title."""
     text: _builtins.str
-    """What to look at, in a sentence."""
+    """A sentence that says what to look at."""
     source: _builtins.str
     """The address of the page that it was checked against; empty if it is common textbook knowledge."""
     def __init__(
@@ -395,7 +395,7 @@ Global___ReadChecklist: _TypeAlias = ReadChecklist  # noqa: Y015
 
 @_typing.final
 class LabelEvidence(_message.Message):
-    """How often the nearest cases have one label, and how often the collection has it."""
+    """The share of the nearest cases that have a label, and that of the collection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -632,14 +632,14 @@ class ReadLabel(_message.Message):
     BASIS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     state: Global___LabelState.ValueType
-    """What it is."""
+    """The kind."""
     finding: _builtins.str
     """A finding of the closed vocabulary; empty unless the state is LABEL_STATE_NAMED."""
     text: _builtins.str
     """A sentence for people, with figures."""
     @_builtins.property
     def properties(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelProperty]:
-        """What the nearest cases agree on besides."""
+        """Further labels that the nearest cases agree on."""
 
     @_builtins.property
     def basis(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -150,11 +150,11 @@ class Record(_message.Message):
     sent again. Set by the retriever.
     """
     title: _builtins.str
-    """What the image or its case is, such as a diagnosis; at most 500 characters."""
+    """A name of the image or its case, such as a diagnosis; at most 500 characters."""
     findings: _builtins.str
-    """What was seen, at most 20,000 characters."""
+    """The findings, at most 20,000 characters."""
     history: _builtins.str
-    """Why the person was examined, at most 20,000 characters. Searched, but never what makes a match good."""
+    """The reason of the examination, at most 20,000 characters. It is searched, but never makes a match good."""
     impression: _builtins.str
     """The conclusion, at most 20,000 characters."""
     case_id: _builtins.str
@@ -317,9 +317,9 @@ class Case(_message.Message):
     id: _builtins.str
     """As in Record.case_id."""
     title: _builtins.str
-    """What the case is: the first title of its records; may be empty."""
+    """A name of the case: the first title of its records; may be empty."""
     history: _builtins.str
-    """Why the person was examined: the first history of its records; may be empty."""
+    """The reason of the examination: the first history of its records; may be empty."""
     images: _builtins.int
     """Records of the case, with those that are left out."""
     @_builtins.property
@@ -485,7 +485,7 @@ class RecordHead(_message.Message):
 
     @_builtins.property
     def regions(self) -> Global___RegionMap:
-        """Which structures the image shows where. If omitted: as stored for the same image file. An empty one removes it."""
+        """The structures that the image shows, and their places. If omitted: as stored for the same image file. An empty one removes it."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ def connect(url: str) -> "redis.Redis":
 
 
 class RedisGuard:
-    """What each use of Redis is wrapped in: raises DEPENDENCY_UNAVAILABLE or STORAGE_FULL for what it could not do.
+    """Wraps each use of Redis: raises DEPENDENCY_UNAVAILABLE or STORAGE_FULL for what it could not do.
 
     After a command that was not answered in time one caller at a time finds out whether Redis answers again. The others get the
     error at once, because threads that wait would be missed by all.

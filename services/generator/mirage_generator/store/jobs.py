@@ -22,7 +22,7 @@ from mirage_generator.ticket_transport import DEAD_LETTERS, QUEUE
 SCRIPTS = ("create", "claim", "progress", "finish", "fail", "hand_back", "cancel", "upkeep", "snapshot", "measure")
 CHANGES = "mirage:changes"
 _SEQUENCE = "mirage:sequence"
-# What each key of a fixed name holds, Celery's among them.
+# Contents of the keys of fixed names, Celery's among them.
 _KINDS = {
     **dict.fromkeys(
         (f"mirage:{name}" for name in ("jobs", "pending", "running", "deadlines", "expiry", "workers")), b"zset"

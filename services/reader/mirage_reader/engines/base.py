@@ -21,7 +21,7 @@ class StepSource(IntEnum):
 
 @dataclass(frozen=True)
 class Study:
-    """What is read. `kind` is the name of the checklist. Rules read the evidence; a model gets the image and the checklist."""
+    """The subject of a reading. `kind` names the checklist. Rules read the evidence; a model gets the image and the checklist."""
 
     image: bytes = field(repr=False)
     kind: str

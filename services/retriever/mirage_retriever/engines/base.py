@@ -53,7 +53,7 @@ class Collection:
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """What a point says: a sparse vector of word ids (uint32, ascending) and weights (float32), and the words as written.
+    """The words of a point: a sparse vector of word ids (uint32, ascending) and weights (float32), and the words as written.
 
     Filters compare the ids; `forms` are the words of the vocabulary. The engine multiplies each weight with how rare the word
     is in the collection.

@@ -1,4 +1,4 @@
-"""What a record says, as numbers: a sparse vector of BM25 weights, to which the engine adds how rare each word is."""
+"""The words of a record as numbers: a sparse vector of BM25 weights, to which the engine adds how rare each word is."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ _K1 = 2.0
 
 @dataclass(frozen=True)
 class _Field:
-    """How much a word of a field counts, the usual number of words in it, and how much longer ones count less."""
+    """The weight of a word of a field, the usual number of words in it, and the penalty of longer ones."""
 
     weight: float
     usual: float

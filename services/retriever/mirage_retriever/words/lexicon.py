@@ -1,4 +1,4 @@
-"""What the queries of one collection are read with: the lists of synonyms, and the collection's own words and labels."""
+"""The lexicon by which queries of one collection are read: the lists of synonyms, and the collection's own words and labels."""
 
 import asyncio
 import time

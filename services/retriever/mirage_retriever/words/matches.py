@@ -1,4 +1,4 @@
-"""Where a record says what was asked for."""
+"""The places where a record says what was asked for."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -59,22 +59,22 @@ class WordQuery:
 
     @property
     def condition(self) -> Condition:
-        """What a record must say to say everything."""
+        """The condition of a record that says everything."""
         return tuple(tuple(dict.fromkeys(map(_ids, unit.ways))) for unit in self.units)
 
     @property
     def any(self) -> Condition:
-        """What a record must say to say anything of it."""
+        """The condition of a record that says anything of it."""
         return (tuple((int(word),) for word in self.weights[0]),)
 
     @property
     def required(self) -> Condition:
-        """What a record must say even if it does not say everything: what was in quotes."""
+        """The condition of every record, also of one that does not say everything: the phrases in quotes."""
         return tuple(tuple(map(_ids, unit.literal)) for unit in self.units if unit.is_quoted)
 
     @property
     def phrases(self) -> tuple[tuple[Way, ...], ...]:
-        """What was in quotes, for engines know words only."""
+        """The phrases in quotes, because engines know words only."""
         return tuple(unit.literal for unit in self.units if unit.is_quoted)
 
     @property
@@ -85,7 +85,7 @@ class WordQuery:
 
     @property
     def excluded(self) -> tuple[Condition, ...]:
-        """What a record must not say; phrases are left to those who can read the text."""
+        """The words that a record must not have; phrases are left to those who can read the text."""
         return tuple(((_ids(way),),) for way in self.without if len(way.stems) == 1)
 
     @property

@@ -1,4 +1,4 @@
-"""Which regions of an image a query names."""
+"""The regions of an image that a query names."""
 
 from collections.abc import Iterable, Sequence
 

@@ -55,7 +55,7 @@ class Synonyms:
         return stems in self._keys
 
     def others(self, stems: Stems) -> list[Expression]:
-        """What else finds the same, without the expression itself, each once."""
+        """The other expressions that find the same, each once."""
         found: dict[Stems, Expression] = {}
         for key in self._keys.get(stems, ()):
             for each in self.groups[key]:

@@ -72,7 +72,7 @@ def tokens(text: str) -> list[Token]:
     """The words of a text in their order, without stop words."""
     found: list[Token] = []
     position = -1
-    # Where the word before ended, if it may be the first part of a compound.
+    # The end of the word before, if it may be the first part of a compound.
     before_start = before_end = before_position = -1
     before = ""
     for match in _PATTERN.finditer(text):

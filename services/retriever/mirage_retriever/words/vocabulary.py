@@ -33,7 +33,7 @@ class Vocabulary:
         return stem in self.stems
 
     def rarity(self, stems: Sequence[str]) -> float:
-        """How much the rarest of these stems says (the engine's IDF); 0 if one of them is not used at all."""
+        """Returns how much the rarest of these stems says (the engine's IDF); 0 if one of them is not used at all."""
         if not all(stem in self.stems for stem in stems):
             return 0.0
         counts = (min(self.stems[stem], self._records) for stem in stems)
