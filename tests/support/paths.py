@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TINY_GENERATOR = ROOT / "services" / "generator" / "tests" / "tiny_bundle"
 TINY_LLM = ROOT / "services" / "llm" / "tests" / "tiny_bundle"
+MINI = ROOT / "models" / "mini"
 
 
 def chromium() -> str:

@@ -28,6 +28,7 @@ MORE_THAN_READ = {
     ("post", "/v1/collections"): "admin",
     ("post", "/v1/collections/{name}/activate"): "admin",
     ("delete", "/v1/collections/{name}"): "admin",
+    ("post", "/v1/quality"): "admin",
     ("get", "/metrics"): "admin",
 }
 MORE_THAN_READ_RPC = {
@@ -37,6 +38,7 @@ MORE_THAN_READ_RPC = {
     "CreateCollection": "admin",
     "ActivateCollection": "admin",
     "DeleteCollection": "admin",
+    "StoreEvaluation": "admin",
 }
 SERVICE = mirage_service_pb2.DESCRIPTOR.services_by_name["MirageService"]
 UPLOAD = {"record": (None, '{"id": "r1"}'), "image": ("a.png", b"png")}

@@ -56,6 +56,8 @@ def test_every_address_of_the_contract_is_described(description: Any) -> None:
         ("get", "/v1/cases/{id}"),
         ("get", "/v1/collections/{name}"),
         ("get", "/v1/common-queries"),
+        ("get", "/v1/quality"),
+        ("post", "/v1/quality"),
         ("get", "/v1/models"),
         ("get", "/v1/access"),
         ("post", "/v1/jobs"),

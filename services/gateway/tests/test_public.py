@@ -28,6 +28,7 @@ KEYED = {
     ("post", "/v1/collections"),
     ("post", "/v1/collections/{name}/activate"),
     ("delete", "/v1/collections/{name}"),
+    ("post", "/v1/quality"),
     ("get", "/metrics"),
 }
 JOB = {"prompt": "axial T1"}
