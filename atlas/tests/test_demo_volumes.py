@@ -1,9 +1,14 @@
 """Volumes: the same patient whatever the axes of the file; islands of a map are dropped; what does not fit is refused."""
 
+import gzip
+
 import numpy as np
 import pytest
 
-from mirage_atlas.demo.volumes import Volume, from_dicom, from_nifti, keep_connected
+from mirage_atlas.demo.parts import Origin
+from mirage_atlas.demo.plain_volumes import PlainVolume
+from mirage_atlas.demo.volumes import Volume, from_dicom, from_nifti, from_nrrd, from_series, keep_connected
+from mirage_atlas.records import AtlasRecord
 from tests.support import trunk
 
 AXES = ("LPS", "RAS", "LAS", "RPI", "SLP", "PIR")
@@ -111,3 +116,77 @@ def test_parts_that_meet_only_at_the_end_of_a_long_way_are_one() -> None:
         labels[0 if turn % 2 else 8, column, 1] = 5
 
     assert np.array_equal(keep_connected(labels, (4.0, 4.0, 4.0)), labels)
+
+
+def nrrd(values: np.ndarray, **fields: str) -> bytes:
+    """A file of values [x, y, z], of which y is stored from the back to the front."""
+    stated = {
+        "type": "short",
+        "dimension": "3",
+        "space": "left-posterior-superior",
+        "sizes": " ".join(map(str, values.shape)),
+        "space directions": "(2,0,0) (0,-3,0) (0,0,5)",
+        "endian": "little",
+        "encoding": "gzip",
+        "space origin": "(-10,10,-7)",
+    }
+    head = "\n".join(f"{name}: {value}" for name, value in {**stated, **fields}.items())
+    return b"NRRD0004\n# a comment\n" + head.encode() + b"\n\n" + gzip.compress(values[:, ::-1].tobytes(order="F"))
+
+
+VALUES = np.arange(4 * 5 * 6, dtype="<i2").reshape(4, 5, 6)
+
+
+def test_an_nrrd_file_is_turned_to_the_same_axes() -> None:
+    volume = from_nrrd(nrrd(VALUES))
+
+    assert np.array_equal(volume.values, VALUES)
+    assert volume.spacing == (2.0, 3.0, 5.0)
+    assert not volume.map.any()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"NRRD0004\n\n",
+        nrrd(VALUES, type="float"),
+        nrrd(VALUES, space="right-anterior-superior"),
+        nrrd(VALUES, encoding="raw"),
+        nrrd(VALUES, sizes="4 5 7"),
+        nrrd(VALUES, sizes="4 30"),
+        nrrd(VALUES)[:-20],
+    ],
+)
+def test_an_nrrd_file_of_another_form_or_size_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"NRRD|damaged"):
+        from_nrrd(data)
+
+
+def test_a_series_without_a_map_has_the_same_values() -> None:
+    values = trunk.values(trunk.label_map())
+    volume = from_series(trunk.dicom_series(values))
+
+    assert np.array_equal(volume.values, values)
+    assert not volume.map.any()
+
+
+def test_a_volume_without_a_map_gives_each_section_once_and_says_where_it_is() -> None:
+    labels = {"modality": ("ct",), "body_part": ("chest",)}
+    origin = Origin("MIT", "a test", "nobody")
+    part = PlainVolume(
+        "plain", "CT of the chest", ", for a test", "axial", "below", labels, origin, ("a",), lambda data: from_nrrd(data[0]),
+        left_out=(1, 2), windows=("soft tissue", "lung"),
+    )  # fmt: skip
+    opened = part.open([nrrd(np.arange(20 * 20 * 9, dtype="<i2").reshape(20, 20, 9))])
+    rows = [row for row in opened.streams[0] if isinstance(row, AtlasRecord)]
+
+    assert opened.count == len(rows) == 6
+    assert sorted(row.position for row in rows) == [1, 2, 3, 4, 5, 6]
+    first = next(row for row in rows if row.position == 1)
+    assert first.caption == (
+        "Axial CT of the chest, soft tissue window, for a test. Section 1 of 6, counted from below."
+    )
+    assert first.labels["plane"] == ("axial",)
+    assert {row.pixels.windows[0].name for row in rows if row.pixels} == {"soft tissue", "lung"}
+    assert len({row.sha256 for row in rows}) == 6

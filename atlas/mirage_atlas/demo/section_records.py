@@ -57,7 +57,7 @@ class CaseSections:
     def __init__(self, case: Case, volume: Volume) -> None:
         self._case = case
         self._cutter = Cutter(volume)
-        self._values = _Values.of_ct(volume) if case.modality == "ct" else _Values.of_other(volume)
+        self._values = Values.of_ct(volume) if case.modality == "ct" else Values.of_other(volume)
         self._what = case.what
         if case.modality == "ct" and (aorta := self._cutter.mean("aorta")) is not None:
             self._what += " with contrast" if aorta >= CONTRAST_HU else " without contrast" if aorta <= PLAIN_HU else ""
@@ -103,7 +103,7 @@ class CaseSections:
             "level": section.level,
             "window": window,
             "pixel size in mm": f"{section.pixel_mm:.2f}",
-            "display": _DISPLAY[plane],
+            "display": DISPLAY[plane],
         }
         return AtlasRecord(
             id=identity,
@@ -124,7 +124,7 @@ class CaseSections:
         )
 
 
-_DISPLAY: dict[Plane, str] = {
+DISPLAY: dict[Plane, str] = {
     "axial": "image left is the patient's right, the front is up",
     "coronal": "image left is the patient's right, the head is up",
     "sagittal": "the front is at image left, the head is up",
@@ -166,7 +166,7 @@ def label_map(section: Section) -> RegionMap:
     return RegionMap(encode_label_map(shown[section.map], legend), tuple(legend))
 
 
-class _Values:
+class Values:
     """How the values of a volume are stored: number = value - lowest, with the windows that show them."""
 
     def __init__(self, lowest: int, highest: int, unit: str, windows: dict[str, Window]) -> None:
@@ -175,11 +175,12 @@ class _Values:
         self._windows = windows
 
     @classmethod
-    def of_ct(cls, volume: Volume) -> _Values:
+    def of_ct(cls, volume: Volume) -> Values:
+        """Hounsfield units from air up, shown in the usual windows."""
         return cls(_AIR_HU, max(int(volume.values.max()), _AIR_HU + 1), "HU", CT_WINDOWS)
 
     @classmethod
-    def of_other(cls, volume: Volume) -> _Values:
+    def of_other(cls, volume: Volume) -> Values:
         """Shown from the 1st to the 99.5th percentile of what is on the structures and around them, that is not empty."""
         lowest, highest = int(volume.values.min()), int(volume.values.max())
         used = volume.values[volume.values > lowest]
@@ -194,5 +195,6 @@ class _Values:
         return PixelInfo(bits, 1.0, float(self._lowest), self._unit, windows)
 
     def png(self, values: NDArray[np.int16]) -> bytes:
+        """A 16-bit PNG of a section's values [row, column]."""
         stored = (np.clip(values, self._lowest, self._highest).astype(np.int32) - self._lowest).astype(np.uint16)
         return encode_deep(stored)

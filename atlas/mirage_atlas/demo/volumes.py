@@ -6,12 +6,15 @@ section are then y and x as they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mirage_atlas.demo.archives import gunzip
 
 AXES = ("L", "P", "S")
 ISLAND_SHARE = 0.05
@@ -45,6 +48,55 @@ def from_dicom(files: Sequence[bytes], label_map: bytes, names: Mapping[int, str
     values, affine = _series(files)
     values, affine = _canonical(nib.Nifti1Image(values, affine))
     return _volume(values, affine, label_map, names)
+
+
+def from_series(files: Sequence[bytes]) -> Volume:
+    """Reads the files of one DICOM series that has no map. Only pixels and geometry are read. Raises ValueError."""
+    import nibabel as nib
+
+    return _without_map(*_canonical(nib.Nifti1Image(*_series(files))))
+
+
+def echo_ms(file: bytes) -> float:
+    """Returns the echo time of a DICOM file in ms, NaN if it has none."""
+    import io
+
+    from pydicom import dcmread
+
+    return float(getattr(dcmread(io.BytesIO(file), stop_before_pixels=True), "EchoTime", math.nan))
+
+
+def from_nrrd(data: bytes) -> Volume:
+    """Reads an image without a map: NRRD with 16-bit numbers, packed with gzip, axes counted to left, back and head.
+
+    Raises ValueError for any other. (Format: https://teem.sourceforge.net/nrrd/format.html)
+    """
+    import nibabel as nib
+
+    head, parted, packed = data.partition(b"\n\n")
+    fields = dict(line.split(": ", 1) for line in head.decode("ascii", "replace").splitlines() if ": " in line)
+    expected = {"type": "short", "space": "left-posterior-superior", "endian": "little", "encoding": "gzip"}
+    if not data.startswith(b"NRRD") or not parted or any(fields.get(name) != value for name, value in expected.items()):
+        raise ValueError("not an NRRD file of the form that is read")
+    shape = tuple(int(size) for size in fields["sizes"].split())
+    numbers = np.frombuffer(gunzip(packed), "<i2")
+    if len(shape) != 3 or numbers.size != math.prod(shape):
+        raise ValueError("the NRRD file has another number of values than it says")
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([_vector(each) for each in fields["space directions"].split()]).T
+    affine[:3, 3] = _vector(fields["space origin"])
+    # NRRD counts to the left and to the back.
+    affine[:2] *= -1
+    return _without_map(*_canonical(nib.Nifti1Image(numbers.reshape(shape, order="F"), affine)))
+
+
+def _vector(text: str) -> list[float]:
+    return [float(each) for each in text.strip("()").split(",")]
+
+
+def _without_map(values: NDArray[np.int16], affine: NDArray[np.float64]) -> Volume:
+    x, y, z = (float(np.linalg.norm(affine[:3, axis])) for axis in range(3))
+    return Volume(values.astype(np.int16, copy=False), np.zeros(values.shape, np.uint8), (x, y, z), {})
 
 
 def keep_connected(label_map: NDArray[np.uint8], spacing: tuple[float, float, float]) -> NDArray[np.uint8]:

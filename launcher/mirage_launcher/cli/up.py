@@ -13,6 +13,7 @@ import click
 
 from mirage.cli.options import data_option, json_option
 from mirage.cli.output import note, print_json
+from mirage_atlas.demo.sources import SETS, STANDARD
 
 if TYPE_CHECKING:
     from mirage_core.cleaning_progress import Progress
@@ -55,11 +56,11 @@ _LAST_PORT = 65535
 @click.option("--detach", is_flag=True, help="Return once all is ready; `mirage down` stops it, with the same --data.")
 @click.option(
     "--demo",
-    type=click.Choice(("none", "brain", "full")),
-    default="full",
+    type=click.Choice(("none", *SETS)),
+    default=STANDARD,
     show_default=True,
-    help="Demonstration atlas of the first start: an averaged brain that needs no download, or with it real images of the "
-    "whole body, which are downloaded (100 MB).",
+    help="Demonstration atlas of the first start: an averaged brain that needs no download; with it real images of the "
+    "whole body, which are downloaded (100 MB); or full, with more of head, chest, heart and knee (230 MB, needs npm).",
 )
 @click.option("--no-demo", is_flag=True, help="The same as --demo none: begin with an empty atlas.")
 @json_option

@@ -103,7 +103,7 @@ class Volumes:
 
 def volumes(folder: Path) -> Iterator[tuple[Examination, object]]:
     """Examinations of the demonstration with their volumes, from the archives in a folder."""
-    for source in sources_of("full"):
+    for source in sources_of("standard"):
         parts = [part for part in CONTENTS[source.name] if isinstance(part, Examination)]
         path = find(source, [folder])
         if not parts or path is None:
@@ -152,7 +152,7 @@ class Pictures:
 
     def __init__(self, folder: Path) -> None:
         self._made: list[Made] = []
-        for source in sources_of("full"):
+        for source in sources_of("standard"):
             path = find(source, [folder])
             if path is None:
                 continue

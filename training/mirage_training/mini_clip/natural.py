@@ -101,7 +101,7 @@ def demonstration_phrasings() -> list[tuple[frozenset[tuple[str, str]], str]]:
 
 def demonstration(archives: Path) -> tuple[list[AtlasRecord], list[Image.Image]]:
     """All records of the demonstration, with their pictures as they are shown."""
-    run = Demonstration(sources_of("full"), [archives], offline=True)
+    run = Demonstration(sources_of("standard"), [archives], offline=True)
     records = [row for row in run.read() if isinstance(row, AtlasRecord)]
     pictures = []
     for record in records:
