@@ -1,8 +1,11 @@
 """Ports of this machine."""
 
 import socket
+import sys
 
 from mirage_launcher.errors import PortTakenError
+
+_reserved: dict[int, socket.socket] = {}
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -26,8 +29,30 @@ def require_free(port: int, *, option: str) -> int:
 
 
 def free_or_any(preferred: int, *, taken: frozenset[int] = frozenset()) -> int:
-    """Returns the preferred port if it is free, else another free one that is not in `taken`."""
-    return preferred if preferred not in taken and is_free(preferred) else any_free(taken=taken)
+    """Returns the preferred port if it is free, else another free one that is not in `taken`; it is reserved."""
+    port = preferred
+    while port in taken or not reserve(port) or not is_free(port):
+        port = any_free(taken=taken)
+    return port
+
+
+def reserve(port: int) -> bool:
+    """Reserves a port for this process until it ends; returns False if another launcher has reserved it.
+
+    Of two launchers that start at the same time both find a port free before either of their services listens, and the clients
+    of one would then be connected to a service of the other. Only Linux has the names in the kernel that this needs; elsewhere
+    nothing is reserved.
+    """
+    if port in _reserved or sys.platform != "linux":
+        return True
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        name.bind(f"\0mirage-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    _reserved[port] = name
+    return True
 
 
 def any_free(*, taken: frozenset[int] = frozenset()) -> int:

@@ -152,6 +152,22 @@ def test_a_taken_port_is_refused_or_gone_around() -> None:
     assert ports.free_or_any(port, taken=frozenset({port})) != port
 
 
+def test_two_launchers_that_start_together_take_different_ports() -> None:
+    port = ports.any_free()
+    program = f"from mirage_launcher import ports; print(ports.free_or_any({port}), flush=True); input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        assert int(first.stdout.readline()) == port
+        # Nothing listens on it yet.
+        assert ports.is_free(port)
+        assert ports.free_or_any(port) != port
+        first.stdin.close()
+        first.wait(timeout=60)
+    assert ports.free_or_any(port) == port
+
+
 def test_a_log_stays_small_and_its_writer_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "service.log"
     with open(logs.open_log(path), "w") as writer:
