@@ -13,7 +13,7 @@ PORT ?= 8080
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo down test coverage check lint imports types protos protos-check lock lock-check docs docs-check page page-check bench setup-dev \
-	setup-build test-build test-qdrant compose-test compose-up compose-down test-durability mini-bundle clean
+	setup-build test-build test-qdrant compose-test compose-up compose-down test-durability test-engines mini-bundle clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -95,6 +95,9 @@ compose-down: ## Stop the containers; the volumes stay
 
 compose-test: setup-dev ## Build the images, use and break the system in containers, take it down
 	MIRAGE_COMPOSE_TEST=1 $(BIN)/python -m pytest tests/compose $(ARGS)
+
+test-engines: ## Run the page's main journeys in Chromium, Firefox and WebKit: URL= of a MIRAGE that runs, ENGINES=
+	cd tests/engines && npm ci --silent && ./run.sh $(or $(URL),http://127.0.0.1:$(PORT)) $(ENGINES)
 
 mini-bundle: setup-build ## Build the mini models' bundles from their checkpoints
 	$(BIN_BUILD)/python -m mirage_models.build mini-clip --out models/mini/clip/bundle --replace \

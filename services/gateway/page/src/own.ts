@@ -11,6 +11,14 @@ export interface OwnImage {
   insist?: boolean;
 }
 
+/** As it is stored: a private window of Safari stores no Blob. */
+interface Stored {
+  key: string;
+  name: string;
+  type: string;
+  bytes: ArrayBuffer;
+}
+
 const BYTES_MAX = 20 * 2 ** 20;
 const KEPT = 8;
 const memory = new Map<string, OwnImage>();
@@ -27,19 +35,25 @@ export async function keep(file: File): Promise<string> {
   if (!head) throw refusal("IMAGE_UNREADABLE", "own.unreadable", name);
   const kind = foreign(new Uint8Array(head));
   if (kind) throw refusal("IMAGE_FORMAT_UNSUPPORTED", kind, name);
-  const image = { key: token(), name, file: new Blob([await file.arrayBuffer()], { type: file.type }) };
-  memory.set(image.key, image);
-  await store((images) => images.put(image)).catch(() => null);
+  const bytes = await file.arrayBuffer();
+  const stored: Stored = { key: token(), name, type: file.type, bytes };
+  memory.set(stored.key, image(stored));
+  await store((images) => images.put(stored)).catch(() => null);
   await clean().catch(() => null);
-  return image.key;
+  return stored.key;
 }
 
 export async function find(key: string): Promise<OwnImage | null> {
-  const kept =
-    memory.get(key) ?? (await store<OwnImage | undefined>((images) => images.get(key)).catch(() => undefined));
-  if (kept) memory.set(key, kept);
-  return kept ?? null;
+  const kept = memory.get(key);
+  if (kept) return kept;
+  const stored = await store<Stored | undefined>((images) => images.get(key)).catch(() => undefined);
+  // An earlier version stored it in another form.
+  if (!stored?.bytes) return null;
+  memory.set(key, image(stored));
+  return memory.get(key) ?? null;
 }
+
+const image = ({ key, name, type, bytes }: Stored): OwnImage => ({ key, name, file: new Blob([bytes], { type }) });
 
 let grouped: string[] = [];
 
