@@ -189,6 +189,9 @@ def test_records_are_deleted_by_their_ids_and_what_was_not_there_is_named(mirage
     assert json.loads(output) == {"deleted": ["disc-180"], "missing": ["disc-60", "none"]}
     code, output, remarks = mirage("record", "delete", "disc-60", "none")
     assert (code, output, remarks) == (1, "", "not there: disc-60 none\n")
+    code, output, remarks = mirage("record", "delete", "disc-60", "--collection", "no-such-one")
+    assert (code, output) == (1, "")
+    assert "COLLECTION_NOT_FOUND" in remarks
     assert mirage("record", "delete", "a!b")[0] == 1
     assert mirage("record", "delete")[0] == 2
 

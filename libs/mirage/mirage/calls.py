@@ -242,9 +242,10 @@ def upsert(uploads: Iterable[Upload], *, collection: str = "") -> Call[tuple[Ups
     return Call(request, UpsertReply, lambda reply: reply.outcomes)
 
 
-def delete(record_id: str) -> Call[bool]:
+def delete(record_id: str, *, collection: str = "") -> Call[bool]:
     """Removes a record; returns False if it did not exist."""
-    return Call(Request("DELETE", f"/v1/records/{segment(record_id)}"), DeleteReply, lambda reply: reply.deleted > 0)
+    request = Request("DELETE", f"/v1/records/{segment(record_id)}", params=_given(collection=collection))
+    return Call(request, DeleteReply, lambda reply: reply.deleted > 0)
 
 
 def flag(record_id: str, reason: str, *, comment: str = "", collection: str = "") -> Call[Flag]:

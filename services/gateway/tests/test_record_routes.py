@@ -179,7 +179,8 @@ async def test_an_error_of_the_retriever_ends_an_upload(http: httpx.AsyncClient,
 
 async def test_a_record_is_removed(http: httpx.AsyncClient, peer: Peer) -> None:
     assert (await http.delete("/v1/records/r1")).json() == {"deleted": 1}
-    assert list(peer.script.asked[0].ids) == ["r1"]
+    assert (await http.delete("/v1/records/r2", params={"collection": "next"})).json() == {"deleted": 1}
+    assert [(list(each.ids), each.collection) for each in peer.script.asked] == [(["r1"], ""), (["r2"], "next")]
 
 
 async def test_a_flag_is_raised(http: httpx.AsyncClient) -> None:

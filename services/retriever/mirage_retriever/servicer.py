@@ -192,7 +192,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self, request: retriever_pb2.DeleteRecordsRequest, _: Context
     ) -> retriever_pb2.DeleteRecordsResponse:
         """Removes records."""
-        async with self._collections.use() as atlas:
+        async with self._collections.use(request.collection) as atlas:
             deleted = await self._ingest.delete(atlas, request.ids)
         return retriever_pb2.DeleteRecordsResponse(deleted=deleted)
 

@@ -312,7 +312,7 @@ async def test_a_walk_of_another_collection_or_none_is_refused(own: Stub) -> Non
     assert await code_of(listed(own, page_size=1001)) == Code.K_OUT_OF_RANGE
 
 
-async def test_every_reading_call_takes_a_collection(own: Stub) -> None:
+async def test_every_call_about_records_takes_a_collection(own: Stub) -> None:
     await upsert(own, "", 1)
     await invoke(own.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=120)
     await upsert(own, "next", 2, 3)
@@ -339,8 +339,11 @@ async def test_every_reading_call_takes_a_collection(own: Stub) -> None:
     assert {value.count for facet in facets.facets for value in facet.values} == {2}
     flag = retriever_pb2.FlagRecordRequest(record_id="r002", reason=flag_pb2.FLAG_REASON_OTHER, collection="next")
     assert (await invoke(own.FlagRecord, flag, timeout_s=120)).flag.record_id == "r002"
+    delete = retriever_pb2.DeleteRecordsRequest(ids=["r001", "r003"], collection="next")
+    assert (await invoke(own.DeleteRecords, delete, timeout_s=120)).deleted == 1
+    assert [each.id for each in await search("", text="picture")] == ["r001"]
     described = await invoke(own.GetCollection, retriever_pb2.GetCollectionRequest(name="next"), timeout_s=120)
-    assert (described.collection.name, described.collection.active, described.collection.records) == ("next", False, 2)
+    assert (described.collection.name, described.collection.active, described.collection.records) == ("next", False, 1)
 
 
 async def test_a_collection_that_is_not_there_is_refused_with_the_names_of_the_others(own: Stub) -> None:
@@ -355,6 +358,7 @@ async def test_a_collection_that_is_not_there_is_refused_with_the_names_of_the_o
         (own.ListCommonQueries, retriever_pb2.ListCommonQueriesRequest(collection="none")),
         (own.GetCollection, retriever_pb2.GetCollectionRequest(name="none")),
         (own.FlagRecord, retriever_pb2.FlagRecordRequest(record_id="r001", collection="none")),
+        (own.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=["r001"], collection="none")),
     ):
         with pytest.raises(MirageError) as caught:
             await invoke(method, request, timeout_s=120)

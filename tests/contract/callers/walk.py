@@ -69,7 +69,9 @@ def walk(caller: Caller, image: str) -> None:
             "FlagRecord", {"recordId": RECORD_ID, "reason": "FLAG_REASON_OTHER", "comment": "only a disc"}
         )
     finally:
-        found["delete"] = caller.call("DeleteRecords", {"ids": [RECORD_ID, "never-was"]})
+        found["delete"] = caller.call(
+            "DeleteRecords", {"ids": [RECORD_ID, "never-was"], "collection": found["before"]["collection"]["name"]}
+        )
     found["refusals"] = {
         "unknown job": caller.refusal("GetJob", {"id": "none"}),
         "steps": caller.refusal("CreateJob", {"spec": {"prompt": "x", "steps": 11}}),

@@ -32,7 +32,7 @@ follow_links_option = click.option(
     "--follow-links", is_flag=True, help="Also read links that lead out of the dataset's folder."
 )
 collection_option = click.option(
-    "--collection", default="", metavar="NAME", help="The collection to read; the active one if omitted."
+    "--collection", default="", metavar="NAME", help="The collection; the active one if omitted."
 )
 page_option = click.option(
     "--page", "page_token", metavar="TOKEN", help="Go on where an earlier answer ended, with all else unchanged."

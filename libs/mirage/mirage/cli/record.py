@@ -78,9 +78,10 @@ def case(case_id: str, collection: str, url: str | None, as_json: bool) -> None:
 @command.command("delete")
 @click.argument("record_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@collection_option
 @server_options
-def delete(record_ids: tuple[str, ...], yes: bool, url: str | None, as_json: bool) -> int:
-    """Delete records from the active collection, with their images. Exit code 1 if one of them was not there."""
+def delete(record_ids: tuple[str, ...], yes: bool, collection: str, url: str | None, as_json: bool) -> int:
+    """Delete records with their images. Exit code 1 if one of them was not there."""
     ids = tuple(dict.fromkeys(record_ids))
     if not yes and sys.stdin.isatty():
         what = f"record {ids[0]}" if len(ids) == 1 else f"{len(ids)} records"
@@ -90,7 +91,7 @@ def delete(record_ids: tuple[str, ...], yes: bool, url: str | None, as_json: boo
     try:
         with open_client(url) as client:
             for record_id in ids:
-                (deleted if client.delete(record_id) else missing).append(record_id)
+                (deleted if client.delete(record_id, collection=collection) else missing).append(record_id)
     finally:
         # Also if the server stops before the last one: these are deleted.
         if deleted and not as_json:

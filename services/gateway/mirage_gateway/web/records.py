@@ -199,10 +199,11 @@ class RecordRoutes:
             raise
         return to_model(UpsertReply, retriever_pb2.UpsertRecordsResponse(outcomes=outcomes))
 
-    @operation("DELETE", "/v1/records/{id}", Action.WRITE_RECORDS, errors=(Code.ID_INVALID,))
-    async def delete(self, id: RecordId) -> DeleteReply:  # noqa: A002 -- the API's name
+    @operation("DELETE", "/v1/records/{id}", Action.WRITE_RECORDS, errors=(Code.ID_INVALID, Code.COLLECTION_NOT_FOUND))
+    async def delete(self, id: RecordId, collection: CollectionName = "") -> DeleteReply:  # noqa: A002 -- the API's name
         """Remove one record; an unknown one is not an error."""
-        return to_model(DeleteReply, await self._composer.forward(retriever_pb2.DeleteRecordsRequest(ids=[id])))
+        asked = retriever_pb2.DeleteRecordsRequest(ids=[id], collection=collection)
+        return to_model(DeleteReply, await self._composer.forward(asked))
 
     @operation(
         "POST",
