@@ -36,7 +36,8 @@ class Found:
     """One result. `record` is JSON as records.Record makes it; `score` orders within its tier, `cosine` compares query and image.
 
     `matched` are the places of the words that were asked for, and `said` is the share of them that the record says, not
-    counting its history. Searches by vectors have neither tiers nor words.
+    counting its history, nor what it says apart from the word that it belongs to. Searches by vectors have neither tiers nor
+    words.
     """
 
     id: str
@@ -136,8 +137,9 @@ class Hybrid:
     def _marked(self, found: Found) -> Found:
         if not self._words.units:
             return replace(found, matched={})
-        matched = find(Record.from_json(found.record), self._words.things)
-        return replace(found, matched=matched.spans, said=sum(matched.strongly) / len(matched.strongly))
+        matched = find(Record.from_json(found.record), self._words.things, self._words.pairs)
+        said = (sum(matched.strongly) - len(matched.apart)) / len(matched.strongly)
+        return replace(found, matched=matched.spans, said=said)
 
     def _start(self, tier: Tier) -> int:
         """The number of records of the tier on the pages before."""

@@ -441,12 +441,13 @@ class Search:
         if side.words is None:
             return match
         said = max((found.said for found in results[:_FIRST]), default=0.0)
+        has_every = any(found.tier is Tier.EVERY for found in results)
         if said == 1:
             match = Match.GOOD
-        elif match is Match.GOOD and (side.words.corrected or not self._atlas.lexicon.knows(side.words)):
-            # What no record has a word for, an encoder has rarely learnt.
+        elif match is Match.GOOD and (side.words.corrected or has_every or not self._atlas.lexicon.knows(side.words)):
+            # What no record has a word for, an encoder has rarely learnt; nor an expression of which records have the words only.
             match = Match.WEAK
-        elif said >= _HALF or any(found.tier is Tier.EVERY for found in results):
+        elif said >= _HALF or has_every:
             match = Match.GOOD if match is Match.GOOD else Match.WEAK
         return Match.WEAK if match is Match.GOOD and named else match
 

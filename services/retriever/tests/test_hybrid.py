@@ -153,6 +153,21 @@ async def test_an_expression_as_a_whole_is_before_its_words_apart(search: Search
     assert (set(ids(reply)[:2]), ids(reply)[2]) == ({"embolism", "embolism2"}, "apart")
 
 
+async def test_an_expression_whose_words_stand_apart_in_every_record_is_no_good_match(
+    atlas: Atlas, search: Search
+) -> None:
+    text = "air artery"
+    assert by(await ask(search, text), Section.WORDS)[0] == "apart"
+    try:
+        # Neither by words nor by likeness, which has hardly learnt what no text says.
+        atlas.calibrated(calibration(trusted=True))
+        assert (await ask(search, text)).match is Match.WEAK
+    finally:
+        atlas._calibration = None
+    assert (await ask(search, text)).match is Match.WEAK
+    assert (await ask(search, "air embolism")).match is Match.GOOD
+
+
 async def test_synonyms_and_typing_errors_find_it_and_are_reported(search: Search) -> None:
     reply = await ask(search, "broken")
     assert set(by(reply, Section.WORDS)) == {"rib", "healed"}

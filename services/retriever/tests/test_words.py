@@ -336,6 +336,61 @@ def test_another_expression_must_stand_as_a_whole() -> None:
     assert find(record(caption="Infarction of the brain, myocardial scar."), things).said == (False,)
 
 
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("pulmonary artery", "Dilated pulmonary arteries."),
+        ("pulmonary vein", "The pulmonary arteries and veins."),
+        ("left ventricle", "Left and right ventricles."),
+        ("brain abscess", "Abscess of the left brain."),
+        ("pulmonary embolism", "Embolism, pulmonary."),
+        ("small bowel obstruction", "Obstruction of the small bowel."),
+        ("liver cyst", "A cyst in the left lobe of the liver."),
+        ("left kidney", "Kidney, on the left."),
+        ("liver and spleen", "Normal liver. The pancreas is not seen. Large spleen."),
+        ("liver, spleen", "Normal liver. The pancreas is not seen. Large spleen."),
+        ("pictures of a liver cyst", "Cyst of the liver."),
+    ],
+)
+def test_words_of_an_expression_are_said_where_they_stand_together(text: str, caption: str) -> None:
+    query = read(text)
+    found = find(record(caption=caption), query.things, query.pairs)
+    assert (all(found.strongly), found.apart) == (True, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("pulmonary artery", "The pulmonary veins and the left subclavian artery."),
+        ("left ventricle", "The lateral ventricle on the left."),
+        ("left ventricle", "Left lateral ventricle."),
+        ("left ventricle", "Section on the left. Ventricle of normal size."),
+        ("right atrium", "The right lung and the left atrium."),
+        ("subclavian vein", "Pulmonary vein and subclavian artery."),
+        ("brain abscess", "Abscess of the lung; normal brain."),
+        ("small bowel obstruction", "Small nodule. Normal bowel. Obstruction of the ureter."),
+        ("liver cyst", "The liver is normal. A cyst of the kidney."),
+        ("liver cyst", "The liver is next to a large and thin-walled renal cyst."),
+    ],
+)
+def test_words_of_an_expression_that_stand_apart_do_not_say_it(text: str, caption: str) -> None:
+    query = read(text)
+    found = find(record(caption=caption), query.things, query.pairs)
+    assert all(found.said)
+    assert found.apart or not all(found.strongly)
+
+
+def test_a_word_that_is_a_whole_label_or_title_belongs_to_every_other() -> None:
+    query = read("CT meningioma enhancing")
+    labelled = record(
+        title="Meningioma", caption="A mass near the falx. It is enhancing.", labels={"modality": ("ct",)}
+    )
+    assert find(labelled, query.things, query.pairs).apart == ()
+    # Not in a name of anatomy.
+    query = read("left ventricle")
+    assert find(record(caption="Lateral ventricles.", labels={"side": ("left",)}), query.things, query.pairs).apart
+
+
 def test_what_only_the_history_says_is_said_weakly() -> None:
     found = find(record(history="Rule out appendicitis."), read("appendicitis").things)
     assert found.said == (True,)

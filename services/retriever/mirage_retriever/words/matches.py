@@ -1,14 +1,28 @@
 """The places where a record says what was asked for."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mirage_retriever.records import Record
 from mirage_retriever.words.documents import WEAK, texts
 from mirage_retriever.words.tokens import Token, tokens
 
 Spans = dict[str, list[list[int]]]
+# Between two words that belong together there are at most so many others.
+_NEAR = 4
+_SENTENCE_END = re.compile(r"[.;:!?](?=\s|$)|[\r\n]")
+# "left and right ventricles", "renal artery and vein": one word in between, joined by "and".
+_COORDINATED = re.compile(
+    r"[\s,]*(?:and|or|/|&)\s+(?:the\s+)?[^\s.;:,]+\s+|\s+[^\s.;:,]+,?\s+(?:and|or|/|&)\s+", re.IGNORECASE
+)
+# "abscess of the left brain" for "brain abscess".
+_OF = re.compile(r"\s+(?:of|in|within|from|to|at|into|involving)\s+(?:[^\s.;:,]+\s+){0,2}", re.IGNORECASE)
+# "Embolism, pulmonary" for "pulmonary embolism".
+_INVERTED = re.compile(r",\s*")
+_END = re.compile(r"\s*(?:$|[.,;()])")
 
 
 @dataclass(frozen=True)
@@ -19,51 +33,149 @@ class Way:
     adjacent: bool = False
 
 
+class Pair(NamedTuple):
+    """Two things, by number, that belong together; a `name` is one of anatomy, which two words near each other do not make."""
+
+    one: int
+    other: int
+    name: bool = False
+
+
 @dataclass(frozen=True)
 class Matched:
-    """Spans in characters by path (documents.texts), and which things are said, at all and outside of the history."""
+    """Spans in characters by path (documents.texts), and which things are said at all.
+
+    `strongly`: which are said outside of the history, expressions of several words as a whole. `apart` are pairs of things
+    that belong together, each said strongly, and never next to each other.
+    """
 
     spans: Spans
     said: tuple[bool, ...]
     strongly: tuple[bool, ...]
+    apart: tuple[Pair, ...] = ()
 
 
-def find(record: Record, things: Sequence[Sequence[Way]]) -> Matched:
-    """Looks for each thing, which is said where any of its ways is."""
+@dataclass(frozen=True)
+class _Said:
+    """The words of a text that are asked for. `whole` if it has no others."""
+
+    text: str
+    found: tuple[Token, ...]
+    whole: bool
+
+
+@dataclass
+class _Thing:
+    """Where a thing is said outside of the history: the first and last word of each place, by path."""
+
+    places: dict[str, list[tuple[Token, Token]]] = field(default_factory=lambda: defaultdict(list))
+
+
+def find(record: Record, things: Sequence[Sequence[Way]], pairs: Iterable[Pair] = ()) -> Matched:
+    """Looks for each thing, which is said where any of its ways is, and for pairs of things that belong together."""
     stems = {stem for ways in things for way in ways for stem in way.stems}
-    there = {path: found for path, text in texts(record) if (found := [t for t in tokens(text) if t.stem in stems])}
-    everywhere = {token.stem for found in there.values() for token in found}
-    outside = {token.stem for path, found in there.items() if path != WEAK for token in found}
+    there: dict[str, _Said] = {}
+    for path, text in texts(record):
+        words = tokens(text)
+        if found := tuple(token for token in words if token.stem in stems):
+            there[path] = _Said(text, found, all(token.compound or token.stem in stems for token in words))
+    everywhere = {token.stem for each in there.values() for token in each.found}
     marked: dict[str, set[tuple[int, int]]] = defaultdict(set)
-    said, strongly = [], []
-    for ways in things:
-        is_said = is_strong = False
+    said = []
+    strong = [_Thing() for _ in things]
+    for thing, ways in zip(strong, things, strict=True):
+        is_said = False
         for way in ways:
-            if not way.adjacent or len(way.stems) == 1:
-                is_said |= everywhere.issuperset(way.stems)
-                is_strong |= outside.issuperset(way.stems)
-                for path, found in there.items():
-                    marked[path].update((token.start, token.end) for token in found if token.stem in way.stems)
-                continue
-            for path, found in there.items():
-                if places := _adjacent(found, way.stems):
-                    marked[path].update(places)
-                    is_said = True
-                    is_strong |= path != WEAK
+            anywhere = not way.adjacent or len(way.stems) == 1
+            is_said |= anywhere and everywhere.issuperset(way.stems)
+            for path, each in there.items():
+                if anywhere:
+                    marked[path].update((token.start, token.end) for token in each.found if token.stem in way.stems)
+                places = _adjacent(each, way.stems) if way.adjacent else list(_together(each, way.stems))
+                is_said |= bool(places)
+                if not anywhere:
+                    marked[path].update((first.start, last.end) for first, last in places)
+                if places and path != WEAK:
+                    thing.places[path] += places
         said.append(is_said)
-        strongly.append(is_strong)
-    return Matched({path: _merged(places) for path, places in marked.items() if places}, tuple(said), tuple(strongly))
+    return Matched(
+        {path: _merged(places) for path, places in marked.items() if places},
+        tuple(said),
+        tuple(bool(thing.places) for thing in strong),
+        tuple(
+            pair
+            for pair in pairs
+            if strong[pair.one].places
+            and strong[pair.other].places
+            and not _belong(there, strong[pair.one], strong[pair.other], pair.name)
+        ),
+    )
 
 
-def _adjacent(found: Iterable[Token], stems: Sequence[str]) -> list[tuple[int, int]]:
-    at = {(token.position, token.stem): token for token in found}
+def _adjacent(said: _Said, stems: Sequence[str]) -> list[tuple[Token, Token]]:
+    """The first and last words of the places that say the stems one after the other, in one sentence."""
+    at = {(token.position, token.stem): token for token in said.found}
     places = []
     for (position, stem), first in at.items():
         if stem == stems[0]:
             rest = [at.get((position + number, other)) for number, other in enumerate(stems)]
-            if all(rest) and (last := rest[-1]) is not None:
-                places.append((first.start, last.end))
+            if all(rest) and (last := rest[-1]) is not None and _in_one_sentence(said.text, first, last):
+                places.append((first, last))
     return places
+
+
+def _together(said: _Said, stems: Sequence[str]) -> Iterator[tuple[Token, Token]]:
+    """The places that say the stems as one expression, also in another order: "abscess of the brain"."""
+    yield from _adjacent(said, stems)
+    if len(stems) == 2:
+        for one in (token for token in said.found if token.stem == stems[0]):
+            for other in (token for token in said.found if token.stem == stems[1]):
+                if _is_expression(said.text, one, other):
+                    yield min(one, other), max(one, other)
+    elif len(stems) > 2:
+        # Long expressions are hardly ever said by accident.
+        for number, first in enumerate(said.found):
+            near = [
+                token
+                for token in said.found[number:]
+                if token.position - first.position < len(stems) + _NEAR and _in_one_sentence(said.text, first, token)
+            ]
+            if first.stem in stems and {token.stem for token in near}.issuperset(stems):
+                yield first, near[-1]
+
+
+def _is_expression(text: str, one: Token, other: Token) -> bool:
+    if one.start < other.start:
+        return _COORDINATED.fullmatch(text, one.end, other.start) is not None
+    return _OF.fullmatch(text, other.end, one.start) is not None or (
+        _INVERTED.fullmatch(text, other.end, one.start) is not None and _END.match(text, one.end) is not None
+    )
+
+
+def _belong(there: dict[str, _Said], one: _Thing, other: _Thing, is_name: bool) -> bool:
+    """True if two things stand near each other in a sentence, or one of them is a whole text, such as a label.
+
+    Those of a name stand as an expression.
+    """
+    if not is_name and any(there[path].whole for path in (*one.places, *other.places)):
+        return True
+    for path, places in one.places.items():
+        text = there[path].text
+        for first, last in places:
+            for second, end in other.places.get(path, ()):
+                if is_name:
+                    follows = last.position + 1 == second.position and _in_one_sentence(text, last, second)
+                    if follows or _is_expression(text, last, second):
+                        return True
+                    continue
+                between = max(first.position, second.position) - min(last.position, end.position) - 1
+                if between <= _NEAR and _in_one_sentence(text, *sorted((first, second))):
+                    return True
+    return False
+
+
+def _in_one_sentence(text: str, first: Token, last: Token) -> bool:
+    return _SENTENCE_END.search(text, first.end, max(first.end, last.start)) is None
 
 
 def _merged(places: Iterable[tuple[int, int]]) -> list[list[int]]:

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from mirage_retriever.engines.base import Array, Condition
 from mirage_retriever.words.documents import sparse, word_id
-from mirage_retriever.words.matches import Way
+from mirage_retriever.words.matches import Pair, Way
 from mirage_retriever.words.synonyms import Expression, Stems, Synonyms, as_one, is_listed, stems_of
 from mirage_retriever.words.tokens import FILLERS, Token, clean, tokens
 from mirage_retriever.words.vocabulary import Vocabulary
@@ -21,18 +21,29 @@ _APART = 0.35
 # More make a query slow and say nothing more.
 _UNITS_MAX = 48
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»", '"'))
+# Parts of the body that have no name without the word before: "pulmonary artery", "left ventricle".
+_PARTS_OF = (
+    "artery vein ventricle atrium nerve ligament muscle tendon lobe sinus duct gland node valve canal horn gyrus sulcus"
+)
+_NAMED = frozenset(stem for part in _PARTS_OF.split() for stem in stems_of(part))
+# Words between which this stands are two things, not one expression.
+_APART_BY = re.compile(r"[,;:/&+()]|\b(?:and|or|with|without|versus|vs|plus|y|o|con|sin)\b", re.IGNORECASE)
 _PARTS = re.compile(r'(?:(?<=\s)|^)(?P<minus>-)?"(?P<phrase>[^"]*)"|(?:(?<=\s)|^)-(?P<without>[^\W_][^\s"]*)')
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One thing that a query asks for: `text` as typed, its stems, and other expressions for it."""
+    """One thing that a query asks for: `text` as typed, its stems, and other expressions for it.
+
+    `joined` if it follows the thing before as the next word of an expression.
+    """
 
     text: str
     literal: tuple[Way, ...]
     others: tuple[Expression, ...] = ()
     weights: tuple[float, ...] = ()
     is_quoted: bool = False
+    joined: bool = False
 
     @property
     def ways(self) -> tuple[Way, ...]:
@@ -104,6 +115,15 @@ class WordQuery:
         """All ways to say each unit."""
         return tuple(unit.ways for unit in self.units)
 
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Units that belong together."""
+        return tuple(
+            Pair(number - 1, number, name=_NAMED.issuperset(unit.literal[0].stems))
+            for number, unit in enumerate(self.units)
+            if unit.joined
+        )
+
 
 def _ids(way: Way) -> tuple[int, ...]:
     """The words by which a record may be known to say it: more may say them than say it, none less."""
@@ -145,10 +165,14 @@ def read_query(text: str, synonyms: Synonyms, vocabulary: Vocabulary) -> WordQue
                 units.append(Unit(piece, (Way(stems, adjacent=True),), is_quoted=True))
         elif kind == "phrase":
             shown.append(piece)
-    needed = [unit for unit in units if not _is_filler(unit, synonyms)]
     seen: dict[tuple[Way, ...], Unit] = {}
-    for unit in needed:
-        seen.setdefault(unit.literal, unit)
+    is_after = False
+    for unit in units:
+        if _is_filler(unit, synonyms) or unit.literal in seen:
+            is_after = False
+        else:
+            seen[unit.literal] = replace(unit, joined=unit.joined and is_after)
+            is_after = True
     return WordQuery(
         " ".join(" ".join(shown).split()),
         tuple(seen.values())[:_UNITS_MAX],
@@ -223,12 +247,14 @@ class _Reader:
                 for other in self._synonyms.others(way.stems):
                     if other.stems not in {each.stems for each in literal}:
                         others.setdefault(other.stems, other)
+            follows = start > 0 and _APART_BY.search(text, words[start - 1].end, first.start) is None
             self.units.append(
                 Unit(
                     text[first.start : last.end],
                     tuple(literal),
                     tuple(others.values()),
                     tuple(self._weight(literal, other) for other in others),
+                    joined=follows,
                 )
             )
             start += length
