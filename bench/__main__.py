@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.report import load
 
-MODULES = ("encode", "decode", "generate", "images", "search", "gateway", "describe")
+MODULES = ("encode", "decode", "generate", "images", "search", "hybrid", "gateway", "describe")
 
 
 def main() -> int:

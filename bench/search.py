@@ -63,7 +63,7 @@ class Retriever:
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen([sys.executable, "-m", "mirage_retriever"], env=environment, stderr=log)
         self._channel = open_channel(address, idempotent={})
-        self._stub = retriever_pb2_grpc.RetrieverServiceStub(self._channel)
+        self.stub = retriever_pb2_grpc.RetrieverServiceStub(self._channel)
 
     async def collection(self) -> collection_pb2.Collection:
         """Returns its number of records once it answers; raises TimeoutError after a minute."""
@@ -71,7 +71,7 @@ class Retriever:
             while True:
                 try:
                     request = retriever_pb2.GetCollectionRequest()
-                    return (await invoke(self._stub.GetCollection, request, timeout_s=10)).collection
+                    return (await invoke(self.stub.GetCollection, request, timeout_s=10)).collection
                 except MirageError:
                     await asyncio.sleep(0.1)
 
@@ -81,7 +81,7 @@ class Retriever:
             numbers = range(first + start, first + min(len(vectors), start + CALL_RECORDS))
             part = slice(start, start + CALL_RECORDS)
             stream = _stream(numbers, vectors[part], captions[part])
-            reply = await invoke_upload(self._stub.UpsertRecords, stream, timeout_s=120)
+            reply = await invoke_upload(self.stub.UpsertRecords, stream, timeout_s=120)
             if any(outcome.state == record_pb2.UPSERT_STATE_REJECTED for outcome in reply.outcomes):
                 raise RuntimeError("a record was rejected")
 
@@ -104,7 +104,7 @@ class Retriever:
         if plane:
             message.where["plane"].values.append(plane)
         request = retriever_pb2.SearchRequest(query=message)
-        reply = await invoke(self._stub.Search, request, timeout_s=30)
+        reply = await invoke(self.stub.Search, request, timeout_s=30)
         found = [int(result.record.id.removeprefix("record-")) for result in reply.reply.results]
         return (time.perf_counter() - started) * 1000, found
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,8 +15,10 @@ from mirage_atlas.cli.indexing import open_dataset
 
 if TYPE_CHECKING:
     from mirage.client import Client
+    from mirage.queries import SearchMode
     from mirage_api.quality import Measured
     from mirage_atlas.quality.gallery import Gallery
+    from mirage_atlas.quality.measures import Estimate
     from mirage_atlas.quality.report import Findings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -174,6 +176,86 @@ def read(
     )
     if result.kind is not None:
         note(f"kind right: {result.kind.value:.3f} ({result.kind.low:.3f} to {result.kind.high:.3f})")
+
+
+@command.command("questions")
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--mode", type=click.Choice(("hybrid", "words", "images", "captions")), default="hybrid", show_default=True
+)
+@click.option("--collection", default="", metavar="NAME", help="Ask this collection instead of the active one.")
+@server_options
+def questions(path: Path, mode: "SearchMode", collection: str, url: str | None, as_json: bool) -> None:
+    """Ask the questions of FILE, a line each, and measure how many of the first five results name the answer.
+
+    "QUESTION = TERM | TERM" lists what names it, and "! QUESTION" is one that the collection does not answer.
+    """
+    from mirage_atlas.quality.questions import ask, read_questions
+
+    asked = read_questions(path)
+    with open_client(url) as client:
+        _wait_for_calibration(client, collection)
+        found = ask(client, asked, collection=collection, mode=mode, report=_progress("questions"))
+        _print_shares(
+            client,
+            collection,
+            {
+                "first five results that name it": found.naming,
+                "called good, of those that are held": found.held_good,
+                "called good, of those that are not": found.false_good,
+            },
+            found,
+            as_json=as_json,
+        )
+    if not as_json:
+        for each in found.answers:
+            if each.held == (each.match != "good"):
+                note(f"{'held' if each.held else 'not held'}, called {each.match}: {each.text} ({each.naming} of five)")
+
+
+@command.command("uploads")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--reader", metavar="NAME", help="Format of the dataset; found by what is at PATH if omitted.")
+@click.option("--collection", default="", metavar="NAME", help="Search this collection instead of the active one.")
+@follow_links_option
+@server_options
+def uploads(
+    path: Path, reader: str | None, collection: str, follow_links: bool, url: str | None, as_json: bool
+) -> None:
+    """Search with each image of the dataset at PATH, and measure how many are called good.
+
+    An answer is wrong if the first result has another modality or part of the body than the dataset says.
+    """
+    from mirage_atlas.quality.questions import upload
+
+    dataset = open_dataset(path, reader, follow_links=follow_links)
+    rows: list[Any] = [row for row in dataset.rows if hasattr(row, "read_image")]
+    if not rows:
+        raise InputError(f"{path} holds no image")
+    images = [(row.id, row.labels, row.read_image) for row in rows]
+    with open_client(url) as client:
+        _wait_for_calibration(client, collection)
+        found = upload(client, images, collection=collection, report=_progress("images"))
+        shares = {"called good": found.good, "called good, first result wrong": found.wrong_good}
+        _print_shares(client, collection, shares, found, as_json=as_json)
+
+
+def _print_shares(
+    client: "Client", collection: str, shares: Mapping[str, "Estimate"], found: Any, *, as_json: bool
+) -> None:
+    """Prints shares with their intervals, and of which collection and model they are."""
+    held = client.collection(collection)
+    of = {"collection": held.name, "records": held.records, "fingerprint": held.fingerprint}
+    if as_json:
+        print_json({**of, **dataclasses.asdict(found)})
+        return
+    rows = [
+        (name, f"{each.value:.3f}", f"{each.low:.3f} to {each.high:.3f}", f"{each.count:,}")
+        for name, each in shares.items()
+        if each.count
+    ]
+    print_table(("measure", "value", "95 % interval", "over"), rows)
+    note(f"{held.name}: {held.records:,} records, model {held.fingerprint[:12]}")
 
 
 def _run(
