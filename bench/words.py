@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import importlib.util
 import json
+import random
 import re
 import tempfile
 import time
@@ -113,10 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.words", description=__doc__)
     parser.add_argument("dataset", type=Path, help="JSON lines with captions")
     parser.add_argument("--ask", default="diagnosis", metavar="FIELD", help="what is asked; a list is joined by spaces")
+    parser.add_argument("--limit", type=int, metavar="N", help="ask N texts, drawn by seed")
     parser.add_argument("--bar", type=float, help="the share that should be reached")
     parser.add_argument("--json", type=Path, default=Path("reports/words.json"), help="where the figures go")
     arguments = parser.parse_args()
     captions, cases, asked = read(arguments.dataset, arguments.ask)
+    if arguments.limit is not None and arguments.limit < len(asked):
+        drawn = random.Random(1).sample(sorted(asked), arguments.limit)  # noqa: S311 -- a sample, no secret
+        asked = {case: asked[case] for case in drawn}
 
     def found(ranked: Sequence[Sequence[int]]) -> int:
         return sum(any(cases[row] == case for row in rows) for case, rows in zip(asked, ranked, strict=True))

@@ -345,6 +345,7 @@ def test_another_expression_must_stand_as_a_whole() -> None:
         ("brain abscess", "Abscess of the left brain."),
         ("pulmonary embolism", "Embolism, pulmonary."),
         ("small bowel obstruction", "Obstruction of the small bowel."),
+        ("septic emboli", "Septic pulmonary emboli."),
         ("liver cyst", "A cyst in the left lobe of the liver."),
         ("left kidney", "Kidney, on the left."),
         ("liver and spleen", "Normal liver. The pancreas is not seen. Large spleen."),

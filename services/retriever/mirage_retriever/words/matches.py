@@ -8,12 +8,17 @@ from typing import NamedTuple
 
 from mirage_retriever.records import Record
 from mirage_retriever.words.documents import WEAK, texts
-from mirage_retriever.words.tokens import Token, tokens
+from mirage_retriever.words.tokens import Token, stem, tokens
 
 Spans = dict[str, list[list[int]]]
 # Between two words that belong together there are at most so many others.
 _NEAR = 4
 _SENTENCE_END = re.compile(r"[.;:!?](?=\s|$)|[\r\n]")
+# Parts of the body that have no name without the word before: "pulmonary artery", "left ventricle".
+_PARTS = """
+    artery vein ventricle atrium nerve ligament muscle tendon lobe sinus duct gland node valve canal horn gyrus sulcus
+"""
+NAMED = frozenset(map(stem, _PARTS.split()))
 # "left and right ventricles", "renal artery and vein": one word in between, joined by "and".
 _COORDINATED = re.compile(
     r"[\s,]*(?:and|or|/|&)\s+(?:the\s+)?[^\s.;:,]+\s+|\s+[^\s.;:,]+,?\s+(?:and|or|/|&)\s+", re.IGNORECASE
@@ -73,7 +78,7 @@ class _Thing:
 
 def find(record: Record, things: Sequence[Sequence[Way]], pairs: Iterable[Pair] = ()) -> Matched:
     """Looks for each thing, which is said where any of its ways is, and for pairs of things that belong together."""
-    stems = {stem for ways in things for way in ways for stem in way.stems}
+    stems = {each for ways in things for way in ways for each in way.stems}
     there: dict[str, _Said] = {}
     for path, text in texts(record):
         words = tokens(text)
@@ -116,8 +121,8 @@ def _adjacent(said: _Said, stems: Sequence[str]) -> list[tuple[Token, Token]]:
     """The first and last words of the places that say the stems one after the other, in one sentence."""
     at = {(token.position, token.stem): token for token in said.found}
     places = []
-    for (position, stem), first in at.items():
-        if stem == stems[0]:
+    for (position, said_first), first in at.items():
+        if said_first == stems[0]:
             rest = [at.get((position + number, other)) for number, other in enumerate(stems)]
             if all(rest) and (last := rest[-1]) is not None and _in_one_sentence(said.text, first, last):
                 places.append((first, last))
@@ -146,6 +151,9 @@ def _together(said: _Said, stems: Sequence[str]) -> Iterator[tuple[Token, Token]
 
 def _is_expression(text: str, one: Token, other: Token) -> bool:
     if one.start < other.start:
+        # "septic pulmonary emboli" for "septic emboli".
+        if other.stem not in NAMED and other.position - one.position == 2 and _in_one_sentence(text, one, other):
+            return True
         return _COORDINATED.fullmatch(text, one.end, other.start) is not None
     return _OF.fullmatch(text, other.end, one.start) is not None or (
         _INVERTED.fullmatch(text, other.end, one.start) is not None and _END.match(text, one.end) is not None

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mirage_retriever.engines.base import Array, Condition
 from mirage_retriever.words.documents import sparse, word_id
-from mirage_retriever.words.matches import Pair, Way
+from mirage_retriever.words.matches import NAMED, Pair, Way
 from mirage_retriever.words.synonyms import Expression, Stems, Synonyms, as_one, is_listed, stems_of
 from mirage_retriever.words.tokens import FILLERS, Token, clean, tokens
 from mirage_retriever.words.vocabulary import Vocabulary
@@ -21,11 +21,6 @@ _APART = 0.35
 # More make a query slow and say nothing more.
 _UNITS_MAX = 48
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»", '"'))
-# Parts of the body that have no name without the word before: "pulmonary artery", "left ventricle".
-_PARTS_OF = (
-    "artery vein ventricle atrium nerve ligament muscle tendon lobe sinus duct gland node valve canal horn gyrus sulcus"
-)
-_NAMED = frozenset(stem for part in _PARTS_OF.split() for stem in stems_of(part))
 # Words between which this stands are two things, not one expression.
 _APART_BY = re.compile(r"[,;:/&+()]|\b(?:and|or|with|without|versus|vs|plus|y|o|con|sin)\b", re.IGNORECASE)
 _PARTS = re.compile(r'(?:(?<=\s)|^)(?P<minus>-)?"(?P<phrase>[^"]*)"|(?:(?<=\s)|^)-(?P<without>[^\W_][^\s"]*)')
@@ -119,7 +114,7 @@ class WordQuery:
     def pairs(self) -> tuple[Pair, ...]:
         """Units that belong together."""
         return tuple(
-            Pair(number - 1, number, name=_NAMED.issuperset(unit.literal[0].stems))
+            Pair(number - 1, number, name=NAMED.issuperset(unit.literal[0].stems))
             for number, unit in enumerate(self.units)
             if unit.joined
         )
