@@ -7,6 +7,7 @@ language; vectors are random, given by an encoder that costs next to nothing.
 import argparse
 import asyncio
 import hashlib
+import json
 import random
 import tempfile
 import time
@@ -219,8 +220,8 @@ def _disk_bytes(folder: Path, name: str) -> int:
 
 def _calibration_s(log: Path) -> float:
     for line in log.read_text().splitlines():
-        if "collection calibrated" in line:
-            return float(line.split("seconds=")[1].split()[0].strip('"}'))
+        if '"collection calibrated"' in line:
+            return float(json.loads(line)["seconds"])
     raise RuntimeError("the retriever did not log a calibration")
 
 
@@ -228,10 +229,10 @@ def main() -> None:
     """Measures and writes the report."""
     parser = argparse.ArgumentParser(prog="bench.hybrid", description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("reports/hybrid.json"), help="where the figures go")
-    parser.add_argument("--quick", action="store_true", help="3,000 records: shows that it runs")
+    parser.add_argument("--quick", action="store_true", help="6,000 records: shows that it runs")
     parser.add_argument("--records", type=int, default=81_000)
     arguments = parser.parse_args()
-    records, queries = (3_000, 100) if arguments.quick else (arguments.records, 1_000)
+    records, queries = (6_000, 100) if arguments.quick else (arguments.records, 1_000)
     with tempfile.TemporaryDirectory(prefix="mirage-bench-") as folder:
         figures = asyncio.run(_measure(Path(folder), records=records, queries=queries))
     report = Report(
