@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mirage_api.readings import ReadDone, ReadEvidence, ReadKind, ReadLabel
-from mirage_atlas.quality.readings import HeldOut, Outcome, auroc, evaluate_readings, summarise
+from mirage_atlas.quality.readings import HeldOut, Outcome, auroc, evaluate_readings, measured, summarise
 
 
 def outcome(case: int, truth: str, label: str, **shares: float) -> Outcome:
@@ -53,6 +53,19 @@ def test_a_label_without_any_skill_is_not_beyond_chance() -> None:
     measures = summarise(found).labels["melanoma"]
     assert measures.auroc.value == 0.5
     assert not measures.beyond_chance
+
+
+def test_what_is_kept_with_a_collection_names_each_label_with_its_interval_and_chance() -> None:
+    found = [outcome(n, "melanoma" if n % 2 else "none", "", melanoma=0.1 * (n // 2 % 5)) for n in range(40)]
+    quality = summarise(found)
+    kept = measured(quality, "f" * 8, "mirage eval read DATASET")
+    assert (kept.subject, kept.fingerprint) == ("read", "f" * 8)
+    figures = {(each.name, each.group): each for each in kept.figures}
+    assert len(figures) == 1 + 3 * len(quality.labels)
+    auroc_of = figures["AUROC", "finding melanoma"]
+    expected = quality.labels["melanoma"].auroc
+    assert (auroc_of.value, auroc_of.low, auroc_of.high) == (expected.value, expected.low, expected.high)
+    assert (auroc_of.chance, auroc_of.count) == (0.5, 20)
 
 
 class Scripted:

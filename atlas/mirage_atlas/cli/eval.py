@@ -119,6 +119,7 @@ def everything(**options: Any) -> None:
 @click.option("--split", metavar="NAME", help="Read only the images of this split, such as dev.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Read N images, drawn at random (always the same).")
 @click.option("--collection", default="", metavar="NAME", help="Take the evidence from this collection.")
+@click.option("--store", is_flag=True, help="Keep the result with the collection, for the page. Needs the role admin.")
 @follow_links_option
 @server_options
 def read(
@@ -127,6 +128,7 @@ def read(
     split: str | None,
     limit: int | None,
     collection: str,
+    store: bool,
     follow_links: bool,
     url: str | None,
     as_json: bool,
@@ -134,10 +136,10 @@ def read(
     """Read every image of the dataset at PATH and measure the labels: precision, recall and AUROC, with intervals.
 
     Images that the atlas has are read without their own case as evidence. Labels that fewer than ten images have are not
-    measured. A label whose AUROC may be chance is marked.
+    measured. A label whose AUROC may be chance is marked; with --store, the page does not show it.
     """
     from mirage.indexing import stored_ids
-    from mirage_atlas.quality.readings import HeldOut, evaluate_readings
+    from mirage_atlas.quality.readings import HeldOut, evaluate_readings, measured
 
     dataset = open_dataset(path, reader, follow_links=follow_links)
     with open_client(url) as client:
@@ -151,6 +153,16 @@ def read(
             for stored, row in zip(ids, records, strict=True)
         ]
         result = evaluate_readings(client, items, limit=limit, collection=collection)
+        if store:
+            found = client.collection(collection)
+            parts = [
+                "mirage eval read DATASET",
+                f"--split {split}" if split else "",
+                f"--limit {limit}" if limit else "",
+            ]
+            made = measured(result, found.fingerprint, " ".join(filter(None, parts)))
+            client.store_evaluation(made, collection=collection)
+            note(f"read: kept with the collection {found.name}")
     if as_json:
         print_json(dataclasses.asdict(result))
         return

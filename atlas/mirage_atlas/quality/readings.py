@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mirage_api.quality import FIGURES_MAX, Figure, Measured
 from mirage_api.readings import ReadDone, ReadEvent, ReadEvidence, ReadKind, ReadLabel
 from mirage_atlas.quality import measures
 
@@ -161,6 +162,28 @@ def _label(name: str, outcomes: Sequence[Outcome]) -> LabelMeasures:
         _measure(named, lambda some: _share(some, lambda each: name in each.findings), prevalence),
         _measure(having, lambda some: _share(some, lambda each: each.label == name), len(named) / len(outcomes)),
         _measure(outcomes, lambda some: auroc(some, name), 0.5),
+    )
+
+
+def measured(quality: ReadingQuality, fingerprint: str, command: str) -> Measured:
+    """Returns the figures as they are kept with a collection, those of the most frequent labels if there are many."""
+    labels = sorted(quality.labels.items(), key=lambda each: -each[1].images)[: FIGURES_MAX // 3 - 1]
+    figures = [_figure("label among the first three", "", quality.first, quality.images)]
+    if quality.kind is not None:
+        figures.append(_figure("modality and part of the body", "", quality.kind, quality.images))
+    for name, each in labels:
+        for measure, found in (("AUROC", each.auroc), ("precision", each.precision), ("recall", each.recall)):
+            figures.append(_figure(measure, f"finding {name}", found, each.images))
+    notes = (f"{quality.images:,} images read, {quality.declined:,} declined.",)
+    seeds = {"bootstrap and samples": measures.SEED}
+    return Measured(
+        subject="read", fingerprint=fingerprint, command=command, seeds=seeds, figures=tuple(figures), notes=notes
+    )
+
+
+def _figure(name: str, group: str, found: Measure, count: int) -> Figure:
+    return Figure(
+        name=name, group=group, value=found.value, low=found.low, high=found.high, chance=found.chance, count=count
     )
 
 

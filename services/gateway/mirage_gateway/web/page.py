@@ -26,7 +26,7 @@ CONTENT_SECURITY_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
 # The script reads from the address what to show. All are one level below the root, or two as /i/ID.
-VIEWS = ("/", "/compare", "/generated", "/quality", "/about", "/docs")
+VIEWS = ("/", "/compare", "/read", "/generated", "/quality", "/about", "/docs")
 _PREVIEW_CHARS = 200
 
 

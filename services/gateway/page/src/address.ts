@@ -11,7 +11,7 @@ export interface Term {
 
 export type Where = Record<string, string[]>;
 export type Mode = "" | "words" | "images" | "captions";
-export type View = "search" | "image" | "compare" | "generated" | "quality" | "about" | "docs" | "lost";
+export type View = "search" | "image" | "compare" | "read" | "generated" | "quality" | "about" | "docs" | "lost";
 
 export interface Route {
   view: View;
@@ -64,6 +64,7 @@ export const here = (path: string): string => new URL(path.replace(/^\//, ""), r
 const PLACES: Record<string, View> = {
   "": "search",
   compare: "compare",
+  read: "read",
   generated: "generated",
   quality: "quality",
   about: "about",
@@ -79,6 +80,7 @@ export function parse(path: string, query: string): Route {
   const image = /^i\/([^/]+)$/.exec(path);
   route.view = image ? "image" : (PLACES[path] ?? "lost");
   if (image?.[1]) route.id = decoded(image[1]);
+  if (route.view === "read") route.id = (given.get("id") ?? "").trim();
   for (const name of TEXTS) route[name] = (given.get(name) ?? "").trim();
   const mode = given.get("mode") ?? "";
   if (MODES.includes(mode)) route.mode = mode as Mode;
@@ -118,6 +120,7 @@ function readTerm(text: string): Term[] {
 /** Returns a route as the query of a link, with its question mark; empty if there is nothing to say. */
 export function queryOf(route: Route): string {
   const parameters = new URLSearchParams();
+  if (route.view === "read" && route.id) parameters.set("id", route.id);
   for (const name of TEXTS) if (route[name]) parameters.set(name, route[name]);
   if (route.mode) parameters.set("mode", route.mode);
   if (route.browse) parameters.set("browse", "");

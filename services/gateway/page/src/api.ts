@@ -22,6 +22,7 @@ export type Evaluation = Schemas["Evaluation"];
 export type Figure = Evaluation["figures"][number];
 export type HardCase = Evaluation["hard_cases"][number];
 export type CompareReply = Schemas["CompareReply"];
+export type Reads = Pick<Schemas, Extract<keyof Schemas, `Read${string}` | "ChecklistItem" | "LabelEvidence">>;
 
 const KEY = "mirage-key";
 export const key = {

@@ -1,6 +1,7 @@
 // The first screen: one search box, images of this atlas, and the ways into it.
 
 import { useLayoutEffect } from "preact/hooks";
+import { useRights } from "./access";
 import { EMPTY, parse, type Route } from "./address";
 import { type Building, type Collection, type Facet, json, parameters, type StoredRecord, within } from "./api";
 import { useData } from "./data";
@@ -139,6 +140,7 @@ function Suggestions({ found, route }: { found: { text: string; count?: number }
 }
 
 function Doors({ route }: { route: Route }) {
+  const rights = useRights();
   const { collection } = route;
   const doors = [
     { name: t("door.compare"), text: t("door.compare.text"), to: { ...EMPTY, view: "compare" as const, collection } },
@@ -147,6 +149,9 @@ function Doors({ route }: { route: Route }) {
       text: t("door.change.text"),
       to: { ...EMPTY, view: "compare" as const, tab: "shift" as const, collection },
     },
+    ...(rights.can("read")
+      ? [{ name: t("read"), text: t("door.read.text"), to: { ...EMPTY, view: "read" as const, collection } }]
+      : []),
     { name: t("door.browse"), text: t("door.browse.text"), to: { ...EMPTY, browse: true, collection } },
   ];
   return (

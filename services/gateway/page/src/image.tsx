@@ -300,6 +300,7 @@ interface PanelProps {
 }
 
 function Panel({ record, route, case_, matched, hidden, hide, structures }: PanelProps) {
+  const rights = useRights();
   const title = nameOf(record);
   const history_ = record.history || case_?.history;
   const { collection } = route;
@@ -331,6 +332,11 @@ function Panel({ record, route, case_, matched, hidden, hide, structures }: Pane
         <Link class="button" to={{ ...EMPTY, similar: record.id, collection }}>
           {t("similar")}
         </Link>
+        {rights.can("read") && (
+          <Link class="button" to={{ ...EMPTY, view: "read", id: record.id, collection }}>
+            {t("read")}
+          </Link>
+        )}
         <Copy text={() => link}>{t("copy.link")}</Copy>
       </p>
       {structures.quiz && <Quiz {...structures} {...structures.quiz} />}

@@ -11,6 +11,7 @@ import { Generated } from "./generated";
 import { Home } from "./home";
 import { ImageView } from "./image";
 import { Quality } from "./quality";
+import { Read } from "./read";
 import { Results, titleOf } from "./results";
 import { useRoute } from "./router";
 import { Bar, Foot, Refused, take } from "./shell";
@@ -36,6 +37,8 @@ function View({ route }: { route: Route }) {
       return <ImageView route={route} />;
     case "compare":
       return <Compare route={route} />;
+    case "read":
+      return <Read route={route} />;
     case "generated":
       return <Generated />;
     case "quality":

@@ -55,6 +55,14 @@ export async function find(key: string): Promise<OwnImage | null> {
 
 const image = ({ key, name, type, bytes }: Stored): OwnImage => ({ key, name, file: new Blob([bytes], { type }) });
 
+/** Returns an image that a link names. Raises a problem if it is gone. */
+export async function given(key: string): Promise<OwnImage> {
+  const found = await find(key);
+  if (!found)
+    throw new Problem({ code: "IMAGE_GONE", title: t("own.gone"), detail: t("own.gone.detail"), status: 410 });
+  return found;
+}
+
 let grouped: string[] = [];
 
 /** Remembers that images were given together. */

@@ -1,6 +1,7 @@
 // The reader's own image, large, next to what was found: what it seems to be, and what happens to it.
 
 import { useEffect, useState } from "preact/hooks";
+import { useRights } from "./access";
 import { EMPTY, type Route } from "./address";
 import { type ImageGuess, json } from "./api";
 import { useData } from "./data";
@@ -16,6 +17,7 @@ export function useOwn(key: string): OwnImage | null | undefined {
 }
 
 export function OwnPanel({ route }: { route: Route }) {
+  const rights = useRights();
   const image = useOwn(route.own);
   const guess = useData<{ guess: ImageGuess }>(image ? `guess ${image.key}` : "", async (signal) =>
     json("/v1/classify", { body: { image: image && (await base64(image.file)) }, signal }),
@@ -28,7 +30,12 @@ export function OwnPanel({ route }: { route: Route }) {
       <p class="file-name">{image.name}</p>
       {guess && <Guess guess={guess} route={route} />}
       <p class="soft small">{t("own.privacy")}</p>
-      <p>
+      <p class="line">
+        {rights.can("read") && (
+          <Link class="button" to={{ ...EMPTY, view: "read", own: image.key, collection: route.collection }}>
+            {t("read")}
+          </Link>
+        )}
         <Link to={{ ...EMPTY, collection: route.collection }}>{t("own.remove")}</Link>
       </p>
       {others.length > 0 && (
@@ -57,7 +64,7 @@ function Other({ id }: { id: string }) {
 }
 
 // A browser does not show DICOM: its picture is drawn from the file, if its form is a common one.
-function OwnPicture({ image }: { image: OwnImage }) {
+export function OwnPicture({ image }: { image: OwnImage }) {
   const [source, setSource] = useState<string | null>("");
   useEffect(() => {
     let address = "";

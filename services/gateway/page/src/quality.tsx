@@ -181,7 +181,7 @@ function Cases({ cases, collection }: { cases: HardCase[]; collection: string })
   );
 }
 
-const thumbnail = (id: string, collection: string): string =>
+export const thumbnail = (id: string, collection: string): string =>
   `/v1/images/${encodeURIComponent(id)}/thumbnail${collection && `?collection=${encodeURIComponent(collection)}`}`;
 
 function All({ evaluation }: { evaluation: Evaluation }) {

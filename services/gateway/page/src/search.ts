@@ -1,10 +1,9 @@
 // Searches of the page as requests, and their replies page by page.
 
 import { asks, type Route } from "./address";
-import { json, of, Problem, parameters, type SearchReply, type Shown } from "./api";
+import { json, of, parameters, type SearchReply, type Shown } from "./api";
 import { type Data, useData } from "./data";
 import * as own from "./own";
-import { t } from "./text";
 
 export const PAGE_SIZE = 24;
 
@@ -17,9 +16,7 @@ export interface Found {
 
 /** Returns the fields of a query: its terms, how to compare, filter and atlas. Raises a problem if an own image is gone. */
 export async function queryBody(route: Route): Promise<Record<string, unknown>> {
-  const image = route.own ? await own.find(route.own) : null;
-  if (route.own && !image)
-    throw new Problem({ code: "IMAGE_GONE", title: t("own.gone"), detail: t("own.gone.detail"), status: 410 });
+  const image = route.own ? await own.given(route.own) : null;
   const terms: Record<string, unknown>[] = [];
   if (route.q) terms.push({ text: route.q });
   if (route.similar) terms.push({ id: route.similar });

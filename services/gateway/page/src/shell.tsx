@@ -8,7 +8,7 @@ import { json, key, type Problem } from "./api";
 import { forget, useData } from "./data";
 import * as own from "./own";
 import { recent } from "./recent";
-import { go, refresh } from "./router";
+import { go, refresh, route as shown } from "./router";
 import { choose, type Language, language, languages, number, t } from "./text";
 import { Link } from "./ui";
 
@@ -63,7 +63,7 @@ export function SearchBox({ route, large }: { route: Route; large?: boolean }) {
   );
 }
 
-function FileButton() {
+export function FileButton() {
   return (
     <label class="file">
       <input
@@ -87,7 +87,7 @@ function FileButton() {
 
 let refused: (problem: Problem | null) => void = () => {};
 
-/** Searches with the first of the files that a reader chose, dropped or pasted; the others are offered next to it. */
+/** Searches with (or reads) the first of the files that a reader chose, dropped or pasted; the others are offered next to it. */
 export async function take(files: File[]): Promise<void> {
   if (!files.length) return;
   refused(null);
@@ -102,7 +102,8 @@ export async function take(files: File[]): Promise<void> {
   }
   if (kept.length) {
     own.group(kept);
-    go({ ...EMPTY, own: kept[0] ?? "" });
+    const { view, collection } = shown();
+    go(view === "read" ? { ...EMPTY, view, own: kept[0] ?? "", collection } : { ...EMPTY, own: kept[0] ?? "" });
   }
   if (problem) refused(problem);
 }
@@ -129,9 +130,12 @@ export function Refused() {
 export function Bar({ route }: { route: Route }) {
   const home = { ...EMPTY, collection: route.collection };
   const compares = route.view === "compare";
+  const reads = route.view === "read";
+  const rights = useRights();
   const boxed =
     route.view !== "docs" &&
     !compares &&
+    !(reads && !route.q && !route.own && !route.id) &&
     !(route.view === "search" && !route.q && !route.own && !route.similar && !filtered(route));
   return (
     <header class="bar">
@@ -150,6 +154,14 @@ export function Bar({ route }: { route: Route }) {
           >
             {t("compare")}
           </Link>
+          {rights.can("read") && (
+            <Link
+              to={{ ...EMPTY, view: "read", own: route.own, collection: route.collection }}
+              aria-current={reads ? "page" : undefined}
+            >
+              {t("view.read")}
+            </Link>
+          )}
         </nav>
         <span class="purpose">{t("purpose")}</span>
       </div>

@@ -22,6 +22,8 @@ test("a link shows what its sender saw", () => {
     },
     { ...EMPTY, view: "compare", tab: "shift" },
     { ...EMPTY, browse: true },
+    { ...EMPTY, view: "read", id: "MPX-1", where: { modality: ["ct"] } },
+    { ...EMPTY, view: "read", q: "pneumothorax" },
   ];
   for (const route of routes) assert.deepEqual(again(route), route);
 });

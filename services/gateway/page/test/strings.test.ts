@@ -36,6 +36,9 @@ test("no text is unused", () => {
     "how.",
     "effect.",
     "quality.case.",
+    "read.kind.",
+    "read.label.",
+    "read.state.",
     "quality.of.",
   ];
   const unused = Object.keys(en).filter(
