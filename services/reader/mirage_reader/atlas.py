@@ -38,11 +38,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Own:
-    """The image itself as the collection knows it: ids and cases to leave out, and the labels of a record."""
+    """The image itself as the collection knows it: ids and cases to leave out, labels and outlined structures."""
 
     ids: frozenset[str] = frozenset()
     cases: frozenset[str] = frozenset()
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    structures: tuple[str, ...] = ()
 
     def holds(self, neighbour: Neighbour) -> bool:
         """True for a record of the image's own case."""

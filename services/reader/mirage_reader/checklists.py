@@ -11,7 +11,10 @@ from mirage_reader.kinds import Kind
 
 @dataclass(frozen=True)
 class Item:
-    """One item. `findings` of the vocabulary and `facets` of the records are what it can be judged by."""
+    """One item. `findings` of the vocabulary and `facets` of the records are what it can be judged by.
+
+    `structures` are words of the names of structures that it is about, such as "lung".
+    """
 
     id: str
     title: str
@@ -19,6 +22,11 @@ class Item:
     source: str = ""
     findings: tuple[str, ...] = ()
     facets: tuple[str, ...] = ()
+    structures: frozenset[str] = frozenset()
+
+    def concerns(self, structure: str) -> bool:
+        """True if a structure is one that this item is about, such as "upper lobe of the left lung" for "lung"."""
+        return not self.structures.isdisjoint(structure.split())
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ def _parse(name: str, text: str) -> Checklist:
             each.get("source", ""),
             tuple(each.get("findings", ())),
             tuple(each.get("facets", ())),
+            frozenset(each.get("structures", ())),
         )
         for each in content["items"]
     )

@@ -77,7 +77,8 @@ class GrpcAtlas:
         if subject.record_id:
             request = retriever_pb2.GetRecordRequest(id=subject.record_id, collection=subject.collection)
             record = (await invoke(self._retriever.GetRecord, request, timeout_s=self._timeout_s)).record
-            return Own(frozenset({record.id}), frozenset({_case(record)}), _labels(record))
+            outlined = tuple(each.name.lower() for each in record.regions)
+            return Own(frozenset({record.id}), frozenset({_case(record)}), _labels(record), outlined)
         key = record_pb2.RecordKey(id="none", image_sha256=hashlib.sha256(subject.image).hexdigest())
         lookup = retriever_pb2.LookupRecordsRequest(keys=[key], collection=subject.collection)
         found = await invoke(self._retriever.LookupRecords, lookup, timeout_s=self._timeout_s)

@@ -9,6 +9,7 @@ from mirage_reader.findings import NONE, Vocabulary
 from mirage_reader.kinds import FacetGuess
 
 FACETS = ("finding", "side", "plane", "sequence")
+STRUCTURE = "structure"
 ENOUGH = 3
 VALUES = 10
 IDS = 5
@@ -54,7 +55,10 @@ class FacetEvidence:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All facets. `cases` were counted, of `records` of the same kind; `prior` has the share of every value of `finding`."""
+    """All facets. `cases` were counted, of `records` of the same kind; `prior` has the share of every value of `finding`.
+
+    `structures` are those that the nearest cases show, the most frequent first; `outlined` those of the record that is read.
+    """
 
     cases: int
     records: int
@@ -62,6 +66,8 @@ class Evidence:
     facets: tuple[FacetEvidence, ...]
     prior: Mapping[str, float]
     guesses: tuple[FacetGuess, ...] = ()
+    structures: tuple[LabelEvidence, ...] = ()
+    outlined: tuple[str, ...] = ()
 
     @property
     def notice(self) -> str:
@@ -88,27 +94,38 @@ def weigh(
     where: Where,
     names: Vocabulary,
     guesses: tuple[FacetGuess, ...] = (),
+    outlined: tuple[str, ...] = (),
 ) -> Evidence:
     """Returns the evidence of the nearest cases, one record each. Findings that the vocabulary knows get its name."""
+    priors = {facet: _prior(facet, counts, names) for facet in (*FACETS, STRUCTURE)}
     facets = []
-    priors: dict[str, float] = {}
     for facet in FACETS:
-        prior = _prior(facet, counts, names)
-        if facet == "finding":
-            priors = prior
-        having: dict[str, list[str]] = {}
-        labelled = 0
-        for each in nearest:
-            values = {_named(facet, value, names) for value in each.labels.get(facet, ())}
-            labelled += bool(values)
-            for value in sorted(values):
-                having.setdefault(value, []).append(each.id)
-        order = {each.id: rank for rank, each in enumerate(nearest)}
-        ranked = sorted(having, key=lambda value: (-len(having[value]), order[having[value][0]], value))
-        labels = tuple(_label(value, having[value], len(nearest), prior.get(value, 0.0)) for value in ranked[:VALUES])
-        if labels:
-            facets.append(FacetEvidence(facet, labelled, labels))
-    return Evidence(len(nearest), counts.records, where, tuple(facets), priors, guesses)
+        values = _labels(facet, nearest, priors[facet], names)[:VALUES]
+        if values:
+            facets.append(FacetEvidence(facet, sum(bool(each.labels.get(facet)) for each in nearest), values))
+    return Evidence(
+        len(nearest),
+        counts.records,
+        where,
+        tuple(facets),
+        priors["finding"],
+        guesses,
+        _labels(STRUCTURE, nearest, priors[STRUCTURE], names),
+        outlined,
+    )
+
+
+def _labels(
+    facet: str, nearest: Sequence[Neighbour], prior: Mapping[str, float], names: Vocabulary
+) -> tuple[LabelEvidence, ...]:
+    """The values of a facet among the nearest cases, the most frequent first, then the nearest."""
+    having: dict[str, list[str]] = {}
+    for each in nearest:
+        for value in sorted({_named(facet, value, names) for value in each.labels.get(facet, ())}):
+            having.setdefault(value, []).append(each.id)
+    order = {each.id: rank for rank, each in enumerate(nearest)}
+    ranked = sorted(having, key=lambda value: (-len(having[value]), order[having[value][0]], value))
+    return tuple(_label(value, having[value], len(nearest), prior.get(value, 0.0)) for value in ranked)
 
 
 def leading_finding(evidence: Evidence) -> LabelEvidence | None:

@@ -34,7 +34,7 @@ def label_of(evidence: Evidence, steps: Sequence[Step], names: Vocabulary) -> La
     properties = tuple(
         (each.facet, each.values[0].value)
         for each in evidence.facets
-        if each.facet != "finding" and each.values[0].enough and each.values[0].low > 0.5
+        if each.facet != "finding" and each.values[0].stands_out
     )
     leader = leading_finding(evidence)
     if leader is None:

@@ -161,7 +161,7 @@ class Reader:
             self._atlas.nearest(subject, where), self._atlas.counts(where, subject.collection)
         )
         nearest = one_a_case(found, own, self._neighbours)
-        return nearest, weigh(nearest, counts, where, self._names, look.facets)
+        return nearest, weigh(nearest, counts, where, self._names, look.facets, own.structures)
 
     async def _steps(self, study: Study, nearest: Sequence[Neighbour], course: _Course) -> AsyncGenerator[Step]:
         async with aclosing(self._rules.read(study)) as drafts:

@@ -69,6 +69,37 @@ async def test_a_sentence_has_its_figures_or_says_that_it_is_not_judged(read: Re
     assert steps["bones"].state is StepState.NOT_JUDGED
 
 
+async def test_a_property_that_the_nearest_cases_share_more_than_the_collection_does_is_in_the_label(
+    read: Read, script: Script
+) -> None:
+    # Of the nearest twenty, eleven have the lesion on the left; of all records, one in five.
+    script.records = [record(f"l{n}", finding="lung nodule", side="left") for n in range(11)]
+    script.records += [record(f"n{n}", finding="none") for n in range(30)]
+    script.records += [record(f"r{n}", finding="lung nodule", side="right") for n in range(14)]
+    label = next(each for each in await read(IMAGE) if isinstance(each, Label))
+    assert label.properties == (("side", "left"),)
+    script.records = script.records[:2] + script.records[11:41]
+    label = next(each for each in await read(IMAGE) if isinstance(each, Label))
+    assert label.properties == ()
+
+
+async def test_structures_that_are_outlined_are_named_with_the_item_that_is_about_them(
+    read: Read, script: Script
+) -> None:
+    script.records = [record("own", "own")]
+    script.records += [record(f"n{n}", structure=("upper lobe of the left lung", "heart")) for n in range(4)]
+    steps = {each.item: each for each in await read(IMAGE) if isinstance(each, Step)}
+    assert steps["lungs"].text.startswith("The nearest cases show: upper lobe of the left lung (4 of 5). Not judged")
+    assert steps["heart"].ids == ("n0", "n1", "n2", "n3")
+    assert "show" not in steps["bones"].text
+    script.records[0].regions.add(id=1, name="Left rib 4")
+    script.records[0].regions.add(id=2, name="Heart")
+    steps = {each.item: each for each in await read(Query(Subject(record_id="own"))) if isinstance(each, Step)}
+    assert steps["heart"].text.startswith("Outlined in this image: heart.")
+    assert steps["bones"].text.startswith("Outlined in this image: left rib 4.")
+    assert "Outlined" not in steps["pleura"].text
+
+
 async def test_a_record_is_read_without_its_own_case(read: Read, script: Script) -> None:
     script.records = [record("own", "c", finding="melanoma"), record("twin", "c", finding="melanoma")]
     script.records += [record(f"o{n}", finding="none") for n in range(4)]

@@ -9,6 +9,7 @@ from mirage_reader.evidence import ENOUGH, IDS, Evidence, LabelEvidence, figures
 _NO_LABEL = "Not judged: no label of the collection is about this."
 _RARE = "Not judged: none of the nearest cases has a label about this, and few records have one."
 _SHOWN = 2
+_STRUCTURES = 4
 
 
 class ComposedReading:
@@ -25,10 +26,23 @@ class ComposedReading:
     async def read(self, study: Study) -> AsyncGenerator[Draft]:
         """Yields one sentence for each item, in the order of the checklist; without ids if the item is not judged."""
         for item in study.checklist.items:
-            yield Draft(item.id, *_sentence(item, study.evidence))
+            yield Draft(item.id, *_with_structures(item, study.evidence))
 
     async def close(self) -> None:
         """Does nothing."""
+
+
+def _with_structures(item: Item, evidence: Evidence) -> tuple[str, tuple[str, ...]]:
+    """The sentence about findings, after what the outlines of the record or of the nearest cases say is to be seen."""
+    text, ids = _sentence(item, evidence)
+    outlined = [name for name in evidence.outlined if item.concerns(name)][:_STRUCTURES]
+    if outlined:
+        return f"Outlined in this image: {', '.join(outlined)}. {text}", ids
+    seen = [each for each in evidence.structures if each.enough and item.concerns(each.value)][:_STRUCTURES]
+    if not seen:
+        return text, ids
+    shown = ", ".join(f"{each.value} ({each.cases} of {evidence.cases})" for each in seen)
+    return f"The nearest cases show: {shown}. {text}", ids or _ids(seen)
 
 
 def _sentence(item: Item, evidence: Evidence) -> tuple[str, tuple[str, ...]]:
