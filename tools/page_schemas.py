@@ -9,12 +9,23 @@ from mirage_gateway.web.jobs import JobRoutes
 from mirage_gateway.web.openapi import describe
 from mirage_gateway.web.operations import operations_of
 from mirage_gateway.web.quality import QualityRoutes
+from mirage_gateway.web.ratings import RatingRoutes
 from mirage_gateway.web.readings import ReadRoutes
 from mirage_gateway.web.records import RecordRoutes
 from mirage_gateway.web.search import SearchRoutes
 from mirage_gateway.web.system import SystemRoutes
 
-ROUTES = (SearchRoutes, DescribeRoutes, JobRoutes, RecordRoutes, ImageRoutes, QualityRoutes, ReadRoutes, SystemRoutes)
+ROUTES = (
+    SearchRoutes,
+    DescribeRoutes,
+    JobRoutes,
+    RecordRoutes,
+    ImageRoutes,
+    QualityRoutes,
+    RatingRoutes,
+    ReadRoutes,
+    SystemRoutes,
+)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import click
 from mirage.cli.options import follow_links_option, open_client, server_options
 from mirage.cli.output import note, on_terminal, print_json, print_table
 from mirage.errors import InputError
+from mirage_atlas.cli import rate
 from mirage_atlas.cli.indexing import open_dataset
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _CALIBRATION_S = 120
 @click.group("eval", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Measure how good the answers of a collection are: each figure with its interval and chance."""
+
+
+command.add_command(rate.command)
 
 
 def _options(verb: F) -> F:

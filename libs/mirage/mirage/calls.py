@@ -19,6 +19,15 @@ from mirage_api.descriptions import DescribeEvent, Description
 from mirage_api.jobs import EVENTS as JOB_EVENTS
 from mirage_api.jobs import Job, JobEvent, JobsReply
 from mirage_api.quality import Evaluation, Measured, QualityReply
+from mirage_api.ratings import (
+    DeleteSheetReply,
+    Item,
+    ItemUpload,
+    NewSheet,
+    Sheet,
+    SheetInfo,
+    SheetsReply,
+)
 from mirage_api.readings import EVENTS as READ_EVENTS
 from mirage_api.readings import ReadEvent
 from mirage_api.records import (
@@ -337,6 +346,36 @@ def store_evaluation(measured: Measured, *, collection: str = "") -> Call[Evalua
     """Keeps an evaluation with its collection, in place of the one before of its subject."""
     body = {"evaluation": measured.model_dump(mode="json"), **_given(collection=collection)}
     return _whole(Evaluation, Request("POST", "/v1/quality", body))
+
+
+def create_rating_sheet(*, raters: int = 1, collection: str = "") -> Call[NewSheet]:
+    """Makes an empty rating sheet; its tokens, one for each rater, cannot be read again."""
+    body = {"raters": raters, **_given(collection=collection)}
+    return _whole(NewSheet, Request("POST", "/v1/ratings", body))
+
+
+def add_rating_item(sheet_id: str, item: ItemUpload, image: bytes | None = None) -> Call[Item]:
+    """Adds an item to a rating sheet, with an image file of its own if it shows no record."""
+    body: dict[str, Any] = {"item": item.model_dump(mode="json")}
+    if image is not None:
+        body["image"] = base64.b64encode(image).decode("ascii")
+    return _whole(Item, Request("POST", f"/v1/ratings/{segment(sheet_id)}/items", body))
+
+
+def rating_sheets() -> Call[tuple[SheetInfo, ...]]:
+    """Returns the rating sheets without their items, newest first."""
+    return Call(Request("GET", "/v1/ratings"), SheetsReply, lambda reply: reply.sheets)
+
+
+def rating_sheet(sheet_id: str) -> Call[Sheet]:
+    """Returns a rating sheet with its items and all answers."""
+    return _whole(Sheet, Request("GET", f"/v1/ratings/{segment(sheet_id)}"))
+
+
+def delete_rating_sheet(sheet_id: str) -> Call[int]:
+    """Removes a rating sheet; returns how many answers were on it."""
+    request = Request("DELETE", f"/v1/ratings/{segment(sheet_id)}")
+    return Call(request, DeleteSheetReply, lambda reply: reply.answers)
 
 
 def models() -> Call[tuple[Model, ...]]:

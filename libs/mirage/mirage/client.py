@@ -104,6 +104,11 @@ class Operations:
     models = _Operation(calls.models)
     quality = _Operation(calls.quality)
     store_evaluation = _Operation(calls.store_evaluation)
+    create_rating_sheet = _Operation(calls.create_rating_sheet)
+    add_rating_item = _Operation(calls.add_rating_item)
+    rating_sheets = _Operation(calls.rating_sheets)
+    rating_sheet = _Operation(calls.rating_sheet)
+    delete_rating_sheet = _Operation(calls.delete_rating_sheet)
     collection = _Operation(calls.collection)
 
 

@@ -70,6 +70,9 @@ class Code(StrEnum):
     FINGERPRINT_REQUIRED = "FINGERPRINT_REQUIRED"
     SYNTHETIC_REFUSED = "SYNTHETIC_REFUSED"
     FLAG_INVALID = "FLAG_INVALID"
+    RATING_NOT_FOUND = "RATING_NOT_FOUND"
+    RATING_ITEM_NOT_FOUND = "RATING_ITEM_NOT_FOUND"
+    RATING_CHANGED = "RATING_CHANGED"
     IMAGE_NOT_MEDICAL = "IMAGE_NOT_MEDICAL"
     COLLECTION_NAME_INVALID = "COLLECTION_NAME_INVALID"
     COLLECTION_NOT_FOUND = "COLLECTION_NOT_FOUND"
@@ -269,6 +272,25 @@ CATALOGUE: dict[Code, Entry] = {
         "The image is marked as generated: it cannot join the atlas.",
     ),
     Code.FLAG_INVALID: Entry(_BAD, 422, "Flag invalid", "The flag's {field} is missing, unknown or too long."),
+    Code.RATING_NOT_FOUND: Entry(
+        Status.NOT_FOUND,
+        404,
+        "Rating sheet not found",
+        "There is no such rating sheet: the link is wrong, or the sheet was deleted.",
+    ),
+    Code.RATING_ITEM_NOT_FOUND: Entry(
+        Status.NOT_FOUND,
+        404,
+        "Item not found",
+        "The rating sheet has no item {number}, or its image was removed from the atlas.",
+    ),
+    Code.RATING_CHANGED: Entry(
+        Status.ABORTED,
+        409,
+        "Rated elsewhere",
+        "Another page or person has answered with this link in the meantime, so this answer was not stored. Each rater "
+        "needs a link of their own.",
+    ),
     Code.PROMPT_EMPTY: Entry(_BAD, 422, "Empty prompt", "The prompt is empty: say what the image shows."),
     Code.NEGATIVE_PROMPT_UNUSED: Entry(
         _BAD, 422, "Negative prompt without effect", "A negative prompt has no effect here: {reason}."

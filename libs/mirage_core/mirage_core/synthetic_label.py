@@ -67,6 +67,11 @@ def draw_label(pixels: Pixels) -> Pixels:
     return labelled
 
 
+def label_rows(width: int, height: int) -> int:
+    """Returns the rows of the band in an image of this size."""
+    return len(_band(width, height))
+
+
 def shows_label(image: Image.Image) -> bool:
     """Returns True if the lower edge of an RGB image is the band, even recompressed or with the whole image scaled."""
     if min(image.size) < _LEGIBLE or not _may_show_label(image):

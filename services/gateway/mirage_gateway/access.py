@@ -21,6 +21,8 @@ class Action(StrEnum):
     READ_MODELS = "read_models"
     READ_QUALITY = "read_quality"
     STORE_QUALITY = "store_quality"
+    MANAGE_RATINGS = "manage_ratings"
+    RATE = "rate"
     LIST_COLLECTIONS = "list_collections"
     USE_JOBS = "use_jobs"
     CREATE_JOB = "create_job"
@@ -50,6 +52,9 @@ PERMISSIONS: Mapping[Action, Permission] = {
     Action.READ_MODELS: Permission(Role.READ, public=True),
     Action.READ_QUALITY: Permission(Role.READ, public=True),
     Action.STORE_QUALITY: Permission(Role.ADMIN),
+    Action.MANAGE_RATINGS: Permission(Role.ADMIN),
+    # The token in the path is the key; see mirage_gateway.web.edge.
+    Action.RATE: Permission(Role.READ, public=True),
     Action.LIST_COLLECTIONS: Permission(Role.READ),
     Action.USE_JOBS: Permission(Role.READ, public=True),
     Action.CREATE_JOB: Permission(Role.READ, public=True),

@@ -51,11 +51,25 @@ FORWARDED: Mapping[str, str] = {
             "ListCommonQueries",
             "GetCollection",
             "ListEvaluations",
+            "ListRatingSheets",
+            "GetRatingSheet",
+            "GetRating",
+            "StoreRatingAnswer",
         ),
         "read_timeout_s",
     ),
     **dict.fromkeys(
-        ("LookupRecords", "ListRecords", "DeleteRecords", "ListCollections", "StoreEvaluation"), "search_timeout_s"
+        (
+            "LookupRecords",
+            "ListRecords",
+            "DeleteRecords",
+            "ListCollections",
+            "StoreEvaluation",
+            "CreateRatingSheet",
+            "AddRatingItem",
+            "DeleteRatingSheet",
+        ),
+        "search_timeout_s",
     ),
     **dict.fromkeys(("CreateCollection", "ActivateCollection", "DeleteCollection"), "collection_timeout_s"),
 }
@@ -189,12 +203,16 @@ class Composer:
         self, record_id: str, variant: "image_pb2.ImageVariant.ValueType | None", collection: str = ""
     ) -> ImageFile:
         """A record's image. Its first part is here when this returns, so that an error comes before any byte."""
-        messages = self._parts.read(
-            self._parts.retriever.GetImage,
-            retriever_pb2.GetImageRequest(id=record_id, variant=variant, collection=collection),
-            timeout_s=self._settings.read_timeout_s,
-            service="retriever",
-        )
+        request = retriever_pb2.GetImageRequest(id=record_id, variant=variant, collection=collection)
+        return await self._image(self._parts.retriever.GetImage, request)
+
+    async def rating_image(self, token: str, number: int) -> ImageFile:
+        """Returns the image of a rater's question, as `image` does."""
+        request = retriever_pb2.GetRatingImageRequest(token=token, number=number)
+        return await self._image(self._parts.retriever.GetRatingImage, request)
+
+    async def _image(self, call: Any, request: Message) -> ImageFile:
+        messages = self._parts.read(call, request, timeout_s=self._settings.read_timeout_s, service="retriever")
 
         async def parts() -> AsyncIterator[image_pb2.ImagePart]:
             async for message in messages:

@@ -43,6 +43,12 @@ _IDEMPOTENT: Mapping[str, Sequence[str]] = {
         "ListRecords",
         "ListCollections",
         "ListCommonQueries",
+        "ListRatingSheets",
+        "GetRatingSheet",
+        "GetRating",
+        # The same answer again is stored once.
+        "StoreRatingAnswer",
+        "GetRatingImage",
     ),
     ENCODER: ("GetModel", "ClassifyImage"),
     LLM: ("GetModel",),

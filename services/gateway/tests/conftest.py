@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import BaseModel
 
 from mirage_api.base import Omitted
-from mirage_core.errors import MirageError
+from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import grpc_status, to_trailers
 from mirage_core.server import GrpcServer
 from mirage_gateway import servicer
@@ -34,6 +34,7 @@ from mirage_protos.v1 import (
     model_pb2,
     problem_pb2,
     query_pb2,
+    rating_pb2,
     record_pb2,
     timings_pb2,
 )
@@ -261,6 +262,25 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     async def DeleteCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)
         return retriever_pb2.DeleteCollectionResponse(records=7)
+
+    async def GetRating(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        error = MirageError(Code.RATING_NOT_FOUND)
+        await context.abort(grpc_status(error), error.message, to_trailers(error))
+
+    StoreRatingAnswer = GetRatingSheet = DeleteRatingSheet = AddRatingItem = GetRating
+
+    async def GetRatingImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.GetRating(request, context)
+        yield retriever_pb2.GetRatingImageResponse()
+
+    async def ListRatingSheets(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.ListRatingSheetsResponse(sheets=[rating_pb2.RatingSheet(id="s1", raters=2)])
+
+    async def CreateRatingSheet(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._take(request, context)
+        return retriever_pb2.CreateRatingSheetResponse(sheet=rating_pb2.RatingSheet(id="s1"), tokens=["t"])
 
     async def ListCommonQueries(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)

@@ -20,6 +20,8 @@ from .test_openapi import operations
 ROLES = ("read", "write", "admin")
 KEYS = ",".join(f"{role}er:{role * 8}:{role}" for role in ROLES)
 OPEN = {("get", "/healthz"), ("get", "/readyz"), ("get", "/openapi.json")}
+# A token in the path takes the place of a key.
+BY_TOKEN = {("get", "/v1/rate/{token}"), ("post", "/v1/rate/{token}"), ("get", "/v1/rate/{token}/images/{n}")}
 # All that is not here, a reader may do.
 MORE_THAN_READ = {
     ("post", "/v1/records"): "write",
@@ -29,6 +31,11 @@ MORE_THAN_READ = {
     ("post", "/v1/collections/{name}/activate"): "admin",
     ("delete", "/v1/collections/{name}"): "admin",
     ("post", "/v1/quality"): "admin",
+    ("get", "/v1/ratings"): "admin",
+    ("post", "/v1/ratings"): "admin",
+    ("get", "/v1/ratings/{id}"): "admin",
+    ("delete", "/v1/ratings/{id}"): "admin",
+    ("post", "/v1/ratings/{id}/items"): "admin",
     ("get", "/metrics"): "admin",
 }
 MORE_THAN_READ_RPC = {
@@ -53,7 +60,7 @@ def bearer(role: str) -> dict[str, str]:
 
 
 async def answer(http: httpx.AsyncClient, method: str, path: str, role: str | None) -> httpx.Response:
-    address = path.replace("{id}", "r1").replace("{name}", "next").replace("{n}", "0")
+    address = path.replace("{id}", "r1").replace("{name}", "next").replace("{n}", "0").replace("{token}", "t")
     sent: dict[str, Any] = {}
     if method == "post":
         sent = {"files": UPLOAD} if path == "/v1/records" else {"json": {}}
@@ -78,11 +85,23 @@ async def test_over_http_a_role_may_do_this_and_no_more(gateway: Gateway, role: 
 async def test_over_http_nobody_without_a_key_gets_past_what_is_open(gateway: Gateway, peer: Peer) -> None:
     http = await gateway(api_keys=KEYS)
     walked = [(method, path) for method, path, _ in operations((await http.get("/openapi.json")).json())]
-    assert set(walked) > OPEN
-    for method, path in walked:
+    assert set(walked) > OPEN | BY_TOKEN
+    for method, path in set(walked) - BY_TOKEN:
         response = await answer(http, method, path, None)
         assert (response.status_code == 401) is ((method, path) not in OPEN), (method, path)
     assert not peer.script.asked
+
+
+async def test_a_rater_needs_a_token_and_no_key_and_is_limited_by_address(gateway: Gateway, peer: Peer) -> None:
+    http = await gateway(api_keys=KEYS, public_requests_per_minute=4)
+    answers = [await http.get(f"/v1/rate/guess-{number}") for number in range(3)]
+    assert [response.status_code for response in answers] == [404, 404, 429]
+    assert answers[0].json()["code"] == "RATING_NOT_FOUND"
+    assert [request.token for request in peer.script.asked] == ["guess-0", "guess-1"]
+    # A token is good for nothing else, and a wrong key is not overlooked.
+    assert (await http.get("/v1/records/r1")).status_code == 401
+    wrong = await http.get("/v1/rate/guess", headers={"authorization": "Bearer wrong"})
+    assert wrong.json()["code"] == "API_KEY_INVALID"
 
 
 async def test_a_refused_upload_is_not_read(gateway: Gateway, peer: Peer) -> None:

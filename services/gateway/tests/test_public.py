@@ -29,6 +29,11 @@ KEYED = {
     ("post", "/v1/collections/{name}/activate"),
     ("delete", "/v1/collections/{name}"),
     ("post", "/v1/quality"),
+    ("get", "/v1/ratings"),
+    ("post", "/v1/ratings"),
+    ("get", "/v1/ratings/{id}"),
+    ("delete", "/v1/ratings/{id}"),
+    ("post", "/v1/ratings/{id}/items"),
     ("get", "/metrics"),
 }
 JOB = {"prompt": "axial T1"}

@@ -23,6 +23,7 @@ from mirage_retriever.flags import FlagStore
 from mirage_retriever.images import Images
 from mirage_retriever.ingest import Ingest
 from mirage_retriever.migration import Migration
+from mirage_retriever.ratings import Ratings
 from mirage_retriever.search import Search
 from mirage_retriever.servicer import NAME, RetrieverServicer
 from mirage_retriever.settings import RetrieverSettings
@@ -130,6 +131,7 @@ async def set_up(settings: RetrieverSettings, server: GrpcServer, stack: AsyncEx
         ),
         images=images,
         flags=FlagStore(settings.data / "flags.jsonl"),
+        ratings=Ratings(settings.data / "ratings", collections, images),
     )
     server.add(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, NAME)
     await server.start()

@@ -33,6 +33,7 @@ from mirage_retriever.images import (
 from mirage_retriever.ingest import Ingest
 from mirage_retriever.pages import PAGE_DEFAULT, PAGE_MAX, page_of
 from mirage_retriever.query import check_k, check_listing
+from mirage_retriever.ratings import Ratings
 from mirage_retriever.records import Record
 from mirage_retriever.search import Search
 from mirage_retriever.terms import TermEncoder
@@ -51,6 +52,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         "Search": MethodRule(Role.ADMIN, limits.MESSAGE_BYTES),
         "Compare": MethodRule(Role.ADMIN, limits.MESSAGE_BYTES),
         "UpsertRecords": MethodRule(Role.ADMIN, limits.VECTORS_BYTES),
+        "AddRatingItem": MethodRule(Role.ADMIN, limits.MESSAGE_BYTES),
     }
 
     def __init__(
@@ -62,6 +64,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         ingest: Ingest,
         images: Images,
         flags: FlagStore,
+        ratings: Ratings,
     ) -> None:
         self._collections = collections
         self._encoder = encoder
@@ -69,6 +72,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self._ingest = ingest
         self._images = images
         self._flags = flags
+        self._ratings = ratings
 
     async def Search(self, request: retriever_pb2.SearchRequest, _: Context) -> retriever_pb2.SearchResponse:
         """Finds the closest records."""
@@ -310,6 +314,64 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         async with self._collections.use(request.collection) as atlas:
             found = await evaluations.listed(atlas)
         return retriever_pb2.ListEvaluationsResponse(evaluations=found)
+
+    async def CreateRatingSheet(
+        self, request: retriever_pb2.CreateRatingSheetRequest, _: Context
+    ) -> retriever_pb2.CreateRatingSheetResponse:
+        """A new sheet with its tokens."""
+        sheet, tokens = await self._ratings.create(request.collection, request.raters)
+        return retriever_pb2.CreateRatingSheetResponse(sheet=sheet, tokens=tokens)
+
+    async def AddRatingItem(
+        self, request: retriever_pb2.AddRatingItemRequest, _: Context
+    ) -> retriever_pb2.AddRatingItemResponse:
+        """An item that raters will see."""
+        item = await self._ratings.add(request.id, request.item, request.image)
+        return retriever_pb2.AddRatingItemResponse(item=item)
+
+    async def ListRatingSheets(
+        self, _request: retriever_pb2.ListRatingSheetsRequest, _: Context
+    ) -> retriever_pb2.ListRatingSheetsResponse:
+        """Sheets, newest first."""
+        return retriever_pb2.ListRatingSheetsResponse(sheets=await self._ratings.sheets())
+
+    async def GetRatingSheet(
+        self, request: retriever_pb2.GetRatingSheetRequest, _: Context
+    ) -> retriever_pb2.GetRatingSheetResponse:
+        """A sheet with everything on it."""
+        return retriever_pb2.GetRatingSheetResponse(sheet=await self._ratings.sheet(request.id))
+
+    async def DeleteRatingSheet(
+        self, request: retriever_pb2.DeleteRatingSheetRequest, _: Context
+    ) -> retriever_pb2.DeleteRatingSheetResponse:
+        """Removes a sheet."""
+        return retriever_pb2.DeleteRatingSheetResponse(answers=await self._ratings.remove(request.id))
+
+    async def GetRating(self, request: retriever_pb2.GetRatingRequest, _: Context) -> retriever_pb2.GetRatingResponse:
+        """A rater's questions and answers."""
+        rating = await self._ratings.rating(request.token)
+        return retriever_pb2.GetRatingResponse(
+            questions=rating.questions, answers=rating.answers, version=rating.version
+        )
+
+    async def StoreRatingAnswer(
+        self, request: retriever_pb2.StoreRatingAnswerRequest, _: Context
+    ) -> retriever_pb2.StoreRatingAnswerResponse:
+        """Keeps an answer."""
+        version = await self._ratings.answer(request.token, request.answer, request.version)
+        return retriever_pb2.StoreRatingAnswerResponse(version=version)
+
+    async def GetRatingImage(
+        self, request: retriever_pb2.GetRatingImageRequest, _: Context
+    ) -> AsyncIterator[retriever_pb2.GetRatingImageResponse]:
+        """The image of a question, in pieces."""
+        first = True
+        async with aclosing(self._ratings.image(request.token, request.number)) as pieces:
+            async for media_type, length, piece in pieces:
+                message = image_pb2.ImagePart(chunk=piece)
+                if first:
+                    message.media_type, message.length, first = media_type, length, False
+                yield retriever_pb2.GetRatingImageResponse(part=message)
 
     async def ListCommonQueries(
         self, request: retriever_pb2.ListCommonQueriesRequest, _: Context

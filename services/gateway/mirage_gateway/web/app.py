@@ -21,6 +21,7 @@ from mirage_gateway.web.operations import Operation, named_route, operations_of,
 from mirage_gateway.web.page import VIEWS, Page
 from mirage_gateway.web.proxies import ForwardedClient, TrustedProxies
 from mirage_gateway.web.quality import QualityRoutes
+from mirage_gateway.web.ratings import RatingRoutes
 from mirage_gateway.web.readings import ReadRoutes
 from mirage_gateway.web.records import RecordRoutes
 from mirage_gateway.web.search import SearchRoutes
@@ -47,6 +48,7 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
         RecordRoutes(composer, intake),
         ImageRoutes(composer, intake, keyed=keyed),
         QualityRoutes(composer),
+        RatingRoutes(composer, intake),
         SystemRoutes(composer, describe_all),
     ):
         operations += operations_of(routes)

@@ -25,7 +25,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
-# The script reads from the address what to show. All are one level below the root, or two as /i/ID.
+# The script reads from the address what to show. All are one level below the root, or two as /i/ID and /rate/TOKEN.
 VIEWS = ("/", "/compare", "/read", "/generated", "/quality", "/about", "/docs")
 _PREVIEW_CHARS = 200
 
@@ -65,12 +65,20 @@ class Page:
         self._below = _File("index.html", self._index.content.replace(b'="page/', b'="../page/'))
 
     def routes(self) -> list[Route]:
-        """Returns the routes of the views, of one image, and of `/page/<file>`."""
+        """Returns the routes of the views, of one image, of a rater's sheet, and of `/page/<file>`."""
         views = [Route(path, self._view) for path in VIEWS]
-        return [*views, Route("/i/{id}", self._image), Route("/page/{name}", self._file)]
+        return [
+            *views,
+            Route("/i/{id}", self._image),
+            Route("/rate/{token}", self._rate),
+            Route("/page/{name}", self._file),
+        ]
 
     async def _view(self, request: Request) -> Response:
         return self._index.response(request)
+
+    async def _rate(self, request: Request) -> Response:
+        return self._below.response(request)
 
     async def _image(self, request: Request) -> Response:
         record = await self._previewed(request.path_params["id"])

@@ -11,7 +11,17 @@ export interface Term {
 
 export type Where = Record<string, string[]>;
 export type Mode = "" | "words" | "images" | "captions";
-export type View = "search" | "image" | "compare" | "read" | "generated" | "quality" | "about" | "docs" | "lost";
+export type View =
+  | "search"
+  | "image"
+  | "compare"
+  | "read"
+  | "generated"
+  | "quality"
+  | "rate"
+  | "about"
+  | "docs"
+  | "lost";
 
 export interface Route {
   view: View;
@@ -77,9 +87,9 @@ const TEXTS = ["q", "similar", "own", "a", "b", "minus", "plus", "collection", "
 export function parse(path: string, query: string): Route {
   const given = new URLSearchParams(query);
   const route: Route = { ...EMPTY, where: {}, terms: [] };
-  const image = /^i\/([^/]+)$/.exec(path);
-  route.view = image ? "image" : (PLACES[path] ?? "lost");
-  if (image?.[1]) route.id = decoded(image[1]);
+  const [, folder, id] = /^(i|rate)\/([^/]+)$/.exec(path) ?? [];
+  route.view = folder ? (folder === "i" ? "image" : "rate") : (PLACES[path] ?? "lost");
+  if (id) route.id = decoded(id);
   if (route.view === "read") route.id = (given.get("id") ?? "").trim();
   for (const name of TEXTS) route[name] = (given.get(name) ?? "").trim();
   const mode = given.get("mode") ?? "";
@@ -143,8 +153,8 @@ export function queryOf(route: Route): string {
 
 /** Returns the path of a link to a route, from the site's root. */
 export function pathOf(route: Route): string {
-  const place =
-    { search: "", lost: "", image: `i/${encodeURIComponent(route.id)}` }[route.view as "search"] ?? route.view;
+  const id = encodeURIComponent(route.id);
+  const place = { search: "", lost: "", image: `i/${id}`, rate: `rate/${id}` }[route.view as "search"] ?? route.view;
   return `${place}${queryOf(route)}`;
 }
 

@@ -21,6 +21,9 @@ export type Collection = Schemas["Collection"];
 export type Evaluation = Schemas["Evaluation"];
 export type Figure = Evaluation["figures"][number];
 export type HardCase = Evaluation["hard_cases"][number];
+export type Rating = Schemas["Rating"];
+export type Question = Rating["questions"][number];
+export type Answer = Rating["answers"][number];
 export type CompareReply = Schemas["CompareReply"];
 export type Reads = Pick<Schemas, Extract<keyof Schemas, `Read${string}` | "ChecklistItem" | "LabelEvidence">>;
 

@@ -11,6 +11,7 @@ import { Generated } from "./generated";
 import { Home } from "./home";
 import { ImageView } from "./image";
 import { Quality } from "./quality";
+import { Rate } from "./rate";
 import { Read } from "./read";
 import { Results, titleOf } from "./results";
 import { useRoute } from "./router";
@@ -43,6 +44,8 @@ function View({ route }: { route: Route }) {
       return <Generated />;
     case "quality":
       return <Quality route={route} />;
+    case "rate":
+      return <Rate token={route.id} />;
     case "about":
       return <About />;
     case "docs":

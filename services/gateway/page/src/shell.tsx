@@ -134,6 +134,8 @@ export function Bar({ route }: { route: Route }) {
   const rights = useRights();
   const boxed =
     route.view !== "docs" &&
+    // Who rates must not look up where an item came from.
+    route.view !== "rate" &&
     !compares &&
     !(reads && !route.q && !route.own && !route.id) &&
     !(route.view === "search" && !route.q && !route.own && !route.similar && !filtered(route));

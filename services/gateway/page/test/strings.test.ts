@@ -40,6 +40,7 @@ test("no text is unused", () => {
     "read.label.",
     "read.state.",
     "quality.of.",
+    "rate.",
   ];
   const unused = Object.keys(en).filter(
     (key) => !source.includes(`"${key}"`) && !built.some((each) => key.startsWith(each)),

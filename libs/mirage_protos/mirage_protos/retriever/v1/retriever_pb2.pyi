@@ -13,6 +13,7 @@ from mirage_protos.v1 import facet_pb2 as _facet_pb2
 from mirage_protos.v1 import flag_pb2 as _flag_pb2
 from mirage_protos.v1 import image_pb2 as _image_pb2
 from mirage_protos.v1 import query_pb2 as _query_pb2
+from mirage_protos.v1 import rating_pb2 as _rating_pb2
 from mirage_protos.v1 import record_pb2 as _record_pb2
 import builtins as _builtins
 import sys
@@ -1241,3 +1242,406 @@ class ListEvaluationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEvaluationsResponse: _TypeAlias = ListEvaluationsResponse  # noqa: Y015
+
+@_typing.final
+class CreateRatingSheetRequest(_message.Message):
+    """Asks for a new rating sheet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    RATERS_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """The collection of its records; the active one if empty."""
+    raters: _builtins.int
+    """Raters, 1 to 10."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        raters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "raters", b"raters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRatingSheetRequest: _TypeAlias = CreateRatingSheetRequest  # noqa: Y015
+
+@_typing.final
+class CreateRatingSheetResponse(_message.Message):
+    """The new sheet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHEET_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sheet(self) -> _rating_pb2.RatingSheet:
+        """The sheet, without items."""
+
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One token for each rater. Only their digests are kept."""
+
+    def __init__(
+        self,
+        *,
+        sheet: _rating_pb2.RatingSheet | None = ...,
+        tokens: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sheet", b"sheet"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sheet", b"sheet", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRatingSheetResponse: _TypeAlias = CreateRatingSheetResponse  # noqa: Y015
+
+@_typing.final
+class AddRatingItemRequest(_message.Message):
+    """An item to add."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The sheet's id."""
+    image: _builtins.bytes
+    """An image of its own: a PNG, JPEG, WebP or DICOM file; empty for a record or a description."""
+    @_builtins.property
+    def item(self) -> _rating_pb2.RatingItem:
+        """The item."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        item: _rating_pb2.RatingItem | None = ...,
+        image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "image", b"image", "item", b"item"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddRatingItemRequest: _TypeAlias = AddRatingItemRequest  # noqa: Y015
+
+@_typing.final
+class AddRatingItemResponse(_message.Message):
+    """The item as it was stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def item(self) -> _rating_pb2.RatingItem:
+        """The item."""
+
+    def __init__(
+        self,
+        *,
+        item: _rating_pb2.RatingItem | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddRatingItemResponse: _TypeAlias = AddRatingItemResponse  # noqa: Y015
+
+@_typing.final
+class ListRatingSheetsRequest(_message.Message):
+    """Asks for all rating sheets. They are few, so they have no pages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRatingSheetsRequest: _TypeAlias = ListRatingSheetsRequest  # noqa: Y015
+
+@_typing.final
+class ListRatingSheetsResponse(_message.Message):
+    """The rating sheets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHEETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sheets(self) -> _containers.RepeatedCompositeFieldContainer[_rating_pb2.RatingSheet]:
+        """Newest first, without items and answers."""
+
+    def __init__(
+        self,
+        *,
+        sheets: _abc.Iterable[_rating_pb2.RatingSheet] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sheets", b"sheets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRatingSheetsResponse: _TypeAlias = ListRatingSheetsResponse  # noqa: Y015
+
+@_typing.final
+class GetRatingSheetRequest(_message.Message):
+    """Names a rating sheet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRatingSheetRequest: _TypeAlias = GetRatingSheetRequest  # noqa: Y015
+
+@_typing.final
+class GetRatingSheetResponse(_message.Message):
+    """A rating sheet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHEET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sheet(self) -> _rating_pb2.RatingSheet:
+        """The sheet."""
+
+    def __init__(
+        self,
+        *,
+        sheet: _rating_pb2.RatingSheet | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sheet", b"sheet"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sheet", b"sheet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRatingSheetResponse: _TypeAlias = GetRatingSheetResponse  # noqa: Y015
+
+@_typing.final
+class DeleteRatingSheetRequest(_message.Message):
+    """Names a rating sheet to remove."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRatingSheetRequest: _TypeAlias = DeleteRatingSheetRequest  # noqa: Y015
+
+@_typing.final
+class DeleteRatingSheetResponse(_message.Message):
+    """The outcome of the removal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    answers: _builtins.int
+    """Answers that were on it."""
+    def __init__(
+        self,
+        *,
+        answers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRatingSheetResponse: _TypeAlias = DeleteRatingSheetResponse  # noqa: Y015
+
+@_typing.final
+class GetRatingRequest(_message.Message):
+    """Asks for a rater's questions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The rater's token."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRatingRequest: _TypeAlias = GetRatingRequest  # noqa: Y015
+
+@_typing.final
+class GetRatingResponse(_message.Message):
+    """A rater's questions and answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Raised by each answer."""
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedCompositeFieldContainer[_rating_pb2.RatingQuestion]:
+        """In the order of the sheet."""
+
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[_rating_pb2.RatingAnswer]:
+        """Answers so far."""
+
+    def __init__(
+        self,
+        *,
+        questions: _abc.Iterable[_rating_pb2.RatingQuestion] | None = ...,
+        answers: _abc.Iterable[_rating_pb2.RatingAnswer] | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "questions", b"questions", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRatingResponse: _TypeAlias = GetRatingResponse  # noqa: Y015
+
+@_typing.final
+class StoreRatingAnswerRequest(_message.Message):
+    """An answer to store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The rater's token."""
+    version: _builtins.int
+    """The version that the caller knows."""
+    @_builtins.property
+    def answer(self) -> _rating_pb2.RatingAnswer:
+        """The answer."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        answer: _rating_pb2.RatingAnswer | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "token", b"token", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreRatingAnswerRequest: _TypeAlias = StoreRatingAnswerRequest  # noqa: Y015
+
+@_typing.final
+class StoreRatingAnswerResponse(_message.Message):
+    """The outcome of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version from now on."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreRatingAnswerResponse: _TypeAlias = StoreRatingAnswerResponse  # noqa: Y015
+
+@_typing.final
+class GetRatingImageRequest(_message.Message):
+    """Names the image of a question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The rater's token."""
+    number: _builtins.int
+    """The question's number."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRatingImageRequest: _TypeAlias = GetRatingImageRequest  # noqa: Y015
+
+@_typing.final
+class GetRatingImageResponse(_message.Message):
+    """A piece of an image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def part(self) -> _image_pb2.ImagePart:
+        """The piece."""
+
+    def __init__(
+        self,
+        *,
+        part: _image_pb2.ImagePart | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRatingImageResponse: _TypeAlias = GetRatingImageResponse  # noqa: Y015

@@ -135,6 +135,46 @@ class RetrieverServiceStub:
                 request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsRequest.SerializeToString,
                 response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsResponse.FromString,
                 _registered_method=True)
+        self.CreateRatingSheet = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/CreateRatingSheet',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.CreateRatingSheetRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.CreateRatingSheetResponse.FromString,
+                _registered_method=True)
+        self.AddRatingItem = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/AddRatingItem',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.AddRatingItemRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.AddRatingItemResponse.FromString,
+                _registered_method=True)
+        self.ListRatingSheets = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/ListRatingSheets',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRatingSheetsRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRatingSheetsResponse.FromString,
+                _registered_method=True)
+        self.GetRatingSheet = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/GetRatingSheet',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingSheetRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingSheetResponse.FromString,
+                _registered_method=True)
+        self.DeleteRatingSheet = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/DeleteRatingSheet',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteRatingSheetRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteRatingSheetResponse.FromString,
+                _registered_method=True)
+        self.GetRating = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/GetRating',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingResponse.FromString,
+                _registered_method=True)
+        self.StoreRatingAnswer = channel.unary_unary(
+                '/mirage.retriever.v1.RetrieverService/StoreRatingAnswer',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreRatingAnswerRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreRatingAnswerResponse.FromString,
+                _registered_method=True)
+        self.GetRatingImage = channel.unary_stream(
+                '/mirage.retriever.v1.RetrieverService/GetRatingImage',
+                request_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingImageRequest.SerializeToString,
+                response_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingImageResponse.FromString,
+                _registered_method=True)
 
 
 class RetrieverServiceServicer:
@@ -284,6 +324,63 @@ class RetrieverServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateRatingSheet(self, request, context):
+        """Makes an empty rating sheet with a token for each rater. TOO_MANY_ITEMS if there are 50 sheets.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddRatingItem(self, request, context):
+        """Adds an item to a rating sheet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRatingSheets(self, request, context):
+        """Lists the rating sheets, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRatingSheet(self, request, context):
+        """Returns a rating sheet with its items and answers. RATING_NOT_FOUND if it does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRatingSheet(self, request, context):
+        """Removes a rating sheet with its answers. RATING_NOT_FOUND if it does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRating(self, request, context):
+        """Returns a rater's questions and answers. RATING_NOT_FOUND for an unknown token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StoreRatingAnswer(self, request, context):
+        """Stores a rater's answer, in place of the one before to the same question. RATING_CHANGED if another page has answered
+        since the caller read the answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRatingImage(self, request, context):
+        """Returns the image of a rater's question, in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrieverServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -386,6 +483,46 @@ def add_RetrieverServiceServicer_to_server(servicer, server):
                     servicer.ListEvaluations,
                     request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsRequest.FromString,
                     response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsResponse.SerializeToString,
+            ),
+            'CreateRatingSheet': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRatingSheet,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.CreateRatingSheetRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.CreateRatingSheetResponse.SerializeToString,
+            ),
+            'AddRatingItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddRatingItem,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.AddRatingItemRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.AddRatingItemResponse.SerializeToString,
+            ),
+            'ListRatingSheets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRatingSheets,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRatingSheetsRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRatingSheetsResponse.SerializeToString,
+            ),
+            'GetRatingSheet': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRatingSheet,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingSheetRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingSheetResponse.SerializeToString,
+            ),
+            'DeleteRatingSheet': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRatingSheet,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteRatingSheetRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteRatingSheetResponse.SerializeToString,
+            ),
+            'GetRating': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRating,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingResponse.SerializeToString,
+            ),
+            'StoreRatingAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreRatingAnswer,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreRatingAnswerRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreRatingAnswerResponse.SerializeToString,
+            ),
+            'GetRatingImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetRatingImage,
+                    request_deserializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingImageRequest.FromString,
+                    response_serializer=mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingImageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -929,6 +1066,222 @@ class RetrieverService:
             '/mirage.retriever.v1.RetrieverService/ListEvaluations',
             mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsRequest.SerializeToString,
             mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListEvaluationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRatingSheet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/CreateRatingSheet',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.CreateRatingSheetRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.CreateRatingSheetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddRatingItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/AddRatingItem',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.AddRatingItemRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.AddRatingItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRatingSheets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/ListRatingSheets',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRatingSheetsRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.ListRatingSheetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRatingSheet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/GetRatingSheet',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingSheetRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingSheetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRatingSheet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/DeleteRatingSheet',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteRatingSheetRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.DeleteRatingSheetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRating(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/GetRating',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreRatingAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/StoreRatingAnswer',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreRatingAnswerRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.StoreRatingAnswerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRatingImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mirage.retriever.v1.RetrieverService/GetRatingImage',
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingImageRequest.SerializeToString,
+            mirage_dot_retriever_dot_v1_dot_retriever__pb2.GetRatingImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,6 +79,24 @@ class RetrieverServiceStub:
     """
     ListEvaluations: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListEvaluationsRequest, _retriever_pb2.ListEvaluationsResponse]
     """Lists the measured figures of a collection."""
+    CreateRatingSheet: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.CreateRatingSheetRequest, _retriever_pb2.CreateRatingSheetResponse]
+    """Makes an empty rating sheet with a token for each rater. TOO_MANY_ITEMS if there are 50 sheets."""
+    AddRatingItem: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.AddRatingItemRequest, _retriever_pb2.AddRatingItemResponse]
+    """Adds an item to a rating sheet."""
+    ListRatingSheets: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.ListRatingSheetsRequest, _retriever_pb2.ListRatingSheetsResponse]
+    """Lists the rating sheets, newest first."""
+    GetRatingSheet: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetRatingSheetRequest, _retriever_pb2.GetRatingSheetResponse]
+    """Returns a rating sheet with its items and answers. RATING_NOT_FOUND if it does not exist."""
+    DeleteRatingSheet: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.DeleteRatingSheetRequest, _retriever_pb2.DeleteRatingSheetResponse]
+    """Removes a rating sheet with its answers. RATING_NOT_FOUND if it does not exist."""
+    GetRating: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.GetRatingRequest, _retriever_pb2.GetRatingResponse]
+    """Returns a rater's questions and answers. RATING_NOT_FOUND for an unknown token."""
+    StoreRatingAnswer: _grpc.UnaryUnaryMultiCallable[_retriever_pb2.StoreRatingAnswerRequest, _retriever_pb2.StoreRatingAnswerResponse]
+    """Stores a rater's answer, in place of the one before to the same question. RATING_CHANGED if another page has answered
+    since the caller read the answers.
+    """
+    GetRatingImage: _grpc.UnaryStreamMultiCallable[_retriever_pb2.GetRatingImageRequest, _retriever_pb2.GetRatingImageResponse]
+    """Returns the image of a rater's question, in pieces."""
 
 @_typing.type_check_only
 class RetrieverServiceAsyncStub(RetrieverServiceStub):
@@ -131,6 +149,24 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
     """
     ListEvaluations: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListEvaluationsRequest, _retriever_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
     """Lists the measured figures of a collection."""
+    CreateRatingSheet: _aio.UnaryUnaryMultiCallable[_retriever_pb2.CreateRatingSheetRequest, _retriever_pb2.CreateRatingSheetResponse]  # type: ignore[assignment]
+    """Makes an empty rating sheet with a token for each rater. TOO_MANY_ITEMS if there are 50 sheets."""
+    AddRatingItem: _aio.UnaryUnaryMultiCallable[_retriever_pb2.AddRatingItemRequest, _retriever_pb2.AddRatingItemResponse]  # type: ignore[assignment]
+    """Adds an item to a rating sheet."""
+    ListRatingSheets: _aio.UnaryUnaryMultiCallable[_retriever_pb2.ListRatingSheetsRequest, _retriever_pb2.ListRatingSheetsResponse]  # type: ignore[assignment]
+    """Lists the rating sheets, newest first."""
+    GetRatingSheet: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetRatingSheetRequest, _retriever_pb2.GetRatingSheetResponse]  # type: ignore[assignment]
+    """Returns a rating sheet with its items and answers. RATING_NOT_FOUND if it does not exist."""
+    DeleteRatingSheet: _aio.UnaryUnaryMultiCallable[_retriever_pb2.DeleteRatingSheetRequest, _retriever_pb2.DeleteRatingSheetResponse]  # type: ignore[assignment]
+    """Removes a rating sheet with its answers. RATING_NOT_FOUND if it does not exist."""
+    GetRating: _aio.UnaryUnaryMultiCallable[_retriever_pb2.GetRatingRequest, _retriever_pb2.GetRatingResponse]  # type: ignore[assignment]
+    """Returns a rater's questions and answers. RATING_NOT_FOUND for an unknown token."""
+    StoreRatingAnswer: _aio.UnaryUnaryMultiCallable[_retriever_pb2.StoreRatingAnswerRequest, _retriever_pb2.StoreRatingAnswerResponse]  # type: ignore[assignment]
+    """Stores a rater's answer, in place of the one before to the same question. RATING_CHANGED if another page has answered
+    since the caller read the answers.
+    """
+    GetRatingImage: _aio.UnaryStreamMultiCallable[_retriever_pb2.GetRatingImageRequest, _retriever_pb2.GetRatingImageResponse]  # type: ignore[assignment]
+    """Returns the image of a rater's question, in pieces."""
 
 class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     """The only service that talks to Qdrant. It gets the vectors of text and image terms from the encoder."""
@@ -300,5 +336,71 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_pb2.ListEvaluationsResponse, _abc.Awaitable[_retriever_pb2.ListEvaluationsResponse]]:
         """Lists the measured figures of a collection."""
+
+    @_abc_1.abstractmethod
+    def CreateRatingSheet(
+        self,
+        request: _retriever_pb2.CreateRatingSheetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.CreateRatingSheetResponse, _abc.Awaitable[_retriever_pb2.CreateRatingSheetResponse]]:
+        """Makes an empty rating sheet with a token for each rater. TOO_MANY_ITEMS if there are 50 sheets."""
+
+    @_abc_1.abstractmethod
+    def AddRatingItem(
+        self,
+        request: _retriever_pb2.AddRatingItemRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.AddRatingItemResponse, _abc.Awaitable[_retriever_pb2.AddRatingItemResponse]]:
+        """Adds an item to a rating sheet."""
+
+    @_abc_1.abstractmethod
+    def ListRatingSheets(
+        self,
+        request: _retriever_pb2.ListRatingSheetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.ListRatingSheetsResponse, _abc.Awaitable[_retriever_pb2.ListRatingSheetsResponse]]:
+        """Lists the rating sheets, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetRatingSheet(
+        self,
+        request: _retriever_pb2.GetRatingSheetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.GetRatingSheetResponse, _abc.Awaitable[_retriever_pb2.GetRatingSheetResponse]]:
+        """Returns a rating sheet with its items and answers. RATING_NOT_FOUND if it does not exist."""
+
+    @_abc_1.abstractmethod
+    def DeleteRatingSheet(
+        self,
+        request: _retriever_pb2.DeleteRatingSheetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.DeleteRatingSheetResponse, _abc.Awaitable[_retriever_pb2.DeleteRatingSheetResponse]]:
+        """Removes a rating sheet with its answers. RATING_NOT_FOUND if it does not exist."""
+
+    @_abc_1.abstractmethod
+    def GetRating(
+        self,
+        request: _retriever_pb2.GetRatingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.GetRatingResponse, _abc.Awaitable[_retriever_pb2.GetRatingResponse]]:
+        """Returns a rater's questions and answers. RATING_NOT_FOUND for an unknown token."""
+
+    @_abc_1.abstractmethod
+    def StoreRatingAnswer(
+        self,
+        request: _retriever_pb2.StoreRatingAnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retriever_pb2.StoreRatingAnswerResponse, _abc.Awaitable[_retriever_pb2.StoreRatingAnswerResponse]]:
+        """Stores a rater's answer, in place of the one before to the same question. RATING_CHANGED if another page has answered
+        since the caller read the answers.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRatingImage(
+        self,
+        request: _retriever_pb2.GetRatingImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_retriever_pb2.GetRatingImageResponse], _abc.AsyncIterator[_retriever_pb2.GetRatingImageResponse]]:
+        """Returns the image of a rater's question, in pieces."""
 
 def add_RetrieverServiceServicer_to_server(servicer: RetrieverServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
