@@ -14,10 +14,12 @@ from mirage_atlas.demo.captions import SEQUENCE_WORDS
 from mirage_atlas.demo.lesions import held_out
 from mirage_atlas.demo.plan import LEVEL_STEP_MM
 from mirage_atlas.demo.template import load_template
+from mirage_inference.engines.base import EngineOptions
+from mirage_inference.generator.model import load_model
 from mirage_inference.generator.pipeline import guidance_embedding
-from mirage_models.generator.borrowed_text import complete, main, mini_clip_checkpoint
+from mirage_models.generator.whole_folder import complete, main
+from mirage_models.paths import bundles_folder
 from mirage_training.mini_clip.batches import SectionSource
-from mirage_training.mini_clip.model import encode_texts, load_checkpoint
 from mirage_training.mini_generator.autoencoder import as_input, autoencoder_stage
 from mirage_training.mini_generator.diffusion import Examples, noisy
 from mirage_training.mini_generator.distillation import boundary, clean_and_noise, guidance_states, guided_step
@@ -53,7 +55,7 @@ def source() -> SectionSource:
 
 @pytest.fixture(scope="module")
 def prompts() -> Prompts:
-    return Prompts(load_text_tower(mini_clip_checkpoint()))
+    return Prompts(load_text_tower())
 
 
 @pytest.fixture(scope="module")
@@ -180,14 +182,15 @@ def test_mirror_images_are_encoded_as_what_they_show(source: SectionSource, trai
     assert (turned.float().flip(3) - expected).abs().mean() > 0.04
 
 
-def test_the_text_tower_gives_the_states_of_the_mini_clip(prompts: Prompts) -> None:
-    clip = load_checkpoint(mini_clip_checkpoint())
+def test_prompts_are_read_as_the_bundle_reads_them(prompts: Prompts) -> None:
     text = "axial FLAIR, hyperintense lesion in the left frontal lobe"
-    ids = prompts._tokenizer([text])
-    end = int(ids.argmax())
-    with torch.no_grad():
-        state = load_text_tower(mini_clip_checkpoint())(ids[:, : end + 1], return_dict=False)[0]
-        assert torch.allclose(state[:, end] @ clip.text_projection, encode_texts(clip, ids[:, : end + 1]), atol=1e-4)
+    model = load_model(bundles_folder() / "generator" / "bundle", options=EngineOptions(threads=1))
+    try:
+        served = torch.from_numpy(model.encode(model.tokenizer.tokenize(text)))
+    finally:
+        model.close()
+    # int8 here, bfloat16 there.
+    assert torch.cosine_similarity(prompts.states([text]), served, dim=-1).mean() > 0.99
     assert prompts.states([text, ""]).shape == (2, 77, 128)
     assert torch.equal(prompts.states([""]), prompts.nothing)
 

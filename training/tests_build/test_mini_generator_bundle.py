@@ -14,9 +14,9 @@ from mirage_inference.engines import make_engine
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import load_model
 from mirage_inference.generator.pipeline import default_request, make_image
-from mirage_models.generator.borrowed_text import lacks_text_tower
 from mirage_models.generator.stored import store_weights
 from mirage_models.generator.task import GeneratorTask
+from mirage_models.generator.whole_folder import lacks_tokenizer
 from mirage_models.tasks import BuildError, BuildRequest
 from mirage_models.workspace import open_workspace
 from mirage_training.mini_generator.folder import write_trained
@@ -82,11 +82,11 @@ def test_the_bundle_makes_images_within_its_own_ranges(bundle: tuple[Path, Gener
         model.close()
 
 
-def test_only_the_repositorys_folder_lacks_a_text_tower(checkpoint: Path, tmp_path: Path) -> None:
-    assert lacks_text_tower(checkpoint)
-    assert not lacks_text_tower(tmp_path)
+def test_only_the_repositorys_folder_lacks_a_tokenizer(checkpoint: Path, tmp_path: Path) -> None:
+    assert lacks_tokenizer(checkpoint)
+    assert not lacks_tokenizer(tmp_path)
     (tmp_path / "model_index.json").write_text("{", "utf-8")
-    assert not lacks_text_tower(tmp_path)
+    assert not lacks_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

@@ -17,7 +17,6 @@ from mirage_inference.bundles import TINY_DECODER, GeneratorManifest, GeneratorP
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import GeneratorModel, load_sessions
 from mirage_inference.generator.tokenizer import PromptTokenizer
-from mirage_models.generator.borrowed_text import complete, lacks_text_tower
 from mirage_models.generator.calibrate import calibrate_decoder, calibrate_unet, fit_preview
 from mirage_models.generator.checkpoint import (
     INDEX_FILE,
@@ -38,6 +37,7 @@ from mirage_models.generator.quantise import RECIPES, Span, layers, network_file
 from mirage_models.generator.references import REFERENCE_FILE, load_references, save_references
 from mirage_models.generator.stored import DESCRIPTION, STORED, store_weights
 from mirage_models.generator.tokenizer import write_tokenizer
+from mirage_models.generator.whole_folder import complete, lacks_tokenizer
 from mirage_models.tasks import UNSHOWN, BuildError, ParityError
 
 if TYPE_CHECKING:
@@ -356,8 +356,8 @@ class _Build:
 
 
 def _whole(source: Path, scratch: Path) -> Path:
-    """Returns the checkpoint's folder; the mini generator's is completed with the mini encoder's text tower first."""
-    if not lacks_text_tower(source):
+    """Returns the checkpoint's folder; the mini generator's is completed with CLIP's tokenizer first."""
+    if not lacks_tokenizer(source):
         return source
     whole = scratch / "checkpoint"
     shutil.rmtree(whole, ignore_errors=True)  # a build that was stopped may have left half of it

@@ -1,13 +1,14 @@
-"""The trained parts of the mini generator as a checkpoint folder in diffusers' layout, without the borrowed text tower."""
+"""The mini generator as a checkpoint folder in diffusers' layout, without CLIP's tokenizer."""
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mirage_models.generator.borrowed_text import INDEX
 from mirage_models.generator.folder import write_json, write_part
+from mirage_models.generator.whole_folder import INDEX, TEXT, text_tower_folder
 from mirage_training.mini_generator.networks import schedule_config
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ _WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def write_trained(out: Path, *, autoencoder: Any, unet: Any, recipe: Recipe) -> None:
-    """Writes what was trained, in float16: index, schedule, UNet and autoencoder, whose latents need no scaling."""
+    """Writes index, schedule, text tower, and what was trained: UNet and autoencoder, whose latents need no scaling."""
     write_json(out / "model_index.json", INDEX)
+    shutil.copytree(text_tower_folder(), out / TEXT)
     write_json(out / "scheduler" / "scheduler_config.json", schedule_config(recipe))
     for part, network, more in (("unet", unet, {}), ("vae", autoencoder, {"scaling_factor": 1.0})):
         config = {key: value for key, value in network.config.items() if not key.startswith("_")}

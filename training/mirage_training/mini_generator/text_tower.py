@@ -1,26 +1,18 @@
-"""The mini CLIP's text tower as transformers has it: the states that the UNet looks at, and the files of a checkpoint."""
+"""The mini generator's text tower: the states that the UNet looks at."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
-from mirage_models.generator.borrowed_text import END, read_text_tower
-from mirage_training.mini_clip.model import MODEL_CONFIG
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from mirage_models.generator.whole_folder import END, text_tower_folder
 
 
-def load_text_tower(checkpoint: Path) -> CLIPTextModel:
-    """The text tower of the mini CLIP in this folder, float32, in evaluation mode."""
-    config, state = read_text_tower(checkpoint)
-    model = CLIPTextModel(CLIPTextConfig(**config))
-    model.load_state_dict(state, strict=True)
+def load_text_tower() -> CLIPTextModel:
+    """Returns the text tower in float32 and evaluation mode."""
+    model = CLIPTextModel.from_pretrained(text_tower_folder(), local_files_only=True, dtype=torch.float32)
     return model.eval().requires_grad_(False)
 
 
@@ -29,7 +21,7 @@ class Prompts:
 
     def __init__(self, tower: CLIPTextModel) -> None:
         self._tower = tower
-        self._tokenizer = SimpleTokenizer(context_length=MODEL_CONFIG["text_cfg"]["context_length"])
+        self._tokenizer = SimpleTokenizer(context_length=tower.config.max_position_embeddings)
         self.nothing = self.states([""])
 
     def states(self, texts: list[str]) -> Tensor:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mirage_models.generator.borrowed_text import mini_clip_checkpoint
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.workfolder import cached_template
 from mirage_training.mini_generator.autoencoder import autoencoder_stage, train_autoencoder
@@ -71,7 +70,7 @@ def train(
     autoencoder = first.averaged()
     latents = encoded(work / "latents.pt", pictures, autoencoder)
     turned = encoded_mirrored(work / "mirrored.pt", pictures, autoencoder)
-    prompts = Prompts(load_text_tower(mini_clip_checkpoint()))
+    prompts = Prompts(load_text_tower())
     examples = Examples(latents, turned, pictures.specs, prompts)
     second = diffusion_stage(work, recipe)
     if not train_diffusion(second, examples, recipe, pace["diffusion"]):
