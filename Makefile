@@ -101,7 +101,7 @@ test-engines: ## Run the page's main journeys in Chromium, Firefox and WebKit: U
 
 mini-bundle: setup-build ## Build the mini models' bundles from their checkpoints
 	$(BIN_BUILD)/python -m mirage_models.build mini-clip --out models/mini/clip/bundle --replace \
-		--calibration atlas/mirage_atlas/demo/data --match models/mini/clip/match.json
+		--calibration atlas/mirage_atlas/demo/data --calibration-items 256
 	$(BIN_BUILD)/python -m mirage_training.mini_clip.gate --bundle models/mini/clip/bundle --write >/dev/null
 	$(BIN_BUILD)/python -m mirage_models.build mini-lm --out models/mini/lm/bundle --replace \
 		--calibration atlas/mirage_atlas/demo/data

@@ -35,8 +35,6 @@ def test_the_mini_bundle_is_small_and_reached_its_bars() -> None:
     overlap = manifest.variants["int8"].overlap_at_10
     assert overlap is not None
     assert overlap >= 0.9
-    assert manifest.match is not None
-    assert manifest.match.text is not None
 
 
 def test_vectors_of_another_model_do_not_pass(bundle: Path) -> None:

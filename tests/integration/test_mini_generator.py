@@ -28,15 +28,15 @@ def made(client: Client, prompt: str, seed: int) -> bytes:
 @pytest.mark.parametrize("plane", ["axial", "sagittal", "coronal"])
 def test_an_image_shows_the_plane_that_was_asked_for(system: Any, plane: str) -> None:
     with Client(system.http_url, timeout_s=60) as client:
-        files = [made(client, f"{plane} T1 brain MRI", seed) for seed in range(3)]
+        files = [made(client, f"{plane} T1 brain MRI", seed) for seed in range(6)]
     found = []
     for file in files:
         body = {"image": base64.b64encode(file).decode(), "k": 3}
         reply = httpx.post(f"{system.http_url}/v1/search", json=body, timeout=60)
         assert reply.status_code == 200, reply.text
         found += [result["labels"].get("plane") for result in reply.json()["results"]]
-    # Of nine of the atlas's images that are nearest to what was made; by chance three.
-    assert found.count([plane]) >= 6, found
+    # Of eighteen of the atlas's images that are nearest to what was made; by chance six.
+    assert found.count([plane]) >= 11, found
 
 
 def test_a_lesion_lies_on_the_side_that_was_asked_for(system: Any) -> None:

@@ -58,13 +58,14 @@ class EncoderOptions:
     """The options of this task.
 
     `text_recipes` and `image_recipes` name ways to int8 to try; the closest is kept (a large image tower runs several
-    times faster with `static` alone). Bars of int8: top-10 overlap if there are captioned images, and mean cosine.
+    times faster with `static` alone; `convolutions` is for a convolutional one). Bars of int8: top-10 overlap if there
+    are captioned images, and mean cosine.
     `match` is a JSON file with match thresholds. `architecture` names the configuration in `configs/` of a checkpoint
     that comes without one.
     """
 
-    text_recipes: tuple[str, ...] = tuple(RECIPES)
-    image_recipes: tuple[str, ...] = tuple(RECIPES)
+    text_recipes: tuple[str, ...] = ("dynamic", "static")
+    image_recipes: tuple[str, ...] = ("dynamic", "static")
     int8_overlap: float = INT8_OVERLAP
     int8_cosine: float = INT8_COSINE
     match: str | None = None

@@ -90,7 +90,7 @@ async def test_texts_come_back_as_unit_vectors(stub: Stub) -> None:
     reply = await stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=["axial T1", "sagittal FLAIR"]))
     rows = np.array([vector_from_proto(each.vector) for each in reply.embeddings])
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
-    assert [each.tokens for each in reply.embeddings] == [5, 5]
+    assert [each.tokens for each in reply.embeddings] == [5, 6]
     assert reply.timings.total_ms >= reply.timings.inference_ms > 0
     assert len(reply.fingerprint) == 64
 

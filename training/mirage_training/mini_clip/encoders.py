@@ -25,44 +25,8 @@ class Encoder(Protocol):
         ...
 
 
-class CheckpointEncoder:
-    """The checkpoint as open_clip itself loads it, with its own tokenizer and preprocessing."""
-
-    def __init__(self, folder: Path, *, threads: int = 2) -> None:
-        import open_clip
-        import torch
-
-        torch.set_num_threads(threads)
-        location = f"local-dir:{folder}"
-        self._model, self._preprocess = open_clip.create_model_from_pretrained(location)
-        self._model = self._model.float().eval()
-        self._tokenizer = open_clip.get_tokenizer(location)
-
-    def texts(self, texts: list[str]) -> Vectors:
-        """Unit vectors of texts."""
-        import torch
-
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(texts), BATCH * 4):
-                ids = self._tokenizer(texts[start : start + BATCH * 4])
-                parts.append(self._model.encode_text(ids, normalize=True).numpy())
-        return np.concatenate(parts)
-
-    def images(self, images: list[Image.Image]) -> Vectors:
-        """Unit vectors of pictures."""
-        import torch
-
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(images), BATCH):
-                pixels = torch.stack([self._preprocess(image) for image in images[start : start + BATCH]])
-                parts.append(self._model.encode_image(pixels, normalize=True).numpy())
-        return np.concatenate(parts)
-
-
 class OriginalEncoder:
-    """A checkpoint as the builder loads it, with any text tower that it knows."""
+    """A checkpoint as the builder loads it, with any towers that it knows."""
 
     def __init__(self, folder: Path, *, threads: int = 2) -> None:
         import torch

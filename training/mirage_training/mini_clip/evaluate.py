@@ -20,7 +20,7 @@ from mirage_atlas.demo.lesions import LOBES, SIGNALS
 from mirage_atlas.demo.render import Renderer
 from mirage_atlas.demo.sections import SectionSpec
 from mirage_training.mini_clip.claims import SIDES, Claim, ImageTable, Shown, image_table
-from mirage_training.mini_clip.encoders import BundleEncoder, CheckpointEncoder, Encoder, Vectors
+from mirage_training.mini_clip.encoders import BundleEncoder, Encoder, OriginalEncoder, Vectors
 from mirage_training.mini_clip.heldout import (
     Asked,
     atlas_gallery,
@@ -203,7 +203,7 @@ def main() -> int:
     if arguments.bundle:
         encoder = BundleEncoder(arguments.bundle, variant=arguments.variant, threads=arguments.threads)
     else:
-        encoder = CheckpointEncoder(arguments.checkpoint, threads=arguments.threads)
+        encoder = OriginalEncoder(arguments.checkpoint, threads=arguments.threads)
     galleries = {
         "held-out": lambda: held_out_gallery(template, arguments.lesions),
         "demo atlas": lambda: [entry.spec for entry in atlas_gallery(template)],

@@ -23,13 +23,13 @@ from mirage_atlas.demo.demonstration import Demonstration
 from mirage_atlas.demo.sources import sources_of
 from mirage_atlas.records import AtlasRecord
 from mirage_core.imaging import clean_image, decode_image
-from mirage_training.mini_clip.calibrate import _auroc as auroc
 from mirage_training.mini_clip.encoders import BundleEncoder, Encoder, OriginalEncoder, Vectors
 from mirage_training.mini_clip.items import HELD_OUT_CASE, source_of
 
 _PLANES = {"a": "axial", "c": "coronal", "s": "sagittal", "-": ""}
 _SEQUENCES = {"1": "t1", "2": "t2", "f": "flair", "-": ""}
 FIRST = 10
+Scores = NDArray[np.float32]
 PROMPTS: dict[str, dict[str, tuple[str, ...]]] = {
     "modality": {
         "x-ray": ("X-ray", "radiograph", "plain film", "chest X-ray", "X-ray of the hand", "panoramic dental X-ray"),
@@ -109,6 +109,13 @@ def demonstration(archives: Path) -> tuple[list[AtlasRecord], list[Image.Image]]
         shown = clean_image(data, pixels=record.pixels).data if record.pixels else data
         pictures.append(decode_image(shown).image)
     return records, pictures
+
+
+def auroc(inside: Scores, outside: Scores) -> float:
+    """The chance that one of `inside` is greater than one of `outside`."""
+    order = np.concatenate([outside, inside]).argsort().argsort() + 1.0
+    ranks = float(order[len(outside) :].sum())
+    return (ranks - len(inside) * (len(inside) + 1) / 2) / (len(inside) * len(outside))
 
 
 def share(values: Iterable[float]) -> dict[str, Any]:
