@@ -15,6 +15,7 @@ from mirage.uploads import Upload
 from mirage_api.descriptions import DescribeDone, DescribeSentence
 from mirage_api.jobs import Job
 from mirage_api.quality import Measured
+from mirage_api.ratings import ItemUpload
 from mirage_api.readings import ReadDone, ReadLabel
 
 from .test_client import SEARCH
@@ -23,6 +24,8 @@ from .test_jobs import job
 
 # What each operation is called with, and what the gateway answers.
 FLAG = {"id": "f", "record_id": "a", "reason": "other", "comment": "", "create_time": ""}
+SHEET = {"id": "s", "collection": "atlas", "create_time": "", "raters": 1, "size": 1, "answered": 0}
+ITEM = {"number": 1, "kind": "result", "query": "q", "system": "mirage"}
 EVALUATION = {"subject": "speed", "collection": "atlas", "fingerprint": "f", "records": 1, "create_time": ""}
 CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "search": (("q",), SEARCH),
@@ -53,6 +56,11 @@ CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "common_queries": ((), {"queries": ["brain"]}),
     "quality": ((), {"evaluations": [EVALUATION]}),
     "store_evaluation": ((Measured(subject="speed", fingerprint="f", figures=()),), EVALUATION),
+    "create_rating_sheet": ((), {"sheet": SHEET, "tokens": ["t"]}),
+    "add_rating_item": (("s", ItemUpload(kind="result", query="q", record_id="a", system="mirage")), ITEM),
+    "rating_sheets": ((), {"sheets": [SHEET]}),
+    "rating_sheet": (("s",), {**SHEET, "items": [ITEM], "answers": [{"number": 1, "rater": 1}]}),
+    "delete_rating_sheet": (("s",), {"answers": 3}),
     "models": ((), {"models": [{"name": "mini"}]}),
     "collection": ((), {"name": "atlas"}),
 }
