@@ -102,7 +102,7 @@ test-engines: ## Run the page's main journeys in Chromium, Firefox and WebKit: U
 mini-bundle: setup-build ## Build the mini models' bundles from their checkpoints
 	$(BIN_BUILD)/python -m mirage_models.build mini-clip --out models/mini/clip/bundle --replace \
 		--calibration atlas/mirage_atlas/demo/data --calibration-items 256
-	$(BIN_BUILD)/python -m mirage_training.mini_clip.gate --bundle models/mini/clip/bundle --write >/dev/null
+	$(BIN_BUILD)/python -m mirage_training.mini_clip.gate write --gate models/mini/clip/gate.json --bundle models/mini/clip/bundle
 	$(BIN_BUILD)/python -m mirage_models.build mini-lm --out models/mini/lm/bundle --replace \
 		--calibration atlas/mirage_atlas/demo/data
 	$(BIN_BUILD)/python -m mirage_models.build mini-generator --out models/mini/generator/bundle --replace

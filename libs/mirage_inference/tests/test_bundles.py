@@ -1,3 +1,4 @@
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +7,7 @@ from typing import Any
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_inference.bundles import MANIFEST_FILE, describe_file, load_manifest, verify_files
+from mirage_inference.bundles import MANIFEST_FILE, describe_file, load_encoder, load_manifest, verify_files
 
 
 def varint(value: int) -> bytes:
@@ -299,6 +300,36 @@ def test_absurd_inputs_are_refused_with_their_place(bundle: Path, section: str, 
     with pytest.raises(MirageError) as error:
         load_manifest(bundle)
     assert f"{section}.{field}" in reason(error)
+
+
+ROW = {"value": "ct", "scale": 0.1, "bias": 0.0, "weights": base64.b64encode(bytes(128)).decode()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"weights": base64.b64encode(bytes(127)).decode()}, "128 weights"),
+        ({"weights": "not base64!"}, "weights"),
+        ({"scale": float("nan")}, "scale"),
+        ({"bias": float("inf")}, "bias"),
+        ({"value": "x" * 501}, "value"),
+    ],
+)
+def test_a_gate_that_cannot_read_the_vectors_is_refused(bundle: Path, changes: dict[str, Any], why: str) -> None:
+    changed(bundle, lambda content: content.update(gate={"heads": {"modality": {"rows": [ROW, {**ROW, "value": ""}]}}}))
+    assert load_encoder(bundle).gate is not None
+    changed(bundle, lambda content: content.update(gate={"heads": {"modality": {"rows": [ROW, {**ROW, **changes}]}}}))
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert why in reason(error)
+
+
+def test_what_may_be_known_must_be_a_value_of_the_head(bundle: Path) -> None:
+    head = {"rows": [ROW, {**ROW, "value": ""}], "known_from": {"mr": 0.5}}
+    changed(bundle, lambda content: content.update(gate={"heads": {"modality": head}}))
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert "known_from" in reason(error)
 
 
 def test_a_variant_without_both_towers_is_refused(bundle: Path) -> None:

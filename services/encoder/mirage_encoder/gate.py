@@ -1,4 +1,4 @@
-"""Classification of an image: medical or not by its pixels, modality and body part by the model, zero-shot."""
+"""Classification of an image: medical or not by pixels and model, facets by fitted heads or zero-shot."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,8 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
-from mirage_inference.bundles import GateFacet, ImageGate
-from mirage_inference.encoder.picture_statistics import NAMES
+from mirage_inference.bundles import GateFacet, GateHead, ImageGate
+from mirage_inference.encoder.picture_statistics import NAMES, squared
 
 Array = npt.NDArray[np.float32]
 _SHOWN = 5
@@ -69,12 +69,15 @@ class PictureGate:
 
     def judge(self, statistics: Array) -> tuple[Kind, float]:
         """The kind and the probability of a medical image, for statistics as `picture_statistics` gives them."""
-        values = np.concatenate([statistics, statistics * statistics]).astype(np.float64)
-        logit = float(((values - self._mean) / self._scale) @ self._weights + self._bias)
-        medical = float(1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30))))
-        if medical < self._decline_below:
-            return Kind.NOT_MEDICAL, medical
-        return (Kind.MEDICAL if medical >= self._medical_from else Kind.UNSURE), medical
+        logit = float(((squared(statistics) - self._mean) / self._scale) @ self._weights + self._bias)
+        return _judge(logit, self._decline_below, self._medical_from)
+
+
+def _judge(logit: float, decline_below: float, medical_from: float) -> tuple[Kind, float]:
+    medical = float(1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30))))
+    if medical < decline_below:
+        return Kind.NOT_MEDICAL, medical
+    return (Kind.MEDICAL if medical >= medical_from else Kind.UNSURE), medical
 
 
 class Gate:
@@ -82,22 +85,51 @@ class Gate:
 
     def __init__(self, gate: ImageGate | None, embed: Callable[[Sequence[str]], Array]) -> None:
         self._pictures = PictureGate.load()
-        self._facets = {name: (facet, _prototypes(facet, embed)) for name, facet in gate.facets.items()} if gate else {}
+        gate = gate or ImageGate()
+        self._medical = gate.medical
+        self._facets = {name: (facet, _prototypes(facet, embed)) for name, facet in gate.facets.items()}
+        self._heads = {name: (head, np.stack([row.matrix() for row in head.rows])) for name, head in gate.heads.items()}
 
     def guess(self, statistics: Array, vector: Array, stated: Mapping[str, str] | None = None) -> Guess:
         """The guess for an image of these statistics and this unit vector.
 
         `stated` has the facets that a DICOM header states: they are taken as they are, and such a file is medical.
         """
-        kind, medical = self._pictures.judge(statistics)
+        kind, medical = self._judge(statistics, vector)
         if stated and "modality" in stated:
             kind, medical = Kind.MEDICAL, 1.0
         if kind is Kind.NOT_MEDICAL:
             return Guess(kind, medical, ())
         facets = {name: _guess(name, facet, rows @ vector) for name, (facet, rows) in self._facets.items()}
+        for name, (head, rows) in self._heads.items():
+            facets[name] = read_head(name, head, rows @ vector, certain=kind is Kind.MEDICAL)
         for name, value in (stated or {}).items():
             facets[name] = FacetGuess(name, ((value, 1.0),), known=True, stated=True)
         return Guess(kind, medical, tuple(facets.values()))
+
+    def _judge(self, statistics: Array, vector: Array) -> tuple[Kind, float]:
+        if self._medical is None:
+            return self._pictures.judge(statistics)
+        row = self._medical.row
+        logit = float(row.matrix() @ vector + squared(statistics) @ np.array(self._medical.statistics)) + row.bias
+        return _judge(logit, self._medical.decline_below, self._medical.medical_from)
+
+
+def read_head(name: str, head: GateHead, products: Array, *, certain: bool) -> FacetGuess:
+    """The guess of a fitted head, for the products of its rows with a vector; nothing is known unless `certain`.
+
+    The probabilities do not add up to 1: the rest is that of an image that the head was not made for.
+    """
+    logits = products + np.array([row.bias for row in head.rows], np.float32)
+    shares = np.exp(logits - logits.max())
+    shares = shares / shares.sum()
+    values: dict[str, float] = {}
+    for row, share in zip(head.rows, shares, strict=True):
+        if row.value:
+            values[row.value] = values.get(row.value, 0.0) + float(share)
+    best = sorted(values.items(), key=lambda each: -each[1])[:_SHOWN]
+    value, probability = best[0]
+    return FacetGuess(name, tuple(best), certain and probability >= head.known_from.get(value, 2.0))
 
 
 def _prototypes(facet: GateFacet, embed: Callable[[Sequence[str]], Array]) -> Array:

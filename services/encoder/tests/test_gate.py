@@ -1,7 +1,10 @@
 """Guesses about an image: what a page, a drawing, a brain section and a file that is no image get."""
 
+import base64
+import importlib.resources
 import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from mirage_atlas.readers import open_reader
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.embedder import Embedder, EmbedderOptions
 from mirage_encoder.gate import Gate, Kind, PictureGate
-from mirage_inference.bundles import GateFacet, GateValue, ImageGate
+from mirage_inference.bundles import GateFacet, GateHead, GateRow, GateValue, ImageGate, MedicalHead
 from mirage_inference.encoder.picture_statistics import NAMES, picture_statistics
 from tests.support.dicom_builder import dicom
 
@@ -103,13 +106,101 @@ def test_a_value_is_known_from_its_bar_on_and_never_without_one() -> None:
     assert sum(share for _, share in found.values) == pytest.approx(1)
 
 
+def row(value: str, *weights: int, bias: float = 0.0) -> GateRow:
+    data = base64.b64encode(np.array(weights, np.int8).tobytes())
+    return GateRow(value=value, scale=0.1, bias=bias, weights=data)
+
+
+def no_texts(texts) -> np.ndarray:
+    raise AssertionError("fitted heads need no texts")
+
+
+HEAD = GateHead(
+    rows=(row("none", 100, 0), row("none", 0, 100), row("pneumonia", -100, 0), row("", 0, -100)),
+    known_from={"none": 0.9},
+)
+
+
+def test_rows_of_one_value_add_up_and_the_rest_belongs_to_nothing() -> None:
+    gate = Gate(ImageGate(heads={"finding": HEAD}), no_texts)
+    medical = picture_statistics(Image.open(io.BytesIO(section())))
+
+    def finding(x: float, y: float):
+        [found] = gate.guess(medical, np.array([x, y], np.float32)).facets
+        return found
+
+    both = finding(0.7, 0.7)
+    assert [value for value, _ in both.values] == ["none", "pneumonia"]
+    assert both.values[0][1] > 0.99
+    assert both.known
+    # Half-way between two values, and a value that is never known however likely it is.
+    assert not finding(0.0, 0.0).known
+    assert finding(-1.0, 0.0).values[0] == ("pneumonia", pytest.approx(1.0, abs=0.01))
+    assert not finding(-1.0, 0.0).known
+    elsewhere = finding(0.0, -1.0)
+    assert sum(share for _, share in elsewhere.values) < 0.01
+    assert not elsewhere.known
+
+
+def test_model_and_statistics_decide_together_if_an_image_is_medical() -> None:
+    colour = NAMES.index("chroma_mean")
+    head = MedicalHead(
+        row=row("", 30, 0), statistics=[-20.0 * (n == colour) for n in range(24)], decline_below=0.2, medical_from=0.6
+    )
+    gate = Gate(ImageGate(heads={"finding": HEAD}, medical=head), no_texts)
+    grey = picture_statistics(Image.open(io.BytesIO(section())))
+    away = np.array([-1, 0], np.float32)
+    assert gate.guess(grey, -away).kind is Kind.MEDICAL
+    assert (gate.guess(grey, away).kind, gate.guess(grey, away).facets) == (Kind.NOT_MEDICAL, ())
+    unlike = picture_statistics(coloured_drawing())
+    assert gate.guess(unlike, -away).medical < gate.guess(grey, -away).medical
+    assert gate.guess(unlike, away).medical < gate.guess(grey, away).medical
+
+
+def test_a_facet_is_not_known_while_it_is_unsure_that_the_image_is_medical() -> None:
+    head = MedicalHead(row=row("", 0, 0, bias=0.0), statistics=[0.0] * 24, decline_below=0.2, medical_from=0.6)
+    gate = Gate(ImageGate(heads={"finding": HEAD}, medical=head), no_texts)
+    guess = gate.guess(picture_statistics(page_of_text()), np.array([1, 0], np.float32))
+    assert (guess.kind, guess.medical) == (Kind.UNSURE, 0.5)
+    assert guess.facets[0].values[0][0] == "none"
+    assert not guess.facets[0].known
+
+
 async def test_a_brain_section_is_guessed_to_be_one(embedder: Embedder) -> None:
     guess, _ = await embedder.classify_image(section())
     assert guess.kind is Kind.MEDICAL
     assert 0.7 <= guess.medical <= 1
     best = {facet.facet: facet.values[0][0] for facet in guess.facets}
-    assert best == {"modality": "mr", "body_part": "brain"}
+    assert (best["modality"], best["body_part"]) == ("mr", "brain")
     assert all(0 <= share <= 1 for facet in guess.facets for _, share in facet.values)
+
+
+async def test_modality_and_part_of_the_atlas_sections_are_known_and_right(embedder: Embedder) -> None:
+    known = 0
+    for number in range(0, 300, 50):
+        guess, _ = await embedder.classify_image(section(number))
+        facets = {facet.facet: facet for facet in guess.facets}
+        assert set(facets) == {"modality", "body_part", "plane", "finding"}
+        assert facets["modality"].values[0][0] == "mr"
+        assert facets["body_part"].values[0][0] == "brain"
+        # Its lesions are none of the findings that the head was made for.
+        assert not facets["finding"].known
+        known += facets["modality"].known + facets["body_part"].known
+    assert known >= 6
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+async def test_photographs_are_declined_in_colour_and_in_grey(embedder: Embedder, name: str, mode: str) -> None:
+    with (importlib.resources.files("sklearn.datasets.images") / name).open("rb") as file:
+        photograph = Image.open(file).convert(mode).convert("RGB")
+    guess, _ = await embedder.classify_image(png(photograph))
+    assert (guess.kind, guess.facets) == (Kind.NOT_MEDICAL, ())
+
+
+def test_the_bundle_has_the_fitted_gate(model) -> None:
+    fitted = Path(__file__).parents[3] / "models/mini/clip/gate.json"
+    assert model.manifest.gate == ImageGate.model_validate_json(fitted.read_text("utf-8"))
 
 
 async def test_a_dicom_header_wins_over_the_model(embedder: Embedder) -> None:

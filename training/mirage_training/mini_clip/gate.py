@@ -1,10 +1,10 @@
-"""The mini CLIP's gate: `python -m mirage_training.mini_clip.gate --bundle DIR [--write]`.
+"""The mini CLIP's gate: what `POST /v1/classify` may be asked, with which probabilities, and what counts as known.
 
-Prompts for modality and body part, calibrated on the demonstration atlas with its clinical samples, each picture taken
-again: the temperature by the likelihood of the truth, the bar of each value so that guesses above it are right in at
-least 95 of 100. A value that fewer than 30 different pictures show gets no bar: a few of them, however often, prove
-nothing. With `--write` the bundle's manifest is given the result, which changes no number of the model and not its
-fingerprint.
+`python -m mirage_training.mini_clip.gate fit` makes `models/mini/clip/gate.json` from the views that the model was trained on;
+`... write` puts it into a bundle's manifest, which changes no number of the model and not its fingerprint.
+Each head is fitted on one half of the images and read on the other half, both ways: that sets its temperature by the likelihood
+of the truth, and from which probability a value is known: where at least 95 of 100 such values are right, above the lowest
+twentieth of the right ones. A value that fewer than 30 different images show is never known.
 """
 
 from __future__ import annotations
@@ -12,136 +12,210 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mirage_atlas.readers import open_reader
-from mirage_atlas.records import AtlasRecord
-from mirage_core.cpus import available_cpus
-from mirage_core.imaging import decode_image
-from mirage_inference.bundles import MANIFEST_FILE, GateFacet, GateValue, ImageGate, load_encoder
-from mirage_inference.encoder.model import EncoderModel, load_model
-from mirage_inference.encoder.preprocessing import preprocess
-from mirage_inference.engines.base import EngineOptions
+from mirage_inference.bundles import MANIFEST_FILE, EncoderManifest, GateHead, ImageGate, MedicalHead, load_encoder
+from mirage_inference.encoder.picture_statistics import picture_statistics, squared
+from mirage_training import picture_gate
+from mirage_training.mini_clip.encoders import OriginalEncoder
+from mirage_training.mini_clip.facts import Item
+from mirage_training.mini_clip.heads import (
+    ELSE,
+    FACETS,
+    FINDINGS,
+    LEAST,
+    PRECISION,
+    Rows,
+    calibration_error,
+    head_of,
+    probabilities,
+    row,
+    softmax_rows,
+)
+from mirage_training.mini_clip.items import source_of
+from mirage_training.mini_clip.prepare import photographs
+from mirage_training.mini_clip.views import read_shard
 
-PROMPTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "modality": {
-        "x-ray": ("X-ray", "radiograph", "frontal X-ray", "chest X-ray", "X-ray of the lower leg"),
-        "ct": ("CT", "CT scan", "axial CT", "CT of the head", "CT of the abdomen"),
-        "mr": ("MRI", "MR image", "T1 MRI", "brain MRI", "T2 MRI", "FLAIR MRI"),
-        "us": ("ultrasound", "sonogram", "Doppler ultrasound", "echocardiogram", "ultrasound of the heart"),
-        "nm": ("bone scan", "scintigraphy", "nuclear medicine", "whole body bone scan"),
-    },
-    "body_part": {
-        "brain": ("brain", "brain MRI", "axial section of the brain", "sagittal brain", "coronal brain MRI"),
-        "head": ("head CT", "CT of the head", "skull base"),
-        "chest": ("chest X-ray", "frontal chest X-ray", "thorax"),
-        "abdomen": ("CT of the abdomen", "abdomen MRI", "liver", "kidneys"),
-        "heart": ("echocardiogram", "ultrasound of the heart", "heart"),
-        "spine": ("CT of a vertebra", "spine"),
-        "pelvis": ("ultrasound of the pelvis", "pelvis"),
-        "lower leg": ("X-ray of the lower leg", "tibia"),
-        "shoulder": ("MRI of the shoulder", "shoulder"),
-    },
-}
-PRECISION = 0.95
-_LEAST = 30
-_TEMPERATURES = (2.0, 4.0, 6.0, 8.0, 10.0, 14.0, 20.0, 28.0, 40.0)
-Rows = NDArray[np.float32]
+_TEMPERATURES = tuple(round(1.12**step, 4) for step in range(-4, 16))
+_LOWEST_RIGHT = 0.05
+DECLINE_BELOW = 0.7
+MEDICAL_FROM = 0.9
 
 
-def calibration_set(rng: np.random.Generator) -> tuple[list[Image.Image], dict[str, list[str]], list[int]]:
-    """Pictures and their true values: every fourth rendering taken again, and each clinical sample twelve times.
-
-    The last list says of which picture each is.
-    """
-    images: list[Image.Image] = []
-    origins: list[int] = []
-    truth: dict[str, list[str]] = {facet: [] for facet in PROMPTS}
-    for number, record in enumerate(each for each in open_reader("demo").read() if isinstance(each, AtlasRecord)):
-        sample = record.id.startswith("sample-")
-        if not sample and number % 4:
-            continue
-        picture = decode_image(record.read_image()).image
-        made = [retaken(picture, rng) for _ in range(12 if sample else 1)]
-        images += made
-        origins += [number] * len(made)
-        for facet, values in truth.items():
-            values += list(record.labels.get(facet, ("",))) * len(made)
-    return images, truth, origins
-
-
-def retaken(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A picture as another scanner or a screenshot might give it: cropped and turned a little, brighter or darker,
-    noisy.
-    """
-    turned = picture.rotate(float(rng.uniform(-6, 6)), Image.Resampling.BICUBIC)
-    left, top = (int(length * rng.uniform(0, 0.08)) for length in picture.size)
-    right, bottom = (int(length * rng.uniform(0.92, 1)) for length in picture.size)
-    pixels = np.asarray(turned.crop((left, top, right, bottom)), dtype=np.float32) * float(rng.uniform(0.8, 1.2))
-    noisy = pixels + rng.normal(0, 5, pixels.shape[:2])[..., None]
-    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
-
-
-def embed_texts(model: EncoderModel, texts: tuple[str, ...]) -> Rows:
-    """Unit vectors, each text alone as a query is."""
-    return np.concatenate([model.embed_texts([model.tokenizer.tokenize(text)]) for text in texts])
-
-
-def calibrate(model: EncoderModel, seed: int = 20261123) -> ImageGate:
-    """The gate of a model, with what was measured on the calibration set itself."""
-    images, truth, origins = calibration_set(np.random.default_rng(seed))
-    vectors = np.concatenate([model.embed_pixels([preprocess(each, model.manifest.image)]) for each in images])
-    facets, measured = {}, {}
-    for name, prompts in PROMPTS.items():
-        values = list(prompts)
-        means = np.stack([embed_texts(model, prompts[value]).mean(axis=0) for value in values])
-        cosines = vectors @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
-        known = np.array([value in prompts for value in truth[name]])
-        right = np.array([values.index(value) if value in prompts else -1 for value in truth[name]])
-        temperature = min(_TEMPERATURES, key=lambda t: _loss(t * cosines[known], right[known]))
-        best = cosines.argmax(axis=1)
-        pictures = {i: len({o for o, r in zip(origins, right, strict=True) if r == i}) for i in range(len(values))}
-        bars = {
-            value: _bar(cosines[best == i, i], right[best == i] == i) if pictures[i] >= _LEAST else None
-            for i, value in enumerate(values)
-        }
-        facets[name] = GateFacet(
-            temperature=temperature,
-            values={value: GateValue(prompts=prompts[value], sure_from=bars[value]) for value in values},
+def fitted_head(vectors: Rows, items: Sequence[Item], labels: Sequence[str]) -> tuple[GateHead, dict[str, Any]]:
+    """A calibrated head for labelled vectors, and what was measured on the half that did not fit it."""
+    halves = np.array([zlib.crc32(item.key.encode()) % 2 for item in items])
+    truth = np.array([label.partition("|")[2] for label in labels])
+    values = sorted(set(truth) - {ELSE})
+    ones = np.ones(len(items), np.float32)
+    parts = []
+    for half in (0, 1):
+        rest = halves != half
+        parts.append(
+            softmax_rows(vectors[rest], [label for label, fits in zip(labels, rest, strict=True) if fits], ones[rest])
         )
-        measured[name] = {"images": int(known.sum()), "accuracy": round(float((best == right)[known].mean()), 4)}
-    return ImageGate(facets=facets, measured=measured)
+
+    def read(temperature: float) -> Rows:
+        shares = np.zeros((len(items), len(values)), np.float32)
+        for half, part in enumerate(parts):
+            found, read = probabilities(head_of(*part, temperature, {}), vectors[halves == half])
+            shares[np.ix_(halves == half, [values.index(value) for value in found])] = read
+        return shares
+
+    def loss(shares: Rows) -> float:
+        whole = np.column_stack([shares, 1 - shares.sum(axis=1)])
+        right = [values.index(each) if each else len(values) for each in truth]
+        return -float(np.log(np.maximum(whole[np.arange(len(truth)), right], 1e-6)).mean())
+
+    temperature = min(_TEMPERATURES, key=lambda each: loss(read(each)))
+    shares = read(temperature)
+    best = np.array(values)[shares.argmax(axis=1)]
+    sure = shares.max(axis=1)
+    known_from = {}
+    for value in values:
+        mine = best == value
+        images = len({item.key for item, each in zip(items, truth, strict=True) if each == value})
+        bar = _bar(sure[mine], truth[mine] == value) if images >= LEAST else None
+        if bar is not None:
+            known_from[value] = bar
+    inside = truth != ELSE
+    names, matrix, bias = softmax_rows(vectors, labels, ones)
+    return head_of(names, matrix, bias, temperature, known_from), {
+        "views": len(items),
+        "right": round(float((best == truth)[inside].mean()), 4),
+        "calibration_error": round(calibration_error(sure[inside], (best == truth)[inside]), 4),
+    }
 
 
-def _loss(logits: Rows, right: NDArray[np.int64]) -> float:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(right)), right]).mean())
-
-
-def _bar(cosines: Rows, right: NDArray[np.bool_]) -> float | None:
-    """The lowest cosine from which guesses are right often enough, above the lowest fifth of the right ones."""
-    for bar in np.sort(cosines[right])[int(right.sum() * 0.2) :]:
-        if right[cosines >= bar].mean() >= PRECISION:
+def _bar(sure: Rows, right: NDArray[np.bool_]) -> float | None:
+    """The lowest probability from which values are right often enough, above the lowest twentieth of the right ones."""
+    for bar in np.sort(sure[right])[int(right.sum() * _LOWEST_RIGHT) :]:
+        above = right[sure >= bar]
+        if len(above) >= LEAST and above.mean() >= PRECISION:
             return round(float(bar), 4)
     return None
 
 
+def fitted_medical(
+    views: Rows, items: Sequence[Item], pictures: Sequence[Image.Image], vectors: Rows, medical: NDArray[np.bool_]
+) -> MedicalHead:
+    """Reads from unit vector and picture statistics if an image is medical.
+
+    Fitted on views, of which there are no statistics, and on whole pictures; both kinds weigh the same.
+    """
+    statistics = np.stack([squared(picture_statistics(each)) for each in pictures])
+    middle = (statistics[medical].mean(axis=0) + statistics[~medical].mean(axis=0)) / 2
+    unknown = np.zeros((len(views), statistics.shape[1]), np.float32)
+    inputs = np.vstack([np.hstack([views, unknown]), np.hstack([vectors, statistics - middle])])
+    truth = np.concatenate([["kind:other" not in item.facts for item in items], medical])
+    weights = np.where(truth, 1 / truth.sum(), 1 / (~truth).sum()).astype(np.float32)
+    _, matrix, bias = softmax_rows(
+        inputs.astype(np.float32), ["medical" if each else "else" for each in truth], weights
+    )
+    slope, offset, width = matrix[1] - matrix[0], float(bias[1] - bias[0]), vectors.shape[1]
+    return MedicalHead(
+        row=row(ELSE, slope[:width], offset - float(slope[width:] @ middle)),
+        statistics=tuple(round(float(each), 5) for each in slope[width:]),
+        decline_below=DECLINE_BELOW,
+        medical_from=MEDICAL_FROM,
+    )
+
+
+def medical_pictures(folder: Path, each: int = 14) -> list[Image.Image]:
+    """Whole pictures of the train split of `real`, as many of each source, spread over it."""
+    rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text("utf-8").splitlines()]
+    by_source: dict[str, list[str]] = {}
+    for found in rows:
+        if found["split"] == "train":
+            by_source.setdefault(source_of(found), []).append(found["file"])
+    chosen = [
+        files[i] for _, files in sorted(by_source.items()) for i in np.linspace(0, len(files) - 1, each).astype(int)
+    ]
+    return [Image.open(folder / file).convert("RGB") for file in chosen]
+
+
+def other_pictures(rng: np.random.Generator) -> list[Image.Image]:
+    """The photographs of `prepare` with crops, in colour and grey, and computed pages, charts and drawings."""
+    whole = photographs()
+    for picture in whole:
+        picture.thumbnail((512, 512))
+    coloured = [picture for each in whole for picture in (each, *picture_gate.crops(each, 3, rng))]
+    grey = [picture.convert("L").convert("RGB") for picture in coloured]
+    makers = (picture_gate.page, picture_gate.chart, picture_gate.drawing)
+    return coloured + grey + [make(rng) for make in makers for _ in range(20)]
+
+
+def read_views(work: Path, checkpoint: Path, shards: int) -> tuple[Rows, list[Item]]:
+    """Unit vectors of views and their items: of the first shards all that show no rendering and every sixth of the others,
+    of the rest those that have findings to tell apart.
+    """
+    import torch
+
+    from mirage_models.encoder.checkpoint import load_checkpoint
+    from mirage_training.mini_clip.joint import encode_features
+
+    model = load_checkpoint(checkpoint).model.float().eval()
+    vectors, items = [], []
+    for number, path in enumerate(sorted((work / "views").glob("*.npy"))):
+        features, found = read_shard(path)
+        chosen = [
+            n
+            for n, item in enumerate(found)
+            if item.source in FINDINGS or (number < shards and (item.spec is None or n % 6 == 0))
+        ]
+        items += [found[n] for n in chosen]
+        with torch.inference_mode():
+            for start in range(0, len(chosen), 256):
+                part = torch.from_numpy(features[chosen[start : start + 256]].astype(np.float32))
+                vectors.append(torch.nn.functional.normalize(encode_features(model, part), dim=1).numpy())
+    return np.concatenate(vectors), items
+
+
+def fit(vectors: Rows, items: Sequence[Item], medical: MedicalHead) -> ImageGate:
+    """The gate: a head for each facet."""
+    heads, measured = {}, {}
+    for name, label in FACETS.items():
+        labels = [label(item) for item in items]
+        chosen = [n for n, each in enumerate(labels) if each is not None]
+        heads[name], measured[name] = fitted_head(
+            vectors[chosen], [items[n] for n in chosen], [str(labels[n]) for n in chosen]
+        )
+    return ImageGate(heads=heads, medical=medical, measured=measured)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Calibrates, prints, and writes with `--write`."""
+    """Fit or write."""
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_clip.gate", description=__doc__)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--write", action="store_true", help="give the bundle's manifest the result")
+    commands = parser.add_subparsers(dest="command", required=True)
+    fitting = commands.add_parser("fit", help="fit the gate")
+    fitting.add_argument("--checkpoint", type=Path, required=True, help="the model, as open_clip's checkpoint folder")
+    fitting.add_argument("--work", type=Path, required=True, help="folder with the views of `prepare`")
+    fitting.add_argument("--real", type=Path, required=True, help="folder of real images with captions.jsonl")
+    fitting.add_argument("--shards", type=int, default=6, help="shards of views to read")
+    fitting.add_argument("--out", type=Path, required=True)
+    writing = commands.add_parser("write", help="write a fitted gate into a bundle's manifest")
+    writing.add_argument("--gate", type=Path, required=True)
+    writing.add_argument("--bundle", type=Path, required=True)
     parsed = parser.parse_args(arguments)
-    model = load_model(parsed.bundle, engine="onnxruntime", options=EngineOptions(threads=available_cpus()))
-    gate = calibrate(model)
-    print(json.dumps(gate.model_dump(mode="json"), indent=2))
-    if parsed.write:
-        manifest = load_encoder(parsed.bundle).model_copy(update={"gate": gate})
-        (parsed.bundle / MANIFEST_FILE).write_text(manifest.to_json(), "utf-8")
+    if parsed.command == "write":
+        gate = ImageGate.model_validate_json(parsed.gate.read_text("utf-8"))
+        content = load_encoder(parsed.bundle).model_dump(mode="json") | {"gate": gate.model_dump(mode="json")}
+        (parsed.bundle / MANIFEST_FILE).write_text(EncoderManifest.model_validate(content).to_json(), "utf-8")
+        return 0
+    vectors, items = read_views(parsed.work, parsed.checkpoint, parsed.shards)
+    medical, others = medical_pictures(parsed.real), other_pictures(np.random.default_rng(20261129))
+    plain = OriginalEncoder(parsed.checkpoint).images(medical + others)
+    kinds = np.arange(len(plain)) < len(medical)
+    gate = fit(vectors, items, fitted_medical(vectors, items, medical + others, plain, kinds))
+    parsed.out.write_text(json.dumps(gate.model_dump(mode="json"), indent=1) + "\n", "utf-8")
+    print(json.dumps(gate.measured, indent=2))
     return 0
 
 

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Base64Bytes, Field, model_validator
 
 from mirage_inference.bundles.manifest import Frozen, Manifest, RelativePath, Share, ShortText, TokenId, Unit, Variant
 
 Colour = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=-1e4, le=1e4, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
 
@@ -28,13 +31,63 @@ class GateFacet(Frozen):
     values: Mapping[ShortText, GateValue] = Field(min_length=2, max_length=64)
 
 
-class ImageGate(Frozen):
-    """Guesses about an image by facet, zero-shot (Radford et al. 2021), and what was measured when they were
-    calibrated.
+class GateRow(Frozen):
+    """A linear reader of an image's unit vector: `scale` times the product with `weights`, plus `bias`.
+
+    `weights` are int8 in base64, one for each component. Rows of a head with one `value` add up to its probability; a row
+    without a value is for everything that the head was not made for.
     """
 
-    facets: Mapping[ShortText, GateFacet] = Field(max_length=8)
+    value: str = Field("", max_length=500)
+    scale: float = Field(ge=0, le=1e6)
+    bias: float = Field(ge=-1e6, le=1e6)
+    weights: Base64Bytes = Field(max_length=2**16)
+
+    def matrix(self) -> NDArray[np.float32]:
+        """The scaled weights: float32 [dimension]."""
+        return np.frombuffer(self.weights, np.int8).astype(np.float32) * np.float32(self.scale)
+
+
+class GateHead(Frozen):
+    """A facet's values as a softmax of rows, fitted on labelled images.
+
+    `known_from` has the least probability of a value that counts as known; a value that is not in it never is.
+    """
+
+    rows: tuple[GateRow, ...] = Field(min_length=2, max_length=128)
+    known_from: Mapping[ShortText, Share] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _about_its_values(self) -> Self:
+        if not set(self.known_from) <= {row.value for row in self.rows}:
+            raise ValueError("known_from must name values of the rows")
+        return self
+
+
+class MedicalHead(Frozen):
+    """The probability of a medical image: what `row` reads, plus `statistics` times the picture statistics and their squares."""
+
+    row: GateRow
+    statistics: tuple[Weight, ...] = Field(min_length=24, max_length=24)
+    decline_below: Share
+    medical_from: Share
+
+
+class ImageGate(Frozen):
+    """Guesses about an image, and what was measured when they were calibrated.
+
+    `facets` are zero-shot (Radford et al. 2021), `heads` fitted; both by facet. Without `medical` the picture statistics
+    alone say if an image is medical.
+    """
+
+    facets: Mapping[ShortText, GateFacet] = Field(default_factory=dict, max_length=8)
+    heads: Mapping[ShortText, GateHead] = Field(default_factory=dict, max_length=8)
+    medical: MedicalHead | None = None
     measured: Mapping[str, Any] = Field(default_factory=dict)
+
+    def all_rows(self) -> list[GateRow]:
+        """Every row of the heads."""
+        return [row for head in self.heads.values() for row in head.rows] + ([self.medical.row] if self.medical else [])
 
 
 class Parity(Frozen):
@@ -140,6 +193,12 @@ class EncoderManifest(Manifest):
             for part in (variant.files, variant.quantisation, variant.mixes_batch, variant.parity):
                 if set(part) != {"text", "image"}:
                     raise ValueError(f"variant {name} needs a text and an image tower, each fully described")
+        return self
+
+    @model_validator(mode="after")
+    def _gate_reads_these_vectors(self) -> Self:
+        if self.gate and any(len(row.weights) != self.dimension for row in self.gate.all_rows()):
+            raise ValueError(f"a row of the gate must have {self.dimension} weights")
         return self
 
     def named_paths(self) -> set[str]:

@@ -47,6 +47,11 @@ def picture_statistics(image: Image.Image) -> Array:
     )
 
 
+def squared(statistics: Array) -> Array:
+    """float32 [24]: statistics and their squares, as the gates take them."""
+    return np.concatenate([statistics, statistics * statistics])
+
+
 def _hue(pixels: Array, chroma: Array) -> tuple[float, float, float]:
     """Returns the spread of hues (0: one hue or hardly any colour, towards 1: many), and the mean colour on two
     axes.

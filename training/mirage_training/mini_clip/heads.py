@@ -1,0 +1,145 @@
+"""Linear heads on an encoder's unit vectors: which facet values an image has, and if it is a medical image at all.
+
+A head is a softmax of rows. A row is a value in a context ("none" of a chest X-ray, "none" of a breast ultrasound), so that
+values with one name need not look alike. One row without a value stands for everything else that was seen in training.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from mirage_inference.bundles import GateHead, GateRow
+from mirage_training.mini_clip.facts import Item
+
+Rows = NDArray[np.float32]
+ELSE = ""
+PRECISION = 0.95
+LEAST = 30
+"""Different images of a value that are needed before it may be known."""
+_RIDGE = 2e-5
+_STEPS = 70
+
+_BODY = ("brain", "head", "teeth", "breast", "skin", "eye", "hand", "blood", "lumbar spine")
+_MANY_PARTS = ("abdomen", "chest", "spine", "shoulder", "neck", "heart", "lower leg")
+FINDINGS: dict[str, tuple[str, ...]] = {
+    "kermany": ("pneumonia", "none"),
+    "nih": ("pneumonia", "none"),
+    "brain-tumor": ("glioma", "meningioma", "pituitary tumor"),
+    "busi": ("malignant breast lesion", "benign breast lesion", "none"),
+    "isic": ("melanoma", "melanocytic nevus"),
+}
+"""Sources that have their findings and the absence of them, or several to tell apart; of others a finding is its source."""
+
+
+def modality(item: Item) -> str | None:
+    """Context and value of an item's modality; None if it is not known."""
+    return _only(item.values("modality"), item)
+
+
+def body_part(item: Item) -> str | None:
+    """The part of the body. A section through two of them counts for the smaller one, or not at all."""
+    values = item.values("body")
+    for value in _BODY:
+        if value in values:
+            return f"|{value}"
+    found = [value for value in _MANY_PARTS if value in values]
+    return f"|{found[0]}" if len(found) == 1 else _only([], item)
+
+
+def plane(item: Item) -> str | None:
+    """The plane of a section or the direction of a radiograph."""
+    values = item.values("plane")
+    if not values and {"modality:x-ray", "modality:ct", "modality:mr", "modality:nm"} & item.facts:
+        return None
+    return f"{(item.values('modality') or ['?'])[0]}|{values[0]}" if values else ELSE
+
+
+def finding(item: Item) -> str | None:
+    """The finding, where a source has images with and without it."""
+    names = FINDINGS.get(item.source)
+    if names is None:
+        return ELSE
+    values = item.values("finding")
+    for name in names:
+        if name in values:
+            context = "chest" if item.source in ("kermany", "nih") else item.source
+            return f"{context}|{name}"
+    return None
+
+
+FACETS: dict[str, Callable[[Item], str | None]] = {
+    "modality": modality,
+    "body_part": body_part,
+    "plane": plane,
+    "finding": finding,
+}
+
+
+def _only(values: list[str], item: Item) -> str | None:
+    if "kind:other" in item.facts:
+        return ELSE
+    return f"|{values[0]}" if len(values) == 1 else None
+
+
+def softmax_rows(vectors: Rows, labels: Sequence[str], weights: Rows) -> tuple[list[str], Rows, Rows]:
+    """Fits one row for each label by weighted maximum likelihood with a ridge: names, weights [rows, dimension], biases."""
+    names = sorted(set(labels))
+    truth = np.zeros((len(labels), len(names)), np.float32)
+    truth[np.arange(len(labels)), [names.index(label) for label in labels]] = 1
+    inputs = np.hstack([vectors, np.ones((len(vectors), 1), np.float32)])
+    share = (weights / weights.sum()).astype(np.float32)[:, None]
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        matrix = flat.reshape(len(names), -1).astype(np.float32)
+        logits = inputs @ matrix.T
+        logits -= logits.max(axis=1, keepdims=True)
+        logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        pulled = _RIDGE * matrix[:, :-1]
+        slope = ((np.exp(logs) - truth) * share).T @ inputs
+        slope[:, :-1] += 2 * pulled
+        value = -(logs * truth * share).sum() + (pulled * matrix[:, :-1]).sum()
+        return float(value), slope.astype(np.float64).ravel()
+
+    begin = np.zeros(len(names) * inputs.shape[1])
+    found = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}).x
+    matrix = found.reshape(len(names), -1).astype(np.float32)
+    return names, matrix[:, :-1], matrix[:, -1]
+
+
+def row(value: str, weights: Rows, bias: float) -> GateRow:
+    """A row as the manifest has it: int8 weights."""
+    scale = float(np.abs(weights).max()) / 127 or 1.0
+    data = np.round(weights / scale).astype(np.int8).tobytes()
+    return GateRow(value=value, scale=float(f"{scale:.6g}"), bias=round(bias, 5), weights=base64.b64encode(data))
+
+
+def head_of(
+    names: Sequence[str], matrix: Rows, bias: Rows, temperature: float, known_from: dict[str, float]
+) -> GateHead:
+    """A head as the manifest has it, its logits divided by a temperature."""
+    rows = [
+        row(name.partition("|")[2], each / temperature, float(b) / temperature)
+        for name, each, b in zip(names, matrix, bias, strict=True)
+    ]
+    return GateHead(rows=tuple(rows), known_from=known_from)
+
+
+def probabilities(head: GateHead, vectors: Rows) -> tuple[list[str], Rows]:
+    """Values and their probabilities [N, values]; what is missing to 1 is that of anything else."""
+    logits = vectors @ np.stack([each.matrix() for each in head.rows]).T + np.array([each.bias for each in head.rows])
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    values = sorted({each.value for each in head.rows} - {ELSE})
+    columns = [[i for i, each in enumerate(head.rows) if each.value == value] for value in values]
+    return values, np.stack([shares[:, column].sum(axis=1) for column in columns], axis=1).astype(np.float32)
+
+
+def calibration_error(sure: Rows, right: NDArray[np.bool_], bins: int = 15) -> float:
+    """Expected calibration error of the best value's probability."""
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    return float(sum(abs(sure[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in set(place)))

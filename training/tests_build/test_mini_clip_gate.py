@@ -1,0 +1,100 @@
+"""The gate's heads: what each image counts for, what a head makes of clusters that it knows and of others, and its figures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mirage_training.mini_clip import classified, gate, heads
+from mirage_training.mini_clip.facts import Item
+
+
+def item(source: str, *facts: str, key: str = "one") -> Item:
+    return Item(key, source, frozenset(facts))
+
+
+@pytest.mark.parametrize(
+    ("facet", "shown", "label"),
+    [
+        ("modality", item("nih", "modality:x-ray"), "|x-ray"),
+        ("modality", item("other", "kind:other"), ""),
+        ("modality", item("nih"), None),
+        ("body_part", item("brain", "body:brain", "body:head"), "|brain"),
+        ("body_part", item("chest-ct", "body:chest", "body:abdomen"), None),
+        ("body_part", item("chest-ct", "body:chest"), "|chest"),
+        ("plane", item("busi", "modality:us"), ""),
+        ("plane", item("iqoth", "modality:ct"), None),
+        ("plane", item("lumbar", "modality:mr", "plane:sagittal"), "mr|sagittal"),
+        ("finding", item("kermany", "finding:none"), "chest|none"),
+        ("finding", item("kermany", "finding:pneumonia", "finding:viral pneumonia"), "chest|pneumonia"),
+        ("finding", item("busi", "finding:none"), "busi|none"),
+        ("finding", item("hannover", "finding:covid-19"), ""),
+    ],
+)
+def test_an_image_counts_for_what_is_known_of_it(facet: str, shown: Item, label: str | None) -> None:
+    assert heads.FACETS[facet](shown) == label
+
+
+def clusters(rng: np.random.Generator, each: int = 200) -> tuple[np.ndarray, list[str]]:
+    """Unit vectors about four corners of 16 dimensions: two of a value, one of another, one of none."""
+    labels = [name for name in ("a|none", "b|none", "a|lesion", "") for _ in range(each)]
+    corners = {name: np.eye(16)[n] for n, name in enumerate(sorted(set(labels)))}
+    vectors = np.stack([corners[name] + rng.normal(0, 0.2, 16) for name in labels])
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def test_a_head_is_right_and_calibrated_and_leaves_the_rest_to_nothing() -> None:
+    vectors, labels = clusters(np.random.default_rng(1))
+    items = [item("x", key=f"k{n}") for n in range(len(labels))]
+    head, measured = gate.fitted_head(vectors, items, labels)
+    values, shares = heads.probabilities(head, clusters(np.random.default_rng(2))[0])
+    truth = np.array([label.partition("|")[2] for label in labels])
+    assert values == ["lesion", "none"]
+    assert (np.array(values)[shares.argmax(axis=1)] == truth)[truth != ""].mean() > 0.97
+    assert shares[truth == ""].sum(axis=1).mean() < 0.1
+    assert set(head.known_from) == {"lesion", "none"}
+    assert measured["calibration_error"] < 0.05
+
+
+def test_a_value_of_few_images_is_never_known_however_often_each_is_seen() -> None:
+    vectors, labels = clusters(np.random.default_rng(1))
+    items = [item("x", key=f"k{n % 29 if labels[n] == 'a|lesion' else n}") for n in range(len(labels))]
+    head, _ = gate.fitted_head(vectors, items, labels)
+    assert set(head.known_from) == {"none"}
+
+
+def test_labels_that_mean_nothing_are_not_known() -> None:
+    rng = np.random.default_rng(3)
+    vectors, labels = clusters(rng)
+    shuffled = [labels[n] for n in rng.permutation(len(labels))]
+    head, _ = gate.fitted_head(vectors, [item("x", key=f"k{n}") for n in range(len(labels))], shuffled)
+    _, shares = heads.probabilities(head, vectors)
+    assert (shares.max(axis=1) >= min([*head.known_from.values(), 1.0])).mean() < 0.05
+
+
+def test_vector_and_statistics_both_count_for_a_medical_image() -> None:
+    rng = np.random.default_rng(4)
+    grey = [Image.fromarray(rng.integers(0, 120, (40, 40), np.uint8)).convert("RGB") for _ in range(30)]
+    coloured = [Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)) for _ in range(30)]
+    vectors = np.repeat(np.eye(4, dtype=np.float32)[:2], 30, axis=0)
+    views = np.repeat(np.eye(4, dtype=np.float32)[:2], 50, axis=0)
+    items = [item("nih", "modality:x-ray")] * 50 + [item("other", "kind:other")] * 50
+    head = gate.fitted_medical(views, items, grey + coloured, vectors, np.arange(60) < 30)
+    found = classified.read(
+        heads_and(head), vectors, np.stack([gate.picture_statistics(each) for each in grey + coloured])
+    )
+    assert (found.medical[:30] > 0.9).all()
+    assert (found.medical[30:] < 0.1).all()
+    swapped = classified.read(
+        heads_and(head), vectors[::-1], np.stack([gate.picture_statistics(each) for each in grey + coloured])
+    )
+    assert (swapped.medical[:30] < found.medical[:30]).all()
+
+
+def heads_and(medical: gate.MedicalHead) -> gate.ImageGate:
+    return gate.ImageGate(medical=medical)
+
+
+def test_calibration_error_is_the_distance_between_probability_and_share_of_right_answers() -> None:
+    sure = np.array([0.95] * 10 + [0.55] * 10, np.float32)
+    right = np.array([True] * 10 + [True] * 5 + [False] * 5)
+    assert heads.calibration_error(sure, right) == pytest.approx((0.05 + 0.05) / 2, abs=1e-6)
