@@ -22,11 +22,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mirage_inference.bundles import ImageGate, MedicalHead, load_encoder
 from mirage_inference.encoder.picture_statistics import picture_statistics, squared
-from mirage_training.mini_clip.calibrate import _auroc as auroc
 from mirage_training.mini_clip.encoders import BundleEncoder, Encoder
 from mirage_training.mini_clip.heads import FINDINGS, Rows, calibration_error, probabilities
 from mirage_training.mini_clip.items import source_of
-from mirage_training.mini_clip.natural import recall
+from mirage_training.mini_clip.natural import auroc, recall
 from mirage_training.picture_gate import crops
 
 Rng = np.random.Generator
