@@ -59,3 +59,9 @@ class DiskFullError(BackupError):
     """No room for what was being written."""
 
     code = "DISK_FULL"
+
+
+class SiteError(LaunchError):
+    """A static site that cannot be written; what is in the folder works as before."""
+
+    code = "SITE_FAILED"

@@ -37,6 +37,7 @@ def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[s
         "collections": ["list", "create", "activate", "delete"],
         "jobs": ["list", "get", "watch", "cancel"],
         "record": ["show", "delete"],
+        "export": ["site"],
     }
     names = groups.get(verb, [""])
     for name in names:

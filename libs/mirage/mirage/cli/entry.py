@@ -41,11 +41,12 @@ VERBS = (
     "collections",
     "eval",
     "models",
+    "export",
 )
 INTERRUPTED = 130
 # Verbs that another part adds, by the package that has to be installed for them.
 _PARTS = {
-    **dict.fromkeys(("up", "down", "status", "backup", "restore"), "mirage-launcher"),
+    **dict.fromkeys(("up", "down", "status", "backup", "restore", "export"), "mirage-launcher"),
     **dict.fromkeys(("fetch", "index", "embeddings", "eval"), "mirage-atlas"),
     "models": "mirage-models",
 }

@@ -68,6 +68,9 @@ export const EMPTY: Route = {
 // The script is in the folder `page` of the site, which may be below a path of another server.
 export const root = new URL("../", import.meta.url);
 
+/** True for a static site: its host knows one address only, so that what is shown is in the part after #. */
+export const isStatic = document.documentElement.dataset?.site !== undefined;
+
 /** Returns an address of the gateway, such as /v1/search, as one of this site. */
 export const here = (path: string): string => new URL(path.replace(/^\//, ""), root).href;
 

@@ -80,6 +80,13 @@ const unreachable = () =>
     ? new Problem({ code: "UNREACHABLE", title: t("problem.unreachable"), detail: t("problem.unreachable.detail") })
     : new Problem({ code: "OFFLINE", title: t("problem.offline"), detail: t("problem.offline.detail") });
 
+type Transport = (path: string, asked: RequestInit) => Promise<Response>;
+let transport: Transport = (path, asked) => fetch(here(path), asked);
+/** Sends requests elsewhere than to the gateway: a static site answers them itself. */
+export const use = (other: Transport): void => {
+  transport = other;
+};
+
 export interface Options {
   method?: string;
   body?: unknown;
@@ -93,7 +100,7 @@ export async function request(path: string, { method, body, signal, accept }: Op
   if (body !== undefined) headers["content-type"] = "application/json";
   const sent = typeof body === "string" || body === undefined ? body : JSON.stringify(body);
   const asked = { method: method ?? (body === undefined ? "GET" : "POST"), headers, body: sent, signal };
-  const response = await fetch(here(path), asked).catch((error: unknown) => {
+  const response = await transport(path, asked).catch((error: unknown) => {
     throw isAbort(error) ? error : unreachable();
   });
   if (!response.ok) throw new Problem(await response.json().catch(() => ({ status: response.status })));

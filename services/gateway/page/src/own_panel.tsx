@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { useRights } from "./access";
-import { EMPTY, type Route } from "./address";
+import { EMPTY, isStatic, type Route } from "./address";
 import { type ImageGuess, json } from "./api";
 import { useData } from "./data";
 import { toggled } from "./filters";
@@ -29,7 +29,7 @@ export function OwnPanel({ route }: { route: Route }) {
       <OwnPicture image={image} />
       <p class="file-name">{image.name}</p>
       {guess && <Guess guess={guess} route={route} />}
-      <p class="soft small">{t("own.privacy")}</p>
+      <p class="soft small">{t(isStatic ? "own.privacy.site" : "own.privacy")}</p>
       <p class="line">
         {rights.can("read") && (
           <Link class="button" to={{ ...EMPTY, view: "read", own: image.key, collection: route.collection }}>

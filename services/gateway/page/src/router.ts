@@ -1,7 +1,7 @@
 // Where the reader is: the address bar, the history of the tab, and the scroll position of each of its entries.
 
 import { useEffect, useState } from "preact/hooks";
-import { parse, pathOf, type Route, root } from "./address";
+import { isStatic, parse, pathOf, type Route, root } from "./address";
 
 interface Entry {
   scroll?: number;
@@ -20,6 +20,10 @@ function readEntry(): Entry {
 }
 
 function readRoute(): Route {
+  if (isStatic) {
+    const [path = "", ...query] = location.hash.replace(/^#\/?/, "").split("?");
+    return parse(path, query.join("?"));
+  }
   const below = location.pathname.startsWith(root.pathname) ? location.pathname.slice(root.pathname.length) : "";
   return parse(below, location.search);
 }
@@ -28,8 +32,8 @@ let current = readRoute();
 
 export const route = (): Route => current;
 export const entry = readEntry;
-export const addressOf = (to: Route): string => root.pathname + pathOf(to);
-export const linkOf = (to: Route): string => new URL(pathOf(to), root).href;
+export const addressOf = (to: Route): string => root.pathname + (isStatic ? "#/" : "") + pathOf(to);
+export const linkOf = (to: Route): string => new URL(addressOf(to), root).href;
 
 interface Options {
   replace?: boolean;
@@ -39,7 +43,7 @@ interface Options {
 
 /** Shows a route: a new entry of the history, unless it replaces the present one or is the same. */
 export function go(to: Route, { replace = false, from, focus }: Options = {}): void {
-  const same = addressOf(to) === location.pathname + location.search;
+  const same = addressOf(to) === location.pathname + location.search + location.hash;
   const state: Entry = from === undefined ? {} : { from };
   if (replace || same) history.replaceState({ ...readEntry(), ...state }, "", addressOf(to));
   else {

@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Atlas, useRights } from "./access";
-import { EMPTY, type Route } from "./address";
+import { EMPTY, isStatic, type Route } from "./address";
 import { json, key, type Problem } from "./api";
 import { forget, useData } from "./data";
 import * as own from "./own";
@@ -187,7 +187,7 @@ export function Foot({ route, children }: { route: Route; children?: ComponentCh
           {generates && <Link to={{ ...EMPTY, view: "generated" }}>{t("generated")}</Link>}
           <Link to={{ ...EMPTY, view: "quality", collection: route.collection }}>{t("view.quality")}</Link>
           <Link to={{ ...EMPTY, view: "about" }}>{t("about")}</Link>
-          <Link to={{ ...EMPTY, view: "docs" }}>{t("docs")}</Link>
+          {!isStatic && <Link to={{ ...EMPTY, view: "docs" }}>{t("docs")}</Link>}
           {rights.visitor && (
             <button type="button" class="link" onClick={() => ask(!asking)}>
               {t("key.use")}

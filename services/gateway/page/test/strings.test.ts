@@ -41,6 +41,7 @@ test("no text is unused", () => {
     "read.state.",
     "quality.of.",
     "rate.",
+    "site.",
   ];
   const unused = Object.keys(en).filter(
     (key) => !source.includes(`"${key}"`) && !built.some((each) => key.startsWith(each)),

@@ -109,6 +109,12 @@ def _order(record: Record) -> dict[str, int]:
 
 def words_of(record: Record) -> Words:
     """The record's words, weighted by field, length and how often they occur."""
+    weights, forms = weights_of(record)
+    return Words(*sparse(weights), forms=forms)
+
+
+def weights_of(record: Record) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The record's stems and expressions with their weights, and its words as written."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     said: dict[str, Counter[str]] = defaultdict(Counter)
     lengths: Counter[str] = Counter()
@@ -129,8 +135,7 @@ def words_of(record: Record) -> Words:
             totals[stem] += count * scale
     digest = hashlib.blake2b(record.id.encode(), digest_size=4).digest()
     shrink = 1 - _SPREAD * int.from_bytes(digest, "big") / 2**32
-    weights = {stem: shrink * total * (_K1 + 1) / (total + _K1) for stem, total in totals.items()}
-    return Words(*sparse(weights), forms=tuple(sorted(forms)))
+    return {stem: shrink * total * (_K1 + 1) / (total + _K1) for stem, total in totals.items()}, tuple(sorted(forms))
 
 
 def _expressions(found: Sequence[Token]) -> Iterator[tuple[str, ...]]:

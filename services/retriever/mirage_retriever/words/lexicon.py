@@ -13,7 +13,7 @@ from mirage_retriever.words.vocabulary import Vocabulary
 # Facets whose values a query may name.
 FACETS = ("modality", "body_part", "plane", "side")
 # Facets whose values the lists know in all their words. Values of the others are those of the collection.
-_CLOSED = ("modality", "plane", "side")
+CLOSED = ("modality", "plane", "side")
 _VALUES = 500
 # After writes the vocabulary is read again this often at the most, and now and then since others may write to a server.
 _AGE_S = 5.0
@@ -85,7 +85,7 @@ class Lexicon:
             by_stems: dict[Stems, list[Named]] = defaultdict(list)
             for (name, value), count in self._counts.items():
                 # "frontal" and "lateral" are planes, and parts of names as well: the lists know when.
-                if name not in _CLOSED:
+                if name not in CLOSED:
                     by_stems[stems_of(value)].append(Named(name, value, count))
             self._labels = dict(by_stems)
             self._revision, self._loaded_at = revision, time.monotonic()
@@ -104,7 +104,7 @@ class Lexicon:
             for way in unit.literal:
                 for name, value in self.synonyms.named(way.stems):
                     count = self._counts.get((name, value), 0)
-                    if count or name in _CLOSED:
+                    if count or name in CLOSED:
                         found.setdefault((name, value), Named(name, value, count))
         return list(found.values())
 

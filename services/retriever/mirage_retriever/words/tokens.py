@@ -219,3 +219,15 @@ def stem(word: str) -> str:
         return _IRREGULAR[singular]
     with _stemming:
         return str(_stemmer.stemWord(word))
+
+
+def tables() -> dict[str, object]:
+    """The tables by which words are read, for a tokenizer in another language: patterns mean the same in JavaScript."""
+    return {
+        "stop_words": sorted(STOP_WORDS),
+        "fillers": sorted(FILLERS),
+        "units": _UNITS,
+        "spellings": [[pattern.pattern, re.sub(r"\\(\d)", r"$\1", form)] for pattern, form in _SPELLINGS],
+        "irregular": _IRREGULAR,
+        "endings": [[pattern.pattern, form] for pattern, form in _RULES],
+    }

@@ -1,0 +1,417 @@
+"""Writes the static site of a collection: records, vectors, words, answers, model and page, as the page's worker reads them."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from mirage.queries import Query, Term
+from mirage_core.errors import CATALOGUE
+from mirage_inference.bundles import EncoderManifest, load_encoder, verify_files
+from mirage_launcher.errors import SiteError
+from mirage_launcher.site.files import HEAD, SiteFiles
+from mirage_launcher.site.licences import allows_copies, simple
+
+if TYPE_CHECKING:
+    from mirage.client import Client
+    from mirage_api.records import StoredRecord
+
+FORMAT = 1
+RECORDS_MAX = 50_000
+NEIGHBOURS = 10
+_PAGE = 200
+_ANSWER_K = 100
+_BLOCK = 1024
+_TYPES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+# Fields of a record that have no meaning without its server.
+_LEFT_OUT = (
+    "image_url",
+    "thumbnail_url",
+    "flags",
+    "collection",
+    "original_sha256",
+    "original_regions_sha256",
+    "image_vector",
+    "caption_vector",
+    "pixels",
+)
+# Errors that the page's worker raises itself.
+_ERRORS = (
+    "EMPTY_QUERY",
+    "TERM_EMPTY",
+    "TEXT_TOO_LONG",
+    "TOO_MANY_TERMS",
+    "WEIGHT_NOT_FINITE",
+    "WEIGHTS_ALL_ZERO",
+    "QUERY_CANCELS_OUT",
+    "K_OUT_OF_RANGE",
+    "PAGE_TOKEN_INVALID",
+    "IMAGE_TOO_SMALL",
+    "IMAGE_TOO_MANY_PIXELS",
+    "IMAGE_UNREADABLE",
+    "RECORD_NOT_FOUND",
+    "CASE_NOT_FOUND",
+    "REGIONS_NOT_FOUND",
+    "PIXELS_NOT_FOUND",
+    "REQUEST_MALFORMED",
+    "ROUTE_NOT_FOUND",
+)
+
+Array = npt.NDArray[np.float32]
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to export: `collection` is the active one if empty, `allowed` are licences that the operator vouches for.
+
+    With `skip` records of other licences are left out instead of refused. `assets` is the address of the large files if
+    they are on another host.
+    """
+
+    bundle: Path
+    collection: str = ""
+    where: Mapping[str, Sequence[str]] | None = None
+    limit: int | None = None
+    images: bool = True
+    allowed: frozenset[str] = frozenset()
+    skip: bool = False
+    assets: str = ""
+    title: str = "MIRAGE"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an export did: records in the site, those left out for their licence, and files."""
+
+    records: int
+    left_out: int
+    written: int
+    kept: int
+    removed: int
+    bytes: int
+    model_bytes: int
+    first_view_bytes: int
+
+
+def export(client: "Client", folder: Path, wanted: Wanted, report: Report) -> Outcome:
+    """Writes the site into a folder. Raises SiteError, and what the client raises."""
+    _check_assets(wanted.assets)
+    about = client.collection(wanted.collection)
+    manifest = load_encoder(wanted.bundle)
+    if manifest.fingerprint != about.fingerprint:
+        raise SiteError(
+            f"the collection {about.name} was made with another model ({about.fingerprint[:12]}) than the bundle "
+            f"{manifest.name} ({manifest.fingerprint[:12]}): name its bundle with --models"
+        )
+    verify_files(wanted.bundle, manifest)
+    records, left_out = _select(_read(client, wanted, report), wanted)
+    files = SiteFiles(folder)
+    head = _head(client, about, manifest, records, wanted)
+    head["files"] = _data(client, files, records, wanted, report)
+    head["files"] |= _model(files, wanted.bundle, manifest)
+    shown = [_shown(files, client, record, wanted, report, at) for at, record in enumerate(_counted(records, report))]
+    head["files"]["records"] = files.put_parts("data", "records", _json(shown), packed=True)
+    _hard_cases(files, head, shown, folder)
+    page_bytes = _page(files, head, wanted)
+    files.put("licences.txt", _licences(records, manifest).encode())
+    # Last: a visitor reads this first, and then what it names.
+    files.put(HEAD, _json(head))
+    removed = files.finish()
+    sizes = {name: file["size"] for name, file in head["files"].items()}
+    model = sum(sizes.get(name, 0) for name in ("text", "image", "tokenizer", "runtime", "text_data"))
+    first = page_bytes + sizes["records"] + len(_json(head))
+    return Outcome(len(records), left_out, files.written, files.kept, removed, files.bytes, model, first)
+
+
+def _check_assets(assets: str) -> None:
+    parts = urlsplit(assets)
+    if assets and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment):
+        raise SiteError(f"{assets} is not an address such as https://files.example.org/atlas/")
+
+
+def _read(client: "Client", wanted: Wanted, report: Report) -> "list[StoredRecord]":
+    """Every record that passes the filter, with vectors, newest first."""
+    place = {
+        each.id: number
+        for number, each in enumerate(_walk(client, wanted, report, "order", vectors=False, order="newest"))
+    }
+    found = {each.id: each for each in _walk(client, wanted, report, "vectors", vectors=True) if each.id in place}
+    ids = sorted(found, key=place.__getitem__)[: wanted.limit]
+    if not ids:
+        raise SiteError("there is no record to export")
+    if len(ids) > RECORDS_MAX:
+        raise SiteError(
+            f"{len(ids):,} records are more than a browser searches well ({RECORDS_MAX:,}): use --where or --limit"
+        )
+    return [found[id_] for id_ in ids]
+
+
+def _walk(client: "Client", wanted: Wanted, report: Report, what: str, **options: Any) -> "list[StoredRecord]":
+    found: list[StoredRecord] = []
+    token = ""
+    while True:
+        page = client.records(
+            limit=_PAGE, page_token=token, where=wanted.where, collection=wanted.collection, **options
+        )
+        found += page.records
+        report(f"reading records ({what})", len(found), page.total)
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+def _select(records: "list[StoredRecord]", wanted: Wanted) -> "tuple[list[StoredRecord], int]":
+    told = frozenset(map(simple, wanted.allowed))
+    kept = [record for record in records if allows_copies(record.licence, told)]
+    refused = Counter(record.licence for record in records if not allows_copies(record.licence, told))
+    if refused and not wanted.skip:
+        names = ", ".join(f"{name!r} ({count})" for name, count in sorted(refused.items()))
+        raise SiteError(
+            f"these licences are not known to allow copies: {names}. Leave their records out with --skip-refused, or "
+            "vouch for one with --allow-licence NAME"
+        )
+    if not kept:
+        raise SiteError("no record has a licence that is known to allow copies")
+    return kept, len(records) - len(kept)
+
+
+def _head(
+    client: "Client", about: Any, manifest: EncoderManifest, records: "list[StoredRecord]", wanted: Wanted
+) -> dict[str, Any]:
+    variant = manifest.variants[manifest.default_variant]
+    models = [model.model_dump(mode="json") for model in client.models() if model.task == "encode"]
+    for model in models:
+        model["engine"] = "ONNX Runtime Web (WebAssembly)"
+    displays = {
+        facet.name: {value.value: value.display for value in facet.values if value.display}
+        for facet in client.facets(where=wanted.where, collection=wanted.collection)
+    }
+    collection = about.model_dump(mode="json")
+    for name in ("building", "engine", "revision"):
+        collection.pop(name, None)
+    dimension = manifest.dimension
+    return {
+        "format": FORMAT,
+        "title": wanted.title,
+        "records": len(records),
+        "collection": {**collection, "records": len(records), "indexed": len(records)},
+        "encoder": {
+            "fingerprint": manifest.fingerprint,
+            "dimension": dimension,
+            "output_name": manifest.output_name,
+            "text": manifest.text.model_dump(mode="json"),
+            "image": manifest.image.model_dump(mode="json"),
+            "data": {
+                role: [path for path in variant.data if path.startswith(file)] for role, file in variant.files.items()
+            },
+        },
+        "models": models,
+        "displays": displays,
+        "quality": [each.model_dump(mode="json") for each in client.quality(collection=wanted.collection)],
+        "errors": {code.value: [e.http, e.title, e.template] for code, e in CATALOGUE.items() if code.value in _ERRORS},
+        "assets": wanted.assets.rstrip("/") + "/" if wanted.assets else "",
+    }
+
+
+def _data(
+    client: "Client", files: SiteFiles, records: "list[StoredRecord]", wanted: Wanted, report: Report
+) -> dict[str, Any]:
+    images, captions = _vectors(records)
+    report("reading words", 0, 1)
+    return {
+        "vectors": files.put_parts("data", "vectors", images.astype("<f2").tobytes()),
+        "captions": files.put_parts("data", "captions", captions.astype("<f2").tobytes()),
+        "neighbours": files.put_parts("data", "neighbours", _neighbours(images), packed=True),
+        "words": files.put_parts("data", "words", _words(records), packed=True),
+        "answers": files.put_parts("data", "answers", _json(_answers(client, records, wanted, report)), packed=True),
+    }
+
+
+def _vectors(records: "list[StoredRecord]") -> tuple[Array, Array]:
+    rows: tuple[list[bytes], list[bytes]] = ([], [])
+    for record in records:
+        for side, vector in zip(rows, record.vectors(), strict=True):
+            if vector is None:
+                raise SiteError(f"the server gave no vectors for {record.id}")
+            side.append(vector)
+    images, captions = (np.frombuffer(b"".join(side), dtype="<f4").reshape(len(records), -1) for side in rows)
+    return images, captions
+
+
+def _neighbours(images: Array) -> bytes:
+    """The places (uint32) and cosines (float32) of each record's nearest others, in two arrays one after the other."""
+    count = min(NEIGHBOURS, len(images) - 1)
+    places = np.zeros((len(images), count), "<u4")
+    cosines = np.zeros((len(images), count), "<f4")
+    for start in range(0, len(images) if count else 0, _BLOCK):
+        scores = images[start : start + _BLOCK] @ images.T
+        rows = np.arange(len(scores))
+        scores[rows, start + rows] = -2
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        places[start : start + len(scores)] = best
+        cosines[start : start + len(scores)] = np.take_along_axis(scores, best, axis=1)
+    return places.tobytes() + cosines.tobytes()
+
+
+def _words(records: "list[StoredRecord]") -> bytes:
+    """The retriever's own index of the records' words: its tokenizer and weights are used in a process of its own."""
+    lines = "\n".join(
+        json.dumps(record.model_dump(mode="json", exclude={"image_vector", "caption_vector", "pixels", "regions"}))
+        for record in records
+    )
+    with tempfile.TemporaryDirectory(prefix="mirage-site-") as folder:
+        path = Path(folder) / "words"
+        command = [sys.executable, "-P", "-m", "mirage_retriever.words.site", str(path)]
+        done = subprocess.run(command, input=lines.encode(), capture_output=True, check=False)
+        if done.returncode or not path.is_file():
+            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise SiteError(f"the index of words could not be made: {' '.join(last) or 'its process was ended'}")
+        return path.read_bytes()
+
+
+def _answers(
+    client: "Client", records: "list[StoredRecord]", wanted: Wanted, report: Report
+) -> dict[str, dict[str, Any]]:
+    """The server's answers to the common queries; results that the site does not have are left out."""
+    place = {record.id: number for number, record in enumerate(records)}
+    queries = client.common_queries(collection=wanted.collection)
+    answers: dict[str, dict[str, Any]] = {}
+    for number, text in enumerate(queries):
+        report("answering common queries", number, len(queries))
+        asked = Query((Term(text=text),), k=_ANSWER_K, where=wanted.where or {}, collection=wanted.collection)
+        reply = client.search(asked).model_dump(mode="json")
+        results = [
+            [place[each["id"]], each["score"], each["cosine"], each.get("section"), each.get("matched", {})]
+            for each in reply["results"]
+            if each["id"] in place
+        ]
+        # Times would make every export another one.
+        answers[text] = {"results": results, **{name: reply.get(name) for name in ("match", "query", "words")}}
+    return answers
+
+
+def _model(files: SiteFiles, bundle: Path, manifest: EncoderManifest) -> dict[str, Any]:
+    variant = manifest.variants[manifest.default_variant]
+    found = {role: files.put_parts("model", role, (bundle / path).read_bytes()) for role, path in variant.files.items()}
+    for path in variant.data:
+        found[f"data:{path}"] = files.put_parts("model", "weights", (bundle / path).read_bytes())
+    found["tokenizer"] = files.put_parts(
+        "model", "tokenizer", (bundle / manifest.text.tokenizer).read_bytes(), packed=True
+    )
+    runtime = resources.files("mirage_gateway").joinpath("site/runtime.wasm.gz").read_bytes()
+    path = f"model/runtime-{hashlib.sha256(runtime).hexdigest()[:16]}.000.bin"
+    files.put(path, runtime)
+    # The last four bytes of a gzip file are the length of its content.
+    unpacked = int.from_bytes(runtime[-4:], "little")
+    found["runtime"] = {"parts": [[path, len(runtime)]], "size": len(runtime), "bytes": unpacked, "packed": True}
+    return found
+
+
+def _counted(records: "list[StoredRecord]", report: Report) -> "list[StoredRecord]":
+    report("reading images", 0, len(records))
+    return records
+
+
+def _shown(
+    files: SiteFiles, client: "Client", record: "StoredRecord", wanted: Wanted, report: Report, at: int
+) -> dict[str, Any]:
+    """The record as the page shows it, once its images are in the site."""
+    fields = {name: value for name, value in record.model_dump(mode="json").items() if name not in _LEFT_OUT}
+    digest = record.image_sha256
+    thumbnail = f"thumbnails/{digest[:2]}/{digest[:32]}.webp"
+    image = f"images/{digest[:2]}/{digest[:32]}.{_TYPES.get(record.image_type, 'bin')}" if wanted.images else thumbnail
+    if not files.has(thumbnail):
+        files.put(thumbnail, client.image(record.id, variant="thumbnail", collection=wanted.collection).data)
+    if wanted.images and not files.has(image):
+        files.put(image, client.image(record.id, collection=wanted.collection).data)
+    if record.regions:
+        name = hashlib.sha256(f"{digest}/{record.original_regions_sha256}".encode()).hexdigest()[:32]
+        regions = f"regions/{name[:2]}/{name}.png"
+        if not files.has(regions):
+            files.put(regions, client.image(record.id, variant="regions", collection=wanted.collection).data)
+        fields["regions_url"] = f"/{regions}"
+    report("reading images", at + 1, at + 1)
+    return {**fields, "image_url": f"/{image}", "thumbnail_url": f"/{thumbnail}"}
+
+
+def _hard_cases(files: SiteFiles, head: dict[str, Any], shown: list[dict[str, Any]], folder: Path) -> None:
+    """Writes thumbnails of the hard cases where the view of quality looks for them: at the server's address."""
+    thumbnails = {record["id"]: record["thumbnail_url"].lstrip("/") for record in shown}
+    cases = [case for evaluation in head["quality"] for case in evaluation["hard_cases"]]
+    for id_ in {id_ for case in cases for id_ in (case["id"], *case["found_ids"]) if id_ in thumbnails}:
+        files.put(f"v1/images/{id_}/thumbnail", (folder / thumbnails[id_]).read_bytes())
+
+
+def _page(files: SiteFiles, head: dict[str, Any], wanted: Wanted) -> int:
+    """Writes the page. Returns the bytes of what a first view loads."""
+    folder = resources.files("mirage_gateway").joinpath("site")
+    first = 0
+    names = []
+    for entry in sorted(folder.iterdir(), key=lambda each: each.name):
+        if entry.name in ("runtime.wasm.gz", "index.html", "sw.js"):
+            continue
+        content = entry.read_bytes()
+        files.put(f"page/{entry.name}", content)
+        names.append(f"page/{entry.name}")
+        first += 0 if entry.name.startswith("encoder-") else len(content)
+    assets = f" {'/'.join(wanted.assets.split('/')[:3])}" if wanted.assets else ""
+    html = folder.joinpath("index.html").read_text("utf-8").replace("%ASSETS%", assets)
+    title = wanted.title.replace("&", "&amp;").replace("<", "&lt;")
+    files.put("index.html", html.replace("<title>MIRAGE</title>", f"<title>{title}</title>").encode())
+    shell = ["./", "site.webmanifest", *names]
+    data = [part[0] for name in ("records", "vectors", "neighbours", "words", "answers") for part in _parts(head, name)]
+    version = hashlib.sha256(_json([head, names])).hexdigest()[:16]
+    worker = folder.joinpath("sw.js").read_text("utf-8")
+    files.put("sw.js", f"const SITE = {json.dumps({'version': version, 'files': [*shell, *data]})};\n{worker}".encode())
+    manifest = {
+        "name": wanted.title,
+        "short_name": wanted.title[:12],
+        "start_url": "./",
+        "scope": "./",
+        "display": "standalone",
+        "icons": [{"src": "page/icon.svg", "sizes": "any", "type": "image/svg+xml"}],
+    }
+    files.put("site.webmanifest", _json(manifest))
+    files.put(".nojekyll", b"\n")
+    return first
+
+
+def _parts(head: Mapping[str, Any], name: str) -> list[list[Any]]:
+    found: list[list[Any]] = head["files"][name]["parts"]
+    return found
+
+
+def _licences(records: "list[StoredRecord]", manifest: EncoderManifest) -> str:
+    """Every licence and attribution in the site, and those of the model and the program."""
+    found = Counter((record.licence, record.source, record.attribution) for record in records)
+    lines = ["Images of this site, by licence, source and attribution.", ""]
+    for (licence, source, attribution), count in sorted(found.items()):
+        lines += [
+            f"{licence}: {count} images",
+            f"  source: {source}",
+            f"  attribution: {attribution or 'none stated'}",
+            "",
+        ]
+    lines += [
+        f"The model {manifest.name} ({manifest.source}): {manifest.licence}.",
+        "MIRAGE: Apache-2.0. The page contains Preact (MIT), ONNX Runtime Web (MIT), @huggingface/tokenizers (Apache-2.0)",
+        "and a Snowball stemmer (MIT).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
