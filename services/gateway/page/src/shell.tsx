@@ -10,7 +10,7 @@ import * as own from "./own";
 import { recent } from "./recent";
 import { go, refresh, route as shown } from "./router";
 import { choose, type Language, language, languages, number, t } from "./text";
-import { Link } from "./ui";
+import { Link, useRoving } from "./ui";
 
 const ACCEPT = "image/png,image/jpeg,image/webp,application/dicom,.dcm,.heic,.pdf";
 
@@ -132,6 +132,8 @@ export function Bar({ route }: { route: Route }) {
   const compares = route.view === "compare";
   const reads = route.view === "read";
   const rights = useRights();
+  // One tab stop, so that few come before the first result.
+  const roving = useRoving("a");
   const boxed =
     route.view !== "docs" &&
     // Who rates must not look up where an item came from.
@@ -149,7 +151,7 @@ export function Bar({ route }: { route: Route }) {
           <span>MIRAGE</span>
         </Link>
         {boxed ? <SearchBox route={route} /> : <span class="space" />}
-        <nav aria-label={t("nav")}>
+        <nav aria-label={t("nav")} {...roving}>
           <Link
             to={{ ...EMPTY, view: "compare", a: route.view === "search" ? route.q : "", collection: route.collection }}
             aria-current={compares ? "page" : undefined}
