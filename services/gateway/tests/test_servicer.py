@@ -329,7 +329,16 @@ def _error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     return info
 
 
-@pytest.mark.parametrize("name", FORWARDED)
+PUBLIC = mirage_service_pb2.DESCRIPTOR.services_by_name["MirageService"].methods_by_name
+# Experts rate over HTTP alone.
+ONLY_HTTP = {name for name in FORWARDED if "Rating" in name}
+
+
+def test_all_that_is_forwarded_is_public_but_ratings() -> None:
+    assert FORWARDED.keys() - PUBLIC.keys() == ONLY_HTTP
+
+
+@pytest.mark.parametrize("name", sorted(FORWARDED.keys() - ONLY_HTTP))
 @pytest.mark.parametrize("side", ["Request", "Response"])
 def test_what_is_forwarded_has_the_same_fields_on_both_sides(name: str, side: str) -> None:
     def fields(module: Any) -> list[tuple[str, int, int, str]]:
