@@ -364,7 +364,7 @@ def test_index_stores_the_good_rows_and_lists_the_others(mirage: Mirage, dataset
     ]
     assert "captions.jsonl line 5 (disc-pdf): " in remarks
     assert "captions.jsonl line 2: the line is not JSON [BAD_ROW]" in remarks
-    _, output, _ = mirage("search", "--image", str(dataset / "120.png"), "-k", "1")
+    _, output, _ = mirage("search", "--image", str(dataset / "120.png"), "-k", "1", "--any-image")
     assert lines(output)[0][1] == "disc-120"
     _, output, _ = mirage("record", "disc-120")
     assert "plane=axial" in output

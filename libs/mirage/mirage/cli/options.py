@@ -55,7 +55,7 @@ def server_options(verb: F) -> F:
 def term_options(verb: F) -> F:
     """Adds the argument TEXT and `--image`, `--id`, `--minus`, `--plus` and `--any-image`: what is asked."""
     for option in (
-        click.option("--any-image", is_flag=True, help="Go on also with an image that seems to be no medical one."),
+        click.option("--any-image", is_flag=True, help="Go on also with an image that seems not to be a medical one."),
         click.option("--plus", multiple=True, metavar="T", help="Add a phrase."),
         click.option("--minus", multiple=True, metavar="T", help="Take a phrase away."),
         click.option("--id", "ids", multiple=True, metavar="ID", help="Add a record of the atlas."),
