@@ -42,7 +42,7 @@ async function byPuppeteer(options) {
     },
     press: (key) => page.keyboard.press(key),
     upload: async (selector, path) => (await page.waitForSelector(selector)).uploadFile(path),
-    back: () => page.goBack({ waitUntil: "commit" }).catch(() => page.evaluate(() => history.back())),
+    back: () => page.evaluate(() => history.back()),
     evaluate: (expression) => page.evaluate(expression),
     close: () => browser.close(),
   };
