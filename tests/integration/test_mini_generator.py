@@ -31,7 +31,8 @@ def test_an_image_shows_the_plane_that_was_asked_for(system: Any, plane: str) ->
         files = [made(client, f"{plane} T1 brain MRI", seed) for seed in range(6)]
     found = []
     for file in files:
-        body = {"image": base64.b64encode(file).decode(), "k": 3}
+        # The gate may decline what was made: it is soft, and has a band that says that it was generated.
+        body = {"image": base64.b64encode(file).decode(), "k": 3, "accept_any_image": True}
         reply = httpx.post(f"{system.http_url}/v1/search", json=body, timeout=60)
         assert reply.status_code == 200, reply.text
         found += [result["labels"].get("plane") for result in reply.json()["results"]]
