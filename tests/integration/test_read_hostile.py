@@ -98,14 +98,17 @@ def reading_with(system: Any, model: str, provider: str) -> Iterator[str]:
         "MIRAGE_GATEWAY_GENERATOR": "",
         "MIRAGE_GATEWAY_READER": f"127.0.0.1:{reader_port}",
     }
-    processes = [
-        subprocess.Popen([sys.executable, "-P", "-m", name], env=environment, stderr=subprocess.DEVNULL)
-        for name in ("mirage_reader", "mirage_gateway")
-    ]
+    started = (
+        ("mirage_reader", reader_port, "mirage.reader.v1.ReaderService"),
+        ("mirage_gateway", grpc_port, "mirage.v1.MirageService"),
+    )
+    processes: list[subprocess.Popen[bytes]] = []
     try:
-        reader, gateway = processes
-        wait_until_serving(f"127.0.0.1:{reader_port}", reader, service="mirage.reader.v1.ReaderService")
-        wait_until_serving(f"127.0.0.1:{grpc_port}", gateway, service="mirage.v1.MirageService")
+        # One after the other: a gateway that found no reader at first waits before it tries again.
+        for name, port, service in started:
+            command = [sys.executable, "-P", "-m", name]
+            processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
+            wait_until_serving(f"127.0.0.1:{port}", processes[-1], service=service)
         yield f"http://127.0.0.1:{http_port}"
     finally:
         for each in processes:
