@@ -218,7 +218,7 @@ _Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class _Plane:
-    """How a frame is oriented and where it is: unit normal and position in mm; None if the file does not say."""
+    """Orientation and position of a frame: unit normal and position in mm; None if the file does not say."""
 
     normal: _Vector | None = None
     position: _Vector | None = None

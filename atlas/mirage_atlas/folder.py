@@ -1,4 +1,4 @@
-"""What readers of folders share: files that surely belong to the dataset, ids that any server takes, and texts without surprises.
+"""Shared by folder readers: files that surely belong to the dataset, ids that any server takes, and texts without surprises.
 
 Links. A hub's download leaves a folder of links to files next to it, so links are followed, but only to regular files, and only
 if they lead to the dataset's own folder or to its store of blobs: a folder `blobs` next to the dataset's folder, or next to the

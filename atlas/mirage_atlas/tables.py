@@ -95,7 +95,7 @@ class Table:
         return next((row[name] for name in self.known[column] if row[name]), "")
 
     def texts(self, row: Row) -> CaseTexts:
-        """Returns a row's text fields beside the caption."""
+        """Returns a row's text fields other than the caption."""
         texts = case_texts.case_texts(lambda field: self.value(row, field))
         titles = [row[name] for name in self.known["title"] if row[name]]
         return with_topic(texts, titles[-1]) if len(titles) > 1 else texts

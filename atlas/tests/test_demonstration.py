@@ -12,10 +12,10 @@ from PIL import Image
 
 from mirage_atlas.demo import kidneys
 from mirage_atlas.demo.archives import gunzip
-from mirage_atlas.demo.contents import CONTENTS, Examination, Gallery
+from mirage_atlas.demo.contents import CONTENTS, Examination
 from mirage_atlas.demo.demonstration import Demonstration, brain_rows
 from mirage_atlas.demo.parts import Origin, Part
-from mirage_atlas.demo.pictures import Picture, record
+from mirage_atlas.demo.pictures import Gallery, Picture, record
 from mirage_atlas.demo.section_records import Case
 from mirage_atlas.demo.sources import BRAIN, Source, sources_of
 from mirage_atlas.demo.volumes import from_nifti

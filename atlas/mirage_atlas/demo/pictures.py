@@ -6,11 +6,12 @@ Only pixels leave a file. What is burned into a picture is cut off, and a DICOM 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
-from mirage_atlas.demo.parts import Origin
+from mirage_atlas.demo.parts import Opened, Origin
 from mirage_atlas.records import AtlasRecord, BadRow, Labels
 from mirage_core.errors import MirageError
 from mirage_core.imaging import decode_image, encode_png
@@ -70,3 +71,20 @@ def record(picture: Picture, data: bytes) -> AtlasRecord | BadRow:
         sha256=hashlib.sha256(png).hexdigest(),
         image_bytes=png,
     )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Single pictures."""
+
+    pictures: tuple[Picture, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """One a picture."""
+        return tuple(each.file for each in self.pictures)
+
+    def open(self, data: Sequence[bytes]) -> Opened:
+        """One stream."""
+        rows = (record(*each) for each in zip(self.pictures, data, strict=True))
+        return Opened(len(self.pictures), [rows])

@@ -167,7 +167,7 @@ def label_map(section: Section) -> RegionMap:
 
 
 class Values:
-    """How the values of a volume are stored: number = value - lowest, with the windows that show them."""
+    """Stores the values of a volume as value - lowest, with the windows that show them."""
 
     def __init__(self, lowest: int, highest: int, unit: str, windows: dict[str, Window]) -> None:
         self._lowest, self._highest = lowest, highest
@@ -189,7 +189,7 @@ class Values:
         return cls(lowest, highest, "", {"": window})
 
     def info(self, window: str) -> PixelInfo:
-        """What the numbers mean; the window that is shown comes first."""
+        """Says what the numbers mean; the window that is shown comes first."""
         windows = (self._windows[window], *(each for name, each in self._windows.items() if name != window))
         bits = max(1, (self._highest - self._lowest).bit_length())
         return PixelInfo(bits, 1.0, float(self._lowest), self._unit, windows)

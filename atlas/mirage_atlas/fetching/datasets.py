@@ -29,7 +29,7 @@ _RECORD_BYTES = 5_000_000
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be fetched: at most `limit` images (None: all), with one of these licences (SPDX; none given: any)."""
+    """A request to fetch at most `limit` images (None: all), with one of these licences (SPDX; none given: any)."""
 
     limit: int | None = None
     licences: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the datasets are."""
+    """The addresses of the datasets."""
 
     openi_reports: str = "https://openi.nlm.nih.gov/imgs/collections/NLMCXR_reports.tgz"
     openi_images: str = "https://openi.nlm.nih.gov/imgs/collections/NLMCXR_png.tgz"

@@ -18,7 +18,7 @@ def alpha(units: Sequence[Sequence[float]], scale: Scale) -> float | None:
     """Returns the agreement on units, each with the values that raters gave it: 1 is agreement, 0 chance.
 
     Values of the nominal scale are numbers that stand for classes. Units with one value say nothing. None if no unit has
-    two, or if all values are the same: then nothing tells agreement from habit.
+    two, or if all values are the same: then agreement and habit look the same.
     """
     paired = [unit for unit in units if len(unit) > 1]
     classes, places = np.unique([value for unit in paired for value in unit], return_inverse=True)

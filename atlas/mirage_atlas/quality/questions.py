@@ -83,7 +83,7 @@ class UploadFigures:
 
 
 def read_questions(path: Path) -> list[Question]:
-    """The questions of a file; raises InputError, naming the line, for one that is none."""
+    """The questions of a file; raises InputError, naming the line, for a line that is not a question."""
     found: list[Question] = []
     try:
         lines = path.read_text("utf-8-sig").splitlines()

@@ -121,7 +121,10 @@ def export(client: "Client", folder: Path, wanted: Wanted, report: Report) -> Ou
     head = _head(client, about, manifest, records, wanted)
     head["files"] = _data(client, files, records, wanted, report)
     head["files"] |= _model(files, wanted.bundle, manifest)
-    shown = [_shown(files, client, record, wanted, report, at) for at, record in enumerate(_counted(records, report))]
+    shown = []
+    for done, record in enumerate(records, 1):
+        shown.append(_shown(files, client, record, wanted))
+        report("reading images", done, len(records))
     head["files"]["records"] = files.put_parts("data", "records", _json(shown), packed=True)
     _hard_cases(files, head, shown, folder)
     page_bytes = _page(files, head, wanted)
@@ -319,14 +322,7 @@ def _model(files: SiteFiles, bundle: Path, manifest: EncoderManifest) -> dict[st
     return found
 
 
-def _counted(records: "list[StoredRecord]", report: Report) -> "list[StoredRecord]":
-    report("reading images", 0, len(records))
-    return records
-
-
-def _shown(
-    files: SiteFiles, client: "Client", record: "StoredRecord", wanted: Wanted, report: Report, at: int
-) -> dict[str, Any]:
+def _shown(files: SiteFiles, client: "Client", record: "StoredRecord", wanted: Wanted) -> dict[str, Any]:
     """The record as the page shows it, once its images are in the site."""
     fields = {name: value for name, value in record.model_dump(mode="json").items() if name not in _LEFT_OUT}
     digest = record.image_sha256
@@ -342,7 +338,6 @@ def _shown(
         if not files.has(regions):
             files.put(regions, client.image(record.id, variant="regions", collection=wanted.collection).data)
         fields["regions_url"] = f"/{regions}"
-    report("reading images", at + 1, at + 1)
     return {**fields, "image_url": f"/{image}", "thumbnail_url": f"/{thumbnail}"}
 
 

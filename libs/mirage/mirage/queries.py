@@ -49,7 +49,7 @@ class Query:
     One text is searched by words, then by likeness (`mode`, "hybrid" if omitted); any other sum of terms is compared with the
     vectors of one space. `vectors` names that space instead of a mode. The server checks every limit.
 
-    An image that seems to be no medical one is declined unless `accept_any_image`. An empty `collection` is the active one.
+    An image that does not seem to be medical is declined unless `accept_any_image`. An empty `collection` is the active one.
     """
 
     terms: tuple[Term, ...]

@@ -77,7 +77,7 @@ class Query(Request):
         description="Results whose cosine is lower are left out.",
         json_schema_extra={"minimum": -1, "maximum": 1},
     )
-    accept_any_image: bool = Field(False, description="Search also with what seems to be no medical image.")
+    accept_any_image: bool = Field(False, description="Search also with an image that does not seem to be medical.")
     where_not: Where = Field({}, alias="not", description="Facet to a value or several that a record must not carry.")
     group_by: GroupBy | None = Field(
         None, description="case lists each case once, by its best record; none if omitted."

@@ -264,7 +264,7 @@ def _check(query: query_pb2.Query, options: description_pb2.DescribeOptions) -> 
 def look_alikes(results: Sequence[query_pb2.Result]) -> list[llm_pb2.SourceCaption]:
     """The best results with another title than the first: at most `LOOK_ALIKES`, each of another title and case.
 
-    None if the first has no title: nobody can say then that another is something else.
+    None if the first has no title: then nothing says that another is something else.
     """
     if not results or not results[0].record.title.strip():
         return []

@@ -32,7 +32,7 @@ _bad = telemetry.counter("generator_bad_messages", "Messages on the queue that w
 
 
 def fault_of(message: bytes) -> str:
-    """What makes a message no ticket: "too long", "not JSON", "another task", "another form"; "" for a ticket."""
+    """Returns why a message is not a ticket: "too long", "not JSON", "another task", "another form"; "" for a ticket."""
     if len(message) > _MESSAGE_BYTES:
         return "too long"
     try:

@@ -130,7 +130,7 @@ class Describer:
 
     @property
     def writer(self) -> Writer | None:
-        """What writes; None until it is loaded."""
+        """The writer in use; None until it is loaded."""
         return self._writer
 
     async def describe(self, question: Question) -> AsyncGenerator[Event]:

@@ -43,7 +43,7 @@ class Writer(Protocol):
 
     @property
     def info(self) -> WriterInfo:
-        """What writes."""
+        """Describes the writer."""
         ...
 
     def write(self, question: Question, seed: int) -> AsyncGenerator[Running | Written]:

@@ -314,7 +314,7 @@ class _Ranked:
     gallery: int
 
     def chance(self, depth: int) -> float:
-        """That a random order has a right answer among the first."""
+        """The chance that a random order has a right answer among the first."""
         wrong = self.gallery - self.rights
         if wrong < depth:
             return 1.0

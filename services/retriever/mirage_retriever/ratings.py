@@ -88,7 +88,7 @@ class RatingStore:
             raise MirageError(Code.TOO_MANY_ITEMS, field="raters", min=1, max=RATERS_MAX, given=raters)
         self._path.mkdir(mode=0o700, exist_ok=True)
         with _locked(self._path):
-            # What a removal left that a crash cut short.
+            # Leftovers of a removal that a crash cut short.
             for left in self._path.glob(".*"):
                 shutil.rmtree(left, ignore_errors=True)
             if len(self._ids()) >= SHEETS_MAX:
@@ -388,7 +388,7 @@ def _answers_of(token: str) -> str:
 
 
 def _parsed(path: Path, read: Callable[[Path], T]) -> T:
-    """What is in a file; raises RATING_NOT_FOUND if it is gone or damaged, which is logged."""
+    """Returns the content of a file; raises RATING_NOT_FOUND if it is gone or damaged, which is logged."""
     try:
         return read(path)
     except FileNotFoundError as error:

@@ -47,7 +47,7 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Read:
-    """What a gate reads of some images: probability of a medical one [N], and for each facet values and shares [N, values]."""
+    """A gate's answers to images: probability of a medical one [N], and for each facet values and shares [N, values]."""
 
     medical: Rows
     head: MedicalHead

@@ -154,7 +154,7 @@ def other_pictures(rng: np.random.Generator) -> list[Image.Image]:
 
 def read_views(work: Path, checkpoint: Path, shards: int) -> tuple[Rows, list[Item]]:
     """Unit vectors of views and their items: of the first shards all that show no rendering and every sixth of the others,
-    of the rest those that have findings to tell apart.
+    of the rest those that have findings to distinguish.
     """
     import torch
 

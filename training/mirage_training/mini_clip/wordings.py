@@ -260,7 +260,7 @@ def _structure_word(name: str, rng: Rng) -> str:
 
 
 def phrase(plane: str, sequence: str, modality: str, body: str, rest: str, rng: Rng) -> str:
-    """The words in some order, in some sentence, as somebody types it."""
+    """The words in some order, in some sentence, as people type."""
     core = choose(rng, NOUN_PHRASES).format(p=plane, s=sequence, m=modality, b=body or "@", x=rest)
     if not all(word in core for word in (plane, sequence, modality, body, rest) if word):
         missing = [word for word in (plane, sequence, modality, body, rest) if word and word not in core]
@@ -286,7 +286,7 @@ BRITISH = (("tumor", "tumour"), ("edema", "oedema"), ("anemia", "anaemia"), ("gr
 
 
 def typed(text: str, rng: Rng) -> str:
-    """The text as somebody types it: case, spelling, a typo in one of ten."""
+    """The text as people type: case, spelling, a typo in one of ten."""
     roll = rng.random()
     if roll < 0.45:
         text = text.lower()

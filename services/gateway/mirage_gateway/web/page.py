@@ -54,7 +54,7 @@ class _File:
 
 
 class Page:
-    """The files of the page. `read` gives the record that a link is previewed with; None if previews would tell too much."""
+    """The files of the page. `read` gives the record that a link is previewed with; None if previews would say too much."""
 
     def __init__(self, read: Callable[[str], Awaitable[record_pb2.Record]] | None) -> None:
         self._read = read

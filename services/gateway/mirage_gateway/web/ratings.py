@@ -1,4 +1,4 @@
-"""Rating sheets: made and read by an administrator, rated by whoever holds a token."""
+"""Rating sheets: made and read by an administrator, rated by the holders of tokens."""
 
 from typing import Annotated
 

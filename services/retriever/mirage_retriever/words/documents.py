@@ -39,7 +39,7 @@ _FIELDS = {
     "case_id": _Field(1.0, 1, 0.0),
     "source": _Field(1.0, 1, 0.0),
 }
-# Why somebody was examined is not what the image shows.
+# The reason for an examination is not what the image shows.
 WEAK = "history"
 # Fields of numbers, not of words: they are found, but they are no vocabulary.
 _NUMBERED = frozenset({"id", "case_id", "source"})

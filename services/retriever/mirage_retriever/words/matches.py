@@ -71,7 +71,7 @@ class _Said:
 
 @dataclass
 class _Thing:
-    """Where a thing is said outside of the history: the first and last word of each place, by path."""
+    """The places outside of the history that say a thing: the first and last word of each, by path."""
 
     places: dict[str, list[tuple[Token, Token]]] = field(default_factory=lambda: defaultdict(list))
 

@@ -6,7 +6,7 @@ from mirage_core.regions import Region
 from mirage_retriever.words.queries import Unit, WordQuery
 from mirage_retriever.words.tokens import stem, tokens
 
-# Words that tell structures of one name apart: who asks for one of a group does not mean another. Alone they name nothing.
+# Words that distinguish structures of one name: who asks for one of a group does not mean another. Alone they name nothing.
 _PLACES = tuple(
     frozenset(map(stem, words))
     for words in (("left", "right"), ("upper", "middle", "lower"), ("superior", "inferior"), ("anterior", "posterior"))
@@ -35,7 +35,7 @@ def named_regions(regions: Sequence[Region], query: WordQuery | None) -> tuple[R
 
 
 def without_places(stems: Iterable[str]) -> frozenset[str]:
-    """Returns the stems that name a structure, without those that tell where it is."""
+    """Returns the stems that name a structure, without those that say where it is."""
     return frozenset(stems) - _ALL_PLACES
 
 
