@@ -13,6 +13,8 @@ from mirage_launcher.errors import SiteError
 # Hosts take files of this size, and a download that broke goes on with the next one.
 PART_BYTES = 8 * 2**20
 HEAD = "site.json"
+# Written first: an export that was interrupted can go on in its folder.
+MARK = ".mirage-site"
 _DIGEST_CHARS = 16
 
 
@@ -20,10 +22,10 @@ class SiteFiles:
     """The folder of a site. `written` and `kept` count the files that an export wrote and those that were there."""
 
     def __init__(self, root: Path) -> None:
-        """Takes a folder that is empty, or that an export wrote. Raises SiteError for any other."""
+        """Takes a folder that is empty, or that an export has begun to fill. Raises SiteError for any other."""
         try:
             root.mkdir(parents=True, exist_ok=True)
-            if any(root.iterdir()) and not (root / HEAD).is_file():
+            if any(root.iterdir()) and not (root / MARK).is_file():
                 raise SiteError(f"{root} has other files in it: name an empty folder, or one that an export wrote")
         except OSError as error:
             raise SiteError(f"{root} cannot be used: {error.strerror or 'an error of the file system'}") from error
@@ -32,6 +34,7 @@ class SiteFiles:
         self.written = 0
         self.kept = 0
         self.bytes = 0
+        self.put(MARK, b"mirage export site\n")
 
     def has(self, path: str) -> bool:
         """True if a file named by its content is there already; it stays in the site."""
