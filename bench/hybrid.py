@@ -112,7 +112,7 @@ class Language:
 
     def record(self, number: int) -> Record:
         """A record; four share a case and its title."""
-        chosen = random.Random(number // 4)  # noqa: S311
+        chosen = random.Random(number // 4)  # noqa: S311 -- synthetic captions, no secret
         title = chosen.choices(self._terms, cum_weights=self._weights)[0]
         labels = {
             "modality": (chosen.choice(_MODALITIES),),

@@ -12,7 +12,7 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,10 @@ def by_rank_bm25(captions: Sequence[str], asked: Iterable[str]) -> list[list[int
     """The first ten rows of rank_bm25's BM25Okapi over lower-case words; None if it is not installed."""
     if importlib.util.find_spec("rank_bm25") is None:
         return None
-    words: Callable[[str], list[str]] = lambda text: re.findall(r"\w+", text.lower())  # noqa: E731 -- a name for it
+
+    def words(text: str) -> list[str]:
+        return re.findall(r"\w+", text.lower())
+
     index = importlib.import_module("rank_bm25").BM25Okapi([words(each) for each in captions])
     return [[int(row) for row in np.argsort(-index.get_scores(words(text)), kind="stable")[:K]] for text in asked]
 
