@@ -127,6 +127,7 @@ def plan(
                 "MIRAGE_READER_PORT": str(chosen["reader"]),
                 "MIRAGE_READER_ENCODER": encoder,
                 "MIRAGE_READER_RETRIEVER": retriever,
+                "MIRAGE_READER_LLM": llm,
             },
         ),
     }

@@ -217,7 +217,8 @@ def test_a_reading_is_stopped_and_begun_again(page: Page) -> None:
 def test_a_contradiction_is_shown_as_one_and_counts_have_their_figures(page: Page) -> None:
     claim = "There is no pneumonia."
     text = "The model says that there is no pneumonia. The evidence says otherwise."
-    answer_with(page, KIND, CHECKLIST, EVIDENCE, reading(text, "contradicted", claim=claim), DONE)
+    summary = reading("Pneumonia is seen in 12 of the 20 nearest cases.", item="", source="summary")
+    answer_with(page, KIND, CHECKLIST, EVIDENCE, reading(text, "contradicted", claim=claim), summary, DONE)
     page.goto("/read?id=x")
     reveal(page)
     row = page.get_by_role("row", name="Pneumonia")
@@ -229,6 +230,7 @@ def test_a_contradiction_is_shown_as_one_and_counts_have_their_figures(page: Pag
     said = step(page, SECTIONS[2])
     expect(said.locator(".notice")).to_contain_text("The evidence contradicts the model.")
     expect(said).to_contain_text("2 sentences of the model were left out")
+    expect(said).to_contain_text("Summary, by a language modelPneumonia is seen in 12 of the 20 nearest cases.")
     expect(said.get_by_text(claim, exact=True)).to_be_hidden()
     said.get_by_text("What the model wrote").click()
     expect(said.get_by_text(claim, exact=True)).to_be_visible()

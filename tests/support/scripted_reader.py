@@ -55,11 +55,15 @@ def events() -> list[reader_pb2.ReadResponse]:
     context = reading_pb2.ReadContext(
         notes=[reading_pb2.ContextNote(text="A fact.", title="pneumonia", provider="glossary")]
     )
+    summary = reading_pb2.ReadStep(
+        text="Three of six.", source=reading_pb2.STEP_SOURCE_SUMMARY, state=reading_pb2.STEP_STATE_SUPPORTED
+    )
     done = reading_pb2.ReadDone(
         finish=reading_pb2.READ_FINISH_COMPLETE,
         not_for_diagnosis=True,
         disclaimer="Not for diagnosis.",
         engine="composed",
+        summariser="scripted",
         timings=timings_pb2.Timings(total_ms=2.0),
     )
     return [
@@ -71,6 +75,7 @@ def events() -> list[reader_pb2.ReadResponse]:
         reader_pb2.ReadResponse(label=named),
         reader_pb2.ReadResponse(similar=reading_pb2.ReadSimilar()),
         reader_pb2.ReadResponse(context=context),
+        reader_pb2.ReadResponse(reading=summary),
         reader_pb2.ReadResponse(done=done),
     ]
 

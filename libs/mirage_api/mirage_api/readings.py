@@ -104,11 +104,11 @@ class ReadEvidence(Reply):
 
 
 class ReadStep(Reply):
-    """A sentence about an item of the checklist. If it is contradicted, `claim` is the model's own sentence."""
+    """A sentence about an item of the checklist, or of a summary. If it is contradicted, `claim` is the model's own."""
 
     item: str
     text: str
-    source: Literal["rules", "model"]
+    source: Literal["rules", "model", "summary"]
     state: Literal["supported", "contradicted", "not_judged"]
     ids: tuple[str, ...] = ()
     claim: Annotated[str, Omitted()] = ""
@@ -166,6 +166,7 @@ class ReadDone(Reply):
     shown: int = 0
     withheld: int = 0
     engine: str = ""
+    summariser: str = ""
     evidence_ms: Milliseconds = 0.0
     timings: Timings = Timings()
 

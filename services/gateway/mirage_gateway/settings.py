@@ -72,7 +72,7 @@ class GatewaySettings(ServiceSettings):
     describe_timeout_s: float = Field(
         120.0, gt=0, le=3600, description="Deadline of the language model, waiting for its turn included."
     )
-    reading_timeout_s: float = Field(180.0, gt=0, le=3600, description="Deadline of a reading, step by step.")
+    reading_timeout_s: float = Field(300.0, gt=0, le=3600, description="Deadline of a reading, step by step.")
     collection_timeout_s: float = Field(
         60.0, gt=0, le=600, description="Deadline of making, activating or removing a collection."
     )

@@ -18,7 +18,7 @@ from tests.support.scripted_reader import ScriptedReader, events, serve
 from .conftest import Gateway, Peer, check, serving_grpc
 
 FILE = base64.b64encode(b"an image").decode()
-ORDER = ["kind", "checklist", "evidence", "reading", "reading", "label", "similar", "context", "done"]
+ORDER = ["kind", "checklist", "evidence", "reading", "reading", "label", "similar", "context", "reading", "done"]
 
 
 @dataclass
@@ -54,8 +54,10 @@ async def test_the_events_come_in_their_order_and_form(reading: Reading) -> None
     }
     assert documents["kind"]["view"] is None
     assert documents["evidence"]["where"] == {"modality": ["x-ray"]}
-    assert documents["reading"]["claim"] == "No."
-    assert "claim" not in found[3][1]
+    steps = [document for name, document in found if name == "reading"]
+    assert [each["source"] for each in steps] == ["rules", "model", "summary"]
+    assert [each.get("claim") for each in steps] == [None, "No.", None]
+    assert documents["done"]["summariser"] == "scripted"
     assert (documents["done"]["not_for_diagnosis"], documents["done"]["disclaimer"]) == (True, "Not for diagnosis.")
 
 

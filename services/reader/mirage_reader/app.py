@@ -6,15 +6,15 @@ from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.server import GrpcServer
 from mirage_inference.llm.domain import DomainCheck
 from mirage_protos.reader.v1.reader_pb2_grpc import add_ReaderServiceServicer_to_server
-from mirage_reader.clients import GrpcAtlas
+from mirage_reader.clients import GrpcAtlas, LlmSummary
 from mirage_reader.context import ContextSource
 from mirage_reader.decoding import small_jpeg
-from mirage_reader.engines.base import ReadingEngine
-from mirage_reader.engines.openai import OpenAiOptions, OpenAiReading
+from mirage_reader.engines.base import ReadingEngine, Summariser
+from mirage_reader.engines.openai import OpenAiOptions, OpenAiReading, OpenAiSummary
 from mirage_reader.providers import WebProvider
 from mirage_reader.reader import Reader
 from mirage_reader.servicer import ReaderServicer
-from mirage_reader.settings import ReaderSettings
+from mirage_reader.settings import LLM, ReaderSettings
 
 SERVICE = "mirage.reader.v1.ReaderService"
 # Of one image, and of all that are decoded at once.
@@ -39,6 +39,7 @@ async def set_up(settings: ReaderSettings, server: GrpcServer, stack: AsyncExitS
         context,
         medical=DomainCheck.load().lets_pass,
         engine=await _engine(settings, stack),
+        summariser=_summariser(settings, stack),
         neighbours=settings.neighbours,
     )
     server.add(add_ReaderServiceServicer_to_server, ReaderServicer(reader), SERVICE)
@@ -74,3 +75,25 @@ async def _engine(settings: ReaderSettings, stack: AsyncExitStack) -> ReadingEng
     engine = OpenAiReading(options, small)
     stack.push_async_callback(engine.close)
     return engine
+
+
+def _summariser(settings: ReaderSettings, stack: AsyncExitStack) -> Summariser | None:
+    summariser: Summariser
+    if not settings.summariser or (settings.summariser == LLM and not settings.llm):
+        return None
+    if settings.summariser == LLM:
+        summariser = LlmSummary(settings.llm, timeout_s=settings.total_s)
+    else:
+        options = OpenAiOptions(
+            url=settings.summariser,
+            model=settings.summariser_model,
+            key=settings.summariser_key,
+            total_s=settings.total_s,
+            silence_s=settings.silence_s,
+            max_tokens=settings.max_tokens,
+            slots=settings.slots,
+            queue=settings.queue,
+        )
+        summariser = OpenAiSummary(options)
+    stack.push_async_callback(summariser.close)
+    return summariser

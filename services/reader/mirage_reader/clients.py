@@ -1,15 +1,17 @@
-"""The collection and the encoder over gRPC, as `mirage_reader.atlas` needs them."""
+"""The collection and the encoder over gRPC, as `mirage_reader.atlas` needs them, and the llm service as a summariser."""
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 
 from mirage_core import limits
 from mirage_core.channels import invoke, invoke_stream, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
 from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
-from mirage_protos.v1 import facet_pb2, image_pb2, query_pb2, record_pb2, vector_pb2
+from mirage_protos.v1 import description_pb2, facet_pb2, image_pb2, query_pb2, record_pb2, vector_pb2
 from mirage_reader.atlas import Counts, Neighbour, Own, Subject, Where
 from mirage_reader.kinds import FacetGuess, Look, Medical, ValueGuess
 
@@ -17,6 +19,7 @@ _ENCODER = "mirage.encoder.v1.EncoderService"
 _RETRIEVER = "mirage.retriever.v1.RetrieverService"
 _FACET_VALUES = 100
 _ABOUT = 10
+_CAPTIONS = 16
 
 
 class GrpcAtlas:
@@ -131,6 +134,33 @@ class GrpcAtlas:
             Neighbour(each.record.id, _case(each.record), _labels(each.record), each.record.caption, each)
             for each in reply.results
         ]
+
+
+class LlmSummary:
+    """Sums readings up with the llm service. Its mini model, which does not know such sentences, writes nothing."""
+
+    name = "llm"
+
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._channel = open_channel(address, idempotent={})
+        self._llm: llm_pb2_grpc.LlmServiceAsyncStub = llm_pb2_grpc.LlmServiceStub(self._channel)
+
+    async def summarise(self, kind: str, sentences: Sequence[str]) -> AsyncGenerator[str]:
+        """See `Summariser`."""
+        captions = [
+            llm_pb2.SourceCaption(id=f"s{number}", text=text) for number, text in enumerate(sentences[:_CAPTIONS])
+        ]
+        request = llm_pb2.DescribeRequest(captions=captions, match=query_pb2.MATCH_GOOD)
+        async with aclosing(invoke_stream(self._llm.Describe, request, timeout_s=self._timeout_s)) as events:
+            async for event in events:
+                # Not what it copies, or knows besides.
+                if event.sentence.kind == description_pb2.SENTENCE_KIND_CAPTION:
+                    yield event.sentence.text
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._channel.close()
 
 
 def _case(record: record_pb2.Record) -> str:

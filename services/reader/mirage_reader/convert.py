@@ -195,4 +195,5 @@ def _done(done: Done) -> reading_pb2.ReadDone:
         engine=done.engine,
         evidence_ms=done.evidence_ms,
         timings=timings_pb2.Timings(total_ms=done.total_ms),
+        summariser=done.summariser,
     )

@@ -1,4 +1,4 @@
-"""Events of a reading, in their order: Kind, Checklist or none, Evidence, Steps, Label, Similar, Context, Done."""
+"""Events of a reading, in their order: Kind, Checklist or none, Evidence, Steps, Label, Similar, Context, summary, Done."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -48,7 +48,7 @@ class Similar:
 
 @dataclass(frozen=True)
 class Done:
-    """The end; times in milliseconds."""
+    """The end; times in milliseconds. `summariser` wrote the summary."""
 
     finish: Finish
     engine: str
@@ -57,6 +57,7 @@ class Done:
     withheld: int = 0
     evidence_ms: float = 0.0
     total_ms: float = 0.0
+    summariser: str = ""
 
 
 Event = KindFound | ChecklistShown | Evidence | Step | Label | Similar | Context | Done

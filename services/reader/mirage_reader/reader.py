@@ -11,14 +11,14 @@ from mirage_core.errors import Code, MirageError
 from mirage_reader.atlas import Atlas, Neighbour, Own, Subject
 from mirage_reader.checklists import checklist_for
 from mirage_reader.context import ContextSource
-from mirage_reader.engines.base import DRAFTS_MAX, ReadingEngine, StepSource, Study
+from mirage_reader.engines.base import DRAFTS_MAX, SUMMARY_MAX, ReadingEngine, StepSource, Study, Summariser
 from mirage_reader.engines.composed import ComposedReading
 from mirage_reader.events import ChecklistShown, Done, Event, Finish, KindFound, Similar
 from mirage_reader.evidence import Evidence, one_a_case, weigh
 from mirage_reader.findings import Vocabulary, vocabulary
 from mirage_reader.kinds import Correction, Kind, Look, Medical, kind_of
 from mirage_reader.labels import Label, label_of, label_of_question
-from mirage_reader.steps import Step, by_rules, check
+from mirage_reader.steps import Step, by_rules, check, check_summary, supported
 
 _log = telemetry.get_logger()
 _ended = telemetry.counter("reader_readings_total", "Readings, by why they ended and who read.", ("finish", "engine"))
@@ -26,6 +26,7 @@ _evidence_s = telemetry.histogram("reader_evidence_seconds", "From the request t
 
 SIMILAR = 6
 _NO_CHECKLIST = "There is no checklist for this kind of image. Correct the kind if it is not right."
+_NO_SUMMARY = "The summariser failed or was too slow; the summary is missing or not complete."
 _OUTSIDE = "The reading model is not meant for this kind of image."
 Asked = Callable[[str, Sequence[str]], bool]
 
@@ -48,7 +49,8 @@ class _Course:
     evidence_ms: float = 0.0
     shown: int = 0
     withheld: int = 0
-    notice: str = ""
+    notices: list[str] = field(default_factory=list)
+    summariser: str = ""
     steps: list[Step] = field(default_factory=list)
 
     @property
@@ -57,7 +59,10 @@ class _Course:
 
 
 class Reader:
-    """Makes readings. `engine` is a reading model, None for rules alone; `medical` lets questions about medicine pass."""
+    """Makes readings. `engine` is a reading model, None for rules alone; `medical` lets questions about medicine pass.
+
+    `summariser` sums a reading up, None for no summary.
+    """
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class Reader:
         *,
         medical: Asked,
         engine: ReadingEngine | None = None,
+        summariser: Summariser | None = None,
         neighbours: int = 20,
         names: Vocabulary | None = None,
     ) -> None:
@@ -74,6 +80,7 @@ class Reader:
         self._medical = medical
         self._rules: ReadingEngine = ComposedReading()
         self._engine = engine
+        self._summariser = summariser
         self._neighbours = neighbours
         self._names = names or vocabulary()
 
@@ -132,6 +139,10 @@ class Reader:
         yield label
         yield await self._similar(subject, kind, own, nearest, label)
         yield await self._context.about(label.finding, _words(kind, label))
+        if checklist is not None and self._summariser is not None:
+            async with aclosing(self._summary(self._summariser, checklist.title, nearest, evidence, course)) as summary:
+                async for step in summary:
+                    yield step
         yield self._done(course, Finish.COMPLETE)
 
     async def _question(self, query: Query, course: _Course) -> AsyncGenerator[Event]:
@@ -170,7 +181,7 @@ class Reader:
         if self._engine is None or self._engine.source is StepSource.RULES:
             return
         if not self._engine.may_read(study.kind):
-            course.notice = _OUTSIDE
+            course.notices.append(_OUTSIDE)
             return
         try:
             async with aclosing(self._engine.read(study)) as drafts:
@@ -187,7 +198,37 @@ class Reader:
                         break
         except MirageError as error:
             _log.warning("reading model failed", code=error.code)
-            course.notice = _reason(error)
+            course.notices.append(_reason(error))
+
+    async def _summary(
+        self,
+        summariser: Summariser,
+        title: str,
+        nearest: Sequence[Neighbour],
+        evidence: Evidence,
+        course: _Course,
+    ) -> AsyncGenerator[Step]:
+        # What the evidence contradicts is not passed on.
+        sentences = [each.text for each in supported(course.steps)]
+        if not sentences:
+            return
+        course.summariser = summariser.name
+        try:
+            async with aclosing(summariser.summarise(title, sentences)) as written:
+                number = 0
+                async for text in written:
+                    number += 1
+                    step = check_summary(text, course.steps, evidence, nearest, self._names)
+                    if step is None:
+                        course.withheld += 1
+                    else:
+                        course.shown += 1
+                        yield step
+                    if number == SUMMARY_MAX:
+                        break
+        except MirageError as error:
+            _log.warning("summariser failed", code=error.code)
+            course.notices.append(_NO_SUMMARY)
 
     async def _similar(
         self, subject: Subject, kind: Kind, own: Own, nearest: Sequence[Neighbour], label: Label
@@ -206,11 +247,12 @@ class Reader:
         return Done(
             finish,
             self.engine.name,
-            notice or course.notice,
+            notice or " ".join(course.notices),
             course.shown,
             course.withheld,
             course.evidence_ms,
             course.elapsed_ms,
+            course.summariser,
         )
 
 

@@ -11,6 +11,8 @@ from mirage_core.settings import Secret, ServiceSettings, service_config
 from mirage_reader.checklists import checklists
 from mirage_reader.providers import KEYED, KINDS
 
+LLM = "llm"
+
 
 def _is_server(url: str) -> bool:
     try:
@@ -24,6 +26,10 @@ def _server(value: object) -> str:
     if not isinstance(value, str) or (value and not _is_server(value)):
         raise ValueError("expected an address such as http://127.0.0.1:8000/v1")
     return value
+
+
+def _summariser(value: object) -> str:
+    return LLM if value == LLM else _server(value)
 
 
 def _kinds(value: object) -> frozenset[str]:
@@ -86,12 +92,27 @@ class ReaderSettings(ServiceSettings):
     )
     max_tokens: int = Field(512, ge=16, le=4096, description="Most tokens that the model may write for one reading.")
     total_s: float = Field(
-        120.0, gt=0, le=3600, description="Seconds that the model's reading may take, waiting included."
+        120.0,
+        gt=0,
+        le=3600,
+        description="Seconds that the model's reading may take, waiting included, and its summary as many again.",
     )
     silence_s: float = Field(60.0, gt=0, le=3600, description="Seconds that the model's server may be silent.")
     slots: int = Field(1, ge=1, le=64, description="Readings that the model makes at once.")
     queue: int = Field(4, ge=0, le=1000, description="Readings that may wait for the model; others are made by rules.")
     side: int = Field(896, ge=64, le=2048, description="Longest side of the image that the model gets, in pixels.")
+    summariser: Annotated[str, BeforeValidator(_summariser)] = Field(
+        "",
+        description="What sums a reading up: `llm` for the llm service, or the address up to and with `/v1` of an "
+        "OpenAI-compatible server. No summary if empty.",
+    )
+    summariser_model: str = Field("", max_length=200, description="Name of the model at this server.")
+    summariser_key: Annotated[str, Secret()] = Field(
+        "", repr=False, description="API key of this server; may be empty."
+    )
+    llm: str = Field(
+        "127.0.0.1:50053", description="Address of the llm service, if it is the summariser; empty for none."
+    )
     context: Annotated[dict[str, str], NoDecode, BeforeValidator(_providers)] = Field(
         default_factory=dict,
         description="Context providers outside: name=address, separated by commas, such as "
@@ -107,6 +128,8 @@ class ReaderSettings(ServiceSettings):
     def _named(self) -> Self:
         if self.engine == "openai" and not (self.url and self.model):
             raise ValueError("the engine openai needs MIRAGE_READER_URL and MIRAGE_READER_MODEL")
+        if self.summariser not in ("", LLM) and not self.summariser_model:
+            raise ValueError("a summariser at an address needs MIRAGE_READER_SUMMARISER_MODEL")
         missing = KEYED & self.context.keys() - self.context_keys.keys()
         if missing:
             raise ValueError(f"{min(missing)} needs a key in MIRAGE_READER_CONTEXT_KEYS")

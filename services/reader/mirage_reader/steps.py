@@ -1,7 +1,7 @@
 """The steps of a reading: sentences about the items of a checklist, checked before they are sent."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from mirage_inference.llm.citations import supporting
@@ -70,3 +70,21 @@ def check(draft: Draft, evidence: Evidence, nearest: Sequence[Neighbour], names:
         if not ids:
             return None
     return Step(draft.item, draft.text, StepSource.MODEL, StepState.SUPPORTED, tuple(dict.fromkeys(ids))[:IDS])
+
+
+def check_summary(
+    text: str, steps: Sequence[Step], evidence: Evidence, nearest: Sequence[Neighbour], names: Vocabulary
+) -> Step | None:
+    """Returns a sentence of a summary as a step; None if no sentence of the reading says the same, with the same figures."""
+    step = check(Draft("", text), evidence, nearest, names)
+    if step is not None and step.state is StepState.CONTRADICTED:
+        return replace(step, source=StepSource.SUMMARY)
+    said = supported(steps)
+    places = supporting(text, [each.text for each in said])
+    ids = dict.fromkeys(id_ for place in places for id_ in said[place].ids)
+    return Step("", text, StepSource.SUMMARY, StepState.SUPPORTED, tuple(ids)[:IDS]) if places else None
+
+
+def supported(steps: Sequence[Step]) -> list[Step]:
+    """Returns the steps that hold."""
+    return [each for each in steps if each.state is StepState.SUPPORTED]

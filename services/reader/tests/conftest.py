@@ -15,7 +15,7 @@ from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from mirage_protos.v1 import collection_pb2, image_pb2, query_pb2, record_pb2, vector_pb2
 from mirage_reader.clients import GrpcAtlas
 from mirage_reader.context import ContextSource
-from mirage_reader.engines.base import ReadingEngine
+from mirage_reader.engines.base import ReadingEngine, Summariser
 from mirage_reader.events import Event
 from mirage_reader.reader import Query, Reader
 
@@ -129,9 +129,15 @@ async def make_reader(peers: str) -> AsyncIterator[MakeReader]:
         stack.push_async_callback(atlas.close)
 
         def make(
-            engine: ReadingEngine | None = None, context: ContextSource | None = None, *, medical: bool = True
+            engine: ReadingEngine | None = None,
+            context: ContextSource | None = None,
+            *,
+            medical: bool = True,
+            summariser: Summariser | None = None,
         ) -> Reader:
-            return Reader(atlas, context or ContextSource(), medical=lambda _, __: medical, engine=engine)
+            return Reader(
+                atlas, context or ContextSource(), medical=lambda _, __: medical, engine=engine, summariser=summariser
+            )
 
         yield make
 

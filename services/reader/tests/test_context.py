@@ -171,6 +171,8 @@ BAD_SETTINGS = {
     "an engine without a server": {"engine": "openai"},
     "a server that is not an address": {"url": "ftp://a.example"},
     "a password in an address": {"url": "http://me:secret@a.example/v1"},
+    "a summariser that is not an address": {"summariser": "mini"},
+    "a summariser without a model": {"summariser": "http://127.0.0.1:8000/v1"},
     "an unknown checklist": {"kinds": "toe-x-ray"},
     "an unknown provider": {"context": "bing=https://bing.example"},
     "a provider without an address": {"context": "searxng"},

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from mirage_protos.v1 import reading_pb2
-from mirage_reader.engines.base import DRAFTS_MAX
-from mirage_reader.engines.openai import OpenAiOptions, OpenAiReading
+from mirage_reader.engines.base import DRAFTS_MAX, SUMMARY_MAX
+from mirage_reader.engines.openai import OpenAiOptions, OpenAiReading, OpenAiSummary
 from tests.support.llama_server import (
     LONG_CONTEXT,
     is_writing,
@@ -82,6 +82,15 @@ async def test_the_model_looks_at_the_image(llama: str) -> None:
     await engine.close()
     assert {len(each) for each in readings} == {4}
     assert len(readings) > 1
+
+
+async def test_it_sums_up_in_words_alone(llama: str) -> None:
+    summariser = OpenAiSummary(OpenAiOptions(llama, "tiny", max_tokens=ENDLESS))
+    async with aclosing(summariser.summarise(CHEST.title, ["There is pneumonia."])) as sentences:
+        found = [each async for each in sentences]
+    await summariser.close()
+    assert len(found) == SUMMARY_MAX
+    assert await tokens_when_idle(llama) < ENDLESS
 
 
 async def test_the_service_streams_what_a_real_model_says_and_checks_it(llama: str, peers: str, script: Script) -> None:

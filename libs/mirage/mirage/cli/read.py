@@ -9,7 +9,7 @@ from mirage.cli.options import image_path, open_client, read_image, server_optio
 from mirage.cli.output import note, plain, print_json
 
 if TYPE_CHECKING:
-    from mirage_api.readings import ReadEvidence, ReadKind, ReadSimilar
+    from mirage_api.readings import ReadEvidence, ReadKind, ReadSimilar, ReadStep
 
 _SHOWN = 3
 _MARKS = {"supported": "+", "contradicted": "!", "not_judged": "?"}
@@ -99,7 +99,7 @@ def _show(event: Any) -> None:
         case ReadEvidence():
             _evidence(event)
         case ReadStep():
-            click.echo(plain(f"  {_MARKS[event.state]} {event.item or 'reading'}: {event.text}"))
+            click.echo(plain(f"  {_MARKS[event.state]} {_item(event)}: {event.text}"))
         case ReadLabel():
             _say("Label", event.text)
             if event.properties:
@@ -115,6 +115,10 @@ def _show(event: Any) -> None:
             if event.notice:
                 note(event.notice)
             click.echo(f"\n{plain(event.disclaimer)}")
+
+
+def _item(step: "ReadStep") -> str:
+    return step.item or ("summary" if step.source == "summary" else "reading")
 
 
 def _say(head: str, text: str) -> None:

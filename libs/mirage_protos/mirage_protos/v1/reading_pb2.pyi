@@ -63,6 +63,8 @@ class _StepSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepSource
     """Rules, from the evidence."""
     STEP_SOURCE_MODEL: _StepSource.ValueType  # 2
     """A reading model."""
+    STEP_SOURCE_SUMMARY: _StepSource.ValueType  # 3
+    """A model that sums the reading up; after the context."""
 
 class StepSource(_StepSource, metaclass=_StepSourceEnumTypeWrapper):
     """The writer of a step."""
@@ -73,6 +75,8 @@ STEP_SOURCE_RULES: StepSource.ValueType  # 1
 """Rules, from the evidence."""
 STEP_SOURCE_MODEL: StepSource.ValueType  # 2
 """A reading model."""
+STEP_SOURCE_SUMMARY: StepSource.ValueType  # 3
+"""A model that sums the reading up; after the context."""
 Global___StepSource: _TypeAlias = StepSource  # noqa: Y015
 
 class _StepState:
@@ -777,6 +781,7 @@ class ReadDone(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     EVIDENCE_MS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    SUMMARISER_FIELD_NUMBER: _builtins.int
     finish: Global___ReadFinish.ValueType
     """The reason for the end."""
     notice: _builtins.str
@@ -786,13 +791,15 @@ class ReadDone(_message.Message):
     disclaimer: _builtins.str
     """The same in words."""
     shown: _builtins.int
-    """Sentences of the reading model that were shown."""
+    """Sentences of the reading model and of the summary that were shown."""
     withheld: _builtins.int
-    """Sentences of the reading model that were withheld, because nothing supports them."""
+    """Sentences of the reading model and of the summary that were withheld, because nothing supports them."""
     engine: _builtins.str
     """The engine of the reading: "composed" or "openai"."""
     evidence_ms: _builtins.float
     """From the request to the evidence, in milliseconds."""
+    summariser: _builtins.str
+    """The model that summed the reading up; empty if none was asked."""
     @_builtins.property
     def timings(self) -> _timings_pb2.Timings:
         """Time spent."""
@@ -809,10 +816,11 @@ class ReadDone(_message.Message):
         engine: _builtins.str = ...,
         evidence_ms: _builtins.float = ...,
         timings: _timings_pb2.Timings | None = ...,
+        summariser: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disclaimer", b"disclaimer", "engine", b"engine", "evidence_ms", b"evidence_ms", "finish", b"finish", "not_for_diagnosis", b"not_for_diagnosis", "notice", b"notice", "shown", b"shown", "timings", b"timings", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disclaimer", b"disclaimer", "engine", b"engine", "evidence_ms", b"evidence_ms", "finish", b"finish", "not_for_diagnosis", b"not_for_diagnosis", "notice", b"notice", "shown", b"shown", "summariser", b"summariser", "timings", b"timings", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

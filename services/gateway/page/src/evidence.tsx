@@ -131,7 +131,9 @@ export function Readings({ session, skill, route }: { session: Session; skill: S
   const items = [...(checklist?.items ?? []), { id: "", title: t("read.further") }];
   const model = steps.some(({ source }) => source === "model") || (done && done.engine !== "composed");
   const known = new Set(items.map(({ id }) => id));
-  const ofItem = (id: string) => steps.filter((each) => (known.has(each.item) ? each.item : "") === id);
+  const summary = steps.filter(({ source }) => source === "summary");
+  const read = steps.filter(({ source }) => source !== "summary");
+  const ofItem = (id: string) => read.filter((each) => (known.has(each.item) ? each.item : "") === id);
   const shown = items.filter(({ id }) => ofItem(id).length);
   return (
     <section class="box reading" aria-labelledby="reading" aria-live="polite">
@@ -141,6 +143,14 @@ export function Readings({ session, skill, route }: { session: Session; skill: S
       </div>
       <p class="soft small">{t("read.reading.text")}</p>
       {done && !shown.length && <p>{t("read.reading.none")}</p>}
+      {summary.length > 0 && (
+        <div class="block">
+          <h3>{t("read.summary")}</h3>
+          {summary.map((step, index) => (
+            <Sentence key={index} step={step} skill={skill} route={route} />
+          ))}
+        </div>
+      )}
       {shown.map(({ id, title }) => (
         <div class="block" key={id}>
           <h3>{title}</h3>

@@ -1,6 +1,6 @@
 """The engines of a reading behind one Protocol."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -10,6 +10,7 @@ from mirage_reader.evidence import Evidence
 
 DRAFT_CHARS = 600
 DRAFTS_MAX = 40
+SUMMARY_MAX = 8
 
 
 class StepSource(IntEnum):
@@ -17,6 +18,7 @@ class StepSource(IntEnum):
 
     RULES = 1
     MODEL = 2
+    SUMMARY = 3
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,20 @@ class ReadingEngine(Protocol):
 
     def read(self, study: Study) -> AsyncGenerator[Draft]:
         """Yields at most 40 sentences of at most 600 characters as they come; raises MirageError. Close it to stop."""
+        ...
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        ...
+
+
+class Summariser(Protocol):
+    """Sums a reading up. It gets sentences of the reading and nothing else."""
+
+    name: str
+
+    def summarise(self, kind: str, sentences: Sequence[str]) -> AsyncGenerator[str]:
+        """Yields sentences as they come; raises MirageError. Close it to stop. `kind` is the title of the checklist."""
         ...
 
     async def close(self) -> None:

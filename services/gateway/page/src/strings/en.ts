@@ -312,6 +312,7 @@ export const en = {
   "read.reading.none": "There is no checklist for this kind of image, so it is not read.",
   "read.nomodel": "no reading model installed",
   "read.model": "Reading model",
+  "read.summary": "Summary, by a language model",
   "read.yours": "You: {text}",
   "read.further": "Further",
   "read.contradicted": "The evidence contradicts the model.",

@@ -317,6 +317,7 @@ export const es: Record<keyof typeof en, string> = {
   "read.reading.none": "No hay lista para esta clase de imagen, así que no se lee.",
   "read.nomodel": "sin modelo de lectura instalado",
   "read.model": "Modelo de lectura",
+  "read.summary": "Resumen, de un modelo de lenguaje",
   "read.yours": "Tú: {text}",
   "read.further": "Además",
   "read.contradicted": "Los indicios contradicen al modelo.",
