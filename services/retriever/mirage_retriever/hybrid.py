@@ -36,8 +36,8 @@ class Found:
     """One result. `record` is JSON as records.Record makes it; `score` orders within its tier, `cosine` compares query and image.
 
     `matched` are the places of the words that were asked for, and `said` is the share of them that the record says, not
-    counting its history, nor what it says apart from the word that it belongs to. Searches by vectors have neither tiers nor
-    words.
+    counting its history, what it denies ("no effusion"), and what it says apart from the word that it belongs to. Searches by
+    vectors have neither tiers nor words.
     """
 
     id: str
@@ -137,7 +137,7 @@ class Hybrid:
     def _marked(self, found: Found) -> Found:
         if not self._words.units:
             return replace(found, matched={})
-        matched = find(Record.from_json(found.record), self._words.things, self._words.pairs)
+        matched = find(Record.from_json(found.record), self._words.things, self._words.pairs, denied=self._words.denies)
         said = (sum(matched.strongly) - len(matched.apart)) / len(matched.strongly)
         return replace(found, matched=matched.spans, said=said)
 

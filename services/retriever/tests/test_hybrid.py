@@ -248,6 +248,13 @@ async def test_what_only_a_history_says_is_no_good_match(search: Search) -> None
     assert reply.match is Match.WEAK
 
 
+async def test_what_is_denied_comes_last_and_is_no_good_match(search: Search) -> None:
+    reply = await ask(search, "effusion")
+    assert ids(reply)[:2] == ["effusion", "healed"]
+    assert (await ask(search, "fracture effusion")).match is not Match.GOOD
+    assert (await ask(search, "fracture, no effusion")).match is Match.GOOD
+
+
 async def test_a_label_that_none_of_the_first_has_is_no_good_match_but_an_offer(search: Search) -> None:
     assert (await ask(search, "MRI of the brain")).match is Match.GOOD
     reply = await ask(search, "left pleural effusion ultrasound")

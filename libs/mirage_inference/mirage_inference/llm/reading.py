@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
+from mirage_core import denials
 from mirage_inference.llm.words import tokens, vocabulary
 
 
@@ -14,13 +15,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_NEGATORS = _words("sparing spares no not without none neither nor never lack lacking absent free negative cannot")
-_AFTERWARDS = _words("absent excluded denied")
-_SCOPE_ENDS = _words(
-    "; . : ? ! ( ) in on at under within along around beneath above below but however though although showing show with while "
-    "whereas except"
-)
-_RESUMES = _words("the a an there it this at through left right on in")
+_SPARING = _words("sparing spares")
 _IDLE = _words("""
 a about after all also an and any appear appearance are area as at be been being between both by can caption clear
 clearly contain contrast could demonstrate demonstrated demonstrating depict depicted describe described display do
@@ -101,7 +96,6 @@ _SIDES = ("left", "right")
 _REACH = 3
 _REACH_NEAR = 2
 _CHANGED_REACH = 6
-_BACK = 40
 
 
 @dataclass(frozen=True)
@@ -272,35 +266,7 @@ def _other_side(claim: Claims, other: Claims) -> bool:
 
 def denied_places(words: Sequence[str]) -> frozenset[int]:
     """Returns the indices of the tokens that a text says are not there: "no effusion", "effusion is absent"."""
-    denied: set[int] = set()
-    until = 0
-    for place, word in enumerate(words):
-        follows = words[place + 1] if place + 1 < len(words) else ""
-        # "absent flow", "absence of flow" and "flow is absent".
-        ahead = word in _NEGATORS and not (word == "absent" and follows != "of" and not _is_term(follows))
-        if ahead and place >= until:
-            # A second "no" in the reach of a first one reaches as far.
-            scope = list(_scope(words, place))
-            until = scope[-1] + 1 if scope else place
-            denied.update(scope)
-        if (word in _AFTERWARDS and not ahead) or (
-            word == "not" and follows in ("seen", "visible", "present", "found")
-        ):
-            denied.update(
-                takewhile(lambda index: words[index] not in _SCOPE_ENDS, range(place - 1, max(-1, place - _BACK), -1))
-            )
-    return frozenset(denied)
-
-
-def _scope(words: Sequence[str], place: int) -> Iterable[int]:
-    for index in range(place + 1, len(words)):
-        if words[index] in _SCOPE_ENDS:
-            return
-        if words[index] == "," and words[place] == "absent":
-            return
-        if words[index] == "," and words[index + 1 : index + 2] and words[index + 1] in _RESUMES | _SCOPE_ENDS:
-            return
-        yield index
+    return denials.denied_places(words, is_term=_is_term, more=_SPARING)
 
 
 def _nouns_after(words: Sequence[str], place: int) -> list[str]:

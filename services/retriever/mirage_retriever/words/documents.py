@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from mirage_core.denials import denied_spans
 from mirage_retriever.engines.base import Array, Point, Words
 from mirage_retriever.records import Record
 from mirage_retriever.words.synonyms import as_one, expressions
@@ -41,6 +42,8 @@ _FIELDS = {
 }
 # The reason for an examination is not what the image shows.
 WEAK = "history"
+# Of the weight of a word, what it has where the text says that the thing is not there: "no pneumothorax".
+_DENIED = 0.1
 # Fields of numbers, not of words: they are found, but they are no vocabulary.
 _NUMBERED = frozenset({"id", "case_id", "source"})
 # Parts of an id that are more than a word or a small number, and ids of PubMed Central.
@@ -115,37 +118,40 @@ def words_of(record: Record) -> Words:
 
 def weights_of(record: Record) -> tuple[dict[str, float], tuple[str, ...]]:
     """The record's stems and expressions with their weights, and its words as written."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    said: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     lengths: Counter[str] = Counter()
     forms: set[str] = set()
     for path, text in texts(record):
         name = path.partition(".")[0]
         found = tokens(text)
-        counts[name].update(token.stem for token in found)
+        denied = {start for start, _ in denied_spans(text)}
+        for token in found:
+            counts[name][token.stem] += _DENIED if token.start in denied else 1.0
+        for expression, first in _expressions(found):
+            counts[name][as_one(expression)] += _DENIED if first.start in denied else 1.0
         lengths[name] += len(found)
         if name not in _NUMBERED:
             forms.update(token.word for token in found)
-        said[name].update(map(as_one, _expressions(found)))
     totals: dict[str, float] = defaultdict(float)
     for name in lengths:
         field = _FIELDS[name]
         scale = field.weight / (1 - field.b + field.b * lengths[name] / field.usual)
-        for stem, count in (*counts[name].items(), *said[name].items()):
+        for stem, count in counts[name].items():
             totals[stem] += count * scale
     digest = hashlib.blake2b(record.id.encode(), digest_size=4).digest()
     shrink = 1 - _SPREAD * int.from_bytes(digest, "big") / 2**32
     return {stem: shrink * total * (_K1 + 1) / (total + _K1) for stem, total in totals.items()}, tuple(sorted(forms))
 
 
-def _expressions(found: Sequence[Token]) -> Iterator[tuple[str, ...]]:
-    """The expressions of our lists among the words of a text."""
+def _expressions(found: Sequence[Token]) -> Iterator[tuple[tuple[str, ...], Token]]:
+    """The expressions of our lists among the words of a text, with the first word of each."""
     known = expressions()
-    stems = [token.stem for token in found if not token.compound]
+    words = [token for token in found if not token.compound]
+    stems = [token.stem for token in words]
     for start, stem in enumerate(stems):
         for expression in known.get(stem, ()):
             if tuple(stems[start : start + len(expression)]) == expression:
-                yield expression
+                yield expression, words[start]
 
 
 def sparse(weights: Mapping[str, float]) -> tuple[npt.NDArray[np.uint32], Array]:

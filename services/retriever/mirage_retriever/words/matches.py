@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from mirage_core.denials import denied_spans
 from mirage_retriever.records import Record
 from mirage_retriever.words.documents import WEAK, texts
 from mirage_retriever.words.tokens import Token, stem, tokens
@@ -50,8 +51,8 @@ class Pair(NamedTuple):
 class Matched:
     """Spans in characters by path (documents.texts), and which things are said at all.
 
-    `strongly`: which are said outside of the history, expressions of several words as a whole. `apart` are pairs of things
-    that belong together, each said strongly, and never next to each other.
+    `strongly`: which are said to be there outside of the history, expressions of several words as a whole. `apart` are pairs
+    of things that belong together, each said strongly, and never next to each other.
     """
 
     spans: Spans
@@ -62,11 +63,14 @@ class Matched:
 
 @dataclass(frozen=True)
 class _Said:
-    """The words of a text that are asked for. `whole` if it has no others."""
+    """The words of a text that are asked for. `whole` if it has no others; `denied` are the starts of words for what is not
+    there.
+    """
 
     text: str
     found: tuple[Token, ...]
     whole: bool
+    denied: frozenset[int]
 
 
 @dataclass
@@ -76,14 +80,22 @@ class _Thing:
     places: dict[str, list[tuple[Token, Token]]] = field(default_factory=lambda: defaultdict(list))
 
 
-def find(record: Record, things: Sequence[Sequence[Way]], pairs: Iterable[Pair] = ()) -> Matched:
-    """Looks for each thing, which is said where any of its ways is, and for pairs of things that belong together."""
+def find(
+    record: Record, things: Sequence[Sequence[Way]], pairs: Iterable[Pair] = (), *, denied: bool = False
+) -> Matched:
+    """Looks for each thing, which is said where any of its ways is, and for pairs of things that belong together.
+
+    `denied` if what a text says is not there counts too: "no effusion" was asked for.
+    """
     stems = {each for ways in things for way in ways for each in way.stems}
     there: dict[str, _Said] = {}
     for path, text in texts(record):
         words = tokens(text)
         if found := tuple(token for token in words if token.stem in stems):
-            there[path] = _Said(text, found, all(token.compound or token.stem in stems for token in words))
+            whole = all(token.compound or token.stem in stems for token in words)
+            there[path] = _Said(
+                text, found, whole, frozenset(() if denied else (start for start, _ in denied_spans(text)))
+            )
     everywhere = {token.stem for each in there.values() for token in each.found}
     marked: dict[str, set[tuple[int, int]]] = defaultdict(set)
     said = []
@@ -100,8 +112,8 @@ def find(record: Record, things: Sequence[Sequence[Way]], pairs: Iterable[Pair] 
                 is_said |= bool(places)
                 if not anywhere:
                     marked[path].update((first.start, last.end) for first, last in places)
-                if places and path != WEAK:
-                    thing.places[path] += places
+                if path != WEAK and (present := [place for place in places if place[0].start not in each.denied]):
+                    thing.places[path] += present
         said.append(is_said)
     return Matched(
         {path: _merged(places) for path, places in marked.items() if places},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from mirage_core.denials import denies
 from mirage_retriever.engines.base import Array, Condition
 from mirage_retriever.words.documents import sparse, word_id
 from mirage_retriever.words.matches import NAMED, Pair, Way
@@ -109,6 +110,11 @@ class WordQuery:
     def things(self) -> tuple[tuple[Way, ...], ...]:
         """All ways to say each unit."""
         return tuple(unit.ways for unit in self.units)
+
+    @property
+    def denies(self) -> bool:
+        """True if the query asks for what is not there: "no effusion"."""
+        return denies(self.text)
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
