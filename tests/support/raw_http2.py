@@ -80,15 +80,19 @@ class RawConnection:
 
     async def send(self, number: int, data: bytes, *, declared: int | None = None, end: bool = False) -> int:
         """Sends a message that says it has `declared` bytes, as far as the server takes it; returns how much that was."""
-        whole = b"\0" + (len(data) if declared is None else declared).to_bytes(4, "big") + data
-        sent = 0
-        while sent < len(whole):
+        prefix = b"\0" + (len(data) if declared is None else declared).to_bytes(4, "big")
+        # Never copied as a whole: a thousand calls may send the same data.
+        rest = memoryview(data)
+        total, sent = len(prefix) + len(data), 0
+        while sent < total:
             if self._calls[number].ended.is_set() or self.closed.is_set():
                 return sent
             try:
-                room = min(self._state.local_flow_control_window(number), 16_384, len(whole) - sent)
+                room = min(self._state.local_flow_control_window(number), 16_384, total - sent)
                 if room > 0:
-                    self._state.send_data(number, whole[sent : sent + room])
+                    after = max(0, sent - len(prefix))
+                    part = (prefix[sent:] + rest[after : after + room].tobytes())[:room]
+                    self._state.send_data(number, part)
             except ProtocolError:
                 return sent
             sent += max(0, room)

@@ -85,7 +85,9 @@ class _Server(uvicorn.Server):
         if limit < settings.max_connections:
             _log.warning("fewer connections than set: the limit of open files is low", connections=limit)
         self._connections = Connections(
-            limit=limit, per_client=min(limit, settings.max_connections_per_client), reserve=_RESERVE
+            limit=limit,
+            per_client=share_of(limit, settings.max_connections_per_client, settings.max_connections),
+            reserve=_RESERVE,
         )
         self._pace = settings.pace
         self._tasks: set[asyncio.Task[None]] = set()
@@ -212,6 +214,11 @@ class _ProbesOnly:
             self._app if scope["path"] in PROBES else problem_response(MirageError(Code.QUEUE_FULL, retry_after_s=1.0))
         )
         await app(scope, receive, closing)
+
+
+def share_of(limit: int, per_client: int, connections: int) -> int:
+    """Returns how many of `limit` connections one client may have: the same part as `per_client` of all `connections`."""
+    return max(1, limit * min(per_client, connections) // connections)
 
 
 def _bind(host: str, port: int) -> socket.socket:

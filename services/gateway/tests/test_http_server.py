@@ -12,7 +12,7 @@ import pytest
 import uvloop
 from starlette.responses import PlainTextResponse
 
-from mirage_gateway.http_server import HttpServer
+from mirage_gateway.http_server import HttpServer, share_of
 from mirage_gateway.settings import GatewaySettings
 from tests.support.waiting import PATIENCE_S
 
@@ -81,3 +81,13 @@ async def test_handshakes_that_are_not_begun_count_as_connections(certificate: t
     for _, writer in silent:
         writer.close()
     await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("limit", "per_client", "connections", "expected"),
+    [(1024, 256, 1024, 256), (112, 256, 1024, 28), (112, 5000, 1024, 112), (32, 1, 1024, 1)],
+)
+def test_one_client_has_its_part_of_the_connections_that_are_possible(
+    limit: int, per_client: int, connections: int, expected: int
+) -> None:
+    assert share_of(limit, per_client, connections) == expected
