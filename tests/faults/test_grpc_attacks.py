@@ -29,6 +29,8 @@ KEY = "a-key-of-some-length"
 MEMORY_MIB = {"gateway": 512, "encoder": 1024, "retriever": 768, "llm": 1280, "generator": 384, "reader": 512}
 LARGEST = 25 * 2**20 - 100
 PATIENCE_S = 120
+# Who searches meanwhile has another address.
+ATTACKER = "127.0.0.2"
 # A stream waits 10 s for room before it is refused.
 REFUSED_S = 30
 RUBBISH = b"\x0a\xff\xff\xff\xff\x0f rubbish"
@@ -142,7 +144,7 @@ def report(what: str, target: Target, took: list[float]) -> None:
 async def test_messages_that_never_end_take_little(gateway: Target, method: str, scale: int) -> None:
     async with AsyncExitStack() as stack:
         took = stack.enter_context(searching(gateway.port))
-        connections = [await RawConnection.open(gateway.port) for _ in range(2 * scale)]
+        connections = [await RawConnection.open(gateway.port, ATTACKER) for _ in range(2 * scale)]
         for each in connections:
             stack.push_async_callback(each.close)
         path = f"/mirage.v1.MirageService/{method}"
@@ -155,7 +157,7 @@ async def test_messages_that_never_end_take_little(gateway: Target, method: str,
 async def test_rubbish_is_refused_and_fills_no_log(gateway: Target, tmp_path: Path, scale: int) -> None:
     calls = 1000 * scale
     with searching(gateway.port) as took:
-        connection = await RawConnection.open(gateway.port)
+        connection = await RawConnection.open(gateway.port, ATTACKER)
         for _ in range(calls):
             number, call = await connection.call(b"/mirage.v1.MirageService/Search")
             await connection.send(number, RUBBISH, end=True)

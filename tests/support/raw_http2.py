@@ -47,9 +47,9 @@ class RawConnection:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, port: int) -> "RawConnection":
-        """Connects."""
-        made = cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def open(cls, port: int, address: str = "127.0.0.1") -> "RawConnection":
+        """Connects, from an address of this machine."""
+        made = cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0)))
         await made._flush()
         return made
 

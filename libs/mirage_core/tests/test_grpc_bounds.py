@@ -92,8 +92,8 @@ async def serve() -> AsyncIterator[Serve]:
 async def connect() -> AsyncIterator[Callable[[int], Awaitable[RawConnection]]]:
     async with AsyncExitStack() as stack:
 
-        async def start(port: int) -> RawConnection:
-            made = await RawConnection.open(port)
+        async def start(port: int, address: str = "127.0.0.1") -> RawConnection:
+            made = await RawConnection.open(port, address)
             stack.push_async_callback(made.close)
             return made
 
@@ -352,6 +352,27 @@ class TestPlaces:
             assert error.code is Code.QUEUE_FULL
         servicer.gate.set()
         await asyncio.gather(*running)
+
+    async def test_without_keys_the_connections_of_an_address_are_one_client(self, serve, connect) -> None:
+        servicer, port = await serve(fair=True, max_calls=4)
+        servicer.gate.clear()
+        running = []
+        for address in ("127.0.0.1", "127.0.0.2"):
+            for _ in range(2):
+                connection = await connect(port, address)
+                number, call = await connection.call()
+                await connection.send(number, b"", end=True)
+                await asyncio.wait_for(servicer.arrived.acquire(), 60)
+                running.append(call)
+            connection = await connect(port, address)
+            number, call = await connection.call()
+            await connection.send(number, b"", end=True)
+            await asyncio.wait_for(call.ended.wait(), 60)
+            assert call.status == EXHAUSTED
+        servicer.gate.set()
+        for call in running:
+            await asyncio.wait_for(call.ended.wait(), 60)
+            assert call.status == 0
 
     async def test_a_watch_takes_no_place_of_a_call(self, serve, stub_of) -> None:
         servicer, port = await serve(max_calls=1)
