@@ -195,7 +195,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             context.caller.set(identity)
             check_role(identity, rule.role)
             bounds = cast(_Bounds, self._open_bounds if rule.open else self._bounds)
-            call = _Call(ctx, rule, bounds, client=ANYBODY if rule.open else context.address_of(identity.name), many=many)
+            call = _Call(
+                ctx, rule, bounds, client=ANYBODY if rule.open else context.address_of(identity.name), many=many
+            )
             await call.open()
             ctx.set_trailing_metadata((("x-request-id", request_id),))
             yield call
