@@ -26,7 +26,7 @@ from tests.support.raw_http2 import RawConnection
 SEARCHER = Path(__file__).parents[1] / "support" / "searcher.py"
 KEY = "a-key-of-some-length"
 # As in deploy/: of the gateway with its gRPC port, of the encoder, the retriever, the language model and the generator.
-MEMORY_MIB = {"gateway": 512, "encoder": 1024, "retriever": 768, "llm": 1024, "generator": 384, "reader": 384}
+MEMORY_MIB = {"gateway": 512, "encoder": 1024, "retriever": 768, "llm": 1024, "generator": 320, "reader": 352}
 LARGEST = 25 * 2**20 - 100
 PATIENCE_S = 120
 # Who searches meanwhile has another address.
