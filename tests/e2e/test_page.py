@@ -181,9 +181,19 @@ def test_the_page_is_read_in_spanish(page: Page) -> None:
     expect(page.get_by_role("button", name="Plano")).to_be_visible()
 
 
-def test_an_address_that_does_not_exist_leads_back(page: Page) -> None:
-    page.goto("/i/no-such-record")
-    expect(page.get_by_role("alert")).to_contain_text("RECORD_NOT_FOUND")
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/i/no-such-record", "RECORD_NOT_FOUND"),
+        ("/no-such-page", "There is no page at this address"),
+        ("/compare/no/such/page", "There is no page at this address"),
+    ],
+)
+def test_an_address_that_does_not_exist_leads_back(page: Page, path: str, said: str) -> None:
+    answer = page.goto(path)
+    assert answer
+    assert answer.status == 404
+    expect(page.get_by_role("main")).to_contain_text(said)
     page.get_by_role("link", name="Go to the start page").click()
     expect(page.get_by_role("heading", name="See what it looks like.")).to_be_visible()
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mirage_core.errors import Code, MirageError
 from mirage_gateway.web.page import VIEWS
 
-from .conftest import Gateway
+from .conftest import Gateway, Peer
 
 PAGE = Path(str(resources.files("mirage_gateway") / "page"))
 FILES = sorted(path.name for path in PAGE.iterdir())
@@ -46,6 +47,56 @@ async def test_every_view_is_the_page_and_needs_no_key(gateway: Gateway, path: s
     for name in re.findall(r'(?:src|href)="([^"]+)"', response.text):
         assert (await http.get(str(response.url.join(name)))).status_code == 200
     assert (await http.get("/openapi.json")).status_code == 200
+
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize("path", ["/nosuch", "/docs/", "/several/levels/further%2Fdown", "/i/", "/v1"])
+@pytest.mark.parametrize("keys", ["", "teacher:secret-key-0123456789"])
+async def test_a_browser_that_opens_an_unknown_address_gets_the_page(gateway: Gateway, path: str, keys: str) -> None:
+    http = await gateway(api_keys=keys)
+    response = await http.get(path, headers=BROWSER)
+    assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "script-src 'self'" in response.headers["content-security-policy"]
+    names = re.findall(r'(?:src|href)="([^"]+)"', response.text)
+    assert names
+    for name in names:
+        assert (await http.get(str(response.url.join(name)))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/nosuch", {"accept": "*/*"}),
+        ("GET", "/v1/nosuch", BROWSER),
+        ("GET", "/page/nosuch.js", BROWSER),
+        ("POST", "/nosuch", BROWSER),
+    ],
+)
+async def test_other_clients_and_paths_of_the_api_get_a_problem(
+    http: httpx.AsyncClient, method: str, path: str, headers: dict[str, str]
+) -> None:
+    response = await http.request(method, path, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (404, "ROUTE_NOT_FOUND")
+
+
+async def test_asking_for_a_page_opens_nothing_that_needs_a_key(gateway: Gateway) -> None:
+    http = await gateway(api_keys="teacher:secret-key-0123456789")
+    for path in ("/metrics", "/v1/records/r1", "/v1/nosuch"):
+        response = await http.get(path, headers=BROWSER)
+        assert (response.status_code, response.json()["code"]) == (401, "API_KEY_MISSING")
+
+
+async def test_the_page_of_an_image_that_is_not_there_is_not_found(http: httpx.AsyncClient, peer: Peer) -> None:
+    assert (await http.get("/i/r1", headers=BROWSER)).status_code == 200
+    peer.script.error = MirageError(Code.RECORD_NOT_FOUND, id="r9")
+    response = await http.get("/i/r9", headers=BROWSER)
+    assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "og:" not in response.text
+    # Of a record that cannot be read now, nobody knows; the page says it, and asks again.
+    peer.script.error = MirageError(Code.DEPENDENCY_UNAVAILABLE, name="retriever")
+    assert (await http.get("/i/r1", headers=BROWSER)).status_code == 200
 
 
 async def test_a_file_that_is_current_is_not_sent_again(http: httpx.AsyncClient) -> None:

@@ -4,8 +4,8 @@ from importlib.metadata import version
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Router
-from starlette.types import ASGIApp
+from starlette.routing import Match, Router
+from starlette.types import ASGIApp, Scope
 
 from mirage_gateway.compose import Composer
 from mirage_gateway.request_memory import RequestMemory
@@ -18,7 +18,7 @@ from mirage_gateway.web.images import ImageRoutes
 from mirage_gateway.web.jobs import JobRoutes
 from mirage_gateway.web.openapi import describe
 from mirage_gateway.web.operations import Operation, named_route, operations_of, routes_of
-from mirage_gateway.web.page import VIEWS, Page
+from mirage_gateway.web.page import VIEWS, Page, asks_for_page
 from mirage_gateway.web.proxies import ForwardedClient, TrustedProxies
 from mirage_gateway.web.quality import QualityRoutes
 from mirage_gateway.web.ratings import RatingRoutes
@@ -56,8 +56,13 @@ def build_app(composer: Composer, settings: GatewaySettings) -> ASGIApp:
     # With keys, the page's HTML holds nothing of a record: it is sent to anybody.
     pages = Page(None if settings.api_keys else composer.record)
     page = [named_route(route.path, {"GET": route.endpoint}) for route in pages.routes()]
-    router = Router([*routes_of(operations, intake, Visitors(settings)), *page], redirect_slashes=False)
-    app: ASGIApp = Edge(router, settings, memory, open_paths=open_paths)
+    routes_all = [*routes_of(operations, intake, Visitors(settings)), *page]
+    router = Router(routes_all, redirect_slashes=False, default=pages.lost)
+
+    def is_lost(scope: Scope) -> bool:
+        return asks_for_page(scope) and all(route.matches(scope)[0] is Match.NONE for route in routes_all)
+
+    app: ASGIApp = Edge(router, settings, memory, open_paths=open_paths, is_lost=is_lost)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

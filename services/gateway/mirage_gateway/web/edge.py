@@ -1,7 +1,7 @@
 """Wraps every HTTP request: identity, request id, errors as problems, headers, access log, metrics, span."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -43,14 +43,20 @@ _POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 
 class Edge:
-    """Wraps the router. `open_paths` (and the page's files) need no API key.
+    """Wraps the router. `open_paths` (and the page's files, and what `is_lost` says leads nowhere) need no API key.
 
     Without keys only requests for a name of this machine are served (`allowed_hosts` adds others): a page of another
     site that gets its own name to point here (DNS rebinding) is refused.
     """
 
     def __init__(
-        self, app: ASGIApp, settings: GatewaySettings, memory: RequestMemory, *, open_paths: frozenset[str]
+        self,
+        app: ASGIApp,
+        settings: GatewaySettings,
+        memory: RequestMemory,
+        *,
+        open_paths: frozenset[str],
+        is_lost: Callable[[Scope], bool],
     ) -> None:
         self._app = app
         self._memory = memory
@@ -64,6 +70,7 @@ class Edge:
         self._addresses = frozenset(name.lower() for name in settings.allowed_hosts)
         self._hosts = _LOCAL_NAMES | {_name(address) for address in self._addresses}
         self._open_paths = open_paths
+        self._is_lost = is_lost
         resource_policy = "cross-origin" if settings.cors_origins else "same-origin"
         self._headers = {**_HEADERS, "cross-origin-resource-policy": resource_policy}
 
@@ -156,7 +163,7 @@ class Edge:
             self._check_origin(scope, headers)
             return
         path = scope["path"]
-        if path in self._open_paths or path.startswith(("/page/", "/i/", "/rate/")):
+        if path in self._open_paths or path.startswith(("/page/", "/i/", "/rate/")) or self._is_lost(scope):
             return
         # A rater has a token in the path in place of a key, and is limited like a visitor.
         public = self._public or path.startswith("/v1/rate/")

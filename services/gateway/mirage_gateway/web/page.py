@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 from importlib import resources
 from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from mirage_core.errors import Code, MirageError
 from mirage_protos.v1 import record_pb2
@@ -45,12 +47,12 @@ class _File:
             "vary": "accept-encoding",
         }
 
-    def response(self, request: Request) -> Response:
-        if request.headers.get("if-none-match") == self._headers["etag"]:
+    def response(self, request: Request, status: int = 200) -> Response:
+        if request.headers.get("if-none-match") == self._headers["etag"] and status == 200:
             return Response(status_code=304, headers=self._headers)
         if "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(self._compressed, headers={**self._headers, "content-encoding": "gzip"})
-        return Response(self.content, headers=self._headers)
+            return Response(self._compressed, status, {**self._headers, "content-encoding": "gzip"})
+        return Response(self.content, status, self._headers)
 
 
 class Page:
@@ -61,8 +63,7 @@ class Page:
         folder = resources.files("mirage_gateway").joinpath("page")
         self._files = {entry.name: _File(entry.name, entry.read_bytes()) for entry in folder.iterdir()}
         self._index = self._files["index.html"]
-        # As the views, one level further down.
-        self._below = _File("index.html", self._index.content.replace(b'="page/', b'="../page/'))
+        self._below = self._index_at(1)
 
     def routes(self) -> list[Route]:
         """Returns the routes of the views, of one image, of a rater's sheet, and of `/page/<file>`."""
@@ -74,6 +75,19 @@ class Page:
             Route("/page/{name}", self._file),
         ]
 
+    async def lost(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers an address that does not exist: a browser with the page, which leads back, others with ROUTE_NOT_FOUND."""
+        if not asks_for_page(scope):
+            raise MirageError(Code.ROUTE_NOT_FOUND)
+        request = Request(scope, receive)
+        # As it was sent: an escaped slash is not a level.
+        level = scope.get("raw_path", scope["path"].encode()).count(b"/") - 1
+        await self._index_at(level).response(request, 404)(scope, receive, send)
+
+    def _index_at(self, level: int) -> _File:
+        # As the views, some levels further down.
+        return _File("index.html", self._index.content.replace(b'="page/', b'="' + b"../" * level + b"page/"))
+
     async def _view(self, request: Request) -> Response:
         return self._index.response(request)
 
@@ -81,25 +95,27 @@ class Page:
         return self._below.response(request)
 
     async def _image(self, request: Request) -> Response:
-        record = await self._previewed(request.path_params["id"])
-        if record is None:
+        if self._read is None:
             return self._below.response(request)
+        try:
+            record = await self._read(request.path_params["id"])
+        except MirageError as error:
+            # The page says what is wrong.
+            return self._below.response(request, error.entry.http if error.entry.http in (400, 404) else 200)
         head = b"<title>MIRAGE</title>"
         content = self._below.content.replace(head, head + _preview(request, record))
         return _File("index.html", content).response(request)
-
-    async def _previewed(self, record_id: str) -> record_pb2.Record | None:
-        if self._read is None:
-            return None
-        try:
-            return await self._read(record_id)
-        except MirageError:
-            return None  # the page says what is wrong
 
     async def _file(self, request: Request) -> Response:
         if request.path_params["name"] not in self._files:
             raise MirageError(Code.ROUTE_NOT_FOUND)
         return self._files[request.path_params["name"]].response(request)
+
+
+def asks_for_page(scope: Scope) -> bool:
+    """True for a browser that opens an address of the site; the API's are answered alike to everybody."""
+    wants_html = "text/html" in Headers(scope=scope).get("accept", "")
+    return wants_html and scope["method"] in ("GET", "HEAD") and not scope["path"].startswith(("/v1/", "/page/"))
 
 
 def _preview(request: Request, record: record_pb2.Record) -> bytes:

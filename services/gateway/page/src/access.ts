@@ -25,5 +25,6 @@ export interface Atlas {
   records: number;
 }
 
-export const useModels = (): Model[] =>
-  useData<{ models: Model[] }>("models", (signal) => json("/v1/models", { signal })).value?.models ?? [];
+/** Returns the models that run; none until `when`, so that what is waited for comes first. */
+export const useModels = (when: boolean): Model[] =>
+  useData<{ models: Model[] }>(when ? "models" : "", (signal) => json("/v1/models", { signal })).value?.models ?? [];

@@ -250,6 +250,9 @@ function Sides({ names, sides, asked, route, children }: SidesProps) {
     setLooks(looks.map((each, other) => (linked || other === index ? next : each)));
   const page = (index: number, to: number) => turn(at.map((each, other) => (other === index ? to : each)));
   const [first, second] = shown;
+  const either = first ?? second;
+  // What follows the pair comes at once, so that nothing of it moves.
+  const ready = sides.every((side, index) => side.ready || !asked[index]);
   return (
     <>
       <div class="pair">
@@ -268,39 +271,49 @@ function Sides({ names, sides, asked, route, children }: SidesProps) {
           />
         ))}
       </div>
-      <div class="under">
-        <button type="button" class="chip" aria-pressed={linked} onClick={() => link(!linked)}>
-          {t("compare.linked")}
-        </button>
-        {first && <Tools record={first} look={looks[0] ?? PLAIN} change={(next) => look(0, next)} />}
-        <span class="space" />
-        {children}
-        <Copy text={() => location.href}>{t("copy.link")}</Copy>
-      </div>
-      {first && second && <Differences a={first} b={second} />}
-      {sides.map(
-        (side, index) =>
-          side.records.length > 1 && (
-            <section key={index} aria-label={t("compare.more", { name: "AB"[index] ?? "" })}>
-              <h2>{t("compare.more", { name: "AB"[index] ?? "" })}</h2>
-              <ul class="strip">
-                {side.records.map((record, number) => (
-                  <li key={record.id}>
-                    <button
-                      type="button"
-                      aria-current={number === at[index]}
-                      aria-label={nameOf(record)}
-                      onClick={() => page(index, number)}
-                    >
-                      <Picture url={record.thumbnail_url} alt="" width={96} height={96} lazy />
-                    </button>
-                  </li>
-                ))}
-              </ul>
-            </section>
-          ),
+      {ready && either && (
+        <div class="under">
+          <button type="button" class="chip" aria-pressed={linked} onClick={() => link(!linked)}>
+            {t("compare.linked")}
+          </button>
+          <Tools record={either} look={looks[0] ?? PLAIN} change={(next) => look(0, next)} />
+          <span class="space" />
+          {children}
+          <Copy text={() => location.href}>{t("copy.link")}</Copy>
+        </div>
       )}
+      {ready && first && second && <Differences a={first} b={second} />}
+      {ready &&
+        sides.map((side, index) => (
+          <Others key={index} letter={"AB"[index] ?? ""} {...side} at={at[index]} page={(to) => page(index, to)} />
+        ))}
     </>
+  );
+}
+
+interface OthersProps {
+  letter: string;
+  records: Shown[];
+  at?: number;
+  page: (to: number) => void;
+}
+
+function Others({ letter, records, at, page }: OthersProps) {
+  if (records.length < 2) return null;
+  const title = t("compare.more", { name: letter });
+  return (
+    <section aria-label={title}>
+      <h2>{title}</h2>
+      <ul class="strip">
+        {records.map((record, number) => (
+          <li key={record.id}>
+            <button type="button" aria-current={number === at} aria-label={nameOf(record)} onClick={() => page(number)}>
+              <Picture url={record.thumbnail_url} alt="" width={96} height={96} lazy />
+            </button>
+          </li>
+        ))}
+      </ul>
+    </section>
   );
 }
 
@@ -505,7 +518,7 @@ function Shift({ route }: { route: Route }) {
 
 function ShiftActions({ route, sources }: { route: Route; sources: SearchResult[] }) {
   const rights = useRights();
-  const generator = useGenerator();
+  const generator = useGenerator(true);
   const [panel, show] = useState("");
   const prompt = promptOf(route);
   const toggle = (name: string) => () => show(panel === name ? "" : name);

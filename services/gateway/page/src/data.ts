@@ -11,6 +11,24 @@ interface Entry {
 const KEPT = 60;
 const entries = new Map<string, Entry>();
 
+interface Pending {
+  answer: Promise<unknown>;
+  controller: AbortController;
+  users: number;
+}
+
+// Requests that are under way: parts that need the same answer wait for one request, which ends with the last of them.
+const pending = new Map<string, Pending>();
+
+function start<T>(name: string, load: (signal: AbortSignal) => Promise<T>): Pending {
+  const controller = new AbortController();
+  const started = { answer: load(controller.signal), controller, users: 0 };
+  const ended = () => pending.get(name) === started && pending.delete(name);
+  started.answer.then(ended, ended);
+  pending.set(name, started);
+  return started;
+}
+
 function put(name: string, entry: Entry): void {
   entries.delete(name);
   entries.set(name, entry);
@@ -21,7 +39,10 @@ function put(name: string, entry: Entry): void {
 }
 
 /** Forgets everything, as after another key was given. */
-export const forget = (): void => entries.clear();
+export function forget(): void {
+  entries.clear();
+  pending.clear();
+}
 
 export interface Data<T> {
   value?: T;
@@ -39,17 +60,25 @@ export function useData<T>(name: string, load: (signal: AbortSignal) => Promise<
   // The name stands for all that `load` depends on.
   useLayoutEffect(() => {
     if (!name || entries.get(name)?.value !== undefined) return;
-    const controller = new AbortController();
+    const shared = pending.get(name) ?? start(name, load);
+    shared.users += 1;
+    let left = false;
     const settle = (found: Entry) => {
-      if (controller.signal.aborted) return;
+      if (left) return;
       put(name, found);
       redraw((count) => count + 1);
     };
-    load(controller.signal).then(
+    shared.answer.then(
       (value) => settle({ value }),
       (error: unknown) => isAbort(error) || settle({ error: problemOf(error) }),
     );
-    return () => controller.abort();
+    return () => {
+      left = true;
+      shared.users -= 1;
+      if (shared.users) return;
+      if (pending.get(name) === shared) pending.delete(name);
+      shared.controller.abort();
+    };
   }, [name, attempt]);
   return {
     value: entry.value as T | undefined,

@@ -9,10 +9,10 @@ import { type Key, number, t } from "./text";
 import { Failure, Link, Notice, Picture, save } from "./ui";
 import { nameOf } from "./words";
 
-/** Returns the generator's model, or nothing if none runs or the reader may not use it. */
-export function useGenerator(): Model | undefined {
+/** Returns the generator's model, or nothing if none runs, the reader may not use it, or `when` is still false. */
+export function useGenerator(when: boolean): Model | undefined {
   const rights = useRights();
-  const models = useModels();
+  const models = useModels(when);
   return rights.can("create_job") ? models.find(({ task }) => task === "generate") : undefined;
 }
 

@@ -46,10 +46,14 @@ export function ImageView({ route }: { route: Route }) {
   return <Viewer record={record} route={route} />;
 }
 
-function useCase(record: Shown, route: Route): Case | undefined {
+function useCase(record: Shown, route: Route) {
   const id = record.case_id ?? "";
   const path = `/v1/cases/${encodeURIComponent(id)}${within(route.collection)}`;
-  return useData<Case>(id && `case ${route.collection} ${id}`, (signal) => json(path, { signal })).value;
+  const { value, error } = useData<Case>(id && `case ${route.collection} ${id}`, (signal) => json(path, { signal }));
+  // What is below the image waits for the first case, whose other images would move it.
+  const placed = useRef(false);
+  placed.current ||= !id || Boolean(value || error);
+  return { case_: value, records: value?.records ?? [], placed: placed.current };
 }
 
 /** The neighbours of an image: first those of its case, then the results that it was opened from. */
@@ -69,8 +73,7 @@ function Viewer({ record, route }: { record: StoredRecord; route: Route }) {
   const from = entry().from;
   const context = from === undefined ? EMPTY : parse("", from);
   const results = useSearch(context).value?.results ?? [];
-  const case_ = useCase(record, route);
-  const records = case_?.records ?? [];
+  const { case_, records, placed } = useCase(record, route);
   const [previous, next] = neighbours(record, records, results);
   const [look, change] = useState<Look>(PLAIN);
   const [hidden, hide] = useState(false);
@@ -79,7 +82,9 @@ function Viewer({ record, route }: { record: StoredRecord; route: Route }) {
   const show = (other?: Shown) =>
     other && go({ ...EMPTY, view: "image", id: other.id, collection: route.collection }, { replace: true, from });
   useFresh(record, change);
-  useLayoutEffect(settled, []);
+  useLayoutEffect(() => {
+    if (placed) settled();
+  }, [placed]);
   useEffect(() => {
     document.title = `${hidden ? t("hidden") : nameOf(record)} · MIRAGE`;
   }, [record.id, hidden]);
@@ -110,23 +115,17 @@ function Viewer({ record, route }: { record: StoredRecord; route: Route }) {
           <Turn by={-1} to={previous} show={show} />
           <Turn by={1} to={next} show={show} />
         </div>
-        <div class="under">
-          <Strip record={record} records={records} show={show} />
-          <Tools record={record} look={look} change={change} />
-          <button type="button" class="chip" onClick={() => toggleFull(fullScreen.current)}>
-            {t("full")}
-          </button>
-        </div>
+        {placed && (
+          <div class="under">
+            <Strip record={record} records={records} show={show} />
+            <Tools record={record} look={look} change={change} />
+            <button type="button" class="chip" onClick={() => toggleFull(fullScreen.current)}>
+              {t("full")}
+            </button>
+          </div>
+        )}
       </div>
-      <Panel
-        record={record}
-        route={route}
-        case_={case_}
-        matched={matched}
-        hidden={hidden}
-        hide={hide}
-        structures={structures}
-      />
+      {placed && <Panel {...{ record, route, case_, matched, hidden, hide, structures }} />}
     </article>
   );
 }

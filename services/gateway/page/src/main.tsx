@@ -23,6 +23,7 @@ function Lost() {
   return (
     <div class="failure">
       <h1 tabIndex={-1}>{t("lost")}</h1>
+      <p>{t("lost.how")}</p>
       <p>
         <Link to={EMPTY}>{t("home.back")}</Link>
       </p>

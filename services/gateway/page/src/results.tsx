@@ -72,7 +72,7 @@ interface BodyProps {
 function Body({ route, search, stopped, stop }: BodyProps) {
   const { value, error } = search;
   const [panel, show] = useState<Panel>("");
-  const generator = useGenerator();
+  const generator = useGenerator(value !== undefined);
   const prompt = promptOf(route);
   useEffect(() => show(""), [route]);
   return (
@@ -111,8 +111,14 @@ const asksFor = (route: Route): boolean => Boolean(route.q || route.similar || r
 function Actions({ route, found: { reply, results }, panel, show, generates }: ActionsProps) {
   const rights = useRights();
   const toggle = (name: Panel) => () => show(panel === name ? "" : name);
+  // First, since it comes late: the others keep their places at the right.
   return (
     <>
+      {generates && (
+        <button type="button" class="button" aria-expanded={panel === "generate"} onClick={toggle("generate")}>
+          {t("generate")}
+        </button>
+      )}
       {route.q && (
         <Link class="button" to={{ ...EMPTY, view: "compare", a: route.q, collection: route.collection }}>
           {t("compare.with")}
@@ -121,11 +127,6 @@ function Actions({ route, found: { reply, results }, panel, show, generates }: A
       {asksFor(route) && reply.match !== "none" && results.length > 0 && rights.can("describe") && (
         <button type="button" class="button" aria-expanded={panel === "describe"} onClick={toggle("describe")}>
           {t("explain")}
-        </button>
-      )}
-      {generates && (
-        <button type="button" class="button" aria-expanded={panel === "generate"} onClick={toggle("generate")}>
-          {t("generate")}
         </button>
       )}
     </>

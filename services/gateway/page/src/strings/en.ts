@@ -18,6 +18,7 @@ export const en = {
   language: "Language",
   atlas: "Atlas",
   lost: "There is no page at this address",
+  "lost.how": "The address may be mistyped or from an earlier version. Search above, or start again.",
   "view.compare": "Compare",
   "view.read": "Read",
   "view.generated": "Generated images",

@@ -21,6 +21,7 @@ export const es: Record<keyof typeof en, string> = {
   language: "Idioma",
   atlas: "Atlas",
   lost: "No hay ninguna página en esta dirección",
+  "lost.how": "Puede que la dirección esté mal escrita o sea de una versión anterior. Busca arriba o empieza de nuevo.",
   "view.compare": "Comparar",
   "view.read": "Leer",
   "view.generated": "Imágenes generadas",
