@@ -2,10 +2,13 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import sqrtm
 from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score
+from sklearn.metrics.pairwise import polynomial_kernel
 
 from mirage_atlas.quality.measures import (
     auroc,
@@ -13,7 +16,10 @@ from mirage_atlas.quality.measures import (
     chance_of_recall,
     chance_of_reciprocal_rank,
     estimate,
+    estimate_distance,
+    frechet_distance,
     histogram,
+    kernel_distance,
     ndcg,
     share,
     threshold_accuracy,
@@ -95,3 +101,36 @@ def test_a_histogram_has_the_shares_of_all_values() -> None:
     assert len(x) == len(y) == 40
     assert sum(y) == pytest.approx(1.0)
     assert y[-1] == pytest.approx(0.4)
+
+
+def unit_vectors(count: int, middle: float, dimension: int = 6) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    rows = RNG.normal(middle, 1.0, (count, dimension))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize(("count", "others"), [(40, 40), (200, 31), (8, 9)])
+def test_the_frechet_distance_is_that_of_scipys_matrix_root(count: int, others: int) -> None:
+    one, other = unit_vectors(count, 0.0), unit_vectors(others, 0.7)
+    first, second = np.cov(one.T), np.cov(other.T)
+    expected = ((one.mean(axis=0) - other.mean(axis=0)) ** 2).sum() + np.trace(first + second)
+    expected -= 2 * np.trace(sqrtm(first @ second)).real
+    assert frechet_distance(one, other) == pytest.approx(expected, abs=1e-6)
+    assert frechet_distance(one, one) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_kernel_distance_is_that_of_scikit_learns_kernel() -> None:
+    one, other = unit_vectors(30, 0.0), unit_vectors(50, 0.5)
+    within = []
+    for each in (one, other):
+        kernel = polynomial_kernel(each, degree=3, gamma=1, coef0=1)
+        within.append(kernel[~np.eye(len(each), dtype=bool)].mean())
+    expected = sum(within) - 2 * polynomial_kernel(one, other, degree=3, gamma=1, coef0=1).mean()
+    assert kernel_distance(one, other) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_the_interval_of_a_distance_holds_it_and_tells_far_from_near(distance: Any) -> None:
+    one, near, far = unit_vectors(60, 0.0), unit_vectors(60, 0.0), unit_vectors(60, 1.5)
+    floor, found = estimate_distance(distance, one, near), estimate_distance(distance, one, far)
+    assert floor.low <= floor.value <= floor.high < found.low <= found.value <= found.high
+    assert found == estimate_distance(distance, one, far)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mirage_api.readings import ReadDone, ReadEvidence, ReadKind, ReadLabel
-from mirage_atlas.quality.readings import HeldOut, Outcome, auroc, evaluate_readings, measured, summarise
+from mirage_atlas.quality.readings import HeldOut, Outcome, auroc, evaluate_readings, summarise, to_findings
 
 
 def outcome(case: int, truth: str, label: str, **shares: float) -> Outcome:
@@ -58,13 +58,16 @@ def test_a_label_without_any_skill_is_not_beyond_chance() -> None:
 def test_what_is_kept_with_a_collection_names_each_label_with_its_interval_and_chance() -> None:
     found = [outcome(n, "melanoma" if n % 2 else "none", "", melanoma=0.1 * (n // 2 % 5)) for n in range(40)]
     quality = summarise(found)
-    kept = measured(quality, "f" * 8, "mirage eval read DATASET")
+    kept = to_findings(quality).measured("f" * 8, "mirage eval read DATASET")
     assert (kept.subject, kept.fingerprint) == ("read", "f" * 8)
+    assert kept.notes == ("40 images read, 0 declined.", "The AUROC of these may be chance: melanoma, none.")
     figures = {(each.name, each.group): each for each in kept.figures}
     assert len(figures) == 1 + 3 * len(quality.labels)
     auroc_of = figures["AUROC", "finding melanoma"]
     expected = quality.labels["melanoma"].auroc
-    assert (auroc_of.value, auroc_of.low, auroc_of.high) == (expected.value, expected.low, expected.high)
+    assert (auroc_of.value, auroc_of.low, auroc_of.high) == pytest.approx(
+        (expected.value, expected.low, expected.high), abs=1e-5
+    )
     assert (auroc_of.chance, auroc_of.count) == (0.5, 20)
 
 
@@ -100,3 +103,13 @@ def test_images_are_read_by_their_record_if_the_atlas_has_them() -> None:
     # Of those that were read by their file; the part of the body is not known, and not labelled.
     assert quality.kind is not None
     assert quality.kind.value == 1.0
+
+
+def test_labels_are_compared_by_the_names_of_the_vocabulary() -> None:
+    # The reader says "pneumonia", whatever the dataset calls it.
+    words = {"lobar collapse": "atelectasis", "Normal": "none", "own word": "own word"}
+    items = [HeldOut(f"{word} {n}", {"finding": (word,)}, lambda: b"file") for word in words for n in range(10)]
+    quality = evaluate_readings(Scripted(), items)
+    assert set(quality.labels) == set(words.values())
+    # "Normal" is not a finding.
+    assert quality.with_finding == 20

@@ -84,3 +84,10 @@ def test_without_figures_it_says_how_to_get_them(page: Page, system: Any) -> Non
             expect(page.get_by_text("mirage eval all --store")).to_be_visible()
         finally:
             client.delete_collection("unmeasured")
+
+
+def test_a_doubt_leads_to_the_figures(page: Page) -> None:
+    page.goto("/?q=stock market prices")
+    page.get_by_role("main").get_by_role("link", name="How good is it?").click()
+    expect(page).to_have_url(f"{page.evaluate('location.origin')}/quality")
+    expect(page.get_by_role("heading", level=1)).to_have_text("How good is the search?")

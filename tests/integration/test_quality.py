@@ -1,5 +1,6 @@
 """`mirage eval` over a real system: a model that knows the images and one whose vectors are shuffled are told apart."""
 
+import dataclasses
 import json
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pytest
 from mirage.client import Client
 from mirage.uploads import Upload
 from mirage_api.quality import Figure
-from mirage_atlas.quality import arithmetic, calibration, consistency, gallery, retrieval
+from mirage_atlas.quality import arithmetic, calibration, consistency, gallery, generation, retrieval
+from mirage_atlas.quality.generation import GENERATED, REAL
 from mirage_atlas.quality.report import Findings
 from tests.support.waiting import until
 
@@ -114,6 +116,12 @@ def test_consistency_and_arithmetic_and_calibration_tell_them_apart(
         ]
 
     good, shuffled = measured(consistency)
+    better, worse = (
+        figure(each, "accuracy of the best threshold", "image and its caption") for each in (good, shuffled)
+    )
+    assert better.low is not None
+    assert worse.high is not None
+    assert better.low > worse.high
     name = "caption and its paraphrase"
     assert (
         any(each.startswith(f"Not measured: {name}") for each in good.notes) or figure(good, "AUROC", name).value > 0.8
@@ -125,6 +133,39 @@ def test_consistency_and_arithmetic_and_calibration_tell_them_apart(
     assert better.low > worse.high
     good, shuffled = measured(calibration)
     assert figure(good, "AUROC of the best cosine", "likeness").value > 0.9
+
+
+def test_generated_images_are_measured_next_to_real_ones(client: Client) -> None:
+    def measured(records: gallery.Gallery) -> Findings:
+        return generation.measure(client, records, limit=32, report=lambda _done, _all: None)
+
+    records = gallery.load(client)
+    order = np.random.default_rng(5).permutation(len(records.records))
+    found, broken = measured(records), measured(dataclasses.replace(records, images=records.images[order]))
+    for group in (GENERATED, REAL):
+        for name, of in (
+            ("prompt margin", group),
+            ("nearer to its own prompt than to another", group),
+            ("label guessed by the encoder", f"plane: {group}"),
+            ("nearest real image has the label", f"plane: {group}"),
+        ):
+            each = figure(found, name, of)
+            assert each.low is not None
+            assert each.chance is not None
+            assert each.low > each.chance, (name, of)
+    for name in ("Fréchet distance", "kernel distance"):
+        made, floor = (
+            figure(found, f"{name} to held-out real images", group) for group in (GENERATED, f"floor: {REAL}")
+        )
+        assert made.value > floor.value, name
+    # The same seeds make the same images.
+    assert figure(broken, "prompt margin", GENERATED) == figure(found, "prompt margin", GENERATED)
+    # But if each record has another's vector, the nearest one no longer has the prompt's labels.
+    name, of = "nearest real image has the label", f"plane: {GENERATED}"
+    better, worse = figure(found, name, of), figure(broken, name, of)
+    assert better.low is not None
+    assert worse.high is not None
+    assert better.low > worse.high
 
 
 def test_the_command_stores_what_the_api_lists(client: Client, system: Any, tmp_path: Path) -> None:

@@ -148,8 +148,10 @@ def test_the_command_reads_in_words_and_in_json(
 def test_readings_of_a_folder_are_measured(system: Any, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(Path(mirage_atlas.__file__).parent / "demo/data")
     assert run(["eval", "read", folder, "--limit", "4", "--url", system.http_url, "--json"]) == 0
-    measured = json.loads(capsys.readouterr().out)
-    assert (measured["images"], measured["declined"]) == (4, 0)
-    assert 0 <= measured["first"]["low"] <= measured["first"]["high"] <= 1
+    (measured,) = json.loads(capsys.readouterr().out)["evaluations"]
+    assert measured["subject"] == "read"
+    assert measured["notes"][0] == "4 images read, 0 declined."
+    first = next(each for each in measured["figures"] if each["name"] == "label among the first three")
+    assert 0 <= first["low"] <= first["high"] <= 1
     assert run(["eval", "read", folder, "--split", "nothing", "--url", system.http_url]) == 1
     assert "no image to read" in capsys.readouterr().err

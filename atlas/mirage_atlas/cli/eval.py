@@ -96,6 +96,13 @@ def calibration(**options: Any) -> None:
     _run(("calibration",), **options)
 
 
+@command.command("generation")
+@_options
+def generation(**options: Any) -> None:
+    """Measure generated images: prompts followed, labels, likeness to real ones; at most 100 of them."""
+    _run(("generation",), **options)
+
+
 @command.command("descriptions")
 @_options
 def descriptions(**options: Any) -> None:
@@ -114,7 +121,7 @@ def speed(**options: Any) -> None:
 @_options
 def everything(**options: Any) -> None:
     """Measure all of these."""
-    _run(("retrieval", "consistency", "arithmetic", "calibration", "descriptions", "speed"), **options)
+    _run(("retrieval", "consistency", "arithmetic", "calibration", "generation", "descriptions", "speed"), **options)
 
 
 @command.command("read")
@@ -123,6 +130,9 @@ def everything(**options: Any) -> None:
 @click.option("--split", metavar="NAME", help="Read only the images of this split, such as dev.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Read N images, drawn at random (always the same).")
 @click.option("--collection", default="", metavar="NAME", help="Take the evidence from this collection.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the result here as JSON."
+)
 @click.option("--store", is_flag=True, help="Keep the result with the collection, for the page. Needs the role admin.")
 @follow_links_option
 @server_options
@@ -132,6 +142,7 @@ def read(
     split: str | None,
     limit: int | None,
     collection: str,
+    out: Path | None,
     store: bool,
     follow_links: bool,
     url: str | None,
@@ -140,11 +151,14 @@ def read(
     """Read every image of the dataset at PATH and measure the labels: precision, recall and AUROC, with intervals.
 
     Images that the atlas has are read without their own case as evidence. Labels that fewer than ten images have are not
-    measured. A label whose AUROC may be chance is marked; with --store, the page does not show it.
+    measured. A label whose AUROC may be chance is named in a note; with --store, the page does not show it.
     """
     from mirage.indexing import stored_ids
-    from mirage_atlas.quality.readings import HeldOut, evaluate_readings, measured
 
+    try:
+        from mirage_atlas.quality.readings import HeldOut, evaluate_readings, to_findings
+    except ModuleNotFoundError as error:
+        raise InputError("mirage eval read needs the vocabulary of findings: install mirage-atlas[read]") from error
     dataset = open_dataset(path, reader, follow_links=follow_links)
     with open_client(url) as client:
         rows: list[Any] = [row for row in dataset.rows if hasattr(row, "read_image")]
@@ -156,42 +170,16 @@ def read(
             HeldOut(row.case_id or row.id, row.labels, row.read_image, stored)
             for stored, row in zip(ids, records, strict=True)
         ]
-        result = evaluate_readings(client, items, limit=limit, collection=collection)
-        if store:
-            found = client.collection(collection)
-            parts = [
-                "mirage eval read DATASET",
-                f"--split {split}" if split else "",
-                f"--limit {limit}" if limit else "",
-            ]
-            made = measured(result, found.fingerprint, " ".join(filter(None, parts)))
-            client.store_evaluation(made, collection=collection)
-            note(f"read: kept with the collection {found.name}")
-    if as_json:
-        print_json(dataclasses.asdict(result))
-        return
-    print_table(
-        ("label", "images", "named", "precision", "recall", "AUROC", "beyond chance"),
-        [
-            (
-                name,
-                str(each.images),
-                str(each.named),
-                *(f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f})" for one in (each.precision, each.recall)),
-                f"{each.auroc.value:.2f} ({each.auroc.low:.2f} to {each.auroc.high:.2f})",
-                "yes" if each.beyond_chance else "no",
-            )
-            for name, each in result.labels.items()
-        ],
-    )
-    first = result.first
-    note(f"{result.images:,} images read, {result.declined:,} declined")
-    note(
-        f"label among the first three: {first.value:.3f} ({first.low:.3f} to {first.high:.3f}); the three most frequent "
-        f"would be {first.chance:.3f}"
-    )
-    if result.kind is not None:
-        note(f"kind right: {result.kind.value:.3f} ({result.kind.low:.3f} to {result.kind.high:.3f})")
+        result = evaluate_readings(client, items, limit=limit, collection=collection, report=_progress("images"))
+        held = client.collection(collection)
+        parts = [
+            _command("read", collection, _LIMIT, path),
+            f"--split {split}" if split else "",
+            f"--limit {limit}" if limit else "",
+        ]
+        made = to_findings(result).measured(held.fingerprint, " ".join(filter(None, parts)))
+        results = [_keep(client, made, collection, held.name, held.records, store=store, as_json=as_json)]
+    _write(results, out, as_json=as_json)
 
 
 @command.command("questions")
@@ -287,7 +275,7 @@ def _run(
     reader: str | None = None,
     follow_links: bool = False,
 ) -> None:
-    from mirage_atlas.quality import gallery, report
+    from mirage_atlas.quality import gallery
 
     results: list[dict[str, Any]] = []
     with open_client(url) as client:
@@ -296,13 +284,27 @@ def _run(
         _wait_for_calibration(client, collection)
         for subject in subjects:
             found = _measure(subject, client, records, limit, collection)
-            made = found.measured(records, _command(subject, collection, limit, path))
-            results.append(made.model_dump(mode="json") | {"collection": records.name, "records": len(records.records)})
-            if store:
-                client.store_evaluation(made, collection=collection)
-                note(f"{subject}: kept with the collection {records.name}")
-            if not as_json:
-                _print(made)
+            made = found.measured(records.fingerprint, _command(subject, collection, limit, path))
+            count = len(records.records)
+            results.append(_keep(client, made, collection, records.name, count, store=store, as_json=as_json))
+    _write(results, out, as_json=as_json)
+
+
+def _keep(
+    client: "Client", made: "Measured", collection: str, name: str, records: int, *, store: bool, as_json: bool
+) -> dict[str, Any]:
+    """Stores an evaluation if asked to, prints it unless it is printed as JSON later, and returns it as it is written."""
+    if store:
+        client.store_evaluation(made, collection=collection)
+        note(f"{made.subject}: kept with the collection {name}")
+    if not as_json:
+        _print(made)
+    return made.model_dump(mode="json") | {"collection": name, "records": records}
+
+
+def _write(results: list[dict[str, Any]], out: Path | None, *, as_json: bool) -> None:
+    from mirage_atlas.quality import report
+
     if out is not None:
         report.write(out, results)
         note(f"written to {out}")
@@ -322,13 +324,14 @@ def _wait_for_calibration(client: "Client", collection: str) -> None:
 
 
 def _measure(subject: str, client: "Client", records: "Gallery", limit: int, collection: str) -> "Findings":
-    from mirage_atlas.quality import arithmetic, calibration, consistency, descriptions, retrieval, speed
+    from mirage_atlas.quality import arithmetic, calibration, consistency, descriptions, generation, retrieval, speed
 
     measures: dict[str, Callable[..., Findings]] = {
         "retrieval": retrieval.measure,
         "consistency": consistency.measure,
         "arithmetic": arithmetic.measure,
         "calibration": calibration.measure,
+        "generation": generation.measure,
         "descriptions": descriptions.measure,
         "speed": speed.measure,
     }

@@ -171,7 +171,7 @@ def _results_of(others: Sequence[Other], queries: Sequence[str], system: str) ->
             if len(rows[query]) > place:
                 row = rows[query][place]
                 item = ItemUpload(kind="result", query=query, text=row.caption, system=system, rank=row.rank)
-                yield Drawn(item, _shown(_load(row.image), str(row.image)))
+                yield Drawn(item, shown(_load(row.image), str(row.image)))
 
 
 def _found(client: Client, queries: Sequence[str], collection: str) -> Iterator[Drawn]:
@@ -182,17 +182,22 @@ def _found(client: Client, queries: Sequence[str], collection: str) -> Iterator[
 
 
 def _generated(client: Client, queries: Sequence[str], rng: random.Random) -> Iterator[Drawn]:
+    for query in queries:
+        item = ItemUpload(kind="image", query=query, system="generator", origin="generated")
+        yield Drawn(item, generated(client, query, rng.randrange(2**31)))
+
+
+def generated(client: Client, prompt: str, seed: int) -> bytes:
+    """Has an image generated, and returns it as raters see it; raises InputError if its job fails."""
     from mirage.jobs import JobOptions
 
-    for query in queries:
-        job = client.create_job(query, JobOptions(seed=rng.randrange(2**31), priority="batch"))
-        for event in client.watch_job(job.id):
-            if isinstance(event, Job):
-                job = event
-        if job.state != "SUCCEEDED":
-            raise InputError(f"the generator did not make an image of {query!r}: {job.state}")
-        item = ItemUpload(kind="image", query=query, system="generator", origin="generated")
-        yield Drawn(item, _shown(client.job_image(job.id).data, "the generated image"))
+    job = client.create_job(prompt, JobOptions(seed=seed, priority="batch"))
+    for event in client.watch_job(job.id):
+        if isinstance(event, Job):
+            job = event
+    if job.state != "SUCCEEDED":
+        raise InputError(f"the generator did not make an image of {prompt!r}: {job.state}")
+    return shown(client.job_image(job.id).data, "the generated image")
 
 
 def _descriptions(client: Client, queries: Sequence[str], collection: str) -> Iterator[Drawn]:
@@ -225,7 +230,7 @@ def _load(place: Path | str) -> bytes:
     return data
 
 
-def _shown(data: bytes, name: str) -> bytes:
+def shown(data: bytes, name: str) -> bytes:
     """An image as raters see it: a PNG of at most 1,024 pixels a side, without the label of a generated one."""
     try:
         with Image.open(io.BytesIO(data)) as opened:

@@ -1,7 +1,8 @@
 """Measures readings on held-out images: for each label precision, recall and AUROC, next to chance.
 
 An image that the atlas has is read by its record, so that its own case is left out of the evidence; any other one by its
-file. Intervals are percentiles of a bootstrap over cases, since images of one are alike.
+file. Labels are compared by the names of the reader's vocabulary. Intervals are percentiles of a bootstrap over cases,
+since images of one are alike.
 """
 
 import math
@@ -13,14 +14,15 @@ from typing import Protocol
 
 import numpy as np
 
-from mirage_api.quality import FIGURES_MAX, Figure, Measured
+from mirage_api.quality import FIGURES_MAX
 from mirage_api.readings import ReadDone, ReadEvent, ReadEvidence, ReadKind, ReadLabel
 from mirage_atlas.quality import measures
+from mirage_atlas.quality.report import Findings, shortened
+from mirage_inference.llm.findings import NONE, vocabulary
 
 FIRST = 3
 POSITIVES_MIN = 10
 _ROUNDS = 500
-_NONE = "none"
 
 
 class ReadingClient(Protocol):
@@ -79,7 +81,8 @@ class LabelMeasures:
 
 @dataclass(frozen=True)
 class ReadingQuality:
-    """All of it. `first` is the share of images with a finding whose label is among the evidence's first three.
+    """All of it. `first` is the share of the `with_finding` images that have a finding whose label is among the evidence's
+    first three.
 
     `kind` is the share of images, read by their file, whose modality and part of the body were right; None without any.
     """
@@ -88,6 +91,7 @@ class ReadingQuality:
     declined: int
     kind: Measure | None
     first: Measure
+    with_finding: int = 0
     labels: Mapping[str, LabelMeasures] = field(default_factory=dict)
 
 
@@ -125,11 +129,15 @@ def _read(client: ReadingClient, item: HeldOut, collection: str) -> Outcome | No
                     found = next((each for each in event.facets if each.facet == "finding"), None)
                     shares = {each.value: each.share for each in (found.values if found else ())}
                 case ReadLabel():
-                    label = event.finding or (_NONE if event.state == "none" else "")
-                    return Outcome(item.case, frozenset(item.labels.get("finding", ())), label, shares, kind_right)
+                    label = event.finding or (NONE if event.state == "none" else "")
+                    return Outcome(item.case, _findings(item.labels), label, shares, kind_right)
                 case ReadDone():
                     return None
     return None
+
+
+def _findings(labels: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    return frozenset(vocabulary().canonical(each) or each for each in labels.get("finding", ()))
 
 
 def summarise(outcomes: Sequence[Outcome], *, declined: int = 0) -> ReadingQuality:
@@ -138,18 +146,18 @@ def summarise(outcomes: Sequence[Outcome], *, declined: int = 0) -> ReadingQuali
     for each in outcomes:
         for finding in each.findings:
             count[finding] = count.get(finding, 0) + 1
-    frequent = sorted((name for name in count if name != _NONE), key=lambda name: (-count[name], name))[:FIRST]
+    frequent = sorted((name for name in count if name != NONE), key=lambda name: (-count[name], name))[:FIRST]
     kinds = [each for each in outcomes if each.kind_right is not None]
-    with_finding = [each for each in outcomes if each.findings - {_NONE}]
+    with_finding = [each for each in outcomes if each.findings - {NONE}]
     first = _measure(
         with_finding,
-        lambda some: _share(some, lambda each: bool(set(list(each.shares)[:FIRST]) & (each.findings - {_NONE}))),
+        lambda some: _share(some, lambda each: bool(set(list(each.shares)[:FIRST]) & (each.findings - {NONE}))),
         # The share if the three most frequent findings were named each time.
         _share(with_finding, lambda each: bool(set(frequent) & each.findings)),
     )
     labels = {name: _label(name, outcomes) for name in sorted(count) if count[name] >= POSITIVES_MIN}
     kind = _measure(kinds, lambda some: _share(some, lambda each: bool(each.kind_right)), 0.0) if kinds else None
-    return ReadingQuality(len(outcomes), declined, kind, first, labels)
+    return ReadingQuality(len(outcomes), declined, kind, first, len(with_finding), labels)
 
 
 def _label(name: str, outcomes: Sequence[Outcome]) -> LabelMeasures:
@@ -165,26 +173,26 @@ def _label(name: str, outcomes: Sequence[Outcome]) -> LabelMeasures:
     )
 
 
-def measured(quality: ReadingQuality, fingerprint: str, command: str) -> Measured:
-    """Returns the figures as they are kept with a collection, those of the most frequent labels if there are many."""
-    labels = sorted(quality.labels.items(), key=lambda each: -each[1].images)[: FIGURES_MAX // 3 - 1]
-    figures = [_figure("label among the first three", "", quality.first, quality.images)]
+def to_findings(quality: ReadingQuality) -> Findings:
+    """Returns the figures as an evaluation, those of the most frequent labels if there are many."""
+    findings = Findings("read")
+    _add(findings, "label among the first three", "", quality.first, quality.with_finding)
     if quality.kind is not None:
-        figures.append(_figure("modality and part of the body", "", quality.kind, quality.images))
+        _add(findings, "modality and part of the body", "", quality.kind, quality.images)
+    labels = sorted(quality.labels.items(), key=lambda each: -each[1].images)[: FIGURES_MAX // 3 - 1]
     for name, each in labels:
-        for measure, found in (("AUROC", each.auroc), ("precision", each.precision), ("recall", each.recall)):
-            figures.append(_figure(measure, f"finding {name}", found, each.images))
-    notes = (f"{quality.images:,} images read, {quality.declined:,} declined.",)
-    seeds = {"bootstrap and samples": measures.SEED}
-    return Measured(
-        subject="read", fingerprint=fingerprint, command=command, seeds=seeds, figures=tuple(figures), notes=notes
-    )
+        _add(findings, "AUROC", f"finding {name}", each.auroc, each.images)
+        _add(findings, "precision", f"finding {name}", each.precision, each.named)
+        _add(findings, "recall", f"finding {name}", each.recall, each.images)
+    findings.notes.append(f"{quality.images:,} images read, {quality.declined:,} declined.")
+    if doubtful := [name for name, each in labels if not each.beyond_chance]:
+        findings.notes.append(shortened(f"The AUROC of these may be chance: {', '.join(doubtful)}."))
+    return findings
 
 
-def _figure(name: str, group: str, found: Measure, count: int) -> Figure:
-    return Figure(
-        name=name, group=group, value=found.value, low=found.low, high=found.high, chance=found.chance, count=count
-    )
+def _add(findings: Findings, name: str, group: str, found: Measure, count: int) -> None:
+    estimate = measures.Estimate(found.value, found.low, found.high, count)
+    findings.add(name, estimate, group=group, chance=found.chance)
 
 
 def auroc(outcomes: Sequence[Outcome], name: str) -> float:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mirage_api.quality import FOUND_MAX, HARD_CASES_MAX, Figure, HardCase, Measured, Series, Subject, Unit
-from mirage_atlas.quality.gallery import Gallery
 from mirage_atlas.quality.measures import SEED, Estimate
 
 TEXT_CHARS = 200
@@ -25,7 +24,7 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     seeds: dict[str, int] = field(default_factory=lambda: {"bootstrap and samples": SEED})
 
-    def add(self, name: str, found: Estimate, *, group: str = "", chance: float | None = None) -> None:
+    def add(self, name: str, found: Estimate, *, group: str = "", chance: float | None = None, unit: Unit = "") -> None:
         """Adds a share or mean with its interval."""
         self.figures.append(
             Figure(
@@ -36,6 +35,7 @@ class Findings:
                 high=round(found.high, _DIGITS),
                 chance=None if chance is None else round(chance, _DIGITS),
                 count=found.count,
+                unit=unit,
             )
         )
 
@@ -54,11 +54,11 @@ class Findings:
                 HardCase(kind=kind, id=id_, text=shortened(text), found_ids=found[:FOUND_MAX], count=count)
             )
 
-    def measured(self, gallery: Gallery, command: str) -> Measured:
-        """The evaluation as it is stored."""
+    def measured(self, fingerprint: str, command: str) -> Measured:
+        """The evaluation as it is stored, of a collection with the model of this fingerprint."""
         return Measured(
             subject=self.subject,
-            fingerprint=gallery.fingerprint,
+            fingerprint=fingerprint,
             command=command,
             seeds=self.seeds,
             figures=tuple(self.figures),

@@ -276,6 +276,12 @@ def classify(image: bytes) -> Call[ImageGuess]:
     return Call(Request("POST", "/v1/classify", body), ClassifyReply, lambda reply: reply.guess)
 
 
+def encode_image(image: bytes) -> Call[ClassifyReply]:
+    """Classifies an image file as `classify` does, and returns its unit vector (little-endian float32 in base64) too."""
+    body = {"image": base64.b64encode(image).decode("ascii"), "vector": True}
+    return _whole(ClassifyReply, Request("POST", "/v1/classify", body))
+
+
 def look_up(keys: Iterable[tuple[str, str]], *, collection: str = "") -> Call[tuple[RecordPresence, ...]]:
     """Looks up to 1,000 records up, given as (id, SHA-256 of the file that would be sent, or "")."""
     body: dict[str, Any] = {"keys": [{"id": id_, **_given(image_sha256=sha256)} for id_, sha256 in keys]}

@@ -94,6 +94,7 @@ class Operations:
     flag = _Operation(calls.flag)
     flags = _Operation(calls.flags)
     classify = _Operation(calls.classify)
+    encode_image = _Operation(calls.encode_image)
     look_up = _Operation(calls.look_up)
     records = _Operation(calls.records)
     collections = _Operation(calls.collections)

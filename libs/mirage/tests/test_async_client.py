@@ -46,6 +46,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "delete": (("a",), {"deleted": 1}),
     "flag": (("a", "other"), FLAG),
     "flags": ((), {"flags": [FLAG]}),
+    "encode_image": ((b"png",), {"guess": {"kind": "medical"}, "fingerprint": "f", "vector": "AACAPw=="}),
     "classify": ((b"png",), {"guess": {"kind": "medical"}}),
     "look_up": (([("a", "")],), {"records": [{"id": "a", "record": None}]}),
     "records": ((), {"records": [{"id": "a"}]}),

@@ -9,7 +9,7 @@ from mirage_api.base import Id, Omitted, Reply, Request, Short
 Subject = Literal[
     "retrieval", "consistency", "arithmetic", "generation", "descriptions", "read", "calibration", "speed"
 ]
-Unit = Literal["", "ms", "rank", "cosine", "sentences"]
+Unit = Literal["", "ms", "rank", "cosine", "distance", "sentences"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 FIGURES_MAX = 500
 SERIES_MAX = 32

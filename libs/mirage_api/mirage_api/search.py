@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from mirage_api import limits
 from mirage_api.base import (
+    Base64,
     Base64File,
     CollectionName,
     Components,
@@ -114,6 +115,7 @@ class ClassifyRequest(Request):
     """An image to guess about."""
 
     image: Base64File
+    vector: bool = Field(False, description="true for the vector of the image too.")
 
 
 class TermShare(Reply):
@@ -250,10 +252,12 @@ class CompareReply(Reply):
 
 
 class ClassifyReply(Reply):
-    """The guess about an image."""
+    """The guess about an image, and its unit vector (little-endian float32 in base64) if it was asked for."""
 
     guess: ImageGuess
     timings: Timings = Timings()
+    fingerprint: str = ""
+    vector: Annotated[Base64 | None, Omitted()] = None
 
 
 class FacetValue(Reply):

@@ -135,12 +135,16 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         self, request: encoder_pb2.ClassifyImageRequest, context: Context
     ) -> encoder_pb2.ClassifyImageResponse:
         """See protos/mirage/encoder/v1/encoder.proto."""
-        image = request.image
+        image, wanted = request.image, request.vector
         del request
         guess, spent = await self._embedder.classify_image(image)
-        return encoder_pb2.ClassifyImageResponse(
+        reply = encoder_pb2.ClassifyImageResponse(
             guess=guess_to_proto(guess), fingerprint=self._fingerprint, timings=timings_to_proto(spent)
         )
+        if wanted:
+            vector, _ = await self._embedder.encode_image(image)
+            reply.vector.CopyFrom(vector_to_proto(vector))
+        return reply
 
     async def GetModel(self, request: encoder_pb2.GetModelRequest, context: Context) -> encoder_pb2.GetModelResponse:
         """See protos/mirage/encoder/v1/encoder.proto."""

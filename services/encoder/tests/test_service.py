@@ -106,7 +106,11 @@ async def test_an_image_is_guessed_about_and_a_bad_one_refused(stub: Stub) -> No
     reply = await stub.ClassifyImage(request)
     assert reply.guess.kind != 0
     assert len(reply.fingerprint) == 64
-    assert (await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=picture("PNG")))).timings.cached
+    assert not reply.HasField("vector")
+    encoded = await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=picture("PNG")))
+    assert encoded.timings.cached
+    request.vector = True
+    assert (await stub.ClassifyImage(request)).vector == encoded.vector
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.ClassifyImage(encoder_pb2.ClassifyImageRequest(image=b"no image"))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

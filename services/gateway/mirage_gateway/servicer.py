@@ -124,10 +124,10 @@ class MirageServicer(mirage_service_pb2_grpc.MirageServiceServicer):
         self, request: mirage_service_pb2.ClassifyImageRequest, _context: Context
     ) -> mirage_service_pb2.ClassifyImageResponse:
         """Guesses what an image is."""
-        found = await self._composer.classify(encoder_pb2.ClassifyImageRequest(image=request.image))
-        return mirage_service_pb2.ClassifyImageResponse(
-            guess=found.guess, fingerprint=found.fingerprint, timings=found.timings
-        )
+        asked = encoder_pb2.ClassifyImageRequest(image=request.image, vector=request.vector)
+        found = await self._composer.classify(asked)
+        # The messages of both services are the same.
+        return mirage_service_pb2.ClassifyImageResponse.FromString(found.SerializeToString())
 
     async def Describe(
         self, request: mirage_service_pb2.DescribeRequest, _context: Context

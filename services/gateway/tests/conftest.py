@@ -37,6 +37,7 @@ from mirage_protos.v1 import (
     rating_pb2,
     record_pb2,
     timings_pb2,
+    vector_pb2,
 )
 from tests.support import scripted_generator
 from tests.support.scripted_generator import ScriptedGenerator
@@ -219,7 +220,8 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
             await context.abort(grpc_status(error), error.message, to_trailers(error))
         guess = image_pb2.ImageGuess(kind=self.image_kind, medical_score=0.125)
         guess.facets.add(facet="modality", known=True).values.add(value="mr", probability=0.75)
-        return encoder_pb2.ClassifyImageResponse(guess=guess, timings=timings_pb2.Timings(total_ms=1.0))
+        vector = vector_pb2.Vector(float32=struct.pack("<f", 1.0)) if request.vector else None
+        return encoder_pb2.ClassifyImageResponse(guess=guess, timings=timings_pb2.Timings(total_ms=1.0), vector=vector)
 
     async def ListFlags(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._take(request, context)

@@ -36,6 +36,15 @@ async def test_an_image_is_guessed_about(http: httpx.AsyncClient) -> None:
     }
 
 
+async def test_the_vector_comes_with_the_guess_if_it_is_asked_for(http: httpx.AsyncClient) -> None:
+    assert "vector" not in (await http.post("/v1/classify", json={"image": IMAGE})).json()
+    document = (await http.post("/v1/classify", json={"image": IMAGE, "vector": True})).json()
+    check(ClassifyReply, document)
+    assert document["vector"] == "AACAPw=="
+    refused = await http.post("/v1/classify", json={"image": IMAGE, "vector": "much"})
+    assert refused.json()["code"] == "REQUEST_MALFORMED"
+
+
 async def test_a_guess_comes_with_the_results(http: httpx.AsyncClient) -> None:
     document = (await search(http)).json()
     assert [guess["kind"] for guess in document["query"]["images"]] == ["medical"]

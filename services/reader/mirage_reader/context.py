@@ -10,8 +10,8 @@ from typing import Protocol
 
 from mirage_core import telemetry
 from mirage_core.errors import MirageError
+from mirage_inference.llm.findings import NONE, vocabulary
 from mirage_inference.llm.glossary import reviewed
-from mirage_reader.findings import NONE, vocabulary
 
 NOTE_CHARS = 600
 NOTES_MAX = 6

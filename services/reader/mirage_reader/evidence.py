@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirage_core.intervals import wilson
+from mirage_inference.llm.findings import NONE, Vocabulary
 from mirage_reader.atlas import Counts, Neighbour, Own, Where
-from mirage_reader.findings import NONE, Vocabulary
 from mirage_reader.kinds import FacetGuess
 
 FACETS = ("finding", "side", "plane", "sequence")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mirage_inference.llm.findings import Vocabulary
 from mirage_reader.engines.base import StepSource
 from mirage_reader.evidence import Evidence, figures, is_healthy, leading_finding
-from mirage_reader.findings import Vocabulary
 from mirage_reader.steps import Step, StepState
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mirage_core import limits, telemetry
 from mirage_core.errors import Code, MirageError
+from mirage_inference.llm.findings import Vocabulary, vocabulary
 from mirage_reader.atlas import Atlas, Neighbour, Own, Subject
 from mirage_reader.checklists import checklist_for
 from mirage_reader.context import ContextSource
@@ -15,7 +16,6 @@ from mirage_reader.engines.base import DRAFTS_MAX, SUMMARY_MAX, ReadingEngine, S
 from mirage_reader.engines.composed import ComposedReading
 from mirage_reader.events import ChecklistShown, Done, Event, Finish, KindFound, Similar
 from mirage_reader.evidence import Evidence, one_a_case, weigh
-from mirage_reader.findings import Vocabulary, vocabulary
 from mirage_reader.kinds import Correction, Kind, Look, Medical, kind_of
 from mirage_reader.labels import Label, label_of, label_of_question
 from mirage_reader.steps import Step, by_rules, check, check_summary, supported

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from mirage_inference.llm.citations import supporting
+from mirage_inference.llm.findings import Vocabulary
 from mirage_reader.atlas import Neighbour
 from mirage_reader.engines.base import Draft, StepSource
 from mirage_reader.evidence import IDS, Evidence, figures, of_finding
-from mirage_reader.findings import Vocabulary
 
 # So many cases are enough to say that a finding is not among them.
 MANY = 10

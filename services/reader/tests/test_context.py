@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from mirage_core.errors import Code, MirageError
+from mirage_inference.llm.findings import vocabulary
 from mirage_reader.atlas import Subject
 from mirage_reader.context import NOTE_CHARS, ContextSource
 from mirage_reader.events import Done
-from mirage_reader.findings import vocabulary
 from mirage_reader.providers import KEYED, KINDS, WebProvider, plain_text
 from mirage_reader.reader import Query
 from mirage_reader.settings import ReaderSettings

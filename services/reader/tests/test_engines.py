@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mirage_core.errors import Code, MirageError
+from mirage_inference.llm.findings import vocabulary
 from mirage_reader.atlas import Counts, Neighbour
 from mirage_reader.checklists import checklists
 from mirage_reader.decoding import small_jpeg
@@ -19,7 +20,6 @@ from mirage_reader.engines.base import DRAFT_CHARS, DRAFTS_MAX, Draft, ReadingEn
 from mirage_reader.engines.composed import ComposedReading
 from mirage_reader.engines.openai import OpenAiOptions, OpenAiReading, drafts_of
 from mirage_reader.evidence import weigh
-from mirage_reader.findings import vocabulary
 
 from .scripted_http import HttpScript, http_server, response, stream
 

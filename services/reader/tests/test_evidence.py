@@ -2,9 +2,9 @@
 
 import pytest
 
+from mirage_inference.llm.findings import vocabulary
 from mirage_reader.atlas import Counts, Neighbour, Own
 from mirage_reader.evidence import NOT_ENOUGH, of_finding, one_a_case, weigh
-from mirage_reader.findings import vocabulary
 
 
 def neighbour(id_: str, case: str = "", **labels: tuple[str, ...]) -> Neighbour:

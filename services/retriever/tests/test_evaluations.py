@@ -62,8 +62,8 @@ async def test_the_last_one_of_each_subject_is_kept(atlas: Atlas) -> None:
 
 
 async def test_many_evaluations_take_the_room_of_one(atlas: Atlas, tmp_path: Path) -> None:
-    for number in range(200):
-        await evaluations.store(atlas, evaluation(value=number / 200))
+    for number in range(10_000):
+        await evaluations.store(atlas, evaluation(value=number / 10_000))
     assert len(await evaluations.listed(atlas)) == 1
     assert sum(name.startswith("kept-") for name in os.listdir(tmp_path)) == 1
 

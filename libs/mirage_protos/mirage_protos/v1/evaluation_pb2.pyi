@@ -227,7 +227,7 @@ class Figure(_message.Message):
     count: _builtins.int
     """Over how many queries, pairs or calls."""
     unit: _builtins.str
-    """"ms", "rank", "cosine" or "sentences"; empty for a share."""
+    """"ms", "rank", "cosine", "distance" or "sentences"; empty for a share."""
     def __init__(
         self,
         *,

@@ -233,8 +233,8 @@ function Outcome({ job }: { job: Job }) {
       </Notice>
     );
   if (job.state === "CANCELLED") return <Notice kind="plain">{t("job.CANCELLED")}</Notice>;
-  if (job.state === "EXPIRED") return <Notice>{t("job.EXPIRED.text")}</Notice>;
-  return job.prompt_truncated ? <Notice>{t("query.cut")}</Notice> : null;
+  if (job.state === "EXPIRED") return <Notice kind="plain">{t("job.EXPIRED.text")}</Notice>;
+  return job.prompt_truncated ? <Notice kind="plain">{t("query.cut")}</Notice> : null;
 }
 
 /** Returns the state of a job in words. */

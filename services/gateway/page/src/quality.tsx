@@ -50,7 +50,7 @@ const figure = (figures: Figure[], name: string, group: string): Figure | undefi
 /** A share in percent; a figure with a unit as it is. */
 function shown(value: number, unit = ""): string {
   if (!unit) return `${(100 * value).toLocaleString(language, { maximumFractionDigits: 1 })} %`;
-  return `${value.toLocaleString(language, { maximumFractionDigits: unit === "cosine" ? 3 : 1 })} ${unit}`;
+  return `${value.toLocaleString(language, { maximumFractionDigits: ["cosine", "distance"].includes(unit) ? 3 : 1 })} ${unit}`;
 }
 
 function Head({ found }: { found: Evaluation[] }) {

@@ -388,7 +388,7 @@ function Context({ context, number: step }: { context: Reads["ReadContext"]; num
         ))}
       </ul>
       {context.sent && <p class="soft small">{t("read.sent", { words: context.sent })}</p>}
-      {context.notice && <Notice>{context.notice}</Notice>}
+      {context.notice && <Notice kind="plain">{context.notice}</Notice>}
     </Box>
   );
 }

@@ -25,7 +25,7 @@ import { remember } from "./recent";
 import { go, settled } from "./router";
 import { type Found, useSearch } from "./search";
 import { number, t } from "./text";
-import { Failure, Link, Notice, Picture, useRoving, Waiting } from "./ui";
+import { Failure, HowGood, Link, Notice, Picture, useRoving, Waiting } from "./ui";
 import { nameOf, originOf, valueName } from "./words";
 
 /** Returns the name of a search: its words and its filter. */
@@ -317,6 +317,7 @@ function Absent({ route }: { route: Route }) {
           ))}
         </ul>
       )}
+      <HowGood />
     </div>
   );
 }

@@ -2,10 +2,9 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Route } from "./address";
-import { here } from "./address";
+import { EMPTY, here, type Route } from "./address";
 import { key, type Problem, request, type Shown } from "./api";
-import { addressOf, go } from "./router";
+import { addressOf, go, route } from "./router";
 import { t } from "./text";
 import { labelsOf } from "./words";
 
@@ -132,7 +131,20 @@ export function Notice({
   kind?: "doubt" | "bad" | "plain";
   children: ComponentChildren;
 }) {
-  return <div class={`notice ${kind}`}>{children}</div>;
+  return (
+    <div class={`notice ${kind}`}>
+      {children} {kind === "doubt" && <HowGood />}
+    </div>
+  );
+}
+
+/** A link from a doubt to the figures of this atlas. */
+export function HowGood() {
+  return (
+    <p class="small">
+      <Link to={{ ...EMPTY, view: "quality", collection: route().collection }}>{t("doubt.quality")}</Link>
+    </p>
+  );
 }
 
 interface FailureProps {

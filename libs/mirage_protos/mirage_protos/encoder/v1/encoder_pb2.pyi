@@ -252,16 +252,20 @@ class ClassifyImageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """A PNG, JPEG, WebP or DICOM file: at most 20 MB and 50 megapixels, both sides at least 16 pixels."""
+    vector: _builtins.bool
+    """True for the unit vector of the image too."""
     def __init__(
         self,
         *,
         image: _builtins.bytes = ...,
+        vector: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,6 +280,7 @@ class ClassifyImageResponse(_message.Message):
     GUESS_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
     """Fingerprint of the encoder's bundle."""
     @_builtins.property
@@ -286,16 +291,21 @@ class ClassifyImageResponse(_message.Message):
     def timings(self) -> _timings_pb2.Timings:
         """Time spent."""
 
+    @_builtins.property
+    def vector(self) -> _vector_pb2.Vector:
+        """Unit vector of the image, if it was asked for."""
+
     def __init__(
         self,
         *,
         guess: _image_pb2.ImageGuess | None = ...,
         fingerprint: _builtins.str = ...,
         timings: _timings_pb2.Timings | None = ...,
+        vector: _vector_pb2.Vector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["guess", b"guess", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guess", b"guess", "timings", b"timings", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "guess", b"guess", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "guess", b"guess", "timings", b"timings", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

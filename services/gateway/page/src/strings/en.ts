@@ -482,6 +482,7 @@ export const en = {
   "value.eye": "Eye",
 
   quality: "How good is the search?",
+  "doubt.quality": "How good is it? Measured figures",
   "quality.none": "Nothing was measured on this atlas yet. Its operator can do so: mirage eval all --store",
   "quality.when": "Measured on {date} with {n} images of the atlas “{collection}” and the model {model}.",
   "quality.outdated": "The atlas has changed since: some figures may be others by now.",

@@ -488,6 +488,7 @@ export const es: Record<keyof typeof en, string> = {
   "value.eye": "Ojo",
 
   quality: "¿Qué tan buena es la búsqueda?",
+  "doubt.quality": "¿Qué tan buena es? Cifras medidas",
   "quality.none": "Todavía no se ha medido nada en este atlas. Su operador puede hacerlo: mirage eval all --store",
   "quality.when": "Medido el {date} con {n} imágenes del atlas «{collection}» y el modelo {model}.",
   "quality.outdated": "El atlas ha cambiado desde entonces: algunas cifras pueden ser otras.",

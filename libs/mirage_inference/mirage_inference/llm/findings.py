@@ -54,7 +54,7 @@ class Vocabulary:
 @cache
 def vocabulary() -> Vocabulary:
     """Returns the vocabulary that comes with the reader."""
-    text = resources.files("mirage_reader").joinpath("findings.txt").read_text("utf-8")
+    text = resources.files("mirage_inference.llm").joinpath("findings.txt").read_text("utf-8")
     names: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
         if line and not line.startswith("#"):
