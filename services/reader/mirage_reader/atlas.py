@@ -72,8 +72,8 @@ class Atlas(Protocol):
         """Returns the record itself, or the records that were made from the same file."""
         ...
 
-    async def nearest(self, subject: Subject, where: Where, *, words: str = "") -> list[Neighbour]:
-        """Returns the nearest record of up to 100 cases, to the image or to image and words together, nearest first."""
+    async def nearest(self, subject: Subject, where: Where, cases: int, *, words: str = "") -> list[Neighbour]:
+        """Returns the nearest record of so many cases, to the image or to image and words together, nearest first."""
         ...
 
     async def about(self, words: str, collection: str) -> list[Neighbour]:

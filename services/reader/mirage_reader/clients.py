@@ -91,7 +91,7 @@ class GrpcAtlas:
         )
         return Own(ids, frozenset(case for each in records for case in each.cases))
 
-    async def nearest(self, subject: Subject, where: Where, *, words: str = "") -> list[Neighbour]:
+    async def nearest(self, subject: Subject, where: Where, cases: int, *, words: str = "") -> list[Neighbour]:
         """See `Atlas`."""
         own = (
             query_pb2.Term(id=subject.record_id)
@@ -101,7 +101,7 @@ class GrpcAtlas:
         query = query_pb2.Query(
             terms=[own, *([query_pb2.Term(text=words)] if words else [])],
             vectors=query_pb2.VECTOR_SPACE_IMAGE,
-            k=limits.K_MAX,
+            k=min(cases, limits.K_MAX),
             where=_lists(where),
             group_by=query_pb2.GROUP_BY_CASE,
             collection=subject.collection,

@@ -169,7 +169,8 @@ class Reader:
     async def _evidence(self, subject: Subject, kind: Kind, own: Own, look: Look) -> tuple[list[Neighbour], Evidence]:
         where = kind.where()
         found, counts = await asyncio.gather(
-            self._atlas.nearest(subject, where), self._atlas.counts(where, subject.collection)
+            self._atlas.nearest(subject, where, self._neighbours + len(own.cases)),
+            self._atlas.counts(where, subject.collection),
         )
         nearest = one_a_case(found, own, self._neighbours)
         return nearest, weigh(nearest, counts, where, self._names, look.facets, own.structures)
@@ -235,7 +236,7 @@ class Reader:
     ) -> Similar:
         if not label.finding:
             return Similar(tuple(nearest[:SIMILAR]))
-        found = await self._atlas.nearest(subject, kind.where(), words=label.finding)
+        found = await self._atlas.nearest(subject, kind.where(), SIMILAR + len(own.cases), words=label.finding)
         others = [each for each in nearest if each.labels.get("finding") and label.finding not in self._findings(each)]
         return Similar(tuple(one_a_case(found, own, SIMILAR)), tuple(others[:SIMILAR]))
 

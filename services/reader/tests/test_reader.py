@@ -54,6 +54,8 @@ async def test_the_steps_come_in_their_order_and_end_with_a_label(read: Read, sc
     assert {note.provider for note in context.notes} == {"glossary"}
     assert isinstance(done, Done)
     assert (done.finish, done.engine, done.withheld) == (Finish.COMPLETE, "composed", 0)
+    # No more cases than are counted, and as many as are shown.
+    assert [asked.query.k for asked in script.asked] == [20, 6]
     # Image and label together.
     assert [term.WhichOneof("value") for term in script.asked[-1].query.terms] == ["vector", "text"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mirage_retriever.algebra import Array
 from mirage_retriever.hybrid import Found
-from mirage_retriever.records import Record
+from mirage_retriever.records import case_of
 
 # Images of one case with at least this cosine show the same.
 SAME_IMAGE = 0.97
@@ -21,7 +21,7 @@ def grouped(found: Sequence[Found]) -> list[Found]:
     seen: set[str] = set()
     kept = []
     for each in found:
-        case = Record.from_json(each.record).case_id
+        case = case_of(each.record)
         if case in seen:
             continue
         if case:
@@ -40,7 +40,7 @@ def varied(found: Sequence[Found], vectors: Mapping[str, Array]) -> tuple[list[F
     dropped: set[str] = set()
     of_case: dict[str, list[str]] = {}
     for each in found:
-        case = Record.from_json(each.record).case_id
+        case = case_of(each.record)
         before = of_case.setdefault(case, []) if case else []
         if each.id not in vectors or any(float(vectors[each.id] @ vectors[id_]) >= SAME_IMAGE for id_ in before):
             dropped.add(each.id)
