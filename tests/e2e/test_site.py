@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -19,6 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from mirage.client import Client
 from mirage.queries import Query, Term
+from mirage.uploads import Upload
 from mirage_inference.encoder.model import load_model
 from mirage_inference.encoder.preprocessing import preprocess
 from mirage_inference.engines.base import EngineOptions
@@ -42,6 +44,39 @@ TYPED = (
     "simulated lesion left",
     "T2-weighted transverse",
 )
+# What texts deny, and words that stand in one text and do not belong together.
+WORDED = (
+    "Chest X-ray with a large right pneumothorax.",
+    "Chest X-ray. No pneumothorax or pleural effusion.",
+    "Pneumothorax is not seen; small pleural effusion on the left.",
+    "CT of the chest without contrast. Pulmonary embolism cannot be excluded.",
+    "Embolism, pulmonary, in the right lower lobe.",
+    "Septic pulmonary emboli with cavitation.",
+    "Pulmonary vein and subclavian artery are normal.",
+    "A lateral ventricle on the left is enlarged.",
+    "The left and right ventricles of the heart, no thrombus.",
+    "Abscess of the left brain.",
+    "No change in size of the brain abscess.",
+    "The gallbladder is absent.",
+    "Gallbladder free of stones, no wall thickening.",
+    "Free fluid in the pelvis.",
+    "Fracture of the distal radius. No dislocation.",
+    "No fracture\nLung mass of the left upper lobe",
+    "Renal artery and vein are patent.",
+    "Stenosis of the left renal artery.",
+    "Negative for fracture; degenerative changes of the lumbar spine.",
+    "Sin derrame pleural, ni\u00f1o o ni\u00f1a sano.",
+    "Lungs clear, neither mass nor nodule, right kidney with a cyst.",
+    "Head CT without contrast, no acute hemorrhage.",
+)
+ASKED_IN_WORDS = (
+    "pneumothorax", "no pneumothorax", "pleural effusion", "left pleural effusion", "without contrast", "non-contrast CT",
+    "pulmonary embolism", "pulmonary artery", "left ventricle", "right ventricle", "brain abscess", "septic emboli",
+    "gallbladder", "absent gallbladder", "gallbladder stones", "free fluid", "fracture", "radius fracture", "dislocation",
+    "renal artery", "renal vein", "lung mass", "left lung mass", '"pleural effusion"', "derrame pleural",
+    "left renal artery stenosis", "lumbar fracture", "chest X-ray pneumothorax", "subclavian vein", "renal cyst",
+    "pulmonary vein, artery", "hemorrhage", "fracture without dislocation", "thrombus -heart", "ni\u00f1o o pulmonary mass",
+)  # fmt: skip
 # The worker of the page, asked as the page asks it.
 ASK = """async ([script, asked]) => {
   if (!window.asking) {
@@ -103,14 +138,26 @@ class Site:
 def site(system: Any, models: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The atlas of the system as a site."""
     root = tmp_path_factory.mktemp("www")
-    folder = root / "teaching" / "atlas"
-    export = ["export", "site", str(folder), "--models", models, "--url", system.http_url, "--json"]
-    done = subprocess.run([*system.command_line, *export], check=True, capture_output=True, timeout=500)
-    assert json.loads(done.stdout)["records"] > 100
+    with served(root) as url:
+        folder = root / "teaching" / "atlas"
+        assert export(system, folder, "--models", models) > 100
+        yield Site(folder, f"{url}teaching/atlas/")
+
+
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    """The address of a plain server of files."""
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=str(root))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Site(folder, f"http://127.0.0.1:{server.server_port}/teaching/atlas/")
+        yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
+
+
+def export(system: Any, folder: Path, *options: str) -> int:
+    """Exports a site; returns how many records it has."""
+    command = [*system.command_line, "export", "site", str(folder), *options, "--url", system.http_url, "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=500)
+    return int(json.loads(done.stdout)["records"])
 
 
 @pytest.fixture
@@ -192,6 +239,51 @@ def test_the_site_finds_what_its_server_finds(reader: Page, site: Site, system: 
     print("overlap at 10:", means, {kind: len(each) for kind, each in shares.items()})
     # Among few queries one pair of images that are equally near weighs more.
     assert all(mean >= (0.98 if len(shares[kind]) >= 20 else 0.95) for kind, mean in means.items()), means
+
+
+def test_what_texts_deny_or_say_apart_is_judged_as_the_server_does(
+    context: BrowserContext, system: Any, models: str, tmp_path: Path
+) -> None:
+    """In another collection than the active one."""
+    pictures = [BytesIO() for _ in WORDED]
+    for number, picture in enumerate(pictures):
+        Image.linear_gradient("L").rotate(16 * number).save(picture, "PNG")
+    uploads = [
+        Upload(
+            id=f"worded-{number}",
+            caption=caption,
+            image=picture.getvalue(),
+            labels={"modality": ["ct" if "CT" in caption else "x-ray"]},
+            history="Suspected pneumothorax." if number % 5 == 0 else "",
+            licence="CC0-1.0",
+            source="Drawn for a test",
+        )
+        for number, (caption, picture) in enumerate(zip(WORDED, pictures, strict=True))
+    ]
+    queries = [Query((Term(text=text),), collection="worded") for text in ASKED_IN_WORDS]
+    with Client(system.http_url, timeout_s=120) as client:
+        client.create_collection("worded")
+        try:
+            outcomes = client.upsert(uploads, collection="worded")
+            assert [each for each in outcomes if each.error] == []
+            assert export(system, tmp_path / "site", "--models", models, "--collection", "worded") == len(WORDED)
+            theirs = [client.search(query).model_dump(mode="json") for query in queries]
+        finally:
+            client.delete_collection("worded")
+    with served(tmp_path / "site") as url:
+        page = context.new_page()
+        page.goto(url)
+        bodies = [{"path": "/v1/search", "body": query.to_json()} for query in queries]
+        ours = page.evaluate(ASK, [Site(tmp_path / "site", url).script("worker"), bodies])
+    what = [
+        [
+            (text, reply["match"], *[(each["id"], each["section"], each["matched"]) for each in reply["results"]])
+            for text, reply in zip(ASKED_IN_WORDS, replies, strict=True)
+        ]
+        for replies in (ours, theirs)
+    ]
+    assert {match for _, match, *_ in what[1]} >= {"good", "weak"}
+    assert what[0] == what[1]
 
 
 def test_vectors_in_the_browser_are_those_of_the_encoder(

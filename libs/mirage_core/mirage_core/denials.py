@@ -33,6 +33,22 @@ _PIECE = re.compile(r"[^\W_]+|[^\w\s]|[\r\n]")
 _MAY_DENY = re.compile(rf"\b(?:{'|'.join(sorted(NEGATORS | _AFTERWARDS))})\b", re.IGNORECASE)
 
 
+def tables() -> dict[str, object]:
+    """Returns the words of the rules, for the page of a static site, which has them in another language."""
+    return {
+        "negators": sorted(NEGATORS),
+        "afterwards": sorted(_AFTERWARDS),
+        "needs": {word: sorted(after) for word, after in _NEEDS.items()},
+        "scope_ends": sorted(_SCOPE_ENDS),
+        "resumes": sorted(_RESUMES),
+        "changes": sorted(_CHANGES),
+        "uncertain": sorted(_UNCERTAIN),
+        "seen": sorted(_SEEN),
+        "back": _BACK,
+        "near": _NEAR,
+    }
+
+
 def _is_word(word: str) -> bool:
     return word.isalpha() and word not in _SCOPE_ENDS
 

@@ -31,6 +31,19 @@ _INVERTED = re.compile(r",\s*")
 _END = re.compile(r"\s*(?:$|[.,;()])")
 
 
+def tables() -> dict[str, object]:
+    """Returns what says if words belong together, for the page of a static site: patterns mean the same in JavaScript."""
+    return {
+        "near": _NEAR,
+        "named": sorted(NAMED),
+        "sentence_end": _SENTENCE_END.pattern,
+        "coordinated": _COORDINATED.pattern,
+        "of": _OF.pattern,
+        "inverted": _INVERTED.pattern,
+        "end": _END.pattern,
+    }
+
+
 @dataclass(frozen=True)
 class Way:
     """One way to say something: stems that stand anywhere in a record, or one after the other."""

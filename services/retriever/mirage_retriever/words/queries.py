@@ -23,7 +23,7 @@ _APART = 0.35
 _UNITS_MAX = 48
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»", '"'))
 # Words between which this stands are two things, not one expression.
-_APART_BY = re.compile(r"[,;:/&+()]|\b(?:and|or|with|without|versus|vs|plus|y|o|con|sin)\b", re.IGNORECASE)
+APART_BY = re.compile(r"[,;:/&+()]|\b(?:and|or|with|without|versus|vs|plus|y|o|con|sin)\b", re.IGNORECASE)
 _PARTS = re.compile(r'(?:(?<=\s)|^)(?P<minus>-)?"(?P<phrase>[^"]*)"|(?:(?<=\s)|^)-(?P<without>[^\W_][^\s"]*)')
 
 
@@ -248,7 +248,7 @@ class _Reader:
                 for other in self._synonyms.others(way.stems):
                     if other.stems not in {each.stems for each in literal}:
                         others.setdefault(other.stems, other)
-            follows = start > 0 and _APART_BY.search(text, words[start - 1].end, first.start) is None
+            follows = start > 0 and APART_BY.search(text, words[start - 1].end, first.start) is None
             self.units.append(
                 Unit(
                     text[first.start : last.end],

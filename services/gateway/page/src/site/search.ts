@@ -399,14 +399,14 @@ export class Search {
   }
 
   // Phrases are known by the texts alone.
-  #sifted(found: Found[], { tokenizer }: Lexicon, words: WordQuery): Found[] {
+  #sifted(found: Found[], lexicon: Lexicon, words: WordQuery): Found[] {
     const phrases = words.units.filter(({ quoted }) => quoted).map(({ literal }) => literal);
     if (![...words.without, ...phrases.flat()].some(({ stems }) => stems.length > 1)) return found;
     return found.filter(({ place, tier }) => {
       const record = this.#parts.atlas.at(place);
       const without = words.without.map((way): Way[] => [way]);
-      if (find(tokenizer, record, without).said.some(Boolean)) return false;
-      return tier === 2 || find(tokenizer, record, phrases).said.every(Boolean);
+      if (find(lexicon, record, without).said.some(Boolean)) return false;
+      return tier === 2 || find(lexicon, record, phrases).said.every(Boolean);
     });
   }
 
@@ -465,12 +465,14 @@ export class Search {
     return texts.length ? (await this.#parts.lexicon()).read(texts.join(", ")) : null;
   }
 
-  #marked(found: Found, words: WordQuery, { tokenizer }: Lexicon, named?: number | null): Found {
+  #marked(found: Found, words: WordQuery, lexicon: Lexicon, named?: number | null): Found {
     const record = this.#parts.atlas.at(found.place);
     if (found.place === named) return { ...found, matched: { id: [[0, record.id.length]] }, said: 1 };
     if (!words.units.length) return { ...found, matched: {} };
-    const { spans, strongly } = find(tokenizer, record, words.units.map(waysOf));
-    return { ...found, matched: spans, said: strongly.filter(Boolean).length / strongly.length };
+    const things = words.units.map(waysOf);
+    const denied = lexicon.denials.denies(words.text);
+    const { spans, strongly, apart } = find(lexicon, record, things, lexicon.pairs(words), denied);
+    return { ...found, matched: spans, said: (strongly.filter(Boolean).length - apart.length) / strongly.length };
   }
 
   // Labels that the query names and none of the first results has.
@@ -494,9 +496,10 @@ export class Search {
     let match = judged(known.length ? Math.max(...known) : null, this.#parts.kinds[kind]);
     if (!words || !lexicon) return match;
     const said = Math.max(0, ...results.slice(0, FIRST).map((each) => each.said));
+    const hasEvery = results.some(({ tier }) => tier === 0);
     if (said === 1) match = "good";
-    else if (match === "good" && (words.corrected.length || !lexicon.knows(words))) match = "weak";
-    else if (said >= 0.5 || results.some(({ tier }) => tier === 0)) match = match === "good" ? "good" : "weak";
+    else if (match === "good" && (words.corrected.length || hasEvery || !lexicon.knows(words))) match = "weak";
+    else if (said >= 0.5 || hasEvery) match = match === "good" ? "good" : "weak";
     return match === "good" && unlabelled ? "weak" : match;
   }
 }

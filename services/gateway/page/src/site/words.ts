@@ -1,5 +1,7 @@
 // A query's words, as the retriever reads them (mirage_retriever.words), and which records say them, by BM25.
 
+import { Denials, type DenialTables } from "./denials";
+import { Together, type TogetherTables } from "./matches";
 import { clean, type Tables, type Token, Tokenizer } from "./tokens";
 
 type Group = [string, [string, string[], boolean][]];
@@ -14,11 +16,20 @@ export interface Head extends Tables {
   listed: string[];
   closed: string[];
   labels: [string, string, string[]][];
+  denials: DenialTables;
+  together: TogetherTables;
 }
 
 export interface Way {
   stems: string[];
   adjacent: boolean;
+}
+
+/** Two things, by number, that belong together; a `name` is one of anatomy. */
+export interface Pair {
+  one: number;
+  other: number;
+  name: boolean;
 }
 
 interface Expression {
@@ -33,6 +44,8 @@ export interface Unit {
   others: Expression[];
   weights: number[];
   quoted: boolean;
+  /** It follows the thing before as the next word of an expression. */
+  joined: boolean;
 }
 
 export interface WordQuery {
@@ -59,6 +72,8 @@ export const waysOf = (unit: Unit): Way[] => [
 /** Words of the collection and lists of synonyms; the postings of each stem. */
 export class Lexicon {
   readonly tokenizer: Tokenizer;
+  readonly denials: Denials;
+  readonly together: Together;
   readonly head: Head;
   readonly records: number;
   readonly #number: Map<string, number>;
@@ -79,6 +94,8 @@ export class Lexicon {
     this.head = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 4, length)));
     this.records = records;
     this.tokenizer = new Tokenizer(this.head);
+    this.denials = new Denials(this.head.denials);
+    this.together = new Together(this.head.together);
     this.#number = new Map(this.head.stems.map((stem, number) => [stem, number]));
     const count = this.head.stems.length + 1;
     this.#offsets = new Uint32Array(file, 4 + length, count);
@@ -145,6 +162,13 @@ export class Lexicon {
     return [...found.values()];
   }
 
+  /** Returns the units that belong together. */
+  pairs = (query: WordQuery): Pair[] =>
+    query.units.flatMap(({ joined, literal }, at) => {
+      const name = literal[0]?.stems.every((stem) => this.together.named.has(stem)) ?? false;
+      return joined ? [{ one: at - 1, other: at, name }] : [];
+    });
+
   /** Returns facets and values that an expression names. */
   named = (stems: string[]): [string, string][] =>
     (this.#keys.get(stems.join(" ")) ?? []).flatMap((key): [string, string][] => {
@@ -182,13 +206,23 @@ export class Lexicon {
       if (stems.length && kind === "without") query.without.push({ stems, adjacent: true });
       else if (kind === "phrase") shown.push(piece);
       if (stems.length && kind === "phrase")
-        query.units.push({ text: piece, literal: [{ stems, adjacent: true }], others: [], weights: [], quoted: true });
+        query.units.push({
+          text: piece,
+          literal: [{ stems, adjacent: true }],
+          others: [],
+          weights: [],
+          quoted: true,
+          joined: false,
+        });
     }
     const seen = new Map<string, Unit>();
+    let isAfter = false;
     for (const unit of query.units) {
       const word = unit.text.toLowerCase();
       const name = JSON.stringify(unit.literal);
-      if (!this.tokenizer.fillers.has(word) && !this.#stops.has(word) && !seen.has(name)) seen.set(name, unit);
+      const isNew = !this.tokenizer.fillers.has(word) && !this.#stops.has(word) && !seen.has(name);
+      if (isNew) seen.set(name, { ...unit, joined: unit.joined && isAfter });
+      isAfter = isNew;
     }
     query.units = [...seen.values()].slice(0, UNITS_MAX);
     query.text = shown.join(" ").split(/\s+/).filter(Boolean).join(" ");
@@ -216,13 +250,13 @@ export class Lexicon {
   // Divides words into units: the longest expressions that the lists know, compounds, and single words.
   #divide(text: string, found: Token[], query: WordQuery): void {
     const words = found.filter(({ compound }) => !compound);
-    const joined = new Map(found.filter(({ compound }) => compound).map((each) => [each.position, each]));
+    const compounds = new Map(found.filter(({ compound }) => compound).map((each) => [each.position, each]));
     for (let start = 0; start < words.length; ) {
       let length = this.#longestFrom(words, start);
       const first = words[start] as Token;
       let last = words[start + length - 1] as Token;
       let stems = words.slice(start, start + length).map(({ stem }) => stem);
-      const compound = joined.get(first.position);
+      const compound = compounds.get(first.position);
       const second = words[start + 1];
       if (length === 1 && compound && second && compound.end === second.end) {
         length = 2;
@@ -236,7 +270,9 @@ export class Lexicon {
               { stems, adjacent: true },
             ]
           : [{ stems, adjacent: false }];
-      query.units.push(this.#unit(text.slice(first.start, last.end), literal));
+      const before = words[start - 1];
+      const joined = before !== undefined && this.together.follow(text, before, first);
+      query.units.push({ ...this.#unit(text.slice(first.start, last.end), literal), joined });
       start += length;
     }
   }
@@ -254,7 +290,7 @@ export class Lexicon {
       const rarity = this.#rarity(stems);
       return EXPANDED * (typed && rarity ? Math.min(1, typed / rarity) : 1);
     });
-    return { text, literal, others: [...others.values()], weights, quoted: false };
+    return { text, literal, others: [...others.values()], weights, quoted: false, joined: false };
   }
 
   #longestFrom(words: Token[], start: number): number {
