@@ -49,8 +49,8 @@ def exported(system: Any, models: str, tmp_path_factory: pytest.TempPathFactory)
 
 def test_a_site_holds_what_a_search_needs(exported: Path, system: Any) -> None:
     head = json.loads((exported / "site.json").read_bytes())
-    records = json.loads(content(exported, head["files"]["records"]))
-    assert len(records) == head["records"] == 20
+    records, details = (json.loads(content(exported, head["files"][name])) for name in ("records", "details"))
+    assert len(records) == len(details) == head["records"] == 20
     with Client(system.http_url) as client:
         about = client.collection()
         stored = {each.id: each for each in client.records(limit=1000, vectors=True).records}
@@ -65,8 +65,12 @@ def test_a_site_holds_what_a_search_needs(exported: Path, system: Any) -> None:
     for record in records:
         assert record["labels"]["plane"] == ["axial"]
         assert record["licence"] == stored[record["id"]].licence
-        for name in ("image_url", "thumbnail_url"):
-            assert (exported / record[name].lstrip("/")).stat().st_size > 0
+        thumbnail = record["thumbnail_url"].lstrip("/")
+        image = thumbnail.replace("thumbnails", "images").removesuffix("webp") + head["images"][record["image_type"]]
+        assert (exported / thumbnail).stat().st_size > 0
+        assert hashlib.sha256((exported / image).read_bytes()).hexdigest()[:32] in image
+    for detail, record in zip(details, records, strict=True):
+        assert detail["original_labels"] == stored[record["id"]].original_labels
     licences = (exported / "licences.txt").read_text()
     assert all(f"attribution: {record['attribution']}" in licences for record in records if record["attribution"])
 
@@ -122,6 +126,7 @@ def test_a_folder_with_other_files_is_left_alone(system: Any, models: str, tmp_p
         ("MIT", True),
         ("mni-icbm152", True),
         ("Public domain", True),
+        ("no known restrictions", True),
         ("not stated", False),
         ("all rights reserved", False),
         ("PhysioNet Credentialed Health Data License 1.5.0", False),

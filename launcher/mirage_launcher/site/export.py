@@ -25,9 +25,10 @@ from mirage_launcher.site.licences import allows_copies, simple
 
 if TYPE_CHECKING:
     from mirage.client import Client
+    from mirage_api.quality import Evaluation
     from mirage_api.records import StoredRecord
 
-FORMAT = 1
+FORMAT = 2
 RECORDS_MAX = 50_000
 NEIGHBOURS = 10
 _PAGE = 200
@@ -45,6 +46,17 @@ _LEFT_OUT = (
     "image_vector",
     "caption_vector",
     "pixels",
+)
+# Fields that the start page does not show: they come after it.
+_DETAILS = (
+    "regions",
+    "regions_url",
+    "image_sha256",
+    "original_labels",
+    "keywords",
+    "findings",
+    "history",
+    "impression",
 )
 # Errors that the page's worker raises itself.
 _ERRORS = (
@@ -119,14 +131,21 @@ def export(client: "Client", folder: Path, wanted: Wanted, report: Report) -> Ou
     records, left_out = _select(_read(client, wanted, report), wanted)
     files = SiteFiles(folder)
     head = _head(client, about, manifest, records, wanted)
-    head["files"] = _data(client, files, records, wanted, report)
+    head["files"] = _data(files, records, report)
+    answers = _answers(client, records, wanted, report)
+    head["queries"] = list(answers)
+    head["files"]["answers"] = files.put_parts("data", "answers", _json(answers), packed=True)
+    quality = client.quality(collection=wanted.collection)
+    head["files"]["about"] = files.put_parts("data", "about", _json(_about(client, quality)), packed=True)
     head["files"] |= _model(files, wanted.bundle, manifest)
     shown = []
     for done, record in enumerate(records, 1):
         shown.append(_shown(files, client, record, wanted))
         report("reading images", done, len(records))
+    details = [{name: each.pop(name) for name in _DETAILS if name in each} for each in shown]
     head["files"]["records"] = files.put_parts("data", "records", _json(shown), packed=True)
-    _hard_cases(files, head, shown, folder)
+    head["files"]["details"] = files.put_parts("data", "details", _json(details), packed=True)
+    _hard_cases(files, quality, shown, folder)
     page_bytes = _page(files, head, wanted)
     files.put("licences.txt", _licences(records, manifest).encode())
     # Last: a visitor reads this first, and then what it names.
@@ -194,9 +213,6 @@ def _head(
     client: "Client", about: Any, manifest: EncoderManifest, records: "list[StoredRecord]", wanted: Wanted
 ) -> dict[str, Any]:
     variant = manifest.variants[manifest.default_variant]
-    models = [model.model_dump(mode="json") for model in client.models() if model.task == "encode"]
-    for model in models:
-        model["engine"] = "ONNX Runtime Web (WebAssembly)"
     displays = {
         facet.name: {value.value: value.display for value in facet.values if value.display}
         for facet in client.facets(where=wanted.where, collection=wanted.collection)
@@ -220,17 +236,22 @@ def _head(
                 role: [path for path in variant.data if path.startswith(file)] for role, file in variant.files.items()
             },
         },
-        "models": models,
         "displays": displays,
-        "quality": [each.model_dump(mode="json") for each in client.quality(collection=wanted.collection)],
         "errors": {code.value: [e.http, e.title, e.template] for code, e in CATALOGUE.items() if code.value in _ERRORS},
         "assets": wanted.assets.rstrip("/") + "/" if wanted.assets else "",
+        "images": _TYPES if wanted.images else {},
     }
 
 
-def _data(
-    client: "Client", files: SiteFiles, records: "list[StoredRecord]", wanted: Wanted, report: Report
-) -> dict[str, Any]:
+def _about(client: "Client", quality: "Sequence[Evaluation]") -> dict[str, Any]:
+    """What the views of models and of quality show."""
+    models = [model.model_dump(mode="json") for model in client.models() if model.task == "encode"]
+    for model in models:
+        model["engine"] = "ONNX Runtime Web (WebAssembly)"
+    return {"models": models, "quality": [each.model_dump(mode="json") for each in quality]}
+
+
+def _data(files: SiteFiles, records: "list[StoredRecord]", report: Report) -> dict[str, Any]:
     images, captions = _vectors(records)
     report("reading words", 0, 1)
     return {
@@ -238,7 +259,6 @@ def _data(
         "captions": files.put_parts("data", "captions", captions.astype("<f2").tobytes()),
         "neighbours": files.put_parts("data", "neighbours", _neighbours(images), packed=True),
         "words": files.put_parts("data", "words", _words(records), packed=True),
-        "answers": files.put_parts("data", "answers", _json(_answers(client, records, wanted, report)), packed=True),
     }
 
 
@@ -338,14 +358,15 @@ def _shown(files: SiteFiles, client: "Client", record: "StoredRecord", wanted: W
         if not files.has(regions):
             files.put(regions, client.image(record.id, variant="regions", collection=wanted.collection).data)
         fields["regions_url"] = f"/{regions}"
-    return {**fields, "image_url": f"/{image}", "thumbnail_url": f"/{thumbnail}"}
+    # The page has the address of the image from that of the thumbnail.
+    return {**fields, "thumbnail_url": f"/{thumbnail}"}
 
 
-def _hard_cases(files: SiteFiles, head: dict[str, Any], shown: list[dict[str, Any]], folder: Path) -> None:
+def _hard_cases(files: SiteFiles, quality: "Sequence[Evaluation]", shown: list[dict[str, Any]], folder: Path) -> None:
     """Writes thumbnails of the hard cases where the view of quality looks for them: at the server's address."""
     thumbnails = {record["id"]: record["thumbnail_url"].lstrip("/") for record in shown}
-    cases = [case for evaluation in head["quality"] for case in evaluation["hard_cases"]]
-    for id_ in {id_ for case in cases for id_ in (case["id"], *case["found_ids"]) if id_ in thumbnails}:
+    cases = [case for evaluation in quality for case in evaluation.hard_cases]
+    for id_ in {id_ for case in cases for id_ in (case.id, *case.found_ids) if id_ in thumbnails}:
         files.put(f"v1/images/{id_}/thumbnail", (folder / thumbnails[id_]).read_bytes())
 
 
@@ -366,7 +387,8 @@ def _page(files: SiteFiles, head: dict[str, Any], wanted: Wanted) -> int:
     title = wanted.title.replace("&", "&amp;").replace("<", "&lt;")
     files.put("index.html", html.replace("<title>MIRAGE</title>", f"<title>{title}</title>").encode())
     shell = ["./", "site.webmanifest", *names]
-    data = [part[0] for name in ("records", "vectors", "neighbours", "words", "answers") for part in _parts(head, name)]
+    names_of_data = ("records", "details", "about", "vectors", "neighbours", "words", "answers")
+    data = [part[0] for name in names_of_data for part in _parts(head, name)]
     version = hashlib.sha256(_json([head, names])).hexdigest()[:16]
     worker = folder.joinpath("sw.js").read_text("utf-8")
     files.put("sw.js", f"const SITE = {json.dumps({'version': version, 'files': [*shell, *data]})};\n{worker}".encode())

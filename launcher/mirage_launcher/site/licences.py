@@ -5,7 +5,7 @@ import re
 # Licences that allow copies, as datasets write them, in lower case with hyphens. "not stated" allows nothing.
 _OPEN = re.compile(
     r"cc0(-.*)?|cc-by(-(nc|nd|sa))*(-\d.*)?|cc-pddc|public-domain.*|pddl.*|odc-by.*|odbl.*|unlicense|0bsd|mit(-0)?|isc|zlib"
-    r"|apache(-2\.0|-license-2\.0)?|bsd(-\d-clause)?|(a|l)?gpl.*|mni-icbm152"
+    r"|apache(-2\.0|-license-2\.0)?|bsd(-\d-clause)?|(a|l)?gpl.*|mni-icbm152|no-known-(copyright-)?restrictions"
 )
 
 

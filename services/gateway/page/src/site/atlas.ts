@@ -2,6 +2,7 @@
 
 import type { Facet, StoredRecord } from "../api";
 import { Failure } from "./failure";
+import type { SiteHead } from "./server";
 
 export type Filter = Record<string, string[]>;
 
@@ -49,15 +50,26 @@ export class Atlas {
   readonly #facets: Filter[];
   readonly #cases = new Map<string, number[]>();
 
-  constructor(records: StoredRecord[], displays: Record<string, Record<string, string>>) {
+  constructor(records: StoredRecord[], head: Pick<SiteHead, "displays" | "images">) {
+    for (const record of records) {
+      const ending = head.images[record.image_type];
+      const address = record.thumbnail_url.replace("/thumbnails/", "/images/").replace(/webp$/, ending ?? "bin");
+      record.image_url = Object.keys(head.images).length ? address : record.thumbnail_url;
+      record.regions = [];
+    }
     this.records = records;
-    this.#displays = displays;
+    this.#displays = head.displays;
     this.#places = new Map(records.map(({ id }, place) => [id, place]));
     this.#facets = records.map(({ labels, licence }) =>
       licence && !labels.licence ? { ...labels, licence: [facetValue(licence)] } : labels,
     );
     for (const [place, { case_id }] of records.entries())
       if (case_id) this.#cases.set(case_id, [...(this.#cases.get(case_id) ?? []), place]);
+  }
+
+  /** Takes what a list of records does not show. */
+  complete(details: Partial<StoredRecord>[]): void {
+    for (const [place, record] of this.records.entries()) Object.assign(record, details[place]);
   }
 
   at(place: number): StoredRecord {

@@ -8,7 +8,7 @@ import { Files, type Progress, type SiteFile } from "./files";
 import { type Answer, type Body, type Calibration, type CompareBody, Search } from "./search";
 import { Lexicon } from "./words";
 
-export const FORMAT = 1;
+export const FORMAT = 2;
 
 export interface SiteHead {
   format: number;
@@ -16,11 +16,12 @@ export interface SiteHead {
   records: number;
   collection: { calibration: { kinds: Record<string, Calibration> } | null; fingerprint: string };
   encoder: EncoderHead;
-  models: unknown[];
   displays: Record<string, Record<string, string>>;
-  quality: unknown[];
+  queries: string[];
   errors: Record<string, [number, string, string]>;
   assets: string;
+  /** Endings of images by their media type; empty if there are thumbnails alone. */
+  images: Record<string, string>;
   files: Record<string, SiteFile>;
 }
 
@@ -71,7 +72,9 @@ export class Site {
     };
     const json = async <T>(name: string): Promise<T> =>
       JSON.parse(new TextDecoder().decode(await files.read(file(name)))) as T;
-    const atlas = new Atlas(await json<StoredRecord[]>("records"), head.displays);
+    const atlas = new Atlas(await json<StoredRecord[]>("records"), head);
+    const details = once(async () => atlas.complete(await json<Partial<StoredRecord>[]>("details")));
+    const about = once(() => json<{ models: unknown[]; quality: unknown[] }>("about"));
     const encoder = once(async () => {
       const { Encoder } = await import("./encoder");
       return new Encoder(head.encoder, head.files, files);
@@ -95,7 +98,7 @@ export class Site {
     });
     const answers = once(() => json<Record<string, Answer>>("answers"));
     const near = once(async () => nearOf(await files.read(file("neighbours")), atlas.records.length));
-    return { head, files, atlas, search, answers, near, image, hasVectors: () => hasVectors };
+    return { head, files, atlas, details, about, search, answers, near, image, hasVectors: () => hasVectors };
   }
 
   /** Returns the description of the site, always the newest if there is a network. */
@@ -105,7 +108,8 @@ export class Site {
     });
     if (!response.ok) throw new Failure("SITE_CHANGED", { file: "site.json" });
     const head = (await response.json().catch(() => null)) as SiteHead | null;
-    if (head?.format !== FORMAT) throw new Failure("SITE_DAMAGED", { file: "site.json" });
+    if (!head) throw new Failure("SITE_DAMAGED", { file: "site.json" });
+    if (head.format !== FORMAT) throw new Failure("SITE_CHANGED", { file: "site.json" });
     return head;
   }
 
@@ -160,7 +164,8 @@ export class Site {
 
   /** Downloads all that is needed without a network. */
   async keep(): Promise<void> {
-    const { head, files, atlas } = await this.#open();
+    const { head, files, atlas, details } = await this.#open();
+    await details();
     const paths = new Set(Object.values(head.files).flatMap(({ parts }) => parts.map(([path]) => path)));
     for (const { thumbnail_url, image_url } of atlas.records) {
       paths.add(thumbnail_url);
@@ -182,7 +187,8 @@ export class Site {
 
   /** Reads in advance what searches need, but not the model. */
   async warm(): Promise<void> {
-    const { answers, near, image } = await this.#open();
+    const { details, answers, near, image } = await this.#open();
+    await details();
     await answers();
     await near();
     await image();
@@ -198,18 +204,21 @@ export class Site {
     const { pathname, searchParams } = new URL(path, "http://site");
     if (SERVER_ONLY.test(pathname)) throw new Failure("SITE_NEEDS_SERVER");
     const [, , name = "", id = "", part = ""] = pathname.split("/").map(decodeURIComponent);
-    const { head, atlas, search } = await this.#open();
+    const { head, atlas, details, about, search } = await this.#open();
+    // Lists of records, as on the start page, are shown without.
+    const isDetailed = body !== undefined || ["cases", "images"].includes(name) || (name === "records" && id);
+    if (isDetailed) await details();
     if (body !== undefined && name === "search") return search.search(body as Body);
     if (body !== undefined && name === "compare") return search.compare(body as CompareBody);
     if (name === "classify") return { guess: { kind: "unknown", medical_score: 0, facets: [] } };
     if (name === "access") return { role: "read", may: MAY };
-    if (name === "models") return { models: head.models };
-    if (name === "quality") return { evaluations: head.quality };
+    if (name === "models") return { models: (await about()).models };
+    if (name === "quality") return { evaluations: (await about()).quality };
     if (name === "collection" || name === "collections")
       return id || name === "collection" ? head.collection : { collections: [] };
     if (name === "facets")
       return { facets: atlas.facets(filterIn(searchParams), Number(searchParams.get("limit") ?? 50)) };
-    if (name === "common-queries") return { queries: Object.keys(await (await this.#open()).answers()) };
+    if (name === "common-queries") return { queries: head.queries };
     if (name === "cases") return atlas.case(id);
     if (name === "records") return this.#records(id, part, searchParams);
     if (name === "images" && part === "regions") {
