@@ -53,11 +53,6 @@ def _is_word(word: str) -> bool:
     return word.isalpha() and word not in _SCOPE_ENDS
 
 
-def denies(text: str) -> bool:
-    """Returns True if a text has a word that denies."""
-    return any(word in NEGATORS for word in re.findall(r"[^\W_]+", text.lower()))
-
-
 def denied_spans(text: str) -> list[tuple[int, int]]:
     """Returns the words that a text says are not there, as [start, end) in characters."""
     if not _MAY_DENY.search(text):

@@ -137,7 +137,7 @@ class Hybrid:
     def _marked(self, found: Found) -> Found:
         if not self._words.units:
             return replace(found, matched={})
-        matched = find(Record.from_json(found.record), self._words.things, self._words.pairs, denied=self._words.denies)
+        matched = find(Record.from_json(found.record), self._words.things, self._words.pairs)
         said = (sum(matched.strongly) - len(matched.apart)) / len(matched.strongly)
         return replace(found, matched=matched.spans, said=said)
 

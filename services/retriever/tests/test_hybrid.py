@@ -253,6 +253,8 @@ async def test_what_is_denied_comes_last_and_is_no_good_match(search: Search) ->
     assert ids(reply)[:2] == ["effusion", "healed"]
     assert (await ask(search, "fracture effusion")).match is not Match.GOOD
     assert (await ask(search, "fracture, no effusion")).match is Match.GOOD
+    reply = await ask(search, "no effusion")
+    assert (ids(reply)[0], reply.match) == ("healed", Match.GOOD)
 
 
 async def test_a_label_that_none_of_the_first_has_is_no_good_match_but_an_offer(search: Search) -> None:

@@ -38,7 +38,7 @@ class CollectionDamagedError(Exception):
 
 # Points of older schemas have other words, or no place in an order: they are stored again. Raised with every change of
 # to_point.
-SCHEMA = 5
+SCHEMA = 6
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mirage_core.denials import denied_spans
 from mirage_retriever.engines.base import Array, Point, Words
 from mirage_retriever.records import Record
 from mirage_retriever.words.synonyms import as_one, expressions
-from mirage_retriever.words.tokens import Token, tokens
+from mirage_retriever.words.tokens import Token, denied_stem, tokens
 
 _K1 = 2.0
 
@@ -127,6 +127,8 @@ def weights_of(record: Record) -> tuple[dict[str, float], tuple[str, ...]]:
         denied = {start for start, _ in denied_spans(text)}
         for token in found:
             counts[name][token.stem] += _DENIED if token.start in denied else 1.0
+            if token.start in denied:
+                counts[name][denied_stem(token.stem)] += 1.0
         for expression, first in _expressions(found):
             counts[name][as_one(expression)] += _DENIED if first.start in denied else 1.0
         lengths[name] += len(found)

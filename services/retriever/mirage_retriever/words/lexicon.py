@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mirage_retriever.engines.base import Engine, Filter
 from mirage_retriever.words.queries import WordQuery, read_query
 from mirage_retriever.words.synonyms import Stems, Synonyms, stems_of
+from mirage_retriever.words.tokens import plain_stem
 from mirage_retriever.words.vocabulary import Vocabulary
 
 # Facets whose values a query may name.
@@ -64,7 +65,10 @@ class Lexicon:
 
     def knows(self, query: WordQuery) -> bool:
         """True if the collection has a word for everything that is asked."""
-        return all(any(all(stem in self.vocabulary for stem in way.stems) for way in unit.ways) for unit in query.units)
+        return all(
+            any(all(plain_stem(stem) in self.vocabulary for stem in way.stems) for way in unit.ways)
+            for unit in query.units
+        )
 
     async def refresh(self, revision: str) -> None:
         """Reads the collection's words and labels again, if they may have changed."""

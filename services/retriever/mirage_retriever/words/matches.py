@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mirage_core.denials import denied_spans
 from mirage_retriever.records import Record
 from mirage_retriever.words.documents import WEAK, texts
-from mirage_retriever.words.tokens import Token, stem, tokens
+from mirage_retriever.words.tokens import Token, denied_stem, is_denied_stem, stem, tokens
 
 Spans = dict[str, list[list[int]]]
 # Between two words that belong together there are at most so many others.
@@ -93,22 +93,17 @@ class _Thing:
     places: dict[str, list[tuple[Token, Token]]] = field(default_factory=lambda: defaultdict(list))
 
 
-def find(
-    record: Record, things: Sequence[Sequence[Way]], pairs: Iterable[Pair] = (), *, denied: bool = False
-) -> Matched:
-    """Looks for each thing, which is said where any of its ways is, and for pairs of things that belong together.
-
-    `denied` if what a text says is not there counts too: "no effusion" was asked for.
-    """
+def find(record: Record, things: Sequence[Sequence[Way]], pairs: Iterable[Pair] = ()) -> Matched:
+    """Looks for each thing, which is said where any of its ways is, and for pairs of things that belong together."""
     stems = {each for ways in things for way in ways for each in way.stems}
     there: dict[str, _Said] = {}
     for path, text in texts(record):
         words = tokens(text)
+        denied = frozenset(start for start, _ in denied_spans(text))
+        words += [token._replace(stem=denied_stem(token.stem)) for token in words if token.start in denied]
         if found := tuple(token for token in words if token.stem in stems):
-            whole = all(token.compound or token.stem in stems for token in words)
-            there[path] = _Said(
-                text, found, whole, frozenset(() if denied else (start for start, _ in denied_spans(text)))
-            )
+            whole = all(token.compound or token.stem in stems for token in words if not is_denied_stem(token.stem))
+            there[path] = _Said(text, found, whole, denied)
     everywhere = {token.stem for each in there.values() for token in each.found}
     marked: dict[str, set[tuple[int, int]]] = defaultdict(set)
     said = []
@@ -125,7 +120,7 @@ def find(
                 is_said |= bool(places)
                 if not anywhere:
                     marked[path].update((first.start, last.end) for first, last in places)
-                if path != WEAK and (present := [place for place in places if place[0].start not in each.denied]):
+                if path != WEAK and (present := [place for place in places if _is_present(each, place[0])]):
                     thing.places[path] += present
         said.append(is_said)
     return Matched(
@@ -140,6 +135,11 @@ def find(
             and not _belong(there, strong[pair.one], strong[pair.other], pair.name)
         ),
     )
+
+
+def _is_present(said: _Said, first: Token) -> bool:
+    """False for what the text says is not there, unless that is what was asked for."""
+    return first.start not in said.denied or is_denied_stem(first.stem)
 
 
 def _adjacent(said: _Said, stems: Sequence[str]) -> list[tuple[Token, Token]]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mirage_core.denials import denies
+from mirage_core.denials import NEGATORS, denied_spans
 from mirage_retriever.engines.base import Array, Condition
 from mirage_retriever.words.documents import sparse, word_id
 from mirage_retriever.words.matches import NAMED, Pair, Way
 from mirage_retriever.words.synonyms import Expression, Stems, Synonyms, as_one, is_listed, stems_of
-from mirage_retriever.words.tokens import FILLERS, Token, clean, tokens
+from mirage_retriever.words.tokens import FILLERS, Token, clean, denied_stem, tokens
 from mirage_retriever.words.vocabulary import Vocabulary
 
 # An expression that was not typed counts less than one that was.
@@ -24,6 +24,8 @@ _UNITS_MAX = 48
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»", '"'))
 # Words between which this stands are two things, not one expression.
 APART_BY = re.compile(r"[,;:/&+()]|\b(?:and|or|with|without|versus|vs|plus|y|o|con|sin)\b", re.IGNORECASE)
+# "no evidence of a mass" asks for no mass.
+EMPTY = frozenset({"evidence", "sign", "signs", "focal", "definite", "any"})
 _PARTS = re.compile(r'(?:(?<=\s)|^)(?P<minus>-)?"(?P<phrase>[^"]*)"|(?:(?<=\s)|^)-(?P<without>[^\W_][^\s"]*)')
 
 
@@ -112,11 +114,6 @@ class WordQuery:
         return tuple(unit.ways for unit in self.units)
 
     @property
-    def denies(self) -> bool:
-        """True if the query asks for what is not there: "no effusion"."""
-        return denies(self.text)
-
-    @property
     def pairs(self) -> tuple[Pair, ...]:
         """Units that belong together."""
         return tuple(
@@ -182,6 +179,10 @@ def read_query(text: str, synonyms: Synonyms, vocabulary: Vocabulary) -> WordQue
     )
 
 
+def _denied(way: Way) -> Way:
+    return replace(way, stems=tuple(map(denied_stem, way.stems)))
+
+
 def _is_filler(unit: Unit, synonyms: Synonyms) -> bool:
     word = unit.text.lower()
     return word in FILLERS or word in synonyms.stops
@@ -231,10 +232,14 @@ class _Reader:
         """Divides words into units: the longest expressions that the lists know, compounds, and single words."""
         words = [token for token in found if not token.compound]
         joined = {token.position: token for token in found if token.compound}
+        denied = {start for start, _ in denied_spans(text)}
         start = 0
         while start < len(words):
             length = self._known(words, start)
             first, last = words[start], words[start + length - 1]
+            if denied and length == 1 and (first.word in NEGATORS or (first.start in denied and first.word in EMPTY)):
+                start += 1
+                continue
             stems = tuple(token.stem for token in words[start : start + length])
             compound = joined.get(first.position)
             if length == 1 and compound is not None and start + 1 < len(words) and compound.end == words[start + 1].end:
@@ -248,12 +253,16 @@ class _Reader:
                 for other in self._synonyms.others(way.stems):
                     if other.stems not in {each.stems for each in literal}:
                         others.setdefault(other.stems, other)
+            typed, expanded = literal, tuple(others.values())
+            if first.start in denied:
+                typed = [_denied(way) for way in literal]
+                expanded = tuple(replace(other, stems=_denied(Way(other.stems)).stems) for other in expanded)
             follows = start > 0 and APART_BY.search(text, words[start - 1].end, first.start) is None
             self.units.append(
                 Unit(
                     text[first.start : last.end],
-                    tuple(literal),
-                    tuple(others.values()),
+                    tuple(typed),
+                    expanded,
                     tuple(self._weight(literal, other) for other in others),
                     joined=follows,
                 )

@@ -21,9 +21,9 @@ from mirage_retriever.settings import RetrieverSettings
 from mirage_retriever.words import matches
 from mirage_retriever.words.documents import weights_of
 from mirage_retriever.words.lexicon import CLOSED, FACETS
-from mirage_retriever.words.queries import APART_BY
+from mirage_retriever.words.queries import APART_BY, EMPTY
 from mirage_retriever.words.synonyms import LANGUAGES, Synonyms, as_one, expressions, load_synonyms, stems_of
-from mirage_retriever.words.tokens import stem, tables
+from mirage_retriever.words.tokens import NO, stem, tables
 
 _FIELDS = frozenset(field.name for field in fields(Record)) - {"regions", "pixels"}
 
@@ -40,7 +40,7 @@ def lexicon(synonyms: Synonyms, values: Mapping[str, Iterable[str]]) -> dict[str
     """The tables by which queries are read; `values` are the labels of the collection by facet."""
     return {
         **tables(),
-        "denials": denials.tables(),
+        "denials": {**denials.tables(), "no": NO, "empty": sorted(EMPTY)},
         "together": {**matches.tables(), "apart_by": APART_BY.pattern},
         "groups": [
             [key, [[each.text, each.stems, each.one_way] for each in group]] for key, group in synonyms.groups.items()

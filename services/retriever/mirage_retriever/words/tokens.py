@@ -221,6 +221,24 @@ def stem(word: str) -> str:
         return str(_stemmer.stemWord(word))
 
 
+NO = "no_"
+
+
+def denied_stem(stem: str) -> str:
+    """The stem of a word for something that a text says is not there: "no effusion"."""
+    return NO + stem
+
+
+def plain_stem(stem: str) -> str:
+    """The stem of the word itself."""
+    return stem.removeprefix(NO)
+
+
+def is_denied_stem(stem: str) -> bool:
+    """True for what `denied_stem` returns."""
+    return stem.startswith(NO)
+
+
 def tables() -> dict[str, object]:
     """The tables by which words are read, for a tokenizer in another language: patterns mean the same in JavaScript."""
     return {

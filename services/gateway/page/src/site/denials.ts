@@ -11,6 +11,10 @@ export interface DenialTables {
   seen: string[];
   back: number;
   near: number;
+  /** What the stem of a word begins with if a text says that it is not there. */
+  no: string;
+  /** Words that say nothing in a denial: "no evidence of". */
+  empty: string[];
 }
 
 const PIECE = /[\p{L}\p{N}]+|[^\p{L}\p{N}_\s]|[\r\n]/gu;
@@ -26,9 +30,18 @@ export class Denials {
     this.#scopeEnds = new Set(tables.scope_ends);
   }
 
-  /** True if a text has a word that denies. */
-  denies = (text: string): boolean =>
-    (text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []).some((word) => this.#negators.has(word));
+  /** The stem of a word for something that a text says is not there: "no effusion". */
+  stem = (stem: string): string => this.#tables.no + stem;
+
+  /** True for what `stem` returns. */
+  isDenied = (stem: string): boolean => stem.startsWith(this.#tables.no);
+
+  /** The stem of the word itself. */
+  plain = (stem: string): string => (this.isDenied(stem) ? stem.slice(this.#tables.no.length) : stem);
+
+  isNegator = (word: string): boolean => this.#negators.has(word);
+
+  isEmpty = (word: string): boolean => this.#tables.empty.includes(word);
 
   /** Returns where the words start that a text says are not there. */
   starts(text: string): Set<number> {

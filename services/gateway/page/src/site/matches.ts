@@ -50,24 +50,21 @@ type Places = [Token, Token][];
 
 /**
  * Looks for each thing, which is said where any of its ways is; `strongly` outside of the history, expressions as a whole. `apart`
- * are pairs of things that belong together and never stand so. With `denied` what a text says is not there counts too.
+ * are pairs of things that belong together and never stand so.
  */
-export function find(
-  lexicon: Lexicon,
-  record: StoredRecord,
-  things: Way[][],
-  pairs: Pair[] = [],
-  denied = false,
-): Matched {
+export function find(lexicon: Lexicon, record: StoredRecord, things: Way[][], pairs: Pair[] = []): Matched {
   const { tokenizer, denials, together } = lexicon;
   const stems = new Set(things.flat().flatMap((way) => way.stems));
   const there = new Map<string, Said>();
   for (const [path, text] of texts(record)) {
     const words = tokenizer.tokens(text);
-    const found = words.filter(({ stem }) => stems.has(stem));
+    const denied = denials.starts(text);
+    const absent = words.filter(({ start }) => denied.has(start));
+    const all = [...words, ...absent.map((token) => ({ ...token, stem: denials.stem(token.stem) }))];
+    const found = all.filter(({ stem }) => stems.has(stem));
     if (!found.length) continue;
     const whole = words.every(({ compound, stem }) => compound || stems.has(stem));
-    there.set(path, { text, found, whole, denied: denied ? new Set() : denials.starts(text) });
+    there.set(path, { text, found, whole, denied });
   }
   const everywhere = new Set([...there.values()].flatMap(({ found }) => found.map(({ stem }) => stem)));
   const marked = new Map<string, [number, number][]>();
@@ -89,7 +86,7 @@ export function find(
               .map(({ start, end }): [number, number] => [start, end])
           : places.map(([first, last]): [number, number] => [first.start, last.end]);
         if (marks.length) mark(path, marks);
-        const present = places.filter(([{ start }]) => !each.denied.has(start));
+        const present = places.filter(([{ start, stem }]) => !each.denied.has(start) || denials.isDenied(stem));
         if (path !== "history" && present.length) thing.set(path, [...(thing.get(path) ?? []), ...present]);
       }
     }

@@ -470,8 +470,7 @@ export class Search {
     if (found.place === named) return { ...found, matched: { id: [[0, record.id.length]] }, said: 1 };
     if (!words.units.length) return { ...found, matched: {} };
     const things = words.units.map(waysOf);
-    const denied = lexicon.denials.denies(words.text);
-    const { spans, strongly, apart } = find(lexicon, record, things, lexicon.pairs(words), denied);
+    const { spans, strongly, apart } = find(lexicon, record, things, lexicon.pairs(words));
     return { ...found, matched: spans, said: (strongly.filter(Boolean).length - apart.length) / strongly.length };
   }
 

@@ -127,7 +127,9 @@ export class Lexicon {
 
   /** True if the collection has a word for everything that is asked. */
   knows = (query: WordQuery): boolean =>
-    query.units.every((unit) => waysOf(unit).some((way) => way.stems.every((stem) => this.#stems.has(stem))));
+    query.units.every((unit) =>
+      waysOf(unit).some((way) => way.stems.every((stem) => this.#stems.has(this.denials.plain(stem)))),
+    );
 
   isListed = (stems: string[]): boolean => stems.length > 1 && this.#listed.has(asOne(stems));
 
@@ -251,9 +253,15 @@ export class Lexicon {
   #divide(text: string, found: Token[], query: WordQuery): void {
     const words = found.filter(({ compound }) => !compound);
     const compounds = new Map(found.filter(({ compound }) => compound).map((each) => [each.position, each]));
+    const denied = this.denials.starts(text);
     for (let start = 0; start < words.length; ) {
       let length = this.#longestFrom(words, start);
       const first = words[start] as Token;
+      const isEmpty = denied.has(first.start) && this.denials.isEmpty(first.word);
+      if (denied.size && length === 1 && (isEmpty || this.denials.isNegator(first.word))) {
+        start += 1;
+        continue;
+      }
       let last = words[start + length - 1] as Token;
       let stems = words.slice(start, start + length).map(({ stem }) => stem);
       const compound = compounds.get(first.position);
@@ -272,9 +280,19 @@ export class Lexicon {
           : [{ stems, adjacent: false }];
       const before = words[start - 1];
       const joined = before !== undefined && this.together.follow(text, before, first);
-      query.units.push({ ...this.#unit(text.slice(first.start, last.end), literal), joined });
+      const unit = this.#unit(text.slice(first.start, last.end), literal);
+      query.units.push({ ...(denied.has(first.start) ? this.#denied(unit) : unit), joined });
       start += length;
     }
+  }
+
+  // The unit of something that is not there.
+  #denied(unit: Unit): Unit {
+    const denied = <T extends { stems: string[] }>(each: T): T => ({
+      ...each,
+      stems: each.stems.map(this.denials.stem),
+    });
+    return { ...unit, literal: unit.literal.map(denied), others: unit.others.map(denied) };
   }
 
   #unit(text: string, literal: Way[]): Unit {
