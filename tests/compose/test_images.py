@@ -13,17 +13,19 @@ from .conftest import Stack, docker
 ROOT = Path(__file__).parents[2]
 OURS = ("encoder", "retriever", "llm", "generator", "reader", "gateway", "demo")
 LOCKS = {"demo": "tools"}
+EVERYWHERE = {"mirage-api", "mirage-core", "mirage-protos"}
 OWN = {
-    "encoder": {"mirage-client", "mirage-core", "mirage-encoder"},
-    "retriever": {"mirage-client", "mirage-core", "mirage-retriever"},
-    "llm": {"mirage-client", "mirage-core", "mirage-llm"},
-    "reader": {"mirage-client", "mirage-core", "mirage-reader"},
-    "generator": {"mirage-client", "mirage-core", "mirage-generator"},
-    "gateway": {"mirage-client", "mirage-core", "mirage-gateway"},
-    "demo": {"mirage-client", "mirage-core", "mirage-atlas", "mirage-launcher"},
+    "encoder": {*EVERYWHERE, "mirage-inference", "mirage-encoder"},
+    "retriever": {*EVERYWHERE, "mirage-retriever"},
+    "llm": {*EVERYWHERE, "mirage-inference", "mirage-llm"},
+    "reader": {*EVERYWHERE, "mirage-inference", "mirage-reader"},
+    "generator": {*EVERYWHERE, "mirage-inference", "mirage-generator"},
+    "gateway": {*EVERYWHERE, "mirage-gateway"},
+    "demo": {*EVERYWHERE, "mirage-client", "mirage-atlas", "mirage-launcher"},
 }
-# What an image adds to its base, in MB: with the 130 of python:3.11-slim-bookworm at most 700, and 350 for the two.
-ADDED_MB = {"gateway": 220, "retriever": 220}
+# What an image adds to its base, in MB: with the 130 of python:3.11-slim-bookworm at most 700; 350 for the gateway and 390
+# for the retriever.
+ADDED_MB = {"gateway": 220, "retriever": 260}
 ADDED_OTHERS_MB = 570
 BASE = "python:3.11-slim-bookworm"
 SECRETS = (
@@ -89,7 +91,8 @@ def test_it_runs_as_nobody_and_owns_its_volume_alone(built: Stack, service: str)
     writable = {path for path in shell(image, find) if not path.startswith(("/dev", "/tmp"))}
     assert writable == set()
     owned = shell(image, "find / -xdev -path /proc -prune -o -user 10001 -print 2>/dev/null; true")
-    assert set(owned) <= {"/data"}
+    # Where volumes are mounted; the one-shot that makes passwords runs in the image of the demonstration.
+    assert set(owned) <= {"/data"} | ({"/keys/queue", "/keys/vectors"} if service == "demo" else set())
 
 
 def test_it_holds_its_lock_and_nothing_else(built: Stack, service: str) -> None:
@@ -101,7 +104,8 @@ def test_it_holds_its_lock_and_nothing_else(built: Stack, service: str) -> None:
     locked = set(re.findall(r"^([\w.-]+)==", lock, re.M))
     assert names - OWN[service] <= locked
     assert OWN[service] <= names
-    assert {"grpcio", "numpy"} <= names
+    assert "grpcio" in names
+    assert ("numpy" in names) == (service != "gateway")
     assert not names & {"torch", "transformers", "diffusers", "pip", "setuptools", "uv", "pytest"}
 
 
