@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mirage.cli.options import follow_links_option, open_client, server_options
+from mirage.cli.options import follow_links_option, server_options
 from mirage.cli.output import note, on_terminal, print_json, print_table
 from mirage.errors import InputError
 from mirage_atlas.cli import rate
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 _LIMIT = 500
 _CALIBRATION_S = 120
+
+
+def open_client(url: str | None) -> "Client":
+    """A client that asks again if the server is busy or restarts for a moment: an evaluation has thousands of calls."""
+    from mirage_atlas.quality.gallery import PatientClient
+
+    return PatientClient(url)
 
 
 @click.group("eval", context_settings={"help_option_names": ["-h", "--help"]})

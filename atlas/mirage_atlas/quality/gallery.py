@@ -1,24 +1,61 @@
-"""The records of a collection with their vectors, as evaluations use them."""
+"""The records of a collection with their vectors, and a client, as evaluations use them."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
+import httpx
 import numpy as np
 import numpy.typing as npt
 
+from mirage.calls import Call
 from mirage.client import Client
-from mirage.errors import InputError
+from mirage.errors import ApiError, InputError, TimedOutError
+from mirage.transport import Transport, default_key
 from mirage_api.records import StoredRecord
 
+T = TypeVar("T")
 Vectors = npt.NDArray[np.float32]
 Report = Callable[[int, int], None]
 PAGE = 200
+_TRIES = 10
+_TIMEOUT_S = 120.0
 # More records than this are not held in memory.
 RECORDS_MAX = 100_000
 # Labels by which two records are alike.
 LABELS = ("modality", "body_part", "plane")
+
+
+class PatientTransport(Transport):
+    """Asks again if the server is busy or restarts for a moment."""
+
+    def __init__(self, url: str, *, pause_s: float, inner: httpx.BaseTransport | None) -> None:
+        super().__init__(url, api_key=default_key(), timeout_s=_TIMEOUT_S, inner=inner)
+        self._pause_s = pause_s
+
+    def call(self, call: Call[T]) -> T:
+        """Returns the result of an operation, of the last try if each before it met an error that may pass."""
+        for _ in range(_TRIES - 1):
+            try:
+                return super().call(call)
+            except (ApiError, TimedOutError) as error:
+                if isinstance(error, ApiError) and error.status not in (429, 503, 504):
+                    raise
+            time.sleep(self._pause_s)
+        return super().call(call)
+
+
+class PatientClient(Client):
+    """A client for evaluations: of thousands of calls, some meet a server that is busy."""
+
+    def __init__(
+        self, url: str | None = None, *, pause_s: float = 2.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        super().__init__(url, transport=transport)
+        self.transport = PatientTransport(self.url, pause_s=pause_s, inner=transport)
 
 
 @dataclass(frozen=True, eq=False)

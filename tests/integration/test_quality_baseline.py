@@ -1,0 +1,98 @@
+"""The quality of a part of the demonstration, next to figures of an earlier day: `quality_baseline.json`.
+
+After a change that is meant to change figures:
+
+    .venv/bin/python -m pytest tests/integration/test_quality_baseline.py --write-baseline
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mirage_atlas
+from mirage.cli.entry import run
+from mirage_api.quality import Figure
+
+BASELINE = Path(__file__).with_name("quality_baseline.json")
+DATA = str(Path(mirage_atlas.__file__).parent / "demo/data")
+LIMIT = "40"
+# A description takes a second, a reading a fifth of one.
+COMMANDS = (
+    ("retrieval", "--limit", LIMIT),
+    ("consistency", "--limit", LIMIT),
+    ("arithmetic", "--limit", LIMIT),
+    ("calibration", "--limit", LIMIT),
+    ("generation", "--limit", LIMIT),
+    ("descriptions", "--limit", "12"),
+    ("read", DATA, "--limit", LIMIT),
+)
+# Besides these, every figure that has a chance is better if it is higher. The others say how things are, not how good.
+HIGHER = {
+    "nDCG@10 by labels",
+    "right among the first 5",
+    "words of the model's sentences that stand in the captions named",
+}
+LOWER = {
+    "places among the first ten that hubs take",
+    "Fréchet distance to held-out real images",
+    "kernel distance to held-out real images",
+}
+UNTRUE = {"hybrid: asked for what it does not hold", "likeness: asked for what it does not hold"}
+
+
+def worse(before: Figure, now: Figure) -> bool:
+    """True if a figure is worse than the interval of the one before allows."""
+    if before.low is None or before.high is None:
+        return False
+    if before.name in LOWER or (before.name == "called good" and before.group in UNTRUE):
+        return now.value > before.high
+    return (before.chance is not None or before.name in HIGHER) and now.value < before.low
+
+
+def fallen(before: Sequence[Figure], now: Sequence[Figure]) -> list[str]:
+    """Returns the figures that are worse than before, and those that are no longer measured."""
+    found = {(each.name, each.group): each for each in now}
+    said = []
+    for each in before:
+        other = found.get((each.name, each.group))
+        if other is None:
+            said.append(f"{each.name}, {each.group}: not measured any more")
+        elif worse(each, other):
+            said.append(f"{each.name}, {each.group}: {other.value}, was {each.value} ({each.low} to {each.high})")
+    return said
+
+
+def measured(system: Any, subject: Sequence[str], out: Path) -> tuple[Figure, ...]:
+    assert run(["eval", *subject, "--out", str(out), "--url", system.http_url, "--json"]) == 0
+    (evaluation,) = json.loads(out.read_text())["evaluations"]
+    return tuple(Figure.model_validate(each) for each in evaluation["figures"])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda each: each[0])
+def test_no_figure_is_worse_than_its_interval_allows(
+    system: Any, tmp_path: Path, command: Sequence[str], pytestconfig: pytest.Config
+) -> None:
+    now = measured(system, command, tmp_path / "evaluation.json")
+    kept = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    if pytestconfig.getoption("write_baseline"):
+        kept[command[0]] = [each.model_dump(exclude_defaults=True) for each in now]
+        BASELINE.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    before = [Figure.model_validate(each) for each in kept[command[0]]]
+    assert any(each.chance is not None or each.name in HIGHER for each in before)
+    assert not fallen(before, now)
+
+
+def figure(value: float, **fields: Any) -> Figure:
+    return Figure(name="recall@1", group="all", value=value, **{"low": 0.4, "high": 0.6, "chance": 0.1, **fields})
+
+
+def test_a_figure_that_falls_below_its_interval_is_found() -> None:
+    assert fallen([figure(0.5)], [figure(0.41, low=0.2)]) == []
+    assert fallen([figure(0.5)], [figure(0.39)]) == ["recall@1, all: 0.39, was 0.5 (0.4 to 0.6)"]
+    assert fallen([figure(0.5)], []) == ["recall@1, all: not measured any more"]
+    distance = {"name": "kernel distance to held-out real images", "chance": None}
+    assert fallen([figure(0.5).model_copy(update=distance)], [figure(0.39).model_copy(update=distance)]) == []
+    assert len(fallen([figure(0.5).model_copy(update=distance)], [figure(0.61).model_copy(update=distance)])) == 1
