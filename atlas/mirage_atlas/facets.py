@@ -17,12 +17,17 @@ LABEL_NAME_CHARACTERS = 200
 
 _MODALITIES: tuple[tuple[str, str], ...] = (
     (r"\bx-?rays?\b|\bradiograph|\bcr\b|\bdx\b|\bmammogra", "x-ray"),
-    (r"\bcta?\b|\btomography\b", "ct"),
+    (r"\bcta?\b|(?<!coherence )\btomography\b", "ct"),
     (r"\bmra?\b|\bmri\b|\bmagnetic\b", "mr"),
     (r"\bus\b|\bultraso|\bsonogra|\bechocardio", "us"),
     (r"\bnm\b|\bscintigra|\bpet\b|\bspect\b|\bnuclear\b", "nm"),
     (r"\bfundus\b|\bretina", "fundus"),
-    (r"\bhistolog|\bpatholog|\bmicroscop", "histology"),
+    (r"\bhistolog|\bpatholog", "histology"),
+    # A microscope alone does not say that it shows tissue.
+    (r"^(?!.*(?:histolog|patholog)).*\bmicroscop", "microscopy"),
+    (r"\bdermo?scop|\bdermatoscop", "dermoscopy"),
+    (r"\bendoscop|\bcolonoscop|\bgastroscop", "endoscopy"),
+    (r"\boct\b|\boptical coherence\b", "oct"),
 )
 _PLANES: tuple[tuple[str, str], ...] = (
     (r"\baxial\b|\btransverse\b", "axial"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mirage_atlas.facets import map_labels
 from mirage_atlas.jsonl import LINE_BYTES, CaptionsReader
 from mirage_atlas.readers import open_reader
 from mirage_atlas.records import AtlasRecord, BadRow
@@ -321,3 +322,18 @@ def test_a_label_map_that_is_too_large_is_refused(folder: Path) -> None:
 
 def test_regions_that_are_not_an_object_are_refused(folder: Path) -> None:
     assert "is not an object" in only_reason(read(folder, GOOD | {"regions": "masks/a.png"}))
+
+
+@pytest.mark.parametrize(
+    ("word", "modality"),
+    [
+        ("microscopy", ("microscopy",)),
+        ("light microscopy, histology", ("histology",)),
+        ("dermoscopy", ("dermoscopy",)),
+        ("Colonoscopy", ("endoscopy",)),
+        ("optical coherence tomography", ("oct",)),
+        ("computed tomography", ("ct",)),
+    ],
+)
+def test_a_modality_of_the_vocabulary_is_kept_and_other_words_are_mapped(word: str, modality: tuple[str, ...]) -> None:
+    assert map_labels({"modality": word}, {})[0]["modality"] == modality

@@ -15,6 +15,7 @@ import pytest
 import mirage_atlas
 from mirage.cli.entry import run
 from mirage_api.quality import Figure
+from mirage_core.intervals import wilson
 
 BASELINE = Path(__file__).with_name("quality_baseline.json")
 DATA = str(Path(mirage_atlas.__file__).parent / "demo/data")
@@ -47,9 +48,13 @@ def worse(before: Figure, now: Figure) -> bool:
     """True if a figure is worse than the interval of the one before allows."""
     if before.low is None or before.high is None:
         return False
+    low = before.low
+    if not before.unit and 0 <= before.value <= 1:
+        # A bootstrap of values that are all 1 has an interval without width; Wilson's has one.
+        low = min(low, wilson(round(before.value * before.count), before.count)[0])
     if before.name in LOWER or (before.name == "called good" and before.group in UNTRUE):
         return now.value > before.high
-    return (before.chance is not None or before.name in HIGHER) and now.value < before.low
+    return (before.chance is not None or before.name in HIGHER) and now.value < low
 
 
 def fallen(before: Sequence[Figure], now: Sequence[Figure]) -> list[str]:
@@ -86,12 +91,16 @@ def test_no_figure_is_worse_than_its_interval_allows(
 
 
 def figure(value: float, **fields: Any) -> Figure:
-    return Figure(name="recall@1", group="all", value=value, **{"low": 0.4, "high": 0.6, "chance": 0.1, **fields})
+    return Figure(
+        name="recall@1", group="all", value=value, **{"low": 0.4, "high": 0.6, "chance": 0.1, "count": 500, **fields}
+    )
 
 
 def test_a_figure_that_falls_below_its_interval_is_found() -> None:
     assert fallen([figure(0.5)], [figure(0.41, low=0.2)]) == []
     assert fallen([figure(0.5)], [figure(0.39)]) == ["recall@1, all: 0.39, was 0.5 (0.4 to 0.6)"]
+    assert fallen([figure(1.0, low=1.0, high=1.0, count=40)], [figure(0.95)]) == []
+    assert len(fallen([figure(1.0, low=1.0, high=1.0, count=40)], [figure(0.9)])) == 1
     assert fallen([figure(0.5)], []) == ["recall@1, all: not measured any more"]
     distance = {"name": "kernel distance to held-out real images", "chance": None}
     assert fallen([figure(0.5).model_copy(update=distance)], [figure(0.39).model_copy(update=distance)]) == []
