@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
 
 /** Waits until an expression of the page is true. */
-async function holds(engine, expression, within = 30_000) {
+export async function holds(engine, expression, within = 30_000) {
   const end = Date.now() + within;
   while (!(await engine.evaluate(expression))) {
     if (Date.now() > end) throw new Error(`not so: ${expression}`);
@@ -12,9 +12,9 @@ async function holds(engine, expression, within = 30_000) {
   }
 }
 
-const CARDS = '.grid .card:not(.skeleton)';
-const count = (selector) => `document.querySelectorAll(${JSON.stringify(selector)}).length`;
-const drawn = (selector) =>
+export const CARDS = '.grid .card:not(.skeleton)';
+export const count = (selector) => `document.querySelectorAll(${JSON.stringify(selector)}).length`;
+export const drawn = (selector) =>
   `[...document.querySelectorAll(${JSON.stringify(selector)})].slice(0, 1).some((image) => image.complete && image.naturalWidth > 0)`;
 
 export const JOURNEYS = {
