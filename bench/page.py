@@ -127,7 +127,8 @@ def measure(url: str, query: str, record: str) -> Report:
         browser.close()
 
     def ms(name: str, loads: list[Load], of: str, bar: float | None = None) -> Figure:
-        return Figure(name, _median(loads, of), "ms", bar=bar, better="lower")
+        fastest = min(getattr(each, of) for each in loads)
+        return Figure(name, _median(loads, of), "ms", bar=bar, better="lower", note=f"fastest {fastest:,.0f} ms")
 
     return Report(
         "Page",

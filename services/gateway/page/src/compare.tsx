@@ -609,28 +609,30 @@ function ShiftForm({ route }: { route: Route }) {
           {t("shift.fill")}
         </p>
       )}
-      <details class="advanced" open={terms.length > 0}>
-        <summary>{t("shift.advanced")}</summary>
-        <p class="soft small">{t("shift.advanced.text")}</p>
-        {terms.map((term, index) => (
-          <Weighted
-            key={index}
-            term={term}
-            put={(next) => setTerms(terms.map((each, at) => (at === index ? next : each)))}
-            remove={() => setTerms(terms.filter((_, at) => at !== index))}
-          />
-        ))}
-        {terms.length < TERMS_MAX && (
-          <button
-            type="button"
-            class="button"
-            onClick={() => setTerms([...terms, { kind: "text", value: "", weight: 1 }])}
-          >
-            {t("shift.add")}
-          </button>
-        )}
-      </details>
+      <Advanced terms={terms} set={setTerms} />
     </form>
+  );
+}
+
+function Advanced({ terms, set }: { terms: Term[]; set: (terms: Term[]) => void }) {
+  return (
+    <details class="advanced" open={terms.length > 0}>
+      <summary>{t("shift.advanced")}</summary>
+      <p class="soft small">{t("shift.advanced.text")}</p>
+      {terms.map((term, index) => (
+        <Weighted
+          key={index}
+          term={term}
+          put={(next) => set(terms.map((each, at) => (at === index ? next : each)))}
+          remove={() => set(terms.filter((_, at) => at !== index))}
+        />
+      ))}
+      {terms.length < TERMS_MAX && (
+        <button type="button" class="button" onClick={() => set([...terms, { kind: "text", value: "", weight: 1 }])}>
+          {t("shift.add")}
+        </button>
+      )}
+    </details>
   );
 }
 

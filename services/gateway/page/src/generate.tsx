@@ -69,6 +69,7 @@ export function Generation({ prompt, model, real }: GenerationProps) {
       choose(jobs[0]);
     });
   }, [prompt]);
+  const lost = Boolean(chosen && !attempts.some((each) => each.id === chosen.id));
   return (
     <section class="box generate" aria-labelledby="generate">
       <div class="head">
@@ -85,30 +86,29 @@ export function Generation({ prompt, model, real }: GenerationProps) {
             ended={(job) => setAttempts((all) => all.map((each) => (each.id === job.id ? job : each)))}
           />
         )}
-        {real && (
-          <figure>
-            <Link class="shot" to={{ ...EMPTY, view: "image", id: real.id }} aria-label={nameOf(real)}>
-              <Picture url={real.thumbnail_url} alt="" width={256} height={256} />
-            </Link>
-            <figcaption>
-              <strong>{t("generate.real")}</strong> {nameOf(real)}
-            </figcaption>
-          </figure>
-        )}
+        {real && <Real record={real} />}
       </div>
       <p class="line">
-        <button
-          type="button"
-          class="button"
-          disabled={busy || Boolean(chosen && !attempts.some((each) => each.id === chosen.id))}
-          onClick={start}
-        >
+        <button type="button" class="button" disabled={busy || lost} onClick={start}>
           {attempts.length ? t("generate.another") : t("generate")}
         </button>
       </p>
       <Film attempts={attempts} chosen={chosen} choose={choose} />
       <Making model={model} set={setOptions} />
     </section>
+  );
+}
+
+function Real({ record }: { record: Shown }) {
+  return (
+    <figure>
+      <Link class="shot" to={{ ...EMPTY, view: "image", id: record.id }} aria-label={nameOf(record)}>
+        <Picture url={record.thumbnail_url} alt="" width={256} height={256} />
+      </Link>
+      <figcaption>
+        <strong>{t("generate.real")}</strong> {nameOf(record)}
+      </figcaption>
+    </figure>
   );
 }
 
@@ -287,6 +287,31 @@ function readable(options: Options): Options {
 
 const IMAGES = { least: 1, most: 4, default: 1 };
 
+interface NumberFieldProps {
+  name: string;
+  range: Range;
+  step: number;
+  put: (value: number | "") => void;
+}
+
+function NumberField({ name, range, step, put }: NumberFieldProps) {
+  return (
+    <label>
+      {name}
+      <input
+        type="number"
+        min={range.least}
+        max={range.most}
+        step={step}
+        placeholder={number(range.default)}
+        onInput={({ currentTarget: field }) =>
+          put(field.validity.badInput ? Number.NaN : field.value && Number(field.value))
+        }
+      />
+    </label>
+  );
+}
+
 // Within the model's ranges; an empty field is the model's default.
 function Making({ model, set }: { model: Model; set: (change: (options: Options) => Options) => void }) {
   const { visitor } = useRights();
@@ -312,19 +337,13 @@ function Making({ model, set }: { model: Model; set: (change: (options: Options)
         {numbers.map(
           ([name, range, step]) =>
             range && (
-              <label key={name}>
-                {t(`generate.${name}` as Key)}
-                <input
-                  type="number"
-                  min={range.least}
-                  max={range.most}
-                  step={step}
-                  placeholder={number(range.default)}
-                  onInput={({ currentTarget: field }) =>
-                    put(name, field.validity.badInput ? Number.NaN : field.value && Number(field.value))
-                  }
-                />
-              </label>
+              <NumberField
+                key={name}
+                name={t(`generate.${name}` as Key)}
+                range={range}
+                step={step}
+                put={(value) => put(name, value)}
+              />
             ),
         )}
         <label>

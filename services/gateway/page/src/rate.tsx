@@ -118,11 +118,6 @@ function Item({ question, image, given, at, of, done, back, store, again }: Item
   const [answer, change] = useState<Given>({ relevance, verdict, origin });
   const [problem, fail] = useState<Problem | null>(null);
   const [busy, wait] = useState(false);
-  const heading = useRef<HTMLHeadingElement>(null);
-  useLayoutEffect(() => {
-    scrollTo({ top: 0, behavior: "instant" });
-    heading.current?.focus({ preventScroll: true });
-  }, []);
   const { kind } = question;
   const second = kind === "image" ? "origin" : "verdict";
   const whole = answer.relevance !== null && answer[second] !== null;
@@ -146,15 +141,7 @@ function Item({ question, image, given, at, of, done, back, store, again }: Item
       <p class="soft small">
         {t("rate.place", { at, of })} <progress max={of} value={done} aria-label={t("rate.progress")} />
       </p>
-      <h1 tabIndex={-1} ref={heading}>
-        {question.query}
-      </h1>
-      {question.has_image && (
-        <a class="shot" href={here(image)} target="_blank" rel="noreferrer" aria-label={t("rate.open")}>
-          <Picture url={image} alt={t("rate.image")} />
-        </a>
-      )}
-      {question.text && <p class="box told">{question.text}</p>}
+      <Asked question={question} image={image} />
       <Choice
         name={t(`rate.relevance.${kind}`)}
         choices={RELEVANCE}
@@ -169,18 +156,7 @@ function Item({ question, image, given, at, of, done, back, store, again }: Item
         chosen={answer[second] ?? ""}
         choose={(each) => change({ ...answer, [second]: each })}
       />
-      {problem && (
-        <Notice kind="bad">
-          <p role="alert">
-            <strong>{problem.title}</strong> {problem.message}
-          </p>
-          {["RATING_CHANGED", "RATING_ITEM_NOT_FOUND"].includes(problem.code) && (
-            <button type="button" class="button" onClick={again}>
-              {t("rate.reload")}
-            </button>
-          )}
-        </Notice>
-      )}
+      {problem && <NotSaved problem={problem} again={again} />}
       <p class="line">
         <button type="submit" class="button primary" disabled={!whole || busy}>
           {t("rate.save")}
@@ -195,6 +171,42 @@ function Item({ question, image, given, at, of, done, back, store, again }: Item
         )}
       </p>
     </form>
+  );
+}
+
+function Asked({ question, image }: { question: Question; image: string }) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  useLayoutEffect(() => {
+    scrollTo({ top: 0, behavior: "instant" });
+    heading.current?.focus({ preventScroll: true });
+  }, []);
+  return (
+    <>
+      <h1 tabIndex={-1} ref={heading}>
+        {question.query}
+      </h1>
+      {question.has_image && (
+        <a class="shot" href={here(image)} target="_blank" rel="noreferrer" aria-label={t("rate.open")}>
+          <Picture url={image} alt={t("rate.image")} />
+        </a>
+      )}
+      {question.text && <p class="box told">{question.text}</p>}
+    </>
+  );
+}
+
+function NotSaved({ problem, again }: { problem: Problem; again: () => void }) {
+  return (
+    <Notice kind="bad">
+      <p role="alert">
+        <strong>{problem.title}</strong> {problem.message}
+      </p>
+      {["RATING_CHANGED", "RATING_ITEM_NOT_FOUND"].includes(problem.code) && (
+        <button type="button" class="button" onClick={again}>
+          {t("rate.reload")}
+        </button>
+      )}
+    </Notice>
   );
 }
 

@@ -200,6 +200,7 @@ function Toolbar({ route, count, children }: ToolbarProps) {
 function countOf({ results, token, reply }: Found): string {
   const said = results.filter((each) => extraOf(each).section === "words");
   const n = results.length;
+  if (reply.match === "none") return said.length ? t("count.some", { n: said.length }) : "";
   if (typeof reply.total === "number") return t("count.all", { n: reply.total });
   if (said.length && !(token && said.length === n)) return t("count.said", { n: said.length });
   return token ? t("count.first", { n }) : t("count.all", { n });

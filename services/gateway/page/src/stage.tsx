@@ -119,6 +119,18 @@ function Stored({ record, window }: { record: Shown; window: Window }) {
 const SWIPE_PX = 60;
 type Point = [number, number];
 
+// A listener that may keep the page from scrolling, which one of Preact's may not.
+function useWheel(frame: { current: HTMLDivElement | null }, zoom: (factor: number, x: number, y: number) => void) {
+  useEffect(() => {
+    const wheel = (event: WheelEvent) => {
+      event.preventDefault();
+      zoom(event.deltaY < 0 ? STEP : 1 / STEP, event.clientX, event.clientY);
+    };
+    frame.current?.addEventListener("wheel", wheel, { passive: false });
+    return () => frame.current?.removeEventListener("wheel", wheel);
+  }, []);
+}
+
 // Wheel and pinch zoom; a drag moves a zoomed image and changes the light of one that is not; a finger swipes to the neighbours.
 function usePointer(
   frame: { current: HTMLDivElement | null },
@@ -139,15 +151,7 @@ function usePointer(
     const box = frame.current?.getBoundingClientRect() ?? new DOMRect(0, 0, 1, 1);
     return [(x - box.left) / box.width - 0.5, (y - box.top) / box.height - 0.5];
   };
-  useEffect(() => {
-    const wheel = (event: WheelEvent) => {
-      event.preventDefault();
-      const factor = event.deltaY < 0 ? STEP : 1 / STEP;
-      alter((now) => zoomed(now, factor, ...share(event.clientX, event.clientY)));
-    };
-    frame.current?.addEventListener("wheel", wheel, { passive: false });
-    return () => frame.current?.removeEventListener("wheel", wheel);
-  }, []);
+  useWheel(frame, (factor, x, y) => alter((now) => zoomed(now, factor, ...share(x, y))));
   const pinch = (before: Point, event: PointerEvent) => {
     const [other] = [...pointers.current].filter(([id]) => id !== event.pointerId).map(([, point]) => point);
     if (!other) return;
@@ -223,43 +227,50 @@ export function Tools({ record, look, change }: { record: Shown; look: Look; cha
       </button>
       <details class="adjust">
         <summary class="chip">{t("adjust")}</summary>
-        {look.window ? (
-          <>
-            <Slider
-              name={t("window.center")}
-              value={look.window.center}
-              least={-1200}
-              most={3000}
-              set={(center) => change({ ...look, window: { center, width: look.window?.width ?? 1 } })}
-            />
-            <Slider
-              name={t("window.width")}
-              value={look.window.width}
-              least={1}
-              most={4000}
-              set={(width) => change({ ...look, window: { center: look.window?.center ?? 0, width } })}
-            />
-          </>
-        ) : (
-          <>
-            <Slider
-              name={t("brightness")}
-              value={look.brightness}
-              least={20}
-              most={300}
-              set={(brightness) => change({ ...look, brightness })}
-            />
-            <Slider
-              name={t("contrast")}
-              value={look.contrast}
-              least={20}
-              most={300}
-              set={(contrast) => change({ ...look, contrast })}
-            />
-          </>
-        )}
+        <Light look={look} change={change} />
       </details>
     </div>
+  );
+}
+
+function Light({ look, change }: { look: Look; change: (look: Look) => void }) {
+  const { window } = look;
+  if (window)
+    return (
+      <>
+        <Slider
+          name={t("window.center")}
+          value={window.center}
+          least={-1200}
+          most={3000}
+          set={(center) => change({ ...look, window: { ...window, center } })}
+        />
+        <Slider
+          name={t("window.width")}
+          value={window.width}
+          least={1}
+          most={4000}
+          set={(width) => change({ ...look, window: { ...window, width } })}
+        />
+      </>
+    );
+  return (
+    <>
+      <Slider
+        name={t("brightness")}
+        value={look.brightness}
+        least={20}
+        most={300}
+        set={(brightness) => change({ ...look, brightness })}
+      />
+      <Slider
+        name={t("contrast")}
+        value={look.contrast}
+        least={20}
+        most={300}
+        set={(contrast) => change({ ...look, contrast })}
+      />
+    </>
   );
 }
 

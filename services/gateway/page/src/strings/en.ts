@@ -67,6 +67,7 @@ export const en = {
   "mode.flat": "Every image, not one of each case",
   "count.all": "{n} image | {n} images",
   "count.first": "First {n} images",
+  "count.some": "{n} image says some of the words | {n} images say some of the words",
   "count.said": "{n} image says it, then look-alikes | {n} images say it, then look-alikes",
   "match.weak": "These may not show what you asked for. Check the captions.",
   "query.cut": "Only the first part of your text was used.",

@@ -70,6 +70,7 @@ export const es: Record<keyof typeof en, string> = {
   "mode.flat": "Cada imagen, no una por caso",
   "count.all": "{n} imagen | {n} imágenes",
   "count.first": "Primeras {n} imágenes",
+  "count.some": "{n} imagen dice parte de las palabras | {n} imágenes dicen parte de las palabras",
   "count.said": "{n} imagen lo dice; después, parecidas | {n} imágenes lo dicen; después, parecidas",
   "match.weak": "Puede que no muestren lo que buscas. Revisa los pies de imagen.",
   "query.cut": "Solo se usó la primera parte de tu texto.",
