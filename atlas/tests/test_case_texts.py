@@ -1,6 +1,7 @@
 """Texts besides the caption are read by the usual names of their columns, and captions that say nothing are known as such."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_a_topic_is_a_keyword_unless_it_is_the_title() -> None:
     assert with_topic(texts, None) == texts
 
 
-def folder(path: Path, *rows: dict[str, object]) -> Path:
+def folder(path: Path, *rows: Mapping[str, object]) -> Path:
     (path / "images").mkdir()
     Image.new("L", (32, 32)).save(path / "images" / "a.png")
     (path / "captions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -114,7 +115,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            host = f"http://127.0.0.1:{self.server.server_address[1]}"
+            host = f"http://127.0.0.1:{cast('ThreadingHTTPServer', self.server).server_port}"
             integrity = f"sha512-{base64.b64encode(hashlib.sha512(data).digest()).decode()}"
             stated = {**package, "dist": {"tarball": f"{host}/s.tgz", "integrity": integrity}}
             described = {"name": "sample-images", "dist-tags": {"latest": "1.2.0"}, "versions": {"1.2.0": stated}}

@@ -172,7 +172,7 @@ def test_a_series_without_a_map_has_the_same_values() -> None:
 
 
 def test_a_volume_without_a_map_gives_each_section_once_and_says_where_it_is() -> None:
-    labels = {"modality": ("ct",), "body_part": ("chest",)}
+    labels: dict[str, tuple[str, ...]] = {"modality": ("ct",), "body_part": ("chest",)}
     origin = Origin("MIT", "a test", "nobody")
     part = PlainVolume(
         "plain", "CT of the chest", ", for a test", "axial", "below", labels, origin, ("a",), lambda data: from_nrrd(data[0]),

@@ -91,7 +91,7 @@ def test_parts_take_turns(sources: list[Source], tmp_path: Path) -> None:
 def test_a_missing_archive_leaves_the_others_and_is_named(sources: list[Source], tmp_path: Path) -> None:
     (tmp_path / sources[0].file).unlink()
     said: list[dict[str, str]] = []
-    atlas = demonstration(sources, tmp_path, report=lambda: said.append(dict(atlas.missing)))
+    atlas: Demonstration = demonstration(sources, tmp_path, report=lambda: said.append(dict(atlas.missing)))
     rows = [row for row in atlas.read() if isinstance(row, AtlasRecord)]
 
     assert atlas.done == [BRAIN, "pictures"]

@@ -49,7 +49,7 @@ def write_dicom(
 ) -> None:
     """A CT whose ramp begins at `shade`, so that a test can tell which file or frame it sees."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.2")
     meta.MediaStorageSOPInstanceUID = fields.get("SOPInstanceUID", generate_uid())
     meta.TransferSyntaxUID = syntax
     dataset = Dataset()
@@ -113,8 +113,8 @@ def test_nothing_of_a_patient_is_kept(tmp_path: Path) -> None:
         assert word not in everything
     data = record.read_image()
     assert data.startswith(b"\x89PNG")
-    for word in (b"Doe", b"4711", b"Elsewhere", b"Miller", series.encode()):
-        assert word not in data
+    for coded in (b"Doe", b"4711", b"Elsewhere", b"Miller", series.encode()):
+        assert coded not in data
 
 
 def test_monochrome1_is_inverted_and_frames_are_one_record(tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def write_segmentation(
 ) -> None:
     """A segmentation with one frame a mask, all of one image."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
+    meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.66.4")
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = Dataset()
@@ -587,7 +587,7 @@ def test_where_segments_overlap_the_smaller_one_is_kept_and_it_is_reported(tmp_p
 
 def test_a_segment_without_a_known_code_gets_a_number_and_never_the_files_own_words(tmp_path: Path) -> None:
     shape = outlined(tmp_path)
-    segments = {4: (("X1", "99PRIVATE"), None)}
+    segments: dict[int, tuple[tuple[str, str], tuple[str, str] | None]] = {4: (("X1", "99PRIVATE"), None)}
     write_segmentation(tmp_path / "seg.dcm", [(4, np.ones(shape, np.uint8))], segments=segments)
     (record,) = records(read(tmp_path))
     assert set(numbers_of(record)[0]) == {"segment 4"}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -126,7 +126,8 @@ def everything(client: "redis.Redis") -> dict[str, Any]:
             continue
         match client.type(key):
             case b"hash":
-                found[name] = {field.decode(): value.decode() for field, value in client.hgetall(key).items()}
+                hash_ = cast("dict[bytes, bytes]", client.hgetall(key))
+                found[name] = {field.decode(): value.decode() for field, value in hash_.items()}
                 found[name] = comparable(found[name])
             case b"list":
                 found[name] = client.lrange(key, 0, -1)
@@ -175,7 +176,8 @@ def test_a_queue_comes_back_as_it_was(server: str, rewritten: str, tmp_path: Pat
         use(client, rewrite if rewritten == "halfway" else lambda: None)
         JobStore(client, BOUNDS)  # a running job waits again, as it does when its worker is lost
         client.zadd(
-            "mirage:running", dict.fromkeys((id_.decode() for id_ in client.zrange("mirage:running", 0, -1)), 1)
+            "mirage:running",
+            dict.fromkeys((id_.decode() for id_ in cast("list[bytes]", client.zrange("mirage:running", 0, -1))), 1),
         )
         JobStore(client, BOUNDS).upkeep(trust_leases=True)
         before = everything(client)
@@ -201,7 +203,7 @@ def test_a_queue_comes_back_as_it_was(server: str, rewritten: str, tmp_path: Pat
 def test_a_job_that_ran_waits_first(server: str, tmp_path: Path) -> None:
     with running(server, tmp_path / "queue") as client:
         use(client)
-        (ran,) = (id_.decode() for id_ in client.zrange("mirage:running", 0, -1))
+        (ran,) = (id_.decode() for id_ in cast("list[bytes]", client.zrange("mirage:running", 0, -1)))
     data = QueueData.from_keys(files.read(tmp_path / "queue").keys)
     with running(server, restored(data, tmp_path / "again")) as client:
         store = JobStore(client, BOUNDS)

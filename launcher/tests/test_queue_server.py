@@ -115,6 +115,11 @@ def replace_by_folder(path: Path) -> None:
     path.mkdir()
 
 
+def replace_by_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.touch()
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "rubbish amid": spoil_the_middle,
     "rubbish alone": lambda folder: base_and_more(folder).write_bytes(Random(2).randbytes(1000)),
@@ -128,7 +133,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a list that is a folder": lambda folder: replace_by_folder(manifest(folder)),
     "a file that is gone": lambda folder: base_and_more(folder).unlink(),
     "a file that is a folder": lambda folder: replace_by_folder(base_and_more(folder)),
-    "a file for the folder": lambda folder: (shutil.rmtree(folder / files.PARTS), (folder / files.PARTS).touch()),
+    "a file for the folder": lambda folder: replace_by_file(folder / files.PARTS),
 }
 
 

@@ -101,7 +101,7 @@ def test_a_gguf_file_is_the_same_model_as_the_folder(tmp_path: Path, layout: Lay
     ("kind", "error"), [("F16", 1e-3), ("BF16", 1e-2), ("Q8_0", 0.01), ("Q4_0", 0.15), ("Q4_1", 0.12)]
 )
 def test_quantised_weights_of_a_gguf_file_are_read(tmp_path: Path, kind: str, error: float) -> None:
-    changes = {"hidden_size": 64, "intermediate_size": 96}
+    changes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96}
     original = random_tensors(config_like("qwen3", **changes), "qwen3", 0)
     file, _ = opened_gguf(write_random_gguf("qwen3", tmp_path / "model.gguf", kind=kind, **changes))
     name = "model.layers.1.mlp.down_proj.weight"

@@ -4,6 +4,7 @@ import io
 import itertools
 import threading
 import time
+from functools import partial
 
 import httpx
 import pytest
@@ -137,7 +138,7 @@ def test_no_accepted_job_is_lost_with_a_killed_part(calm: Stack) -> None:
         jobs = [order(client, number) for number in range(6)]
         for part in ("worker", "redis", "generator"):
             started = calm.kill(part)
-            wait(lambda part=part, started=started: calm.restarted(part, started), f"the {part} started anew")
+            wait(partial(calm.restarted, part, started), f"the {part} started anew")
         wait(calm.settled, "everything serves again")
         wait(lambda: all(client.job(each).state in FINAL for each in jobs), "the jobs")
         ended = [client.job(each).state for each in jobs]

@@ -42,7 +42,7 @@ BUILDERS = {"models-encoder", "models-llm", "models-generator"}
 ONE_SHOT = {"keys", "demo", "index", *BUILDERS}
 
 
-class Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Takes Compose's tags for how files are merged as if they were not there."""
 
 
@@ -50,7 +50,8 @@ Loader.add_multi_constructor("!", lambda loader, _, node: loader.construct_mappi
 
 
 def load(path: Path) -> dict[str, Any]:
-    return yaml.load(path.read_text(), Loader)
+    content: dict[str, Any] = yaml.load(path.read_text(), Loader)
+    return content
 
 
 def services() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -174,9 +175,9 @@ def host_settings(host: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda path: path.stem)
 def test_limits_leave_the_host_some(host: Path) -> None:
-    size, processors = (
-        int(found) for found in re.search(r"with (\d+) GB and (\d+) processors", host.read_text()).groups()
-    )  # type: ignore[union-attr]
+    said = re.search(r"with (\d+) GB and (\d+) processors", host.read_text())
+    assert said is not None
+    size, processors = map(int, said.groups())
     given = host_settings(host)
     workers = int(given.get("MIRAGE_WORKERS", 1))
     total = sum(mebibytes(value) for name, value in given.items() if name.endswith("_MEMORY"))

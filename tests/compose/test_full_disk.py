@@ -4,15 +4,17 @@ import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mirage.client import Client
 from mirage.errors import ApiError
 from mirage.jobs import JobOptions
 from mirage.uploads import Upload
-from mirage_api.jobs import FINAL
+from mirage_api.jobs import FINAL, Job
 from mirage_launcher import ports
 
 from .conftest import DEPLOY, START_S, Stack, wait
@@ -111,12 +113,18 @@ def refused(stack: Stack, upload: Upload) -> bool:
         return outcome.state == "rejected"
 
 
+def ended(client: Client, id_: str) -> Job | None:
+    """The job once it has ended."""
+    job = client.job(id_)
+    return job if job.state in FINAL else None
+
+
 def test_images_without_room_fail_their_job_and_not_the_worker(cramped: Stack) -> None:
     with cramped.client() as client:
         states = []
         for number in range(40):
             id_ = client.create_job(f"axial T1 brain, {number}", JobOptions(seed=number)).id
-            done = wait(lambda id_=id_: (now := client.job(id_)).state in FINAL and now, "the job")
+            done = wait(partial(ended, client, id_), "the job")
             states.append((done.state, done.problem.code if done.problem else ""))
             if done.state == "FAILED":
                 break

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ REQUIRED = {
 OVERRIDES = sorted(path.name for path in DEPLOY.glob("docker-compose.*.yml"))
 
 
-def needed(*overrides: str, value: Path) -> dict[str, str]:
+def needed(*overrides: str, value: Path) -> dict[str, Any]:
     """Variables that the overrides do not do without."""
     return {name: str(value) for override in overrides for name in REQUIRED.get(override, ())}
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ def scaled(stack: Stack, service: str, count: int) -> Iterator[Stack]:
     stack.compose(*scale, f"{service}={count}", service)
     try:
         for index in range(1, count + 1):
-            wait(lambda index=index: stack.healthy(service, index), f"{service} {index}")
+            wait(partial(stack.healthy, service, index), f"{service} {index}")
         yield stack
     finally:
         stack.compose(*scale, f"{service}=1", service)

@@ -138,7 +138,7 @@ def point(
     )
 
 
-async def found(engine: Engine, vector: np.ndarray, **options: object) -> list[str]:
+async def found(engine: Engine, vector: np.ndarray, **options: Any) -> list[str]:
     options = {"space": Space.IMAGE, "limit": 10, **options}
     [hits] = await engine.search([Nearest(vector, **options)])
     return [hit.id for hit in hits]
@@ -256,6 +256,8 @@ async def test_fetch_gives_what_was_stored(engine: Engine) -> None:
     await engine.upsert([point("a", unit(1, 2, 3), caption=unit(3, 2, 1))])
     stored = (await engine.fetch(["a", "b"], vectors=True)).pop("a")
     assert stored.record == '{"id":"a"}'
+    assert stored.image is not None
+    assert stored.caption is not None
     np.testing.assert_allclose(stored.image, unit(1, 2, 3), atol=1e-6)
     np.testing.assert_allclose(stored.caption, unit(3, 2, 1), atol=1e-6)
     assert (await engine.fetch(["a"]))["a"].image is None
@@ -351,7 +353,7 @@ async def test_a_dropped_collection_leaves_nothing_for_the_next(engine: Engine) 
     await engine.drop()
     await engine.create(replace(COLLECTION, dimension=4))
     assert (await engine.status()).records == 0
-    assert await engine.search([Nearest(np.ones(4, np.float32) / 2, Space.IMAGE, 1)]) == [[]]
+    assert await engine.search([Nearest(np.full(4, 0.5, np.float32), Space.IMAGE, 1)]) == [[]]
     await engine.drop()
     await engine.create(COLLECTION)
 
@@ -505,7 +507,7 @@ async def test_conditions_ask_for_every_group_and_for_all_words_of_one_way(engin
         [saying("both", heart=1, attack=1), saying("half", heart=1), saying("other", infarct=1), saying("none", bone=1)]
     )
     attack = ways("heart attack", "infarct", "stroke")
-    everything = {"heart": 1.0, "attack": 1.0, "infarct": 1.0, "bone": 1.0}
+    everything: dict[str, Any] = {"heart": 1.0, "attack": 1.0, "infarct": 1.0, "bone": 1.0}
     assert set(await said(engine, among=Filter(says=(attack,)), **everything)) == {"both", "other"}
     assert await said(engine, among=Filter(says=(attack, ways("heart"))), **everything) == ["both"]
     assert set(await said(engine, among=Filter(silent=((attack,),)), **everything)) == {"half", "none"}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.support.dicom_builder import dicom
 
@@ -79,7 +79,9 @@ def test_a_dropped_and_a_pasted_image_are_queries(page: Page, section: bytes, ki
 
 def test_several_files_are_all_kept_and_the_first_is_searched(page: Page, section: bytes, disc: bytes) -> None:
     page.goto("/")
-    files = [{"name": n, "mimeType": "image/png", "buffer": d} for n, d in (("a.png", section), ("b.png", disc))]
+    files: list[FilePayload] = [
+        {"name": n, "mimeType": "image/png", "buffer": d} for n, d in (("a.png", section), ("b.png", disc))
+    ]
     page.set_input_files("#own", files)
     expect(page.get_by_text("a.png")).to_be_visible()
     page.get_by_role("link", name="b.png").click()

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -61,7 +62,12 @@ class Page:
         pixels = np.random.default_rng(number).integers(0, 255, (64, 64), dtype=np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
-        record = {"id": f"new-{number}", "caption": "A section.", "licence": "CC0-1.0", "source": "test"}
+        record: dict[str, Any] = {
+            "id": f"new-{number}",
+            "caption": "A section.",
+            "licence": "CC0-1.0",
+            "source": "test",
+        }
         try:
             with Client(str(self._client.base_url), timeout_s=ANSWER_S) as client:
                 [outcome] = client.upsert([Upload(image=buffer.getvalue(), **record)])

@@ -166,7 +166,7 @@ async def test_a_frozen_redis_is_a_clear_error_and_work_goes_on_after_it(house: 
             until(lambda: not house.serving())
             # Far more callers than there are threads: one of them waits, and the others do not wait for it.
             asked = await asyncio.gather(*(client.get(before.id) for _ in range(100)), return_exceptions=True)
-            found = {generator_process.details(error)[0] for error in asked if isinstance(error, grpc.RpcError)}
+            found = {generator_process.details(error)[0] for error in asked if isinstance(error, grpc.aio.AioRpcError)}
             assert found == {"DEPENDENCY_UNAVAILABLE"}
             assert all(isinstance(error, grpc.RpcError) for error in asked)
         finally:

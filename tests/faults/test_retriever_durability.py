@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -42,7 +43,7 @@ WRITE_S = 1_800.0
 class ModelOnly(encoder_pb2_grpc.EncoderServiceServicer):
     """Says which model the vectors of this test are of; all vectors are given, so nothing is ever encoded."""
 
-    async def GetModel(self, request, ctx):  # noqa: N802 -- the name that the contract gives
+    async def GetModel(self, request: Any, ctx: Any) -> encoder_pb2.GetModelResponse:  # noqa: N802 -- the name that the contract gives
         model = model_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
         return encoder_pb2.GetModelResponse(model=model)
 
@@ -50,7 +51,7 @@ class ModelOnly(encoder_pb2_grpc.EncoderServiceServicer):
 @pytest.fixture
 async def encoder() -> AsyncIterator[str]:
     server = grpc.aio.server()
-    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(ModelOnly(), server)
+    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(ModelOnly(), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield f"127.0.0.1:{port}"

@@ -75,7 +75,7 @@ def test_both_rankings_are_real_and_the_first_stays_the_querys(client: Client) -
 @pytest.mark.parametrize("side", ["base", "shifted"])
 def test_each_side_of_a_comparison_has_its_own_explanation(client: Client, side: str) -> None:
     compared = client.compare(GOOD, minus="axial", plus="sagittal", k=10)
-    shift = {"minus": ["axial"], "plus": ["sagittal"]} if side == "shifted" else {}
+    shift: dict[str, Any] = {"minus": ["axial"], "plus": ["sagittal"]} if side == "shifted" else {}
     whole = client.description(Query(weighted_terms(GOOD, **shift), vectors="image"))
     assert whole.ranking is not None
     expected = compared.shifted if side == "shifted" else compared.base

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ GOOD, SHUFFLED = "quality-good", "quality-shuffled"
 def client(system: Any) -> Iterator[Client]:
     with Client(system.http_url, timeout_s=120) as client:
         yield client
+
+
+def calibrated(client: Client, name: str) -> object:
+    return client.collection(name).calibration
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def both(client: Client) -> Iterator[tuple[gallery.Gallery, gallery.Gallery]]:
                     "created"
                 }
         for name in (GOOD, SHUFFLED):
-            until(lambda name=name: client.collection(name).calibration)
+            until(partial(calibrated, client, name))
         yield gallery.load(client, collection=GOOD), gallery.load(client, collection=SHUFFLED)
     finally:
         for name in (GOOD, SHUFFLED):

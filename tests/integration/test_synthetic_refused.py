@@ -119,7 +119,7 @@ def test_vectors_of_the_callers_own_are_no_way_around(client: Client) -> None:
     vector = np.zeros(collection.dimension, "<f4")
     vector[0] = 1
     for number, (name, data) in enumerate(MARKED.items()):
-        given = {"image_vector": vector.tobytes(), "caption_vector": vector.tobytes()}
+        given: dict[str, Any] = {"image_vector": vector.tobytes(), "caption_vector": vector.tobytes()}
         upload = Upload(
             f"s{number}", "CT", data, licence="CC0", source="test", fingerprint=collection.fingerprint, **given
         )

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from mirage.client import Client
-from mirage_inference.bundles import load_manifest
+from mirage_inference.bundles import EncoderManifest, load_manifest
 from mirage_launcher.bundles import find_bundle
 from mirage_protos.v1 import mirage_service_pb2, mirage_service_pb2_grpc, record_pb2
 from mirage_retriever.engines.base import Collection
@@ -36,6 +36,7 @@ from tests.support.old_data import Old, keep_files, keep_records
 from tests.support.planted import (
     DATE,
     MAKERS,
+    Maker,
     dicom,
     extras,
     jpeg,
@@ -121,6 +122,7 @@ def whole_files() -> dict[str, bytes]:
 async def store_old(machine: Machine, models: str) -> list[Old]:
     """What an older version would have stored of such files."""
     manifest = load_manifest(find_bundle(models))
+    assert isinstance(manifest, EncoderManifest)
     dimension = manifest.dimension
     machine.folders.create()
     policy = ShardPolicy(restart_wait_s=10, queue_limit=64, build_quiet_s=1, build_share=0.1, build_points=50_000)
@@ -188,7 +190,8 @@ def write_csv(folder: Path) -> None:
         columns = ["file", "caption", "licence", "source", *table_columns()]
         out = csv.DictWriter(file, columns)
         out.writeheader()
-        for number, maker in enumerate((jpeg, png, webp, dicom)):
+        makers: tuple[Maker, ...] = (jpeg, png, webp, dicom)
+        for number, maker in enumerate(makers):
             suffix = ("jpg", "png", "webp", "dcm")[number]
             (folder / f"{number}.{suffix}").write_bytes(maker(300 + number))
             row = {"file": f"{number}.{suffix}", "caption": f"Sagittal MRI {number}.", "licence": "CC0-1.0"}
@@ -199,6 +202,7 @@ def write_parquet(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    makers: tuple[Maker, ...] = (jpeg, png, webp, dicom)
     rows = [
         {
             "image": {"bytes": maker(400 + number), "path": f"{name()}.png"},
@@ -206,7 +210,7 @@ def write_parquet(folder: Path) -> None:
             "caption": f"Coronal view {number}.",
             **table_columns(),
         }
-        for number, maker in enumerate((jpeg, png, webp, dicom))
+        for number, maker in enumerate(makers)
     ]
     (folder / "data").mkdir()
     table = pa.Table.from_pylist(rows).replace_schema_metadata({"creator": name()})
@@ -383,7 +387,7 @@ def test_nothing_that_a_reader_can_fetch_names_anybody(lived: Lived) -> None:
     assert len(fetched) > 3 * len(ids)
     assert {what: found for what, content in fetched.items() if (found := traces(content))} == {}
     images = {what: content for what, content in fetched.items() if what.startswith("image ")}
-    assert {what: found for what, content in images.items() if (found := extras(content))} == {}
+    assert {what: more for what, content in images.items() if (more := extras(content))} == {}
 
 
 def test_an_export_of_vectors_names_nobody(lived: Lived, tmp_path: Path) -> None:
@@ -411,7 +415,7 @@ def test_files_that_are_broken_in_any_way_leave_nothing_but_pixels(lived: Lived,
     assert sum(what.startswith("record ") for what in fetched) >= MUTATED // 10
     assert {what: found for what, content in fetched.items() if (found := traces(content))} == {}
     images = {what: content for what, content in fetched.items() if what.startswith("image ")}
-    assert {what: found for what, content in images.items() if (found := extras(content))} == {}
+    assert {what: more for what, content in images.items() if (more := extras(content))} == {}
 
 
 def test_no_byte_on_the_disk_names_anybody(lived: Lived) -> None:

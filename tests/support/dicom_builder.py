@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -123,7 +123,7 @@ def dicom(
 
     Rows, Columns, bits and sign are those of the array unless fields say otherwise; a field of None is left out.
     """
-    order = ">" if syntax == BIG_ENDIAN else "<"
+    order: Literal["<", ">"] = ">" if syntax == BIG_ENDIAN else "<"
     implicit = syntax == IMPLICIT
     said: dict[str | int, Any] = {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7",
@@ -147,7 +147,7 @@ def dicom(
             said |= {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
         if len(shape) == 3:
             said["NumberOfFrames"] = shape[0]
-    said |= fields
+    said.update(fields)
     body = dataset({key: value for key, value in said.items() if value is not None}, order=order, implicit=implicit)
     if fragments is not None:
         body += element(0x7FE00010, "OB", fragments, length=_UNDEFINED)

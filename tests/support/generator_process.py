@@ -188,19 +188,29 @@ class Jobs:
 
     async def create(self, request_id: str = "", **fields: Any) -> job_pb2.Job:
         asked = generator_pb2.CreateJobRequest(spec=spec(**fields), request_id=request_id)
-        return (await self.stub.CreateJob(asked, timeout=DEADLINE_S, metadata=self._metadata)).job
+        reply: generator_pb2.CreateJobResponse = await self.stub.CreateJob(
+            asked, timeout=DEADLINE_S, metadata=self._metadata
+        )
+        return reply.job
 
     async def get(self, id_: str) -> job_pb2.Job:
         asked = generator_pb2.GetJobRequest(id=id_)
-        return (await self.stub.GetJob(asked, timeout=DEADLINE_S, metadata=self._metadata)).job
+        reply: generator_pb2.GetJobResponse = await self.stub.GetJob(asked, timeout=DEADLINE_S, metadata=self._metadata)
+        return reply.job
 
     async def cancel(self, id_: str) -> job_pb2.Job:
         asked = generator_pb2.CancelJobRequest(id=id_)
-        return (await self.stub.CancelJob(asked, timeout=DEADLINE_S, metadata=self._metadata)).job
+        reply: generator_pb2.CancelJobResponse = await self.stub.CancelJob(
+            asked, timeout=DEADLINE_S, metadata=self._metadata
+        )
+        return reply.job
 
     async def list(self, **fields: Any) -> generator_pb2.ListJobsResponse:
         asked = generator_pb2.ListJobsRequest(**fields)
-        return await self.stub.ListJobs(asked, timeout=DEADLINE_S, metadata=self._metadata)
+        reply: generator_pb2.ListJobsResponse = await self.stub.ListJobs(
+            asked, timeout=DEADLINE_S, metadata=self._metadata
+        )
+        return reply
 
     async def watch(self, id_: str, *, previews: bool = False) -> AsyncIterator[job_pb2.JobEvent]:
         asked = generator_pb2.WatchJobRequest(id=id_, previews=previews)
@@ -239,7 +249,7 @@ async def jobs(house: House, client: str = "") -> AsyncIterator[Jobs]:
         yield Jobs(channel, client)
 
 
-def details(error: grpc.RpcError) -> tuple[str, dict[str, str], float | None]:
+def details(error: grpc.aio.AioRpcError) -> tuple[str, dict[str, str], float | None]:
     """The catalogue's code, its metadata and the retry time of an error."""
     status = status_pb2.Status.FromString(dict(error.trailing_metadata() or ())["grpc-status-details-bin"])
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +108,7 @@ class Description:
     order: list[str] = field(default_factory=list)
 
 
-async def collect(events: AsyncIterator[llm_pb2.DescribeResponse]) -> Description:
+async def collect(events: AsyncIterable[llm_pb2.DescribeResponse]) -> Description:
     found = Description()
     async for event in events:
         kind = event.WhichOneof("event")
@@ -128,7 +128,7 @@ async def describe(address: str, asked: llm_pb2.DescribeRequest, timeout_s: floa
         return await collect(llm_pb2_grpc.LlmServiceStub(channel).Describe(asked, timeout=timeout_s))
 
 
-def details(error: grpc.RpcError) -> tuple[str, float | None]:
+def details(error: grpc.aio.AioRpcError) -> tuple[str, float | None]:
     """The catalogue's code and the retry time of an error."""
     status = status_pb2.Status.FromString(dict(error.trailing_metadata() or ())["grpc-status-details-bin"])
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()

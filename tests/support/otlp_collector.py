@@ -36,7 +36,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     sent: bytes = b""
     # How many requests came, and what a test wants to happen to each: raise, wait.
     calls: int = 0
-    on_call: Callable[[grpc.ServicerContext], None] | None = None
+    on_call: Callable[[grpc.ServicerContext], object] | None = None
 
     @property
     def endpoint(self) -> str:

@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +27,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -445,10 +447,10 @@ def dicom(seed: int, syntax: Any = ExplicitVRLittleEndian, *, frames: int = 1, p
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = uid()
+    meta.MediaStorageSOPInstanceUID = UID(uid())
     meta.ImplementationVersionName = name().upper()[:16]
     meta.SourceApplicationEntityTitle = name().upper()[:16]
-    meta.PrivateInformationCreatorUID = uid()
+    meta.PrivateInformationCreatorUID = UID(uid())
     meta.PrivateInformation = name().encode() + b"\0" * (len(name()) % 2)
     file = FileDataset("", {}, file_meta=meta, preamble=name().encode().ljust(128, b"\0"))
     _every_element(file)
@@ -490,7 +492,7 @@ MAKERS: dict[str, tuple[Maker, ...]] = {
         lambda seed: jpeg(seed, mode="CMYK"),
         lambda seed: jpeg(seed, subsampling=0, optimize=True, restart_marker_blocks=4),
     ),
-    "png": tuple((lambda seed, mode=mode: png(seed, mode)) for mode in ("RGB", "L", "P", "RGBA", "LA", "I;16", "1")),
+    "png": tuple(partial(png, mode=mode) for mode in ("RGB", "L", "P", "RGBA", "LA", "I;16", "1")),
     "webp": (
         webp,
         lambda seed: webp(seed, lossless=True),

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -99,6 +100,9 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             job.end_time.CopyFrom(_time())
         async with self.changed:
             self.changed.notify_all()
+
+    def _has_news(self, job: job_pb2.Job, viewer: Viewer, sent: job_pb2.Job) -> bool:
+        return self.breaks or self.shown(job, viewer) != sent
 
     def shown(self, job: job_pb2.Job, viewer: Viewer) -> job_pb2.Job:
         """The job as it is seen: whose it is, by an admin alone."""
@@ -188,7 +192,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
                     step = preview.step
                     yield _event(preview=preview)
                 async with self.changed:
-                    await self.changed.wait_for(lambda sent=sent: self.breaks or self.shown(job, viewer) != sent)
+                    await self.changed.wait_for(partial(self._has_news, job, viewer, sent))
         finally:
             self.watching -= 1
 

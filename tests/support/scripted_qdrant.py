@@ -12,7 +12,7 @@ import argparse
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from qdrant_client import QdrantClient, models
@@ -151,18 +151,18 @@ class _Collections(q.CollectionsServicer):
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
-    async def CollectionExists(self, request, context):
+    async def CollectionExists(self, request: Any, context: Any) -> Any:
         exists = self._cluster.local.collection_exists(request.collection_name)
         return q.CollectionExistsResponse(result=q.CollectionExists(exists=exists))
 
-    async def List(self, request, context):
+    async def List(self, request: Any, context: Any) -> Any:
         listed = self._cluster.local.get_collections().collections
         return q.ListCollectionsResponse(collections=[q.CollectionDescription(name=each.name) for each in listed])
 
-    async def Get(self, request, context):
+    async def Get(self, request: Any, context: Any) -> Any:
         local, name = self._cluster.local, request.collection_name
         info = local.get_collection(name)
-        vectors = info.config.params.vectors
+        vectors = info.config.params.vectors or {}
         status = q.CollectionStatus.Green if self._cluster.may_be_green.is_set() else q.CollectionStatus.Grey
         return q.GetCollectionInfoResponse(
             result=q.CollectionInfo(
@@ -192,7 +192,7 @@ class _Collections(q.CollectionsServicer):
             )
         )
 
-    async def Create(self, request, context):
+    async def Create(self, request: Any, context: Any) -> Any:
         await self._cluster.may_appear.wait()
         name = request.collection_name
         self._cluster.local.create_collection(
@@ -204,23 +204,23 @@ class _Collections(q.CollectionsServicer):
         self._cluster.made.append(name)
         return q.CollectionOperationResponse(result=True)
 
-    async def Delete(self, request, context):
+    async def Delete(self, request: Any, context: Any) -> Any:
         name = request.collection_name
         self._cluster.schema.pop(name, None)
         self._cluster.deleted.append(name)
         return q.CollectionOperationResponse(result=self._cluster.local.delete_collection(name))
 
-    async def Update(self, request, context):
+    async def Update(self, request: Any, context: Any) -> Any:
         metadata = GrpcToRest.convert_payload(request.metadata)
         return q.CollectionOperationResponse(
             result=self._cluster.local.update_collection(request.collection_name, metadata=metadata)
         )
 
-    async def UpdateAliases(self, request, context):
+    async def UpdateAliases(self, request: Any, context: Any) -> Any:
         actions = [GrpcToRest.convert_alias_operations(action) for action in request.actions]
         return q.CollectionOperationResponse(result=self._cluster.local.update_collection_aliases(actions))
 
-    async def ListAliases(self, request, context):
+    async def ListAliases(self, request: Any, context: Any) -> Any:
         aliases = self._cluster.local.get_aliases().aliases
         return q.ListAliasesResponse(
             aliases=[
@@ -233,13 +233,13 @@ class _Points(q.PointsServicer):
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
-    async def CreateFieldIndex(self, request, context):
+    async def CreateFieldIndex(self, request: Any, context: Any) -> Any:
         self._cluster.settings(request.collection_name)
         schema = self._cluster.schema[request.collection_name]
         schema[request.field_name] = q.PayloadSchemaInfo(data_type=q.PayloadSchemaType.Keyword, points=0)
         return q.PointsOperationResponse(result=DONE)
 
-    async def CreateVectorName(self, request, context):
+    async def CreateVectorName(self, request: Any, context: Any) -> Any:
         if not self._cluster.can_add_vectors:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
         sparse = models.SparseVectorConfig(modifier=GrpcToRest.convert_modifier(request.sparse_config.modifier))
@@ -247,16 +247,16 @@ class _Points(q.PointsServicer):
         self._cluster.local.create_vector_name(request.collection_name, request.vector_name, config)
         return q.PointsOperationResponse(result=DONE)
 
-    async def Upsert(self, request, context):
+    async def Upsert(self, request: Any, context: Any) -> Any:
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
         self._cluster.local.upsert(request.collection_name, points)
         return q.PointsOperationResponse(result=DONE)
 
-    async def Delete(self, request, context):
+    async def Delete(self, request: Any, context: Any) -> Any:
         self._cluster.local.delete(request.collection_name, GrpcToRest.convert_points_selector(request.points))
         return q.PointsOperationResponse(result=DONE)
 
-    async def Get(self, request, context):
+    async def Get(self, request: Any, context: Any) -> Any:
         found = self._cluster.local.retrieve(
             request.collection_name,
             [GrpcToRest.convert_point_id(each) for each in request.ids],
@@ -265,7 +265,7 @@ class _Points(q.PointsServicer):
         )
         return q.GetResponse(result=[_retrieved(each) for each in found])
 
-    async def QueryBatch(self, request, context):
+    async def QueryBatch(self, request: Any, context: Any) -> Any:
         requests = [GrpcToRest.convert_query_points(each) for each in request.query_points]
         answers = self._cluster.local.query_batch_points(request.collection_name, requests)
         batches = [
@@ -274,12 +274,12 @@ class _Points(q.PointsServicer):
         ]
         return q.QueryBatchResponse(result=batches)
 
-    async def Count(self, request, context):
+    async def Count(self, request: Any, context: Any) -> Any:
         only = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
         count = self._cluster.local.count(request.collection_name, count_filter=only).count
         return q.CountResponse(result=q.CountResult(count=count))
 
-    async def Scroll(self, request, context):
+    async def Scroll(self, request: Any, context: Any) -> Any:
         order = GrpcToRest.convert_order_by(request.order_by) if request.HasField("order_by") else None
         points, following = self._cluster.local.scroll(
             request.collection_name,
@@ -292,10 +292,12 @@ class _Points(q.PointsServicer):
         )
         return q.ScrollResponse(
             result=[_retrieved(each) for each in points],
-            next_page_offset=None if following is None else RestToGrpc.convert_extended_point_id(following),
+            next_page_offset=None
+            if following is None
+            else RestToGrpc.convert_extended_point_id(cast("str", following)),
         )
 
-    async def Facet(self, request, context):
+    async def Facet(self, request: Any, context: Any) -> Any:
         answer = self._cluster.local.facet(
             request.collection_name,
             key=request.key,
@@ -315,9 +317,11 @@ class _Forwarder(grpc.GenericRpcHandler):
         self._channel = grpc.aio.insecure_channel(address)
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
-        async def answer(request: bytes, context: Any) -> bytes:
+        method: Any = self._channel.unary_unary(details.method)
+
+        async def answer(request: bytes, context: Any) -> Any:
             try:
-                return await self._channel.unary_unary(details.method)(request, timeout=context.time_remaining())
+                return await method(request, timeout=context.time_remaining())
             except grpc.aio.AioRpcError as error:
                 await context.abort(error.code(), error.details() or "")
 

@@ -19,7 +19,12 @@ def main() -> None:
     """Searches."""
     port, key = sys.argv[1:3]
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+
+    def end_with_input() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=end_with_input, daemon=True).start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub: Any = mirage_service_pb2_grpc.MirageServiceStub(channel)
         number = 0

@@ -5,7 +5,7 @@ import inspect
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,7 +17,7 @@ _LOOK_S = 0.01
 Found = TypeVar("Found")
 
 
-def until(condition: Callable[[], Found], *, within_s: float = PATIENCE_S) -> Found:
+def until(condition: Callable[[], Found | None], *, within_s: float = PATIENCE_S) -> Found:
     """Returns the condition's value once it is true; raises TimeoutError."""
     deadline = time.monotonic() + within_s
     while not (found := condition()):
@@ -27,9 +27,15 @@ def until(condition: Callable[[], Found], *, within_s: float = PATIENCE_S) -> Fo
     return found
 
 
+@overload
 async def until_async(
-    condition: Callable[[], Found | Awaitable[Found]], *, within_s: float = PATIENCE_S, look_s: float = _LOOK_S
-) -> Found:
+    condition: Callable[[], Awaitable[Found | None]], *, within_s: float = PATIENCE_S, look_s: float = _LOOK_S
+) -> Found: ...
+@overload
+async def until_async(
+    condition: Callable[[], Found | None], *, within_s: float = PATIENCE_S, look_s: float = _LOOK_S
+) -> Found: ...
+async def until_async(condition: Callable[[], Any], *, within_s: float = PATIENCE_S, look_s: float = _LOOK_S) -> Any:
     """Returns the condition's value, awaited if need be, once it is true; raises TimeoutError."""
     deadline = time.monotonic() + within_s
     while True:
@@ -64,5 +70,5 @@ def wait_until_serving(
 def _source(condition: Callable[[], object]) -> str:
     try:
         return inspect.getsource(condition).strip()
-    except OSError:
+    except (OSError, TypeError):
         return repr(condition)

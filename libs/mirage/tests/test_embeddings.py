@@ -15,7 +15,8 @@ FINGERPRINT = "f" * 64
 
 
 def stored(id_: str, *vectors: np.ndarray) -> StoredRecord:
-    packed = [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors] or [None, None]
+    packed: list[str | None] = [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
+    packed = packed or [None, None]
     return StoredRecord(id=id_, image_vector=packed[0], caption_vector=packed[1])
 
 

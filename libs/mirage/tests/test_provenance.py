@@ -2,6 +2,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,8 @@ def test_what_no_model_made_has_no_provenance() -> None:
     assert read_provenance(b"\xff\xd8\xff\xe0 no PNG") is None
     assert read_provenance(png()) is None
     assert read_provenance(png([plain("Comment", "one"), plain("Comment", "other")])) is None
-    assert read_provenance(made(**{AI_GENERATED: "false"})) is None
+    changed: dict[str, Any] = {AI_GENERATED: "false"}
+    assert read_provenance(made(**changed)) is None
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def webps() -> dict[str, bytes]:
 
 def dicoms() -> dict[str, bytes]:
     texts = ("AE", "LO", "LT", "PN", "SH", "ST", "UC", "UT", "UR", "CS", "DA", "AS")
-    every = {
+    every: dict[str, Any] = {
         keyword: (kind, NAME if kind in ("UT", "UC", "LT", "ST", "PN", "LO") else NAME[:16])
         for kind, _, _, retired, keyword in DicomDictionary.values()
         if kind in texts
@@ -214,7 +214,7 @@ def dicoms() -> dict[str, bytes]:
         and not retired
         and keyword not in ("BurnedInAnnotation", "RecognizableVisualFeatures")
     }
-    pixel_texts = {
+    pixel_texts: dict[str, Any] = {
         keyword: (kind, NAME[:16])
         for keyword, kind in (
             ("WindowCenterWidthExplanation", "LO"),
@@ -227,7 +227,12 @@ def dicoms() -> dict[str, bytes]:
         )
     }
     item = {"PatientName": NAME, "PatientComments": LONG[:100]}
-    overlay = {0x60000010: ("US", 16), 0x60000011: ("US", 64), 0x60000022: ("LO", NAME), 0x60003000: ("OW", LONG[:128])}
+    overlay: dict[str | int, Any] = {
+        0x60000010: ("US", 16),
+        0x60000011: ("US", 64),
+        0x60000022: ("LO", NAME),
+        0x60003000: ("OW", LONG[:128]),
+    }
     plain = dicom(RAMP, **pixel_texts, WindowCenter=2048, WindowWidth=4096, RescaleSlope=1, RescaleIntercept=0)
     frame = jpeg(photo("L", (64, 16)), comment=LONG)
     found = {

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def jpeg(pixels: np.ndarray, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-LOSSLESS = {
+LOSSLESS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
     "RLE": (build.RLE, lambda p: run_lengths(planes(p))),
     "JPEG Lossless": (build.JPEG_LOSSLESS, lambda p: jpeg_lossless(p, precision=12)),
     "JPEG Lossless, first-order": (build.JPEG_LOSSLESS_SV1, lambda p: jpeg_lossless(p, precision=12)),
@@ -275,7 +276,7 @@ def test_a_damaged_frame_is_unreadable(name: str, damage: str) -> None:
         "other size": encode(TWELVE),
         "noise": frame[:40] + RNG.bytes(len(frame) - 40),
     }[damage]
-    more = {"Rows": 30} if damage == "other size" else {}
+    more: dict[str, Any] = {"Rows": 30} if damage == "other size" else {}
     try:
         clean_image(compressed(TWELVE, [broken], syntax, **more))
     except MirageError as error:

@@ -51,7 +51,8 @@ def fields_of(pixels: np.ndarray, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("missing", ["PhotometricInterpretation", "SamplesPerPixel"])
 def test_colour_is_known_by_samples_or_by_photometric_interpretation(missing: str) -> None:
-    assert np.array_equal(colours(dicom(RGB, **{missing: None})), RGB)
+    without: dict[str, Any] = {missing: None}
+    assert np.array_equal(colours(dicom(RGB, **without)), RGB)
 
 
 @pytest.mark.parametrize("stored", [10, 12, 16])

@@ -200,7 +200,7 @@ def test_bits_outside_of_the_stored_ones_are_dropped(signed: bool) -> None:
     values = (SIGNED if signed else RAMP).astype(np.int64)
     noise = np.random.default_rng(1).integers(0, 16, values.shape) << 12
     raw = ((values & 0xFFF) | noise).astype(np.uint16)
-    fields = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": int(signed), "OverlayRows": None}
+    fields: dict[str, Any] = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": int(signed), "OverlayRows": None}
     data = dicom(raw, WindowCenter=0, WindowWidth=3000, **fields)
     assert np.array_equal(grey(data), linear(values[0], 0, 3000))
     found, clean = deep(data)
@@ -426,9 +426,9 @@ def test_integers_of_32_bits_that_span_little_are_kept_exactly() -> None:
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
 def test_floating_point_is_shown_from_its_values_and_kept_within_half_a_step(kind: type, photometric: str) -> None:
-    values = np.tile(np.linspace(-0.25, 3.5, 64).astype(kind), (16, 1))
+    values: np.ndarray = np.tile(np.linspace(-0.25, 3.5, 64).astype(kind), (16, 1))
     values[:, 5], values[:, 6] = np.nan, np.inf
-    fields = {"BitsAllocated": None, "BitsStored": None, "HighBit": None, "PixelRepresentation": None}
+    fields: dict[str, Any] = {"BitsAllocated": None, "BitsStored": None, "HighBit": None, "PixelRepresentation": None}
     data = dicom(
         values,
         PhotometricInterpretation=photometric,
@@ -546,7 +546,8 @@ def test_an_overlay_is_not_drawn() -> None:
 def test_what_the_pixels_show_of_a_patient_is_refused_by_its_attribute(
     keyword: str, said: str | None, refused: bool
 ) -> None:
-    data = dicom(RAMP, **{keyword: said})
+    fields: dict[str, Any] = {keyword: said}
+    data = dicom(RAMP, **fields)
     assert decode_image(data).width == 64  # a search with it stores nothing
     if not refused:
         assert clean_image(data).width == 64

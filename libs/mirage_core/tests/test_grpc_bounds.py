@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import grpc
 import pytest
@@ -22,6 +22,7 @@ from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from tests.support.raw_http2 import PATH, RawConnection
 
 NAME = "mirage.encoder.v1.EncoderService"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 KEYS = {role: f"{role}-{'k' * 20}" for role in ("read", "write", "admin")}
 RUBBISH = b"\x0a\xff\xff\xff\xff\x0f rubbish"
 UNAUTHENTICATED, INVALID, UNIMPLEMENTED, EXHAUSTED = 16, 3, 12, 8
@@ -41,32 +42,40 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
         self.gate.set()
         self.arrived = asyncio.Semaphore(0)
 
-    async def EncodeText(self, request, ctx):  # noqa: N802 -- the name that the contract gives
+    async def EncodeText(self, request: encoder_pb2.EncodeTextRequest, ctx: Context) -> encoder_pb2.EncodeTextResponse:  # noqa: N802 -- the name that the contract gives
         self.requests.append(request)
         self.arrived.release()
         await self.gate.wait()
         return encoder_pb2.EncodeTextResponse(fingerprint="f")
 
-    async def EncodeImage(self, request, ctx):  # noqa: N802
+    async def EncodeImage(  # noqa: N802 -- the name that the contract gives
+        self, request: encoder_pb2.EncodeImageRequest, ctx: Context
+    ) -> encoder_pb2.EncodeImageResponse:
         self.requests.append(request)
         self.arrived.release()
         await self.gate.wait()
         return encoder_pb2.EncodeImageResponse(fingerprint=str(len(request.image)))
 
-    async def EncodeImages(self, requests, ctx):  # noqa: N802
+    async def EncodeImages(  # noqa: N802
+        self, requests: AsyncIterator[encoder_pb2.EncodeImagesRequest], ctx: Context
+    ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
         async for request in requests:
             yield encoder_pb2.EncodeImagesResponse(key=request.key)
 
-    async def ClassifyImage(self, request, ctx):  # noqa: N802
+    async def ClassifyImage(  # noqa: N802 -- the name that the contract gives
+        self, request: encoder_pb2.ClassifyImageRequest, ctx: Context
+    ) -> encoder_pb2.ClassifyImageResponse:
         self.arrived.release()
         await self.gate.wait()
         return encoder_pb2.ClassifyImageResponse()
 
-    async def GetModel(self, request, ctx):  # noqa: N802
+    async def GetModel(self, request: encoder_pb2.GetModelRequest, ctx: Context) -> encoder_pb2.GetModelResponse:  # noqa: N802
         return encoder_pb2.GetModelResponse()
 
 
 Serve = Callable[..., Awaitable[tuple[Servicer, int]]]
+Connect = Callable[..., Awaitable[RawConnection]]
+StubOf = Callable[[int], Awaitable[Any]]
 
 
 @pytest.fixture
@@ -89,7 +98,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Callable[[int], Awaitable[RawConnection]]]:
+async def connect() -> AsyncIterator[Connect]:
     async with AsyncExitStack() as stack:
 
         async def start(port: int, address: str = "127.0.0.1") -> RawConnection:
@@ -101,7 +110,7 @@ async def connect() -> AsyncIterator[Callable[[int], Awaitable[RawConnection]]]:
 
 
 @pytest.fixture
-async def stub_of() -> AsyncIterator[Callable[[int], Any]]:
+async def stub_of() -> AsyncIterator[StubOf]:
     async with AsyncExitStack() as stack:
 
         async def start(port: int) -> Any:
@@ -123,7 +132,9 @@ async def refused(call: Any) -> MirageError:
 
 
 class TestBeforeTheKey:
-    async def test_a_call_without_a_key_is_refused_before_its_message_is_read(self, serve, connect) -> None:
+    async def test_a_call_without_a_key_is_refused_before_its_message_is_read(
+        self, serve: Serve, connect: Connect
+    ) -> None:
         servicer, port = await serve(keyed=True)
         connection = await connect(port)
         calls = [await connection.call() for _ in range(20)]
@@ -139,7 +150,7 @@ class TestBeforeTheKey:
     @pytest.mark.parametrize(
         "path", [PATH, b"/mirage.encoder.v1.EncoderService/EncodeImages", b"/no.such.Service/Method"]
     )
-    async def test_rubbish_without_a_key_is_unauthenticated(self, serve, connect, path: bytes) -> None:
+    async def test_rubbish_without_a_key_is_unauthenticated(self, serve: Serve, connect: Connect, path: bytes) -> None:
         _, port = await serve(keyed=True)
         connection = await connect(port)
         number, call = await connection.call(path)
@@ -147,7 +158,9 @@ class TestBeforeTheKey:
         await asyncio.wait_for(call.ended.wait(), 60)
         assert call.status == UNAUTHENTICATED
 
-    async def test_a_path_that_is_not_text_ends_its_own_call_alone(self, serve, connect, stub_of) -> None:
+    async def test_a_path_that_is_not_text_ends_its_own_call_alone(
+        self, serve: Serve, connect: Connect, stub_of: StubOf
+    ) -> None:
         _, port = await serve(keyed=True)
         connection = await connect(port)
         for path in (b"/mirage.encoder.v1.EncoderService/\xff\xfe", b"\xff", b"", b"no-slash", b"/" + b"a" * 5000):
@@ -159,7 +172,9 @@ class TestBeforeTheKey:
         reply = await stub.EncodeText(encoder_pb2.EncodeTextRequest(texts=["x"]), timeout=60, metadata=bearer("read"))
         assert reply.fingerprint == "f"
 
-    async def test_a_message_that_says_it_is_longer_than_any_is_not_buffered(self, serve, connect) -> None:
+    async def test_a_message_that_says_it_is_longer_than_any_is_not_buffered(
+        self, serve: Serve, connect: Connect
+    ) -> None:
         _, port = await serve()
         connection = await connect(port)
         number, call = await connection.call()
@@ -167,7 +182,7 @@ class TestBeforeTheKey:
         await asyncio.wait_for(call.ended.wait(), 60)
         assert sent < 2**20
 
-    async def test_health_is_answered_without_a_key_and_an_unknown_name_is_not_watched(self, serve) -> None:
+    async def test_health_is_answered_without_a_key_and_an_unknown_name_is_not_watched(self, serve: Serve) -> None:
         _, port = await serve(keyed=True)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -180,7 +195,7 @@ class TestBeforeTheKey:
                 await stub.Watch(health_pb2.HealthCheckRequest(service="x"), timeout=60).read()
             assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
-    async def test_more_connections_than_it_takes_are_closed(self, serve, connect) -> None:
+    async def test_more_connections_than_it_takes_are_closed(self, serve: Serve, connect: Connect) -> None:
         _, port = await serve(max_grpc_connections=3)
         connections = [await connect(port) for _ in range(5)]
         done, _ = await asyncio.wait(
@@ -190,7 +205,9 @@ class TestBeforeTheKey:
         )
         assert done
 
-    async def test_watches_of_health_by_anybody_leave_the_calls_of_others_alone(self, serve, connect, stub_of) -> None:
+    async def test_watches_of_health_by_anybody_leave_the_calls_of_others_alone(
+        self, serve: Serve, connect: Connect, stub_of: StubOf
+    ) -> None:
         _, port = await serve(keyed=True)
         connection = await connect(port)
         watches = []
@@ -211,7 +228,7 @@ class TestBeforeTheKey:
 class TestRubbish:
     @pytest.mark.parametrize("method", [b"EncodeText", b"EncodeImage", b"EncodeImages", b"ClassifyImage"])
     async def test_it_is_malformed_and_says_nothing_of_the_library(
-        self, serve, connect, method: bytes, caplog: pytest.LogCaptureFixture
+        self, serve: Serve, connect: Connect, method: bytes, caplog: pytest.LogCaptureFixture
     ) -> None:
         servicer, port = await serve()
         connection = await connect(port)
@@ -224,7 +241,7 @@ class TestRubbish:
         assert not [line for line in lines if "exc_info" in line or line["log_level"] == "error"]
         assert "Traceback" not in caplog.text
 
-    async def test_after_a_good_message_of_a_stream_it_ends_the_stream(self, serve, connect) -> None:
+    async def test_after_a_good_message_of_a_stream_it_ends_the_stream(self, serve: Serve, connect: Connect) -> None:
         _, port = await serve()
         connection = await connect(port)
         number, call = await connection.call(b"/mirage.encoder.v1.EncoderService/EncodeImages")
@@ -234,7 +251,7 @@ class TestRubbish:
         assert call.status == INVALID
         assert encoder_pb2.EncodeImagesResponse.FromString(call.data[5:]).key == "a"
 
-    async def test_no_message_at_all_is_malformed(self, serve, connect) -> None:
+    async def test_no_message_at_all_is_malformed(self, serve: Serve, connect: Connect) -> None:
         _, port = await serve()
         connection = await connect(port)
         number, call = await connection.call()
@@ -244,7 +261,7 @@ class TestRubbish:
         assert call.status == INVALID
 
     @pytest.mark.parametrize("path", [b"/mirage.encoder.v1.EncoderService/Nothing", b"/no.such.Service/Search"])
-    async def test_an_unknown_method_is_unimplemented(self, serve, connect, path: bytes) -> None:
+    async def test_an_unknown_method_is_unimplemented(self, serve: Serve, connect: Connect, path: bytes) -> None:
         _, port = await serve()
         connection = await connect(port)
         number, call = await connection.call(path)
@@ -252,7 +269,7 @@ class TestRubbish:
         await asyncio.wait_for(call.ended.wait(), 60)
         assert (call.status, call.headers["grpc-message"]) == (UNIMPLEMENTED, "There is nothing at this address.")
 
-    async def test_a_flood_of_it_writes_a_few_lines(self, serve, connect) -> None:
+    async def test_a_flood_of_it_writes_a_few_lines(self, serve: Serve, connect: Connect) -> None:
         _, port = await serve()
         connection = await connect(port)
         with structlog.testing.capture_logs() as lines:
@@ -267,7 +284,7 @@ class TestRubbish:
 
 
 class TestSizes:
-    async def test_each_method_has_its_own(self, serve, stub_of) -> None:
+    async def test_each_method_has_its_own(self, serve: Serve, stub_of: StubOf) -> None:
         _, port = await serve()
         stub = await stub_of(port)
         large = encoder_pb2.EncodeTextRequest(texts=["x" * (limits.REQUEST_BYTES + 1)])
@@ -277,7 +294,7 @@ class TestSizes:
         reply = await stub.EncodeImage(encoder_pb2.EncodeImageRequest(image=image), timeout=60)
         assert reply.fingerprint == str(len(image))
 
-    async def test_beyond_the_largest_it_is_too_large_as_well(self, serve, stub_of) -> None:
+    async def test_beyond_the_largest_it_is_too_large_as_well(self, serve: Serve, stub_of: StubOf) -> None:
         _, port = await serve()
         stub = await stub_of(port)
         request = encoder_pb2.EncodeImageRequest(image=bytes(limits.MESSAGE_BYTES))
@@ -285,7 +302,7 @@ class TestSizes:
             await invoke(stub.EncodeImage, request, timeout_s=60)
         assert caught.value.code is Code.REQUEST_TOO_LARGE
 
-    async def test_one_message_of_a_stream_is_bounded(self, serve, stub_of) -> None:
+    async def test_one_message_of_a_stream_is_bounded(self, serve: Serve, stub_of: StubOf) -> None:
         _, port = await serve()
         stub = await stub_of(port)
         call = stub.EncodeImages(iter([encoder_pb2.EncodeImagesRequest(image=bytes(limits.VECTORS_BYTES))]), timeout=60)
@@ -305,7 +322,9 @@ class TestRoles:
             ("GetModel", "admin", True),
         ],
     )
-    async def test_a_role_includes_those_below(self, serve, stub_of, method: str, role: str, served: bool) -> None:
+    async def test_a_role_includes_those_below(
+        self, serve: Serve, stub_of: StubOf, method: str, role: str, served: bool
+    ) -> None:
         _, port = await serve(keyed=True)
         stub = await stub_of(port)
         request = getattr(encoder_pb2, f"{method}Request")()
@@ -316,14 +335,16 @@ class TestRoles:
             error = await refused(call)
             assert (error.code, error.metadata["given"]) == (Code.ROLE_REQUIRED, role)
 
-    async def test_without_keys_this_machine_may_do_everything(self, serve, stub_of) -> None:
+    async def test_without_keys_this_machine_may_do_everything(self, serve: Serve, stub_of: StubOf) -> None:
         _, port = await serve()
         stub = await stub_of(port)
         await stub.GetModel(encoder_pb2.GetModelRequest(), timeout=60)
 
 
 class TestPlaces:
-    async def test_more_calls_than_are_served_at_once_are_told_to_come_back(self, serve, stub_of) -> None:
+    async def test_more_calls_than_are_served_at_once_are_told_to_come_back(
+        self, serve: Serve, stub_of: StubOf
+    ) -> None:
         servicer, port = await serve(max_calls=2)
         stub = await stub_of(port)
         servicer.gate.clear()
@@ -338,7 +359,7 @@ class TestPlaces:
         await asyncio.gather(*running)
         assert (await other.EncodeText(request, timeout=60)).fingerprint == "f"
 
-    async def test_one_client_has_half_of_the_places(self, serve, stub_of) -> None:
+    async def test_one_client_has_half_of_the_places(self, serve: Serve, stub_of: StubOf) -> None:
         servicer, port = await serve(keyed=True, fair=True, max_watchers=4)
         stub = await stub_of(port)
         servicer.gate.clear()
@@ -353,7 +374,9 @@ class TestPlaces:
         servicer.gate.set()
         await asyncio.gather(*running)
 
-    async def test_without_keys_the_connections_of_an_address_are_one_client(self, serve, connect) -> None:
+    async def test_without_keys_the_connections_of_an_address_are_one_client(
+        self, serve: Serve, connect: Connect
+    ) -> None:
         servicer, port = await serve(fair=True, max_calls=4)
         servicer.gate.clear()
         running = []
@@ -374,7 +397,7 @@ class TestPlaces:
             await asyncio.wait_for(call.ended.wait(), 60)
             assert call.status == 0
 
-    async def test_a_watch_takes_no_place_of_a_call(self, serve, stub_of) -> None:
+    async def test_a_watch_takes_no_place_of_a_call(self, serve: Serve, stub_of: StubOf) -> None:
         servicer, port = await serve(max_calls=1)
         stub = await stub_of(port)
         servicer.gate.clear()
@@ -386,7 +409,9 @@ class TestPlaces:
 
 
 class TestMemory:
-    async def test_messages_that_never_end_are_few_at_a_time(self, serve, connect, stub_of) -> None:
+    async def test_messages_that_never_end_are_few_at_a_time(
+        self, serve: Serve, connect: Connect, stub_of: StubOf
+    ) -> None:
         _, port = await serve(message_memory_mb=150)
         connection = await connect(port)
         calls = [await connection.call(b"/mirage.encoder.v1.EncoderService/EncodeImage") for _ in range(40)]
@@ -403,7 +428,9 @@ class TestMemory:
         for each in ended:
             each.cancel()
 
-    async def test_messages_that_are_worked_on_are_counted_until_the_answer(self, serve, stub_of) -> None:
+    async def test_messages_that_are_worked_on_are_counted_until_the_answer(
+        self, serve: Serve, stub_of: StubOf
+    ) -> None:
         servicer, port = await serve(message_memory_mb=150)
         stub = await stub_of(port)
         servicer.gate.clear()

@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -9,7 +10,8 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from mirage_core import limits
 from mirage_core.dicom import elements
@@ -43,7 +45,7 @@ def dicom(
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     dataset = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     dataset.PatientName = "Doe^Jane"
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, photometric
@@ -142,9 +144,9 @@ def test_bad_input_gets_its_own_error(data: bytes, code: Code) -> None:
 
 def test_no_patient_field_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[pydicom.Dataset] = []
-    real = elements.read_dataset
+    real = read_dataset
 
-    def spy(*args: object, **kwargs: object) -> pydicom.Dataset:
+    def spy(*args: Any, **kwargs: Any) -> pydicom.Dataset:
         seen.append(real(*args, **kwargs))
         return seen[-1]
 
@@ -156,7 +158,8 @@ def test_no_patient_field_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("said", "expected"), [("YES", True), ("NO", False), (None, False)])
 def test_a_dicom_file_may_say_that_it_is_synthetic(said: str | None, expected: bool) -> None:
-    data = dicom(np.eye(32, dtype=np.uint16), **({"SyntheticData": said} if said else {}))
+    fields: dict[str, Any] = {"SyntheticData": said} if said else {}
+    data = dicom(np.eye(32, dtype=np.uint16), **fields)
     assert decode_image(data).width == 32
     assert is_marked(data) is expected
     assert not any(is_marked(data[:end]) for end in range(0, 200))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -12,7 +13,7 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.liveness import Liveness
 
 
-class Health(health_pb2_grpc.HealthServicer):
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # its stub states no methods
     """Answers while `thawed` is set. A check of the service "slow" waits for `finished`."""
 
     def __init__(self) -> None:
@@ -20,7 +21,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self.finished = asyncio.Event()
         self.checks: asyncio.Queue[str] = asyncio.Queue()
 
-    async def Check(self, request, context):  # noqa: N802 -- the contract names it
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:  # noqa: N802 -- the contract names it
         self.checks.put_nowait(request.service)
         await self.thawed.wait()
         if request.service == "slow":
@@ -41,7 +42,7 @@ async def served() -> AsyncIterator[tuple[Health, grpc.aio.Channel]]:
 
 async def slow_call(channel: grpc.aio.Channel) -> int:
     stub = health_pb2_grpc.HealthStub(channel)
-    return (await stub.Check(health_pb2.HealthCheckRequest(service="slow"), timeout=120)).status
+    return int((await stub.Check(health_pb2.HealthCheckRequest(service="slow"), timeout=120)).status)
 
 
 def watched(channel: grpc.aio.Channel, *, answer_s: float = 30) -> Liveness:
@@ -103,5 +104,7 @@ async def test_a_caller_that_leaves_takes_the_watch_along(served: tuple[Health, 
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    watches = [task for task in asyncio.all_tasks() if task.get_coro().__qualname__ == "Liveness._watch"]
+    watches = [
+        task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "") == "Liveness._watch"
+    ]
     assert all(task.cancelling() for task in watches)

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
 
 import grpc
 import pytest
@@ -13,6 +14,7 @@ from mirage_core.settings import ApiKeys, ServiceSettings
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 
 NAME = "mirage.encoder.v1.EncoderService"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 async def turn() -> None:
@@ -100,12 +102,16 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
         self.go = asyncio.Event()
         self.arrived: asyncio.Queue[int] = asyncio.Queue()
 
-    async def EncodeImage(self, request, ctx):  # noqa: N802 -- the name that the contract gives
+    async def EncodeImage(  # noqa: N802 -- the name that the contract gives
+        self, request: encoder_pb2.EncodeImageRequest, ctx: Context
+    ) -> encoder_pb2.EncodeImageResponse:
         self.arrived.put_nowait(len(request.image))
         await self.go.wait()
         return encoder_pb2.EncodeImageResponse(fingerprint=str(len(request.image)))
 
-    async def EncodeImages(self, requests, ctx):  # noqa: N802
+    async def EncodeImages(  # noqa: N802
+        self, requests: AsyncIterator[encoder_pb2.EncodeImagesRequest], ctx: Context
+    ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
         with await MessageBudget(100, queue_limit=0, name="test").take(100) as share:
             while (request := await read_message(requests, share)) is not None:
                 yield encoder_pb2.EncodeImagesResponse(key=request.key)
@@ -113,7 +119,7 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
 
 @pytest.fixture
 def servicer() -> Servicer:
-    return Servicer()
+    return Servicer()  # type: ignore[abstract]  # the other methods are not called
 
 
 @pytest.fixture
@@ -182,9 +188,8 @@ async def test_a_call_without_a_key_takes_no_place(channel: grpc.aio.Channel, se
 
 
 async def test_a_call_without_a_message_is_malformed(channel: grpc.aio.Channel) -> None:
-    call = channel.stream_unary(f"/{NAME}/EncodeImage")(
-        iter(()), metadata=(("authorization", "Bearer 0123456789abcdef"),), timeout=60
-    )
+    method: Any = channel.stream_unary(f"/{NAME}/EncodeImage")
+    call = method(iter(()), metadata=(("authorization", "Bearer 0123456789abcdef"),), timeout=60)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -108,7 +108,8 @@ def test_a_meaning_that_does_not_fit_the_image_is_refused(data: bytes, bits: int
 
 
 def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    return colour * alpha + 255 * (1 - alpha)
+    shown: np.ndarray = colour * alpha + 255 * (1 - alpha)
+    return shown
 
 
 @pytest.mark.parametrize("laced", [False, True])

@@ -25,7 +25,7 @@ async def probe(*arguments: str) -> int:
 @pytest.fixture
 async def server() -> AsyncIterator[GrpcServer]:
     server = GrpcServer(ServiceSettings(port=0, drain_s=0))
-    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, encoder_pb2_grpc.EncoderServiceServicer(), NAME)
+    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, encoder_pb2_grpc.EncoderServiceServicer(), NAME)  # type: ignore[abstract]
     await server.start()
     yield server
     await server.stop()

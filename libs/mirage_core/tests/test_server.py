@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
@@ -18,6 +19,7 @@ from mirage_core.settings import ApiKeys, ServiceSettings
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 
 NAME = "mirage.encoder.v1.EncoderService"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 KEY = "0123456789abcdef"
 
 
@@ -28,7 +30,7 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
         self.request_ids: list[str] = []
         self.calls = 0
 
-    async def EncodeText(self, request, ctx):  # noqa: N802 -- the name that the contract gives
+    async def EncodeText(self, request: encoder_pb2.EncodeTextRequest, ctx: Context) -> encoder_pb2.EncodeTextResponse:  # noqa: N802 -- the name that the contract gives
         self.calls += 1
         self.request_ids.append(context.request_id.get())
         match request.texts[0]:
@@ -42,7 +44,9 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
                 raise MirageError(Code.MODEL_NOT_READY)
         return encoder_pb2.EncodeTextResponse(fingerprint="f")
 
-    async def EncodeImages(self, requests, ctx):  # noqa: N802
+    async def EncodeImages(  # noqa: N802
+        self, requests: AsyncIterator[encoder_pb2.EncodeImagesRequest], ctx: Context
+    ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
         async for request in requests:
             if not request.image:
                 raise MirageError(Code.IMAGE_EMPTY)
@@ -56,7 +60,7 @@ async def keys() -> ApiKeys:
 
 @pytest.fixture
 async def servicer() -> Servicer:
-    return Servicer()
+    return Servicer()  # type: ignore[abstract]  # the other methods are not called
 
 
 @pytest.fixture
@@ -112,7 +116,7 @@ async def test_an_unavailable_answer_to_an_idempotent_call_is_tried_again(
 async def test_a_stream_fails_with_its_code_after_what_came_before(channel: grpc.aio.Channel) -> None:
     stub = encoder_pb2_grpc.EncoderServiceStub(channel)
     requests = [encoder_pb2.EncodeImagesRequest(key="a", image=b"x"), encoder_pb2.EncodeImagesRequest(key="b")]
-    call = stub.EncodeImages(iter(requests), timeout=60)
+    call: Any = stub.EncodeImages(iter(requests), timeout=60)
     assert (await call.read()).key == "a"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
@@ -134,7 +138,7 @@ async def test_health_follows_the_service(server: GrpcServer, channel: grpc.aio.
     stub = health_pb2_grpc.HealthStub(channel)
 
     async def state(name: str) -> int:
-        return (await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60)).status
+        return int((await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60)).status)
 
     assert await state(NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
     await server.set_serving(NAME, serving=True)
@@ -144,7 +148,7 @@ async def test_health_follows_the_service(server: GrpcServer, channel: grpc.aio.
 
 
 async def test_reflection_lists_the_service(channel: grpc.aio.Channel) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     async for reply in stub.ServerReflectionInfo(iter([request]), timeout=60):
         assert NAME in [service.name for service in reply.list_services_response.service]
@@ -219,12 +223,14 @@ async def test_connections_are_made_anew_without_a_call_that_fails() -> None:
     peers: set[str] = set()
 
     class Noting(Servicer):
-        async def EncodeText(self, request, ctx):  # noqa: N802
+        async def EncodeText(  # noqa: N802 -- the name that the contract gives
+            self, request: encoder_pb2.EncodeTextRequest, ctx: Context
+        ) -> encoder_pb2.EncodeTextResponse:
             peers.add(ctx.peer())
             return encoder_pb2.EncodeTextResponse(fingerprint="f")
 
     server = GrpcServer(ServiceSettings(port=0, drain_s=0, connection_age_s=1))
-    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, Noting(), NAME)
+    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, Noting(), NAME)  # type: ignore[abstract]
     await server.start()
     finish = asyncio.Event()
 
@@ -235,7 +241,7 @@ async def test_connections_are_made_anew_without_a_call_that_fails() -> None:
 
     try:
         async with open_channel(f"127.0.0.1:{server.port}", idempotent={}) as channel:
-            stream = encoder_pb2_grpc.EncoderServiceStub(channel).EncodeImages(images(), timeout=120)
+            stream: Any = encoder_pb2_grpc.EncoderServiceStub(channel).EncodeImages(images(), timeout=120)
             assert (await stream.read()).key == "first"
             async with asyncio.timeout(120):
                 while len(peers) < 3:
@@ -248,7 +254,9 @@ async def test_connections_are_made_anew_without_a_call_that_fails() -> None:
 
 async def test_a_server_that_stops_under_load_fails_no_idempotent_call() -> None:
     class Slow(Servicer):
-        async def EncodeText(self, request, ctx):  # noqa: N802
+        async def EncodeText(  # noqa: N802 -- the name that the contract gives
+            self, request: encoder_pb2.EncodeTextRequest, ctx: Context
+        ) -> encoder_pb2.EncodeTextResponse:
             # Keeps the event loop from taking up the next call for a moment, so that some have arrived and none has them.
             time.sleep(0.002)  # noqa: ASYNC251 -- blocking it is the point
             served.append(self)
@@ -260,7 +268,7 @@ async def test_a_server_that_stops_under_load_fails_no_idempotent_call() -> None
     busy = asyncio.Event()
     servers = [GrpcServer(ServiceSettings(port=0, drain_s=5)) for _ in range(2)]
     for server in servers:
-        server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, Slow(), NAME)
+        server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, Slow(), NAME)  # type: ignore[abstract]
         await server.start()
     address = "ipv4:" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
     stopped = asyncio.Event()
@@ -282,11 +290,13 @@ async def test_a_server_that_stops_under_load_fails_no_idempotent_call() -> None
 
 async def test_a_call_that_the_other_side_cancels_can_be_made_again_later() -> None:
     class Ending(Servicer):
-        async def EncodeText(self, request, ctx):  # noqa: N802
+        async def EncodeText(  # noqa: N802 -- the name that the contract gives
+            self, request: encoder_pb2.EncodeTextRequest, ctx: Context
+        ) -> encoder_pb2.EncodeTextResponse:
             await ctx.abort(grpc.StatusCode.CANCELLED, "going down")
 
     server = grpc.aio.server()
-    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(Ending(), server)
+    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(Ending(), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

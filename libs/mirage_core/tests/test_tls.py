@@ -27,7 +27,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 async def check(channel: grpc.aio.Channel) -> int:
     stub = health_pb2_grpc.HealthStub(channel)
-    return (await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)).status
+    return int((await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)).status)
 
 
 async def test_with_a_certificate_only_tls_is_spoken(certificate: tuple[Path, Path]) -> None:

@@ -9,8 +9,9 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
+import grpc
 import pytest
 
 from mirage_core import telemetry, tracing
@@ -23,12 +24,13 @@ from tests.support.otlp_collector import Collector, Seen, collector
 from tests.support.waiting import until
 
 NAME = "mirage.encoder.v1.EncoderService"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 SECRET = "lesion of the left zebra"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
-    async def EncodeText(self, request, ctx):  # noqa: N802 -- the name that the contract gives
+    async def EncodeText(self, request: encoder_pb2.EncodeTextRequest, ctx: Context) -> encoder_pb2.EncodeTextResponse:  # noqa: N802 -- the name that the contract gives
         with tracing.span("encode.text", texts=len(request.texts)):
             match request.texts[0]:
                 case "coded":
@@ -37,7 +39,9 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
                     raise RuntimeError(SECRET)
         return encoder_pb2.EncodeTextResponse(fingerprint="f")
 
-    async def EncodeImages(self, requests, ctx):  # noqa: N802
+    async def EncodeImages(  # noqa: N802
+        self, requests: AsyncIterator[encoder_pb2.EncodeImagesRequest], ctx: Context
+    ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
         async for request in requests:
             yield encoder_pb2.EncodeImagesResponse(key=request.key)
 
@@ -60,7 +64,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 async def stub() -> AsyncIterator[Any]:
     """The servicer over real gRPC."""
     server = GrpcServer(ServiceSettings(port=0, drain_s=0))
-    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, Servicer(), NAME)
+    servicer = Servicer()  # type: ignore[abstract]  # the other methods are not called
+    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, servicer, NAME)
     await server.start()
     async with open_channel(f"127.0.0.1:{server.port}", idempotent={NAME: ["EncodeText"]}) as channel:
         yield encoder_pb2_grpc.EncoderServiceStub(channel)

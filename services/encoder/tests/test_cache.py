@@ -8,7 +8,7 @@ def vector(value: float) -> np.ndarray:
 
 
 def test_what_was_put_is_found_again() -> None:
-    cache = VectorCache(2)
+    cache: VectorCache[tuple[int, ...]] = VectorCache(2)
     cache.put((1, 2), vector(1))
     found = cache.get((1, 2))
     assert found is not None
@@ -17,7 +17,7 @@ def test_what_was_put_is_found_again() -> None:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    cache = VectorCache(2)
+    cache: VectorCache[tuple[int, ...]] = VectorCache(2)
     cache.put((1,), vector(1))
     cache.put((2,), vector(2))
     cache.get((1,))
@@ -28,7 +28,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 
 def test_what_is_kept_does_not_change_with_its_source() -> None:
-    cache = VectorCache(1)
+    cache: VectorCache[tuple[int, ...]] = VectorCache(1)
     source = vector(1)
     cache.put((1,), source)
     source[:] = 9
@@ -39,6 +39,6 @@ def test_what_is_kept_does_not_change_with_its_source() -> None:
 
 
 def test_without_entries_nothing_is_kept() -> None:
-    cache = VectorCache(0)
+    cache: VectorCache[tuple[int, ...]] = VectorCache(0)
     cache.put((1,), vector(1))
     assert len(cache) == 0

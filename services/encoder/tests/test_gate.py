@@ -3,8 +3,9 @@
 import base64
 import importlib.resources
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from PIL import Image, ImageDraw
 from mirage_atlas.readers import open_reader
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.embedder import Embedder, EmbedderOptions
-from mirage_encoder.gate import Gate, Kind, PictureGate
+from mirage_encoder.gate import FacetGuess, Gate, Kind, PictureGate
 from mirage_inference.bundles import GateFacet, GateHead, GateRow, GateValue, ImageGate, MedicalHead
+from mirage_inference.encoder.model import EncoderModel
 from mirage_inference.encoder.picture_statistics import NAMES, picture_statistics
 from tests.support.dicom_builder import dicom
 
@@ -48,7 +50,7 @@ def section(number: int = 0) -> bytes:
 
 
 @pytest.fixture
-async def embedder(model) -> AsyncIterator[Embedder]:
+async def embedder(model: EncoderModel) -> AsyncIterator[Embedder]:
     made = Embedder(model, EmbedderOptions())
     await made.warm_up()
     yield made
@@ -65,7 +67,7 @@ def test_statistics_are_finite_and_bounded_for_any_picture() -> None:
 
 
 @pytest.mark.parametrize("make", [page_of_text, coloured_drawing])
-def test_pages_and_drawings_are_no_medical_images(make) -> None:
+def test_pages_and_drawings_are_no_medical_images(make: Callable[[], Image.Image]) -> None:
     kind, medical = PictureGate.load().judge(picture_statistics(make()))
     assert kind is Kind.NOT_MEDICAL
     assert 0 <= medical < 0.15
@@ -95,7 +97,7 @@ def test_a_value_is_known_from_its_bar_on_and_never_without_one() -> None:
     gate = Gate(ImageGate(facets={"modality": facet}), lambda texts: np.stack([rows[text] for text in texts]))
     medical = picture_statistics(Image.open(io.BytesIO(section())))
 
-    def guess(x: float, y: float):
+    def guess(x: float, y: float) -> tuple[str, bool]:
         [found] = gate.guess(medical, np.array([x, y], np.float32)).facets
         return found.values[0][0], found.known
 
@@ -111,7 +113,7 @@ def row(value: str, *weights: int, bias: float = 0.0) -> GateRow:
     return GateRow(value=value, scale=0.1, bias=bias, weights=data)
 
 
-def no_texts(texts) -> np.ndarray:
+def no_texts(texts: Sequence[str]) -> np.ndarray:
     raise AssertionError("fitted heads need no texts")
 
 
@@ -125,7 +127,7 @@ def test_rows_of_one_value_add_up_and_the_rest_belongs_to_nothing() -> None:
     gate = Gate(ImageGate(heads={"finding": HEAD}), no_texts)
     medical = picture_statistics(Image.open(io.BytesIO(section())))
 
-    def finding(x: float, y: float):
+    def finding(x: float, y: float) -> FacetGuess:
         [found] = gate.guess(medical, np.array([x, y], np.float32)).facets
         return found
 
@@ -135,7 +137,8 @@ def test_rows_of_one_value_add_up_and_the_rest_belongs_to_nothing() -> None:
     assert both.known
     # Half-way between two values, and a value that is never known however likely it is.
     assert not finding(0.0, 0.0).known
-    assert finding(-1.0, 0.0).values[0] == ("pneumonia", pytest.approx(1.0, abs=0.01))
+    likely: tuple[str, Any] = ("pneumonia", pytest.approx(1.0, abs=0.01))
+    assert finding(-1.0, 0.0).values[0] == likely
     assert not finding(-1.0, 0.0).known
     elsewhere = finding(0.0, -1.0)
     assert sum(share for _, share in elsewhere.values) < 0.01
@@ -198,7 +201,7 @@ async def test_photographs_are_declined_in_colour_and_in_grey(embedder: Embedder
     assert (guess.kind, guess.facets) == (Kind.NOT_MEDICAL, ())
 
 
-def test_the_bundle_has_the_fitted_gate(model) -> None:
+def test_the_bundle_has_the_fitted_gate(model: EncoderModel) -> None:
     fitted = Path(__file__).parents[3] / "models/mini/clip/gate.json"
     assert model.manifest.gate == ImageGate.model_validate_json(fitted.read_text("utf-8"))
 

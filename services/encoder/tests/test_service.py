@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
@@ -76,14 +76,14 @@ BAD_TEXTS = {
 }
 
 
-def reason(error: grpc.RpcError) -> str:
+def reason(error: grpc.aio.AioRpcError) -> str:
     """The catalogue's code in the error's details."""
     trailers = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     assert info.domain == "mirage"
-    return info.reason
+    return str(info.reason)
 
 
 async def test_texts_come_back_as_unit_vectors(stub: Stub) -> None:
@@ -179,10 +179,11 @@ async def test_the_model_says_what_it_is(stub: Stub) -> None:
 
 def test_a_client_that_knows_only_reflection_can_encode(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
-        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
 
         def ask(request: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionResponse:
-            return next(reflection.ServerReflectionInfo(iter([request])))
+            reply: reflection_pb2.ServerReflectionResponse = next(reflection.ServerReflectionInfo(iter([request])))
+            return reply
 
         listed = ask(reflection_pb2.ServerReflectionRequest(list_services="")).list_services_response
         assert SERVICE in {service.name for service in listed.service}
@@ -203,7 +204,7 @@ def test_a_client_that_knows_only_reflection_can_encode(address: str) -> None:
             request_serializer=request_type.SerializeToString,
             response_deserializer=reply_type.FromString,
         )
-        answer = call(request_type(texts=["brain"]))
+        answer: Any = call(request_type(texts=["brain"]))
         assert answer.embeddings[0].vector.float32
 
 

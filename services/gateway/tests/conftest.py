@@ -218,7 +218,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         if self.classify_error:
             error = self.classify_error
             await context.abort(grpc_status(error), error.message, to_trailers(error))
-        guess = image_pb2.ImageGuess(kind=self.image_kind, medical_score=0.125)
+        guess = image_pb2.ImageGuess(kind=image_pb2.ImageKind.ValueType(self.image_kind), medical_score=0.125)
         guess.facets.add(facet="modality", known=True).values.add(value="mr", probability=0.75)
         vector = vector_pb2.Vector(float32=struct.pack("<f", 1.0)) if request.vector else None
         return encoder_pb2.ClassifyImageResponse(guess=guess, timings=timings_pb2.Timings(total_ms=1.0), vector=vector)
@@ -322,7 +322,8 @@ class Peer:
 
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
-    server, script, healths = grpc.aio.server(), Script(), health.aio.HealthServicer()
+    server, healths = grpc.aio.server(), health.aio.HealthServicer()
+    script = Script()  # type: ignore[abstract]  # the other methods are not called
     retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(script, server)
     encoder_pb2_grpc.add_EncoderServiceServicer_to_server(script, server)
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)

@@ -180,7 +180,10 @@ async def test_an_image_that_looks_like_boundaries_is_passed_on_in_few_pieces(
     http: httpx.AsyncClient, peer: Peer
 ) -> None:
     image = b"\r\n--\r\n--b\r\n-" * 20_000
-    files = [("record", (None, b'{"id": "a", "caption": "c"}', "application/json")), ("image", ("i", image))]
+    files: list[tuple[str, Any]] = [
+        ("record", (None, b'{"id": "a", "caption": "c"}', "application/json")),
+        ("image", ("i", image)),
+    ]
     assert (await http.post("/v1/records", files=files)).status_code == 200
     parts = [part.image_chunk for part in peer.script.asked[0] if part.WhichOneof("part") == "image_chunk"]
     assert b"".join(parts) == image

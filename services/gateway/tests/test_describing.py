@@ -3,7 +3,7 @@
 import pytest
 
 from mirage_gateway.describing import fuse, look_alikes, query_words
-from mirage_protos.v1 import query_pb2
+from mirage_protos.v1 import query_pb2, record_pb2
 
 
 def text(value: str, weight: float | None = None) -> query_pb2.Term:
@@ -45,7 +45,7 @@ def test_the_best_stands_in_both_rankings(first: list[str], second: list[str], b
 
 
 def result(record: str, title: str, case: str = "", caption: str = "x") -> query_pb2.Result:
-    return query_pb2.Result(record={"id": record, "title": title, "case_id": case, "caption": caption})
+    return query_pb2.Result(record=record_pb2.Record(id=record, title=title, case_id=case, caption=caption))
 
 
 @pytest.mark.parametrize(

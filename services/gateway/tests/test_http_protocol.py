@@ -56,7 +56,7 @@ class App:
 
     async def _pour(self, receive: Receive, send: Send) -> None:
         await receive()
-        gone = asyncio.create_task(receive())
+        gone = asyncio.ensure_future(receive())
         await send({"type": "http.response.start", "status": 200, "headers": []})
         message: Message = {"type": "http.response.body", "body": bytes(2**16), "more_body": True}
         # More than any system's socket buffers.

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -56,7 +57,7 @@ async def test_plain_http_is_not_answered_then(server: HttpServer) -> None:
 
 
 async def test_a_handshake_that_is_not_begun_is_given_up(certificate: tuple[Path, Path]) -> None:
-    files = {"tls_certificate": certificate[0], "tls_key": certificate[1]}
+    files: dict[str, Any] = {"tls_certificate": certificate[0], "tls_key": certificate[1]}
     server = HttpServer(PlainTextResponse("here"), GatewaySettings(http_port=0, drain_s=0, head_timeout_s=0.2, **files))
     await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -67,7 +68,7 @@ async def test_a_handshake_that_is_not_begun_is_given_up(certificate: tuple[Path
 
 
 async def test_handshakes_that_are_not_begun_count_as_connections(certificate: tuple[Path, Path]) -> None:
-    files = {"tls_certificate": certificate[0], "tls_key": certificate[1]}
+    files: dict[str, Any] = {"tls_certificate": certificate[0], "tls_key": certificate[1]}
     server = HttpServer(
         PlainTextResponse("here"), GatewaySettings(http_port=0, drain_s=0, max_connections_per_client=2, **files)
     )

@@ -28,7 +28,8 @@ async def made(stub: Any) -> job_pb2.Job:
     spec = job_pb2.JobSpec(prompt="axial T1")
     job = (await stub.CreateJob(mirage_service_pb2.CreateJobRequest(spec=spec), metadata=ANN)).job
     watch = stub.WatchJob(mirage_service_pb2.WatchJobRequest(id=job.id), metadata=ANN)
-    return [each.event async for each in watch][-1].done
+    done: job_pb2.Job = [each.event async for each in watch][-1].done
+    return done
 
 
 # The calls that name a job; a stream's first message is its answer.

@@ -75,7 +75,8 @@ async def test_a_label_map_of_an_upload_reaches_the_retriever(http: httpx.AsyncC
 async def test_a_record_without_a_label_map_is_told_from_one_whose_map_is_removed(
     http: httpx.AsyncClient, peer: Peer
 ) -> None:
-    for fields, given in (({}, False), ({"regions": {}}, True)):
+    cases: tuple[tuple[dict[str, Any], bool], ...] = (({}, False), ({"regions": {}}, True))
+    for fields, given in cases:
         peer.script.asked.clear()
         assert (await http.post("/v1/records", files=form("record", "image", **fields))).status_code == 200
         assert peer.script.asked[0][0].record.HasField("regions") == given

@@ -26,9 +26,9 @@ from mirage_protos.v1 import (
 )
 from tests.support import scripted_generator
 from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import until_async as until
 
 from .conftest import Peer, serving_grpc
-from .test_job_routes import until
 
 
 @pytest.fixture
@@ -255,7 +255,8 @@ async def test_a_watch_tells_a_place_in_the_queue_and_a_time_left_that_change(st
 
     async def told() -> job_pb2.Job:
         async with asyncio.timeout(PATIENCE_S):
-            return (await watch.read()).event.progress
+            progress: job_pb2.Job = (await watch.read()).event.progress
+            return progress
 
     assert (await told()).queue_position == 1
     await stub.CancelJob(mirage_service_pb2.CancelJobRequest(id=first.id))

@@ -5,7 +5,7 @@ import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -18,7 +18,8 @@ from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore, StoreLimits
 from mirage_generator.ticket_transport import DEAD_LETTERS, DEAD_LETTERS_MAX, QUEUE, TASK, fault_of
 from mirage_generator.tickets import TicketQueue, make_app
-from tests.support.generator_process import House, house, until
+from tests.support.generator_process import House, house
+from tests.support.waiting import until
 
 BOUNDS = StoreLimits(queue=100, per_client=100, kept_per_client=100, ttl_s=60.0, attempts=2, lease_s=10.0)
 SPEC = Spec("axial brain", "", 1, 1.0, 7, 64, 64, 1, Priority.INTERACTIVE, 600.0)
@@ -127,7 +128,7 @@ def order(store: JobStore, id_: str, client: str = "anna") -> None:
 
 def test_a_ticket_of_celery_is_a_ticket(place: House) -> None:
     TicketQueue(make_app(f"unix://{place.socket}", longest_s=60)).issue()
-    assert fault_of(place.redis().lrange(QUEUE, 0, 0)[0]) == ""
+    assert fault_of(cast("list[bytes]", place.redis().lrange(QUEUE, 0, 0))[0]) == ""
 
 
 def test_one_worker_outlives_every_message_and_makes_the_job_behind_them(place: House) -> None:
@@ -164,7 +165,7 @@ def test_messages_put_aside_are_bounded(place: House) -> None:
     client.lpush(QUEUE, *(b"rubbish %d" % number for number in range(DEAD_LETTERS_MAX + 50)))
     place.start_worker()
     until(lambda: client.llen(QUEUE) == 0)
-    until(lambda: b"rubbish 149" in client.lindex(DEAD_LETTERS, 0))
+    until(lambda: b"rubbish 149" in cast("bytes", client.lindex(DEAD_LETTERS, 0)))
     assert client.llen(DEAD_LETTERS) == DEAD_LETTERS_MAX
 
 

@@ -16,7 +16,7 @@ from mirage_inference.generator.model import load_model
 from mirage_inference.generator.pipeline import ImageRequest, make_image
 
 BUNDLE = Path(__file__).parent / "tiny_bundle"
-KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
+KINDS: list[EngineKind] = ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
 REQUEST = ImageRequest(
     "axial T2 of the brain", 4, 1.1 + 0.2, 2**63 - 1, width=128, height=64, negative_prompt="left lesion"
 )

@@ -18,7 +18,9 @@ from PIL import Image
 from mirage.provenance import read_provenance
 from mirage_protos.generator.v1 import generator_pb2
 from mirage_protos.v1 import job_pb2, model_pb2
-from tests.support.generator_process import DEADLINE_S, LONG, TINY, House, Jobs, details, free_port, house, jobs, until
+from tests.support.generator_process import DEADLINE_S, LONG, House, Jobs, details, free_port, house, jobs
+from tests.support.paths import TINY_GENERATOR as TINY
+from tests.support.waiting import until
 
 SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
 PENDING, RUNNING = job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_RUNNING
@@ -88,7 +90,8 @@ async def test_a_job_is_queued_followed_and_fetched(one: House) -> None:
 async def test_the_same_seed_gives_the_same_picture(one: House) -> None:
     async with jobs(one) as client:
         digests = []
-        for fields in ({"seed": 1, "images": 2}, {"seed": 2}):
+        orders: tuple[dict[str, Any], ...] = ({"seed": 1, "images": 2}, {"seed": 2})
+        for fields in orders:
             made = await client.create(**fields)
             done = await client.end_of(made.id)
             said = read_provenance(await client.image(made.id, len(done.images) - 1))

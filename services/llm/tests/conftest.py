@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from mirage_inference.llm.model import LlmModel, load_model
-from tests.support.llm_process import TINY, Running, llm
+from tests.support.llm_process import Running, llm
+from tests.support.paths import TINY_LLM as TINY
 
 
 @pytest.fixture(scope="session")

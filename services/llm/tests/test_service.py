@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -19,7 +20,6 @@ from tests.support.llm_process import (
     CAPTIONS,
     DEADLINE_S,
     SERVICE,
-    TINY,
     Running,
     collect,
     describe,
@@ -27,6 +27,7 @@ from tests.support.llm_process import (
     llm,
     request,
 )
+from tests.support.paths import TINY_LLM as TINY
 from tests.support.paths import bare_environment
 from tests.support.scripted_openai import ScriptedOpenAi, serving
 
@@ -188,7 +189,8 @@ async def test_a_caption_that_gives_orders_changes_neither_format_nor_end(servic
 def test_reflection_and_health_name_the_service(service: Running) -> None:
     with grpc.insecure_channel(service.address) as channel:
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
-        reply = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked])))
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        reply = next(reflection.ServerReflectionInfo(iter([asked])))
     assert SERVICE in {each.name for each in reply.list_services_response.service}
     assert service.serving()
 
@@ -312,7 +314,12 @@ def test_a_server_writes_in_place_of_a_bundle(tmp_path: Path) -> None:
         key = tmp_path / "key"
         key.write_text("sk-of-a-file\n")
         async with serving(script) as running:
-            settings = {"ENGINE": "openai", "OPENAI_URL": running.url, "OPENAI_MODEL": "m", "OPENAI_KEY_FILE": str(key)}
+            settings: dict[str, Any] = {
+                "ENGINE": "openai",
+                "OPENAI_URL": running.url,
+                "OPENAI_MODEL": "m",
+                "OPENAI_KEY_FILE": str(key),
+            }
             with ExitStack() as stack:
                 service = await asyncio.to_thread(stack.enter_context, llm(**settings))
                 found = await describe(service.address, request())

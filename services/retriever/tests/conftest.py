@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from PIL import Image
@@ -17,6 +18,7 @@ from mirage_protos.retriever.v1 import retriever_pb2_grpc
 from tests.support.waiting import wait_until_serving
 
 START_S = 60.0
+Stub: TypeAlias = "retriever_pb2_grpc.RetrieverServiceAsyncStub"  # exists for type checkers only
 
 
 def start(module: str, folder: Path, **settings: object) -> tuple[str, subprocess.Popen[bytes]]:
@@ -58,7 +60,7 @@ def retriever(encoder: str, data: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-async def stub(retriever: str) -> AsyncIterator[retriever_pb2_grpc.RetrieverServiceStub]:
+async def stub(retriever: str) -> AsyncIterator[Stub]:
     async with open_channel(retriever, idempotent={}) as channel:
         yield retriever_pb2_grpc.RetrieverServiceStub(channel)
 

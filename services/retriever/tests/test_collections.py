@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,7 +19,7 @@ from mirage_core.channels import invoke, invoke_stream, invoke_upload, open_chan
 from mirage_core.errors import Code, MirageError
 from mirage_core.vectors import vector_from_proto
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from mirage_protos.v1 import flag_pb2, query_pb2, record_pb2
 from mirage_retriever.collections import Collections
 from mirage_retriever.engines.base import Collection, Point
@@ -29,6 +30,8 @@ from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import connect
 from mirage_retriever.engines.qdrant_store import QdrantCollectionStore
 from tests.support.scripted_qdrant import Node
+
+from .conftest import Stub
 
 POLICY = ShardPolicy(restart_wait_s=20, queue_limit=64, build_quiet_s=2, build_share=0.1, build_points=50_000)
 FINGERPRINT = "f" * 64
@@ -45,7 +48,7 @@ def point(id_: str) -> Point:
     return Point(id_, vector, vector, "{}", {}, "a" * 64)
 
 
-async def code_of(call: Awaitable[object]) -> Code:
+async def code_of(call: Awaitable[Any]) -> Code:
     with pytest.raises(MirageError) as caught:
         await call
     return caught.value.code
@@ -224,16 +227,16 @@ async def upsert(stub: Stub, collection: str, *numbers: int) -> list[record_pb2.
     return list((await invoke_upload(stub.UpsertRecords, stream(), timeout_s=60)).outcomes)
 
 
-async def listed(stub: Stub, **fields: object) -> tuple[list[record_pb2.StoredRecord], str]:
+async def listed(stub: Stub, **fields: Any) -> tuple[list[record_pb2.StoredRecord], str]:
     reply = await invoke(stub.ListRecords, retriever_pb2.ListRecordsRequest(**fields), timeout_s=10)
     return list(reply.records), reply.next_page_token
 
 
 @pytest.fixture
-async def own(encoder: str, tmp_path: Path, services) -> AsyncIterator[Stub]:
+async def own(encoder: str, tmp_path: Path, services: Callable[..., str]) -> AsyncIterator[Stub]:
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
     async with open_channel(address, idempotent={}) as channel:
-        yield Stub(channel)
+        yield RetrieverServiceStub(channel)
 
 
 async def test_a_new_collection_is_filled_and_searched_without_a_failure_in_between(own: Stub) -> None:
@@ -317,7 +320,7 @@ async def test_every_call_about_records_takes_a_collection(own: Stub) -> None:
     await invoke(own.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=120)
     await upsert(own, "next", 2, 3)
 
-    async def search(collection: str, **terms: object) -> list[record_pb2.Record]:
+    async def search(collection: str, **terms: Any) -> list[record_pb2.Record]:
         query = query_pb2.Query(terms=[query_pb2.Term(**terms)], collection=collection)
         reply = (await invoke(own.Search, retriever_pb2.SearchRequest(query=query), timeout_s=120)).reply
         return [each.record for each in reply.results]
@@ -350,7 +353,7 @@ async def test_a_collection_that_is_not_there_is_refused_with_the_names_of_the_o
     await upsert(own, "", 1)
     await invoke(own.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=120)
     query = query_pb2.Query(terms=[query_pb2.Term(id="r001")], collection="none")
-    for method, request in (
+    calls: tuple[tuple[Any, Any], ...] = (
         (own.Search, retriever_pb2.SearchRequest(query=query)),
         (own.Compare, retriever_pb2.CompareRequest(base=query, shift=query.terms)),
         (own.GetRecord, retriever_pb2.GetRecordRequest(id="r001", collection="none")),
@@ -359,7 +362,8 @@ async def test_a_collection_that_is_not_there_is_refused_with_the_names_of_the_o
         (own.GetCollection, retriever_pb2.GetCollectionRequest(name="none")),
         (own.FlagRecord, retriever_pb2.FlagRecordRequest(record_id="r001", collection="none")),
         (own.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=["r001"], collection="none")),
-    ):
+    )
+    for method, request in calls:
         with pytest.raises(MirageError) as caught:
             await invoke(method, request, timeout_s=120)
         assert caught.value.code is Code.COLLECTION_NOT_FOUND
@@ -414,7 +418,7 @@ async def test_a_retriever_killed_amid_switches_comes_back_with_one_of_them(
         async with open_channel(address, idempotent={}) as channel:
             # gRPC keeps what it knows of an address for all channels of a process: until its next try the one killed is still it.
             await asyncio.wait_for(channel.channel_ready(), 30)
-            stub = Stub(channel)
+            stub = RetrieverServiceStub(channel)
             if not round_:
                 await upsert(stub, "", *range(3))
                 await invoke(stub.CreateCollection, retriever_pb2.CreateCollectionRequest(name="next"), timeout_s=20)

@@ -4,6 +4,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from PIL import Image
 
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from mirage_protos.v1 import query_pb2, record_pb2
 from mirage_retriever.common_queries import CommonQueries, plain_text, read_list
 from mirage_retriever.query import Mode, Query, Term, Text
+
+from .conftest import Stub
 
 
 def test_a_list_has_comments_blanks_and_doubles(tmp_path: Path) -> None:
@@ -51,13 +54,13 @@ def test_only_a_bare_text_can_be_common() -> None:
 
 
 @pytest.fixture
-async def own(encoder: str, tmp_path: Path, services) -> AsyncIterator[Stub]:
+async def own(encoder: str, tmp_path: Path, services: Callable[..., str]) -> AsyncIterator[Stub]:
     (tmp_path / "list.txt").write_text("Bright Section\ndark section\n")
     address = services(
         "mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data", common_queries=tmp_path / "list.txt"
     )
     async with open_channel(address, idempotent={}) as channel:
-        yield Stub(channel)
+        yield RetrieverServiceStub(channel)
 
 
 async def store(stub: Stub, *numbers: int) -> None:
@@ -77,7 +80,7 @@ async def store(stub: Stub, *numbers: int) -> None:
     await invoke_upload(stub.UpsertRecords, stream(), timeout_s=60)
 
 
-async def search(stub: Stub, text: str, **fields: object) -> query_pb2.SearchReply:
+async def search(stub: Stub, text: str, **fields: Any) -> query_pb2.SearchReply:
     request = retriever_pb2.SearchRequest(query=query_pb2.Query(terms=[query_pb2.Term(text=text)], **fields))
     return (await invoke(stub.Search, request, timeout_s=20)).reply
 
@@ -151,11 +154,11 @@ async def test_the_list_is_told(own: Stub) -> None:
 
 
 @pytest.fixture
-async def typical(encoder: str, tmp_path: Path, services) -> AsyncIterator[Stub]:
+async def typical(encoder: str, tmp_path: Path, services: Callable[..., str]) -> AsyncIterator[Stub]:
     """A retriever without a list of the operator's."""
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
     async with open_channel(address, idempotent={}) as channel:
-        yield Stub(channel)
+        yield RetrieverServiceStub(channel)
 
 
 async def offered(stub: Stub) -> list[str]:
@@ -164,7 +167,7 @@ async def offered(stub: Stub) -> list[str]:
 
 async def store_kinds(stub: Stub) -> None:
     """Two kinds of examination, with named structures and titles; and a single image of another kind."""
-    kinds = [
+    kinds: list[tuple[str, str, str, tuple[str, ...], str]] = [
         ("ct", "chest", "axial", ("left lung", "right lung", "vertebra t8", "vertebra t9"), "CT of the chest, T8")
     ] * 3
     kinds += [("mr", "brain", "sagittal", ("thalamus",), "MRI of the brain")] * 2

@@ -182,11 +182,17 @@ def altered(**changes: object) -> Callable[[Path], object]:
     return alter
 
 
+def holding(data: bytes) -> Callable[[Path], object]:
+    return lambda directory: collection_file(directory).write_bytes(data)
+
+
+def replace_by_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.touch()
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    **{
-        f"a file that is {kind}": (lambda directory, data=data: collection_file(directory).write_bytes(data))
-        for kind, data in RUBBISH.items()
-    },
+    **{f"a file that is {kind}": holding(data) for kind, data in RUBBISH.items()},
     "a folder for the file": lambda directory: replace_by_folder(collection_file(directory)),
     "no dimension": altered(collection={"dimension": 0}),
     "a dimension that is text": altered(collection={"dimension": "4"}),
@@ -196,7 +202,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a shard too much": altered(shards=2),
     "shards beyond all": altered(shards=10**9),
     "lost shards": lambda directory: shutil.rmtree(directory / "shards"),
-    "a file for the shards": lambda directory: (shutil.rmtree(directory / "shards"), (directory / "shards").touch()),
+    "a file for the shards": lambda directory: replace_by_file(directory / "shards"),
 }
 
 

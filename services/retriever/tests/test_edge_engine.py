@@ -54,7 +54,8 @@ async def engine(tmp_path: Path) -> AsyncIterator[EdgeEngine]:
 
 def vectors(count: int, *, seed: int) -> np.ndarray:
     values = np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+    units: np.ndarray = values / np.linalg.norm(values, axis=1, keepdims=True)
+    return units
 
 
 def points(count: int, *, seed: int = 0, first: int = 0) -> list[Point]:

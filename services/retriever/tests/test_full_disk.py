@@ -6,7 +6,7 @@ The kernel plays the disk: a limit on the size of files that the retriever's pro
 import errno
 import io
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,11 @@ from PIL import Image
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from mirage_protos.v1 import query_pb2, record_pb2
 from mirage_retriever.engines.edge.builder import is_full
+
+from .conftest import Stub
 
 
 def picture(side: int) -> bytes:
@@ -51,10 +53,12 @@ def limit_files(address: str, size: int) -> None:
     raise AssertionError("no such retriever")
 
 
-async def test_what_does_not_fit_is_refused_and_nothing_is_lost(encoder: str, tmp_path: Path, services) -> None:
+async def test_what_does_not_fit_is_refused_and_nothing_is_lost(
+    encoder: str, tmp_path: Path, services: Callable[..., str]
+) -> None:
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
     async with open_channel(address, idempotent={}) as channel:
-        stub = Stub(channel)
+        stub = RetrieverServiceStub(channel)
         assert await store(stub, "small", picture(64)) == record_pb2.UPSERT_STATE_CREATED
         limit_files(address, 20_000)
         with pytest.raises(MirageError) as caught:
@@ -70,10 +74,12 @@ async def test_what_does_not_fit_is_refused_and_nothing_is_lost(encoder: str, tm
         assert status.collection.records == 2
 
 
-async def test_a_collection_that_does_not_fit_is_refused_and_made_later(encoder: str, tmp_path: Path, services) -> None:
+async def test_a_collection_that_does_not_fit_is_refused_and_made_later(
+    encoder: str, tmp_path: Path, services: Callable[..., str]
+) -> None:
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
     async with open_channel(address, idempotent={}) as channel:
-        stub = Stub(channel)
+        stub = RetrieverServiceStub(channel)
         create = retriever_pb2.CreateCollectionRequest(name="next")
         limit_files(address, 20_000)
         with pytest.raises(MirageError) as caught:

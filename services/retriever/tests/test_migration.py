@@ -28,7 +28,7 @@ from mirage_core.image_cleaning import FORMAT, FORMAT_FILE
 from mirage_core.image_store import FOLDER, IMAGES, ImageStore
 from mirage_core.vectors import vector_to_proto
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from mirage_protos.v1 import image_pb2, query_pb2, record_pb2
 from mirage_retriever.encoder_client import EncoderClient
 from mirage_retriever.engines.base import Collection, CollectionStore, Nearest, Saying, Space
@@ -49,8 +49,9 @@ from mirage_retriever.words.documents import words_of
 from tests.support.old_data import PATIENT, Old, dicom, jpeg, keep_files, keep_records, png, transparent
 from tests.support.scripted_qdrant import Node
 from tests.support.waiting import until_async as until
+from tests.support.waiting import wait_until_serving
 
-from .conftest import start, wait_until_serving
+from .conftest import Stub, start
 
 NAME = "PLANTED^NAME^7f3a"
 pytestmark = [
@@ -75,7 +76,8 @@ async def model(encoder: str) -> AsyncIterator[EncoderModel]:
 
 
 def direction(number: int, dimension: int) -> np.ndarray:
-    return np.eye(dimension, dtype=np.float32)[number]
+    row: np.ndarray = np.eye(dimension, dtype=np.float32)[number]
+    return row
 
 
 def records(dimension: int) -> list[Old]:
@@ -192,7 +194,7 @@ async def test_an_older_atlas_is_cleaned_before_anything_is_served(
     assert len(planted(data)) >= 6
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=data)
     async with open_channel(address, idempotent={}) as channel:
-        await check_migrated(Stub(channel), data, olds)
+        await check_migrated(RetrieverServiceStub(channel), data, olds)
     finished = Progress.read(data)
     assert finished is not None
     # Of nine files two cannot be kept, and a third one is shown by no record.
@@ -271,7 +273,7 @@ async def test_a_retriever_that_is_killed_goes_on_where_it_was(
     assert killed.process is not None
     await asyncio.to_thread(wait_until_serving, killed.address, killed.process)
     async with open_channel(killed.address, idempotent={}) as channel:
-        await check_migrated(Stub(channel), data, olds)
+        await check_migrated(RetrieverServiceStub(channel), data, olds)
     assert len([moment for moment in moments if 0 < moment < total]) >= 2
 
 
@@ -285,7 +287,7 @@ async def test_before_it_is_clean_every_call_is_told_to_come_again(
     with take(data / "clean"):
         killed.start()
         async with open_channel(killed.address, idempotent={}) as channel:
-            stub = Stub(channel)
+            stub = RetrieverServiceStub(channel)
             calls = (
                 lambda: record(stub, "png"),
                 lambda: image(stub, "png"),
@@ -412,7 +414,7 @@ async def test_records_on_a_server_are_migrated_by_one_of_several_retrievers(
         async with open_channel(address, idempotent={}) as channel:
             for old in olds:
                 if old.id not in ("burned-in", "damaged"):
-                    assert Image.open(io.BytesIO(await image(Stub(channel), old.id))).size == (96, 96)
+                    assert Image.open(io.BytesIO(await image(RetrieverServiceStub(channel), old.id))).size == (96, 96)
     assert sum(log.read_text().count('"event": "stored images cleaned"') for _, _, log in logs) == 1
     engine = store.engine("atlas")
     await engine.open()
@@ -426,6 +428,7 @@ async def test_records_on_a_server_are_migrated_by_one_of_several_retrievers(
             assert ImageStore(data).has(fields["image_sha256"], fields["pixels_sha256"])
             same = sorted(each.id for each in olds if each.data == old.data)
             assert await engine.showing([old.sha256], 10) == {old.sha256: same}
+    assert there["png"].image is not None
     np.testing.assert_allclose(there["png"].image, olds[0].vector, atol=1e-6)
     assert planted(data) == []
 

@@ -1,7 +1,8 @@
 """A collection that another model than the encoder's made, and an encoder that is away."""
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.shard import ShardPolicy
 from mirage_retriever.facets import NAMES
 from mirage_retriever.records import Record
+
+from .conftest import Stub
 
 POLICY = ShardPolicy(restart_wait_s=20, queue_limit=64, build_quiet_s=2, build_share=0.1, build_points=50_000)
 OTHER = "0" * 64
@@ -42,7 +45,7 @@ async def make_collection(data: Path, dimension: int, *, records: int) -> None:
     await engine.close()
 
 
-async def code_of(call: Awaitable[object]) -> Code:
+async def code_of(call: Awaitable[Any]) -> Code:
     with pytest.raises(MirageError) as caught:
         await call
     return caught.value.code
@@ -52,8 +55,8 @@ def asked(*terms: query_pb2.Term) -> retriever_pb2.SearchRequest:
     return retriever_pb2.SearchRequest(query=query_pb2.Query(terms=terms))
 
 
-async def new_record(stub: retriever_pb2_grpc.RetrieverServiceStub, image: bytes) -> object:
-    async def stream():
+async def new_record(stub: Stub, image: bytes) -> retriever_pb2.UpsertRecordsResponse:
+    async def stream() -> AsyncIterator[retriever_pb2.UpsertRecordsRequest]:
         record = record_pb2.Record(id="new", caption="new", licence="CC0-1.0", source="test")
         for part in (
             record_pb2.RecordPart(record=record_pb2.RecordHead(record=record)),
@@ -65,7 +68,7 @@ async def new_record(stub: retriever_pb2_grpc.RetrieverServiceStub, image: bytes
 
 
 async def test_queries_that_need_the_encoder_are_refused_and_the_others_answered(
-    encoder: str, dimension: int, tmp_path: Path, services, png: bytes
+    encoder: str, dimension: int, tmp_path: Path, services: Callable[..., str], png: bytes
 ) -> None:
     await make_collection(tmp_path / "data", dimension, records=1)
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
@@ -82,7 +85,7 @@ async def test_queries_that_need_the_encoder_are_refused_and_the_others_answered
 
 
 async def test_an_empty_collection_takes_the_new_model(
-    encoder: str, dimension: int, tmp_path: Path, services, png: bytes
+    encoder: str, dimension: int, tmp_path: Path, services: Callable[..., str], png: bytes
 ) -> None:
     await make_collection(tmp_path / "data", dimension, records=0)
     address = services("mirage_retriever", tmp_path, encoder=encoder, data=tmp_path / "data")
@@ -94,7 +97,7 @@ async def test_an_empty_collection_takes_the_new_model(
 
 
 async def test_without_an_encoder_what_is_stored_can_be_searched(
-    dimension: int, tmp_path: Path, services, png: bytes
+    dimension: int, tmp_path: Path, services: Callable[..., str], png: bytes
 ) -> None:
     await make_collection(tmp_path / "data", dimension, records=1)
     address = services("mirage_retriever", tmp_path, encoder=f"unix:{tmp_path}/nobody", data=tmp_path / "data")

@@ -7,9 +7,10 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -43,20 +44,20 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-async def started(stack: AsyncExitStack, cluster: Cluster | None = None, **options: object) -> Node:
+async def started(stack: AsyncExitStack, cluster: Cluster | None = None, **options: Any) -> Node:
     node = await Node(cluster, **options).start()
     stack.push_async_callback(node.stop)
     return node
 
 
-def nodes_of(stack: AsyncExitStack, *servers: Node, **options: object) -> Nodes:
+def nodes_of(stack: AsyncExitStack, *servers: Node, **options: Any) -> Nodes:
     options = {"collection": "atlas", "pace": PACE, **options}
     nodes = connect([server.url for server in servers], [server.port for server in servers], **options)
     stack.push_async_callback(nodes.close)
     return nodes
 
 
-def engine_of(stack: AsyncExitStack, *servers: Node, **options: object) -> QdrantEngine:
+def engine_of(stack: AsyncExitStack, *servers: Node, **options: Any) -> QdrantEngine:
     return QdrantEngine(nodes_of(stack, *servers, **options), name="atlas", facets=FACETS)
 
 
@@ -69,13 +70,13 @@ async def found(engine: QdrantEngine) -> list[str]:
     return [hit.id for hit in hits]
 
 
-async def code_of(call: Awaitable[object]) -> Code:
+async def code_of(call: Awaitable[Any]) -> Code:
     with pytest.raises(MirageError) as caught:
         await call
     return caught.value.code
 
 
-def said(logs: Sequence[dict[str, object]], event: str) -> list[dict[str, object]]:
+def said(logs: Sequence[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
     return [each for each in logs if each["event"] == event]
 
 
@@ -133,12 +134,13 @@ async def test_an_answer_that_was_lost_does_not_make_a_collection_twice(stack: A
 
 @pytest.mark.parametrize("other", [{"dimension": 8}, {"fingerprint": "e" * 64}])
 async def test_of_two_retrievers_with_different_models_neither_deletes_the_others_collection(
-    stack: AsyncExitStack, other: dict[str, object]
+    stack: AsyncExitStack, other: dict[str, Any]
 ) -> None:
     server = await started(stack)
+    same: dict[str, Any] = {"name": "atlas", "dimension": 4, "fingerprint": "f" * 64}
     models = [
         EncoderModel(name="test", fingerprint=each.fingerprint, dimension=each.dimension, manifest_json="{}")
-        for each in (COLLECTION, Collection(**{"name": "atlas", "dimension": 4, "fingerprint": "f" * 64} | other))
+        for each in (COLLECTION, Collection(**same | other))
     ]
     atlases = [Atlas(engine_of(stack, server), name="atlas") for _ in models]
     assert [await atlas.open() for atlas in atlases] == [False, False]

@@ -1,7 +1,9 @@
 """Whole retriever processes on the scripted Qdrant server, with the real encoder: starts, freezes and returns."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -10,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mirage_core.channels import invoke, invoke_upload, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
+from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from mirage_protos.v1 import query_pb2, record_pb2
 from tests.support.scripted_qdrant import Node
 from tests.support.waiting import until_async as until
@@ -43,17 +45,17 @@ async def store(channel: grpc.aio.Channel, id_: str, image: bytes) -> None:
         )
         yield retriever_pb2.UpsertRecordsRequest(part=record_pb2.RecordPart(image_chunk=image))
 
-    [outcome] = (await invoke_upload(Stub(channel).UpsertRecords, stream(), timeout_s=60)).outcomes
+    [outcome] = (await invoke_upload(RetrieverServiceStub(channel).UpsertRecords, stream(), timeout_s=60)).outcomes
     assert outcome.state == record_pb2.UPSERT_STATE_CREATED
 
 
 async def found(channel: grpc.aio.Channel, id_: str) -> list[str]:
     query = retriever_pb2.SearchRequest(query=query_pb2.Query(terms=[query_pb2.Term(id=id_)]))
-    reply = await invoke(Stub(channel).Search, query, timeout_s=60)
+    reply = await invoke(RetrieverServiceStub(channel).Search, query, timeout_s=60)
     return sorted(result.record.id for result in reply.reply.results)
 
 
-def settings(server: Node, encoder: str, data: Path) -> dict[str, object]:
+def settings(server: Node, encoder: str, data: Path) -> dict[str, Any]:
     return {"encoder": encoder, "data": data, "engine": "qdrant", "qdrant_url": server.url}
 
 
@@ -76,7 +78,7 @@ async def test_retrievers_that_start_together_on_an_empty_server_lose_nothing(
     await until(both_create)
     server.cluster.may_appear.set()
     for number, channel in enumerate(channels):
-        await until(lambda channel=channel: serves(channel))
+        await until(partial(serves, channel))
         await store(channel, f"r{number}", png)
     assert [await found(channel, "r0") for channel in channels] == [["r0", "r1"]] * 2
     assert server.cluster.made == ["atlas"]

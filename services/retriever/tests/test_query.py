@@ -1,6 +1,7 @@
 """Checks and digests of queries."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def code_of(query: Query) -> Code:
         ({"exclude_ids": tuple(f"i{n}" for n in range(101))}, Code.TOO_MANY_ITEMS),
     ],
 )
-def test_what_is_wrong_with_a_query_is_named(change: dict[str, object], code: Code) -> None:
+def test_what_is_wrong_with_a_query_is_named(change: dict[str, Any], code: Code) -> None:
     assert code_of(replace(QUERY, **change)) is code
 
 
@@ -127,7 +128,7 @@ def test_what_a_record_says_is_not_repeated() -> None:
         {"exclude_ids": ("a", "b")},
     ],
 )
-def test_a_digest_tells_queries_apart(change: dict[str, object]) -> None:
+def test_a_digest_tells_queries_apart(change: dict[str, Any]) -> None:
     assert replace(QUERY, **change).digest() != QUERY.digest()
 
 

@@ -130,7 +130,7 @@ async def test_an_item_whose_record_was_deleted_is_gone_and_says_nothing_of_it(
     )
 
 
-BAD_ITEMS = [
+BAD_ITEMS: list[tuple[str, dict[str, Any], bytes]] = [
     ("kind", {"kind": 0}, b""),
     ("query", {"query": " "}, b""),
     ("query", {"query": "x" * 2001}, b""),
@@ -153,7 +153,7 @@ async def test_items_that_cannot_be_rated_are_refused(made: tuple[Ratings, Colle
     sheet, _ = await ratings.create("", 1)
     for field, changes, image in BAD_ITEMS:
         await refused(Code.REQUEST_MALFORMED, ratings.add(sheet.id, item(**changes), image), field=field)
-    alone = {"kind": RATING_KIND_IMAGE, "text": "", "origin": RATING_ORIGIN_REAL}
+    alone: dict[str, Any] = {"kind": RATING_KIND_IMAGE, "text": "", "origin": RATING_ORIGIN_REAL}
     await refused(Code.IMAGE_FORMAT_UNSUPPORTED, ratings.add(sheet.id, item(**alone), b"no image"))
     await refused(Code.SYNTHETIC_REFUSED, ratings.add(sheet.id, item(**alone), picture(marked=True)))
     await refused(Code.ID_INVALID, ratings.add(sheet.id, item(**alone, record_id="../one"), b""))

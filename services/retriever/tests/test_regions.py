@@ -13,13 +13,13 @@ from mirage_core.channels import invoke
 from mirage_core.errors import Code, MirageError
 from mirage_core.regions import Region
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_protos.v1 import image_pb2, query_pb2, record_pb2
 from mirage_retriever.words.queries import read_query
 from mirage_retriever.words.regions import named_regions
 from mirage_retriever.words.synonyms import load_synonyms
 from mirage_retriever.words.vocabulary import Vocabulary
 
+from .conftest import Stub
 from .test_service import CREATED, REJECTED, UNCHANGED, UPDATED, image_of, parts, picture, record, search, upsert
 
 SIDE = 96

@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -19,10 +19,11 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.synthetic_label import draw_label
 from mirage_core.vectors import vector_to_proto
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub as Stub
 from mirage_protos.v1 import collection_pb2, facet_pb2, flag_pb2, image_pb2, query_pb2, record_pb2, vector_pb2
 from tests.support.old_data import dicom
 from tests.support.waiting import until_async as until
+
+from .conftest import Stub
 
 Part: TypeAlias = retriever_pb2.UpsertRecordsRequest
 CREATED, UPDATED, UNCHANGED, REJECTED = (
@@ -55,7 +56,7 @@ def record(id_: str, caption: str = "An axial section.", **labels: str) -> recor
     return message
 
 
-def parts(message: record_pb2.Record, image: bytes = b"", **head: object) -> list[Part]:
+def parts(message: record_pb2.Record, image: bytes = b"", **head: Any) -> list[Part]:
     chunks = [image[start : start + 2**20] for start in range(0, len(image), 2**20)]
     return [
         Part(part=record_pb2.RecordPart(record=record_pb2.RecordHead(record=message, **head))),
@@ -72,7 +73,7 @@ async def upsert(stub: Stub, *records: Sequence[Part]) -> list[record_pb2.Upsert
     return list((await invoke_upload(stub.UpsertRecords, stream(), timeout_s=60)).outcomes)
 
 
-async def search(stub: Stub, *terms: query_pb2.Term, **fields: object) -> query_pb2.SearchReply:
+async def search(stub: Stub, *terms: query_pb2.Term, **fields: Any) -> query_pb2.SearchReply:
     query = query_pb2.Query(terms=terms, **fields)
     return (await invoke(stub.Search, retriever_pb2.SearchRequest(query=query), timeout_s=30)).reply
 
@@ -512,7 +513,7 @@ async def test_two_images_that_look_the_same_keep_their_own_values(stub: Stub, a
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(deep))), sent[1][1])
 
 
-def pixels(**fields: object) -> record_pb2.Pixels:
+def pixels(**fields: Any) -> record_pb2.Pixels:
     made = record_pb2.Pixels()
     made.CopyFrom(HU)
     for name, value in fields.items():
@@ -637,7 +638,7 @@ BAD_QUERIES: list[tuple[str, Callable[[str, int], query_pb2.Query]]] = [
     ("ID_INVALID", lambda *_: query_pb2.Query(terms=[query_pb2.Term(id="../../etc/passwd")])),
     ("ID_INVALID", lambda *_: query_pb2.Query(terms=[TEXT], exclude_ids=["../x"])),
     ("RECORD_NOT_FOUND", lambda *_: query_pb2.Query(terms=[query_pb2.Term(id="no-such-record")])),
-    ("REQUEST_MALFORMED", lambda *_: query_pb2.Query(terms=[TEXT], vectors=9)),
+    ("REQUEST_MALFORMED", lambda *_: query_pb2.Query(terms=[TEXT], vectors=query_pb2.VectorSpace.ValueType(9))),
     ("REQUEST_MALFORMED", lambda *_: query_pb2.Query(terms=[TEXT], vectors=query_pb2.VECTOR_SPACE_UNSPECIFIED)),
     (
         "REQUEST_MALFORMED",
@@ -650,7 +651,7 @@ BAD_QUERIES: list[tuple[str, Callable[[str, int], query_pb2.Query]]] = [
 ]
 
 
-async def code_of(call: Awaitable[object]) -> str:
+async def code_of(call: Awaitable[Any]) -> str:
     with pytest.raises(MirageError) as caught:
         await call
     return caught.value.code
@@ -675,7 +676,7 @@ async def test_a_page_token_of_another_query_is_refused(stub: Stub, atlas: str) 
     assert await code_of(search(stub, TEXT, k=3, min_score=0, page_token=token)) == "PAGE_TOKEN_INVALID"
 
 
-def generated(form: str, **options: object) -> bytes:
+def generated(form: str, **options: Any) -> bytes:
     """A picture whose metadata says that a model made it."""
     buffer = io.BytesIO()
     Image.open(io.BytesIO(picture(1))).save(buffer, form, **options)
@@ -767,7 +768,7 @@ async def test_a_stream_that_is_no_upsert_is_refused(stub: Stub) -> None:
 
 @pytest.mark.parametrize("id_", ["../x", "..", "a/../b", "%2e%2e", "", "a" * 129, "-a"])
 async def test_an_id_is_an_id_everywhere(stub: Stub, id_: str) -> None:
-    calls: list[Awaitable[object]] = [
+    calls: list[Awaitable[Any]] = [
         invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id=id_), timeout_s=10),
         image_of(stub, id_, image_pb2.IMAGE_VARIANT_DISPLAY),
         invoke(stub.DeleteRecords, retriever_pb2.DeleteRecordsRequest(ids=[id_]), timeout_s=10),
@@ -782,7 +783,7 @@ async def test_an_id_is_an_id_everywhere(stub: Stub, id_: str) -> None:
 
 
 async def test_an_unknown_id_is_not_found_everywhere(stub: Stub) -> None:
-    calls: list[Awaitable[object]] = [
+    calls: list[Awaitable[Any]] = [
         invoke(stub.GetRecord, retriever_pb2.GetRecordRequest(id="none"), timeout_s=10),
         image_of(stub, "none", image_pb2.IMAGE_VARIANT_THUMBNAIL),
         invoke(
@@ -807,7 +808,7 @@ async def test_counts_have_limits(stub: Stub) -> None:
 
 
 async def test_what_a_dataset_says_of_a_record_is_kept_and_found_by_words(stub: Stub, png: bytes) -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "title": "Quixotic lipoma",
         "findings": "A fatty zorblatt of the shoulder.",
         "history": "Swelling since May.",
@@ -868,7 +869,7 @@ async def test_what_a_dataset_says_of_a_record_is_kept_and_found_by_words(stub: 
     ],
 )
 async def test_a_text_of_a_record_that_is_wrong_is_named(
-    stub: Stub, png: bytes, fields: dict[str, object], wrong: str
+    stub: Stub, png: bytes, fields: dict[str, Any], wrong: str
 ) -> None:
     message = record("wrong")
     message.MergeFrom(record_pb2.Record(**fields))
@@ -885,7 +886,7 @@ async def test_a_text_of_a_record_that_is_wrong_is_named(
         {"mode": query_pb2.SEARCH_MODE_WORDS, "vectors": query_pb2.VECTOR_SPACE_IMAGE},
     ],
 )
-async def test_a_mode_that_is_none_is_refused(stub: Stub, fields: dict[str, object]) -> None:
+async def test_a_mode_that_is_none_is_refused(stub: Stub, fields: dict[str, Any]) -> None:
     with pytest.raises(MirageError) as refused:
         await search(stub, query_pb2.Term(text="x"), **fields)
     assert refused.value.code is Code.REQUEST_MALFORMED

@@ -58,7 +58,8 @@ def reason_of(call: Callable[[], object]) -> str:
     try:
         call()
     except grpc.RpcError as error:
-        for key, value in error.trailing_metadata():
+        trailers: Any = error.trailing_metadata()
+        for key, value in trailers:
             if key == "grpc-status-details-bin":
                 info = error_details_pb2.ErrorInfo()
                 for detail in status_pb2.Status.FromString(value).details:

@@ -59,7 +59,7 @@ def walk(caller: Caller, image: str) -> None:
     }
     found["models"] = caller.call("ListModels", {})
     found["before"] = caller.call("GetCollection", {})
-    parts = [{"part": {"record": head}}, {"part": {"imageChunk": image}}]
+    parts: list[dict[str, Any]] = [{"part": {"record": head}}, {"part": {"imageChunk": image}}]
     try:
         found["upsert"] = caller.upload("UpsertRecords", parts)
         found["after"] = caller.call("GetCollection", {})

@@ -14,7 +14,7 @@ from mirage_inference.encoder.model import EncoderModel, select_engine
 from mirage_inference.engines import EngineChoice, EngineKind, make_engine
 from mirage_inference.engines.base import Engine, EngineOptions, Session
 
-KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
+KINDS: list[EngineKind] = ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
 
 
 @pytest.fixture(scope="module", params=KINDS)

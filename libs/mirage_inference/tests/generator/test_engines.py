@@ -17,7 +17,7 @@ from mirage_inference.generator.pipeline import ImageRequest, StepDone, make_ima
 from tests.support.paths import TINY_GENERATOR
 
 BUNDLE = TINY_GENERATOR
-KINDS: list[EngineKind] = ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
+KINDS: list[EngineKind] = ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
 OPTIONS = EngineOptions(threads=1, reduced_precision=False)
 REQUEST = ImageRequest("axial t2 of the brain", steps=4, guidance=1.5, seed=7, width=64, height=128)
 

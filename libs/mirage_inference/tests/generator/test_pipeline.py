@@ -35,7 +35,8 @@ def test_the_seed_decides_the_noise(make_model: MakeModel) -> None:
     def first_latents(seed: int) -> FloatArray:
         model = make_model()
         make_image(model, replace(REQUEST, seed=seed))
-        return model.sessions["unet"].seen[0]["sample"]  # type: ignore[attr-defined]
+        latents: FloatArray = model.sessions["unet"].seen[0]["sample"]  # type: ignore[attr-defined]
+        return latents
 
     assert np.array_equal(first_latents(5), first_latents(5))
     assert not np.array_equal(first_latents(5), first_latents(6))

@@ -7,7 +7,7 @@ from mirage_inference.llm.model import special_ids
 from mirage_inference.llm.prompt import prompt
 from mirage_inference.llm.request import Caption
 from mirage_inference.llm.tokenizer import LlmTokenizer
-from tests.support.llm_process import TINY
+from tests.support.paths import TINY_LLM as TINY
 
 SPECIAL = special_ids(TINY / "tokenizer.json")
 CONTEXT = 512

@@ -8,7 +8,7 @@ from mirage_core.errors import Code, MirageError
 from mirage_inference.llm.model import Begun, Outside, Wrote, load_model
 from mirage_inference.llm.request import Caption, Question, Writing
 from mirage_models.paths import mini_lm_bundle
-from tests.support.llm_process import TINY
+from tests.support.paths import TINY_LLM as TINY
 
 FILES = sorted(path.name for path in TINY.iterdir() if path.name != "manifest.json")
 
