@@ -46,6 +46,7 @@ imports:
 
 types:
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tools/mypy-tests.ini
 
 protos: setup-dev ## Generate the stubs of protos/ anew
 	tools/generate_stubs.sh
