@@ -57,6 +57,7 @@ def known(system: Any) -> Iterator[None]:
 def test_a_first_visitor_needs_three_actions(
     browser: Browser, system: Any, section: bytes, task: Callable[[Visitor, Words], str]
 ) -> None:
-    words = Words(*CASES, absent="how to bake bread", image=("mine.png", section))
+    find, a, b = CASES
+    words = Words(find, a, b, absent="how to bake bread", image=("mine.png", section))
     with open_page(browser, system.http_url, permissions=["clipboard-read", "clipboard-write"]) as page:
         perform(page, task, words)
