@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mirage_api.quality import Evaluation
     from mirage_api.records import StoredRecord
 
-FORMAT = 2
+FORMAT = 3
 RECORDS_MAX = 50_000
 NEIGHBOURS = 10
 _PAGE = 200
@@ -214,7 +214,10 @@ def _head(
 ) -> dict[str, Any]:
     variant = manifest.variants[manifest.default_variant]
     displays = {
-        facet.name: {value.value: value.display for value in facet.values if value.display}
+        # In the order of their names: values that are as frequent as each other come in any order.
+        facet.name: {
+            value.value: value.display for value in sorted(facet.values, key=lambda each: each.value) if value.display
+        }
         for facet in client.facets(where=wanted.where, collection=wanted.collection)
     }
     collection = about.model_dump(mode="json")
@@ -307,7 +310,10 @@ def _words(records: "list[StoredRecord]") -> bytes:
 def _answers(
     client: "Client", records: "list[StoredRecord]", wanted: Wanted, report: Report
 ) -> dict[str, dict[str, Any]]:
-    """The server's answers to the common queries; results that the site does not have are left out."""
+    """The server's answers to the common queries; results that the site does not have are left out.
+
+    `cases` are those of one record a case, as the page asks, if the site has all of them; `all_cases` says if there are no more.
+    """
     place = {record.id: number for number, record in enumerate(records)}
     queries = client.common_queries(collection=wanted.collection)
     answers: dict[str, dict[str, Any]] = {}
@@ -315,14 +321,24 @@ def _answers(
         report("answering common queries", number, len(queries))
         asked = Query((Term(text=text),), k=_ANSWER_K, where=wanted.where or {}, collection=wanted.collection)
         reply = client.search(asked).model_dump(mode="json")
-        results = [
-            [place[each["id"]], each["score"], each["cosine"], each.get("section"), each.get("matched", {})]
-            for each in reply["results"]
-            if each["id"] in place
-        ]
+        by_case = client.search(replace(asked, group_by="case")).model_dump(mode="json")
+        cases = _listed(by_case, place)
         # Times would make every export another one.
-        answers[text] = {"results": results, **{name: reply.get(name) for name in ("match", "query", "words")}}
+        answers[text] = {
+            "results": _listed(reply, place),
+            "cases": cases if len(cases) == len(by_case["results"]) else None,
+            "all_cases": not by_case["next_page_token"],
+            **{name: reply.get(name) for name in ("match", "query", "words")},
+        }
     return answers
+
+
+def _listed(reply: dict[str, Any], place: dict[str, int]) -> list[list[Any]]:
+    return [
+        [place[each["id"]], each["score"], each["cosine"], each.get("section"), each.get("matched", {})]
+        for each in reply["results"]
+        if each["id"] in place
+    ]
 
 
 def _model(files: SiteFiles, bundle: Path, manifest: EncoderManifest) -> dict[str, Any]:

@@ -46,8 +46,13 @@ export interface CompareBody extends Body {
 }
 
 /** One of the server's answers: place, score, cosine, section and places of words of each result. */
+type Result = [number, number, number | null, "words" | "likeness" | undefined, Spans];
+
 export interface Answer {
-  results: [number, number, number | null, "words" | "likeness" | undefined, Spans][];
+  results: Result[];
+  /** The first of each case, and if these are all. */
+  cases: Result[] | null;
+  all_cases: boolean;
   match: Match;
   query: SearchReply["query"];
   words: SearchReply["words"];
@@ -270,8 +275,7 @@ export class Search {
     const answer = name === undefined ? undefined : answers[name];
     if (!answer) return null;
     const { atlas } = this.#parts;
-    const kept = asked.byCase ? firsts(answer.results, ([place]) => atlas.at(place).case_id) : answer.results;
-    const whole = answer.results.length >= atlas.records.length;
+    const { kept, whole } = this.#kept(answer, asked.byCase);
     if (!whole && kept.length <= asked.offset + asked.k) return null;
     const results = kept
       .slice(asked.offset, asked.offset + asked.k)
@@ -289,6 +293,15 @@ export class Search {
       fingerprint: this.#parts.fingerprint,
       next_page_token: kept.length > asked.offset + asked.k ? String(asked.offset + asked.k) : "",
     } as unknown as SearchReply;
+  }
+
+  // The results of a common query that are known, and if there are no more.
+  #kept({ results, cases, all_cases }: Answer, byCase: boolean): { kept: Result[]; whole: boolean } {
+    const { atlas } = this.#parts;
+    const all = results.length >= atlas.records.length;
+    if (!byCase) return { kept: results, whole: all };
+    if (cases) return { kept: cases, whole: all_cases };
+    return { kept: firsts(results, ([place]) => atlas.at(place).case_id), whole: all };
   }
 
   async #resolve({ terms, mode }: Asked): Promise<Resolved[]> {

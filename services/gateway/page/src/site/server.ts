@@ -8,7 +8,7 @@ import { Files, type Progress, type SiteFile } from "./files";
 import { type Answer, type Body, type Calibration, type CompareBody, Search } from "./search";
 import { Lexicon } from "./words";
 
-export const FORMAT = 2;
+export const FORMAT = 3;
 
 export interface SiteHead {
   format: number;
