@@ -220,7 +220,8 @@ def _head(
         }
         for facet in client.facets(where=wanted.where, collection=wanted.collection)
     }
-    collection = about.model_dump(mode="json")
+    # In one order: maps of a message come in any.
+    collection = json.loads(json.dumps(about.model_dump(mode="json"), sort_keys=True))
     for name in ("building", "engine", "revision"):
         collection.pop(name, None)
     dimension = manifest.dimension
