@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from walk import walk
 
-from mirage.v1 import mirage_service_pb2, mirage_service_pb2_grpc  # type: ignore[attr-defined]  # generated into STUBS
+from mirage.v1 import mirage_service_pb2, mirage_service_pb2_grpc  # type: ignore[attr-defined, import-not-found, unused-ignore]  # generated into STUBS
 
 if not Path(mirage_service_pb2.__file__).is_relative_to(sys.argv[3]):
     raise SystemExit("this client must not know the repository's stubs")
