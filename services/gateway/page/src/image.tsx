@@ -191,7 +191,7 @@ function toggleFull(place: HTMLElement | null) {
 function useKeys(of: KeysOf) {
   const latest = useRef(of);
   latest.current = of;
-  useEffect(() => {
+  useLayoutEffect(() => {
     const press = (event: KeyboardEvent) => {
       if (isTyping(event) || event.defaultPrevented) return;
       const { look, change, structures, fullScreen, ...acts } = latest.current;
