@@ -132,14 +132,7 @@ class Hybrid:
             said = [replace(found, cosine=cosines.get(found.id)) for found in said]
         if len(answers) > bool(said):
             said = said + (await self._sifted(Tier.ALIKE, requests[-1], answers[-1]))[:missing]
-        return [self._marked(found) for found in said]
-
-    def _marked(self, found: Found) -> Found:
-        if not self._words.units:
-            return replace(found, matched={})
-        matched = find(Record.from_json(found.record), self._words.things, self._words.pairs)
-        said = (sum(matched.strongly) - len(matched.apart)) / len(matched.strongly)
-        return replace(found, matched=matched.spans, said=said)
+        return said
 
     def _start(self, tier: Tier) -> int:
         """The number of records of the tier on the pages before."""
@@ -159,6 +152,17 @@ class Hybrid:
         elif Tier.EVERY in self._tiers:
             silent = (*silent, condition)
         return replace(self._query.filter, says=says, silent=silent)
+
+
+def marked(found: Found, words: WordQuery) -> Found:
+    """A result with the places of the words, if it has none yet. It reads the record's texts, so only what is shown is marked."""
+    if found.matched is not None:
+        return found
+    if not words.units:
+        return replace(found, matched={})
+    matched = find(Record.from_json(found.record), words.things, words.pairs)
+    said = (sum(matched.strongly) - len(matched.apart)) / len(matched.strongly)
+    return replace(found, matched=matched.spans, said=said)
 
 
 async def whole_tie(engine: Engine, request: Search, hits: list[Hit]) -> list[Hit]:

@@ -14,7 +14,7 @@ from mirage_retriever.arrange import grouped, varied
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.browse import Listing
 from mirage_retriever.engines.base import Engine, Filter, Hit, Like, Nearest, Space
-from mirage_retriever.hybrid import Found, Hybrid, Tier, whole_tie
+from mirage_retriever.hybrid import Found, Hybrid, Tier, marked, whole_tie
 from mirage_retriever.match import Match, kind_of
 from mirage_retriever.pages import DEPTH_MAX, PageTokens, Position
 from mirage_retriever.query import Id, Mode, Query, Term, Text, check_query, check_terms
@@ -236,7 +236,7 @@ class Search:
         return [*chosen, *(each for each in found if each.id not in taken)]
 
     def _is_good(self, side: _Side, found: Found) -> bool:
-        if found.tier is Tier.EVERY and found.matched is not None:
+        if found.tier is Tier.EVERY:
             return True
         kind = side.kind
         return found.tier is Tier.ALIKE and kind is not None and self._atlas.judge(kind, found.cosine) is Match.GOOD
@@ -328,7 +328,8 @@ class Search:
         side, found, _ = await self._by_words(_Side(query, (), None, None, query.digest()), query.text)
         if side.combination is None or side.words is None:
             raise MirageError(Code.REQUEST_MALFORMED, field="mode")
-        return Answered(side.terms[0], side.combination, tuple(found), side.words)
+        results = tuple(marked(each, side.words) for each in found)
+        return Answered(side.terms[0], side.combination, results, side.words)
 
     async def compare(self, base: Query, shift: Sequence[Term]) -> Comparison:
         """The base query and the one with the shift's terms added; k, filters and vectors of the base hold for both.
@@ -392,6 +393,8 @@ class Search:
         cached: bool = False,
     ) -> Reply:
         results, more = tuple(found[: side.query.k]), len(found) > side.query.k
+        if side.words is not None:
+            results = tuple(marked(each, side.words) for each in results)
         named = () if side.words is None else self._unlabelled(side.words, results)
         match = Match(side.position.match) if side.position else self._judge(side, results, named)
         token = ""
