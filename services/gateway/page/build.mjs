@@ -1,4 +1,5 @@
-// Builds the page into the gateway's package: one script and one stylesheet, each named after its content; and the page of a
+// Builds the page into the gateway's package: one script and one stylesheet, each named after its content, and a small script that sends
+// the first search meanwhile; and the page of a
 // static site, with its worker. With --check nothing is written; it fails if the committed files are not what the sources build.
 
 import { createHash } from "node:crypto";
@@ -31,21 +32,20 @@ const options = {
 
 async function page() {
   const files = new Map();
-  const names = {};
   const built = await build({
     ...options,
-    entryPoints: { app: "src/main.tsx" },
-    banner: { js: CONTAINS },
+    entryPoints: { app: "src/main.tsx", first: "src/first.ts" },
     outdir: OUT,
   });
+  let html = readFileSync(join(HERE, "src/index.html"), "utf8");
   for (const { path, contents } of built.outputFiles) {
-    const kind = path.split(".").pop();
-    const digest = createHash("sha256").update(contents).digest("hex").slice(0, 12);
-    names[kind] = `app-${digest}.${kind}`;
-    files.set(names[kind], Buffer.from(contents));
+    const [name, kind] = basename(path).split(".");
+    const whole = Buffer.from(basename(path) === "app.js" ? `${CONTAINS}\n${Buffer.from(contents)}` : contents);
+    const hashed = `${name}-${createHash("sha256").update(whole).digest("hex").slice(0, 12)}.${kind}`;
+    html = html.replace(basename(path), hashed);
+    files.set(hashed, whole);
   }
-  const html = readFileSync(join(HERE, "src/index.html"), "utf8");
-  files.set("index.html", Buffer.from(html.replace("app.js", names.js).replace("app.css", names.css)));
+  files.set("index.html", Buffer.from(html));
   files.set("icon.svg", readFileSync(join(HERE, "src/icon.svg")));
   return files;
 }

@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 from urllib.parse import quote
 
 import httpx
@@ -155,3 +156,16 @@ async def test_an_answer_that_takes_too_long_ends_at_the_deadline(gateway: Gatew
     response = await http.post("/v1/search", json={"text": "x"})
     assert (response.status_code, response.json()["code"]) == (504, "DEADLINE_EXCEEDED")
     peer.script.gate.set()
+
+
+async def test_large_replies_are_compressed_for_clients_that_take_it(http: httpx.AsyncClient) -> None:
+    plain = await http.get("/openapi.json", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    async with http.stream("GET", "/openapi.json", headers={"accept-encoding": "br, gzip"}) as packed:
+        sent = b"".join([piece async for piece in packed.aiter_raw()])
+    assert (packed.headers["content-encoding"], packed.headers["content-length"]) == ("gzip", str(len(sent)))
+    assert (plain.headers["vary"], packed.headers["vary"]) == ("accept-encoding", "accept-encoding")
+    assert len(sent) < len(plain.content) / 3
+    assert gzip.decompress(sent) == plain.content
+    small = await http.get("/v1/records/r7/similar", headers={"accept-encoding": "gzip"})
+    assert "content-encoding" not in small.headers

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pydantic import BaseModel
+
 from mirage_core import limits, people
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import PixelInfo
@@ -95,9 +97,13 @@ class Record:
         return facets
 
 
+class _OfCase(BaseModel):
+    case_id: str = ""
+
+
 def case_of(text: str) -> str:
     """Returns the case of the record behind `to_json`; many times cheaper than the whole record."""
-    return str(json.loads(text).get("case_id", ""))
+    return _OfCase.model_validate_json(text).case_id
 
 
 def without_people(record: Record) -> tuple[Record, tuple[str, ...]]:

@@ -8,6 +8,7 @@ A parameter named `body` is the JSON body, `request` the request itself; those i
 from the query. What the function returns is the reply.
 """
 
+import gzip
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, Field, TypeAdapter, WithJsonSchema
 from pydantic.fields import FieldInfo
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from mirage_api.base import Reply
@@ -31,6 +32,7 @@ from mirage_gateway.web.visitors import Visitors, remember
 
 _FILTER_VALUES = 512
 _FILTER_CHARS = 1_000
+_COMPRESSED_BYTES = 4_096
 _WHOLE = re.compile("-?[0-9]{1,20}")
 _DECLARED = "__operation__"
 
@@ -144,7 +146,8 @@ class Operation:
             found = await self.serve(body=await intake.json(request, self.body, self.bounds), **values)
         else:
             found = await self.serve(**values)
-        return found if isinstance(found, Response) else json_response(found, status=self.status)
+        response = found if isinstance(found, Response) else json_response(found, status=self.status)
+        return _compressed(response, request)
 
 
 def operation(
@@ -205,6 +208,19 @@ def json_response(document: Reply, *, status: int = 200, headers: Mapping[str, s
 def json_of(document: Reply) -> bytes:
     """Returns a reply as JSON, without the fields that are not set."""
     return document.__pydantic_serializer__.to_json(document, exclude_unset=True, warnings=False)
+
+
+def _compressed(response: Response, request: Request) -> Response:
+    """The answer, compressed if it is JSON of some size, not streamed, and the client takes it so."""
+    if response.media_type != "application/json" or isinstance(response, StreamingResponse):
+        return response
+    response.headers["vary"] = "accept-encoding"
+    if len(response.body) >= _COMPRESSED_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
+        # The fastest level: a search's reply is a fourth of its size after half a millisecond.
+        response.body = gzip.compress(response.body, 1, mtime=0)
+        response.headers["content-encoding"] = "gzip"
+        response.headers["content-length"] = str(len(response.body))
+    return response
 
 
 def _permitted(operation: Operation, intake: Intake, visitors: Visitors) -> Handler:

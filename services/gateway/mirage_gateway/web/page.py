@@ -38,7 +38,7 @@ class _File:
     def __init__(self, name: str, content: bytes) -> None:
         self.content = content
         self._compressed = gzip.compress(content, 9, mtime=0)
-        hashed = name.startswith("app-")
+        hashed = name.startswith(("app-", "first-"))
         self._headers = {
             "etag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
             "cache-control": "public, max-age=31536000, immutable" if hashed else "no-cache",

@@ -112,6 +112,16 @@ export function parse(path: string, query: string): Route {
   return route;
 }
 
+/** Returns the route of the address bar. */
+export function readRoute(): Route {
+  if (isStatic) {
+    const [path = "", ...query] = location.hash.replace(/^#\/?/, "").split("?");
+    return parse(path, query.join("?"));
+  }
+  const below = location.pathname.startsWith(root.pathname) ? location.pathname.slice(root.pathname.length) : "";
+  return parse(below, location.search);
+}
+
 // A path may hold what is not an escape.
 function decoded(text: string): string {
   try {

@@ -2,8 +2,8 @@
 
 import type { components } from "../generated/api";
 import { here, type Route, type Where } from "./address";
+import { headersOf, taken } from "./early";
 import { EventParser } from "./events";
-import { tab } from "./storage";
 import { t } from "./text";
 
 type Schemas = components["schemas"];
@@ -26,12 +26,6 @@ export type Question = Rating["questions"][number];
 export type Answer = Rating["answers"][number];
 export type CompareReply = Schemas["CompareReply"];
 export type Reads = Pick<Schemas, Extract<keyof Schemas, `Read${string}` | "ChecklistItem" | "LabelEvidence">>;
-
-const KEY = "mirage-key";
-export const key = {
-  get: (): string => tab.get(KEY) ?? "",
-  set: (value: string): void => tab.set(KEY, value),
-};
 
 interface ProblemDocument {
   code?: string;
@@ -81,7 +75,7 @@ const unreachable = () =>
     : new Problem({ code: "OFFLINE", title: t("problem.offline"), detail: t("problem.offline.detail") });
 
 type Transport = (path: string, asked: RequestInit) => Promise<Response>;
-let transport: Transport = (path, asked) => fetch(here(path), asked);
+let transport: Transport = (path, asked) => taken(path, asked.body) ?? fetch(here(path), asked);
 /** Sends requests elsewhere than to the gateway: a static site answers them itself. */
 export const use = (other: Transport): void => {
   transport = other;
@@ -95,9 +89,7 @@ export interface Options {
 }
 
 export async function request(path: string, { method, body, signal, accept }: Options = {}): Promise<Response> {
-  const headers: Record<string, string> = accept ? { accept } : {};
-  if (key.get()) headers.authorization = `Bearer ${key.get()}`;
-  if (body !== undefined) headers["content-type"] = "application/json";
+  const headers = { ...(accept ? { accept } : {}), ...headersOf(body !== undefined) };
   const sent = typeof body === "string" || body === undefined ? body : JSON.stringify(body);
   const asked = { method: method ?? (body === undefined ? "GET" : "POST"), headers, body: sent, signal };
   const response = await transport(path, asked).catch((error: unknown) => {

@@ -13,6 +13,7 @@ import {
   type Shown,
   type StoredRecord,
 } from "./api";
+import { optionsOf } from "./asked";
 import { differences, effect } from "./changes";
 import { useData } from "./data";
 import { Description } from "./describe";
@@ -21,7 +22,7 @@ import { Gate } from "./gate";
 import { Generation, promptOf, useGenerator } from "./generate";
 import { remember } from "./recent";
 import { go, settled } from "./router";
-import { optionsOf, useSearch } from "./search";
+import { useSearch } from "./search";
 import { type Look, PLAIN, Stage, Tools } from "./stage";
 import { t } from "./text";
 import { Copy, Link, Notice, Picture, Waiting } from "./ui";

@@ -121,4 +121,8 @@ document.addEventListener("paste", (event) => {
 });
 
 const place = document.getElementById("app");
-if (place) render(<App />, place);
+if (place) {
+  // The bar that index.html shows before this script is there.
+  place.replaceChildren();
+  render(<App />, place);
+}

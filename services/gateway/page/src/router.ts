@@ -1,7 +1,7 @@
 // Where the reader is: the address bar, the history of the tab, and the scroll position of each of its entries.
 
 import { useEffect, useState } from "preact/hooks";
-import { isStatic, parse, pathOf, type Route, root } from "./address";
+import { isStatic, pathOf, type Route, readRoute, root } from "./address";
 
 interface Entry {
   scroll?: number;
@@ -17,15 +17,6 @@ let restoring: Entry | null = readEntry();
 
 function readEntry(): Entry {
   return typeof history.state === "object" && history.state ? (history.state as Entry) : {};
-}
-
-function readRoute(): Route {
-  if (isStatic) {
-    const [path = "", ...query] = location.hash.replace(/^#\/?/, "").split("?");
-    return parse(path, query.join("?"));
-  }
-  const below = location.pathname.startsWith(root.pathname) ? location.pathname.slice(root.pathname.length) : "";
-  return parse(below, location.search);
 }
 
 let current = readRoute();

@@ -2,10 +2,9 @@
 
 import { asks, type Route } from "./address";
 import { json, of, parameters, type SearchReply, type Shown } from "./api";
+import { optionsOf, PAGE_SIZE, searchBody, termsOf } from "./asked";
 import { type Data, useData } from "./data";
 import * as own from "./own";
-
-export const PAGE_SIZE = 24;
 
 /** What was found so far; without a query, all that passes the filter. */
 export interface Found {
@@ -17,26 +16,12 @@ export interface Found {
 /** Returns the fields of a query: its terms, how to compare, filter and atlas. Raises a problem if an own image is gone. */
 export async function queryBody(route: Route): Promise<Record<string, unknown>> {
   const image = route.own ? await own.given(route.own) : null;
-  const terms: Record<string, unknown>[] = [];
-  if (route.q) terms.push({ text: route.q });
-  if (route.similar) terms.push({ id: route.similar });
-  if (image) terms.push({ image: await own.base64(image.file) });
-  if (route.minus) terms.push({ text: route.minus, weight: -1 });
-  if (route.plus) terms.push({ text: route.plus, weight: 1 });
-  for (const { kind, value, weight } of route.terms) terms.push({ [kind]: value, weight });
+  const terms = termsOf(route, image ? [{ image: await own.base64(image.file) }] : []);
   return { terms, ...optionsOf(route), ...(image?.insist ? { accept_any_image: true } : {}) };
 }
 
-export const optionsOf = (route: Route): Record<string, unknown> => ({
-  ...(route.mode ? { mode: route.mode } : {}),
-  ...(Object.keys(route.where).length ? { where: route.where } : {}),
-  ...(route.collection ? { collection: route.collection } : {}),
-});
-
 async function page(route: Route, token: string, signal?: AbortSignal): Promise<Found> {
-  const asked = await queryBody(route);
-  const group = route.flat ? {} : { group_by: "case" };
-  const body = { ...asked, ...group, k: PAGE_SIZE, ...(token ? { page_token: token } : {}) };
+  const body = searchBody(route, await queryBody(route), token);
   const similar = route.similar && !route.q && !route.own && !route.terms.length;
   const reply = similar
     ? await json<SearchReply>(

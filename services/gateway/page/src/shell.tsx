@@ -4,11 +4,12 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Atlas, useRights } from "./access";
 import { EMPTY, isStatic, type Route } from "./address";
-import { json, key, type Problem } from "./api";
+import { json, type Problem } from "./api";
 import { forget, useData } from "./data";
 import * as own from "./own";
 import { recent } from "./recent";
 import { go, refresh, route as shown } from "./router";
+import { key } from "./storage";
 import { choose, type Language, language, languages, number, t } from "./text";
 import { Link, useRoving } from "./ui";
 

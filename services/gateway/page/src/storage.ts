@@ -38,6 +38,13 @@ function keeper(storage: () => Storage): Keeper {
 export const tab = keeper(() => sessionStorage);
 export const browser = keeper(() => localStorage);
 
+const KEY = "mirage-key";
+/** The API key that the reader gave. */
+export const key = {
+  get: (): string => tab.get(KEY) ?? "",
+  set: (value: string): void => tab.set(KEY, value),
+};
+
 /** Returns the JSON list of a name, without the entries that `fits` refuses. */
 export function listOf<T>(kept: Keeper, name: string, fits: (each: unknown) => each is T): T[] {
   try {

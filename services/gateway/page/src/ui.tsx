@@ -3,8 +3,9 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { EMPTY, here, type Route } from "./address";
-import { key, type Problem, request, type Shown } from "./api";
+import { type Problem, request, type Shown } from "./api";
 import { addressOf, go, route } from "./router";
+import { key } from "./storage";
 import { t } from "./text";
 import { labelsOf } from "./words";
 
