@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mirage.client import Client
-from mirage.queries import Query
+from mirage.errors import ApiError
+from mirage.queries import Query, Term
 from mirage_atlas.quality.gallery import Gallery, Report
+from mirage_atlas.quality.generation import generate, generates
 from mirage_atlas.quality.measures import SEED, auroc, estimate, histogram, threshold_accuracy
 from mirage_atlas.quality.report import Findings
 
@@ -30,6 +32,9 @@ _NAMES = (
     ("section", "slice"),
 )
 _PARAPHRASES = 120
+# A description takes about a second, an image up to half a minute.
+_MADE = 24
+_TEXT_CHARS = 2_000
 _PAIRS_MIN = 20
 _TRIES = 20
 _REST_CHARS = 10
@@ -59,12 +64,16 @@ def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "
     texts = texts[: min(limit, _PARAPHRASES)]
     paraphrased = []
     for done, (caption, text) in enumerate(texts, 1):
-        paraphrased.append(text_cosine(client, caption[:2000], text[:2000], collection))
+        paraphrased.append(text_cosine(client, caption[:_TEXT_CHARS], text[:_TEXT_CHARS], collection))
         report(done, len(texts))
     _compare(findings, "caption and its paraphrase", np.array(paraphrased), of_captions)
+    made = others[: min(limit, _MADE)]
+    _compare(findings, "caption and its description", *_described(client, gallery, made, collection, report))
+    _compare(findings, "generated image and its caption", *_generated(client, gallery, made, report))
     findings.notes += [
         f"Each is compared with pairs of records that have {unlike} in common.",
         "Paraphrases are made by rules: other names for the same, and the parts of a sentence in another order.",
+        f"At most {_MADE} descriptions are written and as many images generated. A description that only quotes captions is left out.",
         "The server does not say which records its model was trained on: the pairs may be among them.",
     ]
     return findings
@@ -85,6 +94,39 @@ def paraphrase(caption: str) -> str:
 def text_cosine(client: Client, one: str, other: str, collection: str = "") -> float:
     """The cosine of two texts' vectors, as the shift of a comparison with `one - one + other`."""
     return client.compare(one, minus=one, plus=other, like=Query((), k=1, collection=collection)).shift
+
+
+def _described(
+    client: Client, gallery: Gallery, pairs: Pairs, collection: str, report: Report
+) -> tuple[Floats, Floats]:
+    """Cosines of what the language model writes about the first record of a pair with its caption, and with the second's."""
+    own, other = [], []
+    for done, pair in enumerate(pairs, 1):
+        caption, foreign = (gallery.records[row].caption[:_TEXT_CHARS] for row in pair)
+        try:
+            found = client.description(Query((Term(id=gallery.records[pair[0]].id),), collection=collection))
+        except ApiError:
+            # No language model, or captions of another kind than it has learnt.
+            continue
+        text = " ".join(each.text for each in found.sentences if each.kind != "extract")[:_TEXT_CHARS]
+        if text:
+            own.append(text_cosine(client, caption, text, collection))
+            other.append(text_cosine(client, foreign, text, collection))
+        report(done, len(pairs))
+    return np.array(own), np.array(other)
+
+
+def _generated(client: Client, gallery: Gallery, pairs: Pairs, report: Report) -> tuple[Floats, Floats]:
+    """Cosines of an image of the first record's caption with this caption, and with the second's."""
+    if not generates(client):
+        return np.empty(0), np.empty(0)
+    made, _ = generate(client, gallery, [one for one, _ in pairs], report)
+    second = dict(pairs)
+    captions = gallery.captions.astype(np.float64)
+    found = list(zip(made.rows, made.vectors, strict=True))
+    return np.array([each @ captions[row] for row, each in found]), np.array(
+        [each @ captions[second[row]] for row, each in found]
+    )
 
 
 def _cosines(pairs: Pairs, left: Floats, right: Floats) -> Floats:

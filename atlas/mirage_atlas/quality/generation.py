@@ -47,11 +47,11 @@ class Images:
 def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "", report: Report) -> Findings:
     """Generates images of at most `limit` captions (and at most 100: an image may take half a minute), drawn by seed."""
     findings = Findings("generation", seeds={"bootstrap and samples": SEED, "first image": SEED})
-    if not any(each.task == "generate" for each in client.models()):
+    if not generates(client):
         findings.notes.append("Not measured: the server has no generator.")
         return findings
     rows = sample(len(gallery.records), min(limit, _LIMIT))
-    made, failed = _generate(client, gallery, rows, report)
+    made, failed = generate(client, gallery, rows, report)
     if failed:
         findings.notes.append(
             f"{failed.total()} of {len(rows)} images were not generated: {', '.join(sorted(failed))}."
@@ -73,7 +73,12 @@ def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "
     return findings
 
 
-def _generate(client: Client, gallery: Gallery, rows: Sequence[int], report: Report) -> tuple[Images, Counter[str]]:
+def generates(client: Client) -> bool:
+    """True if the server has a generator."""
+    return any(each.task == "generate" for each in client.models())
+
+
+def generate(client: Client, gallery: Gallery, rows: Sequence[int], report: Report) -> tuple[Images, Counter[str]]:
     """Generates and encodes an image of each caption; also returns why others have none, and how often."""
     done: list[int] = []
     replies, failed = [], Counter[str]()

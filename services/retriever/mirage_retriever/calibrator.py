@@ -38,8 +38,13 @@ _SAMPLE_MIN = 20
 _DEPTH = 10
 _WALK = 256
 _BATCH = 8
-# Between two batches searches of users go first.
+# Between two batches searches of users go first, which wait for a batch no longer than this.
+_TURN_S = 0.02
 _PAUSE_S = 0.01
+# Without a graph a search compares all vectors: a collection of so many records waits for its graph, but not for ever.
+_LARGE = 20_000
+_GRAPH_S = 3_600.0
+_COVERED = 0.9
 _SEED = 20261128
 _QUIET_S = 2.0
 _LOOK_S = 5.0
@@ -80,12 +85,19 @@ class _Sample:
 
 
 async def keep_calibrated(
-    collections: Collections, encoder: TermEncoder, *, quiet_s: float = _QUIET_S, look_s: float = _LOOK_S
+    collections: Collections,
+    encoder: TermEncoder,
+    *,
+    quiet_s: float = _QUIET_S,
+    look_s: float = _LOOK_S,
+    large: int = _LARGE,
+    graph_s: float = _GRAPH_S,
 ) -> None:
     """Measures the collections, for ever: each once nothing was written to it for `quiet_s`, and when it has changed by a
-    quarter.
+    quarter. One of `large` records or more waits for its graph, at most `graph_s`.
     """
     looked: dict[str, str] = {}
+    due: dict[str, float] = {}
     while True:
         names: list[str] = []
         try:
@@ -101,15 +113,23 @@ async def keep_calibrated(
                 async with collections.use(name) as atlas:
                     revision = atlas.revision
                     await asyncio.sleep(quiet_s)
-                    if revision == atlas.revision:
+                    late = time.monotonic() >= due.setdefault(name, time.monotonic() + graph_s)
+                    if revision == atlas.revision and (late or await _has_graph(atlas, large)):
                         await _calibrate(atlas, encoder)
                         looked[name] = atlas.revision
+                        del due[name]
             except MirageError as error:
                 _log.debug("collection not calibrated", code=error.code)
             except Exception:
                 # Searches go on without.
                 _log.exception("collection not calibrated")
         await asyncio.sleep(look_s)
+
+
+async def _has_graph(atlas: Atlas, large: int) -> bool:
+    """False while the graph of a large collection is still to come."""
+    status = await atlas.engine.status()
+    return status.records < large or status.indexed >= _COVERED * status.records
 
 
 async def _calibrate(atlas: Atlas, encoder: TermEncoder) -> None:
@@ -249,8 +269,12 @@ class Calibrator:
 
     async def _search(self, requests: Sequence[Nearest]) -> list[list[Hit]]:
         found: list[list[Hit]] = []
-        for start in range(0, len(requests), _BATCH):
-            found += await self._engine.search(requests[start : start + _BATCH])
+        size = 1
+        while len(found) < len(requests):
+            started = time.perf_counter()
+            found += await self._engine.search(requests[len(found) : len(found) + size])
+            each_s = (time.perf_counter() - started) / size
+            size = max(1, min(_BATCH, int(_TURN_S / each_s)))
             await self._pause()
         return found
 

@@ -183,8 +183,12 @@ async def collections(tmp_path: Path) -> AsyncIterator[Collections]:
 
 
 @asynccontextmanager
-async def calibrating(collections: Collections) -> AsyncIterator[None]:
-    running = asyncio.create_task(keep_calibrated(collections, ChanceEncoder(), quiet_s=0.01, look_s=0.01))
+async def calibrating(
+    collections: Collections, *, large: int = 1_000, graph_s: float = 3_600
+) -> AsyncIterator[None]:
+    running = asyncio.create_task(
+        keep_calibrated(collections, ChanceEncoder(), quiet_s=0.01, look_s=0.01, large=large, graph_s=graph_s)
+    )
     try:
         yield
     finally:
@@ -204,6 +208,19 @@ async def test_a_collection_is_measured_in_the_background_and_keeps_it(collectio
         assert atlas.calibration is not None
         assert (first.records, atlas.calibration.records) == (40, 60)
         assert Calibration.from_json(await atlas.engine.kept(CALIBRATION)) == atlas.calibration
+
+
+async def test_a_large_collection_waits_for_its_graph_but_not_for_ever(collections: Collections) -> None:
+    async with collections.use("atlas") as atlas, collections.use("next") as other:
+        await fill(atlas, 40, says_something=True)
+        # It is looked at after the first, again and again.
+        await fill(other, 20, says_something=True)
+        async with calibrating(collections, large=40):
+            await until(lambda: other.calibration is not None)
+            assert atlas.calibration is None
+        async with calibrating(collections, large=40, graph_s=0.2):
+            await until(lambda: atlas.calibration is not None)
+        assert (await atlas.engine.status()).indexed == 0
 
 
 async def test_a_collection_that_nobody_uses_is_measured_once_and_closed(
