@@ -123,7 +123,9 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def told_apart(figure: Figure) -> bool:
     """True if the encoder alone decides a figure, and it is clearly better than chance."""
-    others = not OTHERS.isdisjoint((figure.name, figure.group)) or any(how in figure.group for how in ("words", "hybrid"))
+    others = not OTHERS.isdisjoint((figure.name, figure.group)) or any(
+        how in figure.group for how in ("words", "hybrid")
+    )
     return not others and figure.chance is not None and figure.low is not None and figure.low > figure.chance + 0.1
 
 

@@ -99,7 +99,14 @@ def test_a_request_is_one_trace_over_all_that_it_went_through(
         assert not any(span.failed for span in (*search, *job))
 
         explanation = seen.trace_with(
-            {"POST /v1/describe", "describe.retrieve", "describe.read", "describe.write", "describe.rank", "encode.text"},
+            {
+                "POST /v1/describe",
+                "describe.retrieve",
+                "describe.read",
+                "describe.write",
+                "describe.rank",
+                "encode.text",
+            },
             attribute=("mirage.request_id", "one-explanation"),
         )
         services = {"mirage-gateway", "mirage-retriever", "mirage-encoder", "mirage-llm"}

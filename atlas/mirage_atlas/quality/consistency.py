@@ -73,7 +73,7 @@ def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "
     findings.notes += [
         f"Each is compared with pairs of records that have {unlike} in common.",
         "Paraphrases are made by rules: other names for the same, and the parts of a sentence in another order.",
-        f"At most {_MADE} descriptions are written and as many images generated. A description that only quotes captions is left out.",
+        f"At most {_MADE} descriptions are written and as many images generated. Descriptions that only quote are left out.",
         "The server does not say which records its model was trained on: the pairs may be among them.",
     ]
     return findings

@@ -183,9 +183,7 @@ async def collections(tmp_path: Path) -> AsyncIterator[Collections]:
 
 
 @asynccontextmanager
-async def calibrating(
-    collections: Collections, *, large: int = 1_000, graph_s: float = 3_600
-) -> AsyncIterator[None]:
+async def calibrating(collections: Collections, *, large: int = 1_000, graph_s: float = 3_600) -> AsyncIterator[None]:
     running = asyncio.create_task(
         keep_calibrated(collections, ChanceEncoder(), quiet_s=0.01, look_s=0.01, large=large, graph_s=graph_s)
     )
