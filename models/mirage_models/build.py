@@ -53,7 +53,6 @@ def parser() -> argparse.ArgumentParser:
         "--calibration", type=Path, metavar="DIR", help="your atlas: a folder with captions.jsonl and images"
     )
     made.add_argument("--calibration-items", type=int, default=1024, metavar="N", help="how many of it (default 1024)")
-    made.add_argument("--match", type=Path, metavar="FILE", help="match thresholds of an encoder (JSON)")
     made.add_argument("--lora", metavar="HUB_ID|PATH", help="LCM-LoRA to fuse into a generator")
     made.add_argument(
         "--tiny-decoder", metavar="HUB_ID|PATH", help="tiny autoencoder of a generator, beside the full one"
@@ -78,10 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made.error("what to build and --out DIR are needed")
     if parsed.calibration_items < 1 or (parsed.threads is not None and parsed.threads < 1):
         made.error("--calibration-items and --threads are at least 1")
-    for option in ("calibration", "match"):
-        path = getattr(parsed, option)
-        if path is not None and not (path.is_dir() if option == "calibration" else path.is_file()):
-            made.error(f"--{option}: {path} is not there")
+    if parsed.calibration is not None and not parsed.calibration.is_dir():
+        made.error(f"--calibration: {parsed.calibration} is not there")
     try:
         if find_spec("torch") is None and not _without_torch(parsed):
             _elsewhere(arguments)
@@ -146,7 +143,6 @@ def _build(parsed: argparse.Namespace) -> int:
             variants=tuple(parsed.variants),
             calibration=parsed.calibration,
             calibration_items=parsed.calibration_items,
-            match=parsed.match,
             extras={role: place for role, place in extras.items() if place is not None},
             allow_parity_miss=parsed.allow_parity_miss,
             replace=parsed.replace,

@@ -89,7 +89,6 @@ class BuildSpec:
     variants: tuple[str, ...] = ()
     calibration: Path | None = None
     calibration_items: int = 1024
-    match: Path | None = None
     extras: Mapping[str, str] = field(default_factory=dict)
     allow_parity_miss: bool = False
     replace: bool = False
@@ -131,9 +130,6 @@ def build(spec: BuildSpec) -> Built:
     task = _task(source, spec.task)
     preset = source.preset
     extras = {role: _extra(role, place, spec, preset) for role, place in _extras(spec, preset).items()}
-    options = dict(preset.options if preset else {})
-    if spec.match is not None:
-        options["match"] = str(spec.match)
     request = BuildRequest(
         source=source.folder,
         name=spec.name or _slug(source.preset_name or spec.target),
@@ -145,7 +141,7 @@ def build(spec: BuildSpec) -> Built:
         allow_parity_miss=spec.allow_parity_miss,
         threads=spec.threads or available_cpus(),
         extras=extras,
-        options=options,
+        options=dict(preset.options if preset else {}),
     )
     _warn_of_memory(preset)
     disk = int((preset.disk_gib if preset and _is_reference(source, preset) else 0) * 2**30)

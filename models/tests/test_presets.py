@@ -53,7 +53,6 @@ def test_the_list_of_presets_needs_no_torch(capsys: pytest.CaptureFixture[str]) 
         ["mini-clip", "--out", "x", "--calibration-items", "0"],
         ["mini-clip", "--out", "x", "--threads", "-1"],
         ["mini-clip", "--out", "x", "--calibration", "/not/there"],
-        ["mini-clip", "--out", "x", "--match", "/not/there.json"],
         ["mini-clip", "--out", "x", "--steps", "4"],
     ],
 )

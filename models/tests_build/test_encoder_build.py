@@ -227,18 +227,13 @@ def test_a_build_that_was_stopped_goes_on_and_gives_the_same_files(
 def test_below_the_bar_nothing_is_written_until_the_operator_lets_it_pass(
     small: Path, build_encoder: BuildEncoder, tmp_path: Path
 ) -> None:
-    match = tmp_path / "match.json"
-    match.write_text(json.dumps({"text": {"good": 0.5, "weak": 0.25}, "measured": {"auroc": 0.9}}))
-    options = {**QUICK, "int8_cosine": 0.9999999, "match": str(match)}
+    options = {**QUICK, "int8_cosine": 0.9999999}
     with pytest.raises(ParityError, match="cosine"):
         build_encoder(small, tmp_path / "out", options=options)
     assert not (tmp_path / "out").exists()
     manifest = build_encoder(small, tmp_path / "out", options=options, allow_parity_miss=True)
     assert [line.split(":")[0] for line in manifest.parity_missed] == ["text tower in int8", "image tower in int8"]
     assert load_encoder(tmp_path / "out").parity_missed == manifest.parity_missed
-    assert manifest.match is not None
-    assert manifest.match.text is not None
-    assert manifest.match.text.weak == 0.25
 
 
 def test_with_the_operators_images_the_overlap_is_measured(
@@ -256,7 +251,7 @@ def test_with_the_operators_images_the_overlap_is_measured(
     manifest = build_encoder(
         small,
         tmp_path / "out",
-        options={**QUICK, "int8_overlap": 0.0, "match": None},
+        options={**QUICK, "int8_overlap": 0.0},
         calibration=atlas,
         calibration_items=16,
     )
@@ -302,7 +297,6 @@ def test_a_calibration_folder_without_captions_is_refused(
         {"options": {"colour": "red"}},
         {"options": {"text_recipes": ["int3"]}},
         {"variants": ("int4",)},
-        {"options": {"match": "/nowhere/match.json"}},
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused(

@@ -89,7 +89,6 @@ def manifest(folder: Path) -> dict[str, Any]:
             "resize_mode": "shortest",
             "interpolation": "bicubic",
         },
-        "match": {"text": {"good": 0.5, "weak": 0.3}},
     }
 
 
@@ -273,7 +272,6 @@ def test_a_path_that_could_leave_the_bundle_is_refused(bundle: Path, path: str) 
         ("variants", {}),
         ("reference", "elsewhere.npz"),
         ("files", []),
-        ("match", {"text": {"good": 0.2, "weak": 0.4}}),
         ("surprise", 1),
     ],
 )
@@ -382,7 +380,6 @@ def test_what_changes_the_numbers_changes_the_fingerprint(bundle: Path, change: 
     "change",
     [
         lambda content: content.update(name="another"),
-        lambda content: content.update(match=None),
         lambda content: content["files"].reverse(),
         lambda content: content["files"][-1].update(sha256="0" * 64),
         lambda content: content["variants"]["int8"]["parity"]["text"].update(items=9),

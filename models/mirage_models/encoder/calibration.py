@@ -50,7 +50,7 @@ def spaced(items: Sequence[T], count: int) -> list[T]:
 def read_calibration(folder: Path, *, items: int) -> CalibrationSet:
     """Returns at most `items` records, evenly spaced, of a folder with captions.jsonl.
 
-    Raises ValueError if it has none.
+    Raises ValueError for an empty one.
     """
     from mirage_atlas.jsonl import CaptionsReader
     from mirage_atlas.records import AtlasRecord

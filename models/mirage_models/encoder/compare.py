@@ -53,7 +53,7 @@ class Comparison:
     def calibration(self) -> CalibrationSet:
         """Returns the operator's captioned images, else generated ones.
 
-        Raises CheckpointError if the operator's folder has none.
+        Raises CheckpointError if the operator's folder is empty.
         """
         folder = self._request.calibration
         if folder is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -10,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from pydantic import ValidationError
 
 from mirage_inference.bundles import (
     EncoderManifest,
     EncoderVariant,
     ImageInput,
-    MatchThresholds,
     Parity,
     TextInput,
     describe_file,
@@ -60,15 +57,13 @@ class EncoderOptions:
     `text_recipes` and `image_recipes` name ways to int8 to try; the closest is kept (a large image tower runs several
     times faster with `static` alone; `convolutions` is for a convolutional one). Bars of int8: top-10 overlap if there
     are captioned images, and mean cosine.
-    `match` is a JSON file with match thresholds. `architecture` names the configuration in `configs/` of a checkpoint
-    that comes without one.
+    `architecture` names the configuration in `configs/` of a checkpoint that comes without one.
     """
 
     text_recipes: tuple[str, ...] = ("dynamic", "static")
     image_recipes: tuple[str, ...] = ("dynamic", "static")
     int8_overlap: float = INT8_OVERLAP
     int8_cosine: float = INT8_COSINE
-    match: str | None = None
     architecture: str | None = None
 
     @classmethod
@@ -124,7 +119,6 @@ class _Build:
     def __init__(self, request: BuildRequest, workspace: Workspace) -> None:
         self.request, self.workspace = request, workspace
         self.options = EncoderOptions.of(request)
-        self.match = _read_match(self.options.match)
         self.variants = request.variants or (INT8,)
         if unknown := set(self.variants) - set(VARIANTS):
             raise BuildError(f"an encoder has no variant {', '.join(sorted(unknown))}; it has {', '.join(VARIANTS)}")
@@ -308,7 +302,6 @@ class _Build:
             dimension=self.comparison.vectors("text", "original").shape[1],
             text=text,
             image=image,
-            match=self.match,
         )
 
 
@@ -318,12 +311,3 @@ def _rank(parity: Parity) -> tuple[float, float]:
 
 def _names(paths: Iterable[Path]) -> list[str]:
     return sorted(path.name for path in paths)
-
-
-def _read_match(path: str | None) -> MatchThresholds | None:
-    if path is None:
-        return None
-    try:
-        return MatchThresholds.model_validate(json.loads(Path(path).read_text("utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise BuildError(f"{path} holds no match thresholds: {str(error)[:200]}") from error

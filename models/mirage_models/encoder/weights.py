@@ -37,7 +37,7 @@ _NAMED = 3
 def find_weights(directory: Path) -> Path:
     """Returns the file with the weights.
 
-    Raises CheckpointError if there is none, or if there are several to choose from.
+    Raises CheckpointError unless there is exactly one to choose.
     """
     for name in WEIGHTS_FILES:
         if (directory / name).is_file():

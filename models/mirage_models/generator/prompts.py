@@ -28,7 +28,7 @@ BUILT_IN = (
 def read_prompts(calibration: Path | None, *, count: int) -> tuple[str, ...]:
     """Returns `count` captions, evenly spaced, of a folder with captions.jsonl; without a folder, sentences of our own.
 
-    Returns fewer if the folder has fewer. Raises BuildError if it has none.
+    Returns fewer if the folder has fewer. Raises BuildError for an empty one.
     """
     found = BUILT_IN if calibration is None else _captions(calibration)
     step = max(1, len(found) // count)

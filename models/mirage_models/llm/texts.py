@@ -79,7 +79,7 @@ class ParityText:
 def read_captions(folder: Path, *, items: int) -> list[str]:
     """Returns at most `items` captions, evenly spaced, of a folder with captions.jsonl.
 
-    Raises ValueError if it has none.
+    Raises ValueError for an empty one.
     """
     # Imported here: without a folder, no reader is needed.
     from mirage_atlas.jsonl import CaptionsReader

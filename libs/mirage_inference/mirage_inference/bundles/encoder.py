@@ -122,28 +122,6 @@ class EncoderVariant(Variant):
         )
 
 
-class Thresholds(Frozen):
-    """The least cosine of the best result for a good match, and for a weak one."""
-
-    good: Unit
-    weak: Unit
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.weak > self.good:
-            raise ValueError("weak must not be above good")
-        return self
-
-
-class MatchThresholds(Frozen):
-    """Thresholds by kind of query (one text, one image, a sum of terms), and what was measured when they were set."""
-
-    text: Thresholds | None = None
-    image: Thresholds | None = None
-    arithmetic: Thresholds | None = None
-    measured: Mapping[str, Any] = Field(default_factory=dict)
-
-
 class TextInput(Frozen):
     """Tokenisation of a text for the text tower.
 
@@ -184,7 +162,6 @@ class EncoderManifest(Manifest):
     text: TextInput
     image: ImageInput
     output_name: ShortText = "unit_vector"
-    match: MatchThresholds | None = None
     gate: ImageGate | None = None
 
     @model_validator(mode="after")

@@ -59,7 +59,7 @@ def _expect(manifest: Manifest, kind: type[AnyManifest]) -> AnyManifest:
 def load_manifest(directory: Path) -> Manifest:
     """Reads and checks `directory/manifest.json`, not the files that it names (see `verify_files`).
 
-    Raises BUNDLE_MISSING if there is none, and BUNDLE_INVALID, with the reason, if it cannot be used.
+    Raises BUNDLE_MISSING without a manifest, and BUNDLE_INVALID, with the reason, if it cannot be used.
     """
     path = directory / MANIFEST_FILE
     try:

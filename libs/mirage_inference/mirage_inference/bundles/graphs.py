@@ -1,7 +1,7 @@
 """Finds the other files that an ONNX graph reads: its external weights.
 
 The file is mapped, not loaded, and walked field by field: of a graph of gigabytes only the heads of its fields are
-read. The services have no `onnx` package, and loading a graph with it would take all its weights into memory.
+read. The services lack the package `onnx`, and loading a graph with it would take all its weights into memory.
 """
 
 import mmap
