@@ -83,7 +83,7 @@ class Language:
     """Texts by seed: the n-th most frequent word or expression is n times as rare as the first."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 -- captions by seed, no secret
+        self._random = random.Random(seed)
         terms = [each.text for group in load_synonyms().groups.values() for each in group]
         shuffled = self._random.sample(terms, len(terms))
         self._terms, self._plain = shuffled, _PLAIN.split()
@@ -112,7 +112,7 @@ class Language:
 
     def record(self, number: int) -> Record:
         """A record; four share a case and its title."""
-        chosen = random.Random(number // 4)  # noqa: S311 -- synthetic captions, no secret
+        chosen = random.Random(number // 4)
         title = chosen.choices(self._terms, cum_weights=self._weights)[0]
         labels = {
             "modality": (chosen.choice(_MODALITIES),),

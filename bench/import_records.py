@@ -7,7 +7,6 @@ of random vectors through the gateway meanwhile, ten times a second.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import subprocess
@@ -20,7 +19,7 @@ import numpy as np
 import psutil
 from PIL import Image, ImageFilter
 
-from bench.report import Figure, Report
+from bench.report import Figure, Report, run
 from mirage.client import Client
 from mirage.errors import ClientError
 from mirage.queries import Query, Term
@@ -130,9 +129,9 @@ class Probe:
                 self.peaks[name] = max(self.peaks.get(name, 0.0), size)
 
 
-def measure(work: Path, count: int) -> Report:
+def measure(work: Path, records: int) -> Report:
     """Make, start, import, report."""
-    make_dataset(work / "dataset", count)
+    make_dataset(work / "dataset", records)
     port = ports.any_free()
     grpc_port = ports.any_free(taken=frozenset({port}))
     data, url = work / "data", f"http://127.0.0.1:{port}"
@@ -172,14 +171,14 @@ def measure(work: Path, count: int) -> Report:
     times = np.array(probe.times_ms)
     return Report(
         "Import",
-        f"{count:,} records with given embeddings of {DIMENSION} numbers and JPEGs of 448 x 448 pixels through the command line "
-        f"and the gateway, embedded engine; {len(times):,} searches meanwhile, {len(probe.failed)} failed.",
+        f"{records:,} records with given embeddings of {DIMENSION} numbers and JPEGs of 448 x 448 pixels through the command "
+        f"line and the gateway, embedded engine; {len(times):,} searches meanwhile, {len(probe.failed)} failed.",
         (
             Figure(
-                "import", seconds, "s", bar=600 * count / 81_000, better="lower", note=f"{tally['created']:,} created"
+                "import", seconds, "s", bar=600 * records / 81_000, better="lower", note=f"{tally['created']:,} created"
             ),
-            Figure("records in the collection", stored, "", bar=count),
-            Figure("rate", count / seconds, "records/s"),
+            Figure("records in the collection", stored, "", bar=records),
+            Figure("rate", records / seconds, "records/s"),
             Figure(
                 "failed searches",
                 len(probe.failed),
@@ -204,19 +203,5 @@ def _status(data: Path) -> bytes:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.import_records", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--records", type=int, default=81_000)
-    parser.add_argument("--json", type=Path)
-    parsed = parser.parse_args(arguments)
-    report = measure(parsed.work, parsed.records)
-    print(report.markdown())
-    if parsed.json:
-        report.save(parsed.json)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run("bench.import_records", __doc__, measure, work=Path, records=81_000)

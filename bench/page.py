@@ -6,18 +6,15 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from bench.report import Figure, Report
+from bench.report import Figure, Report, run
 
 LOADS = 9
 SIZES = ((1280, 800), (390, 844))
@@ -155,20 +152,5 @@ def measure(url: str, query: str, record: str) -> Report:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(prog="python -m bench.page", description=__doc__)
-    parser.add_argument("--url", default="http://localhost:8080")
-    parser.add_argument("--query", default="axial T1 brain")
-    parser.add_argument("--record", default="demo-axial-p08-t1")
-    parser.add_argument("--json", type=Path)
-    parsed = parser.parse_args(arguments)
-    report = measure(parsed.url, parsed.query, parsed.record)
-    print(report.markdown())
-    if parsed.json:
-        report.save(parsed.json)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run("bench.page", __doc__, measure, url="http://localhost:8080", query="axial T1 brain", record="demo-axial-p08-t1")

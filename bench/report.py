@@ -1,12 +1,13 @@
 """Results of a benchmark with the bars that they should reach, as a table and as JSON."""
 
+import argparse
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mirage_core.cpus import available_cpus
 
@@ -65,6 +66,26 @@ def load(path: Path) -> Report:
     """A report that `save` wrote."""
     data = json.loads(path.read_text())
     return Report(**{**data, "figures": [Figure(**each) for each in data["figures"]]})
+
+
+def run(module: str, about: str | None, measure: Callable[..., Report], **options: Any) -> None:
+    """Measures with the options of the command line, prints the report, and saves it if `--json FILE` is given.
+
+    Each option has its default, or its type if it must be given.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    for name, default in options.items():
+        if isinstance(default, type):
+            parser.add_argument(f"--{name}", type=default, required=True)
+        else:
+            parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parsed = vars(parser.parse_args())
+    path: Path | None = parsed.pop("json")
+    report = measure(**parsed)
+    print(report.markdown())
+    if path is not None:
+        report.save(path)
 
 
 def describe_machine() -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import gzip
 import json
@@ -24,7 +23,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from bench.report import Figure, Report
+from bench.report import Figure, Report, run
 from mirage.client import Client
 from mirage.queries import Query, Term
 from mirage_inference.encoder.model import load_model
@@ -69,7 +68,7 @@ def questions(client: Client) -> list[tuple[str, Query]]:
     """Texts of captions and what people type, images of the atlas and parts of them, and sums; each with its kind."""
     records = client.records(limit=200).records
     records += client.records(limit=200, page_token=client.records(limit=200).next_page_token).records
-    chance = random.Random(24)  # noqa: S311 -- a fixed choice
+    chance = random.Random(24)
     clauses = [part.strip() for record in records for part in record.caption.split(";")[0].split(",")]
     texts = [*TYPED, *dict.fromkeys(clause for clause in clauses if len(clause) > 3)]
     words = [word for text in texts for word in text.split()]
@@ -391,20 +390,5 @@ def measure(url: str, models: str, records: int) -> Report:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.site", description=__doc__)
-    parser.add_argument("--url", default="http://localhost:8080")
-    parser.add_argument("--models", default="mini")
-    parser.add_argument("--records", type=int, default=RECORDS, help="records of the larger site")
-    parser.add_argument("--json", type=Path)
-    parsed = parser.parse_args(arguments)
-    report = measure(parsed.url, parsed.models, parsed.records)
-    print(report.markdown())
-    if parsed.json:
-        report.save(parsed.json)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run("bench.site", __doc__, measure, url="http://localhost:8080", models="mini", records=RECORDS)

@@ -123,7 +123,7 @@ def main() -> None:
     arguments = parser.parse_args()
     captions, cases, asked = read(arguments.dataset, arguments.ask)
     if arguments.limit is not None and arguments.limit < len(asked):
-        drawn = random.Random(1).sample(sorted(asked), arguments.limit)  # noqa: S311 -- a sample, no secret
+        drawn = random.Random(1).sample(sorted(asked), arguments.limit)
         asked = {case: asked[case] for case in drawn}
 
     def found(ranked: Sequence[Sequence[int]]) -> int:

@@ -82,7 +82,7 @@ def case_texts(value: Callable[[str], object]) -> CaseTexts:
 def choose_caption(given: object, texts: CaseTexts, file: str = "") -> tuple[str, bool]:
     """Returns a row's caption, and True if the given one is a placeholder, in whose place another text of the row is.
 
-    Raises RowError if there is no text at all.
+    Raises RowError without any text.
     """
     text = plain_text(given).strip() if isinstance(given, str) else ""
     replaced = bool(text) and is_placeholder(text, file)
@@ -104,7 +104,7 @@ def is_placeholder(text: str, file: str = "") -> bool:
 
 
 def with_topic(texts: CaseTexts, topic: object) -> CaseTexts:
-    """Returns the texts with a topic among the keywords, unless it is the title or there is no room."""
+    """Returns the texts with a topic among the keywords, unless it is the title or does not fit."""
     word = cut(line_text(topic), KEYWORD_CHARACTERS)
     if is_placeholder(word) or word.lower() == texts.title.lower() or len(texts.keywords) >= KEYWORDS_MAX:
         return texts

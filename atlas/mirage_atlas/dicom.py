@@ -12,22 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import os
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from mirage_atlas.dicom_labels import caption_of, labels_of
 from mirage_atlas.dicom_segments import Segmentations
+from mirage_atlas.dicom_stacks import Slice, largest_stack, middle_of, plane_of, spread
 from mirage_atlas.facets import facet_values
 from mirage_atlas.folder import Folder, RowError, is_hidden
-from mirage_atlas.records import AtlasRecord, BadRow, Labels, LeftOut
+from mirage_atlas.records import AtlasRecord, BadRow, LeftOut
 from mirage_core.dicom.elements import Elements, Frame, read
 from mirage_core.dicom.layout import looks_like_dicom
-from mirage_core.dicom.stated import MODALITIES, VIEWS
 from mirage_core.errors import Code, MirageError
 from mirage_core.imaging import clean_image
 from mirage_core.synthetic import is_marked
@@ -40,211 +38,16 @@ _TAGS = (
     "BurnedInAnnotation", "RecognizableVisualFeatures", "RepetitionTime", "EchoTime", "InversionTime", "AnatomicRegionSequence",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
-_WORDS = {"x-ray": "X-ray", "ct": "CT", "mr": "MRI", "us": "Ultrasound", "nm": "Nuclear medicine", "fundus": "Fundus photograph",
-          "histology": "Histology", "other": "Image"}  # fmt: skip
 _NO_PICTURE = frozenset({"PR", "KO", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "ECG", "AU", "PLAN"})
-_SIDES = {"L": "left", "R": "right", "B": "bilateral"}
 _SHOWS_PERSON = ("BurnedInAnnotation", "RecognizableVisualFeatures")
 _START_BYTES = 2**20
 _SIGNATURE_BYTES = 512
 _OTHER_KINDS = (
-    b"\x89PNG",
-    b"\xff\xd8\xff",
-    b"GIF8",
-    b"RIFF",
-    b"II*\0",
-    b"MM\0*",
-    b"%PDF",
-    b"PK\3\4",
-    b"\x1f\x8b",
-    b"MZ",
-    b"\x7fELF",
-    b"BM",
-)
-_BODY_PARTS = frozenset(
-    [
-        "abdomen",
-        "abdomenpelvis",
-        "acjoint",
-        "adrenal",
-        "ankle",
-        "anus",
-        "aorta",
-        "aorticarch",
-        "arm",
-        "artery",
-        "axilla",
-        "back",
-        "bileduct",
-        "bladder",
-        "bone",
-        "brain",
-        "breast",
-        "bronchus",
-        "buttock",
-        "calcaneus",
-        "calf",
-        "carotid",
-        "cerebellum",
-        "cerebrum",
-        "cerebralart",
-        "cervicalspine",
-        "chest",
-        "chestabdomen",
-        "chestabdpelvis",
-        "circleofwillis",
-        "clavicle",
-        "coccyx",
-        "colon",
-        "cornea",
-        "coronaryartery",
-        "cspine",
-        "ctspine",
-        "duodenum",
-        "ear",
-        "elbow",
-        "esophagus",
-        "extremity",
-        "eye",
-        "eyelid",
-        "face",
-        "femur",
-        "fibula",
-        "finger",
-        "foot",
-        "forearm",
-        "gallbladder",
-        "hand",
-        "head",
-        "headneck",
-        "heart",
-        "hip",
-        "humerus",
-        "iac",
-        "ileum",
-        "ilium",
-        "jaw",
-        "jejunum",
-        "kidney",
-        "knee",
-        "larynx",
-        "leg",
-        "liver",
-        "lowerextremity",
-        "lowerleg",
-        "lspine",
-        "lssspine",
-        "lsspine",
-        "lumbarspine",
-        "lung",
-        "mandible",
-        "maxilla",
-        "mediastinum",
-        "mouth",
-        "muscle",
-        "neck",
-        "neckchest",
-        "neckchestabdomen",
-        "neckchestabdpelv",
-        "nose",
-        "orbit",
-        "ovary",
-        "pancreas",
-        "pancreaticduct",
-        "parotid",
-        "patella",
-        "pelvis",
-        "penis",
-        "pharynx",
-        "prostate",
-        "radius",
-        "radiusulna",
-        "rectum",
-        "retina",
-        "rib",
-        "ribs",
-        "sacrum",
-        "scalp",
-        "scapula",
-        "scrotum",
-        "shoulder",
-        "sijoint",
-        "sinus",
-        "sinuses",
-        "skin",
-        "skull",
-        "spine",
-        "spleen",
-        "sspine",
-        "sternum",
-        "stomach",
-        "testis",
-        "thigh",
-        "thoracicspine",
-        "thorax",
-        "thumb",
-        "thymus",
-        "thyroid",
-        "tibia",
-        "tibiafibula",
-        "tlspine",
-        "tmj",
-        "tmjoint",
-        "toe",
-        "tongue",
-        "tooth",
-        "trachea",
-        "tspine",
-        "ulna",
-        "upperarm",
-        "upperextremity",
-        "ureter",
-        "urethra",
-        "uterus",
-        "vagina",
-        "vein",
-        "vulva",
-        "wholebody",
-        "wrist",
-        "zygoma",
-    ]
-)
-"""Defined terms of Body Part Examined (PS3.16 annex L) and usual ones; any other word could be somebody's name."""
+    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"%PDF", b"PK\3\4", b"\x1f\x8b", b"MZ", b"\x7fELF", b"BM",
+)  # fmt: skip
 PER_SERIES = 1
 SOURCE = "DICOM files of the operator"
 _FORMER_MAX = 1_000
-_Vector = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """Orientation and position of a frame: unit normal and position in mm; None if the file does not say."""
-
-    normal: _Vector | None = None
-    position: _Vector | None = None
-
-    def along(self, normal: _Vector) -> float | None:
-        """The place along a normal, in mm to two decimals: sections at the same place are the same section."""
-        return None if self.position is None else round(_dot(self.position, normal), 2)
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """One file of a series: where it is and what its headers say of the frame that is shown.
-
-    `section` is the place of that frame in a stack within the file, and how many sections this has; (0, 0) if it has none.
-    """
-
-    path: Path
-    file: int
-    number: int
-    instance: str
-    size: tuple[int, int]
-    plane: _Plane
-    labels: Labels
-    frames: int
-    frame: int
-    section: tuple[int, int] = (0, 0)
 
 
 class _SegmentationFoundError(Exception):
@@ -283,7 +86,7 @@ class DicomReader:
 
         Text and other files that never were DICOM do not count as rows: `left_out` has them.
         """
-        series: dict[str, list[_Slice]] = {}
+        series: dict[str, list[Slice]] = {}
         self._segmentations = Segmentations()
         for number, path in dicom_files(self._path, follow_links=self._follow):
             try:
@@ -304,8 +107,8 @@ class DicomReader:
             series.setdefault(key, []).append(each)
         for key, slices in series.items():
             former = tuple(f"dicom-{key[:16]}-{each.instance[:12]}" for each in slices[:_FORMER_MAX])
-            stack = _stack(slices)
-            for part, (place, each) in enumerate(_spread(stack, self._per_series), start=1):
+            stack = largest_stack(slices)
+            for part, (place, each) in enumerate(spread(stack, self._per_series), start=1):
                 suffix = f"-{part}of{self._per_series}" if self._per_series > 1 else ""
                 made = self._record(f"dicom-{key[:16]}{suffix}", key, each, place, len(stack))
                 yield replace(made, former_ids=() if suffix else former) if isinstance(made, AtlasRecord) else made
@@ -319,7 +122,7 @@ class DicomReader:
             return "the segmentation is damaged, or its pixels cannot be read"
         return "" if named else "the segmentation does not name the images that it is about"
 
-    def _record(self, identity: str, key: str, each: _Slice, place: int, count: int) -> AtlasRecord | BadRow:
+    def _record(self, identity: str, key: str, each: Slice, place: int, count: int) -> AtlasRecord | BadRow:
         name = _name(each.file)
         try:
             data = each.path.read_bytes()
@@ -348,7 +151,7 @@ class DicomReader:
             place, count = each.section
         return AtlasRecord(
             id=identity,
-            caption=_caption(each, place, count),
+            caption=caption_of(each, place, count),
             labels=labels,
             original_labels={"series": key[:16], "slice": f"{place} of {count}"},
             licence=self._licence,
@@ -421,7 +224,7 @@ def _is_of_other_kind(start: bytes) -> bool:
     return bool(text) and all(char.isprintable() or char in "\r\n\t\f" for char in text)
 
 
-def _look(path: Path, number: int) -> tuple[str, _Slice]:
+def _look(path: Path, number: int) -> tuple[str, Slice]:
     """Digest of the series with the slice; raises RowError that says why the file gives none, MirageError of the catalogue."""
     try:
         data = path.read_bytes()
@@ -443,7 +246,7 @@ def _look(path: Path, number: int) -> tuple[str, _Slice]:
         raise RowError("the DICOM file is damaged") from None
 
 
-def _described(path: Path, number: int, header: Elements, *, has_pixels: bool) -> tuple[str, _Slice]:
+def _described(path: Path, number: int, header: Elements, *, has_pixels: bool) -> tuple[str, Slice]:
     modality = header.word("Modality")
     if modality == "SEG":
         raise _SegmentationFoundError
@@ -457,196 +260,20 @@ def _described(path: Path, number: int, header: Elements, *, has_pixels: bool) -
     frames = max(1, header.whole("NumberOfFrames") or 1)
     own = len(header.items("PerFrameFunctionalGroupsSequence"))
     each = [Frame(header, index) for index in range(frames)] if own == frames > 1 else [Frame(header, 0)]
-    frame, section = _middle([_plane_of(one) for one in each]) if len(each) > 1 else (frames // 2, (0, 0))
+    frame, section = middle_of([plane_of(one) for one in each]) if len(each) > 1 else (frames // 2, (0, 0))
     shown = each[frame] if len(each) > 1 else each[0]
-    return _digest(header.word("SeriesInstanceUID") or str(path)), _Slice(
+    return _digest(header.word("SeriesInstanceUID") or str(path)), Slice(
         path=path,
         file=number,
         number=header.whole("InstanceNumber") or 0,
         instance=_digest(header.word("SOPInstanceUID") or str(path)),
         size=(header.whole("Rows") or 0, header.whole("Columns") or 0),
-        plane=_plane_of(shown),
-        labels=_labels(modality, shown),
+        plane=plane_of(shown),
+        labels=labels_of(modality, shown),
         frames=frames,
         frame=frame,
         section=section,
     )
-
-
-def _labels(modality: str, frame: Frame) -> Labels:
-    labels: Labels = {"modality": (MODALITIES.get(modality, "other"),)}
-    part = _body_part(frame)
-    if part:
-        labels["body_part"] = facet_values([part])
-    plane = _plane_name(frame)
-    if plane:
-        labels["plane"] = (plane,)
-    header = frame.elements
-    side = frame.either("FrameAnatomySequence", "FrameLaterality").word("FrameLaterality")
-    side = _SIDES.get(side or header.word("ImageLaterality") or header.word("Laterality"), "")
-    if side:
-        labels["side"] = (side,)
-    if modality == "MR" and (sequence := _sequence(frame)):
-        labels["sequence"] = (sequence,)
-    return labels
-
-
-def _body_part(frame: Frame) -> str:
-    """Body Part Examined if it is a defined term, else the standard's words for a coded anatomic region."""
-    words = " ".join(frame.elements.words("BodyPartExamined")[:1]).lower()
-    if words.replace(" ", "").replace("_", "").replace("-", "") in _BODY_PARTS:
-        return words.replace("_", " ")
-    for item in frame.either("FrameAnatomySequence", "AnatomicRegionSequence").items("AnatomicRegionSequence"):
-        meaning = _region(item.word("CodeValue"), item.word("CodingSchemeDesignator"))
-        if meaning:
-            return meaning
-    return ""
-
-
-@lru_cache(maxsize=256)
-def _region(value: str, scheme: str) -> str:
-    """The standard's own words for an anatomic region (CID 4), never those of a file; empty for a code that is not in it."""
-    from pydicom.sr import codes
-    from pydicom.sr.coding import Code as Concept
-
-    if not value or not scheme:
-        return ""
-    wanted = Concept(value, scheme, "")
-    return next(
-        (str(each.meaning).lower() for name in dir(codes.cid4) if (each := getattr(codes.cid4, name)) == wanted), ""
-    )
-
-
-def _plane_of(frame: Frame) -> _Plane:
-    cosines = _numbers(frame, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
-    position = _numbers(frame, "PlanePositionSequence", "ImagePositionPatient", 3)
-    normal = None
-    if cosines:
-        (a, b, c), (d, e, f) = cosines[:3], cosines[3:]
-        cross = (b * f - c * e, c * d - a * f, a * e - b * d)
-        length = math.sqrt(_dot(cross, cross))
-        normal = (cross[0] / length, cross[1] / length, cross[2] / length) if length > 0.01 else None
-    return _Plane(normal, (position[0], position[1], position[2]) if position else None)
-
-
-def _numbers(frame: Frame, group: str, keyword: str, count: int) -> list[float]:
-    """So many finite numbers; none if there are more or fewer."""
-    values = frame.either(group, keyword).numbers(keyword)
-    return values if len(values) == count and all(map(math.isfinite, values)) else []
-
-
-def _plane_name(frame: Frame) -> str:
-    view = VIEWS.get(frame.elements.word("ViewPosition"), "")
-    normal = _plane_of(frame).normal
-    if view or normal is None:
-        return view
-    sizes = [abs(each) for each in normal]
-    largest = max(sizes)
-    if largest < 0.8:
-        return "oblique"
-    return ("sagittal", "coronal", "axial")[sizes.index(largest)]
-
-
-def _sequence(frame: Frame) -> str:
-    """t1, t2 or flair by echo, repetition and inversion times in ms (conventional spin echo ranges); empty in between."""
-    timing = frame.either("MRTimingAndRelatedParametersSequence", "RepetitionTime")
-    repetition = timing.number("RepetitionTime") or 0
-    echo = frame.either("MREchoSequence", "EffectiveEchoTime").number("EffectiveEchoTime")
-    echo = echo or frame.elements.number("EchoTime") or 0
-    inversion = frame.either("MRModifierSequence", "InversionTimes").number("InversionTimes")
-    inversion = inversion or frame.elements.number("InversionTime") or 0
-    if inversion > 1500 and echo > 60:
-        return "flair"
-    if repetition > 2000 and echo > 60:
-        return "t2"
-    return "t1" if 0 < repetition < 1000 and 0 < echo < 30 else ""
-
-
-def _stack(slices: list[_Slice]) -> list[_Slice]:
-    """The sections of a series in their order: of its largest stack of planes, one for each position.
-
-    Without orientations, or if every plane has its own (radial planes), the order is that of the instance numbers.
-    """
-    ordered = sorted(slices, key=lambda each: (each.number, each.instance))
-    stacks: list[list[_Slice]] = []
-    for each in ordered:
-        for stack in stacks:
-            if _is_parallel(stack[0], each):
-                stack.append(each)
-                break
-        else:
-            stacks.append([each])
-    largest = max(stacks, key=len)
-    return _sections(ordered if len(largest) == 1 else largest)
-
-
-def _is_parallel(first: _Slice, second: _Slice) -> bool:
-    if first.size != second.size or (first.plane.normal is None) != (second.plane.normal is None):
-        return False
-    if first.plane.normal is None or second.plane.normal is None:
-        return True
-    return _dot(first.plane.normal, second.plane.normal) > 0.999
-
-
-def _sections(stack: list[_Slice]) -> list[_Slice]:
-    """The slices by position along the normal; of several at one position (echoes, times, directions) the first."""
-    normal = stack[0].plane.normal
-    places = [each.plane.along(normal) if normal is not None else None for each in stack]
-    if any(place is None for place in places) or len(set(places)) == 1:
-        return stack
-    at: dict[float, _Slice] = {}
-    for place, each in zip(places, stack, strict=True):
-        if place is not None:
-            at.setdefault(place, each)
-    return [at[place] for place in sorted(at)]
-
-
-def _middle(planes: list[_Plane]) -> tuple[int, tuple[int, int]]:
-    """The frame in the middle of a file's largest stack, and its place in that and the stack's size: (0, 0) without positions."""
-    stacks: dict[int, list[int]] = defaultdict(list)
-    first: list[_Vector] = []
-    for index, plane in enumerate(planes):
-        if plane.normal is None or plane.position is None:
-            return len(planes) // 2, (0, 0)
-        normal = plane.normal
-        number = next((n for n, known in enumerate(first) if _dot(known, normal) > 0.999), len(first))
-        if number == len(first):
-            first.append(normal)
-        stacks[number].append(index)
-    number = max(stacks, key=lambda n: len(stacks[n]))
-    at: dict[float, int] = {}
-    for index in stacks[number]:
-        place = planes[index].along(first[number])
-        if place is not None:
-            at.setdefault(place, index)
-    if len(at) == 1:
-        return len(planes) // 2, (0, 0)
-    places = sorted(at)
-    return at[places[len(places) // 2]], (len(places) // 2 + 1, len(places))
-
-
-def _caption(each: _Slice, place: int, count: int) -> str:
-    """`Axial CT of the chest, section 12 of 40.`: nothing but coded headers."""
-    labels = each.labels
-    plane = labels.get("plane", ("",))[0]
-    part = labels.get("body_part", ("",))[0]
-    sequence = labels.get("sequence", ("",))[0].upper()
-    side = labels.get("side", ("",))[0]
-    words = " ".join(filter(None, ("" if part else side, plane, sequence, _WORDS[labels["modality"][0]])))
-    of = f" of the {side + ' ' if side else ''}{part}" if part else ""
-    where = (
-        f", section {place} of {count}"
-        if count > 1
-        else (f", middle of {each.frames} frames" if each.frames > 1 else "")
-    )
-    return f"{words[0].upper()}{words[1:]}{of}{where}."
-
-
-def _spread(slices: list[_Slice], count: int) -> list[tuple[int, _Slice]]:
-    """Up to `count` of the slices with their places, in the middle of equal parts."""
-    count = min(count, len(slices))
-    places = [int((i + 0.5) * len(slices) / count) for i in range(count)]
-    return [(place + 1, slices[place]) for place in places]
 
 
 def _name(number: int) -> str:
@@ -657,10 +284,6 @@ def _plain(error: MirageError) -> str:
     """The catalogue's text as part of a sentence."""
     text = error.message.rstrip(".")
     return text[:1].lower() + text[1:]
-
-
-def _dot(first: Sequence[float], second: Sequence[float]) -> float:
-    return sum(a * b for a, b in zip(first, second, strict=True))
 
 
 def _digest(text: str) -> str:

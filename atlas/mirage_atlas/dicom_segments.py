@@ -21,7 +21,7 @@ from PIL import Image
 
 from mirage_core.dicom.codecs import unpack
 from mirage_core.dicom.elements import Elements, Frame, read
-from mirage_core.dicom.picture import image_format
+from mirage_core.dicom.form import image_format
 from mirage_core.imaging.label_map import encode_label_map
 from mirage_core.regions import REGIONS_MAX, Region, RegionMap, default_colour
 

@@ -146,7 +146,7 @@ def _label_items(labels: object, left: LeftOut) -> list[tuple[str, tuple[str, ..
 
 
 def _text(value: object) -> str:
-    """A label's value as text; empty if it has none."""
+    """A label's value as text, or empty."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return plain_text(value).strip() if isinstance(value, str) else ""

@@ -341,7 +341,7 @@ def cut(text: str, most: int) -> str:
 
 
 def caption_text(value: object) -> str:
-    """A caption; raises RowError if there is none or it is too long."""
+    """A caption; raises RowError if it is missing or too long."""
     text = plain_text(value).strip() if isinstance(value, str) else ""
     if not text:
         raise RowError("the caption is missing")

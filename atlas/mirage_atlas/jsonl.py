@@ -57,7 +57,7 @@ class CaptionsReader:
         self.left_out = LeftOut()
 
     def read(self) -> Iterator[AtlasRecord | BadRow]:
-        """Yields records and bad rows in file order; raises OSError if the folder has no captions file."""
+        """Yields records and bad rows in file order; raises OSError without a captions file."""
         ids = Ids(self._folder.name)
         for number, line in read_lines(self._captions, LINE_BYTES):
             if line is None:

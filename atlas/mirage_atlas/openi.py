@@ -103,7 +103,7 @@ class OpeniReader:
                     yield BadRow(line, str(error), name)
 
     def _reports(self) -> Iterator[tuple[str, int, Report | str]]:
-        """Yields file, line and report, or the reason why there is none."""
+        """Yields file, line and report, or the reason why it is missing."""
         if self._tables is not None:
             yield from _from_tables(self._folder, *self._tables)
             return

@@ -56,7 +56,7 @@ _SEPARATOR = re.compile(r'"?sep=(.|\\t)"?\s*', re.IGNORECASE)
 
 
 class Table:
-    """A table's header and rows. The header is read at once: raises DatasetError if there is none, OSError.
+    """A table's header and rows. The header is read at once: raises DatasetError if it is missing, OSError.
 
     Names of columns are in lower case; one that comes twice gets a number. `people` are the columns about a person, as they are
     written in the table.
@@ -91,7 +91,7 @@ class Table:
                 raise DatasetError(f"the table has no column for the {each}: one of {', '.join(COLUMNS[each])}")
 
     def value(self, row: Row, column: str) -> str:
-        """Returns a row's field by any name of the column; empty if there is none."""
+        """Returns a row's field by any name of the column, or empty."""
         return next((row[name] for name in self.known[column] if row[name]), "")
 
     def texts(self, row: Row) -> CaseTexts:
@@ -280,7 +280,7 @@ class RocoV2Reader:
     """Reads the CSVs of ROCOv2 in a folder, split after split."""
 
     def __init__(self, path: Path, *, follow_links: bool = False) -> None:
-        """Reads the headers; raises DatasetError if there is no table of captions, or one of its columns is missing."""
+        """Reads the headers; raises DatasetError without a table of captions, or if one of its columns is missing."""
         self._folder = Folder(path, follow_links=follow_links)
         self.left_out = LeftOut()
         self._tables = captions_files(path, follow_links=follow_links)

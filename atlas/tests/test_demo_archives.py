@@ -89,7 +89,7 @@ def test_a_gzip_file_is_unpacked_up_to_a_limit() -> None:
         gunzip(gzip.compress(b"0" * 1001), 1000)
 
 
-@pytest.mark.parametrize("data", [b"noise", gzip.compress(b"0" * 1000)[:-9]])
+@pytest.mark.parametrize("data", [b"noise", gzip.compress(b"0" * 1000, mtime=0)[:-9]])
 def test_a_damaged_gzip_file_is_refused(data: bytes) -> None:
     with pytest.raises(ArchiveError, match=r"damaged"):
         gunzip(data)

@@ -224,16 +224,17 @@ def test_the_first_sections_are_spread_over_the_whole() -> None:
 
 
 def test_names_are_anatomical_terms_with_everyday_words() -> None:
-    named = {label: structure(label) for label in (*TOTAL.values(), *TOTAL_MR.values())}
+    labels = (*TOTAL.values(), *TOTAL_MR.values())
+    named = {label: found for label in labels if (found := structure(label)) is not None}
 
-    assert named["kidney_left"].name == "left kidney"  # type: ignore[union-attr]
-    assert (named["adrenal_gland_right"].name, named["adrenal_gland_right"].everyday) == (  # type: ignore[union-attr]
+    assert named["kidney_left"].name == "left kidney"
+    assert (named["adrenal_gland_right"].name, named["adrenal_gland_right"].everyday) == (
         "right suprarenal gland",
         "adrenal gland",
     )
-    assert named["lung_upper_lobe_left"].name == "upper lobe of the left lung"  # type: ignore[union-attr]
-    assert named["vertebrae_T8"].everyday == "thoracic vertebra"  # type: ignore[union-attr]
-    assert named["rib_right_11"].name == "right rib 11"  # type: ignore[union-attr]
+    assert named["lung_upper_lobe_left"].name == "upper lobe of the left lung"
+    assert named["vertebrae_T8"].everyday == "thoracic vertebra"
+    assert named["rib_right_11"].name == "right rib 11"
     assert structure("kidney_cyst_left") is None, "a finding is not anatomy"
     assert structure("carpal") is None
     assert all("{" not in each.name + each.everyday for each in named.values() if each)

@@ -5,6 +5,7 @@ import hashlib
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,8 +66,8 @@ def contents() -> dict[str, tuple[Part, ...]]:
     }
 
 
-def demonstration(sources: list[Source], folder: Path, **options: object) -> Demonstration:
-    return Demonstration(sources, [folder], contents=contents(), offline=True, **options)  # type: ignore[arg-type]
+def demonstration(sources: list[Source], folder: Path, **options: Any) -> Demonstration:
+    return Demonstration(sources, [folder], contents=contents(), offline=True, **options)
 
 
 def test_all_parts_are_read_and_counted_and_none_is_empty(sources: list[Source], tmp_path: Path) -> None:

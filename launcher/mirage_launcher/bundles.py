@@ -15,7 +15,7 @@ _MANIFEST_BYTES = 2**20
 def find_bundle(models: str) -> Path:
     """Returns the encoder's bundle: the packaged one for "mini", else the one in or directly below that directory.
 
-    Raises LaunchError if there is none, or more than one. The encoder checks its content.
+    Raises LaunchError if it is missing, or if there are several. The encoder checks its content.
     """
     if models == MINI:
         from mirage_models.paths import mini_clip_bundle

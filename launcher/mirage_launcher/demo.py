@@ -81,7 +81,7 @@ class DemoIndex:
 def is_due(mark: Mapping[str, Any], name: str) -> bool:
     """True unless a mark says that all parts of the demonstration atlas of this name are stored, or that it is not wanted.
 
-    The mark of an earlier version has no parts: what it says to be finished is left as it is.
+    The mark of an earlier version is without parts: what it says to be finished is left as it is.
     """
     if not mark.get("finished", False):
         return True

@@ -12,10 +12,12 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from mirage.client import Client
 from mirage.errors import ClientError
-from mirage.indexing import Indexer, Pace, Plan, Tally
+from mirage.indexing import Indexer, Pace, Plan
+from mirage.tally import Tally
 from mirage_atlas.demo.demonstration import Demonstration
 from mirage_atlas.demo.sources import SETS, sources_of
 from mirage_core.files import write_atomically
@@ -77,7 +79,7 @@ class Job:
     def _note(self, *, finished: bool) -> None:
         write_mark(self._mark, {"finished": finished, "done": self._done})
 
-    def _say(self, **changes: object) -> None:
+    def _say(self, **changes: Any) -> None:
         with self._lock:
             before = self._state.fetching, self._state.missing
             missing = "; ".join(f"{what}: {reason}" for what, reason in self._atlas.missing.items())
@@ -86,7 +88,7 @@ class Job:
                 total=self._atlas.total,
                 fetching=self._atlas.fetching,
                 missing=f"the demonstration atlas is without {missing}" if missing else "",
-                **changes,  # type: ignore[arg-type] # the callers name fields of IndexState
+                **changes,
             )
             line = json.dumps(asdict(self._state))
             print(line, flush=True)

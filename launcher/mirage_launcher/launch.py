@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import psutil
 
@@ -179,9 +180,9 @@ class Launch:
                 self._remarks = (*self._remarks, text)
         self._note(remarks=self._remarks)
 
-    def _note(self, **changes: object) -> None:
+    def _note(self, **changes: Any) -> None:
         assert self._state is not None  # noqa: S101 -- set before anything runs
-        state = replace(self._state, **changes)  # type: ignore[arg-type] # the callers name fields of State
+        state = replace(self._state, **changes)
         if state == self._state and not self._unwritten and self._folders.state.exists():
             return
         self._state = state

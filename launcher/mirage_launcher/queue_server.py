@@ -31,7 +31,7 @@ _UNREADABLE = ("append only file", "AOF", "RDB", "loading the DB", "Short read")
 
 
 def find_server(folder: Path | None = None) -> str:
-    """Returns the program to run on the files in `folder` (if given). Raises LaunchError if there is none."""
+    """Returns the program to run on the files in `folder` (if given). Raises LaunchError without one."""
     names = ("valkey-server",) if folder and _is_valkeys(folder) else ("redis-server", "valkey-server")
     for name in names:
         if found := shutil.which(name):

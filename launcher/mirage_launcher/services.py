@@ -66,7 +66,7 @@ def plan(
 ) -> Plan:
     """Plans the services on free ports; llm and generator only if there are bundles for them.
 
-    Raises PortTakenError if the gateway's ports are not free, and LaunchError if there is no server for the generator's
+    Raises PortTakenError if the gateway's ports are not free, and LaunchError without a server for the generator's
     queue.
     """
     ports.require_free(port, option="--port")

@@ -115,7 +115,7 @@ def note(folders: Folders, vectors: Vectors) -> tuple[str, ...]:
 
 
 def noted(folders: Folders) -> str:
-    """Returns the Qdrant server that the last start used; empty if there was none."""
+    """Returns the Qdrant server that the last start used; or empty."""
     try:
         return str(json.loads(folders.vectors_note.read_text(encoding="utf-8"))["qdrant"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

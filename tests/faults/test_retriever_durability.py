@@ -43,7 +43,7 @@ WRITE_S = 1_800.0
 class ModelOnly(encoder_pb2_grpc.EncoderServiceServicer):
     """Says which model the vectors of this test are of; all vectors are given, so nothing is ever encoded."""
 
-    async def GetModel(self, request: Any, ctx: Any) -> encoder_pb2.GetModelResponse:  # noqa: N802 -- the name that the contract gives
+    async def GetModel(self, request: Any, ctx: Any) -> encoder_pb2.GetModelResponse:
         model = model_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
         return encoder_pb2.GetModelResponse(model=model)
 

@@ -42,7 +42,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def Export(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 -- the name that OTLP gives
+    def Export(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.calls += 1
         if self.on_call is not None:
             self.on_call(context)

@@ -114,7 +114,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         found.queue_position = waiting.index(job.id) if job.id in waiting else 0
         return found
 
-    async def CreateJob(self, request: Any, context: Any) -> Any:  # noqa: N802 -- the contract names the methods
+    async def CreateJob(self, request: Any, context: Any) -> Any:
         viewer = await self._take(request, context)
         spec = request.spec
         if request.request_id == "reset":
@@ -159,10 +159,10 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             self.changed.notify_all()
         return answer
 
-    async def GetJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetJob(self, request: Any, context: Any) -> Any:
         return generator_pb2.GetJobResponse(job=self.shown(*await self._find(request, context)))
 
-    async def ListJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ListJobs(self, request: Any, context: Any) -> Any:
         viewer = await self._take(request, context)
         found = [job for job in reversed(self.jobs.values()) if viewer.sees(job)]
         found = [job for job in found if not request.states or job.state in request.states]
@@ -171,7 +171,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         page = [self.shown(job, viewer) for job in found[start : start + limit]]
         return generator_pb2.ListJobsResponse(jobs=page, next_page_token=more)
 
-    async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[Any]:
         job, viewer = await self._find(request, context)
         self.watching += 1
         self.watches += 1
@@ -196,7 +196,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         finally:
             self.watching -= 1
 
-    async def CancelJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def CancelJob(self, request: Any, context: Any) -> Any:
         job, viewer = await self._find(request, context)
         if job.id in self.queue:
             self.queue.remove(job.id)
@@ -204,7 +204,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             await self._change(job, state=job_pb2.JOB_STATE_CANCELLED)
         return generator_pb2.CancelJobResponse(job=self.shown(job, viewer))
 
-    async def GetJobImage(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def GetJobImage(self, request: Any, context: Any) -> AsyncIterator[Any]:
         job, _ = await self._find(request, context)
         data = self.files.get((job.id, request.index))
         if data is None:
@@ -216,7 +216,7 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             yield generator_pb2.GetJobImageResponse(part=head)
             head = image_pb2.ImagePart()
 
-    async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetModel(self, request: Any, context: Any) -> Any:
         counted = {**MANIFEST, "watching": self.watching}
         model = model_pb2.Model(
             name="scripted-pictures",

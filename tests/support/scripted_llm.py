@@ -45,7 +45,7 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
     tokens: int = 0
     running: int = 0
 
-    async def Describe(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 -- the contract names the methods
+    async def Describe(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.asked.append(request)
         self.arrived.set()
         self.running += 1
@@ -103,7 +103,7 @@ class ScriptedLlm(llm_pb2_grpc.LlmServiceServicer):
         )
         yield _event(done=end)
 
-    async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetModel(self, request: Any, context: Any) -> Any:
         parity = {"tokens": 100, "agreement": 0.975, "perplexity": 9.0, "perplexity_ratio": 1.01}
         variants = {"int4": {"quantisation": {"decoder": "int4 weights"}, "parity": parity}}
         counted = json.dumps({"tokens": self.tokens, "running": self.running, "variants": variants})

@@ -7,7 +7,6 @@ real gRPC connections. Several nodes of one `Cluster` hold the same collections.
     python tests/support/scripted_qdrant.py PORT --forward ADDRESS   a node that passes all calls on to another
 """
 
-# ruff: noqa: N802 -- the contract names the methods
 import argparse
 import asyncio
 from collections import defaultdict

@@ -95,7 +95,7 @@ class ScriptedReader(reader_pb2_grpc.ReaderServiceServicer):
     asked: list[reader_pb2.ReadRequest] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def Read(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 -- the contract names the methods
+    async def Read(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.asked.append(request)
         try:
             for number, event in enumerate(events()):
@@ -107,7 +107,7 @@ class ScriptedReader(reader_pb2_grpc.ReaderServiceServicer):
         finally:
             self.ended.set()
 
-    async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetModel(self, request: Any, context: Any) -> Any:
         return reader_pb2.GetModelResponse(model=self.model)
 
 

@@ -20,7 +20,8 @@ from mirage.errors import ClientError, InputError, PartMissingError
 
 if TYPE_CHECKING:
     from mirage.client import Client
-    from mirage.indexing import Complaint, Plan, Tally
+    from mirage.indexing import Plan
+    from mirage.tally import Complaint, Tally
     from mirage_atlas.records import LeftOut
 
 COMPLAINTS_SHOWN = 20

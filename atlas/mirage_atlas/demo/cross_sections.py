@@ -122,7 +122,7 @@ class Cutter:
 
     @cached_property
     def middle_mm(self) -> float | None:
-        """The position of the middle of the spine along x in mm; None if the map has no vertebra."""
+        """The position of the middle of the spine along x in mm; None without a vertebra in the map."""
         bones = self._numbers(lambda label: label == "spinal_cord" or label.startswith("vertebrae"))
         areas = self._areas["sagittal"][:, bones].sum(axis=1)
         if not areas.sum():

@@ -123,7 +123,7 @@ def _sha256(path: Path) -> str:
 
 
 def main() -> int:
-    """Exit code 0 with all archives of the set there, 1 otherwise; `none` has no archives."""
+    """Exit code 0 with all archives of the set there, 1 otherwise; `none` needs no archives."""
     folder, wanted = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else STANDARD
     folder.mkdir(parents=True, exist_ok=True)
     missing = 0

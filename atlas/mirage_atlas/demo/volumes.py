@@ -26,7 +26,7 @@ GRID_MM = 3.0
 class Volume:
     """Values and label map of one examination, int16 and uint8 of the same shape [x, y, z] with the axes `AXES`.
 
-    `spacing` is in mm along these axes. `names` gives the label of each number of the map; 0 is nothing.
+    `spacing` is in mm along these axes. `names` gives the label of each number of the map; 0 is the rest.
     """
 
     values: NDArray[np.int16]
@@ -51,14 +51,14 @@ def from_dicom(files: Sequence[bytes], label_map: bytes, names: Mapping[int, str
 
 
 def from_series(files: Sequence[bytes]) -> Volume:
-    """Reads the files of one DICOM series that has no map. Only pixels and geometry are read. Raises ValueError."""
+    """Reads the files of one DICOM series without a map. Only pixels and geometry are read. Raises ValueError."""
     import nibabel as nib
 
     return _without_map(*_canonical(nib.Nifti1Image(*_series(files))))
 
 
 def echo_ms(file: bytes) -> float:
-    """Returns the echo time of a DICOM file in ms, NaN if it has none."""
+    """Returns the echo time of a DICOM file in ms, or NaN."""
     import io
 
     from pydicom import dcmread

@@ -1,7 +1,7 @@
 """Agreement of raters: Krippendorff's alpha.
 
 Source: K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), whose worked examples are the tests. The package
-`krippendorff` is under the GPL, and NLTK's has no ordinal distance.
+`krippendorff` is under the GPL, and NLTK's lacks ordinal distance.
 """
 
 from collections.abc import Sequence

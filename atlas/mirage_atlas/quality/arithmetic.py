@@ -55,7 +55,7 @@ def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "
     """Measures single exchanges, such as axial for sagittal: at most `limit`, drawn by seed."""
     findings = Findings("arithmetic")
     tasks = exchanges(gallery)
-    random.Random(SEED).shuffle(tasks)  # noqa: S311 -- a sample, no secret
+    random.Random(SEED).shuffle(tasks)
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     for done, task in enumerate(tasks[:limit], 1):
         like = Query((), k=_FIRST, collection=collection)

@@ -43,7 +43,7 @@ _REST_CHARS = 10
 def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "", report: Report) -> Findings:
     """Measures the cosines of similar and of dissimilar pairs, at most `limit` of each kind, drawn by seed."""
     findings = Findings("consistency")
-    drawn = random.Random(SEED)  # noqa: S311 -- a sample, no secret
+    drawn = random.Random(SEED)
     rows = list(range(len(gallery.records)))
     drawn.shuffle(rows)
     others, unlike = _others(gallery, rows, drawn, all), "neither modality nor part of the body"

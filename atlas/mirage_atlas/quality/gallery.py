@@ -70,7 +70,7 @@ class Gallery:
 
     @cached_property
     def cases(self) -> Sequence[str]:
-        """The case of each record; its own id if it has none."""
+        """The case of each record; its own id without a case."""
         return [record.case_id or record.id for record in self.records]
 
     @cached_property
@@ -130,7 +130,7 @@ def load(
 ) -> Gallery:
     """Reads the records of a collection, only those with an id of `only` if it is given.
 
-    Raises InputError if there are none, or too many.
+    Raises InputError for an empty set, or too large a one.
     """
     records: list[StoredRecord] = []
     images: list[Vectors] = []

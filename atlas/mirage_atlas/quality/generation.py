@@ -199,4 +199,4 @@ def _held_out(gallery: Gallery, rows: Sequence[int]) -> list[int]:
     rest = [row for row in range(len(gallery.records)) if row not in set(rows)]
     foreign = [row for row in rest if gallery.cases[row] not in cases]
     rest = foreign if len(foreign) >= len(rows) else rest
-    return sorted(random.Random(SEED).sample(rest, min(len(rows), len(rest))))  # noqa: S311 -- a sample, no secret
+    return sorted(random.Random(SEED).sample(rest, min(len(rows), len(rest))))

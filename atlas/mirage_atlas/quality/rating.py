@@ -120,7 +120,7 @@ def draw(
     report: Report = lambda _done, _all: None,
 ) -> list[Drawn]:
     """Draws a sheet: the same number of items of each system and kind, over the same queries, in a mixed order."""
-    rng = random.Random(seed)  # noqa: S311 -- a sample, nothing secret
+    rng = random.Random(seed)
     asked = list(dict.fromkeys(queries))
     rng.shuffle(asked)
     generator = any(each.task == "generate" for each in client.models())

@@ -105,7 +105,7 @@ def evaluate_readings(
 ) -> ReadingQuality:
     """Reads each image (a sample of `limit`, always the same) and measures the labels that ten images or more have."""
     if limit is not None and limit < len(items):
-        items = random.Random(measures.SEED).sample(items, limit)  # noqa: S311 -- a sample, no secret
+        items = random.Random(measures.SEED).sample(items, limit)
     outcomes = []
     for number, item in enumerate(items, start=1):
         outcomes.append(_read(client, item, collection))
@@ -207,13 +207,13 @@ def _share(outcomes: Sequence[Outcome], right: Callable[[Outcome], bool]) -> flo
 
 
 def _measure(outcomes: Sequence[Outcome], figure: Callable[[Sequence[Outcome]], float], chance: float) -> Measure:
-    """The figure with its interval; 0 to 1 if there is nothing to draw from."""
+    """The figure with its interval; 0 to 1 without data."""
     cases: dict[str, list[Outcome]] = {}
     for each in outcomes:
         cases.setdefault(each.case, []).append(each)
     if not cases:
         return Measure(0.0, 0.0, 1.0, chance)
-    rng, groups = random.Random(measures.SEED), list(cases.values())  # noqa: S311 -- as above
+    rng, groups = random.Random(measures.SEED), list(cases.values())
     drawn = sorted(
         figure([each for group in rng.choices(groups, k=len(groups)) for each in group]) for _ in range(_ROUNDS)
     )

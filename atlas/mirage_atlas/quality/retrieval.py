@@ -96,7 +96,7 @@ def _add_served(
 
 def sample(count: int, limit: int) -> list[int]:
     """At most `limit` of `count` rows in ascending order, drawn by seed."""
-    return sorted(random.Random(SEED).sample(range(count), min(limit, count)))  # noqa: S311 -- a sample, no secret
+    return sorted(random.Random(SEED).sample(range(count), min(limit, count)))
 
 
 def rankings(queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> list[Rows]:

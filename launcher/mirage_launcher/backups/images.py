@@ -154,7 +154,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class _Spool(io.BytesIO):
-    """A file in memory, which is cleaned when it is closed. It is no image if it is larger than one may be."""
+    """A file in memory, which is cleaned when it is closed. It is not an image if it is larger than one may be."""
 
     def __init__(self, arrival: ImageArrival, sha256: str) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from mirage.cli.options import collection_option, open_client, parse_where, serv
 from mirage.cli.output import note, print_json
 
 if TYPE_CHECKING:
-    from mirage_launcher.site.export import Report
+    from mirage_launcher.site.search_data import Report
 
 
 @click.group("export", context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,26 +2,21 @@
 
 import hashlib
 import json
-import subprocess
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import numpy as np
-import numpy.typing as npt
-
-from mirage.queries import Query, Term
 from mirage_core.errors import CATALOGUE
 from mirage_inference.bundles import EncoderManifest, load_encoder, verify_files
 from mirage_launcher.errors import SiteError
 from mirage_launcher.site.files import HEAD, SiteFiles
-from mirage_launcher.site.licences import allows_copies, simple
+from mirage_launcher.site.licences import allows_copies, licences_of, simple
+from mirage_launcher.site.page import compact, put_page
+from mirage_launcher.site.search_data import Report, answers_of, put_search_data
 
 if TYPE_CHECKING:
     from mirage.client import Client
@@ -30,58 +25,24 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 RECORDS_MAX = 50_000
-NEIGHBOURS = 10
 _PAGE = 200
-_ANSWER_K = 100
-_BLOCK = 1024
 _TYPES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 # Fields of a record that have no meaning without its server.
 _LEFT_OUT = (
-    "image_url",
-    "thumbnail_url",
-    "flags",
-    "collection",
-    "original_sha256",
-    "original_regions_sha256",
-    "image_vector",
-    "caption_vector",
-    "pixels",
-)
+    "image_url", "thumbnail_url", "flags", "collection", "original_sha256", "original_regions_sha256", "image_vector",
+    "caption_vector", "pixels",
+)  # fmt: skip
 # Fields that the start page does not show: they come after it.
 _DETAILS = (
-    "regions",
-    "regions_url",
-    "image_sha256",
-    "original_labels",
-    "keywords",
-    "findings",
-    "history",
-    "impression",
-)
+    "regions", "regions_url", "image_sha256", "original_labels", "keywords", "findings", "history", "impression",
+)  # fmt: skip
 # Errors that the page's worker raises itself.
 _ERRORS = (
-    "EMPTY_QUERY",
-    "TERM_EMPTY",
-    "TEXT_TOO_LONG",
-    "TOO_MANY_TERMS",
-    "WEIGHT_NOT_FINITE",
-    "WEIGHTS_ALL_ZERO",
-    "QUERY_CANCELS_OUT",
-    "K_OUT_OF_RANGE",
-    "PAGE_TOKEN_INVALID",
-    "IMAGE_TOO_SMALL",
-    "IMAGE_TOO_MANY_PIXELS",
-    "IMAGE_UNREADABLE",
-    "RECORD_NOT_FOUND",
-    "CASE_NOT_FOUND",
-    "REGIONS_NOT_FOUND",
-    "PIXELS_NOT_FOUND",
-    "REQUEST_MALFORMED",
-    "ROUTE_NOT_FOUND",
-)
-
-Array = npt.NDArray[np.float32]
-Report = Callable[[str, int, int], None]
+    "EMPTY_QUERY", "TERM_EMPTY", "TEXT_TOO_LONG", "TOO_MANY_TERMS", "WEIGHT_NOT_FINITE", "WEIGHTS_ALL_ZERO",
+    "QUERY_CANCELS_OUT", "K_OUT_OF_RANGE", "PAGE_TOKEN_INVALID", "IMAGE_TOO_SMALL", "IMAGE_TOO_MANY_PIXELS",
+    "IMAGE_UNREADABLE", "RECORD_NOT_FOUND", "CASE_NOT_FOUND", "REGIONS_NOT_FOUND", "PIXELS_NOT_FOUND",
+    "REQUEST_MALFORMED", "ROUTE_NOT_FOUND",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,29 +92,29 @@ def export(client: "Client", folder: Path, wanted: Wanted, report: Report) -> Ou
     records, left_out = _select(_read(client, wanted, report), wanted)
     files = SiteFiles(folder)
     head = _head(client, about, manifest, records, wanted)
-    head["files"] = _data(files, records, report)
-    answers = _answers(client, records, wanted, report)
+    head["files"] = put_search_data(files, records, report)
+    answers = answers_of(client, records, wanted.where, wanted.collection, report)
     head["queries"] = list(answers)
-    head["files"]["answers"] = files.put_parts("data", "answers", _json(answers), packed=True)
+    head["files"]["answers"] = files.put_parts("data", "answers", compact(answers), packed=True)
     quality = client.quality(collection=wanted.collection)
-    head["files"]["about"] = files.put_parts("data", "about", _json(_about(client, quality)), packed=True)
+    head["files"]["about"] = files.put_parts("data", "about", compact(_about(client, quality)), packed=True)
     head["files"] |= _model(files, wanted.bundle, manifest)
     shown = []
     for done, record in enumerate(records, 1):
         shown.append(_shown(files, client, record, wanted))
         report("reading images", done, len(records))
     details = [{name: each.pop(name) for name in _DETAILS if name in each} for each in shown]
-    head["files"]["records"] = files.put_parts("data", "records", _json(shown), packed=True)
-    head["files"]["details"] = files.put_parts("data", "details", _json(details), packed=True)
+    head["files"]["records"] = files.put_parts("data", "records", compact(shown), packed=True)
+    head["files"]["details"] = files.put_parts("data", "details", compact(details), packed=True)
     _hard_cases(files, quality, shown, folder)
-    page_bytes = _page(files, head, wanted)
-    files.put("licences.txt", _licences(records, manifest).encode())
+    page_bytes = put_page(files, head, wanted.title, wanted.assets)
+    files.put("licences.txt", licences_of(records, manifest).encode())
     # Last: a visitor reads this first, and then what it names.
-    files.put(HEAD, _json(head))
+    files.put(HEAD, compact(head))
     removed = files.finish()
     sizes = {name: file["size"] for name, file in head["files"].items()}
     model = sum(sizes.get(name, 0) for name in ("text", "image", "tokenizer", "runtime", "text_data"))
-    first = page_bytes + sizes["records"] + len(_json(head))
+    first = page_bytes + sizes["records"] + len(compact(head))
     return Outcome(len(records), left_out, files.written, files.kept, removed, files.bytes, model, first)
 
 
@@ -255,93 +216,6 @@ def _about(client: "Client", quality: "Sequence[Evaluation]") -> dict[str, Any]:
     return {"models": models, "quality": [each.model_dump(mode="json") for each in quality]}
 
 
-def _data(files: SiteFiles, records: "list[StoredRecord]", report: Report) -> dict[str, Any]:
-    images, captions = _vectors(records)
-    report("reading words", 0, 1)
-    return {
-        "vectors": files.put_parts("data", "vectors", images.astype("<f2").tobytes()),
-        "captions": files.put_parts("data", "captions", captions.astype("<f2").tobytes()),
-        "neighbours": files.put_parts("data", "neighbours", _neighbours(images), packed=True),
-        "words": files.put_parts("data", "words", _words(records), packed=True),
-    }
-
-
-def _vectors(records: "list[StoredRecord]") -> tuple[Array, Array]:
-    rows: tuple[list[bytes], list[bytes]] = ([], [])
-    for record in records:
-        for side, vector in zip(rows, record.vectors(), strict=True):
-            if vector is None:
-                raise SiteError(f"the server gave no vectors for {record.id}")
-            side.append(vector)
-    images, captions = (np.frombuffer(b"".join(side), dtype="<f4").reshape(len(records), -1) for side in rows)
-    return images, captions
-
-
-def _neighbours(images: Array) -> bytes:
-    """The places (uint32) and cosines (float32) of each record's nearest others, in two arrays one after the other."""
-    count = min(NEIGHBOURS, len(images) - 1)
-    places = np.zeros((len(images), count), "<u4")
-    cosines = np.zeros((len(images), count), "<f4")
-    for start in range(0, len(images) if count else 0, _BLOCK):
-        scores = images[start : start + _BLOCK] @ images.T
-        rows = np.arange(len(scores))
-        scores[rows, start + rows] = -2
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-        places[start : start + len(scores)] = best
-        cosines[start : start + len(scores)] = np.take_along_axis(scores, best, axis=1)
-    return places.tobytes() + cosines.tobytes()
-
-
-def _words(records: "list[StoredRecord]") -> bytes:
-    """The retriever's own index of the records' words: its tokenizer and weights are used in a process of its own."""
-    lines = "\n".join(
-        json.dumps(record.model_dump(mode="json", exclude={"image_vector", "caption_vector", "pixels", "regions"}))
-        for record in records
-    )
-    with tempfile.TemporaryDirectory(prefix="mirage-site-") as folder:
-        path = Path(folder) / "words"
-        command = [sys.executable, "-P", "-m", "mirage_retriever.words.site", str(path)]
-        done = subprocess.run(command, input=lines.encode(), capture_output=True, check=False)
-        if done.returncode or not path.is_file():
-            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise SiteError(f"the index of words could not be made: {' '.join(last) or 'its process was ended'}")
-        return path.read_bytes()
-
-
-def _answers(
-    client: "Client", records: "list[StoredRecord]", wanted: Wanted, report: Report
-) -> dict[str, dict[str, Any]]:
-    """The server's answers to the common queries; results that the site does not have are left out.
-
-    `cases` are those of one record a case, as the page asks, if the site has all of them; `all_cases` says if there are no more.
-    """
-    place = {record.id: number for number, record in enumerate(records)}
-    queries = client.common_queries(collection=wanted.collection)
-    answers: dict[str, dict[str, Any]] = {}
-    for number, text in enumerate(queries):
-        report("answering common queries", number, len(queries))
-        asked = Query((Term(text=text),), k=_ANSWER_K, where=wanted.where or {}, collection=wanted.collection)
-        reply = client.search(asked).model_dump(mode="json")
-        by_case = client.search(replace(asked, group_by="case")).model_dump(mode="json")
-        cases = _listed(by_case, place)
-        # Times would make every export another one.
-        answers[text] = {
-            "results": _listed(reply, place),
-            "cases": cases if len(cases) == len(by_case["results"]) else None,
-            "all_cases": not by_case["next_page_token"],
-            **{name: reply.get(name) for name in ("match", "query", "words")},
-        }
-    return answers
-
-
-def _listed(reply: dict[str, Any], place: dict[str, int]) -> list[list[Any]]:
-    return [
-        [place[each["id"]], each["score"], each["cosine"], each.get("section"), each.get("matched", {})]
-        for each in reply["results"]
-        if each["id"] in place
-    ]
-
-
 def _model(files: SiteFiles, bundle: Path, manifest: EncoderManifest) -> dict[str, Any]:
     variant = manifest.variants[manifest.default_variant]
     found = {role: files.put_parts("model", role, (bundle / path).read_bytes()) for role, path in variant.files.items()}
@@ -385,67 +259,3 @@ def _hard_cases(files: SiteFiles, quality: "Sequence[Evaluation]", shown: list[d
     cases = [case for evaluation in quality for case in evaluation.hard_cases]
     for id_ in {id_ for case in cases for id_ in (case.id, *case.found_ids) if id_ in thumbnails}:
         files.put(f"v1/images/{id_}/thumbnail", (folder / thumbnails[id_]).read_bytes())
-
-
-def _page(files: SiteFiles, head: dict[str, Any], wanted: Wanted) -> int:
-    """Writes the page. Returns the bytes of what a first view loads."""
-    folder = resources.files("mirage_gateway").joinpath("site")
-    first = 0
-    names = []
-    for entry in sorted(folder.iterdir(), key=lambda each: each.name):
-        if entry.name in ("runtime.wasm.gz", "index.html", "sw.js"):
-            continue
-        content = entry.read_bytes()
-        files.put(f"page/{entry.name}", content)
-        names.append(f"page/{entry.name}")
-        first += 0 if entry.name.startswith("encoder-") else len(content)
-    assets = f" {'/'.join(wanted.assets.split('/')[:3])}" if wanted.assets else ""
-    html = folder.joinpath("index.html").read_text("utf-8").replace("%ASSETS%", assets)
-    title = wanted.title.replace("&", "&amp;").replace("<", "&lt;")
-    files.put("index.html", html.replace("<title>MIRAGE</title>", f"<title>{title}</title>").encode())
-    shell = ["./", "site.webmanifest", *names]
-    names_of_data = ("records", "details", "about", "vectors", "neighbours", "words", "answers")
-    data = [part[0] for name in names_of_data for part in _parts(head, name)]
-    version = hashlib.sha256(_json([head, names])).hexdigest()[:16]
-    worker = folder.joinpath("sw.js").read_text("utf-8")
-    files.put("sw.js", f"const SITE = {json.dumps({'version': version, 'files': [*shell, *data]})};\n{worker}".encode())
-    manifest = {
-        "name": wanted.title,
-        "short_name": wanted.title[:12],
-        "start_url": "./",
-        "scope": "./",
-        "display": "standalone",
-        "icons": [{"src": "page/icon.svg", "sizes": "any", "type": "image/svg+xml"}],
-    }
-    files.put("site.webmanifest", _json(manifest))
-    files.put(".nojekyll", b"\n")
-    return first
-
-
-def _parts(head: Mapping[str, Any], name: str) -> list[list[Any]]:
-    found: list[list[Any]] = head["files"][name]["parts"]
-    return found
-
-
-def _licences(records: "list[StoredRecord]", manifest: EncoderManifest) -> str:
-    """Every licence and attribution in the site, and those of the model and the program."""
-    found = Counter((record.licence, record.source, record.attribution) for record in records)
-    lines = ["Images of this site, by licence, source and attribution.", ""]
-    for (licence, source, attribution), count in sorted(found.items()):
-        lines += [
-            f"{licence}: {count} images",
-            f"  source: {source}",
-            f"  attribution: {attribution or 'none stated'}",
-            "",
-        ]
-    lines += [
-        f"The model {manifest.name} ({manifest.source}): {manifest.licence}.",
-        "MIRAGE: Apache-2.0. The page contains Preact (MIT), ONNX Runtime Web (MIT), @huggingface/tokenizers (Apache-2.0)",
-        "and a Snowball stemmer (MIT).",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

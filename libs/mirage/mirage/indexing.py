@@ -10,23 +10,17 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeGuard, TypeVar
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from mirage.errors import ApiError, ClientError, ReplyError, TimedOutError, UnreachableError
-from mirage.uploads import BATCH_BYTES, TEXTS, Upload
-from mirage_api.records import (
-    Pixels,
-    PixelWindow,
-    Record,
-    RecordPresence,
-    RegionsUpload,
-    RegionUpload,
-    UpsertError,
-    UpsertOutcome,
-)
+from mirage.source_records import SourceRecord, complaint_about, former_ids, is_made, is_record, upload_of
+from mirage.stored import image_of, is_same, is_version
+from mirage.tally import Complaint, Count, End, InOrder, Tally
+from mirage.uploads import BATCH_BYTES, Upload
+from mirage_api.records import Record, RecordPresence, UpsertError, UpsertOutcome
 
 # Refusals and failures that pass: the same batch again changes nothing that is stored already.
 PASSING_CODES = frozenset({"QUEUE_FULL", "DEPENDENCY_UNAVAILABLE", "MODEL_NOT_READY", "DEADLINE_EXCEEDED"})
@@ -41,30 +35,6 @@ _ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _LOOK_UP_KEYS = 1000
 
 T = TypeVar("T")
-
-
-class SourceRecord(Protocol):
-    """A dataset's record, as `mirage_atlas` reads it."""
-
-    @property
-    def id(self) -> str: ...  # noqa: D102 -- the fields of mirage.v1.Record
-    @property
-    def caption(self) -> str: ...  # noqa: D102
-    @property
-    def labels(self) -> dict[str, tuple[str, ...]]: ...  # noqa: D102
-    @property
-    def original_labels(self) -> dict[str, str]: ...  # noqa: D102
-    @property
-    def licence(self) -> str: ...  # noqa: D102
-    @property
-    def source(self) -> str: ...  # noqa: D102
-    @property
-    def attribution(self) -> str: ...  # noqa: D102
-    @property
-    def sha256(self) -> str: ...  # noqa: D102
-
-    def read_image(self) -> bytes:
-        """The image file's bytes; raises OSError."""
 
 
 class Atlas(Protocol):
@@ -93,59 +63,6 @@ class Vectors(Protocol):
 
 
 @dataclass(frozen=True)
-class Complaint:
-    """A row that was refused: its place (`t.csv line 7`, or the id), and why. `file`, `line` and `id` as far as
-    known.
-    """
-
-    where: str
-    code: str
-    reason: str
-    file: str = ""
-    line: int = 0
-    id: str = ""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Progress of an index run.
-
-    `unchanged` were sent and found the same, `skipped` were found in the atlas and not sent. Refused are `rejected` by
-    the server, `duplicates` that show an image of another record, and `bad_rows` that gave no record.
-    """
-
-    created: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    bad_rows: int = 0
-    elapsed_s: float = 0.0
-    complaints: tuple[Complaint, ...] = field(default=(), repr=False)
-
-    @property
-    def seen(self) -> int:
-        """Rows dealt with: all that are stored or refused."""
-        return self.stored + self.refused
-
-    @property
-    def refused(self) -> int:
-        """Rows that are not in the atlas; each has a complaint."""
-        return self.duplicates + self.rejected + self.bad_rows
-
-    @property
-    def stored(self) -> int:
-        """Records that are in the atlas now."""
-        return self.created + self.updated + self.unchanged + self.skipped
-
-    @property
-    def rate(self) -> float:
-        """Rows a second."""
-        return self.seen / self.elapsed_s if self.elapsed_s > 0 else 0.0
-
-
-@dataclass(frozen=True)
 class Plan:
     """Options of a run: the collection to fill ("" for the active one), and the vectors that need not be computed.
 
@@ -170,24 +87,12 @@ class Pace:
     patience_s: float = 60.0
 
 
-_Count = Literal["created", "updated", "unchanged", "skipped", "duplicates", "rejected", "bad_rows"]
-
-
 @dataclass(frozen=True)
 class _Row:
     """A record of the run and its number in it, from 0."""
 
     number: int
     record: SourceRecord
-
-
-@dataclass(frozen=True)
-class _End:
-    """The outcome of a row."""
-
-    number: int
-    count: _Count
-    complaint: Complaint | None = None
 
 
 @dataclass(frozen=True)
@@ -220,30 +125,6 @@ class _Owner:
     stored: bool = False
 
 
-class _InOrder:
-    """Passes complaints on in the order of the rows, as soon as all rows before have ended."""
-
-    def __init__(self, complain: Callable[[Complaint], None]) -> None:
-        self._complain = complain
-        self._next = 0
-        self._waiting: dict[int, Complaint | None] = {}
-
-    def end(self, end: _End) -> None:
-        self._waiting[end.number] = end.complaint
-        while self._next in self._waiting:
-            self._pass_on(self._waiting.pop(self._next))
-            self._next += 1
-
-    def flush(self) -> None:
-        """Passes on what is left, if the run ends before all rows have."""
-        for number in sorted(self._waiting):
-            self._pass_on(self._waiting.pop(number))
-
-    def _pass_on(self, complaint: Complaint | None) -> None:
-        if complaint is not None:
-            self._complain(complaint)
-
-
 class Indexer:
     """One run over a dataset. Records are idempotent on the server, so a run can be repeated at any time."""
 
@@ -265,8 +146,8 @@ class Indexer:
         self._images: dict[str, _Owner] = {}
         self._deferred: list[_Deferred] = []
         self._images_lock = threading.Lock()
-        self._order = _InOrder(self._name)
-        self._counts: dict[_Count, int] = dict.fromkeys(
+        self._order = InOrder(self._name)
+        self._counts: dict[Count, int] = dict.fromkeys(
             ("created", "updated", "unchanged", "skipped", "duplicates", "rejected", "bad_rows"), 0
         )
         self._complaints: list[Complaint] = []
@@ -282,7 +163,7 @@ class Indexer:
         how far it came.
         """
         self._started = time.monotonic()
-        running: set[Future[list[_End]]] = set()
+        running: set[Future[list[End]]] = set()
         with ThreadPoolExecutor(self._pace.parallel, thread_name_prefix="index") as pool:
             try:
                 for batch in self._batches(rows):
@@ -311,7 +192,7 @@ class Indexer:
         """Names of original labels about a person that the server did not store."""
         return tuple(self._left_out)
 
-    def _collect(self, running: set[Future[list[_End]]], pool: ThreadPoolExecutor) -> set[Future[list[_End]]]:
+    def _collect(self, running: set[Future[list[End]]], pool: ThreadPoolExecutor) -> set[Future[list[End]]]:
         done, rest = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             self._add(future.result())
@@ -325,7 +206,7 @@ class Indexer:
         with self._images_lock:
             deferred, self._deferred = self._deferred, []
             again: list[_Row] = []
-            ends: list[_End] = []
+            ends: list[End] = []
             for each in deferred:
                 owner = self._images.get(each.key)
                 if owner is None:
@@ -345,7 +226,7 @@ class Indexer:
                 self._images.pop(each.key, None)
         return [each.row for each in deferred]
 
-    def _add(self, ends: Iterable[_End]) -> None:
+    def _add(self, ends: Iterable[End]) -> None:
         for end in ends:
             self._counts[end.count] += 1
             self._order.end(end)
@@ -359,25 +240,25 @@ class Indexer:
     def _batches(self, rows: Iterable[object]) -> Iterator[list[_Row]]:
         batch: list[_Row] = []
         for number, row in enumerate(rows):
-            if _is_record(row):
+            if is_record(row):
                 batch.append(_Row(number, row))
                 if len(batch) == self._pace.batch:
                     yield batch
                     batch = []
             else:
                 reason = str(getattr(row, "reason", row))
-                complaint = _complaint(row, str(getattr(row, "code", "BAD_ROW")), reason)
-                self._add([_End(number, "bad_rows", complaint)])
+                complaint = complaint_about(row, str(getattr(row, "code", "BAD_ROW")), reason)
+                self._add([End(number, "bad_rows", complaint)])
         if batch:
             yield batch
 
-    def _send(self, rows: list[_Row]) -> list[_End]:
+    def _send(self, rows: list[_Row]) -> list[End]:
         made: list[_Sent] = []
-        ends: list[_End] = []
+        ends: list[End] = []
         for row in rows:
             upload = self._made(row.record)
             if isinstance(upload, Complaint):
-                ends.append(_End(row.number, "rejected", upload))
+                ends.append(End(row.number, "rejected", upload))
             else:
                 sha256 = hashlib.sha256(upload.image).hexdigest()
                 made.append(_Sent(row, upload, sha256, getattr(row.record, "made_from", "") or sha256))
@@ -395,25 +276,25 @@ class Indexer:
         try:
             image = record.read_image()
         except OSError:
-            return _complaint(record, "IMAGE_UNREADABLE", "the image file cannot be read")
-        upload = _upload(record, image)
+            return complaint_about(record, "IMAGE_UNREADABLE", "the image file cannot be read")
+        upload = upload_of(record, image)
         vectors = self._plan.vectors
         if vectors is None:
             return upload
-        ids = (record.id, *_former_ids(record))
+        ids = (record.id, *former_ids(record))
         found = next((each for each in map(vectors.of, ids) if each is not None), None)
         if found is None:
-            missing = _complaint(record, "EMBEDDING_MISSING", "the file of embeddings has none of this id")
+            missing = complaint_about(record, "EMBEDDING_MISSING", "the file of embeddings has none of this id")
             return missing if self._plan.strict else upload
         return replace(upload, image_vector=found[0], caption_vector=found[1], fingerprint=vectors.fingerprint)
 
-    def _sift(self, made: list[_Sent], ends: list[_End]) -> list[_Sent]:
+    def _sift(self, made: list[_Sent], ends: list[End]) -> list[_Sent]:
         """Returns the records that are left to send, by what the run has met and what the atlas holds.
 
         The others end here.
         """
         there: dict[str, RecordPresence] = {}
-        if self._plan.resume or self._plan.skip_duplicates or any(_is_made(sent.row.record) for sent in made):
+        if self._plan.resume or self._plan.skip_duplicates or any(is_made(sent.row.record) for sent in made):
             there = self._look_up([(sent.upload.id, sent.key) for sent in made])
             made = self._settled_ids(made, there)
         left: list[_Sent] = []
@@ -423,7 +304,7 @@ class Indexer:
             stored = known.record if known else None
             if self._is_there(upload, stored, sent.sha256):
                 self._own(sent.key, upload.id, stored=True)
-                ends.append(_End(row.number, "skipped"))
+                ends.append(End(row.number, "skipped"))
                 continue
             if self._plan.skip_duplicates and stored is None:
                 other = next(iter(known.same_image_ids), "") if known else ""
@@ -450,8 +331,8 @@ class Indexer:
         for sent in made:
             known = there.get(sent.upload.id)
             if known is None or known.record is None:
-                others[sent.upload.id] = _former_ids(sent.row.record)
-            elif _is_made(sent.row.record) and not _is_version(known.record, sent.upload, sent.sha256):
+                others[sent.upload.id] = former_ids(sent.row.record)
+            elif is_made(sent.row.record) and not is_version(known.record, sent.upload, sent.sha256):
                 others[sent.upload.id] = (f"{sent.upload.id}-{sent.sha256[:8]}",)
         found = self._look_up([(other, sent.key) for sent in made for other in others.get(sent.upload.id, ())])
         settled: list[_Sent] = []
@@ -515,7 +396,7 @@ class Indexer:
             return self._look_up_some(keys[:half]) | self._look_up_some(keys[half:])
         return {presence.id: presence for presence in answer}
 
-    def _upsert(self, part: list[_Sent]) -> list[_End]:
+    def _upsert(self, part: list[_Sent]) -> list[End]:
         uploads = [sent.upload for sent in part]
         try:
             outcomes = self._persist(lambda: self._atlas.upsert(uploads, collection=self._plan.collection))
@@ -535,13 +416,13 @@ class Indexer:
         self._settle(part, outcomes)
         return [self._end(sent, outcome) for sent, outcome in zip(part, outcomes, strict=True)]
 
-    def _end(self, sent: _Sent, outcome: UpsertOutcome) -> _End:
+    def _end(self, sent: _Sent, outcome: UpsertOutcome) -> End:
         self._left_out.update(dict.fromkeys(outcome.left_out))
         if outcome.state != "rejected":
-            return _End(sent.row.number, outcome.state)
+            return End(sent.row.number, outcome.state)
         error = outcome.error or UpsertError(code="INTERNAL")
-        complaint = _complaint(sent.row.record, error.code, error.message, id=sent.upload.id)
-        return _End(sent.row.number, "rejected", complaint)
+        complaint = complaint_about(sent.row.record, error.code, error.message, id=sent.upload.id)
+        return End(sent.row.number, "rejected", complaint)
 
     def _persist(self, call: Callable[[], T]) -> T:
         give_up = time.monotonic() + self._pace.patience_s
@@ -557,38 +438,9 @@ class Indexer:
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
 
-def is_same(stored: Record, upload: Upload, *, sha256: str) -> bool:
-    """True if the atlas holds exactly this record, made from this file, whose SHA-256 is given."""
-    return (
-        _image_of(stored) == sha256
-        and upload.pixels in (None, stored.pixels)
-        and _has_regions(stored, upload.regions)
-        and stored.caption == upload.caption
-        and _labels(stored.labels, upload) == _labels(upload.labels, upload)
-        and dict(stored.original_labels) == dict(upload.original_labels)
-        and (stored.licence, stored.source, stored.attribution) == (upload.licence, upload.source, upload.attribution)
-    )
-
-
-def _labels(labels: Mapping[str, Sequence[str]], upload: Upload) -> dict[str, list[str]]:
-    """Sorted labels, without the structures that the atlas takes from a label map if there are no others."""
-    derived = {"structure"} if upload.regions is not None and "structure" not in upload.labels else set()
-    return {facet: sorted(values) for facet, values in labels.items() if facet not in derived}
-
-
-def _has_regions(stored: Record, regions: RegionsUpload | None) -> bool:
-    if regions is None:
-        return True
-    legend = {(each.id, each.name, each.group, each.colour) for each in regions.legend}
-    sha256 = hashlib.sha256(regions.png).hexdigest() if regions.png else ""
-    return stored.original_regions_sha256 == sha256 and legend.issuperset(
-        (each.id, each.name, each.group, each.colour) for each in stored.regions
-    )
-
-
 def stored_ids(atlas: Atlas, records: Sequence[SourceRecord]) -> list[str]:
     """The id that each record has in the atlas, "" for one that is not there: its own, or one of an earlier version."""
-    keys = [(place, each) for place, record in enumerate(records) for each in (record.id, *_former_ids(record))]
+    keys = [(place, each) for place, record in enumerate(records) for each in (record.id, *former_ids(record))]
     found = [""] * len(records)
     for start in range(0, len(keys), _LOOK_UP_KEYS):
         some = keys[start : start + _LOOK_UP_KEYS]
@@ -599,93 +451,21 @@ def stored_ids(atlas: Atlas, records: Sequence[SourceRecord]) -> list[str]:
     return found
 
 
-def _is_record(row: object) -> TypeGuard[SourceRecord]:
-    return hasattr(row, "read_image")
-
-
-def _is_version(stored: Record, upload: Upload, sha256: str) -> bool:
-    """True if the record may be an earlier or later version of the upload: with its image or with its caption."""
-    return _image_of(stored) == sha256 or stored.caption == upload.caption
-
-
 def _adopts(sent: _Sent, presence: RecordPresence | None) -> bool:
     """True if a record under a former id is this row's."""
     if presence is None or presence.record is None:
         return False
-    if not _is_made(sent.row.record):
+    if not is_made(sent.row.record):
         return True
     stored = presence.record
-    return _image_of(stored) == sent.sha256 and (
+    return image_of(stored) == sent.sha256 and (
         stored.caption == sent.upload.caption or stored.source == sent.upload.source
     )
 
 
-def _image_of(stored: Record) -> str:
-    return stored.original_sha256 or stored.image_sha256
-
-
-def _is_made(record: SourceRecord) -> bool:
-    return bool(getattr(record, "made_id", False))
-
-
-def _former_ids(record: SourceRecord) -> tuple[str, ...]:
-    return tuple(getattr(record, "former_ids", ()))
-
-
-def _duplicate(row: _Row, record_id: str, other: str) -> _End:
-    complaint = _complaint(row.record, "DUPLICATE_IMAGE", f"shows the same image as {other}", id=record_id)
-    return _End(row.number, "duplicates", complaint)
-
-
-def _complaint(row: object, code: str, reason: str, *, id: str = "") -> Complaint:  # noqa: A002 -- as the field
-    """A complaint about a record or a bad row, with as much of its place as it knows."""
-    file, line = str(getattr(row, "file", "")), int(getattr(row, "line", 0) or 0)
-    record_id = id or str(getattr(row, "id", ""))
-    place = f"{file} line {line}" if file and line else file or (f"line {line}" if line else record_id or "line ?")
-    return Complaint(place, code, reason, file=file, line=line, id=record_id)
-
-
-def _upload(record: SourceRecord, image: bytes) -> Upload:
-    return Upload(
-        id=record.id,
-        caption=record.caption,
-        image=image,
-        labels=record.labels,
-        original_labels=record.original_labels,
-        licence=record.licence,
-        source=record.source,
-        attribution=record.attribution,
-        pixels=_pixels(getattr(record, "pixels", None)),
-        regions=_regions(getattr(record, "regions", None)),
-        **{name: value for name in TEXTS if (value := getattr(record, name, None))},
-    )
-
-
-def _pixels(given: Any) -> Pixels | None:
-    """A reader's account of its pixels as the client has it."""
-    if given is None:
-        return None
-    windows = tuple(
-        PixelWindow(name=each.name, center=float(each.center), width=float(each.width)) for each in given.windows
-    )
-    return Pixels(
-        bits=given.bits,
-        slope=float(given.slope),
-        intercept=float(given.intercept),
-        unit=given.unit,
-        windows=windows,
-    )
-
-
-def _regions(given: Any) -> RegionsUpload | None:
-    """A reader's label map as the client has it; the server checks it."""
-    if given is None:
-        return None
-    names = ("id", "name", "group", "colour")
-    legend = tuple(
-        RegionUpload.model_construct(**{name: getattr(each, name) for name in names}) for each in given.legend
-    )
-    return RegionsUpload.model_construct(png=given.png, legend=legend)
+def _duplicate(row: _Row, record_id: str, other: str) -> End:
+    complaint = complaint_about(row.record, "DUPLICATE_IMAGE", f"shows the same image as {other}", id=record_id)
+    return End(row.number, "duplicates", complaint)
 
 
 def _passes(error: ClientError) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from mirage.errors import InputError
 from mirage.png import PngError, is_png, read_picture, texts
@@ -25,7 +26,7 @@ def read_provenance(data: bytes) -> Provenance | None:
         raise InputError(str(error)) from error
     if "true" not in said.get(AI_GENERATED, ()):
         return None
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for field in fields(Provenance):
         found = said.get(field.name, set())
         if len(found) != 1:
@@ -36,7 +37,7 @@ def read_provenance(data: bytes) -> Provenance | None:
         except ValueError as error:
             raise InputError(f"the file's {field.name} cannot be read") from error
     try:
-        return Provenance(**values)  # type: ignore[arg-type]  # each was read as its field's type
+        return Provenance(**values)
     except ValueError as error:
         raise InputError(f"the file's {error} cannot be right") from error
 

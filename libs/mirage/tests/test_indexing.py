@@ -4,11 +4,13 @@ import hashlib
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from mirage.errors import ApiError, ReplyError, UnreachableError
-from mirage.indexing import Complaint, Indexer, Pace, Plan, Tally, stored_ids
+from mirage.indexing import Indexer, Pace, Plan, stored_ids
+from mirage.tally import Complaint, Tally
 from mirage.uploads import BATCH_BYTES, Upload
 from mirage_api.records import Record, RecordPresence, UpsertError, UpsertOutcome
 
@@ -372,8 +374,8 @@ def test_labels_that_the_server_left_out_are_known() -> None:
 # Ids that were made from names, and those of earlier versions
 
 
-def made(id_: str, image: bytes, caption: str, **fields: object) -> Row:
-    return Row(id_, image=image, caption=caption, made_id=True, **fields)  # type: ignore[arg-type]
+def made(id_: str, image: bytes, caption: str, **fields: Any) -> Row:
+    return Row(id_, image=image, caption=caption, made_id=True, **fields)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class KindValue(Reply):
 
 
 class ReadKind(Reply):
-    """The kind of an image; null is not known. `name` is that of its checklist, empty if there is none."""
+    """The kind of an image; null is not known. `name` is that of its checklist, or empty."""
 
     medical: Literal["medical", "unsure", "not_medical", "unknown"]
     medical_score: Score = 0.0
@@ -59,7 +59,7 @@ class ChecklistItem(Reply):
 
 
 class ReadChecklist(Reply):
-    """The order in which this kind of image is looked at; `notice` says why there is none."""
+    """The order in which this kind of image is looked at; `notice` says why it is missing."""
 
     name: str
     title: str

@@ -23,7 +23,7 @@ def available_cpus(cgroups: Path = _CGROUPS) -> int:
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             quota, period = " ".join((cgroups / name).read_text() for name in files).split()
-            # "max" in v2 and -1 in v1 mean that there is no quota.
+            # "max" in v2 and -1 in v1 mean that the quota is not set.
             if quota not in ("max", "-1"):
                 count = min(count, math.ceil(int(quota) / int(period)))
         except (OSError, ValueError, ZeroDivisionError):

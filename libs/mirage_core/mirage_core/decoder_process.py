@@ -6,7 +6,7 @@ starts in milliseconds and shares the imported code with its siblings. It has on
 file.
 
 A child runs one call at a time. Its memory may grow by what the call has reserved, its processor time is limited, it
-cannot write files or start processes, and has no environment variable that it does not need.
+cannot write files or start processes, and gets only the environment variables that it needs.
 """
 
 import contextlib

@@ -22,14 +22,7 @@ child sends.
 """
 
 import asyncio
-import contextlib
-import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -39,6 +32,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from mirage_core import decoder_wire as wire
 from mirage_core import telemetry
+from mirage_core.decoder_children import Call, Child, ForkServer
 from mirage_core.decoding_cost import decoding_bytes
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import Ran, queue_running, queue_waiting
@@ -49,25 +43,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _MIB = 2**20
-_START_S = 60.0
 # A call whose caller is gone may run on for this long: most end sooner, and a new child costs more than that.
 _ABANDONED_S = 1.0
 # Imported, and called if a function is named, before the children are forked.
 PRELOAD = ("mirage_core.imaging", "mirage_core.dicom.picture", "PIL.Image:preinit", "PIL.WebPImagePlugin")
-# All that a child gets of the service's environment: where Python and its libraries are, and the language. No keys, no
-# proxies.
-_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
-# One thread. Of freed memory, 24 MiB are kept for the next picture, which saves an eighth of its time.
-_FIXED = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPJ_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(8 * _MIB),
-    "MALLOC_TRIM_THRESHOLD_": str(24 * _MIB),
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
 
 # Ended by the kernel for processor time or memory; a child that stops answering is killed at the time limit.
 _LIMIT_SIGNALS = (signal.SIGXCPU, signal.SIGKILL)
@@ -112,13 +91,13 @@ class DecoderPool:
         self._timeout_s = timeout_s
         self._queue_limit = queue_limit
         self._reply = reply_mb * _MIB
-        self._server = _ForkServer(
+        self._server = ForkServer(
             {"memory": self._memory, "reply": self._reply, "timeout_s": timeout_s, "preload": list(preload)}
         )
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix=name)
-        self._idle: list[_Child] = []
+        self._idle: list[Child] = []
         self._waiting: deque[_Waiting] = deque()
-        self._running: set[_Call] = set()
+        self._running: set[Call] = set()
         self._taken = 0
         self._reserved = 0
         self._gauges = queue_waiting.labels(name), queue_running.labels(name), _reserved_bytes.labels(name)
@@ -166,7 +145,7 @@ class DecoderPool:
             await self._enter(need)
             started = time.perf_counter()
             queue_ms += (started - waited_from) * 1000
-            call = _Call({"call": body, "reserve": need}, buffers, kind, self._idle.pop() if self._idle else None)
+            call = Call({"call": body, "reserve": need}, buffers, kind, self._idle.pop() if self._idle else None)
             outcome = await self._run_call(call, need)
             if outcome is not _OUTGROWN or need == self._memory:
                 break
@@ -176,7 +155,7 @@ class DecoderPool:
             raise outcome
         return Ran(cast("T", outcome), queue_ms, (time.perf_counter() - arrived) * 1000 - queue_ms)
 
-    async def _run_call(self, call: "_Call", need: int) -> object:
+    async def _run_call(self, call: "Call", need: int) -> object:
         """Runs a call for which there is a place, which is free again once its child is."""
         started = time.perf_counter()
         self._running.add(call)
@@ -258,7 +237,7 @@ class DecoderPool:
                 break
         self._note()
 
-    def _end(self, call: "_Call", need: int) -> None:
+    def _end(self, call: "Call", need: int) -> None:
         self._running.discard(call)
         if call.child is not None:
             self._idle.append(call.child)
@@ -269,14 +248,14 @@ class DecoderPool:
         for gauge, value in zip(self._gauges, (len(self._waiting), self._taken, self._reserved), strict=True):
             gauge.set(value)
 
-    def _start_child(self) -> "_Child":
+    def _start_child(self) -> "Child":
         try:
             return self._server.fork()
         except (OSError, wire.WireError) as error:
             _log.error("decoder did not start", queue=self._name, error=type(error).__name__)
             raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service="image decoder") from error
 
-    def _perform(self, call: "_Call") -> object:
+    def _perform(self, call: "Call") -> object:
         """Runs a call, in a thread, and returns its value or its error; a child that may not be used again is ended."""
         ends = None
         try:
@@ -313,7 +292,7 @@ class DecoderPool:
         _log.error("decoder answered wrongly", queue=self._name, error=str(body.get("failed"))[:200])
         return MirageError(Code.INTERNAL)
 
-    def _discard(self, call: "_Call", reason: str) -> int:
+    def _discard(self, call: "Call", reason: str) -> int:
         """Ends the child of a call and returns the number of the signal that ended it, 0 if none did."""
         child, call.child = call.child, None
         if child is None:
@@ -322,151 +301,6 @@ class DecoderPool:
         _ended.labels(self._name, reason).inc()
         _log.warning("decoder replaced", queue=self._name, reason=reason, signal=ended_by)
         return ended_by
-
-
-class _ForkServer:
-    """The process that forks the children: started with the first of them, and again if it has died. Thread-safe."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = json.dumps(options)
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-
-    def fork(self) -> "_Child":
-        """Returns a new child; raises OSError or WireError if there can be none."""
-        with self._lock:
-            control = self._control or self._start()
-            ours, theirs = socket.socketpair()
-            try:
-                with theirs:
-                    socket.send_fds(control, [b"fork"], [theirs.fileno()])
-                pid, _ = wire.receive(control, limit=0, deadline=time.monotonic() + _START_S)
-            except BaseException:
-                ours.close()
-                self._stop()
-                raise
-            return _Child(int(pid), ours, control)
-
-    def end(self, child: "_Child") -> int:
-        """Kills a child and returns the number of the signal that it had ended by, 0 if by none."""
-        child.connection.close()
-        with self._lock:
-            if child.control is not self._control:
-                # Of a server that has died, and its children with it.
-                return 0
-            try:
-                # Its number is its own until the server has waited for it.
-                os.kill(child.pid, signal.SIGKILL)
-                child.control.sendall(str(child.pid).encode())
-                status, _ = wire.receive(child.control, limit=0, deadline=time.monotonic() + _START_S)
-            except (OSError, wire.WireError):
-                self._stop()
-                return 0
-            return max(0, -os.waitstatus_to_exitcode(int(status)))
-
-    def close(self) -> None:
-        """Ends the server, and its children with it."""
-        with self._lock:
-            self._stop()
-
-    def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                command = [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "mirage_core.decoder_process",
-                    str(theirs.fileno()),
-                    self._options,
-                ]
-                environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-                # No preexec_fn: the fork in which it runs may hang in a process with threads, such as those of gRPC.
-                self._process = subprocess.Popen(
-                    command, env=environment | _FIXED, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-                )
-            self._control = ours
-            wire.receive(ours, limit=0, deadline=time.monotonic() + _START_S)
-        except BaseException:
-            ours.close()
-            self._stop()
-            raise
-        return ours
-
-    def _stop(self) -> None:
-        process, control = self._process, self._control
-        self._process = self._control = None
-        if control is not None:
-            control.close()
-        if process is not None:
-            process.kill()
-            process.wait()
-
-
-@dataclass(frozen=True)
-class _Child:
-    """A child: its process number, the connection to it, and the control connection of the server that forked it."""
-
-    pid: int
-    connection: socket.socket
-    control: socket.socket
-
-    def is_idle(self) -> bool:
-        """Returns False if it has died since its last call."""
-        try:
-            self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
-
-
-class _Call:
-    """A call on its way. `abandon` may be called from another thread than the others."""
-
-    def __init__(self, body: object, buffers: list[wire.Buffer], kind: Any, child: _Child | None) -> None:
-        self.kind = kind
-        self.child = child
-        self._body = body
-        self._buffers = buffers
-        self._lock = threading.Lock()
-        self._connection: socket.socket | None = None
-        self._abandoned = False
-
-    def exchange(self, deadline: float, limit: int) -> tuple[Any, list[bytes]]:
-        """Sends the call to the child and returns its answer.
-
-        Raises TimeoutError, BlockingIOError, OSError and WireError.
-        """
-        with self._lock:
-            if self._abandoned or self.child is None:
-                raise MirageError(Code.CANCELLED)
-            connection = self._connection = self.child.connection
-        wire.set_timeout(connection, socket.SO_SNDTIMEO, deadline)
-        wire.send(connection, self._body, self._buffers)
-        # The child has the file now.
-        self._buffers.clear()
-        body, buffers = wire.receive(connection, limit=limit, deadline=deadline)
-        if not isinstance(body, dict):
-            raise wire.WireError("not an answer")
-        return body, buffers
-
-    def finish(self) -> bool:
-        """Returns False if the call was abandoned; from now on it cannot be."""
-        with self._lock:
-            self._connection = None
-            return not self._abandoned
-
-    def abandon(self) -> None:
-        """Lets the exchange fail now, if it has not ended."""
-        with self._lock:
-            self._abandoned = True
-            if self._connection is not None:
-                with contextlib.suppress(OSError):
-                    self._connection.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(eq=False)

@@ -168,7 +168,7 @@ class ImageStore:
     def stage(self, taken: TakenIn) -> "StagedImage":
         """Writes the files of an image without putting them in the store yet.
 
-        Raises STORAGE_FULL if there is no space.
+        Raises STORAGE_FULL on a full disk.
         """
         clean = taken.clean
         stored = StoredImage(

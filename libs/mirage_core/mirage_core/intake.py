@@ -33,7 +33,7 @@ _OPEN_SLOW = 2
 
 
 def busy() -> MirageError:
-    """The error of a call for which there is no room now."""
+    """The error of a call that does not fit now."""
     return MirageError(Code.QUEUE_FULL, retry_after_s=_RETRY_S)
 
 
@@ -91,7 +91,7 @@ class Intake:
         client: str,
         limit: int,
     ) -> Any:
-        """Returns the result of `read`. `refuse` ends the call, and with it `read`, if there is no room or the message
+        """Returns the result of `read`. `refuse` ends the call, and with it `read`, if it does not fit or the message
         takes too long.
 
         Raises QUEUE_FULL. Turns go to the connections in rotation.
@@ -134,7 +134,7 @@ class Intake:
         self._next()
 
     def slow_down(self, client: str) -> bool:
-        """Makes a quick message a slow one; False if there is no room for it."""
+        """Makes a quick message a slow one; False if it does not fit."""
         if not self._take(client, self._largest):
             return False
         self._quick -= 1

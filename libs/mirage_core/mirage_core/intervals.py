@@ -6,7 +6,7 @@ _Z = 1.959964
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share (Wilson, JASA 22, 1927); 0 to 1 if there is nothing to count."""
+    """Returns the 95 % interval of a share (Wilson, JASA 22, 1927); 0 to 1 without data."""
     if not total:
         return 0.0, 1.0
     share, square = hits / total, _Z * _Z

@@ -54,7 +54,7 @@ def facet_value(text: str) -> str:
     """Returns a text as a facet's value: lower case, on one line, at most 64 characters; the last is an ellipsis if
     it was cut.
 
-    Empty if the text has nothing that can be shown.
+    Empty if no character can be shown.
     """
     shown = "".join(char if char.isprintable() else " " if char.isspace() else "" for char in text.lower())
     value = " ".join(shown.split())

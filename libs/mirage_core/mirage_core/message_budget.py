@@ -51,7 +51,7 @@ class MessageBudget:
                     self._waiting.remove(place)
                     self.give_back(0)
                 elif not place[1].cancelled():
-                    # It had its share already. One that was cancelled and then passed over has none.
+                    # It had its share already. One that was cancelled and then passed over gets nothing.
                     self.give_back(size)
                 raise
         else:

@@ -46,7 +46,7 @@ class RegionMap:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the PNG in lower-case hex; "" if there is none."""
+        """SHA-256 of the PNG in lower-case hex, or ""."""
         return hashlib.sha256(self.png).hexdigest() if self.png else ""
 
 

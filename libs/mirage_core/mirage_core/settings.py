@@ -112,7 +112,7 @@ class SecretFiles(PydanticBaseSettingsSource):
     """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Returns the content of the file that is named for a field; None if there is none. Raises SettingsError."""
+        """Returns the content of the file that is named for a field, or None. Raises SettingsError."""
         variable = variable_of(self.settings_cls, field_name)
         named = os.environ.get(f"{variable}_FILE", "")
         if not named or not _is_secret(field):

@@ -42,13 +42,13 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
         self.gate.set()
         self.arrived = asyncio.Semaphore(0)
 
-    async def EncodeText(self, request: encoder_pb2.EncodeTextRequest, ctx: Context) -> encoder_pb2.EncodeTextResponse:  # noqa: N802 -- the name that the contract gives
+    async def EncodeText(self, request: encoder_pb2.EncodeTextRequest, ctx: Context) -> encoder_pb2.EncodeTextResponse:
         self.requests.append(request)
         self.arrived.release()
         await self.gate.wait()
         return encoder_pb2.EncodeTextResponse(fingerprint="f")
 
-    async def EncodeImage(  # noqa: N802 -- the name that the contract gives
+    async def EncodeImage(
         self, request: encoder_pb2.EncodeImageRequest, ctx: Context
     ) -> encoder_pb2.EncodeImageResponse:
         self.requests.append(request)
@@ -56,20 +56,20 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
         await self.gate.wait()
         return encoder_pb2.EncodeImageResponse(fingerprint=str(len(request.image)))
 
-    async def EncodeImages(  # noqa: N802
+    async def EncodeImages(
         self, requests: AsyncIterator[encoder_pb2.EncodeImagesRequest], ctx: Context
     ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
         async for request in requests:
             yield encoder_pb2.EncodeImagesResponse(key=request.key)
 
-    async def ClassifyImage(  # noqa: N802 -- the name that the contract gives
+    async def ClassifyImage(
         self, request: encoder_pb2.ClassifyImageRequest, ctx: Context
     ) -> encoder_pb2.ClassifyImageResponse:
         self.arrived.release()
         await self.gate.wait()
         return encoder_pb2.ClassifyImageResponse()
 
-    async def GetModel(self, request: encoder_pb2.GetModelRequest, ctx: Context) -> encoder_pb2.GetModelResponse:  # noqa: N802
+    async def GetModel(self, request: encoder_pb2.GetModelRequest, ctx: Context) -> encoder_pb2.GetModelResponse:
         return encoder_pb2.GetModelResponse()
 
 

@@ -21,7 +21,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # its stub 
         self.finished = asyncio.Event()
         self.checks: asyncio.Queue[str] = asyncio.Queue()
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:  # noqa: N802 -- the contract names it
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
         self.checks.put_nowait(request.service)
         await self.thawed.wait()
         if request.service == "slow":

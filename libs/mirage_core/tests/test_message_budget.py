@@ -102,14 +102,14 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
         self.go = asyncio.Event()
         self.arrived: asyncio.Queue[int] = asyncio.Queue()
 
-    async def EncodeImage(  # noqa: N802 -- the name that the contract gives
+    async def EncodeImage(
         self, request: encoder_pb2.EncodeImageRequest, ctx: Context
     ) -> encoder_pb2.EncodeImageResponse:
         self.arrived.put_nowait(len(request.image))
         await self.go.wait()
         return encoder_pb2.EncodeImageResponse(fingerprint=str(len(request.image)))
 
-    async def EncodeImages(  # noqa: N802
+    async def EncodeImages(
         self, requests: AsyncIterator[encoder_pb2.EncodeImagesRequest], ctx: Context
     ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
         with await MessageBudget(100, queue_limit=0, name="test").take(100) as share:

@@ -30,7 +30,7 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
         self.request_ids: list[str] = []
         self.calls = 0
 
-    async def EncodeText(self, request: encoder_pb2.EncodeTextRequest, ctx: Context) -> encoder_pb2.EncodeTextResponse:  # noqa: N802 -- the name that the contract gives
+    async def EncodeText(self, request: encoder_pb2.EncodeTextRequest, ctx: Context) -> encoder_pb2.EncodeTextResponse:
         self.calls += 1
         self.request_ids.append(context.request_id.get())
         match request.texts[0]:
@@ -44,7 +44,7 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
                 raise MirageError(Code.MODEL_NOT_READY)
         return encoder_pb2.EncodeTextResponse(fingerprint="f")
 
-    async def EncodeImages(  # noqa: N802
+    async def EncodeImages(
         self, requests: AsyncIterator[encoder_pb2.EncodeImagesRequest], ctx: Context
     ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
         async for request in requests:
@@ -223,7 +223,7 @@ async def test_connections_are_made_anew_without_a_call_that_fails() -> None:
     peers: set[str] = set()
 
     class Noting(Servicer):
-        async def EncodeText(  # noqa: N802 -- the name that the contract gives
+        async def EncodeText(
             self, request: encoder_pb2.EncodeTextRequest, ctx: Context
         ) -> encoder_pb2.EncodeTextResponse:
             peers.add(ctx.peer())
@@ -254,7 +254,7 @@ async def test_connections_are_made_anew_without_a_call_that_fails() -> None:
 
 async def test_a_server_that_stops_under_load_fails_no_idempotent_call() -> None:
     class Slow(Servicer):
-        async def EncodeText(  # noqa: N802 -- the name that the contract gives
+        async def EncodeText(
             self, request: encoder_pb2.EncodeTextRequest, ctx: Context
         ) -> encoder_pb2.EncodeTextResponse:
             # Keeps the event loop from taking up the next call for a moment, so that some have arrived and none has them.
@@ -290,7 +290,7 @@ async def test_a_server_that_stops_under_load_fails_no_idempotent_call() -> None
 
 async def test_a_call_that_the_other_side_cancels_can_be_made_again_later() -> None:
     class Ending(Servicer):
-        async def EncodeText(  # noqa: N802 -- the name that the contract gives
+        async def EncodeText(
             self, request: encoder_pb2.EncodeTextRequest, ctx: Context
         ) -> encoder_pb2.EncodeTextResponse:
             await ctx.abort(grpc.StatusCode.CANCELLED, "going down")

@@ -30,7 +30,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
-    async def EncodeText(self, request: encoder_pb2.EncodeTextRequest, ctx: Context) -> encoder_pb2.EncodeTextResponse:  # noqa: N802 -- the name that the contract gives
+    async def EncodeText(self, request: encoder_pb2.EncodeTextRequest, ctx: Context) -> encoder_pb2.EncodeTextResponse:
         with tracing.span("encode.text", texts=len(request.texts)):
             match request.texts[0]:
                 case "coded":
@@ -39,7 +39,7 @@ class Servicer(encoder_pb2_grpc.EncoderServiceServicer):
                     raise RuntimeError(SECRET)
         return encoder_pb2.EncodeTextResponse(fingerprint="f")
 
-    async def EncodeImages(  # noqa: N802
+    async def EncodeImages(
         self, requests: AsyncIterator[encoder_pb2.EncodeImagesRequest], ctx: Context
     ) -> AsyncIterator[encoder_pb2.EncodeImagesResponse]:
         async for request in requests:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,15 +52,14 @@ class PictureGate:
     `picture_gate.json`.
     """
 
-    def __init__(self, content: Mapping[str, object]) -> None:
-        if tuple(content["statistics"]) != NAMES:  # type: ignore[arg-type]  # our own file; anything else fails right here
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        if tuple(content["statistics"]) != NAMES:
             raise ValueError("the picture gate was made for other statistics")
         self._mean, self._scale, self._weights = (
             np.asarray(content[name], dtype=np.float64) for name in ("mean", "scale", "weights")
         )
         self._bias, self._decline_below, self._medical_from = (
-            float(content[name])  # type: ignore[arg-type]  # as above
-            for name in ("bias", "decline_below", "medical_from")
+            float(content[name]) for name in ("bias", "decline_below", "medical_from")
         )
 
     @classmethod

@@ -306,7 +306,7 @@ def string_lists(where: Mapping[str, Sequence[str]]) -> dict[str, facet_pb2.Stri
 
 
 def read_progress(path: Path) -> collection_pb2.Building | None:
-    """Returns the progress in a file; None if it is complete, and if there is no file or none of this kind."""
+    """Returns the progress in a file; None if it is complete, missing, or of another kind."""
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_PROGRESS_BYTES))

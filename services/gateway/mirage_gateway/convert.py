@@ -4,7 +4,7 @@ A field of a model has the name of the message's field. What differs is derived 
 
 | message | model |
 |---|---|
-| a field of a nested message (`Result.record.caption`), if the message itself has none of that name | the field |
+| a field of a nested message (`Result.record.caption`), if the message itself lacks that name | the field |
 | enum | lower-case word without the enum's name; a value that the model does not list is null, "unknown" or the first word |
 | `Timestamp` | RFC 3339 in UTC with milliseconds; null if not set |
 | `Duration` `x` | number of seconds `x_s` |
@@ -151,7 +151,7 @@ def _converting(field: FieldDescriptor, parts: list[Any], metadata: list[Any]) -
     kind = field.message_type
     if kind is not None and _is_map(field):
         if kind.fields_by_name["value"].message_type is not None:
-            # A map of a message has no order; the same record always reads the same.
+            # A map of a message comes in any order; the same record always reads the same.
             return lambda values: {name: tuple(values[name].values) for name in sorted(values)}
         return lambda values: dict(sorted(values.items()))
     if field.is_repeated:

@@ -77,7 +77,7 @@ class Health(StrEnum):
 class _Service:
     name: str
     full_name: str
-    health: Any  # grpcio-health-checking has no types for its stub
+    health: Any  # grpcio-health-checking lacks types for its stub
 
 
 def ready(found: Mapping[str, Health]) -> bool:
@@ -86,7 +86,7 @@ def ready(found: Mapping[str, Health]) -> bool:
 
 
 class Dependencies:
-    """Channels to the services, and the ways to call them; `llm`, `generator` and `reader` are None if there is none.
+    """Channels to the services, and the ways to call them; `llm`, `generator` and `reader` may be None.
 
     Every call raises MirageError. A call that is not answered within `patience_s` goes on waiting only while the services
     that it needs answer a health check; otherwise it fails with DEPENDENCY_UNAVAILABLE, long before its deadline.
@@ -248,7 +248,7 @@ class Dependencies:
         self._asking = None
 
     async def health_of(self, name: str) -> Health:
-        """Returns the health of one service within 0.6 s; UNREACHABLE if there is none of that name."""
+        """Returns the health of one service within 0.6 s; UNREACHABLE for an unknown name."""
         service = self._services.get(name)
         return Health.UNREACHABLE if service is None else await _health_of(service)
 

@@ -218,7 +218,7 @@ class Describer:
 
 
 def query_words(terms: Sequence[query_pb2.Term]) -> str:
-    """A query in words, for the prompt: "q without minus, with plus"; empty if it has none, as for an image alone."""
+    """A query in words, for the prompt: "q without minus, with plus"; empty without words, as for an image alone."""
     signed = [
         (term.text.strip(), term.weight if term.HasField("weight") else 1.0) for term in terms if term.text.strip()
     ]
@@ -264,7 +264,7 @@ def _check(query: query_pb2.Query, options: description_pb2.DescribeOptions) -> 
 def look_alikes(results: Sequence[query_pb2.Result]) -> list[llm_pb2.SourceCaption]:
     """The best results with another title than the first: at most `LOOK_ALIKES`, each of another title and case.
 
-    None if the first has no title: then nothing says that another is something else.
+    None if the first is without a title: then nothing says that another is something else.
     """
     if not results or not results[0].record.title.strip():
         return []

@@ -36,7 +36,7 @@ _SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 class Jobs:
-    """One method a job call. All raise MirageError: GENERATOR_ABSENT if there is no generator, or the generator's error."""
+    """One method a job call. All raise MirageError: GENERATOR_ABSENT without a generator, or the generator's error."""
 
     def __init__(self, parts: Dependencies, settings: GatewaySettings) -> None:
         self._parts = parts

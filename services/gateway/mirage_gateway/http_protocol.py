@@ -21,7 +21,7 @@ _PIPELINED = 8
 _PIECE = 2**13
 # Bytes of framing (chunk sizes, their extensions, trailers) that a body may need for each of its own.
 _FRAMING = 16
-# A body that arrives at this rate is no burden.
+# A body that arrives at this rate is not a burden.
 _WELL_BYTES_PER_S = 64 * 2**10
 # After this a new connection has had the chance to say what it wants.
 _SETTLE_S = 0.02

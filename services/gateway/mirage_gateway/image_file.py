@@ -18,7 +18,7 @@ class ImageFile:
 
     @classmethod
     async def begin(cls, parts: AsyncIterator[image_pb2.ImagePart]) -> Self:
-        """Waits for the first part, so that an error comes before any byte is out; raises INTERNAL if there is none."""
+        """Waits for the first part, so that an error comes before any byte is out; raises INTERNAL without one."""
         first = await anext(parts, None)
         if first is None:
             raise MirageError(Code.INTERNAL)

@@ -136,18 +136,18 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         if self.error:
             await context.abort(grpc_status(self.error), self.error.message, to_trailers(self.error))
 
-    async def Search(self, request: Any, context: Any) -> Any:  # noqa: N802 -- the contract names the methods
+    async def Search(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         second = len(request.query.terms) > 1 and self.second is not None
         found = reply(*(self.second or ()) if second else self.found)
         found.match = self.match
         return retriever_pb2.SearchResponse(reply=found)
 
-    async def Compare(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Compare(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.CompareResponse(base=reply("r1"), shifted=reply("r2"), shift=0.25)
 
-    async def GetRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetRecord(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         made = record(request.id, image_type=self.image_type, collection=self.collection)
         if self.pixels is not None:
@@ -156,7 +156,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         made.original_regions_sha256 = "ef" * 32 if self.regions else ""
         return retriever_pb2.GetRecordResponse(record=made)
 
-    async def GetImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetImage(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         names = {
             image_pb2.IMAGE_VARIANT_THUMBNAIL: "image/webp",
@@ -173,14 +173,14 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         for chunk in others:
             yield retriever_pb2.GetImageResponse(part=image_pb2.ImagePart(chunk=chunk))
 
-    async def ListFacets(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ListFacets(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         facet = facet_pb2.Facet(name="plane", values=[facet_pb2.FacetValue(value="axial", count=3, display="Axial")])
         facet.other.values.append("oblique")
         facet.other.count = 1
         return retriever_pb2.ListFacetsResponse(facets=[facet])
 
-    async def UpsertRecords(self, requests: Any, context: Any) -> Any:  # noqa: N802
+    async def UpsertRecords(self, requests: Any, context: Any) -> Any:
         messages = [request async for request in requests]
         self.collections += [message.collection for message in messages[:1]]
         parts = [message.part for message in messages]
@@ -193,28 +193,28 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         outcomes[-1].MergeFrom(record_pb2.UpsertOutcome(state=record_pb2.UPSERT_STATE_REJECTED, error=problem))
         return retriever_pb2.UpsertRecordsResponse(outcomes=outcomes)
 
-    async def DeleteRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def DeleteRecords(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.DeleteRecordsResponse(deleted=len(request.ids))
 
-    async def GetCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetCollection(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.GetCollectionResponse(
             collection=collection_pb2.Collection(name="atlas", active=True, engine="edge", records=7, dimension=4)
         )
 
-    async def FlagRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def FlagRecord(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         flag = flag_pb2.Flag(id="f1", record_id=request.record_id, reason=request.reason, comment=request.comment)
         return retriever_pb2.FlagRecordResponse(flag=flag)
 
-    async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetModel(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return encoder_pb2.GetModelResponse(
             model=model_pb2.Model(name="mini-clip", kind=model_pb2.MODEL_KIND_ENCODER, dimension=4)
         )
 
-    async def ClassifyImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ClassifyImage(self, request: Any, context: Any) -> Any:
         if self.classify_error:
             error = self.classify_error
             await context.abort(grpc_status(error), error.message, to_trailers(error))
@@ -223,23 +223,23 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         vector = vector_pb2.Vector(float32=struct.pack("<f", 1.0)) if request.vector else None
         return encoder_pb2.ClassifyImageResponse(guess=guess, timings=timings_pb2.Timings(total_ms=1.0), vector=vector)
 
-    async def ListFlags(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ListFlags(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.ListFlagsResponse(
             flags=[flag_pb2.Flag(id="f1", record_id="r1", reason=flag_pb2.FLAG_REASON_OTHER)]
         )
 
-    async def GetCase(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetCase(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         case = record_pb2.Case(id=request.id, title="A case", images=3, records=[record("r1"), record("r2")])
         return retriever_pb2.GetCaseResponse(case=case)
 
-    async def LookupRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def LookupRecords(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         known = record_pb2.RecordPresence(id="r1", record=record("r1"), same_image_ids=["r2"])
         return retriever_pb2.LookupRecordsResponse(records=[known, record_pb2.RecordPresence(id="new")])
 
-    async def ListRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ListRecords(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         stored = record_pb2.StoredRecord(record=record("r1"))
         if request.vectors:
@@ -249,52 +249,52 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
             records=[stored], next_page_token="more", fingerprint="f" * 64, total=9
         )
 
-    async def ListCollections(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ListCollections(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.ListCollectionsResponse(collections=[_info("atlas", active=True)])
 
-    async def CreateCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def CreateCollection(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.CreateCollectionResponse(collection=_info(request.name))
 
-    async def ActivateCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ActivateCollection(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.ActivateCollectionResponse(collection=_info(request.name, active=True), previous="atlas")
 
-    async def DeleteCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def DeleteCollection(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.DeleteCollectionResponse(records=7)
 
-    async def GetRating(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetRating(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         error = MirageError(Code.RATING_NOT_FOUND)
         await context.abort(grpc_status(error), error.message, to_trailers(error))
 
     StoreRatingAnswer = GetRatingSheet = DeleteRatingSheet = AddRatingItem = GetRating
 
-    async def GetRatingImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetRatingImage(self, request: Any, context: Any) -> Any:
         await self.GetRating(request, context)
         yield retriever_pb2.GetRatingImageResponse()
 
-    async def ListRatingSheets(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ListRatingSheets(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.ListRatingSheetsResponse(sheets=[rating_pb2.RatingSheet(id="s1", raters=2)])
 
-    async def CreateRatingSheet(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def CreateRatingSheet(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.CreateRatingSheetResponse(sheet=rating_pb2.RatingSheet(id="s1"), tokens=["t"])
 
-    async def ListCommonQueries(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ListCommonQueries(self, request: Any, context: Any) -> Any:
         await self._take(request, context)
         return retriever_pb2.ListCommonQueriesResponse(queries=["brain MRI"])
 
     # What the gateway never calls.
-    async def EncodeText(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def EncodeText(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
     EncodeImage = EncodeText
 
-    async def EncodeImages(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def EncodeImages(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         raise NotImplementedError
         yield
 

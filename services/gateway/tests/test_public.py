@@ -197,11 +197,11 @@ class TestStart:
             {"cors_origins": "https://lms.example,*"},
         ],
     )
-    def test_strangers_without_keys_are_refused(self, settings: dict[str, str]) -> None:
+    def test_strangers_without_keys_are_refused(self, settings: dict[str, Any]) -> None:
         with pytest.raises(ValidationError, match="MIRAGE_API_KEYS"):
-            GatewaySettings(**settings)  # type: ignore[arg-type]  # as variables give them
-        GatewaySettings(**settings, api_keys=ApiKeys.parse("a:0123456789abcdef"))  # type: ignore[arg-type]
-        GatewaySettings(**settings, public_read=True)  # type: ignore[arg-type]
+            GatewaySettings(**settings)
+        GatewaySettings(**settings, api_keys=ApiKeys.parse("a:0123456789abcdef"))
+        GatewaySettings(**settings, public_read=True)
 
     @pytest.mark.parametrize(
         "settings",
@@ -211,18 +211,18 @@ class TestStart:
             {"cors_origins": "https://lms.example"},
         ],
     )
-    def test_names_of_this_machine_and_its_network_need_none(self, settings: dict[str, str]) -> None:
-        assert GatewaySettings(**settings)  # type: ignore[arg-type]
+    def test_names_of_this_machine_and_its_network_need_none(self, settings: dict[str, Any]) -> None:
+        assert GatewaySettings(**settings)
 
     @pytest.mark.parametrize("place", [{"host": "0.0.0.0"}, {"host": "0.0.0.0", "published": "192.0.2.7"}])
-    def test_the_public_is_served_over_tls_or_behind_a_named_proxy(self, place: dict[str, str], tmp_path: Any) -> None:
+    def test_the_public_is_served_over_tls_or_behind_a_named_proxy(self, place: dict[str, Any], tmp_path: Any) -> None:
         with pytest.raises(ValidationError, match="MIRAGE_GATEWAY_TRUSTED_PROXIES"):
-            GatewaySettings(public_read=True, **place)  # type: ignore[arg-type]
-        assert GatewaySettings(public_read=True, trusted_proxies="192.0.2.1", **place)  # type: ignore[arg-type]
+            GatewaySettings(public_read=True, **place)
+        assert GatewaySettings(public_read=True, trusted_proxies="192.0.2.1", **place)
         certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
         certificate.touch()
         key.touch()
-        assert GatewaySettings(public_read=True, tls_certificate=certificate, tls_key=key, **place)  # type: ignore[arg-type]
+        assert GatewaySettings(public_read=True, tls_certificate=certificate, tls_key=key, **place)
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
     def test_on_this_machine_it_needs_neither(self, host: str) -> None:

@@ -1,14 +1,16 @@
 """Places and times out of the queue's order and measured steps."""
 
+from typing import Any
+
 from mirage_generator.estimates import Outlook, Snapshot, Work
 
 SMALL, LARGE = Work("64x64/1", 4, 1), Work("128x64/1", 4, 1)
 TIMES = {"64x64/1:step": 1.0, "64x64/1:rest": 2.0}
 
 
-def snapshot(**changes: object) -> Snapshot:
-    fields: dict[str, object] = {"now": 100.0, "workers": 1, "pending": (), "running": (), "times": TIMES, **changes}
-    return Snapshot(**fields)  # type: ignore[arg-type]
+def snapshot(**changes: Any) -> Snapshot:
+    fields: dict[str, Any] = {"now": 100.0, "workers": 1, "pending": (), "running": (), "times": TIMES, **changes}
+    return Snapshot(**fields)
 
 
 def test_jobs_are_finished_one_after_the_other() -> None:

@@ -59,20 +59,7 @@ async def _engine(settings: ReaderSettings, stack: AsyncExitStack) -> ReadingEng
     async def small(image: bytes) -> bytes:
         return (await pool.run(small_jpeg, image, settings.side)).value
 
-    options = OpenAiOptions(
-        url=settings.url,
-        model=settings.model,
-        key=settings.key,
-        kinds=settings.kinds,
-        source=settings.model_source,
-        licence=settings.model_licence,
-        total_s=settings.total_s,
-        silence_s=settings.silence_s,
-        max_tokens=settings.max_tokens,
-        slots=settings.slots,
-        queue=settings.queue,
-    )
-    engine = OpenAiReading(options, small)
+    engine = OpenAiReading(_options(settings, settings.url, settings.model, settings.key), small)
     stack.push_async_callback(engine.close)
     return engine
 
@@ -84,16 +71,23 @@ def _summariser(settings: ReaderSettings, stack: AsyncExitStack) -> Summariser |
     if settings.summariser == LLM:
         summariser = LlmSummary(settings.llm, timeout_s=settings.total_s)
     else:
-        options = OpenAiOptions(
-            url=settings.summariser,
-            model=settings.summariser_model,
-            key=settings.summariser_key,
-            total_s=settings.total_s,
-            silence_s=settings.silence_s,
-            max_tokens=settings.max_tokens,
-            slots=settings.slots,
-            queue=settings.queue,
-        )
+        options = _options(settings, settings.summariser, settings.summariser_model, settings.summariser_key)
         summariser = OpenAiSummary(options)
     stack.push_async_callback(summariser.close)
     return summariser
+
+
+def _options(settings: ReaderSettings, url: str, model: str, key: str) -> OpenAiOptions:
+    return OpenAiOptions(
+        url=url,
+        model=model,
+        key=key,
+        kinds=settings.kinds,
+        source=settings.model_source,
+        licence=settings.model_licence,
+        total_s=settings.total_s,
+        silence_s=settings.silence_s,
+        max_tokens=settings.max_tokens,
+        slots=settings.slots,
+        queue=settings.queue,
+    )

@@ -55,7 +55,7 @@ def checklists() -> tuple[Checklist, ...]:
 
 
 def checklist_for(kind: Kind, known: Sequence[Checklist] | None = None) -> Checklist | None:
-    """Returns the checklist of a kind, None if there is none. A kind that is not sure counts: the caller may correct it."""
+    """Returns the checklist of a kind, or None. A kind that is not sure counts: the caller may correct it."""
     return next((each for each in known or checklists() if each.fits(kind)), None)
 
 

@@ -32,7 +32,7 @@ class KindFound:
 
 @dataclass(frozen=True)
 class ChecklistShown:
-    """The checklist; `notice` says why there is none."""
+    """The checklist; `notice` says why it is missing."""
 
     checklist: Checklist | None
     notice: str = ""

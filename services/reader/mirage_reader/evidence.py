@@ -30,7 +30,7 @@ class LabelEvidence:
 
     @property
     def lift(self) -> float:
-        """The share divided by that of the collection; 0 if the collection has none."""
+        """The share divided by that of the collection; 0 if that is 0."""
         return self.share / self.prior if self.prior else 0.0
 
     @property

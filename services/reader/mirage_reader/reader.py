@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from mirage_core import limits, telemetry
 from mirage_core.errors import Code, MirageError
@@ -29,6 +30,7 @@ _NO_CHECKLIST = "There is no checklist for this kind of image. Correct the kind 
 _NO_SUMMARY = "The summariser failed or was too slow; the summary is missing or not complete."
 _OUTSIDE = "The reading model is not meant for this kind of image."
 Asked = Callable[[str, Sequence[str]], bool]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -184,19 +186,16 @@ class Reader:
         if not self._engine.may_read(study.kind):
             course.notices.append(_OUTSIDE)
             return
+        checked = _checked(
+            self._engine.read(study),
+            lambda draft: check(draft, study.evidence, nearest, self._names),
+            DRAFTS_MAX,
+            course,
+        )
         try:
-            async with aclosing(self._engine.read(study)) as drafts:
-                number = 0
-                async for draft in drafts:
-                    number += 1
-                    step = check(draft, study.evidence, nearest, self._names)
-                    if step is None:
-                        course.withheld += 1
-                    else:
-                        course.shown += 1
-                        yield step
-                    if number == DRAFTS_MAX:
-                        break
+            async with aclosing(checked) as steps:
+                async for step in steps:
+                    yield step
         except MirageError as error:
             _log.warning("reading model failed", code=error.code)
             course.notices.append(_reason(error))
@@ -214,19 +213,16 @@ class Reader:
         if not sentences:
             return
         course.summariser = summariser.name
+        checked = _checked(
+            summariser.summarise(title, sentences),
+            lambda text: check_summary(text, course.steps, evidence, nearest, self._names),
+            SUMMARY_MAX,
+            course,
+        )
         try:
-            async with aclosing(summariser.summarise(title, sentences)) as written:
-                number = 0
-                async for text in written:
-                    number += 1
-                    step = check_summary(text, course.steps, evidence, nearest, self._names)
-                    if step is None:
-                        course.withheld += 1
-                    else:
-                        course.shown += 1
-                        yield step
-                    if number == SUMMARY_MAX:
-                        break
+            async with aclosing(checked) as steps:
+                async for step in steps:
+                    yield step
         except MirageError as error:
             _log.warning("summariser failed", code=error.code)
             course.notices.append(_NO_SUMMARY)
@@ -255,6 +251,24 @@ class Reader:
             course.elapsed_ms,
             course.summariser,
         )
+
+
+async def _checked(
+    drafts: AsyncGenerator[T], judge: Callable[[T], Step | None], most: int, course: _Course
+) -> AsyncGenerator[Step]:
+    """Yields those of the first `most` drafts that hold, and counts both kinds."""
+    async with aclosing(drafts):
+        seen = 0
+        async for draft in drafts:
+            step = judge(draft)
+            if step is None:
+                course.withheld += 1
+            else:
+                course.shown += 1
+                yield step
+            seen += 1
+            if seen == most:
+                return
 
 
 def check_query(query: Query) -> None:

@@ -42,7 +42,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     asked: list[Any] = field(default_factory=list)
     collections: list[str] = field(default_factory=list)
 
-    async def ClassifyImage(self, request: Any, context: Any) -> Any:  # noqa: N802 -- the contract names the methods
+    async def ClassifyImage(self, request: Any, context: Any) -> Any:
         if self.error:
             await context.abort(grpc_status(self.error), self.error.message, to_trailers(self.error))
         guess = image_pb2.ImageGuess(kind=image_pb2.ImageKind.ValueType(self.kind), medical_score=0.9)
@@ -50,17 +50,17 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
             guess.facets.add(facet=facet, known=self.sure).values.add(value=value, probability=0.8)
         return encoder_pb2.ClassifyImageResponse(guess=guess)
 
-    async def EncodeImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def EncodeImage(self, request: Any, context: Any) -> Any:
         return encoder_pb2.EncodeImageResponse(vector=vector_pb2.Vector(float32=b"\0\0\x80?"))
 
-    async def Search(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Search(self, request: Any, context: Any) -> Any:
         self.collections.append(request.query.collection)
         self.asked.append(request)
         found = [each for each in self.records if _passes(each, request.query.where)]
         reply = query_pb2.SearchReply(results=[query_pb2.Result(record=each) for each in found[: request.query.k]])
         return retriever_pb2.SearchResponse(reply=reply)
 
-    async def ListFacets(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ListFacets(self, request: Any, context: Any) -> Any:
         self.collections.append(request.collection)
         counts: dict[str, dict[str, int]] = {}
         for each in self.records:
@@ -74,16 +74,16 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
                 facet.values.add(value=value, count=count)
         return reply
 
-    async def GetCollection(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetCollection(self, request: Any, context: Any) -> Any:
         self.collections.append(request.name)
         return retriever_pb2.GetCollectionResponse(collection=collection_pb2.Collection(records=len(self.records)))
 
-    async def LookupRecords(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def LookupRecords(self, request: Any, context: Any) -> Any:
         self.collections.append(request.collection)
         presence = record_pb2.RecordPresence(id=request.keys[0].id, same_image_ids=self.same_image)
         return retriever_pb2.LookupRecordsResponse(records=[presence])
 
-    async def GetRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetRecord(self, request: Any, context: Any) -> Any:
         self.collections.append(request.collection)
         found = next((each for each in self.records if each.id == request.id), None)
         if found is None:
@@ -91,7 +91,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
             await context.abort(grpc_status(error), error.message, to_trailers(error))
         return retriever_pb2.GetRecordResponse(record=found)
 
-    async def GetImage(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetImage(self, request: Any, context: Any) -> Any:
         self.collections.append(request.collection)
         yield retriever_pb2.GetImageResponse(part=image_pb2.ImagePart(media_type="image/png", length=3, chunk=b"png"))
 

@@ -167,7 +167,7 @@ async def test_with_a_provider_outside_it_is_tried_so_the_test_above_can_fail(ou
     assert outside == ["192.0.2.1"]
 
 
-BAD_SETTINGS = {
+BAD_SETTINGS: dict[str, dict[str, Any]] = {
     "an engine without a server": {"engine": "openai"},
     "a server that is not an address": {"url": "ftp://a.example"},
     "a password in an address": {"url": "http://me:secret@a.example/v1"},
@@ -184,7 +184,7 @@ BAD_SETTINGS = {
 @pytest.mark.parametrize("name", BAD_SETTINGS)
 def test_wrong_settings_are_refused_without_quoting_them(name: str) -> None:
     with pytest.raises(ValueError, match="ReaderSettings") as error:
-        ReaderSettings(**BAD_SETTINGS[name])  # type: ignore[arg-type]
+        ReaderSettings(**BAD_SETTINGS[name])
     assert "secret" not in str(error.value)
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -45,10 +46,10 @@ async def small(image: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def openai(script: HttpScript, **options: object) -> AsyncIterator[OpenAiReading]:
+async def openai(script: HttpScript, **options: Any) -> AsyncIterator[OpenAiReading]:
     async with http_server(script):
         engine = OpenAiReading(
-            OpenAiOptions(**{"url": f"{script.url}/v1", "model": "m", "key": KEY, **options}),  # type: ignore[arg-type]
+            OpenAiOptions(**{"url": f"{script.url}/v1", "model": "m", "key": KEY, **options}),
             small,
         )
         yield engine

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_protos.v1 import image_pb2
+from mirage_protos.v1 import image_pb2, record_pb2
 from mirage_reader.atlas import Subject
 from mirage_reader.context import Context
 from mirage_reader.engines.base import Draft, ModelInfo, StepSource, Study
@@ -21,7 +21,7 @@ from .conftest import MakeReader, Read, Script, collect, record
 IMAGE = Query(Subject(image=b"an image"))
 
 
-def pneumonia_and_others() -> list:  # type: ignore[type-arg]
+def pneumonia_and_others() -> list[record_pb2.Record]:
     """Twelve cases of pneumonia come first, then forty without a finding, ten of them with an effusion."""
     return [
         *(record(f"p{n}", f"p{n}", finding="pneumonia", plane="frontal") for n in range(12)),

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,9 @@ PNEUMONIA = "Pneumonia is seen in 12 of the 20 nearest cases."
 
 
 @asynccontextmanager
-async def summariser(script: HttpScript, **options: object) -> AsyncIterator[OpenAiSummary]:
+async def summariser(script: HttpScript, **options: Any) -> AsyncIterator[OpenAiSummary]:
     async with http_server(script):
-        made = OpenAiSummary(OpenAiOptions(**{"url": f"{script.url}/v1", "model": "s", "key": KEY, **options}))  # type: ignore[arg-type]
+        made = OpenAiSummary(OpenAiOptions(**{"url": f"{script.url}/v1", "model": "s", "key": KEY, **options}))
         yield made
         await made.close()
 

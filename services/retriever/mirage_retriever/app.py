@@ -182,7 +182,7 @@ async def _follow_engine(collections: Collections, server: GrpcServer, usable: a
 
 
 def _common_queries(path: Path | None) -> tuple[str, ...] | None:
-    """The operator's list of common queries; None if there is none, or if it cannot be read."""
+    """The operator's list of common queries; None if it is missing or cannot be read."""
     try:
         return None if path is None else read_list(path)
     except (OSError, ValueError) as error:

@@ -34,7 +34,7 @@ def varied(found: Sequence[Found], vectors: Mapping[str, Array]) -> tuple[list[F
     """The results by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) within each tier, without the ids that
     are returned next to them: images of a case that show the same as one before.
 
-    A result that has no vector any more is left out.
+    A result whose vector is gone is left out.
     """
     kept: list[Found] = []
     dropped: set[str] = set()

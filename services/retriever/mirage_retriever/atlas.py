@@ -93,14 +93,14 @@ class Atlas:
         self._writes += 1
 
     async def open(self) -> bool:
-        """Opens the engine's collection; returns False if there is none yet."""
+        """Opens the engine's collection; returns False before it is made."""
         self._collection = await self.engine.open()
         if self._collection is not None:
             self._calibration = Calibration.from_json(await self.engine.kept(CALIBRATION))
         return self._collection is not None
 
     async def adopt(self, model: EncoderModel) -> None:
-        """Binds the atlas to the encoder's model: makes the collection if there is none.
+        """Binds the atlas to the encoder's model: makes the collection if it is missing.
 
         One of another model is replaced if it is empty and belongs to this process alone. Any other collection keeps
         its own model: queries that need the encoder are refused then, and queries by id and vector still work.

@@ -34,7 +34,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Presence:
-    """The answer for a key: the stored record as JSON (None if there is none), and ids of other records with that image."""
+    """The answer for a key: the stored record as JSON (or None), and ids of other records with that image."""
 
     id: str
     record: str | None

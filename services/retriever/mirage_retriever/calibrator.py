@@ -309,7 +309,7 @@ class Calibrator:
         if min(len(positives), len(negatives)) < _SAMPLE_MIN:
             return Kind()
         auroc = _auroc(positives, negatives)
-        # No right answers are known for a sum: it is no better than its terms.
+        # No right answers are known for a sum: it is not better than its terms.
         return Kind(None, _thresholds(negatives), auroc, text.trusted and auroc >= _AUROC_MIN)
 
     async def _others(self, samples: Sequence[_Sample]) -> list[float]:

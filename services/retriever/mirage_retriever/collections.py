@@ -97,7 +97,7 @@ class Collections:
         return opened is not None and opened.atlas.engine.answers
 
     async def open(self) -> bool:
-        """Opens the active collection; returns False if there is none yet."""
+        """Opens the active collection; returns False before it is made."""
         while True:
             self._active = await self._store.active()
             try:
@@ -109,7 +109,7 @@ class Collections:
         return atlas.is_made
 
     async def adopt(self, model: EncoderModel) -> None:
-        """Takes over the encoder's model: the active collection is made if there is none."""
+        """Takes over the encoder's model: the active collection is made if it is missing."""
         self._model = model
         async with self._changing:
             await self.active.adopt(model)

@@ -155,7 +155,7 @@ class Hybrid:
 
 
 def marked(found: Found, words: WordQuery) -> Found:
-    """A result with the places of the words, if it has none yet. It reads the record's texts, so only what is shown is marked."""
+    """Adds the places of the words, if they are missing. It reads the record's texts, so only what is shown is marked."""
     if found.matched is not None:
         return found
     if not words.units:

@@ -145,7 +145,7 @@ class RatingStore:
         """Removes a sheet; returns how many answers were on it."""
         folder = self._folder(id_)
         answers = sum(len(rater.answers) for rater in self._raters(folder))
-        # Its name first: half of a sheet is none.
+        # Its name first: half of a sheet is not one.
         folder = folder.rename(folder.with_name(f".{id_}"))
         shutil.rmtree(folder)
         return answers

@@ -37,7 +37,7 @@ class Record:
     and all fields after it, but for the texts. `pixels_sha256` names the file of the 16-bit copy, `regions_sha256` that of
     the label map.
 
-    Records of older versions have no `original_sha256`: what was stored then was the file that came in.
+    Records of older versions lack `original_sha256`: what was stored then was the file that came in.
     """
 
     id: str

@@ -490,7 +490,7 @@ class Search:
             request = Nearest(side.vector, Space.IMAGE, len(missing), Filter(only=missing), exact=True)
             [hits] = await self._engine.search([request])
             cosines.update((hit.id, hit.score) for hit in hits)
-        # A record that was deleted in between has no cosine and is left out.
+        # A record that was deleted in between is left out.
         everything = [replace(found, cosine=cosines[found.id]) for found in everything if found.id in cosines]
         if side.query.min_score is not None:
             least = side.query.min_score
@@ -500,7 +500,7 @@ class Search:
 
 
 def _has(labels: Mapping[str, Sequence[str]], named: Named) -> bool:
-    """True if a record has the label, or is of a structure of that side: both kidneys together have none."""
+    """True if a record has the label, or is of a structure of that side: both kidneys together do not count."""
     if named.value in labels.get(named.facet, ()):
         return True
     return named.facet == "side" and any(named.value in value.split() for value in labels.get("structure", ()))

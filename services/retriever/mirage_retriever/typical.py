@@ -16,7 +16,7 @@ _VALUES = 100
 _PARTS = 16
 # A walk is in the order of digests, so its beginning is a fair sample.
 _SAMPLE, _WALK = 2_048, 256
-# Rarer ones are no example of the collection.
+# Rarer ones are not an example of the collection.
 _LEAST = 2
 _CHARS = 60
 _UNSAID = frozenset({"none", "normal", "other", *FILLERS})

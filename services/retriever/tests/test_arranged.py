@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,8 +88,8 @@ def search(atlas: Atlas) -> Search:
     return Search(atlas, StillEncoder())
 
 
-async def ask(search: Search, text: str, **fields: object) -> Reply:
-    return await search.search(Query((Term(Text(text)),), **fields))  # type: ignore[arg-type]
+async def ask(search: Search, text: str, **fields: Any) -> Reply:
+    return await search.search(Query((Term(Text(text)),), **fields))
 
 
 def ids(reply: Reply) -> list[str]:

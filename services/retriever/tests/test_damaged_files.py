@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,10 +174,10 @@ def collection_file(directory: Path) -> Path:
     return directory / "collection.json"
 
 
-def altered(**changes: object) -> Callable[[Path], object]:
+def altered(**changes: Any) -> Callable[[Path], object]:
     def alter(directory: Path) -> None:
         content = json.loads(collection_file(directory).read_text())
-        collection = {**content["collection"], **changes.get("collection", {})}  # type: ignore[dict-item]
+        collection = {**content["collection"], **changes.get("collection", {})}
         collection_file(directory).write_text(json.dumps({**content, **changes, "collection": collection}))
 
     return alter

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,8 +112,8 @@ def search(atlas: Atlas, encoder: LookingEncoder) -> Search:
     return Search(atlas, encoder)
 
 
-async def ask(search: Search, text: str, **fields: object) -> Reply:
-    return await search.search(Query((Term(Text(text)),), **fields))  # type: ignore[arg-type]
+async def ask(search: Search, text: str, **fields: Any) -> Reply:
+    return await search.search(Query((Term(Text(text)),), **fields))
 
 
 def ids(reply: Reply) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,8 +34,8 @@ def ids(*several: str) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(map(word_id, way.split())) for way in several)
 
 
-def record(id_: str = "r", **fields: object) -> Record:
-    return Record(**{"id": id_, "caption": "Section.", **fields})  # type: ignore[arg-type]
+def record(id_: str = "r", **fields: Any) -> Record:
+    return Record(**{"id": id_, "caption": "Section.", **fields})
 
 
 @pytest.mark.parametrize(

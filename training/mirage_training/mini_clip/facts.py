@@ -25,7 +25,7 @@ CLOSED = ("kind", "modality", "body")
 class Item:
     """One image: who it is from, its facts, and the attributes of which all values are stated (`closed`).
 
-    `spec` is that of a rendering. `caption` is the source's own text, "" if it has none.
+    `spec` is that of a rendering. `caption` is the source's own text, or "".
     """
 
     key: str

@@ -108,7 +108,7 @@ def fitted_medical(
 ) -> MedicalHead:
     """Reads from unit vector and picture statistics if an image is medical.
 
-    Fitted on views, of which there are no statistics, and on whole pictures; both kinds weigh the same.
+    Fitted on views, without statistics, and on whole pictures; both kinds weigh the same.
     """
     statistics = np.stack([squared(picture_statistics(each)) for each in pictures])
     middle = (statistics[medical].mean(axis=0) + statistics[~medical].mean(axis=0)) / 2

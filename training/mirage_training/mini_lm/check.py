@@ -82,7 +82,7 @@ def _subject(clause: str, count: int) -> tuple[int, ...] | None:
 
 
 def _wrong(clause: str, seen: tuple[Seen, ...]) -> str:
-    """Returns the faults of a clause; empty if it has none."""
+    """Returns the faults of a clause."""
     subject = _subject(clause, len(seen))
     if subject is None:
         return "no such images"

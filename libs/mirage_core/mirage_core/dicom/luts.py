@@ -94,7 +94,7 @@ def greys(lut: Lut, values: Floats) -> Bytes:
 def read_palette(elements: Elements, *, signed: bool) -> tuple[int, Bytes] | None:
     """Returns the first value that is mapped and the colours (entries, 3) of 8 bits.
 
-    None if there is no sound palette.
+    None without a sound palette.
     """
     luts = []
     for colour in _COLOURS:

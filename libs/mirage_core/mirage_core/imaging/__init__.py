@@ -88,7 +88,7 @@ class CleanImage:
 def sniff_media_type(data: bytes) -> MediaType:
     """Returns what the bytes are by their own signature, whatever a file name says; raises IMAGE_FORMAT_UNSUPPORTED.
 
-    A DICOM file without its preamble has no signature: it is known by the elements that it starts with.
+    A DICOM file without its preamble is known by the elements that it starts with.
     """
     if data[:8] == png.SIGNATURE:
         return "image/png"

@@ -101,7 +101,7 @@ def shade_png(
 ) -> tuple[Image.Image, PixelInfo]:
     """Returns the 8-bit image of a 16-bit greyscale PNG, and its meaning with at least one window.
 
-    The first window is shown; if `info` has none, the range of values in use is. Values that `hidden` marks (one flag for each
+    The first window is shown; without one in `info`, the range of values in use is. Values that `hidden` marks (one flag for each
     of the 65,536) are transparent: they are white, and do not count for that range.
     """
     values = np.arange(65536, dtype=np.float64) * info.slope + info.intercept

@@ -312,7 +312,7 @@ def _copied(jpeg: Jpeg) -> list[tuple[int, bytes]] | None:
 
 
 def _is_no_text(table: bytes) -> bool:
-    """True for a quantisation table that is a usual one, or has nothing in it that reads as a word."""
+    """True for a quantisation table that is a usual one, or in which no word can be read."""
     return not _LETTERS.search(table) or table in _standard_tables()
 
 

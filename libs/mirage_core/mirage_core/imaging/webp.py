@@ -72,7 +72,7 @@ def _unreadable() -> MirageError:
 
 
 def _stripped(found: dict[bytes, bytes]) -> bytes:
-    """Returns a RIFF file with the picture alone; raises IMAGE_UNREADABLE if there is none."""
+    """Returns a RIFF file with the picture alone; raises IMAGE_UNREADABLE without one."""
     if b"VP8 " in found or b"VP8L" in found:
         kind = b"VP8 " if b"VP8 " in found else b"VP8L"
         check_size(*_size(kind, found[kind]))

@@ -2,7 +2,7 @@
 
 Logistic regression on hashed words, word pairs and character n-grams, and on the words of `medical_words.txt`; its
 weights (`domain_check.json`) are made by `mirage_training.trust.domain_check`. If the check is unsure, the question is
-let through: a description is written from captions anyway, and it ends if there is no good match. Measured in
+let through: a description is written from captions anyway, and it ends without a good match. Measured in
 docs/evaluation.md.
 """
 

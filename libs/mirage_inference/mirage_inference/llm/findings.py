@@ -30,7 +30,7 @@ class Vocabulary:
         self._longest = max(map(len, self._by_words))
 
     def canonical(self, label: str) -> str | None:
-        """Returns the vocabulary's name for a label of a collection, None if it has none."""
+        """Returns the vocabulary's name for a label of a collection, or None."""
         return self._by_words.get(tuple(tokens(label)))
 
     def mentions(self, text: str) -> tuple[Mention, ...]:

@@ -2,18 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_inference.engines.base import FloatArray
+from mirage_inference.engines.base import FloatArray, Inputs
 from mirage_inference.generator.model import GeneratorModel
 from mirage_inference.generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview, to_pixels
-from tests.support.oracle_generator import SCHEDULE, SIDE, make_manifest
+from tests.support.oracle_generator import SCHEDULE, SIDE, Session, make_manifest
 
 REQUEST = ImageRequest("axial brain", steps=4, guidance=1.0, seed=5, width=SIDE, height=SIDE)
 MakeModel = Callable[..., GeneratorModel]
+
+
+def seen(model: GeneratorModel, network: str) -> list[Inputs]:
+    """The inputs that a network of the model got."""
+    session = model.sessions[network]
+    assert isinstance(session, Session)
+    return session.seen
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
@@ -35,7 +43,7 @@ def test_the_seed_decides_the_noise(make_model: MakeModel) -> None:
     def first_latents(seed: int) -> FloatArray:
         model = make_model()
         make_image(model, replace(REQUEST, seed=seed))
-        latents: FloatArray = model.sessions["unet"].seen[0]["sample"]  # type: ignore[attr-defined]
+        latents: FloatArray = seen(model, "unet")[0]["sample"]
         return latents
 
     assert np.array_equal(first_latents(5), first_latents(5))
@@ -46,20 +54,20 @@ def test_without_guidance_the_unet_runs_once_a_step_and_with_it_twice(make_model
     once, twice = make_model(), make_model()
     make_image(once, REQUEST)
     make_image(twice, replace(REQUEST, guidance=1.5, negative_prompt="left kidney"))
-    assert len(once.sessions["unet"].seen) == 4  # type: ignore[attr-defined]
-    seen = twice.sessions["unet"].seen  # type: ignore[attr-defined]
-    assert len(seen) == 8
-    assert [each["tokens"][0, 1] for each in twice.sessions["text"].seen] == [3, 7]  # type: ignore[attr-defined]
-    assert not np.array_equal(seen[0]["prompt"], seen[1]["prompt"])
+    assert len(seen(once, "unet")) == 4
+    inputs = seen(twice, "unet")
+    assert len(inputs) == 8
+    assert [each["tokens"][0, 1] for each in seen(twice, "text")] == [3, 7]
+    assert not np.array_equal(inputs[0]["prompt"], inputs[1]["prompt"])
 
 
 def test_a_native_model_takes_the_guidance_as_an_embedding_and_runs_once(make_model: MakeModel) -> None:
     guidance = {"least": 1, "most": 14, "default": 8}
     model = make_model(guidance_input="embedding", guidance_dimension=256, guidance=guidance)
     make_image(model, replace(REQUEST, guidance=8.0))
-    seen = model.sessions["unet"].seen  # type: ignore[attr-defined]
-    assert len(seen) == 4
-    assert seen[0]["guidance"].shape == (1, 256)
+    inputs = seen(model, "unet")
+    assert len(inputs) == 4
+    assert inputs[0]["guidance"].shape == (1, 256)
 
 
 def test_a_prompt_that_was_cut_is_reported(make_model: MakeModel) -> None:
@@ -75,7 +83,7 @@ def test_a_cancelled_image_stops_before_the_next_step(make_model: MakeModel) -> 
         make_image(model, REQUEST, on_step=done.append, cancelled=lambda: len(done) == 2)
     assert stopped.value.code is Code.CANCELLED
     assert len(done) == 2
-    assert not model.sessions["decoder"].seen  # type: ignore[attr-defined]
+    assert not seen(model, "decoder")
 
 
 @pytest.mark.parametrize(
@@ -91,10 +99,10 @@ def test_a_cancelled_image_stops_before_the_next_step(make_model: MakeModel) -> 
     ],
 )
 def test_what_the_bundle_cannot_do_is_refused_with_what_it_can(
-    make_model: MakeModel, change: dict[str, float], possible: str
+    make_model: MakeModel, change: dict[str, Any], possible: str
 ) -> None:
     with pytest.raises(MirageError) as refused:
-        make_image(make_model(), replace(REQUEST, **change))  # type: ignore[arg-type]
+        make_image(make_model(), replace(REQUEST, **change))
     assert refused.value.code is Code.OPTION_OUT_OF_RANGE
     assert refused.value.message == possible
 
@@ -121,7 +129,7 @@ def test_a_negative_prompt_without_effect_is_refused_with_the_reason(
     with pytest.raises(MirageError, match=reason) as refused:
         make_image(model, replace(REQUEST, guidance=guidance, negative_prompt="left kidney"))
     assert refused.value.code is Code.NEGATIVE_PROMPT_UNUSED
-    assert not model.sessions["unet"].seen  # type: ignore[attr-defined]
+    assert not seen(model, "unet")
     make_image(model, replace(REQUEST, guidance=guidance))
 
 

@@ -77,7 +77,7 @@ class Intake:
         return made
 
     async def stream(self, request: Request, limit: int) -> AsyncIterator[bytes]:
-        """Yields a body of at most `limit` bytes as it arrives; raises as `json` does. It has no place from then on."""
+        """Yields a body of at most `limit` bytes as it arrives; raises as `json` does. It gives up its place."""
         request.scope[PLACE].leave()
         share = await self._share(request.scope, _STREAM_SHARE)
         async for chunk in self._receive(request, share, limit):

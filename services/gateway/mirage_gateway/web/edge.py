@@ -27,7 +27,7 @@ _running = telemetry.gauge("http_running", "HTTP requests being served.")
 
 # A larger upload that was refused is not worth reading to its end.
 _DRAIN_BYTES = 64 * 2**20
-# Paths for operators, answered even if there is no room for anything else.
+# Paths for operators, answered even if nothing else fits.
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 # Of an answer, between two looks at how much of it the reader has taken.
 _PIECE_BYTES = 64 * 2**10
@@ -194,7 +194,7 @@ class Edge:
         if origin is None or scope["method"] in ("GET", "HEAD", "OPTIONS") or self._origins & {origin, "*"}:
             return
         site = origin.partition("://")[2].lower()
-        # A sandboxed page sends `null`: it has no site.
+        # A sandboxed page sends `null`: it is without a site.
         if not site or site not in {headers.get("host", "").lower(), scope.get(FORWARDED_HOST), *self._addresses}:
             raise MirageError(Code.REQUEST_MALFORMED, field="origin")
 

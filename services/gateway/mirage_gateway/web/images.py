@@ -40,7 +40,7 @@ class ImageRoutes:
     async def image(
         self,
         request: Request,
-        id: RecordId,  # noqa: A002 -- the API's name
+        id: RecordId,
         v: Version = "",
         collection: CollectionName = "",
         if_none_match: IfNoneMatch = "",
@@ -58,7 +58,7 @@ class ImageRoutes:
     async def pixels(
         self,
         request: Request,
-        id: RecordId,  # noqa: A002 -- the API's name
+        id: RecordId,
         collection: CollectionName = "",
         if_none_match: IfNoneMatch = "",
     ) -> Response:
@@ -75,7 +75,7 @@ class ImageRoutes:
     async def regions(
         self,
         request: Request,
-        id: RecordId,  # noqa: A002 -- the API's name
+        id: RecordId,
         collection: CollectionName = "",
         if_none_match: IfNoneMatch = "",
     ) -> Response:
@@ -86,7 +86,7 @@ class ImageRoutes:
     async def thumbnail(
         self,
         request: Request,
-        id: RecordId,  # noqa: A002 -- the API's name
+        id: RecordId,
         v: Version = "",
         collection: CollectionName = "",
         if_none_match: IfNoneMatch = "",

@@ -93,7 +93,7 @@ class JobRoutes:
         return to_model(JobsReply, found)
 
     @operation("GET", "/v1/jobs/{id}", Action.USE_JOBS, errors=_KNOWN)
-    async def job(self, id: JobId) -> Job:  # noqa: A002 -- the API's name
+    async def job(self, id: JobId) -> Job:
         """Read a job as it is now."""
         return to_model(Job, await self._jobs.get(id))
 
@@ -101,7 +101,7 @@ class JobRoutes:
     async def events(
         self,
         request: Request,
-        id: JobId,  # noqa: A002 -- the API's name
+        id: JobId,
         previews: Annotated[bool, Field(description="false for progress alone.")] = True,
         last_event_id: LastEventId = "",
     ) -> Response:
@@ -132,7 +132,7 @@ class JobRoutes:
         return EventStream(events(), last_id=_END)
 
     @operation("POST", "/v1/jobs/{id}/cancel", Action.USE_JOBS, errors=_KNOWN)
-    async def cancel(self, id: JobId) -> Job:  # noqa: A002 -- the API's name
+    async def cancel(self, id: JobId) -> Job:
         """Stop a job: at once while it waits, by the next step while it runs."""
         return to_model(Job, await self._jobs.cancel(id))
 
@@ -146,7 +146,7 @@ class JobRoutes:
     async def image(
         self,
         request: Request,
-        id: JobId,  # noqa: A002 -- the API's name
+        id: JobId,
         n: Annotated[str, Field(description="Which image, from 0.")],
         if_none_match: IfNoneMatch = "",
     ) -> Response:
@@ -162,7 +162,7 @@ class JobRoutes:
         media_types=("image/png",),
         errors=(*_KNOWN, Code.JOB_IMAGE_NOT_FOUND),
     )
-    async def first_image(self, request: Request, id: JobId, if_none_match: IfNoneMatch = "") -> Response:  # noqa: A002
+    async def first_image(self, request: Request, id: JobId, if_none_match: IfNoneMatch = "") -> Response:
         """Read the first image that a job made; it is synthetic, and marked so."""
         return await self._serve(request, id, 0, if_none_match)
 

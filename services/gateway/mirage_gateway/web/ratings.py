@@ -59,13 +59,13 @@ class RatingRoutes:
         return to_model(SheetsReply, await self._composer.forward(retriever_pb2.ListRatingSheetsRequest()))
 
     @operation("GET", "/v1/ratings/{id}", Action.MANAGE_RATINGS, errors=(Code.RATING_NOT_FOUND,))
-    async def sheet(self, id: SheetId) -> Sheet:  # noqa: A002 -- the API's name
+    async def sheet(self, id: SheetId) -> Sheet:
         """Read a rating sheet with its items and all answers."""
         found = await self._composer.forward(retriever_pb2.GetRatingSheetRequest(id=id))
         return to_model(Sheet, found.sheet)
 
     @operation("DELETE", "/v1/ratings/{id}", Action.MANAGE_RATINGS, errors=(Code.RATING_NOT_FOUND,))
-    async def delete(self, id: SheetId) -> DeleteSheetReply:  # noqa: A002 -- the API's name
+    async def delete(self, id: SheetId) -> DeleteSheetReply:
         """Remove a rating sheet with all answers."""
         asked = retriever_pb2.DeleteRatingSheetRequest(id=id)
         return to_model(DeleteSheetReply, await self._composer.forward(asked))
@@ -86,7 +86,7 @@ class RatingRoutes:
             Code.STORAGE_FULL,
         ),
     )
-    async def add(self, id: SheetId, body: ItemRequest) -> Item:  # noqa: A002 -- the API's name
+    async def add(self, id: SheetId, body: ItemRequest) -> Item:
         """Add an item to a rating sheet: a record, an image of its own, or a description."""
         asked = to_message(retriever_pb2.AddRatingItemRequest, body)
         asked.id = id

@@ -90,7 +90,7 @@ class RecordRoutes:
         Action.READ_RECORDS,
         errors=(Code.ID_INVALID, Code.RECORD_NOT_FOUND, Code.COLLECTION_NOT_FOUND),
     )
-    async def record(self, id: RecordId, collection: CollectionName = "") -> Record:  # noqa: A002 -- the API's name
+    async def record(self, id: RecordId, collection: CollectionName = "") -> Record:
         """Read one record."""
         return to_model(Record, await self._composer.record(id, collection))
 
@@ -103,7 +103,7 @@ class RecordRoutes:
     )
     async def case(
         self,
-        id: Annotated[str, Field(description="The id of a case.")],  # noqa: A002 -- the API's name
+        id: Annotated[str, Field(description="The id of a case.")],
         collection: CollectionName = "",
     ) -> Case:
         """Read a case: its records in the order of their positions."""
@@ -130,8 +130,8 @@ class RecordRoutes:
         limit: Annotated[int, Field(description="Records on a page.", ge=1, le=limits.IDS_MAX)] = 100,
         page_token: PageToken = "",
         vectors: Annotated[bool, Field(description="true for the vectors too; not with an order.")] = False,
-        where: Filter = {},  # noqa: B006 -- never changed
-        not_: NotFilter = {},  # noqa: B006 -- never changed
+        where: Filter = {},
+        not_: NotFilter = {},
         order: Annotated[
             str,
             Field(
@@ -200,7 +200,7 @@ class RecordRoutes:
         return to_model(UpsertReply, retriever_pb2.UpsertRecordsResponse(outcomes=outcomes))
 
     @operation("DELETE", "/v1/records/{id}", Action.WRITE_RECORDS, errors=(Code.ID_INVALID, Code.COLLECTION_NOT_FOUND))
-    async def delete(self, id: RecordId, collection: CollectionName = "") -> DeleteReply:  # noqa: A002 -- the API's name
+    async def delete(self, id: RecordId, collection: CollectionName = "") -> DeleteReply:
         """Remove one record; an unknown one is not an error."""
         asked = retriever_pb2.DeleteRecordsRequest(ids=[id], collection=collection)
         return to_model(DeleteReply, await self._composer.forward(asked))
@@ -213,7 +213,7 @@ class RecordRoutes:
     )
     async def flag(
         self,
-        id: RecordId,  # noqa: A002 -- the API's name
+        id: RecordId,
         body: FlagRequest,
         collection: CollectionName = "",
     ) -> Flag:

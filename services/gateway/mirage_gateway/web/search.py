@@ -99,9 +99,9 @@ class SearchRoutes:
     )
     async def similar(
         self,
-        id: RecordId,  # noqa: A002 -- the API's name
+        id: RecordId,
         k: Annotated[int, Field(description="How many.", ge=1, le=limits.SIMILAR_K_MAX)] = limits.K_DEFAULT,
-        where: Filter = {},  # noqa: B006 -- never changed
+        where: Filter = {},
         page_token: PageToken = "",
         collection: CollectionName = "",
     ) -> SearchReply:
@@ -117,8 +117,8 @@ class SearchRoutes:
     )
     async def facets(
         self,
-        where: Filter = {},  # noqa: B006 -- never changed
-        not_: NotFilter = {},  # noqa: B006 -- never changed
+        where: Filter = {},
+        not_: NotFilter = {},
         limit: Annotated[int, Field(description="Most values of a facet.", ge=1, le=100)] = 50,
         collection: CollectionName = "",
     ) -> FacetsReply:
@@ -152,7 +152,7 @@ def search_query(body: SearchRequest) -> query_pb2.Query:
 
 def compare_request(body: CompareRequest) -> retriever_pb2.CompareRequest:
     """Returns two queries, or the base query and the terms added to it; raises as `search_query`, REQUEST_MALFORMED for one
-    query alone or next to a base, and if there is nothing to add.
+    query alone or next to a base, and without anything to add.
     """
     if body.a is not None or body.b is not None:
         given = body.model_fields_set - {"a", "b", "collection"}

@@ -56,7 +56,7 @@ class ReadingEngine(Protocol):
     name: str
     # What a model writes is checked against the evidence; what rules write comes from it.
     source: StepSource
-    # None if there is no model.
+    # None without a model.
     model: ModelInfo | None
 
     def may_read(self, kind: str) -> bool:

@@ -82,7 +82,7 @@ class Point:
     """One record as an engine stores it: unit vectors of shape (dimension,), float32.
 
     `record` is the record as JSON, `facets` are the fields that can be filtered and counted. The digests name its image
-    file, the file that came in, its 16-bit image and its label map ("" if it has none). `order` has a number below 2^53 for
+    file, the file that came in, its 16-bit image and its label map (or ""). `order` has a number below 2^53 for
     each of ORDERS.
     """
 
@@ -246,11 +246,11 @@ class Engine(Protocol):
         ...
 
     async def open(self) -> Collection | None:
-        """Opens the collection; returns None if there is none yet."""
+        """Opens the collection; returns None before it is made."""
         ...
 
     async def create(self, collection: Collection) -> None:
-        """Makes the collection if there is none. An existing one stays, with its records, if it has the same model.
+        """Makes the collection if it is missing. An existing one stays, with its records, if it has the same model.
 
         Raises COLLECTION_EXISTS if the existing one has another model, and STORAGE_FULL.
         """
@@ -301,7 +301,7 @@ class Engine(Protocol):
         ...
 
     async def kept(self, name: str) -> str:
-        """The text that `keep` stored with the collection under a name (a-z and _); "" if there is none."""
+        """The text that `keep` stored with the collection under a name (a-z and _), or ""."""
         ...
 
     async def keep(self, name: str, text: str) -> None:

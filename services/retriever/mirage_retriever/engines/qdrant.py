@@ -103,7 +103,7 @@ class QdrantEngine:
     async def open(self) -> Collection | None:
         """Returns the collection's model, from its metadata. Raises COLLECTION_FOREIGN for a collection that is not ours.
 
-        Indexes that are missing, because whoever made the collection died meanwhile, are made.
+        Indexes that are missing, because the process that made the collection died, are made.
         """
         if not await self._call(self._exists):
             return None

@@ -53,7 +53,7 @@ class QdrantCollectionStore:
         return (info.config.metadata or {}).get("mirage")
 
     async def active(self) -> str:
-        """Returns the collection that the alias names; the default if there is no alias."""
+        """Returns the collection that the alias names; the default without an alias."""
         return await self._pointed_at() or self._default
 
     async def mark_active(self, name: str) -> None:

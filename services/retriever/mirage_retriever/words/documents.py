@@ -44,7 +44,7 @@ _FIELDS = {
 WEAK = "history"
 # Of the weight of a word, what it has where the text says that the thing is not there: "no pneumothorax".
 _DENIED = 0.1
-# Fields of numbers, not of words: they are found, but they are no vocabulary.
+# Fields of numbers, not of words: they are found, but are not vocabulary.
 _NUMBERED = frozenset({"id", "case_id", "source"})
 # Parts of an id that are more than a word or a small number, and ids of PubMed Central.
 _PART = re.compile(r"(?=[A-Za-z]*\d)[A-Za-z\d]{3,}")

@@ -15,7 +15,7 @@ Spans = dict[str, list[list[int]]]
 # Between two words that belong together there are at most so many others.
 _NEAR = 4
 _SENTENCE_END = re.compile(r"[.;:!?](?=\s|$)|[\r\n]")
-# Parts of the body that have no name without the word before: "pulmonary artery", "left ventricle".
+# Parts of the body whose name needs the word before: "pulmonary artery", "left ventricle".
 _PARTS = """
     artery vein ventricle atrium nerve ligament muscle tendon lobe sinus duct gland node valve canal horn gyrus sulcus
 """

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from snowballstemmer import stemmer
 
-# Longer ones are no words.
+# Longer ones are not words.
 _WORD_CHARS = 40
 _CACHE = 1 << 17
 

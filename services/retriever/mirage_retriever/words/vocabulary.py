@@ -51,7 +51,7 @@ class Vocabulary:
         near = extract(word, self._words, scorer=OSA.distance, score_cutoff=limit, limit=_NEIGHBOURS)
         by_stem: dict[str, tuple[int, int, str]] = {}
         for other, distance, _ in near:
-            # People rarely get the first letter wrong; where they swap it with the second, the rest tells.
+            # People rarely get the first letter wrong; where they swap it with the second, the rest shows it.
             if other[0] != word[0] and (distance > 1 or len(word) < _TWO_FROM - 2):
                 continue
             rank = (int(distance), -self._counts[other], other)

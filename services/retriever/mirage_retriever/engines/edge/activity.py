@@ -10,7 +10,7 @@ _AT_WORK = frozenset("RD")
 class Activity:
     """Looks at one process repeatedly. It reads three small files of /proc for each thread.
 
-    A process that is stopped, deadlocked or asleep uses no processor and has no thread that waits for one or for the disk.
+    A process that is stopped, deadlocked or asleep uses no processor and none of its threads waits for one or for the disk.
     """
 
     def __init__(self, pid: int) -> None:

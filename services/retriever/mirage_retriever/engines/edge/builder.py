@@ -23,7 +23,7 @@ _OS_ERROR = re.compile(r"\bos error (\d+)\b|\bOs \{ code: (\d+)\b")
 
 
 def is_full(error: Exception) -> bool:
-    """True if the disk was full; the engine has no exception for that, only its text."""
+    """True if the disk was full; the engine says that in the exception's text alone."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL
     return any(int(first or second) in _FULL for first, second in _OS_ERROR.findall(str(error)))

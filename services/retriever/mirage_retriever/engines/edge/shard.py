@@ -118,7 +118,7 @@ class Shard:
 
     @property
     def searcher_pid(self) -> int | None:
-        """The searcher's process id; None if there is none."""
+        """The searcher's process id, or None."""
         return self._searcher.pid if self._searcher else None
 
     @property

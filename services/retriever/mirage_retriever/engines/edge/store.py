@@ -74,7 +74,7 @@ class EdgeCollectionStore:
         return found
 
     async def active(self) -> str:
-        """Returns the name in ACTIVE; if there is none, or its collection is gone, the first collection or the default."""
+        """Returns the name in ACTIVE; if that is missing, or its collection is gone, the first collection or the default."""
         first = stored_collection(self._data / _FIRST)
         with contextlib.suppress(OSError, UnicodeDecodeError):
             name = (self._data / _ACTIVE).read_text("utf-8").strip()
@@ -83,7 +83,7 @@ class EdgeCollectionStore:
         return first.name if first else self._default
 
     async def mark_active(self, name: str) -> None:
-        """Writes ACTIVE; raises OSError if there is no space."""
+        """Writes ACTIVE; raises OSError on a full disk."""
         await asyncio.to_thread(write_atomically, self._data / _ACTIVE, f"{name}\n".encode())
 
     def engine(self, name: str) -> Engine:

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 def stored_collection(directory: Path) -> Collection | None:
     """Returns the model of a directory's collection.
 
-    None if there is no collection, or an unfinished or damaged one.
+    None without a collection, or with an unfinished or damaged one.
     """
     try:
         stored = read_stored(directory)
@@ -30,7 +30,7 @@ def stored_collection(directory: Path) -> Collection | None:
 def read_stored(directory: Path) -> dict[str, Any] | None:
     """Returns the content of its file.
 
-    None if there is none. Raises CollectionDamagedError for content that no retriever writes.
+    None if it is missing. Raises CollectionDamagedError for content that no retriever writes.
     """
     try:
         content = json.loads((directory / FILE).read_bytes())
