@@ -20,7 +20,7 @@ def test_the_demonstration_atlas_is_there(stack: Stack) -> None:
     with stack.client() as client:
         assert client.collection().records > 600
         modalities = next(each for each in client.facets() if each.name == "modality")
-    assert {"ct", "mr", "x-ray", "us", "fundus", "histology"} <= {value for value, _ in modalities.values}
+    assert {"ct", "mr", "x-ray", "us", "fundus", "histology"} <= {each.value for each in modalities.values}
 
 
 def test_a_search_finds_and_shows(stack: Stack) -> None:
