@@ -32,7 +32,8 @@ from mirage_gateway.web.visitors import Visitors, remember
 
 _FILTER_VALUES = 512
 _FILTER_CHARS = 1_000
-_COMPRESSED_BYTES = 4_096
+# Smaller ones take longer to compress than a local network takes to send them.
+_COMPRESSED_BYTES = 16_384
 _WHOLE = re.compile("-?[0-9]{1,20}")
 _DECLARED = "__operation__"
 
