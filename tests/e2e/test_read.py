@@ -1,11 +1,15 @@
 """The view that reads an image step by step: the student first, then the evidence, the reading last."""
 
+import base64
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
 from mirage.client import Client
@@ -271,6 +275,33 @@ def test_what_comes_from_outside_names_source_and_licence_and_is_never_markup(pa
     expect(context).to_contain_text("Only this was sent to other sites: x.")
     assert page.locator("main [src=x]").count() == 0
     assert "pwned" not in page.title()
+
+
+def test_an_image_from_outside_is_shown_from_memory_with_its_source_and_licence(page: Page) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 24), "teal").save(file, "JPEG")
+    note = {
+        **{"text": "Air.", "title": "Pneumothorax", "url": "https://wiki.example/a", "provider": "wikipedia"},
+        **{
+            "licence": "CC BY-SA",
+            "image": base64.b64encode(file.getvalue()).decode(),
+            "image_credit": "A. Author, CC0",
+        },
+    }
+    named = {"state": "named", "finding": "pneumothorax", "text": "Pneumothorax.", "properties": []}
+    answer_with(page, KIND, CHECKLIST, EVIDENCE, ("label", named), ("context", {"notes": [note]}), DONE)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto("/read?id=x")
+    reveal(page)
+    figure = step(page, "7 · Good to know").get_by_role("figure")
+    image = figure.get_by_role("img", name="Pneumothorax")
+    expect(image).to_be_visible()
+    expect(image).to_have_js_property("naturalWidth", 32)
+    expect(image).to_have_attribute("src", re.compile("^blob:"))
+    expect(figure).to_contain_text("Image: A. Author, CC0")
+    assert any("/v1/read" in each for each in asked)
+    assert not any("wiki.example" in each for each in asked)
 
 
 def test_a_reading_that_breaks_off_is_an_error_and_keeps_what_came(page: Page) -> None:

@@ -53,7 +53,10 @@ def events() -> list[reader_pb2.ReadResponse]:
         text="Pneumonia: 3 of 6.",
     )
     context = reading_pb2.ReadContext(
-        notes=[reading_pb2.ContextNote(text="A fact.", title="pneumonia", provider="glossary")]
+        notes=[
+            reading_pb2.ContextNote(text="A fact.", title="pneumonia", provider="glossary"),
+            reading_pb2.ContextNote(text="Seen.", title="T", provider="openi", image=b"jpeg", image_credit="by"),
+        ]
     )
     summary = reading_pb2.ReadStep(
         text="Three of six.", source=reading_pb2.STEP_SOURCE_SUMMARY, state=reading_pb2.STEP_STATE_SUPPORTED

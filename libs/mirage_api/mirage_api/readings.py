@@ -1,10 +1,11 @@
 """Readings: the request and the events of the stream."""
 
+import base64
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mirage_api.base import Base64File, Id, Labels, Milliseconds, Omitted, Reply, Request, Score, Short, Text
+from mirage_api.base import Base64, Base64File, Id, Labels, Milliseconds, Omitted, Reply, Request, Score, Short, Text
 from mirage_api.descriptions import Failed
 from mirage_api.search import FacetGuess, SearchResult, Timings, ValueGuess
 
@@ -139,13 +140,20 @@ class ReadSimilar(Reply):
 
 
 class ContextNote(Reply):
-    """A piece of general knowledge, and where it is from."""
+    """A piece of general knowledge, and where it is from. `image` is a small JPEG file, left out if there is none."""
 
     text: str
     title: str
     url: str = ""
     licence: str = ""
     provider: str
+    image: Annotated[Base64, Omitted()] = ""
+    image_credit: str = ""
+
+    @property
+    def jpeg(self) -> bytes:
+        """The image, or nothing."""
+        return base64.b64decode(self.image)
 
 
 class ReadContext(Reply):

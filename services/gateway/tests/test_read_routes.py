@@ -57,6 +57,9 @@ async def test_the_events_come_in_their_order_and_form(reading: Reading) -> None
     steps = [document for name, document in found if name == "reading"]
     assert [each["source"] for each in steps] == ["rules", "model", "summary"]
     assert [each.get("claim") for each in steps] == [None, "No.", None]
+    fact, seen = documents["context"]["notes"]
+    assert "image" not in fact
+    assert (base64.b64decode(seen["image"]), seen["image_credit"]) == (b"jpeg", "by")
     assert documents["done"]["summariser"] == "scripted"
     assert (documents["done"]["not_for_diagnosis"], documents["done"]["disclaimer"]) == (True, "Not for diagnosis.")
 

@@ -1,6 +1,8 @@
 """Puts the reader together from its settings."""
 
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Protocol
 
 from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.server import GrpcServer
@@ -20,15 +22,31 @@ SERVICE = "mirage.reader.v1.ReaderService"
 # Of one image, and of all that are decoded at once.
 _DECODER_MB = 608
 _DECODER_S = 10.0
+# Of an image of a note, in pixels.
+_NOTE_SIDE = 320
+
+
+class _Small(Protocol):
+    """Makes a small JPEG of at most `side` pixels of an image file; raises MirageError."""
+
+    async def __call__(self, image: bytes, side: int) -> bytes: ...
 
 
 async def set_up(settings: ReaderSettings, server: GrpcServer, stack: AsyncExitStack) -> None:
     """Adds the servicer, listens and turns health to SERVING. A model's server is not waited for: rules read without it."""
     atlas = GrpcAtlas(encoder=settings.encoder, retriever=settings.retriever, timeout_s=settings.call_timeout_s)
     stack.push_async_callback(atlas.close)
+    small = await _small(stack) if settings.engine == "openai" or settings.context else None
     context = ContextSource(
         [
-            WebProvider(name, url, key=settings.context_keys.get(name, ""), timeout_s=settings.context_timeout_s)
+            WebProvider(
+                name,
+                url,
+                key=settings.context_keys.get(name, ""),
+                timeout_s=settings.context_timeout_s,
+                thumbnail=partial(small, side=_NOTE_SIDE) if small else None,
+                image_origins=settings.context_images,
+            )
             for name, url in settings.context.items()
         ],
         timeout_s=settings.context_timeout_s,
@@ -38,7 +56,7 @@ async def set_up(settings: ReaderSettings, server: GrpcServer, stack: AsyncExitS
         atlas,
         context,
         medical=DomainCheck.load().lets_pass,
-        engine=await _engine(settings, stack),
+        engine=_engine(settings, small, stack) if settings.engine == "openai" and small else None,
         summariser=_summariser(settings, stack),
         neighbours=settings.neighbours,
     )
@@ -47,19 +65,23 @@ async def set_up(settings: ReaderSettings, server: GrpcServer, stack: AsyncExitS
     await server.set_serving(SERVICE, serving=True)
 
 
-async def _engine(settings: ReaderSettings, stack: AsyncExitStack) -> ReadingEngine | None:
-    if settings.engine == "composed":
-        return None
+async def _small(stack: AsyncExitStack) -> _Small:
+    """Starts a decoding child that makes small JPEG files."""
     pool = DecoderPool(
         1, _DECODER_MB, _DECODER_S, _DECODER_MB, "reader-decode", preload=(*PRELOAD, "mirage_reader.decoding")
     )
     stack.push_async_callback(pool.close)
     await pool.warm_up()
 
-    async def small(image: bytes) -> bytes:
-        return (await pool.run(small_jpeg, image, settings.side)).value
+    async def small(image: bytes, side: int) -> bytes:
+        return (await pool.run(small_jpeg, image, side)).value
 
-    engine = OpenAiReading(_options(settings, settings.url, settings.model, settings.key), small)
+    return small
+
+
+def _engine(settings: ReaderSettings, small: _Small, stack: AsyncExitStack) -> ReadingEngine:
+    chat = _options(settings, settings.url, settings.model, settings.key)
+    engine = OpenAiReading(chat, partial(small, side=settings.side))
     stack.push_async_callback(engine.close)
     return engine
 

@@ -1,6 +1,7 @@
 """General knowledge about a label: the checked glossary, and the providers that the operator names.
 
-Nothing but a finding of the closed vocabulary is sent to a provider: never an image, a question or a caption.
+Nothing but a finding of the closed vocabulary is sent to a provider: never an image, a question or a caption. Its images
+are fetched by the address that its answer names.
 """
 
 import asyncio
@@ -15,19 +16,35 @@ from mirage_inference.llm.glossary import reviewed
 
 NOTE_CHARS = 600
 NOTES_MAX = 6
+# Answers of providers; each has at most three images of some 20 KB.
+_KEPT_MAX = 128
 GLOSSARY = "glossary"
 _log = telemetry.get_logger()
 
 
 @dataclass(frozen=True)
+class ImageLink:
+    """The address of a note's image, and the name of its file if the provider is a wiki."""
+
+    url: str
+    file: str = ""
+
+
+@dataclass(frozen=True)
 class Note:
-    """A piece of general knowledge, as its provider gives it: plain text on one line."""
+    """A piece of general knowledge, as its provider gives it: plain text on one line.
+
+    `image` is a small JPEG file, or empty; `link` is where it comes from, and is not shown.
+    """
 
     text: str
     title: str
     provider: str
     url: str = ""
     licence: str = ""
+    image: bytes = b""
+    image_credit: str = ""
+    link: ImageLink | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,11 @@ class ContextProvider(Protocol):
     name: str
 
     async def look_up(self, finding: str) -> Sequence[Note]:
-        """Returns at most three notes; raises MirageError."""
+        """Returns at most three notes without images; raises MirageError."""
+        ...
+
+    async def illustrate(self, note: Note) -> Note:
+        """Returns the note with its image, if it has one; raises MirageError."""
         ...
 
     async def close(self) -> None:
@@ -70,7 +91,6 @@ class ContextSource:
     def __init__(self, providers: Sequence[ContextProvider] = (), *, timeout_s: float = 3.0) -> None:
         self._providers = providers
         self._timeout_s = timeout_s
-        # As many as the vocabulary has names, for each provider.
         self._kept: dict[tuple[str, str], tuple[Note, ...]] = {}
 
     async def about(self, finding: str, words: Sequence[str]) -> Context:
@@ -98,5 +118,17 @@ class ContextSource:
         except (MirageError, TimeoutError) as error:
             _log.warning("context provider failed", provider=provider.name, error=type(error).__name__)
             return None
+        # In turn, so that a slow image takes its own time and no note's.
+        notes = tuple(await asyncio.gather(*(self._illustrated(provider, note) for note in notes)))
+        while len(self._kept) >= _KEPT_MAX:
+            del self._kept[next(iter(self._kept))]
         self._kept[provider.name, finding] = notes
         return notes
+
+    async def _illustrated(self, provider: ContextProvider, note: Note) -> Note:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await provider.illustrate(note)
+        except (MirageError, TimeoutError) as error:
+            _log.warning("context image failed", provider=provider.name, error=type(error).__name__)
+            return note

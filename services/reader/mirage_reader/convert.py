@@ -177,7 +177,13 @@ def _result(neighbour: Neighbour) -> query_pb2.Result:
 def _context(context: Context) -> reading_pb2.ReadContext:
     notes = [
         reading_pb2.ContextNote(
-            text=each.text, title=each.title, url=each.url, licence=each.licence, provider=each.provider
+            text=each.text,
+            title=each.title,
+            url=each.url,
+            licence=each.licence,
+            provider=each.provider,
+            image=each.image,
+            image_credit=each.image_credit,
         )
         for each in context.notes
     ]

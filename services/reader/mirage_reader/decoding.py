@@ -1,4 +1,4 @@
-"""The work on an image file in a decoding child: a small copy without metadata, for a reading model."""
+"""The work on an image file in a decoding child: a small copy without metadata, for a reading model or a note."""
 
 from PIL import Image
 

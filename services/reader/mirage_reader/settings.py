@@ -48,6 +48,14 @@ def _providers(value: object) -> dict[str, str]:
     return pairs
 
 
+def _origins(value: object) -> frozenset[str]:
+    origins = _parts(value)
+    for each in origins:
+        if not _is_server(each) or urlsplit(each).path not in ("", "/"):
+            raise ValueError("expected addresses without a path, such as https://images.example, separated by commas")
+    return frozenset(origins)
+
+
 def _keys(value: object) -> dict[str, str]:
     pairs = dict(value) if isinstance(value, Mapping) else dict(each.partition(":")[::2] for each in _parts(value))
     if not set(pairs) <= KEYED or not all(pairs.values()):
@@ -122,7 +130,14 @@ class ReaderSettings(ServiceSettings):
     context_keys: Annotated[dict[str, str], NoDecode, BeforeValidator(_keys), Secret()] = Field(
         default_factory=dict, repr=False, description="Their API keys: name:key, separated by commas."
     )
-    context_timeout_s: float = Field(3.0, gt=0, le=30, description="Seconds that a context provider may take.")
+    context_images: Annotated[frozenset[str], NoDecode, BeforeValidator(_origins)] = Field(
+        default_factory=frozenset,
+        description="Further addresses that images of context providers may come from, separated by commas, such as "
+        "`https://upload.wikimedia.org` for Wikipedia. A provider's own address is always allowed.",
+    )
+    context_timeout_s: float = Field(
+        3.0, gt=0, le=30, description="Seconds that a context provider may take, and its images as many again."
+    )
 
     @model_validator(mode="after")
     def _named(self) -> Self:

@@ -23,9 +23,12 @@ class Asked:
 
 @dataclass
 class HttpScript:
-    """Answers each request with `answer`, then keeps the connection until `hold` is set, if there is one."""
+    """Answers each request with what `routes` has for its path, else with `answer`; then keeps the connection until `hold` is
+    set, if there is one.
+    """
 
     answer: bytes = b""
+    routes: Mapping[str, bytes] = field(default_factory=dict)
     forever: Callable[[], bytes] | None = None
     hold: asyncio.Event | None = None
     asked: list[Asked] = field(default_factory=list)
@@ -41,7 +44,8 @@ class HttpScript:
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             self.asked.append(Asked(line, headers, body))
             self.arrived.set()
-            writer.write(self.answer)
+            path = line.split()[1].partition("?")[0]
+            writer.write(self.routes.get(path, self.answer))
             await writer.drain()
             while self.forever:
                 writer.write(self.forever())

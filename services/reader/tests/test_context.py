@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mirage_core.errors import Code, MirageError
-from mirage_inference.llm.findings import vocabulary
+from mirage_inference.llm.findings import NONE, vocabulary
 from mirage_reader.atlas import Subject
-from mirage_reader.context import NOTE_CHARS, ContextSource
+from mirage_reader.context import NOTE_CHARS, ContextSource, Note
 from mirage_reader.events import Done
 from mirage_reader.providers import KEYED, KINDS, WebProvider, plain_text
 from mirage_reader.reader import Query
@@ -114,6 +114,31 @@ async def test_only_a_finding_of_the_vocabulary_leaves_the_machine(finding: str)
     assert (context.sent, script.asked) == ("", [])
 
 
+async def test_the_oldest_answers_are_dropped() -> None:
+    class Known:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.asked: list[str] = []
+
+        async def look_up(self, finding: str) -> list[Note]:
+            self.asked.append(finding)
+            return [Note("A fact.", finding, self.name)]
+
+        async def illustrate(self, note: Note) -> Note:
+            return note
+
+        async def close(self) -> None:
+            pass
+
+    providers = [Known("a"), Known("b")]
+    source = ContextSource(providers)
+    findings = [each for each in vocabulary().synonyms if each != NONE][:80]
+    for finding in (*findings, findings[-1], findings[0]):
+        await source.about(finding, ())
+    assert len(findings) == 80
+    assert [each.asked for each in providers] == [[*findings, findings[0]]] * 2
+
+
 def test_a_long_text_is_cut() -> None:
     assert len(plain_text("word " * 10_000, NOTE_CHARS)) == NOTE_CHARS
 
@@ -178,6 +203,9 @@ BAD_SETTINGS: dict[str, dict[str, Any]] = {
     "a provider without an address": {"context": "searxng"},
     "a provider that needs a key": {"context": "tavily=https://api.tavily.example"},
     "a key of an unknown provider": {"context_keys": "bing:secret"},
+    "images from a file": {"context_images": "file:///etc"},
+    "images from a path": {"context_images": "https://images.example/some/where"},
+    "images from an address with a password": {"context_images": "https://me:secret@images.example"},
 }
 
 
@@ -191,9 +219,11 @@ def test_wrong_settings_are_refused_without_quoting_them(name: str) -> None:
 def test_settings_are_read_as_operators_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIRAGE_READER_CONTEXT", "wikipedia=https://en.wikipedia.org, tavily=https://api.tavily.com")
     monkeypatch.setenv("MIRAGE_READER_CONTEXT_KEYS", "tavily:abc")
+    monkeypatch.setenv("MIRAGE_READER_CONTEXT_IMAGES", "https://upload.wikimedia.org, http://10.0.0.7:8080/")
     monkeypatch.setenv("MIRAGE_READER_KINDS", "chest-x-ray,brain-mr")
     settings = ReaderSettings()
     assert settings.context == {"wikipedia": "https://en.wikipedia.org", "tavily": "https://api.tavily.com"}
     assert settings.context_keys == {"tavily": "abc"}
+    assert settings.context_images == {"https://upload.wikimedia.org", "http://10.0.0.7:8080/"}
     assert settings.kinds == {"chest-x-ray", "brain-mr"}
     assert "abc" not in repr(settings)

@@ -707,6 +707,8 @@ class ContextNote(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     LICENCE_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    IMAGE_CREDIT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text, at most 600 characters."""
     title: _builtins.str
@@ -717,6 +719,10 @@ class ContextNote(_message.Message):
     """The licence as the provider states it; empty if it states none."""
     provider: _builtins.str
     """"glossary", or the name of the provider."""
+    image: _builtins.bytes
+    """A JPEG file of at most 320 pixels a side, decoded and written again by the reader; empty if there is none."""
+    image_credit: _builtins.str
+    """Author and licence of the image as the provider states them; empty if it states none."""
     def __init__(
         self,
         *,
@@ -725,10 +731,12 @@ class ContextNote(_message.Message):
         url: _builtins.str = ...,
         licence: _builtins.str = ...,
         provider: _builtins.str = ...,
+        image: _builtins.bytes = ...,
+        image_credit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["licence", b"licence", "provider", b"provider", "text", b"text", "title", b"title", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "image_credit", b"image_credit", "licence", b"licence", "provider", b"provider", "text", b"text", "title", b"title", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

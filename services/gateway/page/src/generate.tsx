@@ -6,7 +6,7 @@ import { EMPTY, here, type Route } from "./address";
 import { type Job, type Model, Problem, problemOf, type Shown } from "./api";
 import { cancel, create, ended, forgetJob, read, recall, remember, useJob } from "./jobs";
 import { type Key, number, t } from "./text";
-import { Failure, Link, Notice, Picture, save } from "./ui";
+import { Failure, Inline, Link, Notice, Picture, save } from "./ui";
 import { nameOf } from "./words";
 
 /** Returns the generator's model, or nothing if none runs, the reader may not use it, or `when` is still false. */
@@ -161,7 +161,11 @@ export function Attempt({ job, preview, problem, changed }: AttemptProps) {
         <>
           {preview !== undefined && (
             <figure>
-              <span class="shot">{preview && <Preview data={preview} />}</span>
+              <span class="shot">
+                {preview && (
+                  <Inline data={preview} type="image/png" alt={t("generate.preview")} width={256} height={256} />
+                )}
+              </span>
             </figure>
           )}
           <progress max={Math.max(1, job.steps ?? 1)} value={job.step ?? 0} aria-label={t("generate.progress")} />
@@ -185,17 +189,6 @@ export function Attempt({ job, preview, problem, changed }: AttemptProps) {
       <Made job={job} />
     </div>
   );
-}
-
-function Preview({ data }: { data: string }) {
-  const [source, setSource] = useState("");
-  useEffect(() => {
-    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-    const address = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-    setSource(address);
-    return () => URL.revokeObjectURL(address);
-  }, [data]);
-  return source ? <img src={source} alt={t("generate.preview")} width={256} height={256} /> : null;
 }
 
 /** The images of a job that has them, each said to be generated in its picture, its text and its name. */

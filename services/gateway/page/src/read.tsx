@@ -15,7 +15,7 @@ import { go, settled } from "./router";
 import { FileButton } from "./shell";
 import { type Look, PLAIN, Stage, Tools } from "./stage";
 import { language, number, t } from "./text";
-import { Failure, Labels, Link, Notice, Picture, Waiting } from "./ui";
+import { Failure, Inline, Labels, Link, Notice, Picture, Waiting } from "./ui";
 import { facetName, nameOf, valueName } from "./words";
 
 export function Read({ route }: { route: Route }) {
@@ -371,6 +371,14 @@ function Context({ context, number: step }: { context: Reads["ReadContext"]; num
       <ul class="known">
         {notes.map((each) => (
           <li key={each.provider + each.text}>
+            {each.image && (
+              <figure>
+                <Inline data={each.image} type="image/jpeg" alt={each.title} />
+                <figcaption class="soft small">
+                  {t("read.note.image", { credit: each.image_credit || t("read.licence.none") })}
+                </figcaption>
+              </figure>
+            )}
             <p>{each.text}</p>
             <p class="soft small">
               {each.provider === "glossary" ? t("read.glossary") : each.provider}

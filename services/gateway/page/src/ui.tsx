@@ -81,6 +81,27 @@ export function Picture({ url, alt, larger, lazy, ...rest }: PictureProps) {
   );
 }
 
+interface InlineProps {
+  /** In base64. */
+  data: string;
+  type: "image/png" | "image/jpeg";
+  alt: string;
+  width?: number;
+  height?: number;
+}
+
+/** An image that came in an answer, shown from memory. */
+export function Inline({ data, type, alt, ...rest }: InlineProps) {
+  const [source, setSource] = useState("");
+  useEffect(() => {
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const address = URL.createObjectURL(new Blob([bytes], { type }));
+    setSource(address);
+    return () => URL.revokeObjectURL(address);
+  }, [data]);
+  return source ? <img {...rest} src={source} alt={alt} /> : null;
+}
+
 /** Saves a file of the gateway. A plain link does it, but cannot carry a key. */
 export async function save(event: MouseEvent, url: string, name: string): Promise<void> {
   if (!key.get()) return;

@@ -335,6 +335,7 @@ export const en = {
   "read.context.none": "The glossary says nothing about this.",
   "read.glossary": "MIRAGE's glossary",
   "read.licence.none": "no licence stated",
+  "read.note.image": "Image: {credit}",
   "read.sent": "Only this was sent to other sites: {words}.",
 
   describe: "Explanation",

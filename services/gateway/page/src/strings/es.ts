@@ -340,6 +340,7 @@ export const es: Record<keyof typeof en, string> = {
   "read.context.none": "El glosario no dice nada de esto.",
   "read.glossary": "El glosario de MIRAGE",
   "read.licence.none": "sin licencia indicada",
+  "read.note.image": "Imagen: {credit}",
   "read.sent": "A otros sitios solo se envió esto: {words}.",
 
   describe: "Explicación",
