@@ -17,8 +17,11 @@ CHECK = DomainCheck.load()
 
 def test_the_lists_are_as_large_as_stated_and_share_nothing() -> None:
     medical, other, held = domain_check.training("medical"), domain_check.training("other"), domain_check.held_out()
-    assert len(medical) + len(other) >= 780
+    assert len(medical) + len(other) >= 1300
     assert len(held) >= 420
+    new = domain_check.held_out("new_queries.txt")
+    assert sum(query.medical for query in new) == sum(not query.medical for query in new) == 150
+    assert not {query.text for query in new} & {*medical, *other}
     assert sum(query.borderline for query in held) >= 200
     # A word or two stand in both: what is held out is another question all the same.
     assert len({query.text for query in held} & {*medical, *other}) <= 20
@@ -29,8 +32,11 @@ def test_the_lists_are_as_large_as_stated_and_share_nothing() -> None:
 def test_sentences_are_checked_as_well_as_stated_on_the_pairs_that_nothing_was_tuned_on() -> None:
     found = citations.measure(citations.held_out())
     assert found.precision.value >= 0.97
-    assert found.recall.value >= 0.83
+    assert found.recall.value >= 0.85
     assert found.unsupported_right.value >= 0.97
+    clinical = citations.measure(citations.clinical(held_out=True))
+    assert clinical.precision.value >= 0.97
+    assert clinical.recall.value >= 0.85
 
 
 def test_what_the_mini_language_model_learns_to_write_is_shown() -> None:
@@ -43,8 +49,11 @@ def test_what_the_mini_language_model_learns_to_write_is_shown() -> None:
 def test_questions_of_other_topics_are_declined_as_often_as_stated() -> None:
     found = domain_check.measure(CHECK, domain_check.held_out())
     assert found.precision.value >= 0.94
-    assert found.recall.value >= 0.58
+    assert found.recall.value >= 0.63
     assert found.medical_passed.value >= 0.96
+    new = domain_check.measure(CHECK, domain_check.held_out("new_queries.txt"))
+    assert new.recall.value >= 0.85
+    assert new.medical_passed.value >= 0.96
 
 
 def test_what_the_atlas_has_is_never_declined() -> None:
@@ -57,8 +66,8 @@ def test_what_the_atlas_has_is_never_declined() -> None:
 
 
 def test_what_the_captions_say_is_never_declined() -> None:
-    assert not CHECK.lets_pass("tree in bud")
-    assert CHECK.lets_pass("tree in bud", ["Axial CT of the chest with tree-in-bud opacities."])
+    assert not CHECK.lets_pass("lead pipe")
+    assert CHECK.lets_pass("lead pipe", ["Barium enema with a lead-pipe appearance of the colon."])
 
 
 def test_no_words_and_other_scripts_pass() -> None:

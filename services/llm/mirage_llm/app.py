@@ -38,7 +38,7 @@ async def set_up(settings: LlmSettings, server: GrpcServer, stack: AsyncExitStac
     await server.start()
     writer: Writer
     if settings.bundle and settings.engine == "onnxruntime":
-        writer = await _load(settings, settings.bundle, stack)
+        writer = await _load(settings, settings.bundle, glossary.words, stack)
     else:
         writer = OpenAiWriter(
             OpenAiOptions(
@@ -56,10 +56,10 @@ async def set_up(settings: LlmSettings, server: GrpcServer, stack: AsyncExitStac
     await server.set_serving(SERVICE, serving=True)
 
 
-async def _load(settings: LlmSettings, bundle: Path, stack: AsyncExitStack) -> BundleWriter:
+async def _load(settings: LlmSettings, bundle: Path, words: frozenset[str], stack: AsyncExitStack) -> BundleWriter:
     threads = max(1, (settings.threads or available_cpus()) // settings.slots)
     with timed_load("describe"):
-        model = await asyncio.to_thread(load_model, bundle, variant=settings.variant, threads=threads)
+        model = await asyncio.to_thread(load_model, bundle, variant=settings.variant, threads=threads, words=words)
         stack.callback(model.close)
         await asyncio.to_thread(model.warm_up)
     return BundleWriter(model, slots=settings.slots, queue=settings.queue)

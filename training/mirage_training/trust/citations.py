@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -46,8 +47,12 @@ class Measured:
 
 
 def groups(file: str = "citation_pairs.txt") -> tuple[Group, ...]:
-    """Returns the pairs of a file; a sentence that is listed twice keeps its last label."""
-    text = resources.files("mirage_training.trust").joinpath(file).read_text("utf-8")
+    """Returns the pairs of a file of this project; a sentence that is listed twice keeps its last label."""
+    return parse(resources.files("mirage_training.trust").joinpath(file).read_text("utf-8"))
+
+
+def parse(text: str) -> tuple[Group, ...]:
+    """Returns the pairs of a text in the format of `citation_pairs.txt`."""
     found: list[Group] = []
     for block in text.split("\n== ")[1:]:
         number, *lines = block.strip().splitlines()
@@ -129,12 +134,14 @@ def main() -> None:
     """Prints the measures of each part."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wrong", action="store_true", help="list what goes wrong")
+    parser.add_argument("--pairs", type=Path, nargs="+", default=[], help="files with pairs of your own, measured too")
     arguments = parser.parse_args()
     parts = {
         "tuning": tuning(),
         "held out": held_out(),
         "clinical, tuning": clinical(held_out=False),
         "clinical, held out": clinical(held_out=True),
+        **{path.name: parse(path.read_text("utf-8")) for path in arguments.pairs},
     }
     for name, part in parts.items():
         found = measure(part)

@@ -1,7 +1,7 @@
 """Fit and measure the check of what is medical: `python -m mirage_training.trust.domain_check [--out FILE]`.
 
-The bound below which a question is declined comes from cross-validation on the training lists: the highest at which at most one
-medical question in fifty is declined. The held-out list is only measured.
+The bound below which a question is declined comes from cross-validation on the training lists: the highest at which the
+regression alone declines at most one medical question in twenty. Two lists are only measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STEPS = 400
 _RATE = 0.5
 _RIDGE_HASHED = 1e-3
 _RIDGE_DENSE = 4e-4
-_DECLINED_MEDICAL = 0.02
+_DECLINED_MEDICAL = 0.05
 _HIGHEST = 0.45
 
 Array = npt.NDArray[np.float64]
@@ -56,9 +56,9 @@ def training(name: str) -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def held_out() -> tuple[HeldOut, ...]:
-    """The list that is measured on."""
-    text = resources.files("mirage_training.trust").joinpath("heldout_queries.txt").read_text("utf-8")
+def held_out(file: str = "heldout_queries.txt") -> tuple[HeldOut, ...]:
+    """Returns a list that is measured on: `heldout_queries.txt` or `new_queries.txt`."""
+    text = resources.files("mirage_training.trust").joinpath(file).read_text("utf-8")
     found: list[HeldOut] = []
     medical = True
     for line in text.splitlines():
@@ -130,15 +130,15 @@ def main() -> None:
     if arguments.out:
         text = json.dumps(content, separators=(",", ":")).replace('"weights":[', '"weights":[\n')
         arguments.out.write_text(text + "\n", "utf-8")
-    check, queries = DomainCheck(content), held_out()
+    check, queries, new = DomainCheck(content), held_out(), held_out("new_queries.txt")
     print("declined below", content["decline_below"])
-    for name, part in (("all", queries), ("borderline", [q for q in queries if q.borderline])):
+    for name, part in (("all", queries), ("borderline", [q for q in queries if q.borderline]), ("new", new)):
         found = measure(check, part)
         print(
             f"{name}: of declined about other things {found.precision}; of other things declined {found.recall}; "
             f"of medical ones passed {found.medical_passed}"
         )
-        if arguments.wrong and name == "all":
+        if arguments.wrong and name != "borderline":
             print(*found.wrong, sep="\n")
 
 

@@ -21,7 +21,7 @@ from mirage.queries import Query, Term
 from mirage_api.descriptions import DescribeDone, DescribeSentence
 from mirage_api.search import SearchReply
 from mirage_inference.llm.glossary import load
-from mirage_inference.llm.words import english, forms, plain
+from mirage_inference.llm.words import known, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,9 +31,9 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 
 def made_up(text: str, said: Iterable[str], facts: frozenset[str]) -> set[str]:
     """Returns the words of a text that nothing accounts for; `said` are captions and titles."""
-    known = {word for each in said for word in (*_WORD.findall(each.lower()), *_WORD.findall(plain(each)))}
-    unknown = set(_WORD.findall(text.lower())) - known - facts
-    return {word for word in unknown if not any(form in english() for form in forms(word))}
+    listed = {word for each in said for word in (*_WORD.findall(each.lower()), *_WORD.findall(plain(each)))}
+    unknown = set(_WORD.findall(text.lower())) - listed - facts
+    return {word for word in unknown if not known(word)}
 
 
 def main() -> None:

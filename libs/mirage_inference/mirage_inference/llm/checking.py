@@ -12,7 +12,7 @@ from mirage_inference.llm.citations import supporting
 from mirage_inference.llm.glossary import TOPICS, Fact, Glossary
 from mirage_inference.llm.reading import VIEWS, read
 from mirage_inference.llm.request import Caption
-from mirage_inference.llm.words import english, forms, plain, vocabulary
+from mirage_inference.llm.words import known, plain, vocabulary
 
 FACTS_MAX = 3
 _ORDINAL = r"(?:first|second|third|fourth|fifth|sixth)"
@@ -94,7 +94,7 @@ class Checker:
         return [replace(general(fact), block=Block.APART) for fact in found]
 
     def _is_word(self, word: str) -> bool:
-        return word in self._known or word in self._glossary.words or any(form in english() for form in forms(word))
+        return word in self._known or word in self._glossary.words or known(word)
 
 
 def general(fact: Fact) -> Checked:

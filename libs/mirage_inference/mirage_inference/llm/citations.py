@@ -11,17 +11,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from mirage_core.sentences import split_sentences
-from mirage_inference.llm.reading import VIEWS, Claims, decisive, opposed, read, unlike
+from mirage_inference.llm.reading import VIEWS, Claims, contested, decisive, opposed, read, states, unlike
+from mirage_inference.llm.words import known, near, vocabulary
 
-_ENDING_WORDS = """a al ally ar ary ation c cation d e eal ed ement es ial ic ication ied ing ion is ity l ly ment ous r s sis tic
-um us y"""
+_ENDING_WORDS = """a al ally ar ary ate ated ates ating ation c cation d e eal ed ement es ial ic ication ied ing ion is ity l ly
+ment ned ning ous r red ring s sis ted tic ting um us y"""
 _ENDINGS = frozenset(("", *_ENDING_WORDS.split()))
 _ROOT = 4
+_TYPO = 8
 _GOES_ON = re.compile(r"(?:it|its|this|these|they|there is also|the (?:lesion|mass|tumou?r|nodule|finding)s?)\b", re.I)
 """How a clause begins that speaks on about the one before it."""
+_PARTS = re.compile(r";\s+|,? (?:and|but|while|whereas) (?=there (?:is|are)\b)", re.I)
 _ORDINALS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5}
 _NOUN = r"(?:images?|captions?|pictures?|scans?|figures?|sections?|slices?|radiographs?)"
 _HOW_MANY = re.compile(rf"\b(?:two|three|four|several|some|\d{{1,2}})(?: of(?: the)?)? {_NOUN}\b", re.I)
@@ -40,13 +43,13 @@ _ALL = re.compile(
 def supporting(sentence: str, captions: Sequence[str]) -> list[int]:
     """Returns the indices of the captions that support a sentence, in their order; empty if none does.
 
-    A sentence of several parts ("...; ...") is supported if each part is.
+    A sentence of several parts ("...; ...", "..., and there is ...") is supported if each part is.
     """
     known = [_read(caption) for caption in captions]
     if unnamed := _UNNAMED.fullmatch(sentence.strip()):
         return _without(read(unnamed[1]), known)
     found: set[int] = set()
-    for part in re.split(r";\s+", sentence):
+    for part in _PARTS.split(sentence):
         supported = _part(part, known)
         if not supported:
             return []
@@ -74,7 +77,7 @@ def _read(caption: str) -> _Caption:
     # The same captions for each sentence of a description.
     clauses: list[str] = []
     for sentence in split_sentences(caption):
-        for clause in re.split(r";\s+", sentence.text):
+        for clause in re.split(r";\s+|•", sentence.text):
             if clauses and _GOES_ON.match(clause):
                 clauses.append(f"{clauses[-1]} {clause}")
             else:
@@ -96,10 +99,12 @@ def _supports(claim: Claims, caption: _Caption) -> bool:
     whole = caption.whole
     if opposed(claim, whole) or unlike(claim, whole):
         return False
-    if any(not _stands_in(term, whole.all_terms) for term in claim.denied - {"focal"}):
-        return False
-    # Structures are listed over several clauses; a finding belongs to one.
-    clauses = caption.clauses if any(map(decisive, claim.terms)) else (whole,)
+    for term in claim.denied - {"focal"}:
+        if not _stands_in(term, whole.denied | whole.mixed if decisive(term) else whole.all_terms):
+            return False
+    # Structures are listed over several clauses; a finding or a side belongs to one.
+    one = not claim.terms <= _listed() or (claim.sides and len(whole.sides) > 1)
+    clauses = caption.clauses if one else (whole,)
     return any(_says(claim, clause, caption) for clause in clauses)
 
 
@@ -109,14 +114,48 @@ def _says(claim: Claims, clause: Claims, caption: _Caption) -> bool:
     if claim.sizes - clause.sizes or claim.counts - clause.counts or claim.sides - sides:
         return False
     terms = clause.terms | caption.views
+    if contested(claim, clause) or _joins(claim, clause.phrases):
+        return False
+    # "A nonenhancing center; enhancement of its margins".
+    if any(_stands_in(term[3:], claim.terms) for term in clause.terms - claim.terms if re.match("non.{4}", term)):
+        return False
     return all(_stands_in(term, terms) for term in claim.terms)
+
+
+def _joins(claim: Claims, phrases: Sequence[frozenset[str]]) -> bool:
+    """Returns True if a claim moves what is said of one structure to another: "a small rectum and a dilated colon" does
+    not support "a small colon".
+    """
+    places = {term for term in claim.terms if term in vocabulary()["anatomy"]}
+    for phrase in phrases:
+        others = [other for other in phrases if other is not phrase and other & places]
+        said = {term for term in claim.terms & phrase if states(term) and not any(term in other for other in others)}
+        own = phrase & vocabulary()["anatomy"]
+        elsewhere = said and own and others and not any(_stands_in(place, claim.terms) for place in own)
+        if elsewhere and all(any(map(states, other - claim.terms)) for other in others):
+            return True
+    return False
 
 
 def _stands_in(term: str, terms: frozenset[str]) -> bool:
     if term in terms:
         return True
     # Adjective and noun of one thing: cerebellum and cerebellar, pleura and pleural.
-    return any(_alike(term, other) for other in terms)
+    return any(_alike(term, other) or _mistyped(other, term) for other in terms)
+
+
+@cache
+def _listed() -> frozenset[str]:
+    """Returns what a caption lists over several clauses: structures, and words about the whole image."""
+    return frozenset(
+        term for term in vocabulary()["anatomy"] | vocabulary()["imaging"] | VIEWS | {"head"} if not decisive(term)
+    )
+
+
+@lru_cache(maxsize=16384)
+def _mistyped(word: str, term: str) -> bool:
+    """Returns True if a long word that is in no list is one letter away from a listed term with the same first letter."""
+    return len(word) >= _TYPO and word[0] == term[0] and known(term) and not known(word) and near(word, term, 1)
 
 
 @lru_cache(maxsize=16384)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mirage_inference.llm.decoder import CancelledError, ContextFullError
 from mirage_inference.llm.sampling import Sampler, Sampling
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from mirage_inference.llm.decoder import Cancelled, Decoder, Prefix, TextSession
+    from mirage_inference.llm.word_constraint import ConstrainedText
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,30 @@ def generate(
     ids: Sequence[int],
     continuation: Continuation,
     *,
+    constraint: ConstrainedText | None = None,
     cancelled: Cancelled | None = None,
 ) -> Iterator[int]:
-    """Yields the tokens that follow the session's text and `ids`.
+    """Yields the tokens that follow the session's text and `ids`, of those that `constraint` allows if given.
 
-    Ends at an end token, after `max_tokens` or when the context is full. Calls `cancelled` before each token and
-    raises CancelledError if it returns True. Raises ContextFullError if `ids` fill the context, and MODEL_FAILED.
+    Ends at an end token, after `max_tokens`, when the context is full or no token is allowed. Calls `cancelled` before
+    each token and raises CancelledError if it returns True. Raises ContextFullError if `ids` fill the context, and
+    MODEL_FAILED.
     """
     sampler = Sampler(continuation.sampling)
     logits = session.prefill(ids, cancelled=cancelled)
     for number in range(continuation.max_tokens):
         if cancelled is not None and cancelled():
             raise CancelledError
+        if constraint is not None:
+            allowed = constraint.allowed()
+            if not allowed.any():
+                return
+            logits = np.where(allowed, logits, np.float32(-np.inf))
         token = sampler.pick(logits)
         if token in continuation.end_ids:
             return
+        if constraint is not None:
+            constraint.push(token)
         yield token
         if number + 1 < continuation.max_tokens:
             try:

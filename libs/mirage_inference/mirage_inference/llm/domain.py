@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mirage_inference.llm.glossary import fact_terms
-from mirage_inference.llm.words import medical, of_other_topics, purely_medical, tokens
+from mirage_inference.llm.words import medical, near, of_other_topics, purely_medical, tokens
 
 HASHED = 4096
 DENSE = ("bias", "pure", "pure_share", "alike", "medical_share", "all_medical", "suffix", "unknown", "everyday", "short",
@@ -151,25 +151,8 @@ def _alike(word: str) -> bool:
         return False
     most = 1 if len(word) < 9 else 2
     return any(
-        abs(len(word) - len(other)) <= most and _distance(word, other, most) for other in _long_words().get(word[0], ())
+        abs(len(word) - len(other)) <= most and near(word, other, most) for other in _long_words().get(word[0], ())
     )
-
-
-def _distance(left: str, right: str, most: int) -> bool:
-    """True where at most `most` insertions, deletions, replacements or swaps turn one into the other."""
-    before: list[int] = []
-    row = list(range(len(right) + 1))
-    for i, a in enumerate(left, start=1):
-        last, row, before_last = row, [i], before
-        for j, b in enumerate(right, start=1):
-            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
-                cost = min(cost, before_last[j - 2] + 1)
-            row.append(cost)
-        before = last
-        if min(row) > most:
-            return False
-    return row[-1] <= most
 
 
 def _latin(text: str) -> bool:

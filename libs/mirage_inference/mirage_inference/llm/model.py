@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mirage_inference.bundles import LlmManifest, load_llm, verify_files
 from mirage_inference.llm.decode import Continuation, PrefixCache, generate
 from mirage_inference.llm.decoder import Decoder
 from mirage_inference.llm.fitting import Fitted, Fitter
+from mirage_inference.llm.glossary import load as load_glossary
 from mirage_inference.llm.learnt import known_share, perplexity
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 from mirage_inference.llm.output import Output
@@ -19,6 +20,8 @@ from mirage_inference.llm.prompt import DOLLY, PromptFormat
 from mirage_inference.llm.request import Caption, Question
 from mirage_inference.llm.sampling import Sampling
 from mirage_inference.llm.tokenizer import LlmTokenizer, TextStream
+from mirage_inference.llm.word_constraint import WordConstraint
+from mirage_inference.llm.words import english_forms
 
 _WARM_UP = Question("brain", (Caption("warm-up", "Axial T1-weighted section of the brain."),))
 _WARM_UP_TOKENS = 2
@@ -57,7 +60,10 @@ Written = Outside | Begun | Wrote | Finished
 
 
 class LlmModel:
-    """A decoder with its tokenizer and the cache of the prompt's fixed part. Safe to use from several threads."""
+    """A decoder with its tokenizer and the cache of the prompt's fixed part. Safe to use from several threads.
+
+    It writes no word that is neither in the captions nor among `words`. `vocabulary` are the words that it learnt.
+    """
 
     def __init__(
         self,
@@ -66,11 +72,15 @@ class LlmModel:
         tokenizer: LlmTokenizer,
         decoder: Decoder,
         description: str,
+        words: Collection[str],
         vocabulary: frozenset[str] = frozenset(),
     ) -> None:
         self.manifest, self.variant, self.description = manifest, variant, description
         self.fingerprint = manifest.fingerprint
         self._tokenizer, self._decoder, self._vocabulary = tokenizer, decoder, vocabulary
+        self._constraint = WordConstraint(
+            tokenizer.texts(), words, vocabulary=manifest.vocabulary, end_ids=manifest.end_ids
+        )
         self._fitter: Fitter | None = None
         self._prefix: PrefixCache | None = None
 
@@ -118,7 +128,8 @@ class LlmModel:
         continuation = Continuation(limit, self.manifest.end_ids, sampling)
         stream, output = TextStream(self._tokenizer), Output(writing.stop)
         tokens = 0
-        for token in generate(session, ids, continuation, cancelled=cancelled):
+        constraint = self._constraint.begin([caption.text for caption in fitted.used])
+        for token in generate(session, ids, continuation, constraint=constraint, cancelled=cancelled):
             tokens += 1
             yield Wrote(output.push(stream.push(token)), tokens)
             if output.stopped:
@@ -142,10 +153,10 @@ class LlmModel:
         self._decoder.close()
 
 
-def load_model(directory: Path, *, variant: str = "", threads: int) -> LlmModel:
-    """Load a bundle at one of its precisions (the bundle's default where `variant` is empty) and compute the prompt's
-    start.
+def load_model(directory: Path, *, variant: str = "", threads: int, words: Collection[str] = frozenset()) -> LlmModel:
+    """Loads a bundle at one of its precisions (the default if `variant` is empty) and computes the prompt's start.
 
+    The model may write English words, those of the reviewed facts and of the captions, and `words` (in lower case).
     Raises BUNDLE_MISSING or BUNDLE_INVALID: every file is checked against the manifest first.
     """
     manifest = load_llm(directory)
@@ -157,8 +168,9 @@ def load_model(directory: Path, *, variant: str = "", threads: int) -> LlmModel:
     tokenizer = LlmTokenizer(path, vocabulary=manifest.vocabulary)
     engine = OnnxRuntimeEngine()
     decoder = engine.load(directory, manifest, name, threads=threads)
-    words = (directory / manifest.learnt.vocabulary).read_text("utf-8").split() if manifest.learnt else ()
-    model = LlmModel(manifest, name, tokenizer, decoder, engine.description, frozenset(words))
+    learnt = (directory / manifest.learnt.vocabulary).read_text("utf-8").split() if manifest.learnt else ()
+    allowed = english_forms() | load_glossary().words | frozenset(words)
+    model = LlmModel(manifest, name, tokenizer, decoder, engine.description, allowed, frozenset(learnt))
     model.prepare(special_ids(path))
     return model
 

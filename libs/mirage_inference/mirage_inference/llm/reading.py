@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice, product, takewhile
 
 from mirage_core import denials
 from mirage_inference.llm.words import tokens, vocabulary
@@ -16,6 +16,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 _SPARING = _words("sparing spares")
+_AS_DENIED = {"spared": "absent", "but": ";", **dict.fromkeys(("evident", "noted", "appreciated", "observed"), "seen")}
+"""Words that deny, or end what is denied, as these do."""
 _IDLE = _words("""
 a about after all also an and any appear appearance are area as at be been being between both by can caption clear
 clearly contain contrast could demonstrate demonstrated demonstrating depict depicted describe described display do
@@ -27,8 +29,9 @@ them then there these they thing this those through to type under up us use used
 visualized visualize was we weighted weighting were what when where which while who whole with within would you your
 approximately around roughly cut lie near along measuring measure size sized diameter large- sized feature reveal affect
 revealing revealed observed case student feet consistent appreciate appreciated sign keeping suggestive suggesting
-way look involve involving gland matter system cast accompany
-made taken detected displayed examined last both either structure study name named body
+way look involve involving gland matter system cast accompany accompanied
+made taken detected displayed examined last either structure study name named body without but due because cause result produce
+remain persist run underlying classic
 """)
 """Words that say nothing about what is seen. `body` is one: "body of the lateral ventricle" keeps the other two."""
 _COUNTS = _words("two three four five six seven eight nine ten multiple single")
@@ -78,6 +81,8 @@ _OPPOSITES: tuple[frozenset[str], ...] = tuple(
         "iiiventricle ivventricle",
         "genu splenium",
         "small large",
+        "inner outer",
+        "true false",
         "diffuse focal",
         "solid cystic",
         "normal abnormal enlarged",
@@ -89,10 +94,17 @@ _OPPOSITES: tuple[frozenset[str], ...] = tuple(
         "cyst abscess tumor hematoma",
     )
 )
+_SEQUENCES, _SIGNALS = _OPPOSITES[1], _OPPOSITES[3]
 _VIEWS = 3
 """The first groups are of the whole image: planes, sequences, modalities."""
 VIEWS = frozenset().union(*_OPPOSITES[:_VIEWS]) | _words("gadolinium intravenous simulated midline ap pa")
 _SIDES = ("left", "right")
+_CLAUSE_ENDS = _words("but while whereas although however ; . : ? !")
+_BETWEEN_PARTS = _CLAUSE_ENDS - {":"} | _words("compared than")
+_COMPARATIVES = _words(
+    "smaller larger greater bigger higher thicker thinner longer shorter wider narrower brighter darker"
+)
+_BETWEEN = _BETWEEN_PARTS | _words("and with , :")
 _REACH = 3
 _REACH_NEAR = 2
 _CHANGED_REACH = 6
@@ -117,6 +129,9 @@ class Claims:
     marks: frozenset[str]
     near: Mapping[str, frozenset[str]]
     nearest: Mapping[str, frozenset[str]]
+    mixed: frozenset[str]
+    phrases: tuple[frozenset[str], ...]
+    parts: tuple[frozenset[str], ...]
 
     @property
     def all_terms(self) -> frozenset[str]:
@@ -146,7 +161,7 @@ def read(text: str | Sequence[str]) -> Claims:
     sizes = frozenset(word for word in words if word[0].isdigit() and word.endswith("mm"))
     counts = frozenset(word for word in words if word in _COUNTS or (word[0].isdigit() and not word.endswith("mm")))
     return Claims(
-        frozenset(terms - denied | (terms & denied)),
+        frozenset(terms),
         frozenset(denied - terms),
         frozenset(sided),
         frozenset(word for word in words if word in _SIDES),
@@ -156,6 +171,9 @@ def read(text: str | Sequence[str]) -> Claims:
         frozenset(map(_mark, words)) - {""},
         _near(clauses),
         _nearest(clauses),
+        frozenset(terms & denied),
+        _split(words, _BETWEEN),
+        _split(words, _BETWEEN_PARTS),
     )
 
 
@@ -184,7 +202,7 @@ def _clauses(words: Sequence[str]) -> Iterable[list[str]]:
     """Yields the terms and sides of each clause."""
     clause: list[str] = []
     for word in (*words, "."):
-        if word in ".;:?!":
+        if word in _CLAUSE_ENDS:
             yield clause
             clause = []
         elif _is_term(word) or word in _SIDES:
@@ -213,6 +231,17 @@ def _nearest(clauses: Sequence[Sequence[str]]) -> Mapping[str, frozenset[str]]:
     return {term: frozenset(around) for term, around in found.items()}
 
 
+def _split(words: Sequence[str], marks: frozenset[str]) -> tuple[frozenset[str], ...]:
+    """The terms and sides between marks."""
+    found: list[set[str]] = [set()]
+    for word in words:
+        if word in marks:
+            found.append(set())
+        elif _is_term(word) or word in _SIDES:
+            found[-1].add(word)
+    return tuple(frozenset(part) for part in found if part)
+
+
 def _is_finding(term: str) -> bool:
     return term in vocabulary()["finding"] or term in vocabulary()["disease"]
 
@@ -225,7 +254,7 @@ def unlike(claim: Claims, other: Claims) -> bool:
     if any(not claim.sides & other.nearest[term] for term in claim.nearest.keys() & other.nearest.keys()):
         return True
     for group in _OPPOSITES[_VIEWS:]:
-        if len(group & other.all_terms) > 1:
+        if len(group & other.all_terms) > 1 and group & other.all_terms - claim.all_terms:
             # "a small cyst and a large mass" does not support "a large cyst".
             for term in group & claim.all_terms & other.near.keys():
                 after = claim.near.get(term, frozenset()) - group
@@ -236,13 +265,32 @@ def unlike(claim: Claims, other: Claims) -> bool:
 
 def opposed(claim: Claims, other: Claims) -> bool:
     """Returns True if single words show that both cannot be of the same picture."""
-    if claim.terms & other.denied or claim.denied & other.terms:
+    if claim.terms & other.denied or claim.denied & (other.terms - other.mixed):
         return True
     for group in _OPPOSITES:
         said, known = group & claim.all_terms, group & other.all_terms
         if said - known and known - said:
             return True
-    return _other_side(claim, other) or bool(claim.sizes - other.sizes and other.sizes)
+    return _other_side(claim, other) or _other_signal(claim, other) or bool(claim.sizes - other.sizes and other.sizes)
+
+
+def contested(claim: Claims, clause: Claims) -> bool:
+    """Returns True if a clause says of two opposites, and no part of it binds the claim's one to what the claim states."""
+    terms, known = claim.all_terms | claim.sides, clause.all_terms | clause.sides
+    for group in (frozenset(_SIDES), *_OPPOSITES[_VIEWS:]):
+        said = group & terms
+        if said and group & known - said:
+            if not _COMPARATIVES.isdisjoint(claim.terms):
+                return True
+            stated = {term for term in claim.all_terms - group if states(term)}
+            if not any(said <= part and stated <= part for part in clause.parts):
+                return True
+    return False
+
+
+def states(term: str) -> bool:
+    """Returns True for a term that says something of a structure: a finding, a size, a degree."""
+    return _is_finding(term) or (term not in VIEWS and any(term in group for group in _OPPOSITES[_VIEWS:]))
 
 
 def decisive(term: str) -> bool:
@@ -264,9 +312,23 @@ def _other_side(claim: Claims, other: Claims) -> bool:
     return bool(claim.sides - other.sides and other.sides)
 
 
+def _other_signal(claim: Claims, other: Claims) -> bool:
+    """Returns True if a sequence has another signal: "T1 hyperintense and T2 hypointense", and "hyperintense on T2"."""
+    known: dict[str, set[str]] = {}
+    for sequence, signal in _signals(other):
+        known.setdefault(sequence, set()).add(signal)
+    return any(sequence in known and signal not in known[sequence] for sequence, signal in _signals(claim))
+
+
+def _signals(claims: Claims) -> Iterable[tuple[str, str]]:
+    return (pair for phrase in claims.phrases for pair in product(phrase & _SEQUENCES, phrase & _SIGNALS))
+
+
 def denied_places(words: Sequence[str]) -> frozenset[int]:
     """Returns the indices of the tokens that a text says are not there: "no effusion", "effusion is absent"."""
-    return denials.denied_places(words, is_term=_is_term, more=_SPARING)
+    # "The lower lobes are spared" is "sparing of the lower lobes".
+    said = [_AS_DENIED.get(word, word) for word in words]
+    return denials.denied_places(said, is_term=_is_term, more=_SPARING)
 
 
 def _nouns_after(words: Sequence[str], place: int) -> list[str]:

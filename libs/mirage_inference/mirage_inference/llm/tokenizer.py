@@ -41,6 +41,14 @@ class LlmTokenizer:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def texts(self) -> list[str]:
+        """Returns the text of each token after another one; empty for special tokens and parts of characters."""
+        before = self.encode("a")
+        start = self.decode(before)
+        pairs = [[*before, token] for token in range(self._tokenizer.get_vocab_size(with_added_tokens=True))]
+        whole: list[str] = self._tokenizer.decode_batch(pairs, skip_special_tokens=True)
+        return ["" if _UNFINISHED in text else text.removeprefix(start) for text in whole]
+
     def id_of(self, token: str) -> int | None:
         """Returns the id of a token as it is written in the vocabulary, or None."""
         found: int | None = self._tokenizer.token_to_id(token)

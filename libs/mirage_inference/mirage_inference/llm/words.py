@@ -8,6 +8,17 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 
+_ORDINALS = {
+    "1st": "first", "2nd": "second", "3rd": "third", "4th": "fourth", "5th": "fifth", "6th": "sixth", "7th": "seventh",
+    "8th": "eighth", "9th": "ninth", "10th": "tenth", "11th": "eleventh", "12th": "twelfth",
+}  # fmt: skip
+_ABBREVIATIONS = {
+    "ivc": "inferior vena cava", "svc": "superior vena cava", "sma": "superior mesenteric artery",
+    "ica": "internal carotid artery", "mca": "middle cerebral artery", "cbd": "common bile duct",
+    "lul": "left upper lobe", "lll": "left lower lobe", "rul": "right upper lobe", "rml": "right middle lobe",
+    "rll": "right lower lobe", "cpa": "cerebellopontine angle", "acl": "anterior cruciate ligament",
+    "csf": "cerebrospinal fluid",
+}  # fmt: skip
 _PHRASES: tuple[tuple[str, str], ...] = (
     (r"\bfluid[- ]attenuated inversion[- ]recovery\b|\bflair[- ]like\b", " flair "),
     (r"\bt\s?([12])\s?\*?(?:[- ]?(?:weighted|weighting|like|wi|w))?\b", r" t\1 "),
@@ -19,9 +30,30 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"\bscintigra\w*\b|\bnuclear medicine(?: scan| image)?s?\b|\bbone scans?\b", " scintigraphy "),
     (r"\bmid-?sagittal\b", " midline sagittal "),
     (r"\bparasagittal\b", " sagittal "),
-    (r"\btransverse\b|\btransaxial\b|\bhorizontal\b", " axial "),
-    (r"\b(?:high|bright) signal\b|\bhyperintensit(?:y|ies)\b|\bbright\b", " hyperintense "),
-    (r"\b(?:low|dark) signal\b|\bhypointensit(?:y|ies)\b|\bdark\b", " hypointense "),
+    (r"\btransverse\b(?! (?:process|colon|sinus|venous|dural))|\btransaxial\b|\bhorizontal\b", " axial "),
+    (r"\b(?:high|bright)[- ](t[12] )?signal\b|\bhyperintensit(?:y|ies)\b|\bbright\b", r" hyperintense \1"),
+    (r"\b(?:low|dark)[- ](t[12] )?signal\b|\bhypointensit(?:y|ies)\b|\bdark\b", r" hypointense \1"),
+    (r"\b(?:increased|elevated)[- ](t[12] )?signal\b", r" hyperintense increased \1"),
+    (r"\b(?:decreased|reduced)[- ](t[12] )?signal\b", r" hypointense decreased \1"),
+    (r"\b(?:low|decreased)[- ](?:attenuation|density)\b|\bhypo(?:attenuat|densit)\w*", " hypodense "),
+    (r"\b(?:high|increased)[- ](?:attenuation|density)\b|\bhyper(?:attenuat|densit)\w*", " hyperdense "),
+    (r"\bpost[- ]?(?=contrast\b|gad)", " "),
+    (r"\b(?:prior|previous)\s+(?=(?:ct|mri?|xray|ultrasound|scan|stud|exam|film|image)\w*\b)", " "),
+    (r"\bnon-(?=[a-z]{4})", " non"),
+    (r"\b(?:do|does|did) not enhance\b|\b(?:no|without)(?: contrast)? enhancement\b", " nonenhancing "),
+    (r"\bground[- ]glass\b", "groundglass"),
+    (r"\b(extra|intra|inter|supra|infra|retro|peri|para|sub)-(?=[a-z]{4})", r"\1"),
+    (r"\b(left|right)wards?\b", r" \1 "),
+    (r"\brt?\b(?= [a-z])", "right"),
+    (r"\blt?\b(?= [a-z])", "left"),
+    (r"\bbehind\b", " posterior "),
+    (r"\bin front of\b", " anterior "),
+    (r"\bbelow\b|\bunderneath\b", " inferior "),
+    (r"\babove\b", " superior "),
+    (r"\b(?:secondary|owing) to\b|\b(?:because of|caused by|result(?:ing|ant)? (?:of|from))\b", " due to "),
+    (r"\bboth\b(?! (?:of the |the )?(?:image|caption|picture|scan|figure|section|slice)s?\b)", " bilateral "),
+    *((rf"\b{number}\b", f" {word} ") for number, word in _ORDINALS.items()),
+    *((rf"\b{short}\b", f" {name} ") for short, name in _ABBREVIATIONS.items()),
     (r"\b(left|right)[- ](?:sided|hand(?:ed)?)\b", r" \1 "),
     (r"\bas well as\b|\bas well\b|\bwell (?=seen|shown|visible|visuali)", " "),
     (r"\bon both sides\b|\bboth sides\b", " bilateral "),
@@ -107,7 +139,9 @@ _IRREGULAR = {
     # A finding has one form, whether it is named or said with a verb.
     **dict.fromkeys(("dilated", "dilatation", "dilation", "widened", "widening", "ectatic", "distended"), "dilated"),
     **dict.fromkeys(("occluded", "occlusion", "occlude", "blocked", "blockage"), "occluded"),
-    **dict.fromkeys(("narrowed", "narrowing", "stenosis", "stenoses", "stenotic", "stenosed"), "narrowed"),
+    **dict.fromkeys(
+        ("narrow", "narrows", "narrowed", "narrowing", "stenosis", "stenoses", "stenotic", "stenosed"), "narrowed"
+    ),
     **dict.fromkeys(("thickened", "thickening", "thick"), "thickened"),
     **dict.fromkeys(("enlarged", "enlargement", "megaly"), "enlarged"),
     **dict.fromkeys(("thin", "thinned", "thinning"), "thin"),
@@ -127,12 +161,12 @@ _IRREGULAR = {
     **dict.fromkeys(("calcified", "calcification", "calcifications"), "calcified"),
     **dict.fromkeys(("torn", "tear", "tears"), "tear"),
     **dict.fromkeys(("ruptured", "rupture", "ruptures"), "rupture"),
-    **dict.fromkeys(("displaced", "displacement"), "displaced"),
+    **dict.fromkeys(("displaced", "displacement", "displaces", "displacing"), "displaced"),
     **dict.fromkeys(("inflamed", "inflammation", "inflammatory"), "inflamed"),
     **dict.fromkeys(("compressed", "compression", "compresses", "compressing", "compressive"), "compressed"),
     **dict.fromkeys(("fractured", "fracture", "fractures", "broken"), "fracture"),
     **dict.fromkeys(("dislocated", "dislocation"), "dislocated"),
-    **dict.fromkeys(("obstructed", "obstruction", "obstructing"), "obstructed"),
+    **dict.fromkeys(("obstructed", "obstruction", "obstructing", "obstructs", "obstruct"), "obstructed"),
     **dict.fromkeys(("infarcted", "infarct", "infarction", "infarcts"), "infarct"),
     **dict.fromkeys(("ischemia", "ischemic"), "ischemia"),
     **dict.fromkeys(("bleed", "bleeding", "hemorrhage", "hemorrhages", "hemorrhagic"), "hemorrhage"),
@@ -142,6 +176,37 @@ _IRREGULAR = {
     **dict.fromkeys(("shifted", "shift", "shifts"), "shift"),
     **dict.fromkeys(("invades", "invading", "invasion", "invaded", "invade"), "invasion"),
     **dict.fromkeys(("several", "multiple", "numerous", "many"), "multiple"),
+    **dict.fromkeys(("destroyed", "destruction", "destroys", "destroying", "destructive"), "destruction"),
+    **dict.fromkeys(("tortuous", "tortuosity"), "tortuous"),
+    **dict.fromkeys(("lost", "loss", "losses"), "loss"),
+    **dict.fromkeys(("bile", "biliary"), "bile"),
+    **dict.fromkeys(("fat", "fatty", "fats"), "fat"),
+    **dict.fromkeys(("unenhancing", "nonenhancing"), "nonenhancing"),
+    **dict.fromkeys(("deviated", "deviates", "deviating", "deviation"), "deviated"),
+    **dict.fromkeys(("mostly", "mainly", "largely", "predominantly"), "predominantly"),
+    **dict.fromkeys(("territory", "territories", "distribution"), "territory"),
+    **dict.fromkeys(("center", "central", "centrally"), "central"),
+    **dict.fromkeys(("periphery", "peripheral", "peripherally"), "peripheral"),
+    **dict.fromkeys(("apex", "apices", "apical"), "apex"),
+    **dict.fromkeys(("lobulated", "lobulation", "lobulations"), "lobulated"),
+    **dict.fromkeys(("hypoplastic", "hypoplasia"), "hypoplasia"),
+    **dict.fromkeys(("atrophic", "atrophy", "atrophied"), "atrophy"),
+    **dict.fromkeys(("small", "tiny", "little", "diminutive"), "small"),
+    **dict.fromkeys(("large", "big", "huge"), "large"),
+    **dict.fromkeys(("remains", "remain", "remaining", "persistent", "persists", "persist"), "persist"),
+    **dict.fromkeys(("tendon", "tendons", "tendinous"), "tendon"),
+    **dict.fromkeys(("muscle", "muscles", "muscular"), "muscle"),
+    **dict.fromkeys(("ovary", "ovaries", "ovarian"), "ovary"),
+    **dict.fromkeys(("uterus", "uteri", "uterine"), "uterus"),
+    **dict.fromkeys(("ventricle", "ventricles", "ventricular"), "ventricle"),
+    **dict.fromkeys(("cortex", "cortices", "cortical"), "cortex"),
+    **dict.fromkeys(("abdomen", "abdominal"), "abdomen"),
+    **dict.fromkeys(("thorax", "thoraces", "thoracic"), "thorax"),
+    **dict.fromkeys(("aorta", "aortic"), "aorta"),
+    **dict.fromkeys(("vertebra", "vertebrae", "vertebral"), "vertebra"),
+    **dict.fromkeys(("maxilla", "maxillary"), "maxilla"),
+    **dict.fromkeys(("mandible", "mandibular"), "mandible"),
+    **dict.fromkeys(("lumen", "lumina", "luminal"), "lumen"),
     "aids": "aids",
     "tinea": "tinea",
     "lies": "lie",
@@ -155,6 +220,9 @@ _ENDINGS = (
     ("ies", ("y",)), ("es", ("", "e")), ("s", ("",)), ("ied", ("y",)), ("ed", ("", "e")), ("ing", ("", "e")),
     ("ily", ("y",)), ("ly", ("", "le")), ("er", ("", "e")), ("est", ("", "e")),
 )  # fmt: skip
+_VOWELS = "aeiou"
+_SHORT = 6
+_DOUBLED = re.compile(r"[^aeiou][aeiou][^aeiouwxy]$")
 _TOKEN = re.compile(r"[xyz]\s?=\s?[+\-−]?\d+(?:\.\d+)?|\d+(?:[.,]\d+)?|[^\W\d_]+\d{0,2}(?:'[^\W\d_]+)?|[;.,:()?!]")
 
 
@@ -242,6 +310,36 @@ def english() -> frozenset[str]:
     return listed | frozenset(word for line in _lines("medical_words.txt") for word in line.partition(":")[2].split())
 
 
+def known(word: str) -> bool:
+    """Returns True for a word of `english`, or a regular form of one."""
+    return any(form in english() for form in forms(word))
+
+
+@cache
+def english_forms() -> frozenset[str]:
+    """Returns the words of `english` with their forms: plurals, also Latin ones, -ed, -ing, -ly."""
+    irregular = (word for word, root in _IRREGULAR.items() if root in english())
+    regular = (form for word in english() for form in _inflected(word))
+    # Short roots do not have all endings.
+    return frozenset((*irregular, *(form for form in regular if len(form) > _SHORT or known(form))))
+
+
+def _inflected(word: str) -> Iterator[str]:
+    yield word
+    if word.endswith("e"):
+        yield from (f"{word}s", f"{word}d", f"{word[:-1]}ing", f"{word}ly")
+    elif word.endswith("y") and word[-2:-1] not in _VOWELS:
+        yield from (f"{word[:-1]}ies", f"{word[:-1]}ied", f"{word}ing", f"{word[:-1]}ily")
+    else:
+        yield word + ("es" if word.endswith(("s", "x", "z", "ch", "sh")) else "s")
+        stems = [word, word + word[-1]] if _DOUBLED.search(word) else [word]
+        yield from (f"{stem}{ending}" for stem in stems for ending in ("ed", "ing"))
+        yield f"{word}ly"
+    for ending, others in (("le", "ly"), ("us", "i"), ("a", "ae")):
+        if word.endswith(ending):
+            yield word.removesuffix(ending) + others
+
+
 def forms(word: str) -> Iterator[str]:
     """Yields a word, its stem, and what it may be a regular form of: a plural, -ed, -ing, -ly."""
     yield word
@@ -258,3 +356,20 @@ def forms(word: str) -> Iterator[str]:
 def of_other_topics() -> frozenset[str]:
     """Returns all stems of other_words.txt that are not medical."""
     return frozenset().union(*_groups("other_words.txt").values()) - medical()
+
+
+def near(left: str, right: str, most: int) -> bool:
+    """Returns True if at most `most` insertions, deletions, replacements or swaps turn one into the other."""
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, start=1):
+        last, row, before_last = row, [i], before
+        for j, b in enumerate(right, start=1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
+                cost = min(cost, before_last[j - 2] + 1)
+            row.append(cost)
+        before = last
+        if min(row) > most:
+            return False
+    return row[-1] <= most
