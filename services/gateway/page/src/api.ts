@@ -75,7 +75,7 @@ const unreachable = () =>
     : new Problem({ code: "OFFLINE", title: t("problem.offline"), detail: t("problem.offline.detail") });
 
 type Transport = (path: string, asked: RequestInit) => Promise<Response>;
-let transport: Transport = (path, asked) => taken(path, asked.body) ?? fetch(here(path), asked);
+let transport: Transport = (path, asked) => taken(path, asked.body, asked.signal) ?? fetch(here(path), asked);
 /** Sends requests elsewhere than to the gateway: a static site answers them itself. */
 export const use = (other: Transport): void => {
   transport = other;

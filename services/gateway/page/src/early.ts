@@ -7,10 +7,12 @@ interface Early {
   path: string;
   body: string;
   answer: Promise<Response>;
+  controller: AbortController;
 }
 
 declare global {
-  var mirageEarly: Early | undefined;
+  /** What was sent; null once the page's script runs, which sends its requests itself. */
+  var mirageEarly: Early | null | undefined;
 }
 
 /** Returns the headers of a request: the key if there is one, and the type of the body. */
@@ -19,18 +21,27 @@ export const headersOf = (body: boolean): Record<string, string> => ({
   ...(body ? { "content-type": "application/json" } : {}),
 });
 
-/** Sends a request whose answer `taken` hands out. */
+/** Sends a request whose answer `taken` hands out, unless the page's script was faster. */
 export function send(path: string, body: string): void {
-  const answer = fetch(here(path), { method: "POST", headers: headersOf(true), body });
+  if (globalThis.mirageEarly !== undefined) return;
+  const controller = new AbortController();
+  const asked = { method: "POST", headers: headersOf(true), body, signal: controller.signal };
+  const answer = fetch(here(path), asked);
   // Who takes it hears of a failure.
   answer.catch(() => {});
-  globalThis.mirageEarly = { path, body, answer };
+  globalThis.mirageEarly = { path, body, answer, controller };
 }
 
-/** Returns the answer to a request that was sent early, once; undefined if it was another one. */
-export function taken(path: string, body: unknown): Promise<Response> | undefined {
+/** Returns the answer to a request that was sent early, once. If the page asks for something else there, it is given up. */
+export function taken(path: string, body: unknown, signal?: AbortSignal | null): Promise<Response> | undefined {
   const early = globalThis.mirageEarly;
-  if (early?.path !== path || early.body !== body) return undefined;
-  globalThis.mirageEarly = undefined;
+  globalThis.mirageEarly ??= null;
+  if (early?.path !== path) return undefined;
+  globalThis.mirageEarly = null;
+  if (early.body !== body) {
+    early.controller.abort();
+    return undefined;
+  }
+  signal?.addEventListener("abort", () => early.controller.abort());
   return early.answer;
 }

@@ -24,16 +24,24 @@ test("what is sent early is what the page asks for, letter by letter", async () 
 });
 
 test("an early answer is handed out once, and only to the same request", async () => {
-  const sent: unknown[] = [];
-  globalThis.fetch = async (_, asked) => {
-    sent.push(asked?.body);
+  const sent: RequestInit[] = [];
+  globalThis.fetch = async (_, asked = {}) => {
+    sent.push(asked);
     return new Response("{}");
   };
   send("/v1/search", "a");
   assert.equal(taken("/v1/facets", undefined), undefined);
-  assert.equal(taken("/v1/search", "b"), undefined);
-  const answer = await taken("/v1/search", "a");
+  const leaving = new AbortController();
+  const answer = await taken("/v1/search", "a", leaving.signal);
   assert.equal(await answer?.text(), "{}");
   assert.equal(taken("/v1/search", "a"), undefined);
-  assert.deepEqual(sent, ["a"]);
+  leaving.abort();
+  assert.equal(sent[0]?.signal?.aborted, true);
+  // From now on the page's script asks.
+  send("/v1/search", "b");
+  assert.equal(sent.length, 1);
+  globalThis.mirageEarly = undefined;
+  send("/v1/search", "c");
+  assert.equal(taken("/v1/search", "another"), undefined);
+  assert.equal(sent[1]?.signal?.aborted, true);
 });
