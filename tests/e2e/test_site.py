@@ -20,9 +20,10 @@ from mirage_inference.encoder.model import load_model
 from mirage_inference.encoder.preprocessing import preprocess
 from mirage_inference.engines.base import EngineOptions
 from mirage_launcher.bundles import find_bundle
+from tests.support.paths import chromium
 from tests.support.static_site import ASK, ENCODE, script, served
 
-from .conftest import PATIENCE_MS, cards, search
+from .conftest import ARGUMENTS, PATIENCE_MS, cards, search
 
 # Of so many queries of each kind; `python -m bench.site` takes more.
 TEXTS, IMAGES, SUMS = 24, 6, 8
@@ -133,6 +134,11 @@ def reader(context: BrowserContext, asked: list[str], site: Site) -> Iterator[Pa
     yield page
     assert wrong == []
     assert [url for url in asked if not url.startswith((site.url, "blob:", "data:"))] == []
+
+
+def serve_changed(context: BrowserContext, name: str, script: str) -> None:
+    """Answers requests for a script of the site with another text."""
+    context.route(f"**/{name}", lambda route: route.fulfill(body=script, content_type="text/javascript"))
 
 
 def overlap(first: Sequence[str], second: Sequence[str]) -> float:
@@ -345,8 +351,104 @@ def test_a_renewed_site_asks_to_load_the_page_again(context: BrowserContext, sit
     expect(page.get_by_text("The site has changed")).to_be_visible(timeout=4 * PATIENCE_MS)
 
 
-def test_it_works_where_a_browser_keeps_nothing(context: BrowserContext, site: Site) -> None:
-    context.add_init_script("delete window.caches; Object.defineProperty(window, 'indexedDB', {value: null});")
+def test_a_worker_whose_script_does_not_come_is_replaced_by_one_with_the_same_policy(
+    context: BrowserContext, site: Site
+) -> None:
+    # So it is in Firefox without a network.
+    context.add_init_script("""{
+      const made = URL.createObjectURL;
+      const lost = new Blob(['import "./nowhere.js"'], {type: "text/javascript"});
+      URL.createObjectURL = (blob) => made(blob.type === lost.type ? lost : blob);
+    }""")
+    page = context.new_page()
+    page.goto(site.url)
+    expect(page.locator(".mosaic .shot img").first).to_be_visible(timeout=4 * PATIENCE_MS)
+    page.wait_for_function("navigator.serviceWorker.controller !== null")
+    with context.expect_event(
+        "response", lambda response: "/page/worker-" in response.url and response.from_service_worker
+    ) as caught:
+        page.reload()
+    policy = page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
+    assert caught.value.header_value("content-security-policy") == policy
+    search(page, "a coronal section at the hippocampi")
+    expect(cards(page).first).to_be_visible()
+
+
+def test_a_browser_whose_storage_is_blocked_searches_and_says_that_it_keeps_nothing(
+    context: BrowserContext, site: Site
+) -> None:
+    context.add_init_script("Object.defineProperty(window, 'indexedDB', {value: null});")
+    [worker] = site.folder.glob("page/worker-*.js")
+    refusing = "caches.open = async () => { throw new DOMException('', 'SecurityError'); };\n"
+    for path in (worker, site.folder / "sw.js"):
+        serve_changed(context, path.name, refusing + path.read_text())
     page = context.new_page()
     page.goto(site.url + "#/?q=axial+brain+at+the+thalami")
     expect(cards(page).first).to_be_visible(timeout=4 * PATIENCE_MS)
+    page.get_by_role("button", name="Keep all of it").click()
+    expect(page.get_by_text("its storage is full or blocked")).to_be_visible()
+
+
+def test_a_browser_whose_storage_is_full_searches_and_says_that_it_keeps_no_more(
+    context: BrowserContext, site: Site
+) -> None:
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    origin = "/".join(site.url.split("/")[:3])
+    session.send("Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": 200_000})
+    page.goto(site.url + "#/?q=axial+brain+at+the+thalami")
+    expect(cards(page).first).to_be_visible(timeout=4 * PATIENCE_MS)
+    page.get_by_role("button", name="Keep all of it").click()
+    expect(page.get_by_text("its storage is full or blocked")).to_be_visible(timeout=4 * PATIENCE_MS)
+    search(page, "a coronal section at the hippocampi")
+    expect(cards(page).first).to_be_visible()
+
+
+def test_a_browser_without_simd_searches_by_words_and_says_so(browser: Browser, site: Site, disc: bytes) -> None:
+    # V8 has no SIMD in WebAssembly on a processor that is as old as this.
+    old = browser.browser_type.launch(
+        executable_path=chromium(), args=[*ARGUMENTS, "--js-flags=--no-enable-ssse3 --no-enable-sse4-1"], timeout=90_000
+    )
+    try:
+        page = old.new_page()
+        page.set_default_timeout(4 * PATIENCE_MS)
+        page.goto(site.url + "#/?q=axial+brain+at+the+thalami")
+        expect(cards(page).first).to_be_visible(timeout=4 * PATIENCE_MS)
+        expect(page.get_by_text("lacks WebAssembly with SIMD")).to_be_visible()
+        page.set_input_files("#own", {"name": "own.png", "mimeType": "image/png", "buffer": disc})
+        expect(page.get_by_text("This browser is too old for the model")).to_be_visible()
+    finally:
+        old.close()
+
+
+def test_the_model_may_be_on_one_other_host(
+    context: BrowserContext, asked: list[str], system: Any, models: str, tmp_path: Path
+) -> None:
+    """The page's policy allows requests to it, and to no third one; all of it can be kept."""
+    folder, elsewhere = tmp_path / "site", tmp_path / "files"
+    with (
+        served(folder) as url,
+        served(elsewhere, allowed=url.rstrip("/")) as assets,
+        served(elsewhere, allowed=url.rstrip("/")) as third,
+    ):
+        export(system, folder, "--models", models, "--limit", "12", "--assets-url", f"{assets}atlas")
+        elsewhere.joinpath("atlas").mkdir(parents=True)
+        folder.joinpath("model").rename(elsewhere / "atlas" / "model")
+        page = context.new_page()
+        page.goto(url + "#/?q=axial+brain+at+the+thalami")
+        expect(cards(page).first).to_be_visible(timeout=4 * PATIENCE_MS)
+        fetched = {each for each in asked if "/model/" in each}
+        assert fetched
+        assert all(each.startswith(f"{assets}atlas/model/") for each in fetched)
+        tried = "url => fetch(url).then(() => 'answered', () => 'refused')"
+        path = fetched.pop().removeprefix(assets)
+        assert page.evaluate(tried, assets + path) == "answered"
+        assert page.evaluate(tried, third + path) == "refused"
+        page.wait_for_function("navigator.serviceWorker.ready.then(() => true)")
+        page.get_by_role("button", name="Keep all of it").click()
+        expect(page.get_by_text("All of it is kept on this device.")).to_be_visible(timeout=6 * PATIENCE_MS)
+        context.set_offline(True)
+        page.reload()
+        search(page, "a coronal section at the hippocampi")
+        expect(cards(page).first).to_be_visible()
+        context.set_offline(False)

@@ -67,6 +67,10 @@ const JOURNEYS = {
     await engine.click(`${CARDS} a.shot`);
     await until(engine, drawn(".stage img"));
   },
+  async "a comparison without a network"(engine, url) {
+    await engine.goto(`${url}?more#/compare?q=coronal+brain&minus=coronal&plus=sagittal`);
+    await until(engine, `${count(".half")} === 2 && ${drawn(".half .stage img")}`);
+  },
 };
 
 let failed = 0;

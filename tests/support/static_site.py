@@ -50,16 +50,26 @@ ENCODE = """async ([script, root, texts, images]) => {
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Python's own server of files, without its log."""
+    """Python's own server of files, without its log; pages of `allowed`, another origin, may read them."""
+
+    def __init__(self, *args: Any, allowed: str, **options: Any) -> None:
+        self._allowed = allowed
+        super().__init__(*args, **options)
+
+    def end_headers(self) -> None:
+        if self._allowed:
+            self.send_header("Access-Control-Allow-Origin", self._allowed)
+        super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base's name
         pass
 
 
 @contextmanager
-def served(root: Path) -> Iterator[str]:
-    """The address of a server of files, which compresses nothing."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=str(root))) as server:
+def served(root: Path, allowed: str = "") -> Iterator[str]:
+    """The address of a server of files, which compresses nothing. Pages of the origin `allowed` may read its files."""
+    handler = functools.partial(_Handler, directory=str(root), allowed=allowed)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()

@@ -57,7 +57,7 @@ def site(
 ) -> None:
     """Write the atlas of a running MIRAGE to DIR as a static site. A second export writes only what changed."""
     from mirage_launcher.bundles import find_bundle
-    from mirage_launcher.site.export import Wanted, export
+    from mirage_launcher.site.export import ASKED_BYTES, Wanted, export
 
     wanted = Wanted(
         bundle=find_bundle(models),
@@ -77,6 +77,11 @@ def site(
         return
     if done.left_out:
         note(f"{done.left_out:,} records were left out: their licence is not known to allow copies")
+    if done.model_bytes > ASKED_BYTES:
+        note(
+            f"the model has {done.model_bytes / 2**20:,.0f} MB. The page asks a visitor before it downloads so much; "
+            "common queries, words and similar images work without it"
+        )
     click.echo(
         f"{done.records:,} records in {folder}, {done.bytes / 2**20:,.1f} MB ({done.model_bytes / 2**20:,.1f} MB are the "
         f"model): {done.written:,} files written, {done.kept:,} unchanged, {done.removed:,} removed"

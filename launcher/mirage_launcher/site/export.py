@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 RECORDS_MAX = 50_000
+# From here on the page asks before it downloads the model; as in the page's `server.ts`.
+ASKED_BYTES = 50 * 2**20
 _PAGE = 200
 _TYPES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 # Fields of a record that have no meaning without its server.
@@ -98,7 +100,8 @@ def export(client: "Client", folder: Path, wanted: Wanted, report: Report) -> Ou
     head["files"]["answers"] = files.put_parts("data", "answers", compact(answers), packed=True)
     quality = client.quality(collection=wanted.collection)
     head["files"]["about"] = files.put_parts("data", "about", compact(_about(client, quality)), packed=True)
-    head["files"] |= _model(files, wanted.bundle, manifest)
+    model = _model(files, wanted.bundle, manifest)
+    head["files"] |= model
     shown = []
     for done, record in enumerate(records, 1):
         shown.append(_shown(files, client, record, wanted))
@@ -112,10 +115,9 @@ def export(client: "Client", folder: Path, wanted: Wanted, report: Report) -> Ou
     # Last: a visitor reads this first, and then what it names.
     files.put(HEAD, compact(head))
     removed = files.finish()
-    sizes = {name: file["size"] for name, file in head["files"].items()}
-    model = sum(sizes.get(name, 0) for name in ("text", "image", "tokenizer", "runtime", "text_data"))
-    first = page_bytes + sizes["records"] + len(compact(head))
-    return Outcome(len(records), left_out, files.written, files.kept, removed, files.bytes, model, first)
+    model_bytes = sum(file["size"] for file in model.values())
+    first = page_bytes + head["files"]["records"]["size"] + len(compact(head))
+    return Outcome(len(records), left_out, files.written, files.kept, removed, files.bytes, model_bytes, first)
 
 
 def _check_assets(assets: str) -> None:

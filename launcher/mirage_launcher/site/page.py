@@ -2,14 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mirage_launcher.site.files import SiteFiles
-
-if TYPE_CHECKING:
-    pass
 
 
 def put_page(files: SiteFiles, head: dict[str, Any], title: str, assets: str) -> int:
@@ -32,8 +30,10 @@ def put_page(files: SiteFiles, head: dict[str, Any], title: str, assets: str) ->
     names_of_data = ("records", "details", "about", "vectors", "neighbours", "words", "answers")
     data = [part[0] for name in names_of_data for part in _parts(head, name)]
     version = hashlib.sha256(compact([head, names])).hexdigest()[:16]
+    [policy] = re.findall('Content-Security-Policy" content="([^"]*)"', html)
+    site = json.dumps({"version": version, "files": [*shell, *data], "policy": policy})
     worker = folder.joinpath("sw.js").read_text("utf-8")
-    files.put("sw.js", f"const SITE = {json.dumps({'version': version, 'files': [*shell, *data]})};\n{worker}".encode())
+    files.put("sw.js", f"const SITE = {site};\n{worker}".encode())
     manifest = {
         "name": title,
         "short_name": title[:12],

@@ -41,6 +41,9 @@ function excerpt(text: string, spans: Spans = []): { text: string; spans: Spans 
   return { text: `… ${characters.slice(from).join("")}`, spans: moved };
 }
 
+/** How many cards are on most screens before one scrolls. */
+export const FIRST_SCREEN = 8;
+
 interface CardProps {
   record: Shown;
   index: number;
@@ -66,7 +69,7 @@ export function Card({ record, index, from }: CardProps) {
           alt=""
           width={256}
           height={256}
-          lazy={index >= 8}
+          lazy={index >= FIRST_SCREEN}
         />
         {of && of.images > 1 && <span class="badge">{t("card.images", { n: of.images })}</span>}
         {origin && <span class="origin" title={origin} aria-hidden="true" />}
@@ -100,7 +103,7 @@ export function Card({ record, index, from }: CardProps) {
 export function Skeletons() {
   return (
     <ul class="grid" aria-hidden="true">
-      {Array.from({ length: 8 }, (_, index) => (
+      {Array.from({ length: FIRST_SCREEN }, (_, index) => (
         <li class="card skeleton" key={index}>
           <span class="shot" />
           <div class="about" />

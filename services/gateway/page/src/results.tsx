@@ -13,7 +13,7 @@ import {
   type Shown,
   type StoredRecord,
 } from "./api";
-import { Card, extraOf, Skeletons } from "./card";
+import { Card, extraOf, FIRST_SCREEN, Skeletons } from "./card";
 import { useData } from "./data";
 import { Description } from "./describe";
 import { Filters, toggled, useFacets } from "./filters";
@@ -22,7 +22,7 @@ import { Generation, promptOf, useGenerator } from "./generate";
 import { insist } from "./own";
 import { OwnPanel } from "./own_panel";
 import { remember } from "./recent";
-import { go, settled } from "./router";
+import { go, restores, settled } from "./router";
 import { type Found, useSearch } from "./search";
 import { number, t } from "./text";
 import { Failure, HowGood, Link, Notice, Picture, useRoving, Waiting } from "./ui";
@@ -288,11 +288,14 @@ function Sections({ route, found }: { route: Route; found: Found }) {
   );
 }
 
+// The first screen is drawn before the rest, so that it is seen sooner.
 function Grid({ records, route }: { records: Shown[]; route: Route }) {
+  const [whole, draw] = useState(restores);
+  useEffect(() => draw(true), []);
   const roving = useRoving("a.shot", true);
   return (
     <ul class="grid" {...roving}>
-      {records.map((record, index) => (
+      {(whole ? records : records.slice(0, FIRST_SCREEN)).map((record, index) => (
         <Card key={record.id} record={record} index={index} from={route} />
       ))}
     </ul>

@@ -46,6 +46,9 @@ export function go(to: Route, { replace = false, from, focus }: Options = {}): v
   for (const each of listeners) each();
 }
 
+/** True until a history entry's scroll position or focus is put back. */
+export const restores = (): boolean => Boolean(restoring?.scroll || restoring?.focus);
+
 /** Puts back the scroll position and the focus of a history entry, once what it shows is there again. */
 export function settled(): void {
   if (!restoring) return;

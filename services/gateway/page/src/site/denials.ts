@@ -1,5 +1,7 @@
 // What a text says is not there ("no effusion"), as mirage_core.denials finds it.
 
+import { kept } from "./tokens";
+
 export interface DenialTables {
   negators: string[];
   afterwards: string[];
@@ -44,11 +46,11 @@ export class Denials {
   isEmpty = (word: string): boolean => this.#tables.empty.includes(word);
 
   /** Returns where the words start that a text says are not there. */
-  starts(text: string): Set<number> {
+  readonly starts = kept((text): Set<number> => {
     const pieces = [...text.matchAll(PIECE)];
     const words = pieces.map(([piece]) => (/[\r\n]/.test(piece) ? "." : piece.toLowerCase()));
     return new Set([...this.#places(words)].map((place) => pieces[place]?.index ?? -1));
-  }
+  });
 
   #places(words: string[]): Set<number> {
     const { afterwards, needs, uncertain, seen, near } = this.#tables;

@@ -28,7 +28,7 @@ export interface EncodedText {
   truncated: boolean;
 }
 
-type Role = "text" | "image";
+export type Role = "text" | "image";
 const SIDE_MIN = 16;
 const PIXELS_MAX = 50_000_000;
 
@@ -53,11 +53,17 @@ export class Encoder {
   }
 
   /** Returns the files that a role needs. */
-  static filesOf(head: EncoderHead, files: Record<string, SiteFile>, roles: Role[]): SiteFile[] {
-    const names = roles.flatMap((role) => [role, ...(head.data[role] ?? []).map((path) => `data:${path}`)]);
-    if (roles.includes("text")) names.push("tokenizer");
-    return ["runtime", ...names].flatMap((name) => files[name] ?? []);
+  filesOf(role: Role): SiteFile[] {
+    const names = ["runtime", role, ...(this.#head.data[role] ?? []).map((path) => `data:${path}`)];
+    if (role === "text") names.push("tokenizer");
+    return names.flatMap((name) => this.#files[name] ?? []);
   }
+
+  /** True if a role's model is there or on its way. */
+  has = (role: Role): boolean => this.#sessions.has(role);
+
+  /** True if this browser can run the model. */
+  readonly runs = typeof WebAssembly === "object" && WebAssembly.validate(Uint8Array.from(SIMD));
 
   async text(given: string, progress: (bytes: number) => void): Promise<EncodedText> {
     const { text } = this.#head;
@@ -102,7 +108,6 @@ export class Encoder {
   }
 
   async #load(role: Role, progress: (bytes: number) => void): Promise<ort.InferenceSession> {
-    if (!WebAssembly.validate(Uint8Array.from(SIMD))) throw new Failure("SITE_NO_SIMD");
     this.#runtime ??= this.#start(progress);
     await this.#runtime.catch((error: unknown) => {
       this.#runtime = null;

@@ -16,7 +16,14 @@ export interface Progress {
   total: number;
 }
 
-export const cacheName = (root: string): string => `mirage ${root}`;
+/** Returns the cache of a site; null without a secure context, or if the browser stores nothing: then everything works, once. */
+export async function cacheOf(root: string): Promise<Cache | null> {
+  try {
+    return await caches.open(`mirage ${root}`);
+  } catch {
+    return null;
+  }
+}
 
 /** Reads files below `root`, and those of the folder `model` from `assets` if they are on another host. */
 export class Files {
@@ -29,8 +36,7 @@ export class Files {
   constructor(root: string, assets: string) {
     this.#root = root;
     this.#assets = assets;
-    // Without a secure context, or with site data blocked, there is no cache: everything works, once.
-    this.#cache = "caches" in globalThis ? caches.open(cacheName(root)).catch(() => null) : Promise.resolve(null);
+    this.#cache = cacheOf(root);
   }
 
   addressOf = (path: string): string =>
@@ -39,10 +45,9 @@ export class Files {
   /** Returns how many bytes of some files are still to be downloaded. */
   async missing(files: SiteFile[]): Promise<number> {
     const cache = await this.#cache;
-    let size = 0;
-    for (const [path, length] of files.flatMap(({ parts }) => parts))
-      if (!(await cache?.match(this.addressOf(path)))) size += length;
-    return size;
+    const parts = files.flatMap(({ parts }) => parts);
+    const found = await Promise.all(parts.map(([path]) => cache?.match(this.addressOf(path)).catch(() => undefined)));
+    return parts.reduce((size, [, length], at) => (found[at] ? size : size + length), 0);
   }
 
   /** Returns a file's content; raises a Failure if it cannot be had, or is not whole. */

@@ -350,16 +350,14 @@ export class Search {
     return this.#parts.atlas.at(a.place).id < this.#parts.atlas.at(b.place).id ? -1 : 1;
   };
 
-  async #byWords(asked: Asked, text: string, started: number) {
+  async #byWords(given: Asked, text: string, started: number) {
     const lexicon = await this.#parts.lexicon();
     const words = lexicon.read(text);
     if (!words.text) throw new Failure("TERM_EMPTY");
-    let terms: Resolved[] = [];
-    let combination: Combination | null = null;
-    if (asked.mode === "hybrid") {
-      terms = [{ label: text, weight: 1, ...(await this.#parts.text(words.text)) }];
-      combination = combine(terms);
-    }
+    const encoded = given.mode === "hybrid" ? await this.#parts.text(words.text).catch(withoutModel) : null;
+    const asked: Asked = encoded ? given : { ...given, mode: "words" };
+    const terms: Resolved[] = encoded ? [{ label: text, weight: 1, ...encoded }] : [];
+    const combination = encoded && combine(terms);
     const scores = combination ? cosines(await this.#parts.vectors("image"), combination.vector) : null;
     const found = this.#tiers(asked, lexicon, words, scores);
     const named = this.#named(text, lexicon, words);
@@ -384,27 +382,20 @@ export class Search {
   // Records that say everything, then those that say some of it if likeness says nothing, then those that look like it.
   #tiers(asked: Asked, lexicon: Lexicon, words: WordQuery, scores: Float32Array | null): Found[] {
     const { atlas } = this.#parts;
-    const says = bitmaps(lexicon);
-    const every = words.units.map((unit) => waysOf(unit).map((way) => lexicon.idsOf(way)));
-    const required = words.units
-      .filter(({ quoted }) => quoted)
-      .map(({ literal }) => literal.map((way) => lexicon.idsOf(way)));
-    const banned = words.without.filter(({ stems }) => stems.length === 1).map((way) => lexicon.idsOf(way));
-    const fits = (place: number, condition: string[][][]) =>
-      condition.every((ways) => ways.some((way) => way.every((stem) => says(stem).has(place))));
+    const every = lexicon.sayingAll(words.units.map(waysOf));
+    const required = lexicon.sayingAll(words.units.filter(({ quoted }) => quoted).map(({ literal }) => literal));
+    const banned = lexicon.saying(words.without.filter(({ stems }) => stems.length === 1));
     const bm25 = this.#scores(lexicon, words);
     const trusted = this.#parts.kinds.text?.trusted ?? false;
     const some = words.units.length > 1 && (asked.mode === "words" || !trusted);
     const tiers: Found[][] = [[], [], []];
     for (const place of atlas.among(asked.among)) {
-      if (banned.some((way) => fits(place, [[way]]))) continue;
+      if (banned[place]) continue;
       const cosine = scores ? (scores[place] ?? 0) : null;
-      const score = bm25.get(place);
-      const isEvery = words.units.length > 0 && fits(place, every);
-      const isSome = !isEvery && some && score !== undefined;
-      if (isEvery) tiers[0]?.push({ place, score: score ?? 0, cosine, tier: 0, said: 0 });
-      else if (isSome) {
-        if (fits(place, required)) tiers[1]?.push({ place, score, cosine, tier: 1, said: 0 });
+      const score = bm25[place] ?? 0;
+      if (words.units.length && every[place]) tiers[0]?.push({ place, score, cosine, tier: 0, said: 0 });
+      else if (some && score) {
+        if (required[place]) tiers[1]?.push({ place, score, cosine, tier: 1, said: 0 });
       } else if (cosine !== null && cosine >= (asked.body.min_score ?? -2))
         tiers[2]?.push({ place, score: cosine, cosine, tier: 2, said: 0 });
     }
@@ -423,11 +414,14 @@ export class Search {
     });
   }
 
-  #scores(lexicon: Lexicon, words: WordQuery): Map<number, number> {
-    const scores = new Map<number, number>();
+  // By place; 0 if a record says none of it.
+  #scores(lexicon: Lexicon, words: WordQuery): Float64Array {
+    const scores = new Float64Array(lexicon.records);
     for (const [stem, weight] of lexicon.weightsOf(words)) {
       const scale = weight * lexicon.rarityOf(stem);
-      lexicon.each(stem, (place, each) => scores.set(place, (scores.get(place) ?? 0) + scale * each));
+      lexicon.each(stem, (place, each) => {
+        scores[place] = (scores[place] ?? 0) + scale * each;
+      });
     }
     return scores;
   }
@@ -516,6 +510,12 @@ export class Search {
   }
 }
 
+// A browser that cannot run the model searches by words.
+function withoutModel(error: unknown): null {
+  if (error instanceof Failure && error.code === "SITE_NO_SIMD") return null;
+  throw error;
+}
+
 interface How {
   terms: Resolved[];
   combination: Combination | null;
@@ -543,21 +543,6 @@ function firsts<T>(found: T[], caseOf: (each: T) => string | undefined): T[] {
     if (id) seen.add(id);
     return true;
   });
-}
-
-/** Returns for a stem the records that say it, kept for one query. */
-function bitmaps(lexicon: Lexicon): (stem: string) => Set<number> {
-  const kept = new Map<string, Set<number>>();
-  return (stem) => {
-    let places = kept.get(stem);
-    if (!places) {
-      const found = new Set<number>();
-      lexicon.each(stem, (place) => found.add(place));
-      places = found;
-      kept.set(stem, places);
-    }
-    return places;
-  };
 }
 
 function namedLabels(words: WordQuery, lexicon: Lexicon, atlas: Atlas) {

@@ -2,9 +2,9 @@
 
 import type { StoredRecord } from "../api";
 import { Atlas, filterOf, widened } from "./atlas";
-import type { EncodedText, Encoder, EncoderHead } from "./encoder";
+import type { EncodedText, Encoder, EncoderHead, Role } from "./encoder";
 import { Failure } from "./failure";
-import { Files, type Progress, type SiteFile } from "./files";
+import { cacheOf, Files, type Progress, type SiteFile } from "./files";
 import { type Answer, type Body, type Calibration, type CompareBody, Search } from "./search";
 import { Lexicon } from "./words";
 
@@ -30,6 +30,8 @@ export interface Notes {
   progress(what: "data" | "model" | "all", progress: Progress | null): void;
   /** Asks before a large download, of so many bytes. */
   consent(bytes: number): Promise<void>;
+  /** Says that this browser cannot run the model. */
+  limited(): void;
 }
 
 // What a reader may do without a server: the page offers to explain, and says why it cannot.
@@ -37,6 +39,8 @@ const MAY = ["search", "read_records", "read_models", "read_quality", "classify"
 const SERVER_ONLY = /^\/v1\/(describe|read|jobs|flags)\b|\/flags$/;
 const ASKED_BYTES = 50 * 2 ** 20;
 const K_MAX = 100;
+// As many as a browser asks one host for over HTTP/1.1.
+const AT_ONCE = 6;
 
 /** Keeps what a function returned, until it fails. */
 function once<T>(make: () => Promise<T>): () => Promise<T> {
@@ -93,8 +97,8 @@ export class Site {
         return rows;
       },
       answers: once(() => json<Record<string, Answer>>("answers")),
-      text: this.#texts(head, files, encoder),
-      image: this.#images(head, files, encoder),
+      text: this.#texts(files, encoder),
+      image: this.#images(files, encoder),
     });
     const answers = once(() => json<Record<string, Answer>>("answers"));
     const near = once(async () => nearOf(await files.read(file("neighbours")), atlas.records.length));
@@ -103,9 +107,11 @@ export class Site {
 
   /** Returns the description of the site, always the newest if there is a network. */
   async head(): Promise<SiteHead> {
-    const response = await fetch(new URL("site.json", this.#root), { cache: "no-cache" }).catch(() => {
-      throw new Failure("SITE_UNREACHABLE", { file: "site.json" });
-    });
+    const address = new URL("site.json", this.#root);
+    const response = await fetch(address, { cache: "no-cache" }).catch(() =>
+      cacheOf(this.#root).then((cache) => cache?.match(address)),
+    );
+    if (!response) throw new Failure("SITE_UNREACHABLE", { file: "site.json" });
     if (!response.ok) throw new Failure("SITE_CHANGED", { file: "site.json" });
     const head = (await response.json().catch(() => null)) as SiteHead | null;
     if (!head) throw new Failure("SITE_DAMAGED", { file: "site.json" });
@@ -113,26 +119,26 @@ export class Site {
     return head;
   }
 
-  #texts(head: SiteHead, files: Files, encoder: () => Promise<Encoder>) {
+  #texts(files: Files, encoder: () => Promise<Encoder>) {
     const kept = new Map<string, EncodedText>();
     return async (text: string): Promise<EncodedText> => {
       const known = kept.get(text);
       if (known) return known;
-      const found = await this.#loading(head, files, ["text"], async (count) => (await encoder()).text(text, count));
+      const found = await this.#loading(files, encoder, "text", (made, count) => made.text(text, count));
       if (kept.size > 200) kept.clear();
       kept.set(text, found);
       return found;
     };
   }
 
-  #images(head: SiteHead, files: Files, encoder: () => Promise<Encoder>) {
+  #images(files: Files, encoder: () => Promise<Encoder>) {
     const kept = new Map<string, Float32Array>();
     return async (base64: string): Promise<Float32Array> => {
       const known = kept.get(base64);
       if (known) return known;
       const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
       const file = new Blob([bytes]);
-      const found = await this.#loading(head, files, ["image"], async (count) => (await encoder()).image(file, count));
+      const found = await this.#loading(files, encoder, "image", (made, count) => made.image(file, count));
       kept.clear();
       kept.set(base64, found);
       return found;
@@ -141,19 +147,23 @@ export class Site {
 
   // Runs the model; says the size of what has to be downloaded first, and asks if it is large.
   async #loading<T>(
-    head: SiteHead,
     files: Files,
-    roles: ("text" | "image")[],
-    run: (count: (bytes: number) => void) => Promise<T>,
+    encoder: () => Promise<Encoder>,
+    role: Role,
+    run: (made: Encoder, count: (bytes: number) => void) => Promise<T>,
   ): Promise<T> {
-    const { Encoder } = await import("./encoder");
-    const total = await files.missing(Encoder.filesOf(head.encoder, head.files, roles));
-    if (!total) return run(() => {});
+    const made = await encoder();
+    if (!made.runs) {
+      this.#notes.limited();
+      throw new Failure("SITE_NO_SIMD");
+    }
+    const total = made.has(role) ? 0 : await files.missing(made.filesOf(role));
+    if (!total) return run(made, () => {});
     if (total > ASKED_BYTES) await this.#notes.consent(total);
     let done = 0;
     this.#notes.progress("model", { done, total });
     try {
-      return await run((bytes) => {
+      return await run(made, (bytes) => {
         done += bytes;
         this.#notes.progress("model", { done, total });
       });
@@ -173,16 +183,24 @@ export class Site {
     }
     for (const record of atlas.records as (StoredRecord & { regions_url?: string })[])
       if (record.regions_url) paths.add(record.regions_url);
+    const left = paths.values();
     let done = 0;
-    try {
-      for (const path of paths) {
-        await files.keep(path);
+    let problem: unknown = null;
+    const keep = async () => {
+      for (const path of left) {
+        if (problem) return;
+        try {
+          await files.keep(path);
+        } catch (error) {
+          problem ??= error;
+        }
         done += 1;
         this.#notes.progress("all", { done, total: paths.size });
       }
-    } finally {
-      this.#notes.progress("all", null);
-    }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, keep));
+    this.#notes.progress("all", null);
+    if (problem) throw problem;
   }
 
   /** Reads in advance what searches need, but not the model. */

@@ -17,11 +17,13 @@ export function Status() {
   const [all, setAll] = useState<Progress>(null);
   const [asked, ask] = useState(0);
   const [kept, setKept] = useState("");
+  const [limited, limit] = useState(false);
   useEffect(
     () =>
       listen((message) => {
         if (message.kind === "progress") (message.what === "all" ? setAll : setModel)(message.progress);
         if (message.kind === "consent") ask(message.bytes);
+        if (message.kind === "limited") limit(true);
         if (message.kind === "kept") setKept(message.problem ?? (message.full ? "SITE_STORAGE" : "done"));
       }),
     [],
@@ -34,6 +36,7 @@ export function Status() {
     <div class="wide site">
       <p role="status">
         {model && t("site.model", { done: megabytes(model.done), total: megabytes(model.total) })}
+        {limited && t("site.limited")}
         {all && t("site.keeping", { done: all.done, total: all.total })}
         {!all && kept === "done" && t("site.kept")}
         {!all && kept && kept !== "done" && maybe(kept.toLowerCase().replace("site_", "site."), t("site.failed"))}

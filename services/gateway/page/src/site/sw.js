@@ -30,24 +30,32 @@ addEventListener("activate", (event) => {
   );
 });
 
+// A browser whose storage is blocked keeps nothing.
+const opened = () => caches.open(CACHE).catch(() => null);
+
 async function fresh(request, name) {
-  const cache = await caches.open(CACHE);
+  const cache = await opened();
   try {
     const response = await fetch(request);
-    if (response.ok) await cache.put(here(name), response.clone()).catch(() => {});
+    if (response.ok) await cache?.put(here(name), response.clone()).catch(() => {});
     return response;
   } catch {
-    return (await cache.match(here(name))) ?? Response.error();
+    return (await cache?.match(here(name))) ?? Response.error();
   }
 }
 
 async function kept(request) {
-  const cache = await caches.open(CACHE);
-  const found = await cache.match(request.url, { ignoreSearch: true });
+  const cache = await opened();
+  const found = await cache?.match(request.url, { ignoreSearch: true });
+  if (found && request.destination === "worker")
+    // A worker of an address of its own has the policy that comes with its file.
+    return new Response(found.body, {
+      headers: { "content-type": "text/javascript", "content-security-policy": SITE.policy },
+    });
   if (found) return found;
   const response = await fetch(request);
   const keeps = /\/(thumbnails|images|regions|page)\//.test(request.url);
-  if (response.ok && response.status === 200 && keeps) await cache.put(request.url, response.clone()).catch(() => {});
+  if (response.ok && response.status === 200 && keeps) await cache?.put(request.url, response.clone()).catch(() => {});
   return response;
 }
 

@@ -52,6 +52,19 @@ function patternOf(units: Record<string, string>): RegExp {
 type Rule = [RegExp, string];
 const rulesOf = (pairs: [string, string][]): Rule[] => pairs.map(([source, form]) => [new RegExp(source, "g"), form]);
 
+const TEXTS_KEPT = 4000;
+
+/** Returns a function that keeps what it read in texts: labels and captions are the same again and again. */
+export function kept<T>(read: (text: string) => T): (text: string) => T {
+  const known = new Map<string, T>();
+  return (text) => {
+    const found = known.get(text) ?? read(text);
+    if (known.size >= TEXTS_KEPT) known.clear();
+    known.set(text, found);
+    return found;
+  };
+}
+
 /** Reads texts. */
 export class Tokenizer {
   readonly fillers: Set<string>;
@@ -75,7 +88,9 @@ export class Tokenizer {
   }
 
   /** Returns the words of a text in their order, without stop words; places count UTF-16 units. */
-  tokens(text: string): Token[] {
+  readonly tokens = kept((text) => this.#tokens(text));
+
+  #tokens(text: string): Token[] {
     const found: Token[] = [];
     let position = -1;
     let before = { word: "", start: -1, end: -1, position: -1 };

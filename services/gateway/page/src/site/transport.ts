@@ -9,19 +9,30 @@ declare const WORKER: string;
 
 type Listener = (message: FromWorker) => void;
 
-// A worker of an address of its own would not have the page's policy; one of the page's own memory has.
-function start(): Worker {
-  const address = new URL(WORKER, import.meta.url).href;
-  const blob = URL.createObjectURL(new Blob([`import ${JSON.stringify(address)};`], { type: "text/javascript" }));
-  return new Worker(blob, { type: "module" });
-}
-
-const worker = start();
+const address = new URL(WORKER, import.meta.url).href;
 const listeners = new Set<Listener>();
 const waiting = new Map<number, (response: Response | Promise<Response>) => void>();
 let last = 0;
+// What was sent before the worker's first word, for the one that may take its place.
+let unheard: ToWorker[] | null = [];
+// A worker of an address of its own would not have the page's policy; one of the page's own memory has. Without a network
+// Firefox does not give the latter its script: then the service worker gives it to the former, with the policy.
+const blob = new Blob([`import ${JSON.stringify(address)};`], { type: "text/javascript" });
+let isSecond = false;
+let worker = started(URL.createObjectURL(blob));
 
-export const send = (message: ToWorker): void => worker.postMessage(message);
+function started(from: string): Worker {
+  const made = new Worker(from, { type: "module" });
+  made.addEventListener("message", hear);
+  made.addEventListener("error", fail);
+  return made;
+}
+
+export function send(message: ToWorker): void {
+  unheard?.push(message);
+  worker.postMessage(message);
+}
+
 export function listen(listener: Listener): () => void {
   listeners.add(listener);
   return () => void listeners.delete(listener);
@@ -44,19 +55,28 @@ function worded(body: unknown, status: number): unknown {
   return { ...problem, title: maybe(name, t("site.failed")), detail };
 }
 
-worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => {
+function hear({ data }: MessageEvent<FromWorker>): void {
+  unheard = null;
   for (const listener of listeners) listener(data);
   if (data.kind !== "reply" && data.kind !== "file") return;
   const settle = waiting.get(data.id);
   waiting.delete(data.id);
   if (data.kind === "file") settle?.(fetch(here(data.path)));
   else settle?.(Response.json(worded(data.body, data.status), { status: data.status }));
-});
-worker.addEventListener("error", () => {
+}
+
+function fail(): void {
+  if (unheard && !isSecond) {
+    isSecond = true;
+    worker = started(address);
+    for (const message of unheard) worker.postMessage(message);
+    return;
+  }
   for (const settle of waiting.values())
     settle(Response.json(worded({ code: "SITE_FAILED", metadata: {} }, 500), { status: 500 }));
   waiting.clear();
-});
+}
+
 send({ kind: "open", root: root.href });
 
 /** Answers a request. What an own image holds goes to the worker, and nowhere else. */

@@ -141,6 +141,14 @@ export class Lexicon {
       call(this.#places[at] ?? 0, this.#weights[at] ?? 0);
   }
 
+  /** Returns by place 1 for each record that may say a way of every thing, else 0. */
+  sayingAll(things: Way[][]): Uint8Array {
+    const all = new Uint8Array(this.records).fill(1);
+    for (const said of things.map((ways) => this.saying(ways)))
+      for (let place = 0; place < all.length; place += 1) if (!said[place]) all[place] = 0;
+    return all;
+  }
+
   /** Returns how rare a stem is, as the engine counts it. */
   rarityOf(stem: string): number {
     const number = this.#number.get(stem) ?? -1;
@@ -337,8 +345,26 @@ export class Lexicon {
     return [...best.values()].sort(compareRanks)[0]?.[2] ?? null;
   }
 
-  /** Returns the words by which a record may be known to say it: more may say them than say it, none less. */
-  idsOf = (way: Way): string[] => (way.adjacent && this.isListed(way.stems) ? [asOne(way.stems)] : way.stems);
+  // The words by which a record may be known to say it: more may say them than say it, none less.
+  #idsOf = (way: Way): string[] => (way.adjacent && this.isListed(way.stems) ? [asOne(way.stems)] : way.stems);
+
+  /** Returns by place 1 for each record that may say one of the ways, else 0. */
+  saying(ways: Way[]): Uint8Array {
+    const said = new Uint8Array(this.records);
+    for (const way of ways) {
+      const stems = new Set(this.#idsOf(way));
+      const found = new Uint8Array(this.records);
+      let wanted = 0;
+      for (const stem of stems) {
+        this.each(stem, (place) => {
+          if (found[place] === wanted) found[place] = wanted + 1;
+        });
+        wanted += 1;
+      }
+      for (let place = 0; place < found.length; place += 1) if (found[place] === wanted) said[place] = 1;
+    }
+    return said;
+  }
 
   /** Returns the query as stems with weights. */
   weightsOf(query: WordQuery): Map<string, number> {

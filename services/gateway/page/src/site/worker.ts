@@ -14,6 +14,7 @@ export type FromWorker =
   | { kind: "file"; id: number; path: string }
   | { kind: "progress"; what: "data" | "model" | "all"; progress: { done: number; total: number } | null }
   | { kind: "consent"; bytes: number }
+  | { kind: "limited" }
   | { kind: "kept"; problem?: string; full: boolean };
 
 const scope = self as unknown as { postMessage(message: FromWorker): void; onmessage: unknown };
@@ -33,6 +34,7 @@ function open(root: string): Site {
       tell({ kind: "consent", bytes });
       return agreed;
     },
+    limited: () => tell({ kind: "limited" }),
   });
   made.warm().catch(() => {}); // a request will say what is wrong
   return made;

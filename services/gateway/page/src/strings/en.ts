@@ -585,8 +585,9 @@ export const en = {
   "site.storage":
     "This browser keeps no more: its storage is full or blocked. The site works as long as the network does.",
   "site.no_simd": "This browser is too old for the model",
-  "site.no_simd.detail":
-    'It lacks WebAssembly with SIMD. Search by words ("Words" in the menu), or use a newer browser.',
+  "site.no_simd.detail": "It lacks WebAssembly with SIMD. Ask in words, or use a newer browser.",
+  "site.limited":
+    "This browser lacks WebAssembly with SIMD, so it finds images by their words alone. A newer browser also finds those that look alike.",
   "site.model.failed": "The model could not be run",
   "site.failed": "It did not work",
   "site.failed.detail": "Load the page again. If that does not help, use another browser.",

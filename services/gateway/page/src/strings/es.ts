@@ -594,8 +594,9 @@ export const es: Record<keyof typeof en, string> = {
   "site.storage":
     "Este navegador no guarda más: su almacenamiento está lleno o bloqueado. El sitio funciona mientras haya red.",
   "site.no_simd": "Este navegador es demasiado antiguo para el modelo",
-  "site.no_simd.detail":
-    "Le falta WebAssembly con SIMD. Busque por palabras («Palabras» en el menú) o use un navegador más nuevo.",
+  "site.no_simd.detail": "No tiene WebAssembly con SIMD. Pregunte con palabras o use un navegador más nuevo.",
+  "site.limited":
+    "Este navegador no tiene WebAssembly con SIMD: solo encuentra imágenes por sus palabras. Uno más nuevo encuentra también las parecidas.",
   "site.model.failed": "No se pudo ejecutar el modelo",
   "site.failed": "No ha funcionado",
   "site.failed.detail": "Vuelva a cargar la página. Si no sirve, use otro navegador.",
