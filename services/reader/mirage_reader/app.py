@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Protocol
 
+from mirage_core.cpus import available_cpus
 from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.server import GrpcServer
 from mirage_inference.llm.domain import DomainCheck
@@ -34,7 +35,12 @@ class _Small(Protocol):
 
 async def set_up(settings: ReaderSettings, server: GrpcServer, stack: AsyncExitStack) -> None:
     """Adds the servicer, listens and turns health to SERVING. A model's server is not waited for: rules read without it."""
-    atlas = GrpcAtlas(encoder=settings.encoder, retriever=settings.retriever, timeout_s=settings.call_timeout_s)
+    atlas = GrpcAtlas(
+        encoder=settings.encoder,
+        retriever=settings.retriever,
+        timeout_s=settings.call_timeout_s,
+        calls=settings.calls or max(1, available_cpus() // 2),
+    )
     stack.push_async_callback(atlas.close)
     small = await _small(stack) if settings.engine == "openai" or settings.context else None
     context = ContextSource(

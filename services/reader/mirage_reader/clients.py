@@ -5,8 +5,10 @@ import hashlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
+import grpc
+
 from mirage_core import limits
-from mirage_core.channels import invoke, invoke_stream, open_channel
+from mirage_core.channels import Request, Response, invoke, invoke_stream, open_channel
 from mirage_core.errors import Code, MirageError
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
@@ -23,10 +25,14 @@ _CAPTIONS = 16
 
 
 class GrpcAtlas:
-    """Calls the encoder and the retriever at their addresses, each call within `timeout_s`."""
+    """Calls the encoder and the retriever at their addresses, each call within `timeout_s`.
 
-    def __init__(self, *, encoder: str, retriever: str, timeout_s: float) -> None:
+    At most `calls` run at once, so that readings leave processors to searches.
+    """
+
+    def __init__(self, *, encoder: str, retriever: str, timeout_s: float, calls: int) -> None:
         self._timeout_s = timeout_s
+        self._turns = asyncio.Semaphore(calls)
         self._channels = (
             open_channel(encoder, idempotent={_ENCODER: ["ClassifyImage", "EncodeImage"]}),
             open_channel(
@@ -61,7 +67,7 @@ class GrpcAtlas:
     async def look(self, image: bytes) -> Look:
         """See `Atlas`."""
         request = encoder_pb2.ClassifyImageRequest(image=image)
-        guess = (await invoke(self._encoder.ClassifyImage, request, timeout_s=self._timeout_s)).guess
+        guess = (await self._call(self._encoder.ClassifyImage, request)).guess
         facets = tuple(
             FacetGuess(
                 each.facet, tuple(ValueGuess(value.value, value.probability) for value in each.values), each.known
@@ -73,18 +79,18 @@ class GrpcAtlas:
     async def vector(self, image: bytes) -> bytes:
         """See `Atlas`. The encoder has just classified it, and kept the vector."""
         request = encoder_pb2.EncodeImageRequest(image=image)
-        return (await invoke(self._encoder.EncodeImage, request, timeout_s=self._timeout_s)).vector.float32
+        return (await self._call(self._encoder.EncodeImage, request)).vector.float32
 
     async def own(self, subject: Subject) -> Own:
         """See `Atlas`."""
         if subject.record_id:
             request = retriever_pb2.GetRecordRequest(id=subject.record_id, collection=subject.collection)
-            record = (await invoke(self._retriever.GetRecord, request, timeout_s=self._timeout_s)).record
+            record = (await self._call(self._retriever.GetRecord, request)).record
             outlined = tuple(each.name.lower() for each in record.regions)
             return Own(frozenset({record.id}), frozenset({_case(record)}), _labels(record), outlined)
         key = record_pb2.RecordKey(id="none", image_sha256=hashlib.sha256(subject.image).hexdigest())
         lookup = retriever_pb2.LookupRecordsRequest(keys=[key], collection=subject.collection)
-        found = await invoke(self._retriever.LookupRecords, lookup, timeout_s=self._timeout_s)
+        found = await self._call(self._retriever.LookupRecords, lookup)
         ids = frozenset(id_ for each in found.records for id_ in each.same_image_ids)
         records = await asyncio.gather(
             *(self.own(Subject(record_id=id_, collection=subject.collection)) for id_ in ids)
@@ -118,22 +124,26 @@ class GrpcAtlas:
     async def counts(self, where: Where, collection: str) -> Counts:
         """See `Atlas`."""
         request = retriever_pb2.ListFacetsRequest(where=_lists(where), limit=_FACET_VALUES, collection=collection)
-        facets = (await invoke(self._retriever.ListFacets, request, timeout_s=self._timeout_s)).facets
+        facets = (await self._call(self._retriever.ListFacets, request)).facets
         values = {each.name: {value.value: value.count for value in each.values} for each in facets}
         for facet, (wanted, *_) in where.items():
             # Every record that passes the filter has its value.
             return Counts(values.get(facet, {}).get(wanted, 0), values)
         asked = retriever_pb2.GetCollectionRequest(name=collection)
-        info = (await invoke(self._retriever.GetCollection, asked, timeout_s=self._timeout_s)).collection
+        info = (await self._call(self._retriever.GetCollection, asked)).collection
         return Counts(info.records, values)
 
     async def _search(self, query: query_pb2.Query) -> list[Neighbour]:
         request = retriever_pb2.SearchRequest(query=query)
-        reply = (await invoke(self._retriever.Search, request, timeout_s=self._timeout_s)).reply
+        reply = (await self._call(self._retriever.Search, request)).reply
         return [
             Neighbour(each.record.id, _case(each.record), _labels(each.record), each.record.caption, each)
             for each in reply.results
         ]
+
+    async def _call(self, method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]", request: Request) -> Response:
+        async with self._turns:
+            return await invoke(method, request, timeout_s=self._timeout_s)
 
 
 class LlmSummary:

@@ -80,6 +80,13 @@ class ReaderSettings(ServiceSettings):
     encoder: str = Field("127.0.0.1:50051", description="Address of the encoder, which says what an image is.")
     retriever: str = Field("127.0.0.1:50052", description="Address of the retriever, which finds similar cases.")
     call_timeout_s: float = Field(5.0, gt=0, le=60, description="Seconds that one call of these two may take.")
+    calls: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Calls of these two that all readings together make at once; 0: half of the reader's processors, at "
+        "least one. The rest is left to searches.",
+    )
     neighbours: int = Field(
         20, ge=3, le=50, description="Nearest cases whose labels are counted, one record of each case."
     )

@@ -125,7 +125,7 @@ async def peers(script: Script) -> AsyncIterator[str]:
 async def make_reader(peers: str) -> AsyncIterator[MakeReader]:
     """Builds a reader in front of the script."""
     async with AsyncExitStack() as stack:
-        atlas = GrpcAtlas(encoder=peers, retriever=peers, timeout_s=30)
+        atlas = GrpcAtlas(encoder=peers, retriever=peers, timeout_s=30, calls=1)
         stack.push_async_callback(atlas.close)
 
         def make(
