@@ -28,8 +28,8 @@ demo: setup ## Start everything on this machine with the mini models and the dem
 down: ## Stop what `make demo` or `mirage up --detach` started
 	@$(BIN)/mirage down
 
-test: setup-dev ## Run the tests (needs Chromium for the page's); COVERAGE=1 measures what they cover
-	$(BIN)/python -m $(if $(COVERAGE),coverage run -m) pytest $(ARGS)
+test: setup-dev ## Run the tests (needs Chromium for the page's), in two processes; ARGS= runs a part, COVERAGE=1 measures
+	$(if $(ARGS),,tools/test.sh )$(BIN)/python -m $(if $(COVERAGE),coverage run -m) pytest $(ARGS)
 
 coverage: ## Show what `make test COVERAGE=1` covered; fails below the bar in pyproject.toml
 	$(BIN)/coverage combine --quiet
