@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from mirage_core.sentences import split_sentences
-from mirage_inference.llm.reading import VIEWS, Claims, contested, decisive, opposed, read, states, unlike
+from mirage_inference.llm.reading import COMPARATIVES, VIEWS, Claims, contested, decisive, opposed, read, states, unlike
 from mirage_inference.llm.words import known, near, vocabulary
 
 _ENDING_WORDS = """a al ally ar ary ate ated ates ating ation c cation d e eal ed ement es ial ic ication ied ing ion is ity l ly
@@ -114,12 +114,24 @@ def _says(claim: Claims, clause: Claims, caption: _Caption) -> bool:
     if claim.sizes - clause.sizes or claim.counts - clause.counts or claim.sides - sides:
         return False
     terms = clause.terms | caption.views
-    if contested(claim, clause) or _joins(claim, clause.phrases):
+    if not _binds(claim, clause) or _joins(claim, clause.phrases):
         return False
     # "A nonenhancing center; enhancement of its margins".
     if any(_stands_in(term[3:], claim.terms) for term in clause.terms - claim.terms if re.match("non.{4}", term)):
         return False
     return all(_stands_in(term, terms) for term in claim.terms)
+
+
+def _binds(claim: Claims, clause: Claims) -> bool:
+    """Returns True if a clause that says of two opposites says of the claim's one, in one part, what the claim says."""
+    opposites = contested(claim, clause)
+    if opposites and not COMPARATIVES.isdisjoint(claim.terms):
+        return False
+    stated = claim.all_terms - vocabulary()["anatomy"] - VIEWS
+    return all(
+        any(said <= part and all(_stands_in(term, part) for term in stated) for part in clause.parts)
+        for said in opposites
+    )
 
 
 def _joins(claim: Claims, phrases: Sequence[frozenset[str]]) -> bool:

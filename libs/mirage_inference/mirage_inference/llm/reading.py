@@ -101,7 +101,7 @@ VIEWS = frozenset().union(*_OPPOSITES[:_VIEWS]) | _words("gadolinium intravenous
 _SIDES = ("left", "right")
 _CLAUSE_ENDS = _words("but while whereas although however ; . : ? !")
 _BETWEEN_PARTS = _CLAUSE_ENDS - {":"} | _words("compared than")
-_COMPARATIVES = _words(
+COMPARATIVES = _words(
     "smaller larger greater bigger higher thicker thinner longer shorter wider narrower brighter darker"
 )
 _BETWEEN = _BETWEEN_PARTS | _words("and with , :")
@@ -274,18 +274,11 @@ def opposed(claim: Claims, other: Claims) -> bool:
     return _other_side(claim, other) or _other_signal(claim, other) or bool(claim.sizes - other.sizes and other.sizes)
 
 
-def contested(claim: Claims, clause: Claims) -> bool:
-    """Returns True if a clause says of two opposites, and no part of it binds the claim's one to what the claim states."""
+def contested(claim: Claims, clause: Claims) -> list[frozenset[str]]:
+    """Returns what a claim has of pairs of opposites of which the clause has another."""
     terms, known = claim.all_terms | claim.sides, clause.all_terms | clause.sides
-    for group in (frozenset(_SIDES), *_OPPOSITES[_VIEWS:]):
-        said = group & terms
-        if said and group & known - said:
-            if not _COMPARATIVES.isdisjoint(claim.terms):
-                return True
-            stated = {term for term in claim.all_terms - group if states(term)}
-            if not any(said <= part and stated <= part for part in clause.parts):
-                return True
-    return False
+    groups = (frozenset(_SIDES), *_OPPOSITES[_VIEWS:])
+    return [group & terms for group in groups if group & terms and group & known - terms]
 
 
 def states(term: str) -> bool:

@@ -84,6 +84,45 @@ def test_a_finding_belongs_to_its_clause_its_words_and_its_doubts(sentence: str,
 
 
 @pytest.mark.parametrize(
+    ("caption", "right", "wrong"),
+    [
+        ("A small rectum and a dilated sigmoid colon.", "The rectum is small.", "The sigmoid colon is small."),
+        ("T1 hyperintense and T2 hypointense mass.", "The mass is hyperintense on T1.", "It is hyperintense on T2."),
+        (
+            "Osteolysis of the inner table, less than of the outer.",
+            "Osteolysis of the inner table.",
+            "The outer table is larger.",
+        ),
+        ("Hyperintense thalami. Enhancement of the tectum.", "The tectum enhances.", "The thalami enhance."),
+        (
+            "The right lung is clear, but the left lung is collapsed.",
+            "The left lung is collapsed.",
+            "The right lung is collapsed.",
+        ),
+        (
+            "The liver is left-sided. The spleen is right-sided.",
+            "The spleen is on the right.",
+            "The spleen is on the left.",
+        ),
+        ("A non-enhancing center with an enhancing rim.", "The center does not enhance.", "The center enhances."),
+        ("Sparing of the lower lobes.", "The lower lobes are spared.", "The lower lobes are involved."),
+        ("An infarct which is not evident on CT.", "An infarct is not seen.", "The infarct is evident."),
+        ("There is enhancement of the lesion.", "The lesion enhances.", "The lesion does not enhance."),
+        (
+            "Mass in the 4th ventricle; IVC thrombus.",
+            "A thrombus of the inferior vena cava.",
+            "A thrombus of the fourth ventricle.",
+        ),
+        ("Mass in the inquinal canal.", "A mass of the inguinal canal.", "A mass of the femoral canal."),
+        ("Effusions in both knees.", "There are bilateral effusions of the knee.", "Effusions in both hips."),
+    ],
+)
+def test_what_is_said_of_one_thing_does_not_support_another(caption: str, right: str, wrong: str) -> None:
+    assert supporting(right, [caption]) == [0]
+    assert supporting(wrong, [caption]) == []
+
+
+@pytest.mark.parametrize(
     ("word", "other", "same"),
     [
         ("cerebellar", "cerebellum", True),
