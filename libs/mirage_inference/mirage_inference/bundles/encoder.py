@@ -164,6 +164,12 @@ class EncoderManifest(Manifest):
     output_name: ShortText = "unit_vector"
     gate: ImageGate | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_thresholds(cls, fields: Any) -> Any:
+        # Manifests of older builds have thresholds of a match, which the collection's calibration has replaced.
+        return {name: value for name, value in fields.items() if name != "match"} if isinstance(fields, dict) else fields
+
     @model_validator(mode="after")
     def _both_towers(self) -> Self:
         for name, variant in self.variants.items():
