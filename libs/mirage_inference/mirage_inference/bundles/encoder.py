@@ -168,7 +168,9 @@ class EncoderManifest(Manifest):
     @classmethod
     def _without_thresholds(cls, fields: Any) -> Any:
         # Manifests of older builds have thresholds of a match, which the collection's calibration has replaced.
-        return {name: value for name, value in fields.items() if name != "match"} if isinstance(fields, dict) else fields
+        return (
+            {name: value for name, value in fields.items() if name != "match"} if isinstance(fields, dict) else fields
+        )
 
     @model_validator(mode="after")
     def _both_towers(self) -> Self:
