@@ -93,7 +93,8 @@ class Page:
         with self._client.stream("POST", "/v1/describe", json={"text": "axial T1 brain MRI", "k": 1}) as response:
             text = response.read().decode()
         source = "extractive" if '"source":"extractive"' in text else ""
-        return response.status_code, "model" if '"finish":"length"' in text else source
+        wrote = any(f'"finish":"{how}"' in text for how in ("stop", "length", "unsupported"))
+        return response.status_code, "model" if wrote else source
 
     def health(self, part: str) -> tuple[int, str]:
         """The status of /readyz, and what it says of a part."""
