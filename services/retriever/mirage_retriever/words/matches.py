@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from mirage_core.denials import denied_spans
@@ -85,6 +86,24 @@ class _Said:
     whole: bool
     denied: frozenset[int]
 
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        """The stems of the words."""
+        return frozenset(token.stem for token in self.found)
+
+    @cached_property
+    def at(self) -> dict[tuple[int, str], Token]:
+        """The words by position and stem."""
+        return {(token.position, token.stem): token for token in self.found}
+
+    @cached_property
+    def by_stem(self) -> dict[str, list[Token]]:
+        """The words of each stem, one of each position."""
+        found = defaultdict(list)
+        for (_, said_stem), token in self.at.items():
+            found[said_stem].append(token)
+        return found
+
 
 @dataclass
 class _Thing:
@@ -112,10 +131,16 @@ def find(record: Record, things: Sequence[Sequence[Way]], pairs: Iterable[Pair] 
         is_said = False
         for way in ways:
             anywhere = not way.adjacent or len(way.stems) == 1
+            if not everywhere.issuperset(way.stems) and not anywhere:
+                continue
             is_said |= anywhere and everywhere.issuperset(way.stems)
             for path, each in there.items():
+                if each.stems.isdisjoint(way.stems):
+                    continue
                 if anywhere:
                     marked[path].update((token.start, token.end) for token in each.found if token.stem in way.stems)
+                if not each.stems.issuperset(way.stems):
+                    continue
                 places = _adjacent(each, way.stems) if way.adjacent else list(_together(each, way.stems))
                 is_said |= bool(places)
                 if not anywhere:
@@ -144,13 +169,11 @@ def _is_present(said: _Said, first: Token) -> bool:
 
 def _adjacent(said: _Said, stems: Sequence[str]) -> list[tuple[Token, Token]]:
     """The first and last words of the places that say the stems one after the other, in one sentence."""
-    at = {(token.position, token.stem): token for token in said.found}
     places = []
-    for (position, said_first), first in at.items():
-        if said_first == stems[0]:
-            rest = [at.get((position + number, other)) for number, other in enumerate(stems)]
-            if all(rest) and (last := rest[-1]) is not None and _in_one_sentence(said.text, first, last):
-                places.append((first, last))
+    for first in said.by_stem.get(stems[0], ()):
+        rest = [said.at.get((first.position + number, other)) for number, other in enumerate(stems)]
+        if all(rest) and (last := rest[-1]) is not None and _in_one_sentence(said.text, first, last):
+            places.append((first, last))
     return places
 
 
