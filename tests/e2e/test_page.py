@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from mirage.client import Client
 from mirage.uploads import Upload
@@ -50,6 +50,23 @@ def test_words_are_searched_and_the_address_shows_the_same(page: Page) -> None:
     page.reload()
     expect(cards(page)).to_have_count(PAGE_SIZE)
     assert cards(page).evaluate_all("cards => cards.map(card => card.dataset.id)") == shown
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["script first", "script last"])
+def test_a_search_of_an_address_is_sent_once(page: Page, is_late: bool) -> None:
+    sent: list[Request] = []
+    held: list[Route] = []
+    page.on("request", lambda request: sent.append(request) if request.url.endswith("/v1/search") else None)
+    if is_late:
+        # The script that is to send it before the page's script is there.
+        page.route("**/page/first-*.js", lambda route: held.append(route))
+    page.goto(SEARCH, wait_until="commit")
+    expect(cards(page).first).to_be_visible()
+    if is_late:
+        with page.expect_response("**/page/first-*.js"):
+            held[0].continue_()
+    page.wait_for_load_state("networkidle")
+    assert len(sent) == 1
 
 
 def test_an_empty_search_says_so_on_the_screen(page: Page) -> None:
