@@ -10,7 +10,8 @@ import numpy as np
 from mirage.client import Client
 from mirage.queries import Query
 from mirage_api.records import Shown
-from mirage_atlas.quality.gallery import Gallery, Report
+from mirage_api.search import CompareReply
+from mirage_atlas.quality.gallery import Gallery, Report, ask_all
 from mirage_atlas.quality.measures import SEED, estimate
 from mirage_atlas.quality.report import Findings
 
@@ -57,12 +58,14 @@ def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "
     tasks = exchanges(gallery)
     random.Random(SEED).shuffle(tasks)
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
-    for done, task in enumerate(tasks[:limit], 1):
+
+    def reply_to(task: Exchange) -> CompareReply:
         like = Query((), k=_FIRST, collection=collection)
-        reply = client.compare(task.text, minus=_words(task.old), plus=_words(task.new), like=like)
+        return client.compare(task.text, minus=_words(task.old), plus=_words(task.new), like=like)
+
+    for task, reply in ask_all(reply_to, tasks[:limit], report).items():
         if reply.shifted.results:
             outcomes[task.facet].append(_outcome(gallery, task, reply.shifted.results))
-        report(done, min(limit, len(tasks)))
     for facet, found in outcomes.items():
         _add(findings, f"{facet} exchanged", found)
     if outcomes:

@@ -8,7 +8,8 @@ import numpy as np
 
 from mirage.client import Client
 from mirage.queries import Query, SearchMode, Term
-from mirage_atlas.quality.gallery import Gallery, Report
+from mirage_api.search import SearchReply
+from mirage_atlas.quality.gallery import Gallery, Report, ask_all
 from mirage_atlas.quality.measures import auroc, share
 from mirage_atlas.quality.report import Findings
 from mirage_atlas.quality.retrieval import sample
@@ -49,14 +50,17 @@ def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "
     ]
     questions = [*held.items(), *((text, frozenset[str]()) for text in unknown)]
     for mode, name in _MODES:
+
+        def reply_to(text: str, mode: SearchMode = mode) -> SearchReply:
+            return client.search(Query((Term(text=text),), k=_FIRST, mode=mode, collection=collection))
+
+        replies = ask_all(reply_to, [text for text, _ in questions], report)
         answers = []
-        for done, (text, right) in enumerate(questions, 1):
-            query = Query((Term(text=text),), k=_FIRST, mode=mode, collection=collection)
-            reply = client.search(query)
+        for text, right in questions:
+            reply = replies[text]
             hit = any(each.id in right for each in reply.results)
             best = reply.results[0].cosine if reply.results else None
             answers.append(Answer(bool(right), reply.match or "not judged", hit, best))
-            report(done, len(questions))
         _add(findings, name, answers)
         if mode == "images":
             _add_curve(findings, name, answers)

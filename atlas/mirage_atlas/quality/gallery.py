@@ -2,7 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -18,10 +19,13 @@ from mirage.transport import Transport, default_key
 from mirage_api.records import StoredRecord
 
 T = TypeVar("T")
+Question = TypeVar("Question", bound=Hashable)
 Vectors = npt.NDArray[np.float32]
 Report = Callable[[int, int], None]
 PAGE = 200
 _TRIES = 10
+# While the server works on one question, its reply to the one before is read. More would slow the searches of others.
+_AT_ONCE = 2
 _TIMEOUT_S = 120.0
 # More records than this are not held in memory.
 RECORDS_MAX = 100_000
@@ -119,6 +123,21 @@ class Gallery:
         return sorted(
             (value for value, count in counts.items() if count >= at_least), key=lambda each: (-counts[each], each)
         )
+
+
+def ask_all(ask: Callable[[Question], T], questions: Iterable[Question], report: Report) -> dict[Question, T]:
+    """Returns the reply to each question, in their order: the same as if they were asked one after the other."""
+    several = list(questions)
+    replies = {}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            for question, reply in zip(several, pool.map(ask, several), strict=True):
+                replies[question] = reply
+                report(len(replies), len(several))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return replies
 
 
 def load(

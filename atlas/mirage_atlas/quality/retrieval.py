@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mirage.client import Client
 from mirage.queries import Query, SearchMode, Term
-from mirage_atlas.quality.gallery import LABELS, Gallery, Report
+from mirage_atlas.quality.gallery import LABELS, Gallery, Report, ask_all
 from mirage_atlas.quality.measures import (
     SEED,
     average_precision,
@@ -76,13 +76,17 @@ def _add_served(
     asked = [("caption", row, gallery.records[row].caption) for row in queries]
     asked += [("title", row, gallery.records[row].title) for row in titled]
     for mode in MODES:
-        found: dict[str, list[tuple[int, Rows]]] = {}
-        for done, (kind, row, text) in enumerate(asked, 1):
+
+        def rows_of(text: str, mode: SearchMode = mode) -> Rows:
             query = Query((Term(text=text[:2000]),), k=DEPTH, mode=mode, collection=collection)
             ids = [each.id for each in client.search(query).results]
-            rows = np.array([gallery.rows[each] for each in ids if each in gallery.rows], np.intp)
-            found.setdefault(kind, []).append((row, rows))
-            report(done, len(asked))
+            return np.array([gallery.rows[each] for each in ids if each in gallery.rows], np.intp)
+
+        # Captions and titles repeat; what is the same is asked once.
+        rows = ask_all(rows_of, dict.fromkeys(text for _, _, text in asked), report)
+        found: dict[str, list[tuple[int, Rows]]] = {}
+        for kind, row, text in asked:
+            found.setdefault(kind, []).append((row, rows[text]))
         for kind, answers in found.items():
             name = "likeness" if mode == "images" else mode
             _add_ranks(

@@ -318,6 +318,16 @@ def test_fillers_need_not_be_found() -> None:
     assert [unit.text for unit in read("show me images of appendicitis").units] == ["appendicitis"]
 
 
+@pytest.mark.parametrize("caption", ["In-vivo MRI of the brain.", "In-vivo MRI of the brain. " + "Section. " * 400])
+def test_a_text_is_marked_the_same_each_time(caption: str) -> None:
+    """Also one that begins with a stop word, and one that is too long to be kept."""
+    things = [[Way(("brain",))], [Way(("vivo",))]]
+    first = find(record(caption=caption), things)
+    assert first == find(record(caption=caption), things)
+    assert [caption[slice(*span)] for span in first.spans["caption"]] == ["vivo", "brain"]
+    assert first.strongly == (True, True)
+
+
 def test_matches_are_places_in_the_fields() -> None:
     found = find(
         record(title="Broken rib", caption="Rib fractures, healing fracture.", keywords=("rib",)),

@@ -1,10 +1,11 @@
 """The places where a record says what was asked for."""
 
 import re
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from mirage_core.denials import denied_spans
@@ -30,6 +31,9 @@ _OF = re.compile(r"\s+(?:of|in|within|from|to|at|into|involving)\s+(?:[^\s.;:,]+
 # "Embolism, pulmonary" for "pulmonary embolism".
 _INVERTED = re.compile(r",\s*")
 _END = re.compile(r"\s*(?:$|[.,;()])")
+# The words of so many texts of at most so many characters are kept: about 1 kB for a caption, at most 15 kB.
+_TEXTS = 4096
+_KEPT_CHARS = 2000
 
 
 def tables() -> dict[str, object]:
@@ -105,6 +109,44 @@ class _Said:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """The words of a text, kept small: `numbers` holds start, end, position and 1 for a compound, of each of the `stems`.
+
+    A word for what is not there comes twice, the second time by its denied stem.
+    """
+
+    stems: tuple[str, ...]
+    numbers: "array[int]"
+    denied: frozenset[int]
+
+    def saying(self, text: str, stems: Set[str]) -> _Said | None:
+        """The words that are asked for by their stems, if there are any."""
+        found = []
+        whole = True
+        for place, stem_ in enumerate(self.stems):
+            if stem_ in stems:
+                start, end, position, compound = self.numbers[4 * place : 4 * place + 4]
+                found.append(Token(start, end, stem_, stem_, position, bool(compound)))
+            elif whole and not is_denied_stem(stem_) and not self.numbers[4 * place + 3]:
+                whole = False
+        return _Said(text, tuple(found), whole, self.denied) if found else None
+
+
+@lru_cache(_TEXTS)
+def _read_once(text: str) -> _Text:
+    words = tokens(text)
+    denied = frozenset(start for start, _ in denied_spans(text))
+    words += [token._replace(stem=denied_stem(token.stem)) for token in words if token.start in denied]
+    numbers = array("i", (number for each in words for number in (each.start, each.end, each.position, each.compound)))
+    return _Text(tuple(each.stem for each in words), numbers, denied)
+
+
+def _read(text: str) -> _Text:
+    """The words of a text. Results of one search are often among those of the next, so texts of usual length are kept."""
+    return _read_once(text) if len(text) <= _KEPT_CHARS else _read_once.__wrapped__(text)
+
+
 @dataclass
 class _Thing:
     """The places outside of the history that say a thing: the first and last word of each, by path."""
@@ -117,12 +159,8 @@ def find(record: Record, things: Sequence[Sequence[Way]], pairs: Iterable[Pair] 
     stems = {each for ways in things for way in ways for each in way.stems}
     there: dict[str, _Said] = {}
     for path, text in texts(record):
-        words = tokens(text)
-        denied = frozenset(start for start, _ in denied_spans(text))
-        words += [token._replace(stem=denied_stem(token.stem)) for token in words if token.start in denied]
-        if found := tuple(token for token in words if token.stem in stems):
-            whole = all(token.compound or token.stem in stems for token in words if not is_denied_stem(token.stem))
-            there[path] = _Said(text, found, whole, denied)
+        if said_here := _read(text).saying(text, stems):
+            there[path] = said_here
     everywhere = {token.stem for each in there.values() for token in each.found}
     marked: dict[str, set[tuple[int, int]]] = defaultdict(set)
     said = []
