@@ -45,9 +45,9 @@ def _paced(act: Callable[[], float], every_s: float, ended: threading.Event) -> 
 
 
 def _say(what: str, seconds: list[float]) -> None:
-    p50, p95 = np.percentile(seconds, (50, 95))
+    p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
     load = os.getloadavg()[0]
-    print(f"{what}: p50 {p50 * 1e3:.0f} ms, p95 {p95 * 1e3:.0f} ms, over {len(seconds)}; load {load:.1f} on {os.cpu_count()} CPUs")
+    print(f"{what}: p50 {p50:.0f} ms, p95 {p95:.0f} ms, over {len(seconds)}; load {load:.1f} on {os.cpu_count()} CPUs")
 
 
 def main() -> None:

@@ -70,6 +70,7 @@ ASKED_IN_WORDS = (
     "pneumothorax", "no pneumothorax", "pleural effusion", "left pleural effusion", "without contrast", "non-contrast CT",
     "pulmonary embolism", "pulmonary artery", "left ventricle", "right ventricle", "brain abscess", "septic emboli",
     "gallbladder", "absent gallbladder", "gallbladder stones", "free fluid", "fracture", "radius fracture", "dislocation",
+    "MRI of an averaged brain, T1, axial, MNI z = -32 mm", "brain -3T", "density -100 HU",
     "renal artery", "renal vein", "lung mass", "left lung mass", '"pleural effusion"', "derrame pleural",
     "left renal artery stenosis", "lumbar fracture", "chest X-ray pneumothorax", "subclavian vein", "renal cyst",
     "pulmonary vein, artery", "hemorrhage", "fracture without dislocation", "thrombus -heart", "ni\u00f1o o pulmonary mass",

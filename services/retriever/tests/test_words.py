@@ -285,6 +285,18 @@ def test_a_hyphen_within_a_word_is_no_minus() -> None:
     assert query.condition == (ids("xray", "x_ray"), ids("l4"), ids("l5"), ids("followup", "follow up"))
 
 
+@pytest.mark.parametrize("number", ["-32 mm", "-32mm", "-2.5", "-2,5", "-100 HU", "-100HU", "-7, axial"])
+def test_a_number_below_zero_is_no_minus(number: str) -> None:
+    query = read(f"section {number}")
+    assert query.without == ()
+    assert query.text == f"section {number}"
+    assert len(query.units) >= 2
+
+
+def test_a_minus_may_come_before_a_word_that_begins_with_a_number() -> None:
+    assert [way.stems for way in read("MRI -3T -4D").without] == [("3tesla",), ("4d",)]
+
+
 @pytest.mark.parametrize("text", ["the of", '"" "the"', "-", "- -- ---", "(*)", "\u200b", "show me pictures"])
 def test_a_query_without_a_word_asks_for_none(text: str) -> None:
     assert read(text).units == ()

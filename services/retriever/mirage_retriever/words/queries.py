@@ -26,7 +26,11 @@ _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»", '"'))
 APART_BY = re.compile(r"[,;:/&+()]|\b(?:and|or|with|without|versus|vs|plus|y|o|con|sin)\b", re.IGNORECASE)
 # "no evidence of a mass" asks for no mass.
 EMPTY = frozenset({"evidence", "sign", "signs", "focal", "definite", "any"})
-_PARTS = re.compile(r'(?:(?<=\s)|^)(?P<minus>-)?"(?P<phrase>[^"]*)"|(?:(?<=\s)|^)-(?P<without>[^\W_][^\s"]*)')
+# "z = -32 mm" and "T-score -2.5" are numbers below zero, not words that must not be said.
+_BELOW_ZERO = r"\d+(?:[.,]\d+)?(?:[mc]m|ml|HU|hu)?(?![^\W_])"
+_PARTS = re.compile(
+    rf'(?:(?<=\s)|^)(?P<minus>-)?"(?P<phrase>[^"]*)"|(?:(?<=\s)|^)-(?!{_BELOW_ZERO})(?P<without>[^\W_][^\s"]*)'
+)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ const APART = 0.35;
 const UNITS_MAX = 48;
 const SHORTEST = 5;
 const TWO_FROM = 9;
-const PARTS = /(?:(?<=\s)|^)(?<minus>-)?"(?<phrase>[^"]*)"|(?:(?<=\s)|^)-(?<without>[\p{L}\p{N}][^\s"]*)/gu;
+// "z = -32 mm" and "T-score -2.5" are numbers below zero, not words that must not be said.
+const PARTS =
+  /(?:(?<=\s)|^)(?<minus>-)?"(?<phrase>[^"]*)"|(?:(?<=\s)|^)-(?!\p{Nd}+(?:[.,]\p{Nd}+)?(?:[mc]m|ml|HU|hu)?(?![\p{L}\p{N}]))(?<without>[\p{L}\p{N}][^\s"]*)/gu;
 
 const asOne = (stems: string[]): string => stems.join("_");
 export const waysOf = (unit: Unit): Way[] => [
