@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 VENV_BUILD := .venv-build
+VENV_EXPORT := .venv-export
 BIN := $(CURDIR)/$(VENV)/bin
 BIN_BUILD := $(CURDIR)/$(VENV_BUILD)/bin
+BIN_EXPORT := $(CURDIR)/$(VENV_EXPORT)/bin
 PARTS := libs/mirage_protos libs/mirage_api libs/mirage_core libs/mirage_inference libs/mirage services/encoder services/retriever services/gateway services/llm services/generator services/reader models atlas launcher
 PROJECTS := $(PARTS:%=%/pyproject.toml)
 EDITABLE := $(PARTS:%=-e %)
@@ -13,7 +15,7 @@ PORT ?= 8080
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo down test coverage check lint imports types protos protos-check lock lock-check docs docs-check page page-check bench setup-dev \
-	setup-build test-build test-qdrant compose-test compose-up compose-down test-durability test-engines mini-bundle clean
+	setup-build setup-export setup-openvino test-build test-qdrant compose-test compose-up compose-down test-durability test-engines mini-bundle clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -21,6 +23,10 @@ help: ## This list
 setup: $(VENV)/.runtime ## Install what `make demo` needs into .venv (no torch)
 setup-dev: $(VENV)/.dev ## The same and what tests and checks need
 setup-build: $(VENV_BUILD)/.build ## Install what building and training models needs into .venv-build (torch)
+
+setup-openvino: setup ## Add the reader's engine openvino-genai to .venv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/reader-openvino-genai.txt
+setup-export: $(VENV_EXPORT)/.export ## Install what exports reading models for it into .venv-export (torch)
 
 demo: setup ## Start everything on this machine with the mini models and the demo atlas
 	@$(BIN)/mirage up --port $(PORT)
@@ -78,8 +84,9 @@ page-check: $(PAGE)/generated/api.d.ts
 bench: setup-dev setup-build ## Measure against peers on this machine; writes reports/bench.md and .json
 	$(BIN_BUILD)/python -m bench --out reports
 
-test-build: setup-build ## Run the tests that need torch: builder, parity, training
-	$(BIN_BUILD)/python -m pytest -c tools/pytest-build.ini --rootdir=. models/tests_build training/tests_build atlas/tests_build $(ARGS)
+test-build: setup-build ## Run the tests that need torch: builder, parity, training, a reading model in the reader
+	$(BIN_BUILD)/python -m pytest -c tools/pytest-build.ini --rootdir=. models/tests_build training/tests_build atlas/tests_build \
+		services/reader/tests/test_openvino_genai.py $(ARGS)
 
 test-qdrant: setup-dev ## Run the engine contract on a real Qdrant: make test-qdrant URL=http://localhost:6333
 	@test -n "$(URL)" || { echo "URL=http://host:6333 is missing" >&2; exit 2; }
@@ -109,7 +116,7 @@ mini-bundle: setup-build ## Build the mini models' bundles from their checkpoint
 	$(BIN_BUILD)/python -m mirage_models.build mini-generator --out models/mini/generator/bundle --replace
 
 clean: ## Remove environments and caches
-	rm -rf $(VENV) $(VENV_BUILD) .mypy_cache .ruff_cache .import_linter_cache .pytest_cache reports
+	rm -rf $(VENV) $(VENV_BUILD) $(VENV_EXPORT) .mypy_cache .ruff_cache .import_linter_cache .pytest_cache reports
 
 # The types follow the models that are served, so they are generated each time.
 .PHONY: $(PAGE)/generated/api.d.ts
@@ -147,4 +154,11 @@ $(VENV_BUILD)/.build: requirements/bootstrap.txt requirements/torch.txt requirem
 	$(BIN_BUILD)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/torch.txt
 	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --no-deps --require-hashes -r requirements/build.txt
 	$(BIN_BUILD)/uv pip install --quiet --python $(BIN_BUILD)/python --no-deps --no-build-isolation $(EDITABLE) $(TRAINING)
+	@touch $@
+
+$(VENV_EXPORT)/.export: requirements/bootstrap.txt requirements/torch.txt requirements/reader-build.txt
+	$(PYTHON) -m venv $(VENV_EXPORT)
+	$(BIN_EXPORT)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	$(BIN_EXPORT)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/torch.txt
+	$(BIN_EXPORT)/uv pip install --quiet --python $(BIN_EXPORT)/python --no-deps --require-hashes -r requirements/reader-build.txt
 	@touch $@

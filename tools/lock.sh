@@ -38,6 +38,8 @@ for service in "encoder[openvino]" retriever gateway llm "generator[openvino]" r
   inference=(); [[ $service == retriever || $service == gateway ]] || inference=(libs/mirage_inference)
   compile "${service%%[*}" -c "$out/runtime.txt" -c "$out/dev.txt" <(only "${inference[@]}" "services/$service")
 done
+# The reader that runs a model itself. No image has it.
+compile reader-openvino-genai -c "$out/runtime.txt" -c "$out/dev.txt" <(only libs/mirage_inference "services/reader[openvino-genai]")
 compile tools -c "$out/runtime.txt" "$out/tools.in" <(only libs/mirage atlas)
 compile torch "$out/torch.in"
 # torch and what it alone brings are in torch.txt.
@@ -46,6 +48,10 @@ compile build "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" "$out/build
 # The same for the image that builds bundles: without the benchmarks' peers and the tests.
 compile builder "${heavy[@]/#/--no-emit-package=}" -c "$out/torch.txt" -c "$out/build.txt" \
   <(only libs/mirage_inference libs/mirage atlas "models[build]")
+# What exports a reading model. A test has run the versions that build.txt names. Without openvino-telemetry: it counts users, and
+# only processes of MIRAGE refuse to import it.
+compile reader-build "${heavy[@]/#/--no-emit-package=}" --no-emit-package openvino-telemetry -c "$out/torch.txt" -c "$out/build.txt" \
+  "$out/reader-build.in"
 
 if grep -nE '(https?|file)://' "$out"/*.txt; then
   echo "a lock names a host or a path" >&2; exit 1

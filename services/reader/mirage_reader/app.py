@@ -14,6 +14,7 @@ from mirage_reader.context import ContextSource
 from mirage_reader.decoding import small_jpeg
 from mirage_reader.engines.base import ReadingEngine, Summariser
 from mirage_reader.engines.openai import OpenAiOptions, OpenAiReading, OpenAiSummary
+from mirage_reader.engines.openvino_genai import OpenVinoOptions, OpenVinoReading
 from mirage_reader.providers import WebProvider
 from mirage_reader.reader import Reader
 from mirage_reader.servicer import ReaderServicer
@@ -34,7 +35,10 @@ class _Small(Protocol):
 
 
 async def set_up(settings: ReaderSettings, server: GrpcServer, stack: AsyncExitStack) -> None:
-    """Adds the servicer, listens and turns health to SERVING. A model's server is not waited for: rules read without it."""
+    """Adds the servicer, loads the model of the reader's own, listens and turns health to SERVING.
+
+    A model's server is not waited for: rules read without it. Raises BUNDLE_INVALID for a folder that cannot be read with.
+    """
     atlas = GrpcAtlas(
         encoder=settings.encoder,
         retriever=settings.retriever,
@@ -42,7 +46,7 @@ async def set_up(settings: ReaderSettings, server: GrpcServer, stack: AsyncExitS
         calls=settings.calls or max(1, available_cpus() // 2),
     )
     stack.push_async_callback(atlas.close)
-    small = await _small(stack) if settings.engine == "openai" or settings.context else None
+    small = await _small(stack) if settings.engine != "composed" or settings.context else None
     context = ContextSource(
         [
             WebProvider(
@@ -62,7 +66,7 @@ async def set_up(settings: ReaderSettings, server: GrpcServer, stack: AsyncExitS
         atlas,
         context,
         medical=DomainCheck.load().lets_pass,
-        engine=_engine(settings, small, stack) if settings.engine == "openai" and small else None,
+        engine=await _engine(settings, small, stack) if small else None,
         summariser=_summariser(settings, stack),
         neighbours=settings.neighbours,
     )
@@ -85,9 +89,28 @@ async def _small(stack: AsyncExitStack) -> _Small:
     return small
 
 
-def _engine(settings: ReaderSettings, small: _Small, stack: AsyncExitStack) -> ReadingEngine:
-    chat = _options(settings, settings.url, settings.model, settings.key)
-    engine = OpenAiReading(chat, partial(small, side=settings.side))
+async def _engine(settings: ReaderSettings, small: _Small, stack: AsyncExitStack) -> ReadingEngine | None:
+    engine: ReadingEngine
+    copy = partial(small, side=settings.side)
+    if settings.engine == "openai":
+        engine = OpenAiReading(_options(settings, settings.url, settings.model, settings.key), copy)
+    elif settings.engine == "openvino-genai" and settings.folder:
+        engine = await OpenVinoReading.load(
+            OpenVinoOptions(
+                settings.folder,
+                name=settings.model,
+                kinds=settings.kinds,
+                source=settings.model_source,
+                licence=settings.model_licence,
+                total_s=settings.total_s,
+                max_tokens=settings.max_tokens,
+                queue=settings.queue,
+                threads=settings.threads or max(1, available_cpus() // 2),
+            ),
+            copy,
+        )
+    else:
+        return None
     stack.push_async_callback(engine.close)
     return engine
 

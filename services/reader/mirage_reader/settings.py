@@ -1,6 +1,7 @@
 """Settings of the reader, from MIRAGE_READER_* variables."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -90,14 +91,29 @@ class ReaderSettings(ServiceSettings):
     neighbours: int = Field(
         20, ge=3, le=50, description="Nearest cases whose labels are counted, one record of each case."
     )
-    engine: Literal["composed", "openai"] = Field(
+    engine: Literal["composed", "openai", "openvino-genai"] = Field(
         "composed",
-        description="Who reads: rules alone, or in addition a model behind an OpenAI-compatible server with vision.",
+        description="Who reads: rules alone (`composed`); in addition a model behind an OpenAI-compatible server with vision "
+        "(`openai`); or in addition a model in the reader itself (`openvino-genai`).",
     )
     url: Annotated[str, BeforeValidator(_server)] = Field(
         "", description="Address of the model's server up to and with `/v1`, such as `http://127.0.0.1:8000/v1`."
     )
-    model: str = Field("", max_length=200, description="Name of the model at this server.")
+    model: str = Field(
+        "",
+        max_length=200,
+        description="Name of the model at this server; with `openvino-genai` the name that users see, by default the folder's.",
+    )
+    folder: Path | None = Field(
+        None, description="Folder of the model as optimum-intel exports it, with the engine `openvino-genai`."
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="Threads of a model in the reader itself; 0: half of the reader's processors, at least one. The rest is "
+        "left to searches.",
+    )
     key: Annotated[str, Secret()] = Field("", repr=False, description="API key of this server; may be empty.")
     model_source: str = Field("", max_length=500, description="Origin of the model's weights, shown to users.")
     model_licence: str = Field("", max_length=200, description="Licence of the model's weights, shown to users.")
@@ -113,7 +129,9 @@ class ReaderSettings(ServiceSettings):
         description="Seconds that the model's reading may take, waiting included, and its summary as many again.",
     )
     silence_s: float = Field(60.0, gt=0, le=3600, description="Seconds that the model's server may be silent.")
-    slots: int = Field(1, ge=1, le=64, description="Readings that the model makes at once.")
+    slots: int = Field(
+        1, ge=1, le=64, description="Readings that the model's server makes at once; a model in the reader makes one."
+    )
     queue: int = Field(4, ge=0, le=1000, description="Readings that may wait for the model; others are made by rules.")
     side: int = Field(896, ge=64, le=2048, description="Longest side of the image that the model gets, in pixels.")
     summariser: Annotated[str, BeforeValidator(_summariser)] = Field(
@@ -150,6 +168,8 @@ class ReaderSettings(ServiceSettings):
     def _named(self) -> Self:
         if self.engine == "openai" and not (self.url and self.model):
             raise ValueError("the engine openai needs MIRAGE_READER_URL and MIRAGE_READER_MODEL")
+        if self.engine == "openvino-genai" and not self.folder:
+            raise ValueError("the engine openvino-genai needs MIRAGE_READER_FOLDER")
         if self.summariser not in ("", LLM) and not self.summariser_model:
             raise ValueError("a summariser at an address needs MIRAGE_READER_SUMMARISER_MODEL")
         missing = KEYED & self.context.keys() - self.context_keys.keys()
