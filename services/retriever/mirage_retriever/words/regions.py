@@ -1,6 +1,7 @@
 """The regions of an image that a query names."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from mirage_core.regions import Region
 from mirage_retriever.words.queries import Unit, WordQuery
@@ -26,8 +27,10 @@ def named_regions(regions: Sequence[Region], query: WordQuery | None) -> tuple[R
     asked = {each for unit in query.units for way in unit.ways for each in way.stems}
     said: dict[Region, frozenset[int]] = {}
     for region in regions:
-        name = {token.stem for token in tokens(region.name)}
-        if any(asked & group and name & group and not asked & name & group for group in _PLACES):
+        name = _stems(region.name)
+        if asked.isdisjoint(name) or any(
+            asked & group and name & group and not asked & name & group for group in _PLACES
+        ):
             continue
         if found := frozenset(number for number, unit in enumerate(units) if _says(name, unit)):
             said[region] = found
@@ -39,13 +42,19 @@ def without_places(stems: Iterable[str]) -> frozenset[str]:
     return frozenset(stems) - _ALL_PLACES
 
 
-def _says(name: set[str], unit: Unit) -> bool:
+@lru_cache(4096)
+def _stems(name: str) -> frozenset[str]:
+    """The stems of a region's name. The names of an atlas are few, and those of a body repeat in each image of it."""
+    return frozenset(token.stem for token in tokens(name))
+
+
+def _says(name: frozenset[str], unit: Unit) -> bool:
     if any(name.issuperset(way.stems) for way in unit.literal):
         return True
     return any(name.issuperset(other.stems) and _is_whole(name, other.stems) for other in unit.others)
 
 
-def _is_whole(name: set[str], stems: Iterable[str]) -> bool:
+def _is_whole(name: frozenset[str], stems: Iterable[str]) -> bool:
     return without_places(name) <= set(stems)
 
 
