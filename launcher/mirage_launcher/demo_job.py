@@ -51,7 +51,7 @@ class Job:
             self._say(finished=True)
             return 0
         try:
-            with Client(timeout_s=60.0) as client:
+            with Client() as client:
                 if not self._before and client.collection().records:
                     write_mark(self._mark, {"finished": True, "declined": "the atlas held other records already"})
                     self._say(finished=True)

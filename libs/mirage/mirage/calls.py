@@ -54,6 +54,10 @@ from mirage_api.system import (
     ModelsReply,
 )
 
+# A little longer than the gateway itself waits. A large model on a busy machine takes minutes for the images of one upsert.
+UPSERT_S = 330.0
+COLLECTION_S = 90.0
+
 T = TypeVar("T")
 E = TypeVar("E", covariant=True)
 Where = Mapping[str, Sequence[str]]
@@ -70,7 +74,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Request:
-    """A request to the gateway. `body` is sent as JSON."""
+    """A request to the gateway. `body` is sent as JSON. `slow_s` is how long a reply may take, if that is longer than usual."""
 
     method: str
     path: str
@@ -78,6 +82,7 @@ class Request:
     params: Mapping[str, str] | Sequence[tuple[str, str]] = ()
     files: Sequence[Any] = ()
     accept: str = "*/*"
+    slow_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -247,7 +252,8 @@ def facets(
 
 def upsert(uploads: Iterable[Upload], *, collection: str = "") -> Call[tuple[UpsertOutcome, ...]]:
     """Stores 1 to 64 records; one that is refused does not keep the others out. Idempotent."""
-    request = Request("POST", "/v1/records", params=_given(collection=collection), files=multipart(uploads))
+    params = _given(collection=collection)
+    request = Request("POST", "/v1/records", params=params, files=multipart(uploads), slow_s=UPSERT_S)
     return Call(request, UpsertReply, lambda reply: reply.outcomes)
 
 
@@ -321,18 +327,18 @@ def collections() -> Call[tuple[CollectionInfo, ...]]:
 def create_collection(name: str, *, dimension: int = 0, fingerprint: str = "") -> Call[CollectionInfo]:
     """Makes an empty collection for the encoder's model, or for the one named."""
     body = {"name": name, "dimension": dimension, "fingerprint": fingerprint}
-    return _whole(CollectionInfo, Request("POST", "/v1/collections", body))
+    return _whole(CollectionInfo, Request("POST", "/v1/collections", body, slow_s=COLLECTION_S))
 
 
 def activate_collection(name: str) -> Call[str]:
     """Turns all searches to a collection; returns the name of the one before."""
-    request = Request("POST", f"/v1/collections/{segment(name)}/activate")
+    request = Request("POST", f"/v1/collections/{segment(name)}/activate", slow_s=COLLECTION_S)
     return Call(request, ActivateReply, lambda reply: reply.previous)
 
 
 def delete_collection(name: str) -> Call[int]:
     """Removes a collection that is not active; returns how many records were in it."""
-    request = Request("DELETE", f"/v1/collections/{segment(name)}")
+    request = Request("DELETE", f"/v1/collections/{segment(name)}", slow_s=COLLECTION_S)
     return Call(request, DeleteCollectionReply, lambda reply: reply.records)
 
 

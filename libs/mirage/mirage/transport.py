@@ -25,6 +25,8 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Reply)
 
 DEFAULT_URL = "http://localhost:8080"
+# How long a reply may stay away; operations that the gateway itself gives more time have their own (`Request.slow_s`).
+USUAL_S = 30.0
 # A reply is JSON of at most 100 records or an image of at most 20 MB; more than this is not MIRAGE's.
 REPLY_BYTES = 64 * 2**20
 
@@ -69,8 +71,9 @@ def is_near(url: str) -> bool:
 class _Base:
     """The common part of both transports: address, headers, trust, and one connection pool for each process."""
 
-    def __init__(self, url: str, *, api_key: str | None, timeout_s: float, inner: Any) -> None:
+    def __init__(self, url: str, *, api_key: str | None, timeout_s: float | None, inner: Any) -> None:
         self.url = url.rstrip("/")
+        self._timeout_s = timeout_s
         self._process = os.getpid()
         # The connections of the processes that this one was forked from, kept so that nothing closes them.
         self._inherited: list[Any] = []
@@ -80,7 +83,7 @@ class _Base:
                 "user-agent": f"mirage-client/{__version__}",
                 **({"authorization": f"Bearer {api_key}"} if api_key else {}),
             },
-            "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 3.0)),
+            "timeout": _timeout(timeout_s or USUAL_S),
             # The environment's proxies are for other machines, with the exceptions of NO_PROXY.
             "trust_env": not is_near(self.url),
             "verify": _trusted(url),
@@ -102,6 +105,20 @@ class _Base:
         self._inherited.append(connections)
         self._process = os.getpid()
         return True
+
+    def _arguments(self, request: Request, *, events: bool = False) -> dict[str, Any]:
+        headers = {"accept": "text/event-stream" if events else request.accept}
+        found: dict[str, Any] = {"method": request.method, "url": request.path, "headers": headers}
+        if request.body is not None:
+            headers["content-type"] = "application/json"
+            found["content"] = _encode(request.body)
+        if request.params:
+            found["params"] = request.params
+        if request.files:
+            found["files"] = request.files
+        if request.slow_s and self._timeout_s is None:
+            found["timeout"] = _timeout(request.slow_s)
+        return found
 
     @contextmanager
     def _translated(self) -> Generator[None]:
@@ -134,7 +151,9 @@ class _Base:
 class Transport(_Base):
     """Sends requests to one gateway and raises `mirage.errors` for everything but a good answer."""
 
-    def __init__(self, url: str, *, api_key: str | None, timeout_s: float, inner: httpx.BaseTransport | None) -> None:
+    def __init__(
+        self, url: str, *, api_key: str | None, timeout_s: float | None, inner: httpx.BaseTransport | None
+    ) -> None:
         super().__init__(url, api_key=api_key, timeout_s=timeout_s, inner=inner)
         self._own = self._connect(httpx.Client)
 
@@ -152,7 +171,7 @@ class Transport(_Base):
     def call(self, call: Call[T]) -> T:
         """Returns the result of an operation. Raises ApiError for every status but 2xx."""
         content = bytearray()
-        with self._translated(), self._http.stream(**_arguments(call.request)) as response:
+        with self._translated(), self._http.stream(**self._arguments(call.request)) as response:
             for chunk in response.iter_bytes():
                 self._grown(content, chunk)
         return self._result(call, response.status_code, response.headers, bytes(content))
@@ -164,7 +183,7 @@ class Transport(_Base):
         and ApiError for an `error` event.
         """
         process, events = os.getpid(), _Events(stream)
-        with self._translated(), self._http.stream(**_arguments(stream.request, events=True)) as response:
+        with self._translated(), self._http.stream(**self._arguments(stream.request, events=True)) as response:
             if not response.is_success:
                 raise _problem(response.status_code, response.read(), self.url)
             events.check(response)
@@ -179,7 +198,7 @@ class AsyncTransport(_Base):
     """The same for asyncio."""
 
     def __init__(
-        self, url: str, *, api_key: str | None, timeout_s: float, inner: httpx.AsyncBaseTransport | None
+        self, url: str, *, api_key: str | None, timeout_s: float | None, inner: httpx.AsyncBaseTransport | None
     ) -> None:
         super().__init__(url, api_key=api_key, timeout_s=timeout_s, inner=inner)
         self._own = self._connect(httpx.AsyncClient)
@@ -199,7 +218,7 @@ class AsyncTransport(_Base):
         """Returns the result of an operation, as `Transport.call` does."""
         content = bytearray()
         with self._translated():
-            async with self._http.stream(**_arguments(call.request)) as response:
+            async with self._http.stream(**self._arguments(call.request)) as response:
                 async for chunk in response.aiter_bytes():
                     self._grown(content, chunk)
         return self._result(call, response.status_code, response.headers, bytes(content))
@@ -208,7 +227,7 @@ class AsyncTransport(_Base):
         """Yields the server-sent events of an answer, as `Transport.events` does."""
         process, events = os.getpid(), _Events(stream)
         with self._translated():
-            async with self._http.stream(**_arguments(stream.request, events=True)) as response:
+            async with self._http.stream(**self._arguments(stream.request, events=True)) as response:
                 if not response.is_success:
                     raise _problem(response.status_code, await response.aread(), self.url)
                 events.check(response)
@@ -255,17 +274,8 @@ def parse(model: type[R], content: bytes | str) -> R:
         raise ReplyError(f"the gateway's {model.__name__} has no usable field {field!r}") from error
 
 
-def _arguments(request: Request, *, events: bool = False) -> dict[str, Any]:
-    headers = {"accept": "text/event-stream" if events else request.accept}
-    found: dict[str, Any] = {"method": request.method, "url": request.path, "headers": headers}
-    if request.body is not None:
-        headers["content-type"] = "application/json"
-        found["content"] = _encode(request.body)
-    if request.params:
-        found["params"] = request.params
-    if request.files:
-        found["files"] = request.files
-    return found
+def _timeout(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=min(seconds, 3.0))
 
 
 def _encode(body: object) -> bytes:

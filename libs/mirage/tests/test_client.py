@@ -245,3 +245,15 @@ def test_a_key_file_that_does_not_do_is_named_by_its_variable_alone(
         client(answering(SEARCH))
     assert "hunter" not in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "search_s", "upsert_s"), [(None, 30.0, 330.0), (5.0, 5.0, 5.0)])
+def test_records_may_take_longer_to_store_unless_the_caller_says_how_long(
+    given: float | None, search_s: float, upsert_s: float
+) -> None:
+    """With a large model the gateway answers an upsert of 32 images after minutes."""
+    gateway = answering({**SEARCH, "outcomes": []})
+    asker = client(gateway, timeout_s=given)
+    asker.search("q")
+    asker.upsert([Upload(id="a", image=b"png", caption="c")])
+    assert [each.extensions["timeout"]["read"] for each in gateway.requests] == [search_s, upsert_s]
