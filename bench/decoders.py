@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import onnxruntime
 import torch
-import xllamacpp
 from optimum.onnxruntime import ORTModelForCausalLM  # type: ignore[import-not-found]
 from transformers import GPTNeoXForCausalLM
 
+from bench.llama_cpp import LlamaCppModel
 from mirage_inference.bundles import load_llm
 from mirage_inference.llm.decode import PrefixCache
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
@@ -158,47 +157,30 @@ class Optimum:
 class LlamaCpp:
     """llama.cpp in this process; it times itself, tokenising and sampling not included."""
 
-    name = "llama.cpp, Q4_0"
+    name = "llama.cpp"
 
     def __init__(self, model: Path, threads: int) -> None:
-        settings = xllamacpp.CommonParams()
-        settings.model.path = str(model)
-        settings.n_ctx = CAPACITY
-        settings.n_parallel = 1
-        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
-        settings.verbosity = -1
-        # It would cache whole prompts and find the measured one again: then nothing is computed.
-        settings.cache_ram_mib = 0
-        self._server = xllamacpp.Server(settings)
+        self._model = LlamaCppModel(model, context=CAPACITY, threads=threads)
 
     def first(self, ids: Sequence[int]) -> float:
         """See Subject.first."""
         self._ids = list(ids)
-        return float(self._complete(self._ids, 1)["prompt_ms"]) / 1000
+        return float(self._timings(self._ids, 1)["prompt_ms"]) / 1000
 
     def first_after(self, prefix: Sequence[int], ids: Sequence[int]) -> float:
         """See Subject.first_after."""
         self._ids = list(ids)
         # The slot then holds the prefix and another text behind it, as after an earlier prompt.
-        self._complete([*prefix, *reversed(ids[len(prefix) :])], 1)
-        found = self._complete(self._ids, 1, cached=True)
+        self._timings([*prefix, *reversed(ids[len(prefix) :])], 1)
+        found = self._timings(self._ids, 1, cached=True)
         if found["prompt_n"] != len(ids) - len(prefix):
             raise RuntimeError(f"llama.cpp computed {found['prompt_n']} tokens, not what follows the prefix")
         return float(found["prompt_ms"]) / 1000
 
     def tokens(self, count: int) -> list[float]:
         """See Subject.tokens; the mean of them."""
-        return [float(self._complete(self._ids, count)["predicted_per_token_ms"]) / 1000]
+        return [float(self._timings(self._ids, count)["predicted_per_token_ms"]) / 1000]
 
-    def _complete(self, ids: Sequence[int], count: int, *, cached: bool = False) -> dict[str, Any]:
-        asked = {
-            "prompt": list(ids),
-            "n_predict": count,
-            "temperature": 0,
-            "ignore_eos": True,
-            "cache_prompt": cached,
-        }
-        answer = self._server.handle_completions(asked)
-        content = json.loads(answer) if isinstance(answer, str | bytes) else answer
-        timings: dict[str, Any] = content["timings"]
+    def _timings(self, ids: Sequence[int], count: int, *, cached: bool = False) -> dict[str, Any]:
+        timings: dict[str, Any] = self._model.complete(ids, count, cached=cached)["timings"]
         return timings

@@ -1,0 +1,99 @@
+"""A bundle next to llama.cpp on the GGUF file that it was built from: next tokens, and perplexity on captions.
+
+python -m bench.llm_parity --bundle DIR --gguf FILE --captions captions.jsonl
+
+Both read the same ids, token by token. llama.cpp reports the `LIKELIEST` next tokens with their log-probabilities: a
+caption's token that is not among them is left out of both perplexities, and the report says how many were.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench import report
+from bench.llama_cpp import LlamaCppModel
+from bench.report import Figure, Report
+from mirage_core.cpus import available_cpus
+from mirage_inference.bundles import load_llm
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
+from mirage_inference.llm.tokenizer import LlmTokenizer
+from mirage_models.llm.parity import Predictions, run_decoder
+from mirage_models.llm.texts import ParityText
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+LIKELIEST = 2000
+CONTEXT = 512
+
+
+def read(path: Path, count: int) -> list[str]:
+    """Returns the captions of `count` lines of a JSONL file, evenly spaced."""
+    captions = [json.loads(line)["caption"] for line in path.read_text("utf-8").splitlines()]
+    return [captions[number * len(captions) // count] for number in range(min(count, len(captions)))]
+
+
+def run_llama(model: LlamaCppModel, texts: Sequence[ParityText]) -> list[Predictions]:
+    """Returns llama.cpp's predictions; a surprise is NaN if the token is not among the likeliest."""
+    found = []
+    for text in texts:
+        likeliest, surprise = np.zeros(text.predicted, np.int32), np.full(text.predicted, np.nan, np.float32)
+        for target in range(text.predicted):
+            place = text.start + target
+            answer = model.complete(text.ids[:place], 1, cached=True, likeliest=LIKELIEST)
+            listed = answer["completion_probabilities"][0]["top_logprobs"]
+            likeliest[target] = listed[0]["id"]
+            surprise[target] = next((-each["logprob"] for each in listed if each["id"] == text.ids[place]), np.nan)
+        found.append(Predictions(likeliest, surprise))
+    return found
+
+
+def figures(name: str, ours: Sequence[Predictions], theirs: Sequence[Predictions]) -> list[Figure]:
+    """Agreement and perplexities of a variant."""
+    mine, other = joined(ours), joined(theirs)
+    kept = ~np.isnan(other.surprise)
+    here, there = (math.exp(each.surprise[kept].mean(dtype=np.float64)) for each in (mine, other))
+    same = float((mine.likeliest == other.likeliest).mean())
+    return [
+        Figure(f"{name}: next tokens as llama.cpp's", round(same, 4), "", note=f"{len(kept):,} tokens"),
+        Figure(
+            f"{name}: perplexity beside llama.cpp's",
+            round(here / there, 4),
+            "x",
+            better="lower",
+            note=f"{here:.2f} against {there:.2f}; {(~kept).sum()} tokens left out",
+        ),
+    ]
+
+
+def joined(found: Sequence[Predictions]) -> Predictions:
+    """All texts in one."""
+    parts: list[npt.NDArray[np.int32]] = [each.likeliest for each in found]
+    return Predictions(np.concatenate(parts), np.concatenate([each.surprise for each in found]))
+
+
+def measure(bundle: Path, gguf: Path, captions: Path, count: int, variants: str) -> Report:
+    """Reads the captions with each variant of the bundle and with llama.cpp."""
+    manifest, threads = load_llm(bundle), available_cpus()
+    tokenizer = LlmTokenizer(bundle / manifest.tokenizer, vocabulary=manifest.vocabulary)
+    ids = [tuple(tokenizer.encode(caption)[:CONTEXT]) for caption in read(captions, count)]
+    texts = [ParityText(each, 1) for each in ids if len(each) > 1]
+    theirs = run_llama(LlamaCppModel(gguf, context=CONTEXT + 1, threads=threads), texts)
+    found = []
+    for variant in variants.split(",") if variants else manifest.variants:
+        decoder = OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads)
+        found += figures(variant, run_decoder(decoder, texts), theirs)
+        decoder.close()
+    how = f"{len(texts)} captions, evenly spaced in the file, each a text of its own; {threads} threads."
+    return Report(f"{manifest.name} next to llama.cpp", how, found)
+
+
+if __name__ == "__main__":
+    report.run("bench.llm_parity", __doc__, measure, bundle=Path, gguf=Path, captions=Path, count=200, variants="")
