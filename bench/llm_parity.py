@@ -2,8 +2,8 @@
 
 python -m bench.llm_parity --bundle DIR --gguf FILE --captions captions.jsonl
 
-Both read the same ids, token by token. llama.cpp reports the `LIKELIEST` next tokens with their log-probabilities: a
-caption's token that is not among them is left out of both perplexities, and the report says how many were.
+Both read the same ids. llama.cpp reports the likeliest next tokens with their log-probabilities: a caption's token that is
+not among 20,000 of them is left out of both perplexities, and the report says how many were.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-LIKELIEST = 2000
+LIKELIEST = (500, 20_000)
+"""Next tokens that llama.cpp is asked for, and asked for again if the caption's token is not among them."""
 CONTEXT = 512
 
 
@@ -47,12 +48,20 @@ def run_llama(model: LlamaCppModel, texts: Sequence[ParityText]) -> list[Predict
         likeliest, surprise = np.zeros(text.predicted, np.int32), np.full(text.predicted, np.nan, np.float32)
         for target in range(text.predicted):
             place = text.start + target
-            answer = model.complete(text.ids[:place], 1, cached=True, likeliest=LIKELIEST)
-            listed = answer["completion_probabilities"][0]["top_logprobs"]
-            likeliest[target] = listed[0]["id"]
-            surprise[target] = next((-each["logprob"] for each in listed if each["id"] == text.ids[place]), np.nan)
+            for most in LIKELIEST:
+                answer = model.complete(text.ids[:place], 1, cached=True, likeliest=most)
+                listed = {each["id"]: each["logprob"] for each in _likeliest(answer)}
+                likeliest[target] = next(iter(listed))
+                if text.ids[place] in listed:
+                    surprise[target] = -listed[text.ids[place]]
+                    break
         found.append(Predictions(likeliest, surprise))
     return found
+
+
+def _likeliest(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+    return listed
 
 
 def figures(name: str, ours: Sequence[Predictions], theirs: Sequence[Predictions]) -> list[Figure]:
@@ -79,9 +88,9 @@ def joined(found: Sequence[Predictions]) -> Predictions:
     return Predictions(np.concatenate(parts), np.concatenate([each.surprise for each in found]))
 
 
-def measure(bundle: Path, gguf: Path, captions: Path, count: int, variants: str) -> Report:
+def measure(bundle: Path, gguf: Path, captions: Path, count: int, variants: str, threads: int) -> Report:
     """Reads the captions with each variant of the bundle and with llama.cpp."""
-    manifest, threads = load_llm(bundle), available_cpus()
+    manifest = load_llm(bundle)
     tokenizer = LlmTokenizer(bundle / manifest.tokenizer, vocabulary=manifest.vocabulary)
     ids = [tuple(tokenizer.encode(caption)[:CONTEXT]) for caption in read(captions, count)]
     texts = [ParityText(each, 1) for each in ids if len(each) > 1]
@@ -96,4 +105,14 @@ def measure(bundle: Path, gguf: Path, captions: Path, count: int, variants: str)
 
 
 if __name__ == "__main__":
-    report.run("bench.llm_parity", __doc__, measure, bundle=Path, gguf=Path, captions=Path, count=200, variants="")
+    report.run(
+        "bench.llm_parity",
+        __doc__,
+        measure,
+        bundle=Path,
+        gguf=Path,
+        captions=Path,
+        count=200,
+        variants="",
+        threads=available_cpus(),
+    )

@@ -52,7 +52,8 @@ def test_a_bundle_states_the_layout_and_the_chat_format(bundle: Path) -> None:
     assert manifest.end_ids == (2,)
     assert manifest.chat is not None
     assert manifest.chat.before.startswith("<|im_start|>system\n")
-    assert manifest.chat.after == "<|im_end|>\n<|im_start|>assistant\n"
+    assert manifest.chat.after.endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert manifest.chat.captions_first
     assert manifest.source == "Tiny-Q8_0.gguf"
 
 
@@ -81,7 +82,7 @@ def test_no_caption_brings_a_special_token_into_a_chat(bundle: Path, hostile: st
     manifest = load_llm(bundle)
     tokenizer = LlmTokenizer(bundle / "tokenizer.json", vocabulary=WORDS)
     assert manifest.chat is not None
-    form, special = PromptFormat(manifest.chat.before, manifest.chat.after), special_ids(bundle / "tokenizer.json")
+    form, special = PromptFormat(**manifest.chat.model_dump()), special_ids(bundle / "tokenizer.json")
     fitter = Fitter(tokenizer, context_length=1024, special=special, form=form)
 
     def markers(query: str, text: str) -> list[int]:

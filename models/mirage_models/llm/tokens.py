@@ -35,7 +35,7 @@ class Format:
     def prompt(self) -> PromptFormat | None:
         """The format of the service's prompts, None for a model that follows no instructions."""
         if self.chat is not None:
-            return PromptFormat(self.chat.before, self.chat.after)
+            return PromptFormat(**self.chat.model_dump())
         return DOLLY if self.name == "dolly" else None
 
 

@@ -52,10 +52,14 @@ class Learnt(Frozen):
 
 
 class ChatFormat(Frozen):
-    """The text that begins a prompt, and the text between the request and the answer, as the model was trained with."""
+    """The text that begins a prompt, and the text between the request and the answer, as the model was trained with.
+
+    With `captions_first` these state the task too, and the query follows the captions.
+    """
 
     before: str = Field(max_length=2000)
     after: str = Field(max_length=2000)
+    captions_first: bool = False
 
 
 class LlmManifest(Manifest):
@@ -108,5 +112,5 @@ class LlmManifest(Manifest):
             "end_ids",
         )
         # What most bundles lack is left out, so that their fingerprints stay.
-        chat = {} if self.chat is None else {"chat": self.chat.model_dump(mode="json")}
+        chat = {} if self.chat is None else {"chat": self.chat.model_dump(mode="json", exclude_defaults=True)}
         return {**super().numbers(), **self.model_dump(mode="json", include=set(shape)), **chat}

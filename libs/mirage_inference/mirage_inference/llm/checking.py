@@ -79,7 +79,7 @@ class Checker:
         shown = frozenset().union(*(read(text).terms for text in texts))
         about = dict.fromkeys(fact for text in texts for fact in self._glossary.about(text))
         told = [fact for fact in about if any(read(term).terms <= shown for term in fact.terms)]
-        return [general(fact) for fact in sorted(told, key=lambda fact: TOPICS.index(fact.topic))]
+        return [general(fact) for fact in distinct(sorted(told, key=lambda fact: TOPICS.index(fact.topic)))]
 
     def look_alike(self, record: Caption) -> Checked:
         """Returns the title of a record that looks alike, with the first sentence of its caption."""
@@ -95,6 +95,18 @@ class Checker:
 
     def _is_word(self, word: str) -> bool:
         return word in self._known or word in self._glossary.words or known(word)
+
+
+def distinct(facts: Sequence[Fact]) -> list[Fact]:
+    """Returns the facts without those that say of a term, in nearly the same words, what an earlier one says."""
+    found: list[Fact] = []
+    for fact in facts:
+        words = set(_words(fact.sentence))
+        about = [each for each in found if not set(each.terms).isdisjoint(fact.terms)]
+        others = [set(_words(each.sentence)) for each in about]
+        if not any(2 * len(words & other) > len(words | other) for other in others):
+            found.append(fact)
+    return found
 
 
 def general(fact: Fact) -> Checked:

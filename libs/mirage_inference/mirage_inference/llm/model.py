@@ -90,7 +90,7 @@ class LlmModel:
         Raises BUNDLE_INVALID if the context holds hardly more than that part, and MODEL_FAILED.
         """
         chat = self.manifest.chat
-        form = DOLLY if chat is None else PromptFormat(chat.before, chat.after)
+        form = DOLLY if chat is None else PromptFormat(**chat.model_dump())
         ids = self._tokenizer.encode(form.prefix)
         if self.manifest.context_length < 2 * len(ids):
             raise MirageError(Code.BUNDLE_INVALID, reason="the context is too short for descriptions")

@@ -22,15 +22,19 @@ _SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """The text that begins a prompt, and the text between the captions and the answer."""
+    """The text that begins a prompt, and the text between the captions and the answer.
+
+    With `captions_first`, `before` and `after` state the task, and the query, if there is one, follows the captions.
+    """
 
     before: str
     after: str
+    captions_first: bool = False
 
     @property
     def prefix(self) -> str:
         """The fixed part: the same for every request, so that its key-value cache can be computed once and reused."""
-        return self.before + TASK
+        return self.before if self.captions_first else self.before + TASK
 
 
 DOLLY = PromptFormat(
@@ -54,6 +58,10 @@ def caption_line(number: int, caption: str) -> str:
 
 
 def prompt(query: str, captions: Sequence[str], form: PromptFormat = DOLLY) -> str:
-    """The whole prompt: fixed part, query, captions (best first), and the text that the answer follows."""
+    """The whole prompt: fixed part, query and captions (best first), and the text that the answer follows."""
+    if form.captions_first:
+        # Without "Caption 1:", which models of this kind would repeat.
+        asked = f"\n\nThe student asks about: {quoted(query)}" if query.strip() else ""
+        return form.prefix + "\n".join(f"- {quoted(caption)}" for caption in captions) + asked + form.after
     context = "\n".join(caption_line(number, caption) for number, caption in enumerate(captions, start=1))
     return f"{form.prefix}{quoted(query)}\n\nInput:\n{context}{form.after}"

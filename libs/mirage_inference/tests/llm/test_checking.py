@@ -64,6 +64,18 @@ def test_facts_are_of_what_is_asked_and_shown_and_not_of_what_is_denied(checker:
     assert FACTS[2].sentence in [fact.text for fact in checker.facts("US of the liver")]
 
 
+def test_a_fact_is_told_once_and_only_of_its_own_kind() -> None:
+    glossary = load()
+    checker = Checker([Caption("a", "Axial CT and coronal CT.")], glossary)
+    told = [fact.text for fact in checker.facts("")]
+    assert sum(text.startswith("An axial section cuts") for text in told) == 1
+    for title in ("Aneurysmal bone cyst", "Epidermoid cyst", "Berry aneurysm", "Psoas abscess", "Renal infarct"):
+        assert checker.facts_about(title) == []
+    assert [fact.text for fact in checker.facts_about("Simple cyst")] == [
+        "A simple cyst is filled with clear fluid, has a thin wall and does not enhance."
+    ]
+
+
 @pytest.mark.parametrize(
     ("written", "shown"),
     [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mirage_inference.llm.prompt import END, PREFIX, RESPONSE, caption_line, prompt, quoted
+from mirage_inference.llm.prompt import END, PREFIX, RESPONSE, TASK, PromptFormat, caption_line, prompt, quoted
 
 
 def test_the_prompt_has_dollys_format_with_the_fixed_part_first() -> None:
@@ -34,6 +34,15 @@ def test_nothing_in_a_caption_or_query_looks_like_the_format(hostile: str) -> No
         assert "<|" not in text
         lines = text[len(PREFIX) :].splitlines()
         assert sum(line.startswith("Caption ") for line in lines) in (1, 2)
+
+
+def test_captions_come_first_and_the_query_after_them_if_there_is_one() -> None:
+    form = PromptFormat("Captions:\n", "\nAnswer:", captions_first=True)
+    assert prompt("", ["Axial T1.", "a\n- b"], form) == "Captions:\n- Axial T1.\n- a - b\nAnswer:"
+    asked = prompt("thalamus", ["Axial T1."], form)
+    assert asked == "Captions:\n- Axial T1.\n\nThe student asks about: thalamus\nAnswer:"
+    assert form.prefix == "Captions:\n"
+    assert TASK in PromptFormat("a", "b").prefix
 
 
 def test_a_line_stays_a_line_and_keeps_its_words() -> None:
