@@ -19,7 +19,7 @@ _ORDINAL = r"(?:first|second|third|fourth|fifth|sixth)"
 _NOUN = r"(?:image|caption|picture|scan|figure)"
 _ONE = re.compile(rf"\bthe {_ORDINAL} {_NOUN}\b|\b{_NOUN} \d{{1,2}}\b", re.I)
 _SEVERAL = re.compile(rf"\bthe {_ORDINAL}(?:(?:, and |, | and ){_ORDINAL})+ {_NOUN}s\b", re.I)
-_IS_A = re.compile(r"^this image is (?=an? )", re.I)
+_IS_A = re.compile(r"^this image (?:is|describes) (?=an? )", re.I)
 _WE_SEE = re.compile(r"^(?:here,? )?(?:we|you)(?: can| could)? (?:also )?(?:see|observe|note|notice|find)\b", re.I)
 _PERSON = re.compile(r"\b(?:[Ww]e|us|[Oo]urs?|[Mm]y|[Yy]our?)\b")
 _WORD = re.compile(r"[^\W\d_]{2,}")

@@ -31,7 +31,7 @@ approximately around roughly cut lie near along measuring measure size sized dia
 revealing revealed observed case student feet consistent appreciate appreciated sign keeping suggestive suggesting
 way look involve involving gland matter system cast accompany accompanied
 made taken detected displayed examined last either structure study name named body without but due because cause result produce
-remain persist run underlying classic
+remain persist run underlying classic state stated stating mention mentioned description
 """)
 """Words that say nothing about what is seen. `body` is one: "body of the lateral ventricle" keeps the other two."""
 _COUNTS = _words("two three four five six seven eight nine ten multiple single")

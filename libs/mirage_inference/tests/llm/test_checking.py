@@ -80,6 +80,7 @@ def test_a_fact_is_told_once_and_only_of_its_own_kind() -> None:
     ("written", "shown"),
     [
         ("The first image is an axial section.", "An axial section."),
+        ("The second caption describes an axial section.", "An axial section."),
         ("The second and third images have no lesion.", "These images have no lesion."),
         ("We can see the pons.", "This image shows the pons."),
         ("In image 2 the pons is dark.", "In this image the pons is dark."),

@@ -155,3 +155,10 @@ def test_what_is_denied_is_not_asserted() -> None:
 def test_nothing_that_is_written_breaks_the_reading(text: str) -> None:
     read(text)
     supporting(text, [text or "x"])
+
+
+@pytest.mark.parametrize("verb", ["states that there is", "mentions", "describes", "is a description of"])
+def test_words_about_the_caption_need_no_support(verb: str) -> None:
+    captions = ["Persistent left superior vena cava."]
+    assert supporting(f"The first caption {verb} a persistent left superior vena cava.", captions) == [0]
+    assert supporting(f"The first caption {verb} a persistent right superior vena cava.", captions) == []
