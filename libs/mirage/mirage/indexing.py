@@ -3,7 +3,7 @@
 The atlas is asked about each batch before it is sent, so that a run that was killed continues without repeating work.
 
 Every row ends as created, updated, unchanged or refused, and each refused one is named in the order of the rows. A
-batch that the server refuses because of one record is parted until that one is alone.
+batch that the server refuses because of one record is parted until that one is alone, and one that takes too long is halved.
 """
 
 import hashlib
@@ -30,6 +30,8 @@ RECORD_CODES = frozenset(
     {"ID_INVALID", "RECORD_INVALID", "CAPTION_TOO_LONG", "FACET_UNKNOWN", "FACET_VALUE_INVALID", "SYNTHETIC_REFUSED",
      "PIXELS_INVALID", "REGIONS_INVALID", "REQUEST_MALFORMED", "REQUEST_TOO_LARGE", "TOO_MANY_ITEMS", "TEXT_TOO_LONG"}
 )  # fmt: skip
+# A server that cannot store so many in the time of a reply hangs, and fewer are not tried.
+_SLOW_BATCH = 8
 COMPLAINTS_KEPT = 1000
 _ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _LOOK_UP_KEYS = 1000
@@ -400,8 +402,9 @@ class Indexer:
         uploads = [sent.upload for sent in part]
         try:
             outcomes = self._persist(lambda: self._atlas.upsert(uploads, collection=self._plan.collection))
-        except ApiError as error:
-            if error.code not in RECORD_CODES:
+        except (ApiError, TimedOutError) as error:
+            slow = _is_slow(error)
+            if not (slow or error.code in RECORD_CODES) or (slow and len(part) < _SLOW_BATCH):
                 raise
             if len(part) > 1:
                 half = len(part) // 2
@@ -466,6 +469,11 @@ def _adopts(sent: _Sent, presence: RecordPresence | None) -> bool:
 def _duplicate(row: _Row, record_id: str, other: str) -> End:
     complaint = complaint_about(row.record, "DUPLICATE_IMAGE", f"shows the same image as {other}", id=record_id)
     return End(row.number, "duplicates", complaint)
+
+
+def _is_slow(error: ClientError) -> bool:
+    """True if the batch was too much for the time that it has: half of it may not be."""
+    return isinstance(error, TimedOutError) or error.code == "DEADLINE_EXCEEDED"
 
 
 def _passes(error: ClientError) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mirage.errors import ApiError, ReplyError, UnreachableError
+from mirage.errors import ApiError, ReplyError, TimedOutError, UnreachableError
 from mirage.indexing import Indexer, Pace, Plan, stored_ids
 from mirage.tally import Complaint, Tally
 from mirage.uploads import BATCH_BYTES, Upload
@@ -327,6 +327,42 @@ def test_a_record_that_spoils_its_batch_is_refused_alone() -> None:
             ("spoilt-too", "REQUEST_MALFORMED"),
         ]
         assert (tally.stored, tally.refused) == (40, 2)
+
+
+class SlowAtlas(MemoryAtlas):
+    """Stores at most `most` records in the time of a reply."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__()
+        self._most = most
+        self._error = error
+        self.asked: list[int] = []
+
+    def upsert(self, uploads: Iterable[Upload], *, collection: str = "") -> tuple[UpsertOutcome, ...]:
+        uploads = list(uploads)
+        self.asked.append(len(uploads))
+        if len(uploads) > self._most:
+            raise self._error
+        return super().upsert(uploads, collection=collection)
+
+
+TOO_SLOW = (TimedOutError("no answer in time"), ApiError("DEADLINE_EXCEEDED", "too slow", status=504))
+
+
+@pytest.mark.parametrize("error", TOO_SLOW)
+def test_a_batch_that_takes_too_long_is_halved(error: Exception) -> None:
+    atlas = SlowAtlas(8, error)
+    tally = Indexer(atlas, pace=Pace(parallel=1, patience_s=0)).run(Row(f"r{n}") for n in range(40))
+    assert tally.created == len(atlas.stored) == 40
+    assert atlas.batches == [8] * 5
+
+
+@pytest.mark.parametrize("error", TOO_SLOW)
+def test_a_server_that_never_answers_in_time_ends_the_run(error: Exception) -> None:
+    atlas = SlowAtlas(0, error)
+    with pytest.raises(type(error)):
+        Indexer(atlas, pace=Pace(parallel=1, patience_s=0)).run(Row(f"r{n}") for n in range(40))
+    assert atlas.asked == [32, 16, 8, 4]
 
 
 @pytest.mark.parametrize("id_", ["a..b", "..", "-x", "a/b", "", "x" * 129])

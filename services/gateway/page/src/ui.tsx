@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { EMPTY, here, type Route } from "./address";
+import { EMPTY, here, isStatic, type Route } from "./address";
 import { type Problem, request, type Shown } from "./api";
 import { addressOf, go, route } from "./router";
 import { key } from "./storage";
@@ -225,7 +225,7 @@ export function Waiting({ stop }: { stop?: () => void }) {
   }, []);
   return (
     <p class="soft waiting" role="status">
-      {stage === 1 && t("waiting.slow")}
+      {stage === 1 && t(isStatic ? "waiting.slow.site" : "waiting.slow")}
       {stage === 2 && `${t("waiting.long")} `}
       {stage === 2 && stop && (
         <button type="button" class="link" onClick={stop}>

@@ -34,7 +34,7 @@ export function Status() {
   };
   return (
     <div class="wide site">
-      <p role="status">
+      <p class={model ? "site-model" : undefined} role="status">
         {model && t("site.model", { done: megabytes(model.done), total: megabytes(model.total) })}
         {limited && t("site.limited")}
         {all && t("site.keeping", { done: all.done, total: all.total })}
@@ -42,7 +42,7 @@ export function Status() {
         {!all && kept && kept !== "done" && maybe(kept.toLowerCase().replace("site_", "site."), t("site.failed"))}
       </p>
       {asked > 0 && (
-        <p>
+        <p class="site-model">
           {t("site.ask", { size: megabytes(asked) })}{" "}
           <button type="button" class="button primary" onClick={agree}>
             {t("site.download")}

@@ -105,6 +105,7 @@ export const en = {
   explain: "Explain",
   generate: "Generate",
   "waiting.slow": "Still searching. The server may be busy or starting.",
+  "waiting.slow.site": "Still searching.",
   "waiting.long": "This is taking longer than usual.",
 
   "field.caption": "Caption",

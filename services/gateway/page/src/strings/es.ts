@@ -108,6 +108,7 @@ export const es: Record<keyof typeof en, string> = {
   explain: "Explicar",
   generate: "Generar",
   "waiting.slow": "Sigue buscando. Puede que el servidor esté ocupado o arrancando.",
+  "waiting.slow.site": "Sigue buscando.",
   "waiting.long": "Está tardando más de lo normal.",
 
   "field.caption": "Pie de imagen",
