@@ -404,9 +404,9 @@ class Indexer:
             outcomes = self._persist(lambda: self._atlas.upsert(uploads, collection=self._plan.collection))
         except (ApiError, TimedOutError) as error:
             slow = _is_slow(error)
-            if not (slow or error.code in RECORD_CODES) or (slow and len(part) < _SLOW_BATCH):
+            if (slow and len(part) < _SLOW_BATCH) or (not slow and error.code not in RECORD_CODES):
                 raise
-            if len(part) > 1:
+            if len(part) > 1 or isinstance(error, TimedOutError):
                 half = len(part) // 2
                 return self._upsert(part[:half]) + self._upsert(part[half:])
             outcomes = (
