@@ -803,7 +803,7 @@ class ReadDone(_message.Message):
     withheld: _builtins.int
     """Sentences of the reading model and of the summary that were withheld, because nothing supports them."""
     engine: _builtins.str
-    """The engine of the reading: "composed" or "openai"."""
+    """The engine of the reading: "composed", "openai" or "openvino-genai"."""
     evidence_ms: _builtins.float
     """From the request to the evidence, in milliseconds."""
     summariser: _builtins.str
