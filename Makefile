@@ -35,7 +35,7 @@ down: ## Stop what `make demo` or `mirage up --detach` started
 	@$(BIN)/mirage down
 
 test: setup-dev ## Run the tests (needs Chromium for the page's), in two processes; ARGS= runs a part, COVERAGE=1 measures
-	$(if $(ARGS),,tools/test.sh )$(BIN)/python -m $(if $(COVERAGE),coverage run -m) pytest $(ARGS)
+	$(if $(ARGS),$(BIN)/python -m $(if $(COVERAGE),coverage run -m) pytest $(ARGS),COVERAGE=$(COVERAGE) tools/test.sh $(BIN)/python)
 
 coverage: ## Show what `make test COVERAGE=1` covered; fails below the bar in pyproject.toml
 	$(BIN)/coverage combine --quiet
