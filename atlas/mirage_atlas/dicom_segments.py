@@ -1,7 +1,7 @@
 """DICOM segmentations (SEG): label maps for the images that they name.
 
 Of a segment only codes are read, and called by the standard's own words for them: its label and description are free text, in
-which somebody may have written a name. A segmentation that does not name its images (Derivation Image Sequence) is not used.
+which a person may have written a name. A segmentation that does not name its images (Derivation Image Sequence) is not used.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def denied_places(
 ) -> frozenset[int]:
     """Returns the indices of the words, in lower case and with punctuation among them, that a text says are not there.
 
-    `more` are further words that deny; `is_term` tells words that name something from others.
+    `more` are further words that deny; `is_term` is true for words that name something.
     """
     negators = NEGATORS | more
     denied: set[int] = set()

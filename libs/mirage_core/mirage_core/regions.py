@@ -75,7 +75,7 @@ def check_legend(legend: Sequence[Region]) -> None:
 
 
 def default_colour(number: int) -> str:
-    """Returns a colour for a structure without one: neighbouring numbers get hues that are easily told apart."""
+    """Returns a colour for a structure without one: neighbouring numbers get hues that differ clearly."""
     red, green, blue = hls_to_rgb(number * _GOLDEN % 1.0, 0.62, 0.65)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 

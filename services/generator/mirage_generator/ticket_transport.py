@@ -1,7 +1,7 @@
 """Celery's Redis transport, but for tickets alone: whatever else is on the queue is put aside before Celery reads it.
 
 Celery ends on some messages, waits for others for years, and puts back what it ended on. A ticket is only its id, so any
-other message can be told from it.
+other message differs from it.
 """
 
 import base64

@@ -51,8 +51,8 @@ _LOOK_S = 5.0
 # So many questions that the collection does not answer may come out as good, and as weak.
 _FALSE_GOOD = 0.03
 _FALSE_WEAK = 0.25
-# Likeness says something if right answers are found this many times as often as by chance, for sure, and if it tells
-# questions that are answered from those that are not.
+# Likeness says something if right answers are found this many times as often as by chance, for sure, and if it
+# separates questions that are answered from those that are not.
 _BETTER_THAN_CHANCE = 3.0
 _AUROC_MIN = 0.8
 # Labels that an answer to an image must share.

@@ -34,7 +34,7 @@ BLOCK = 64
 def taken_again(image: Image.Image, item: Item, rng: Rng) -> Image.Image:
     """The picture as another camera, scanner, screenshot or file might give it: RGB, SIDE_PX square.
 
-    Nothing is mirrored of which a side can be told. Renderings keep their field of view, because levels are read from it.
+    Nothing that shows a side is mirrored. Renderings keep their field of view, because levels are read from it.
     """
     rendered = item.spec is not None
     width, height = image.size

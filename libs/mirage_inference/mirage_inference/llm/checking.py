@@ -74,7 +74,7 @@ class Checker:
         return None
 
     def facts(self, query: str) -> list[Checked]:
-        """Returns facts about what the query names and the first caption shows, the most telling first."""
+        """Returns facts about what the query names and the first caption shows, the most specific first."""
         texts = (query, *self._texts[:1])
         shown = frozenset().union(*(read(text).terms for text in texts))
         about = dict.fromkeys(fact for text in texts for fact in self._glossary.about(text))

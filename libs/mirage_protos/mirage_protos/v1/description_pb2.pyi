@@ -34,7 +34,7 @@ class _DescriptionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Des
     DESCRIPTION_SOURCE_EXTRACTIVE: _DescriptionSource.ValueType  # 2
     """Sentences taken from the captions, because the llm was not available, too slow, or wrote what they do not support."""
     DESCRIPTION_SOURCE_NONE: _DescriptionSource.ValueType  # 3
-    """Nobody: the description was declined."""
+    """No one: the description was declined."""
 
 class DescriptionSource(_DescriptionSource, metaclass=_DescriptionSourceEnumTypeWrapper):
     """The writer of a description."""
@@ -46,7 +46,7 @@ DESCRIPTION_SOURCE_MODEL: DescriptionSource.ValueType  # 1
 DESCRIPTION_SOURCE_EXTRACTIVE: DescriptionSource.ValueType  # 2
 """Sentences taken from the captions, because the llm was not available, too slow, or wrote what they do not support."""
 DESCRIPTION_SOURCE_NONE: DescriptionSource.ValueType  # 3
-"""Nobody: the description was declined."""
+"""No one: the description was declined."""
 Global___DescriptionSource: _TypeAlias = DescriptionSource  # noqa: Y015
 
 class _DescriptionFinish:

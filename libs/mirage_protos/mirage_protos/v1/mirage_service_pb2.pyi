@@ -1363,7 +1363,7 @@ class DescribeResponse(_message.Message):
 
     @_builtins.property
     def start(self) -> _description_pb2.DescribeStart:
-        """Then, once, if somebody begins to write."""
+        """Then, once, if a text is written."""
 
     @_builtins.property
     def sentence(self) -> _description_pb2.DescribeSentence:

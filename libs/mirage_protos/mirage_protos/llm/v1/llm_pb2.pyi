@@ -49,7 +49,7 @@ class DescribeRequest(_message.Message):
 
     @_builtins.property
     def look_alikes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceCaption]:
-        """Records that look alike but have another title, best first, at most 4: what it is told apart from."""
+        """Records that look alike but have another title, best first, at most 4: what it is distinguished from."""
 
     @_builtins.property
     def against(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceCaption]:
