@@ -11,9 +11,9 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from mirage_inference.bundles import TASKS
+from mirage_inference.bundles import TASKS, SamplerName
 from mirage_models.presets import load_presets
 from mirage_models.tasks import BuildError
 
@@ -56,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--lora", metavar="HUB_ID|PATH", help="LCM-LoRA to fuse into a generator")
     made.add_argument(
         "--tiny-decoder", metavar="HUB_ID|PATH", help="tiny autoencoder of a generator, beside the full one"
+    )
+    made.add_argument(
+        "--sampler",
+        choices=get_args(SamplerName),
+        help="of a plain Stable Diffusion, which takes dozens of steps (default: the one that its scheduler names)",
     )
     made.add_argument("--allow-parity-miss", action="store_true", help="write a bundle below the bar, which says so")
     made.add_argument("--replace", action="store_true", help="put the new bundle in the place of an old one")
@@ -140,6 +145,7 @@ def _build(parsed: argparse.Namespace) -> int:
             name=parsed.name,
             licence=parsed.licence,
             revision=parsed.revision,
+            sampler=parsed.sampler,
             variants=tuple(parsed.variants),
             calibration=parsed.calibration,
             calibration_items=parsed.calibration_items,

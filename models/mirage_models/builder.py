@@ -30,7 +30,7 @@ from mirage_models.workspace import open_workspace, source_identity, workspace_o
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mirage_inference.bundles import Manifest
+    from mirage_inference.bundles import Manifest, SamplerName
     from mirage_inference.bundles import Task as TaskName
     from mirage_models.tasks import Task
 
@@ -74,8 +74,9 @@ class BuildSpec:
 
     Fields that are None get their value here.
 
-    `preset` describes a folder or a repository as that preset does. `extras` name further sources by role, each a
-    repository or a path. `origin` is what the manifest names as the source.
+    `preset` describes a folder or a repository as that preset does. `sampler` is for a plain Stable Diffusion.
+    `extras` name further sources by role, each a repository or a path. `origin` is what the manifest names as the
+    source.
     """
 
     target: str
@@ -86,6 +87,7 @@ class BuildSpec:
     licence: str | None = None
     origin: str | None = None
     revision: str | None = None
+    sampler: SamplerName | None = None
     variants: tuple[str, ...] = ()
     calibration: Path | None = None
     calibration_items: int = 1024
@@ -141,7 +143,7 @@ def build(spec: BuildSpec) -> Built:
         allow_parity_miss=spec.allow_parity_miss,
         threads=spec.threads or available_cpus(),
         extras=extras,
-        options=dict(preset.options if preset else {}),
+        options=_options(spec, preset, task),
     )
     _warn_of_memory(preset)
     disk = int((preset.disk_gib if preset and _is_reference(source, preset) else 0) * 2**30)
@@ -216,6 +218,15 @@ def _fetched(repository: Repository, spec: BuildSpec, name: str | None, preset: 
         cache=spec.cache,
     )
     return _Source(snapshot.folder, snapshot.origin, name, preset)
+
+
+def _options(spec: BuildSpec, preset: Preset | None, task: Task) -> dict[str, Any]:
+    options = dict(preset.options if preset else {})
+    if spec.sampler is None:
+        return options
+    if task.name != "generate":
+        raise BuildError("a sampler belongs to an image generator")
+    return {**options, "sampler": spec.sampler}
 
 
 def _extras(spec: BuildSpec, preset: Preset | None) -> dict[str, str]:

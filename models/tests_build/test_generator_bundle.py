@@ -1,5 +1,6 @@
 """From a Stable Diffusion folder to a bundle, and what is refused on the way."""
 
+import json
 import shutil
 import socket
 from collections.abc import Mapping
@@ -12,17 +13,19 @@ import pytest
 from transformers import CLIPTokenizer
 
 from mirage_core.errors import Code, MirageError
-from mirage_inference.bundles import GeneratorManifest, load_generator, verify_files
+from mirage_inference.bundles import DiffusionSchedule, GeneratorManifest, load_generator, verify_files
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import GeneratorModel, load_model
 from mirage_inference.generator.noise import GivenNoise
 from mirage_inference.generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview
-from mirage_models.generator.checkpoint import lcm_schedule, read_checkpoint
+from mirage_models.generator.checkpoint import read_checkpoint
 from mirage_models.generator.compare import compare
 from mirage_models.generator.network_file import data_path, read_network
 from mirage_models.generator.original import Original
 from mirage_models.generator.quantise import RECIPES, SpanRecorder, layers, quantise
 from mirage_models.generator.references import load_references
+from mirage_models.generator.schedules import lcm_schedule
+from mirage_models.generator.similarity import cosine, ssim
 from mirage_models.generator.task import GeneratorTask
 from mirage_models.generator.verify import verify_generator
 from mirage_models.tasks import (
@@ -33,6 +36,9 @@ from mirage_models.tasks import (
     UnknownArchitectureError,
 )
 from mirage_models.workspace import open_workspace
+
+# diffusers 0.39 calls numpy in a way that numpy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 PROMPTS = ("Axial T1 of the brain", "", "a chest x-ray, frontal view", "ﬁbrosis &amp; <|endoftext|> Übung " * 20)
 
@@ -77,6 +83,23 @@ def native(generator_folders: Mapping[str, Path], tmp_path_factory: pytest.TempP
     out = tmp_path_factory.mktemp("native") / "bundle"
     build(request_for(generator_folders["native"], variants=("fp32",)), out)
     return out
+
+
+@pytest.fixture(scope="module", params=["dpm-solver++", "ddim"])
+def plain(
+    request: pytest.FixtureRequest, generator_folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A plain Stable Diffusion, and a bundle of it in float32 with each sampler; DDIM's predicts v."""
+    root = tmp_path_factory.mktemp("plain")
+    source = shutil.copytree(generator_folders["plain"], root / "checkpoint")
+    names = {"dpm-solver++": ("PNDMScheduler", "epsilon"), "ddim": ("DDIMScheduler", "v_prediction")}
+    kind, prediction = names[request.param]
+    path = source / "scheduler" / "scheduler_config.json"
+    config = {**json.loads(path.read_text()), "_class_name": kind, "prediction_type": prediction}
+    path.write_text(json.dumps(config))
+    options = {"steps": 12, **({"sampler": request.param} if kind == "PNDMScheduler" else {})}
+    build(request_for(source, variants=("fp32",), options=options), root / "bundle")
+    return source, root / "bundle"
 
 
 def loaded(bundle: Path, engine: Any, variant: str = "fp32", *, reduced: bool = False) -> GeneratorModel:
@@ -133,6 +156,61 @@ def test_other_prompts_noise_and_sides_agree_with_diffusers_too(
     model.close()
     assert min(parity.latents) >= 0.9999
     assert parity.ssim >= 0.99
+
+
+def original_of(source: Path, manifest: GeneratorManifest) -> Original:
+    assert isinstance(manifest.schedule, DiffusionSchedule)
+    return Original(read_checkpoint(source, sampler=manifest.schedule.sampler))
+
+
+def test_a_plain_bundle_says_its_sampler_and_its_ranges_and_verifies(plain: tuple[Path, Path]) -> None:
+    manifest = load_generator(plain[1])
+    verify_files(plain[1], manifest)
+    assert isinstance(manifest.schedule, DiffusionSchedule)
+    assert manifest.schedule.prediction == (
+        "epsilon" if manifest.schedule.sampler == "dpm-solver++" else "v_prediction"
+    )
+    assert (manifest.steps.least, manifest.steps.most, manifest.steps.default) == (10, 50, 12)
+    assert (manifest.guidance.least, manifest.guidance.most, manifest.guidance.default) == (1, 15, 7.5)
+    assert manifest.guidance_input == "unconditional"
+    assert len(manifest.variants["fp32"].parity.latents) == 12
+    assert not manifest.distilled
+    for engine in ("auto", "onnxruntime"):
+        _, checks = verify_generator(plain[1], manifest, engine=engine)
+        assert len(checks) == 2
+        assert all(check.passed for check in checks), (engine, checks)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_plain_bundle_gives_the_latents_of_diffusers_after_each_step(plain: tuple[Path, Path], engine: str) -> None:
+    source, bundle = plain
+    model = loaded(bundle, engine)
+    found = [compare(model, load_references(bundle / "reference.npz"))]
+    # Other prompts, noise and sides, without guidance and with more of it.
+    original = original_of(source, model.manifest)
+    found += [compare(model, original.make(PROMPTS[::3], steps=10, guidance=each, side=128)) for each in (1.0, 9.0)]
+    model.close()
+    assert [len(each.latents) for each in found] == [12, 10, 10]
+    assert all(min(each.latents) >= 0.9999 and each.ssim >= 0.99 for each in found)
+
+
+def test_a_negative_prompt_works_as_in_diffusers(plain: tuple[Path, Path]) -> None:
+    source, bundle = plain
+    model = loaded(bundle, "onnxruntime")
+    made = original_of(source, model.manifest).make(
+        PROMPTS[:1], steps=10, guidance=7.5, side=64, negative_prompt="a chest x-ray"
+    )
+    request = ImageRequest(PROMPTS[0], 10, 7.5, 0, 64, 64, negative_prompt="a chest x-ray")
+    done: list[StepDone] = []
+    image = make_image(model, request, noise=GivenNoise(made.noise[0][:, None]), on_step=done.append)
+    other = make_image(model, replace(request, negative_prompt=""), noise=GivenNoise(made.noise[0][:, None]))
+    model.close()
+    assert min(cosine(each.latents[0], one) for each, one in zip(done, made.latents[0], strict=True)) >= 0.9999
+    assert ssim(image.pixels, made.images[0]) >= 0.99
+    assert not np.array_equal(image.pixels, other.pixels)
+    shown = preview(done[-1].denoised, model.manifest)
+    assert shown is not None
+    assert shown.shape == (8, 8, 3)
 
 
 def test_int8_is_smaller_and_reaches_its_bar(distilled: Path) -> None:
@@ -267,10 +345,21 @@ def test_unknown_schedulers_options_and_variants_are_refused(
             {"options": {"colour": 1}},
             {"extras": {"safety": tmp_path}},
             {"options": {"steps": 99}},
+            {"options": {"sampler": "euler"}},
+            {"options": {"sampler": "ddim"}},
         )
     ):
         with pytest.raises(BuildError):
             build(request_for(generator_folders["native"], **changes), tmp_path / str(number))
+
+
+@pytest.mark.parametrize("options", [{"steps": 9}, {"steps": 51}, {"guidance": 16.0}])
+def test_defaults_that_a_plain_bundle_does_not_allow_are_refused(
+    options: dict[str, Any], generator_folders: Mapping[str, Path], tmp_path: Path
+) -> None:
+    request = request_for(generator_folders["plain"], options={"steps": 10, "sampler": "ddim", **options})
+    with pytest.raises(BuildError, match="outside of what this model can"):
+        build(request, tmp_path / "bundle")
 
 
 def test_a_request_for_given_noise_needs_as_much_as_there_are_steps(native: Path) -> None:

@@ -10,17 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import LCMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler
 from safetensors.torch import load_file, save_file
 from skimage.metrics import structural_similarity
 
+from mirage_inference.bundles import SamplerName
 from mirage_inference.generator.pipeline import guidance_embedding
-from mirage_inference.generator.scheduler import LcmScheduler
-from mirage_models.generator.checkpoint import lcm_schedule, load_unet, read_checkpoint
+from mirage_inference.generator.samplers import make_sampler
+from mirage_inference.generator.scheduler import LcmScheduler, signal_of
+from mirage_models.generator.checkpoint import load_unet, read_checkpoint
 from mirage_models.generator.lora import fuse_lora
 from mirage_models.generator.original import make_pipeline
+from mirage_models.generator.schedules import diffusion_schedule, lcm_schedule
 from mirage_models.generator.similarity import ssim
-from mirage_models.tasks import BuildError, CheckpointError
+from mirage_models.tasks import BuildError, CheckpointError, UnknownArchitectureError
+
+# diffusers 0.39 calls numpy in a way that numpy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 def test_the_sampler_steps_as_that_of_diffusers() -> None:
@@ -55,6 +61,82 @@ def test_the_sampler_steps_as_that_of_diffusers() -> None:
                 here = result.latents
                 assert np.allclose(here, there, atol=2e-4)
                 assert np.allclose(result.denoised, stepped.denoised.numpy(), atol=2e-4)
+
+
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
+@pytest.mark.parametrize(
+    ("sampler", "changes"),
+    [
+        ("dpm-solver++", {}),
+        ("dpm-solver++", {"solver_type": "heun", "steps_offset": 1, "beta_schedule": "linear"}),
+        ("dpm-solver++", {"final_sigmas_type": "sigma_min"}),
+        ("dpm-solver++", {"final_sigmas_type": "sigma_min", "lower_order_final": False}),
+        ("ddim", {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}),
+        ("ddim", {"clip_sample_range": 1.5, "beta_schedule": "linear"}),
+    ],
+)
+def test_samplers_of_many_steps_step_as_those_of_diffusers(
+    sampler: SamplerName, changes: Mapping[str, Any], spacing: str, prediction: str
+) -> None:
+    kind = DDIMScheduler if sampler == "ddim" else DPMSolverMultistepScheduler
+    theirs = kind(**{**NOISE, **changes}, timestep_spacing=spacing, prediction_type=prediction)
+    schedule = diffusion_schedule(dict(theirs.config), sampler)
+    assert np.allclose(signal_of(schedule), theirs.alphas_cumprod.numpy(), rtol=1e-5)
+    random = np.random.default_rng(0)
+    noise, picture = random.standard_normal((2, 1, 4, 8, 8), dtype=np.float32)
+
+    def predict(latents: Any) -> Any:
+        # As bounded as a network's predictions, and different in each step.
+        return np.asarray(np.tanh(latents) + 0.3 * picture, dtype=np.float32)
+
+    for steps in (1, 2, 10, 14, 15, 25, 50):
+        theirs.set_timesteps(steps)
+        ours = make_sampler(schedule, steps)
+        assert list(ours.timesteps) == theirs.timesteps.tolist()
+        here, there = noise, torch.from_numpy(noise)
+        for timestep in theirs.timesteps:
+            here = ours.step(predict(here), here, draw=lambda: noise).latents
+            there = theirs.step(torch.from_numpy(predict(there.numpy())), timestep, there).prev_sample
+            size = max(1.0, float(there.abs().max()))
+            assert np.abs(here - there.numpy()).max() <= 1e-5 * size, (steps, int(timestep))
+
+
+def test_the_configuration_of_another_scheduler_gives_what_diffusers_takes_from_it(
+    generator_folders: Mapping[str, Path],
+) -> None:
+    config = read_checkpoint(generator_folders["plain"], sampler="ddim").scheduler
+    assert config["_class_name"] == "PNDMScheduler"
+    ddim, solver = diffusion_schedule(config, "ddim"), diffusion_schedule(config, "dpm-solver++")
+    assert (ddim.spacing, ddim.steps_offset, ddim.ends_clean, ddim.clip_range) == ("leading", 1, False, None)
+    assert (solver.spacing, solver.steps_offset, solver.ends_clean) == ("linspace", 1, True)
+    assert {ddim.prediction, solver.prediction} == {"epsilon"}
+    assert {(each.beta_start, each.beta_end, each.beta_schedule) for each in (ddim, solver)} == {tuple(NOISE.values())}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "change", "expected"),
+    [
+        ("ddim", {"thresholding": True}, "thresholding True"),
+        ("ddim", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr True"),
+        ("ddim", {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule 'squaredcos_cap_v2'"),
+        ("ddim", {"timestep_spacing": "random"}, "spacing 'random'"),
+        ("ddim", {"beta_schedule": "cubic"}, "not one of a DDIMScheduler"),
+        ("dpm-solver++", {"algorithm_type": "sde-dpmsolver++"}, "algorithm_type 'sde-dpmsolver[+]{2}'"),
+        ("dpm-solver++", {"solver_order": 3}, "solver_order 3"),
+        ("dpm-solver++", {"use_karras_sigmas": True}, "use_karras_sigmas True"),
+        ("dpm-solver++", {"prediction_type": "flow_prediction"}, "prediction 'flow_prediction'"),
+        ("dpm-solver++", {"euler_at_final": True, "final_sigmas_type": "sigma_min"}, "euler_at_final True"),
+    ],
+)
+def test_schedules_that_the_samplers_do_not_know_are_refused_by_name(
+    sampler: SamplerName, change: Mapping[str, Any], expected: str
+) -> None:
+    with pytest.raises(UnknownArchitectureError, match=expected):
+        diffusion_schedule({**NOISE, **change}, sampler)
 
 
 def test_guidance_embeds_as_in_diffusers(generator_folders: Mapping[str, Path]) -> None:
@@ -105,6 +187,7 @@ def refusal_of(source: Path, **extras: Path) -> str:
 
 def test_what_cannot_be_built_is_refused_by_name(generator_folders: Mapping[str, Path], tmp_path: Path) -> None:
     plain, native, lora = generator_folders["plain"], generator_folders["native"], generator_folders["lora"]
+    assert "a PNDMScheduler is not known" in refusal_of(plain)
     assert "give an LCM-LoRA" in refusal_of(plain)
     assert "already" in refusal_of(native, lora=lora)
     for name, path, change, expected in (
@@ -112,6 +195,9 @@ def test_what_cannot_be_built_is_refused_by_name(generator_folders: Mapping[str,
         ("tower", "model_index.json", {"text_encoder": ["transformers", "T5EncoderModel"]}, "T5EncoderModel"),
         ("inpainting", "unet/config.json", {"in_channels": 9}, "edit images"),
         ("narrow", "unet/config.json", {"block_out_channels": [16, 64]}, "cannot be loaded"),
+        ("second", "text_encoder/config.json", {"hidden_size": 1024}, "this is Stable Diffusion 2"),
+        ("linear", "unet/config.json", {"use_linear_projection": True}, "this is Stable Diffusion 2"),
+        ("wide", "text_encoder/config.json", {"hidden_size": 48}, "gives texts 48 wide, the unet takes 32"),
     ):
         folder = changed(native, tmp_path / name)
         edit(folder / path, **change)
@@ -124,6 +210,26 @@ def test_what_cannot_be_built_is_refused_by_name(generator_folders: Mapping[str,
         folder = changed(native, tmp_path / name)
         (folder / path).unlink()
         assert expected in refusal_of(folder)
+
+
+def test_a_sampler_is_that_of_the_checkpoint_or_the_one_asked_for(
+    generator_folders: Mapping[str, Path], tmp_path: Path
+) -> None:
+    plain, native, lora = (generator_folders[name] for name in ("plain", "native", "lora"))
+    for number, (name, expected) in enumerate(
+        (("DPMSolverMultistepScheduler", "dpm-solver++"), ("DDIMScheduler", "ddim"), ("LCMScheduler", None))
+    ):
+        folder = changed(plain, tmp_path / str(number))
+        edit(folder / "scheduler" / "scheduler_config.json", _class_name=name)
+        assert read_checkpoint(folder).sampler == expected
+        assert read_checkpoint(folder, lora=lora).sampler is None
+    assert read_checkpoint(tmp_path / "0", sampler="ddim").sampler == "ddim"
+    for folder, extras in ((plain, {"lora": lora}), (native, {}), (tmp_path / "2", {})):
+        with pytest.raises(CheckpointError, match="has a sampler of its own: ddim is for others"):
+            read_checkpoint(folder, sampler="ddim", **extras)
+    edit(tmp_path / "0" / "scheduler" / "scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler")
+    with pytest.raises(UnknownArchitectureError, match="FlowMatchEulerDiscreteScheduler is not known, and ddim cannot"):
+        read_checkpoint(tmp_path / "0", sampler="ddim")
 
 
 def test_damaged_weights_are_refused_by_name(generator_folders: Mapping[str, Path], tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_options_are_the_models_and_reach_the_job(maker: Page, generating: Any) 
     [
         ("Seed", "7a", "Seed cannot be read"),
         ("Steps", "1e", "Steps cannot be read"),
-        ("Steps", "1000000", "steps must be between 1 and 10"),
+        ("Steps", "1000000", "steps must be between 1 and 50"),
     ],
 )
 def test_an_option_that_is_wrong_is_named_and_can_be_mended(

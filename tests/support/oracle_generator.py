@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from mirage_inference.bundles import (
     BundleFile,
+    DiffusionSchedule,
     GeneratorManifest,
     GeneratorParity,
     GeneratorVariant,
@@ -18,7 +19,7 @@ from mirage_inference.bundles import (
 )
 from mirage_inference.engines.base import FloatArray, Inputs
 from mirage_inference.generator.model import GeneratorModel
-from mirage_inference.generator.scheduler import LcmScheduler
+from mirage_inference.generator.scheduler import signal_of
 from mirage_inference.generator.tokenizer import PromptTokenizer
 
 PROMPT = PromptInput(tokenizer="tokenizer.json", context_length=8, start_id=0, end_id=1, pad_id=1)
@@ -31,6 +32,23 @@ SCHEDULE = LcmSchedule(
     prediction="epsilon",
     timestep_scaling=10.0,
 )
+PLAIN = DiffusionSchedule(
+    sampler="dpm-solver++",
+    train_timesteps=1000,
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    prediction="epsilon",
+    spacing="linspace",
+    steps_offset=1,
+    ends_clean=True,
+)
+# What a manifest of a plain Stable Diffusion has instead.
+PLAIN_CHANGES: dict[str, object] = {
+    "schedule": PLAIN,
+    "guidance": Range(least=1, most=15, default=7.5),
+    "steps": Range(least=10, most=50, default=25),
+}
 SIDE = 64
 
 
@@ -89,7 +107,7 @@ class Oracle:
     """Predicts just the noise that stands between given latents and what was asked for: first word or second prompt."""
 
     def __init__(self, manifest: GeneratorManifest, wanted: FloatArray) -> None:
-        self.signal = LcmScheduler(manifest.schedule).signal
+        self.signal = signal_of(manifest.schedule)
         self.prediction = manifest.schedule.prediction
         self.wanted = wanted
 

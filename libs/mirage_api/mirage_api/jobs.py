@@ -36,7 +36,10 @@ class JobRequest(Request):
     images: int | None = Field(
         None, description="How many; 1 if omitted.", json_schema_extra={"minimum": 1, "maximum": limits.IMAGES_MAX}
     )
-    priority: Priority = Field("interactive", description="batch runs after all interactive jobs.")
+    priority: Priority = Field(
+        "interactive",
+        description="batch runs after all interactive jobs. It is always batch if the model takes dozens of steps.",
+    )
     deadline_s: float | None = Field(
         None,
         description="Seconds after which an unfinished job expires; the server's default if omitted.",

@@ -36,7 +36,7 @@ STOP_CHARS_MAX = 40
 
 # Of generation jobs: the widest for any model. A model's own range is narrower and is in its bundle.
 SEED_MAX = 2**63 - 1
-STEPS_MAX = 10
+STEPS_MAX = 50
 SIDE_MIN = 64
 SIDE_MAX = 768
 SIDE_MULTIPLE = 64

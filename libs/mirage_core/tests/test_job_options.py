@@ -9,7 +9,7 @@ from mirage_core.job_options import check_job_options, check_job_request_id
 GOOD: list[dict[str, Any]] = [
     {},
     {"steps": 1, "images": 1, "seed": 0, "width": 64, "height": 768, "deadline_s": 1.0},
-    {"steps": 10, "images": 4, "seed": 2**63 - 1, "guidance_scale": 8.0, "deadline_s": 86_400.0},
+    {"steps": 50, "images": 4, "seed": 2**63 - 1, "guidance_scale": 8.0, "deadline_s": 86_400.0},
     {"prompt": "x" * 2000, "negative_prompt": "y" * 2000},
 ]
 BAD: list[tuple[dict[str, Any], Code, str]] = [
@@ -17,7 +17,7 @@ BAD: list[tuple[dict[str, Any], Code, str]] = [
     ({"prompt": " \n\t"}, Code.PROMPT_EMPTY, "prompt"),
     ({"prompt": "x" * 2001}, Code.TEXT_TOO_LONG, "prompt"),
     ({"negative_prompt": "x" * 10_000}, Code.TEXT_TOO_LONG, "negative_prompt"),
-    *[({"steps": value}, Code.OPTION_OUT_OF_RANGE, "steps") for value in (0, -1, 11, 10**6, 10**30)],
+    *[({"steps": value}, Code.OPTION_OUT_OF_RANGE, "steps") for value in (0, -1, 51, 10**6, 10**30)],
     *[
         ({"guidance_scale": value}, Code.OPTION_OUT_OF_RANGE, "guidance_scale")
         for value in (math.nan, math.inf, -math.inf, -0.1, 1e9)

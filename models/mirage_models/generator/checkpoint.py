@@ -5,18 +5,20 @@ float32.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from mirage_inference.bundles import LcmSchedule
+from mirage_models.generator.schedules import LCM, choose_sampler, diffusion_schedule, lcm_schedule
 from mirage_models.tasks import CheckpointError, UnknownArchitectureError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mirage_inference.bundles import SamplerName, Schedule
 
     Config = dict[str, Any]
 
@@ -33,13 +35,17 @@ _WEIGHTS = {
     "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
     "text_encoder": ("model.safetensors", "pytorch_model.bin"),
 }
+_SECOND_WIDTH = 1024
 # Buffers that older versions of the libraries saved and newer ones make themselves.
 _DISPENSABLE = ("position_ids",)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that was found whole: its configurations, its LoRA (None: nothing to fuse), its tiny autoencoder."""
+    """A folder that was found whole: its configurations, its LoRA (None: nothing to fuse), its tiny autoencoder.
+
+    `sampler` is that of a plain Stable Diffusion, or None for a latent consistency model.
+    """
 
     folder: Path
     unet: Config
@@ -50,6 +56,14 @@ class Checkpoint:
     lora: Path | None
     tiny: Path | None
     safety_checker: str
+    sampler: SamplerName | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """The sampler's constants; raises UnknownArchitectureError."""
+        return (
+            lcm_schedule(self.scheduler) if self.sampler is None else diffusion_schedule(self.scheduler, self.sampler)
+        )
 
     @property
     def native(self) -> bool:
@@ -67,11 +81,14 @@ class Checkpoint:
         return int(2 ** (len(self.vae["block_out_channels"]) - 1))
 
 
-def read_checkpoint(folder: Path, *, lora: Path | None = None, tiny: Path | None = None) -> Checkpoint:
+def read_checkpoint(
+    folder: Path, *, lora: Path | None = None, tiny: Path | None = None, sampler: SamplerName | None = None
+) -> Checkpoint:
     """Look at a folder's configurations and for its files.
 
-    Raises UnknownArchitectureError for classes other than those of Stable Diffusion 1.x, and CheckpointError for what
-    is absent, cannot be read, or cannot make images in a few steps (neither distilled nor with an LCM-LoRA to fuse).
+    `sampler` is for a plain Stable Diffusion, instead of the one that its scheduler's configuration names. Raises
+    UnknownArchitectureError for classes other than those of Stable Diffusion 1.x and for schedulers that are not known,
+    and CheckpointError for what is absent, cannot be read, or does not belong together.
     """
     index = read_json(folder / INDEX_FILE)
     if index.get("_class_name") not in KNOWN_PIPELINES:
@@ -92,6 +109,8 @@ def read_checkpoint(folder: Path, *, lora: Path | None = None, tiny: Path | None
             f"unet takes {unet.get('in_channels')} channels, a latent has {vae.get('latent_channels')}: "
             "models to edit images with are not known"
         )
+    text = read_json(folder / "text_encoder" / "config.json")
+    _check_texts(unet, text)
     for part, names in _WEIGHTS.items():
         if not any((folder / part / name).is_file() for name in names):
             raise CheckpointError(f"{part} has no weights: neither of {', '.join(names)} is in {part}/")
@@ -103,23 +122,30 @@ def read_checkpoint(folder: Path, *, lora: Path | None = None, tiny: Path | None
         folder=folder,
         unet=unet,
         vae=vae,
-        text=read_json(folder / "text_encoder" / "config.json"),
+        text=text,
         scheduler=scheduler,
         tokenizer=read_json(folder / "tokenizer" / "tokenizer_config.json"),
         lora=lora,
         tiny=tiny,
         safety_checker=_safety_checker(folder, index),
     )
-    distilled = checkpoint.native or scheduler.get("_class_name") == "LCMScheduler"
-    if not distilled and lora is None:
-        raise CheckpointError(
-            "this Stable Diffusion takes dozens of steps for an image: give an LCM-LoRA to fuse (extra source 'lora')"
-        )
     if checkpoint.native and lora is not None:
         raise CheckpointError(
             "this UNet is a latent consistency model already: there is nothing to fuse an LCM-LoRA for"
         )
-    return checkpoint
+    distilled = checkpoint.native or lora is not None or scheduler.get("_class_name") == LCM
+    return replace(checkpoint, sampler=choose_sampler(scheduler, distilled=distilled, wanted=sampler))
+
+
+def _check_texts(unet: Config, text: Config) -> None:
+    """Raises UnknownArchitectureError for the text tower of Stable Diffusion 2, or one that the UNet is not made for."""
+    width, looked_at = text.get("hidden_size"), unet.get("cross_attention_dim")
+    if width == _SECOND_WIDTH or unet.get("use_linear_projection"):
+        raise UnknownArchitectureError(
+            f"this is Stable Diffusion 2: its text tower is OpenCLIP's, {width} wide; the builder knows Stable Diffusion 1.x"
+        )
+    if width != looked_at:
+        raise UnknownArchitectureError(f"text_encoder gives texts {width} wide, the unet takes {looked_at}")
 
 
 def _safety_checker(folder: Path, index: Config) -> str:
@@ -141,30 +167,6 @@ def read_json(path: Path) -> Config:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path.parent.name}/{path.name} is no object")
     return content
-
-
-def lcm_schedule(config: Config) -> LcmSchedule:
-    """The sampler's constants, as `LCMScheduler.from_config` takes them from any scheduler's configuration.
-
-    Raises UnknownArchitectureError for a noise schedule that the service's sampler does not know.
-    """
-    for key, known in (("thresholding", False), ("rescale_betas_zero_snr", False), ("trained_betas", None)):
-        if config.get(key, known) != known:
-            raise UnknownArchitectureError(f"scheduler: {key} is not known")
-    if config.get("beta_schedule", "scaled_linear") not in ("linear", "scaled_linear"):
-        raise UnknownArchitectureError(f"scheduler: beta_schedule {config['beta_schedule']} is not known")
-    if config.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction", "sample"):
-        raise UnknownArchitectureError(f"scheduler: prediction_type {config['prediction_type']} is not known")
-    return LcmSchedule(
-        train_timesteps=config.get("num_train_timesteps", 1000),
-        original_steps=config.get("original_inference_steps", 50),
-        beta_start=config.get("beta_start", 0.00085),
-        beta_end=config.get("beta_end", 0.012),
-        beta_schedule=config.get("beta_schedule", "scaled_linear"),
-        prediction=config.get("prediction_type", "epsilon"),
-        timestep_scaling=config.get("timestep_scaling", 10.0),
-        clip_range=config.get("clip_sample_range", 1.0) if config.get("clip_sample", False) else None,
-    )
 
 
 def load_unet(checkpoint: Checkpoint) -> Any:

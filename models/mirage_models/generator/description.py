@@ -9,11 +9,12 @@ from mirage_inference.bundles import (
     GeneratorManifest,
     GeneratorParity,
     GeneratorVariant,
+    LcmSchedule,
     PromptInput,
     Range,
     describe_file,
 )
-from mirage_models.generator.checkpoint import Checkpoint, lcm_schedule
+from mirage_models.generator.checkpoint import Checkpoint
 from mirage_models.generator.export import OPSET
 from mirage_models.generator.references import REFERENCE_FILE
 from mirage_models.tasks import BuildRequest
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 
 _STEPS, _SIDE = 10, 768
 # A native LCM takes the scales it was distilled with (Luo et al. 2023: up to 14, 8 on its card); with an LCM-LoRA more
-# than 2
-# burns the image, and 1 runs the UNet once a step instead of twice.
+# than 2 burns the image, and 1 runs the UNet once a step instead of twice. A plain Stable Diffusion needs guidance (7.5
+# is diffusers' default) and dozens of steps; 25 of DPM-Solver++ are enough.
 _NATIVE_GUIDANCE = Range(least=1, most=14, default=8)
 _LORA_GUIDANCE = Range(least=1, most=2, default=1)
+_PLAIN_GUIDANCE = Range(least=1, most=15, default=7.5)
+_PLAIN_STEPS = Range(least=10, most=50, default=25)
 
 
 def ranges(checkpoint: Checkpoint, options: Mapping[str, Any]) -> dict[str, Range]:
@@ -35,18 +38,26 @@ def ranges(checkpoint: Checkpoint, options: Mapping[str, Any]) -> dict[str, Rang
 
     Raises ValueError if a default is outside its range.
     """
-    guidance = _NATIVE_GUIDANCE if checkpoint.native else _LORA_GUIDANCE
+    guidance, steps = _usual(checkpoint)
     if "guidance_range" in options:
         least, most = options["guidance_range"]
         guidance = Range(least=least, most=most, default=options.get("guidance", least))
     sides = options.get("side_range", (min(256, checkpoint.side // 2), _SIDE))
-    most = min(_STEPS, lcm_schedule(checkpoint.scheduler).original_steps)
     side = int(options.get("side", checkpoint.side))
     return {
         "guidance": Range(least=guidance.least, most=guidance.most, default=options.get("guidance", guidance.default)),
-        "steps": Range(least=1, most=most, default=options.get("steps", min(4, most))),
+        "steps": Range(least=steps.least, most=steps.most, default=options.get("steps", steps.default)),
         "side": Range(least=sides[0], most=sides[1], default=side),
     }
+
+
+def _usual(checkpoint: Checkpoint) -> tuple[Range, Range]:
+    schedule = checkpoint.schedule
+    if not isinstance(schedule, LcmSchedule):
+        return _PLAIN_GUIDANCE, _PLAIN_STEPS
+    most = min(_STEPS, schedule.original_steps)
+    guidance = _NATIVE_GUIDANCE if checkpoint.native else _LORA_GUIDANCE
+    return guidance, Range(least=1, most=most, default=min(4, most))
 
 
 def make_manifest(
@@ -74,7 +85,7 @@ def make_manifest(
         parity_missed=tuple(missed),
         remarks=tuple(remarks),
         prompt=prompt,
-        schedule=lcm_schedule(checkpoint.scheduler),
+        schedule=checkpoint.schedule,
         guidance_input="embedding" if checkpoint.native else "unconditional",
         guidance_dimension=checkpoint.unet.get("time_cond_proj_dim") or 0,
         latent_channels=int(checkpoint.unet["in_channels"]),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirage_inference.bundles import TINY_DECODER
 from mirage_models.generator.quantise import RECIPES
+from mirage_models.generator.schedules import SAMPLERS
 from mirage_models.generator.stored import STORED
 from mirage_models.tasks import BuildError
 
@@ -23,7 +24,9 @@ DEFAULTS: Mapping[str, Any] = {
     "calibration_prompts": 4,
     "parity_prompts": 2,
 }
-KNOWN_OPTIONS = frozenset({*DEFAULTS, "steps", "guidance", "side", "guidance_range", "side_range"})
+MANY_STEPS: Mapping[str, Any] = {**DEFAULTS, "unet_recipes": ("full", "convolutions", STORED)}
+"""Of a plain Stable Diffusion: dozens of guided steps add up what int8 activations round, which int8 weights alone do not."""
+KNOWN_OPTIONS = frozenset({*DEFAULTS, "steps", "guidance", "side", "guidance_range", "side_range", "sampler"})
 
 
 def check_request(request: BuildRequest, variants: Sequence[str]) -> None:
@@ -34,6 +37,8 @@ def check_request(request: BuildRequest, variants: Sequence[str]) -> None:
         raise BuildError(f"no option {', '.join(sorted(unknown))}; known are {', '.join(sorted(KNOWN_OPTIONS))}")
     if unknown := set(request.extras) - {"lora", TINY_DECODER}:
         raise BuildError(f"no extra source {', '.join(sorted(unknown))}; known are lora, {TINY_DECODER}")
+    if request.options.get("sampler", SAMPLERS[0]) not in SAMPLERS:
+        raise BuildError(f"no sampler {request.options['sampler']}; known are {', '.join(SAMPLERS)}")
     known = {
         "unet_recipes": (*RECIPES, STORED),
         "decoder_recipes": (*RECIPES, STORED, FLOAT32),

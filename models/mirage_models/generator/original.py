@@ -10,6 +10,7 @@ from diffusers import LatentConsistencyModelPipeline, LCMScheduler, StableDiffus
 
 from mirage_models.generator.checkpoint import load_text, load_unet, load_vae
 from mirage_models.generator.references import References
+from mirage_models.generator.schedules import make_original
 from mirage_models.generator.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -20,19 +21,23 @@ if TYPE_CHECKING:
 
 
 class Original:
-    """The pipeline of a checkpoint with the latent consistency scheduler, its LoRA fused."""
+    """The pipeline of a checkpoint with its scheduler, its LoRA fused."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.pipeline = make_pipeline(checkpoint, load_unet(checkpoint))
         self._scale = checkpoint.latent_scale
+        # Samplers of a plain Stable Diffusion draw no noise after the first.
+        self._adds_noise = checkpoint.sampler is None
 
-    def make(self, prompts: Sequence[str], *, steps: int, guidance: float, side: int) -> References:
+    def make(
+        self, prompts: Sequence[str], *, steps: int, guidance: float, side: int, negative_prompt: str = ""
+    ) -> References:
         """An image of each prompt, square; its noise is torch's for the prompt's number as a seed."""
         noises, latents, images = [], [], []
         shape = (1, int(self.pipeline.unet.config.in_channels), side // self._scale, side // self._scale)
         for seed, prompt in enumerate(prompts):
             random = torch.Generator().manual_seed(seed)
-            noise = [torch.randn(shape, generator=random) for _ in range(steps)]
+            noise = [torch.randn(shape, generator=random) for _ in range(steps if self._adds_noise else 1)]
             after: list[Any] = []
 
             def keep(_pipeline: Any, _step: int, _timestep: Any, values: dict[str, Any], into: Any = after) -> Any:
@@ -48,6 +53,7 @@ class Original:
                 width=side,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
+                **({"negative_prompt": negative_prompt} if negative_prompt else {}),
                 latents=noise[0].clone(),
                 generator=again,
                 output_type="np",
@@ -78,7 +84,7 @@ def make_pipeline(checkpoint: Checkpoint, unet: Any) -> Any:
         "text_encoder": load_text(checkpoint),
         "tokenizer": load_tokenizer(checkpoint),
         "unet": unet,
-        "scheduler": LCMScheduler.from_config(checkpoint.scheduler),
+        "scheduler": _scheduler(checkpoint),
         "safety_checker": None,
         "feature_extractor": None,
         "requires_safety_checker": False,
@@ -86,3 +92,9 @@ def make_pipeline(checkpoint: Checkpoint, unet: Any) -> Any:
     pipeline = LatentConsistencyModelPipeline(**parts) if checkpoint.native else StableDiffusionPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _scheduler(checkpoint: Checkpoint) -> Any:
+    if checkpoint.sampler is not None:
+        return make_original(checkpoint.scheduler, checkpoint.sampler)
+    return LCMScheduler.from_config(checkpoint.scheduler)

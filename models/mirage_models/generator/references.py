@@ -26,8 +26,9 @@ _ITEMS = 32
 class References:
     """`prompts`, and for each what PyTorch in float32 gave at `guidance`, in as many steps as `latents` has.
 
-    `noise` float32[prompts, steps, channels, h, w]: what was started from, then what each step but the last added;
-    `latents` of the same shape: after each step; `images` uint8[prompts, height, width, 3].
+    `noise` float32[prompts, n, channels, h, w]: what was started from, then what each step but the last added; n is 1 if
+    the sampler adds none, else the number of steps. `latents` float32[prompts, steps, channels, h, w]: after each step;
+    `images` uint8[prompts, height, width, 3].
     """
 
     prompts: tuple[str, ...]
@@ -74,7 +75,9 @@ def load_references(path: Path) -> References:
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise MirageError(Code.BUNDLE_INVALID, reason="the reference file cannot be read") from error
     count = len(references.prompts)
-    whole = references.noise.ndim == 5 and references.noise.shape == references.latents.shape
+    noise, latents = references.noise.shape, references.latents.shape
+    whole = len(noise) == len(latents) == 5 and noise[2:] == latents[2:] and noise[1] in (1, latents[1])
+    whole = whole and len(references.latents) == count
     if not 1 <= count <= _ITEMS or not whole or len(references.noise) != count or len(references.images) != count:
         raise MirageError(Code.BUNDLE_INVALID, reason="the reference file is not complete")
     return references

@@ -30,7 +30,7 @@ from mirage_models.generator.compare import compare, decoded_ssim, least
 from mirage_models.generator.description import describe_files, draft_manifest, make_manifest, ranges
 from mirage_models.generator.export import export_decoder, export_text, export_unet
 from mirage_models.generator.network_file import data_path, read_network
-from mirage_models.generator.options import DEFAULTS, FLOAT32, check_request
+from mirage_models.generator.options import DEFAULTS, FLOAT32, MANY_STEPS, check_request
 from mirage_models.generator.original import Original, decode_tiny
 from mirage_models.generator.prompts import read_prompts
 from mirage_models.generator.quantise import RECIPES, Span, layers, network_files, quantise
@@ -59,10 +59,11 @@ _TINY_IMAGES = "tiny.npy"
 
 
 class GeneratorTask:
-    """See Task: Stable Diffusion 1.x with an LCM-LoRA, or a native latent consistency model.
+    """See Task: Stable Diffusion 1.x, plain or with an LCM-LoRA, or a native latent consistency model.
 
-    Extras: "lora" (an LCM-LoRA, fused), "tiny_decoder" (an AutoencoderTiny). Options: `steps`, `guidance` and `side`
-    (defaults of the bundle, at which parity is measured), `guidance_range` and `side_range` (least and most),
+    Extras: "lora" (an LCM-LoRA, fused), "tiny_decoder" (an AutoencoderTiny). Options: `sampler` (of a plain one:
+    "dpm-solver++" or "ddim", if not what its scheduler's configuration names), `steps`, `guidance` and `side` (defaults
+    of the bundle, at which parity is measured), `guidance_range` and `side_range` (least and most),
     `unet_recipes` and `decoder_recipes` (in order of preference: the first that reaches its bar is kept),
     `text_recipes` (one: "float32" or "weights"), `calibration_prompts`, `parity_prompts`.
     """
@@ -75,7 +76,7 @@ class GeneratorTask:
     @property
     def knows(self) -> str:
         """See Task.knows."""
-        return f"a folder with {INDEX_FILE}: Stable Diffusion 1.x with an LCM-LoRA, or a latent consistency model"
+        return f"a folder with {INDEX_FILE}: Stable Diffusion 1.x, plain or with an LCM-LoRA, or a latent consistency model"
 
     def recognises(self, source: Path) -> bool:
         """See Task.recognises."""
@@ -91,14 +92,16 @@ class _Build:
 
     def __init__(self, request: BuildRequest, workspace: Workspace) -> None:
         self.request, self.workspace = request, workspace
-        self.options = {**DEFAULTS, **request.options}
         self.variants = request.variants or ("int8",)
         check_request(request, self.variants)
         self.checkpoint: Checkpoint = read_checkpoint(
             _whole(request.source, workspace.scratch),
             lora=request.extras.get("lora"),
             tiny=request.extras.get(TINY_DECODER),
+            sampler=request.options.get("sampler"),
         )
+        usual = DEFAULTS if self.checkpoint.sampler is None else MANY_STEPS
+        self.options = {**usual, **request.options}
         try:
             self.ranges = ranges(self.checkpoint, request.options)
         except ValueError as error:

@@ -286,7 +286,7 @@ async def test_cancelling_the_watch_does_not_cancel_the_job(stub: Any, peer: Pee
     ("spec", "code", "field"),
     [
         ({"steps": 0}, "OPTION_OUT_OF_RANGE", "steps"),
-        ({"steps": 11}, "OPTION_OUT_OF_RANGE", "steps"),
+        ({"steps": 51}, "OPTION_OUT_OF_RANGE", "steps"),
         ({"steps": 10**6}, "OPTION_OUT_OF_RANGE", "steps"),
         ({"guidance_scale": float("nan")}, "OPTION_OUT_OF_RANGE", "guidance_scale"),
         ({"width": 511}, "OPTION_OUT_OF_RANGE", "width"),

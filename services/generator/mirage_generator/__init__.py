@@ -1,3 +1,3 @@
-"""Synthetic images from a latent consistency model."""
+"""Synthetic images from a diffusion model."""
 
 import mirage_core as mirage_core  # before any library that it keeps from reporting home

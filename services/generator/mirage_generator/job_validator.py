@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import check_job_options
-from mirage_generator.jobs import JobRequest, Spec
+from mirage_generator.jobs import JobRequest, Priority, Spec
 from mirage_inference.bundles import GeneratorManifest
 from mirage_inference.generator.pipeline import check_request
 from mirage_inference.generator.tokenizer import PromptTokenizer
@@ -34,7 +34,9 @@ class JobValidator:
     def accept(self, request: JobRequest) -> AcceptedJob:
         """Returns the request with all defaults.
 
-        Raises PROMPT_EMPTY, TEXT_TOO_LONG, OPTION_OUT_OF_RANGE or what `check_request` does.
+        Jobs of a model that takes dozens of steps get batch priority whatever was asked for: they take minutes, and
+        would hold up those that somebody waits for. Raises PROMPT_EMPTY, TEXT_TOO_LONG, OPTION_OUT_OF_RANGE or what
+        `check_request` does.
         """
         check_job_options(
             prompt=request.prompt,
@@ -62,7 +64,7 @@ class JobValidator:
             width=side if request.width is None else request.width,
             height=side if request.height is None else request.height,
             images=1 if request.images is None else request.images,
-            priority=request.priority,
+            priority=request.priority if manifest.distilled else Priority.BATCH,
             deadline_s=self._deadline_s if request.deadline_s is None else request.deadline_s,
         )
         check_request(spec.request(0), manifest)

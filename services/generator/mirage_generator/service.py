@@ -98,7 +98,7 @@ class JobService:
                 wait_s = (await self._queue()).wait_s()
                 error.retry_after_s = _RETRY_S if wait_s is None else max(1.0, wait_s)
             raise
-        _log.info("job accepted", job=id_, outcome=outcome)
+        _log.info("job accepted", job=id_, outcome=outcome, priority=accepted.spec.priority)
         return await self.get(id_, caller, fresh=True)
 
     async def get(self, id_: str, caller: Caller, *, fresh: bool = False) -> Standing:

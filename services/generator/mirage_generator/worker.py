@@ -24,7 +24,7 @@ from mirage_generator.ticket_transport import QUEUE, TASK
 from mirage_generator.tickets import TicketQueue, make_app
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import load_model
-from mirage_inference.generator.pipeline import default_request, make_image
+from mirage_inference.generator.pipeline import warm_up
 from mirage_inference.loading import timed_load
 
 _QUEUE_S = 60.0
@@ -55,7 +55,7 @@ def _run(settings: GeneratorSettings) -> int:
         model = load_model(
             settings.bundle, variant=settings.variant, engine=settings.engine, options=EngineOptions(threads=threads)
         )
-        make_image(model, default_request(model.manifest, ""))
+        warm_up(model)
     app = make_app(settings.redis_url, longest_s=2 * DEADLINE_MAX_S)
     tickets = TicketQueue(app)
     stopping = _Stopping()

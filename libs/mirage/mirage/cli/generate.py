@@ -25,7 +25,7 @@ _STDOUT = Path("-")
 
 @click.command("generate")
 @click.argument("text", required=False)
-@click.option("--steps", type=int, metavar="N", help="Denoising steps, 1 to 10; default the model's, mostly 4.")
+@click.option("--steps", type=int, metavar="N", help="Denoising steps; range and default: the model's.")
 @click.option(
     "--guidance", type=float, metavar="G", help="How closely the text is followed; range and default: the model's."
 )
@@ -33,7 +33,11 @@ _STDOUT = Path("-")
 @click.option("--seed", type=int, metavar="N", help="For the same image again; else chosen, and told.")
 @click.option("--size", metavar="WxH", help="Pixels, multiples of 64, such as 512x512; default the model's.")
 @click.option("--images", type=int, metavar="N", help="How many, 1 to 4, each with a seed of its own; default 1.")
-@click.option("--batch", is_flag=True, help="Let everything go first that somebody waits for.")
+@click.option(
+    "--batch",
+    is_flag=True,
+    help="Let everything go first that somebody waits for; always so if the model takes dozens of steps.",
+)
 @click.option("--deadline", "deadline_s", type=float, metavar="S", help="Give up where it is not done after S seconds.")
 @click.option(
     "-o",

@@ -125,6 +125,7 @@ def _show(job: "Job") -> None:
             "negative prompt": request.negative_prompt,
             "steps": str(request.steps),
             "guidance": str(request.guidance_scale),
+            "priority": request.priority,
             "size": f"{request.width}x{request.height}",
             "seeds": ", ".join(str(image.seed) for image in job.images) or str(request.seed),
             "model": job.fingerprint[:12],

@@ -31,12 +31,15 @@ from mirage_inference.bundles.files import (
 )
 from mirage_inference.bundles.generator import (
     TINY_DECODER,
+    DiffusionSchedule,
     GeneratorManifest,
     GeneratorParity,
     GeneratorVariant,
     LcmSchedule,
     PromptInput,
     Range,
+    SamplerName,
+    Schedule,
 )
 from mirage_inference.bundles.llm import Learnt, LlmManifest
 from mirage_inference.bundles.manifest import BundleFile, Manifest, Task, Variant
@@ -47,6 +50,7 @@ __all__ = [
     "TASKS",
     "TINY_DECODER",
     "BundleFile",
+    "DiffusionSchedule",
     "EncoderManifest",
     "EncoderVariant",
     "GateFacet",
@@ -66,6 +70,8 @@ __all__ = [
     "Parity",
     "PromptInput",
     "Range",
+    "SamplerName",
+    "Schedule",
     "Task",
     "TextInput",
     "Variant",

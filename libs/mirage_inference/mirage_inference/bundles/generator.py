@@ -1,9 +1,9 @@
 """The manifest of a generator."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from mirage_inference.bundles.manifest import Frozen, Manifest, RelativePath, ShortText, TokenId, Variant
 
@@ -11,6 +11,7 @@ ROLES = frozenset({"text", "unet", "decoder"})
 TINY_DECODER = "tiny_decoder"
 
 Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
+SamplerName: TypeAlias = Literal["dpm-solver++", "ddim"]
 
 
 class GeneratorParity(Frozen):
@@ -81,11 +82,46 @@ class LcmSchedule(Frozen):
     clip_range: float | None = Field(None, gt=0, le=1000)
 
 
-class GeneratorManifest(Manifest):
-    """A latent consistency model: text tower, UNet and decoder, which make an image from a prompt in a few steps.
+class DiffusionSchedule(Frozen):
+    """The constants of a plain Stable Diffusion's sampler.
 
-    With `guidance_input`, guidance enters the UNet as an embedding of `guidance_dimension` numbers (a native LCM), else
-    by a second run on an empty or negative prompt (LCM-LoRA). Sides are in pixels; a latent covers a square of
+    "dpm-solver++" is diffusers' `DPMSolverMultistepScheduler` of order 2, "ddim" its `DDIMScheduler` without added noise.
+    `spacing` and `steps_offset` choose the timesteps as there. The last step leaves no noise with `ends_clean`, else
+    that of timestep 0. `solver` and `lower_order_final` belong to DPM-Solver++, `clip_range` (as in LcmSchedule) to DDIM.
+    """
+
+    sampler: SamplerName
+    train_timesteps: int = Field(ge=2, le=10_000)
+    beta_start: float = Field(gt=0, lt=1)
+    beta_end: float = Field(gt=0, lt=1)
+    beta_schedule: Literal["linear", "scaled_linear"]
+    prediction: Literal["epsilon", "v_prediction", "sample"]
+    spacing: Literal["linspace", "leading", "trailing"]
+    steps_offset: int = Field(0, ge=0, le=1000)
+    ends_clean: bool
+    solver: Literal["midpoint", "heun"] = "midpoint"
+    lower_order_final: bool = True
+    clip_range: float | None = Field(None, gt=0, le=1000)
+
+
+def _kind_of_schedule(value: object) -> str:
+    plain = "sampler" in value if isinstance(value, Mapping) else isinstance(value, DiffusionSchedule)
+    return "diffusion" if plain else "lcm"
+
+
+# LCM's came first, and has no field that names it: manifests of that time stay as they are.
+Schedule: TypeAlias = Annotated[
+    Annotated[LcmSchedule, Tag("lcm")] | Annotated[DiffusionSchedule, Tag("diffusion")],
+    Discriminator(_kind_of_schedule),
+]
+
+
+class GeneratorManifest(Manifest):
+    """Text tower, UNet and decoder, which make an image from a prompt.
+
+    A latent consistency model takes a few steps; a plain Stable Diffusion, whose schedule is a DiffusionSchedule, takes
+    dozens. With `guidance_input`, guidance enters the UNet as an embedding of `guidance_dimension` numbers (a native
+    LCM), else by a second run on an empty or negative prompt. Sides are in pixels; a latent covers a square of
     `latent_scale` pixels. `preview` maps the channels of a latent to RGB in 0..1 (rows: latent channels, then a bias),
     for a picture of an unfinished image. `safety_checker` is True if the checkpoint has one; it is never built in.
     """
@@ -93,7 +129,7 @@ class GeneratorManifest(Manifest):
     task: Literal["generate"]
     variants: Mapping[str, GeneratorVariant] = Field(min_length=1, max_length=8)
     prompt: PromptInput
-    schedule: LcmSchedule
+    schedule: Schedule
     guidance_input: Literal["embedding", "unconditional"]
     guidance_dimension: int = Field(0, ge=0, le=4096)
     guidance: Range
@@ -111,6 +147,23 @@ class GeneratorManifest(Manifest):
         if self.preview and len(self.preview) != self.latent_channels + 1:
             raise ValueError("preview needs a row for each latent channel and one more")
         return self
+
+    @model_validator(mode="after")
+    def _spaced(self) -> Self:
+        schedule = self.schedule
+        if isinstance(schedule, LcmSchedule):
+            return self
+        if self.guidance_input == "embedding":
+            raise ValueError("guidance as an embedding belongs to a latent consistency model")
+        most = int(self.steps.most)
+        if schedule.train_timesteps < 2 * most or schedule.steps_offset >= schedule.train_timesteps // (most + 1):
+            raise ValueError("there are too few timesteps for that many steps")
+        return self
+
+    @property
+    def distilled(self) -> bool:
+        """True for a latent consistency model: a few steps make an image, and somebody can wait for it."""
+        return isinstance(self.schedule, LcmSchedule)
 
     def named_paths(self) -> set[str]:
         """As in Manifest, and the tokenizer."""

@@ -1,1 +1,1 @@
-"""Images from prompts: tokenizer, scheduler, guidance and the steps of a latent consistency model."""
+"""Images from prompts: tokenizer, samplers, guidance and the steps of a diffusion model."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from mirage_inference.bundles import GeneratorManifest
 from mirage_inference.engines.base import FloatArray
 from mirage_inference.generator.model import GUIDANCE, PROMPT, SAMPLE, TIMESTEP, GeneratorModel
 from mirage_inference.generator.noise import NoiseSource, SeededNoise
-from mirage_inference.generator.scheduler import LcmScheduler
+from mirage_inference.generator.samplers import make_sampler
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -122,29 +123,34 @@ def make_image(
     source = noise or SeededNoise(request.seed)
     tokens = model.tokenizer.tokenize(request.prompt)
     predict = _Prediction(model, request)
-    scheduler = LcmScheduler(manifest.schedule)
-    scale = manifest.latent_scale
-    shape = (1, manifest.latent_channels, request.height // scale, request.width // scale)
+    sampler = make_sampler(manifest.schedule, request.steps)
+    shape = _shape_of(request, manifest)
     latents = source.draw(shape)
-    timesteps = [int(each) for each in scheduler.timesteps(request.steps)]
-    for number, timestep in enumerate(timesteps, start=1):
+    for number, timestep in enumerate(sampler.timesteps, start=1):
         _stop(cancelled)
-        following = timesteps[number] if number < len(timesteps) else None
-        stepped = scheduler.step(
-            predict(latents, timestep),
-            latents,
-            timestep=timestep,
-            following=following,
-            noise=None if following is None else source.draw(shape),
-        )
+        stepped = sampler.step(predict(latents, timestep), latents, draw=partial(source.draw, shape))
         latents = stepped.latents
         if not np.isfinite(latents).all():
             raise MirageError(Code.MODEL_FAILED)
         if on_step is not None:
-            on_step(StepDone(number, len(timesteps), latents, stepped.denoised))
+            on_step(StepDone(number, request.steps, latents, stepped.denoised))
     _stop(cancelled)
     pixels = to_pixels(model.decode(latents, tiny=request.tiny_decoder))
     return MadeImage(pixels, tokens.count, tokens.truncated)
+
+
+def warm_up(model: GeneratorModel) -> None:
+    """Runs each network at the default size, one step alone: dozens would take minutes. Raises MODEL_FAILED."""
+    manifest = model.manifest
+    request = default_request(manifest, "")
+    latents = SeededNoise(0).draw(_shape_of(request, manifest))
+    timestep = make_sampler(manifest.schedule, request.steps).timesteps[0]
+    to_pixels(model.decode(_Prediction(model, request)(latents, timestep)))
+
+
+def _shape_of(request: ImageRequest, manifest: GeneratorManifest) -> tuple[int, int, int, int]:
+    scale = manifest.latent_scale
+    return (1, manifest.latent_channels, request.height // scale, request.width // scale)
 
 
 def _stop(cancelled: Callable[[], bool]) -> None:

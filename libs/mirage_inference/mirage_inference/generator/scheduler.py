@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mirage_inference.bundles import LcmSchedule
+from mirage_inference.bundles import LcmSchedule, Schedule
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -27,6 +27,16 @@ class Stepped:
     denoised: FloatArray
 
 
+def signal_of(schedule: Schedule) -> npt.NDArray[np.float32]:
+    """float32[train_timesteps]: how much of the variance of noisy latents is signal, by timestep."""
+    first, last, count = schedule.beta_start, schedule.beta_end, schedule.train_timesteps
+    if schedule.beta_schedule == "linear":
+        betas = np.linspace(first, last, count)
+    else:
+        betas = np.linspace(first**0.5, last**0.5, count) ** 2
+    return np.cumprod(1.0 - betas).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class LcmScheduler:
     """The sampler of a bundle."""
@@ -36,13 +46,7 @@ class LcmScheduler:
     @cached_property
     def signal(self) -> npt.NDArray[np.float32]:
         """float32[train_timesteps]: how much of the variance of noisy latents is signal, by timestep."""
-        schedule = self.schedule
-        first, last, count = schedule.beta_start, schedule.beta_end, schedule.train_timesteps
-        if schedule.beta_schedule == "linear":
-            betas = np.linspace(first, last, count)
-        else:
-            betas = np.linspace(first**0.5, last**0.5, count) ** 2
-        return np.cumprod(1.0 - betas).astype(np.float32)
+        return signal_of(self.schedule)
 
     def timesteps(self, steps: int) -> npt.NDArray[np.int64]:
         """int64[steps], falling: evenly spaced among the timesteps that the model was distilled on.

@@ -109,7 +109,7 @@ class JobSpec(_message.Message):
     negative_prompt: _builtins.str
     """Content to avoid, at most 2,000 characters. Refused if the model or the guidance scale gives it no effect."""
     steps: _builtins.int
-    """Denoising steps, 1 to 10; the model's default if omitted."""
+    """Denoising steps, 1 to 50; the model's default if omitted."""
     guidance_scale: _builtins.float
     """Strength of the prompt's influence; the model's default if omitted."""
     seed: _builtins.int
@@ -121,7 +121,7 @@ class JobSpec(_message.Message):
     images: _builtins.int
     """Number of images, 1 to 4; 1 if omitted."""
     priority: Global___JobPriority.ValueType
-    """The priority; JOB_PRIORITY_INTERACTIVE if omitted."""
+    """The priority; JOB_PRIORITY_INTERACTIVE if omitted. It is always JOB_PRIORITY_BATCH if the model takes dozens of steps."""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """Time after which an unfinished job expires, 1 s to 24 h; the server's default if omitted."""
