@@ -47,7 +47,7 @@ low positive negative hyperintense hypointense hyperdense hypodense collateral c
 """Words that a picture either bears out or not: where a caption lacks one, it does not support a sentence that has it."""
 _HEDGES = _words(
     "possible possibly probable probably may might suspected suspicious question questionable versus vs concern differential "
-    "could presumed likely suggest suggesting suggestive suggests"
+    "could presumed presumably likely suggest suggesting suggestive suggests concerning worrisome suspect suspicion"
 )
 _CHANGING = _words(
     "removal resection excision removed resected history prior previous post resolution resolved repair "

@@ -162,3 +162,11 @@ def test_words_about_the_caption_need_no_support(verb: str) -> None:
     captions = ["Persistent left superior vena cava."]
     assert supporting(f"The first caption {verb} a persistent left superior vena cava.", captions) == [0]
     assert supporting(f"The first caption {verb} a persistent right superior vena cava.", captions) == []
+
+
+@pytest.mark.parametrize("doubt", ["concerning for", "worrisome for", "presumably", "with suspicion of"])
+def test_a_doubt_is_not_dropped(doubt: str) -> None:
+    captions = [f"A rim of hyperdensity in the right lung, {doubt} metastasis."]
+    assert supporting("Hyperdensity in the right lung due to metastasis.", captions) == []
+    assert supporting("Hyperdensity in the right lung.", captions) == [0]
+    assert supporting(f"Hyperdensity in the right lung, {doubt} metastasis.", captions) == [0]
