@@ -42,7 +42,9 @@ def read(path: Path, count: int) -> list[str]:
 
 
 def run_llama(model: LlamaCppModel, texts: Sequence[ParityText]) -> list[Predictions]:
-    """Returns llama.cpp's predictions; a surprise is NaN if the token is not among the likeliest."""
+    """Returns llama.cpp's predictions; a surprise is NaN if the token is not among the likeliest, and the likeliest -1 if
+    it is a part of a character, which the server does not report.
+    """
     found = []
     for text in texts:
         likeliest, surprise = np.zeros(text.predicted, np.int32), np.full(text.predicted, np.nan, np.float32)
@@ -51,7 +53,9 @@ def run_llama(model: LlamaCppModel, texts: Sequence[ParityText]) -> list[Predict
             for most in LIKELIEST:
                 answer = model.complete(text.ids[:place], 1, cached=True, likeliest=most)
                 listed = {each["id"]: each["logprob"] for each in _likeliest(answer)}
-                likeliest[target] = next(iter(listed))
+                likeliest[target] = next(iter(listed), -1)
+                if not listed:
+                    break
                 if text.ids[place] in listed:
                     surprise[target] = -listed[text.ids[place]]
                     break
@@ -60,7 +64,9 @@ def run_llama(model: LlamaCppModel, texts: Sequence[ParityText]) -> list[Predict
 
 
 def _likeliest(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+    # None if the token is a part of a character.
+    logprobs = answer["choices"][0]["logprobs"]
+    listed: list[dict[str, Any]] = logprobs["content"][0]["top_logprobs"] if logprobs else []
     return listed
 
 
@@ -69,9 +75,10 @@ def figures(name: str, ours: Sequence[Predictions], theirs: Sequence[Predictions
     mine, other = joined(ours), joined(theirs)
     kept = ~np.isnan(other.surprise)
     here, there = (math.exp(each.surprise[kept].mean(dtype=np.float64)) for each in (mine, other))
-    same = float((mine.likeliest == other.likeliest).mean())
+    stated = other.likeliest >= 0
+    same = float((mine.likeliest == other.likeliest)[stated].mean())
     return [
-        Figure(f"{name}: next tokens as llama.cpp's", round(same, 4), "", note=f"{len(kept):,} tokens"),
+        Figure(f"{name}: next tokens as llama.cpp's", round(same, 4), "", note=f"{stated.sum():,} tokens"),
         Figure(
             f"{name}: perplexity beside llama.cpp's",
             round(here / there, 4),

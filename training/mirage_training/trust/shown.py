@@ -73,14 +73,14 @@ def made_up(text: str, said: Iterable[str], facts: frozenset[str]) -> set[str]:
     return {word for word in unknown if not known(word)}
 
 
-def of_records(url: str, count: int) -> Iterator[Answer]:
+def of_records(url: str, count: int, skip: int = 0) -> Iterator[Answer]:
     """Describes records drawn at random, the same each time."""
     with Client(url, timeout_s=TIMEOUT_S) as client:
         ids, page = list[str](), None
         while page is None or page.next_page_token:
             page = client.records(limit=100, page_token=page.next_page_token if page else "")
             ids += [record.id for record in page.records]
-        for record in np.random.default_rng(11).permutation(ids)[:count].tolist():
+        for record in np.random.default_rng(11).permutation(ids)[skip:count].tolist():
             yield _described(client, record)
 
 
@@ -110,7 +110,7 @@ def _described(client: Client, record: str) -> Answer:
     )
 
 
-def of_captions(address: str, path: Path, count: int) -> Iterator[Answer]:
+def of_captions(address: str, path: Path, count: int, skip: int = 0) -> Iterator[Answer]:
     """Describes captions of a JSONL file (id, caption), evenly spaced in it, by the llm service's gRPC."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     captions = {str(row["id"]): str(row["caption"]) for row in rows}
@@ -118,7 +118,7 @@ def of_captions(address: str, path: Path, count: int) -> Iterator[Answer]:
     ids = list(captions)
     with grpc.insecure_channel(address) as channel:
         stub = llm_pb2_grpc.LlmServiceStub(channel)
-        for record in [ids[number * len(ids) // count] for number in range(min(count, len(ids)))]:
+        for record in [ids[number * len(ids) // count] for number in range(skip, min(count, len(ids)))]:
             others = sorted(ids, key=lambda id_, mine=words[record]: -_shared(mine, words[id_]))  # type: ignore[misc]
             alike = [id_ for id_ in others if captions[id_] != captions[record]][:ALIKE]
             yield _asked(stub, record, {id_: captions[id_] for id_ in (record, *alike)})
@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument("--llm", metavar="HOST:PORT", help="the llm service's address, with --captions")
     parser.add_argument("--captions", type=Path, help="JSONL with id and caption")
     parser.add_argument("--records", type=int, default=200, help="how many records, drawn from all, or captions")
+    parser.add_argument("--skip", type=int, default=0, help="how many of them to leave out, described before")
     parser.add_argument("--minutes", type=float, default=60.0, help="no further one is begun after this time")
     parser.add_argument("--read", type=int, default=60, help="how many sentences are written to --out")
     parser.add_argument("--out", type=Path, help="file for the sample")
@@ -218,9 +219,9 @@ def main() -> None:
     if (arguments.llm is None) != (arguments.captions is None):
         parser.error("--llm and --captions belong together")
     described = (
-        of_captions(arguments.llm, arguments.captions, arguments.records)
+        of_captions(arguments.llm, arguments.captions, arguments.records, arguments.skip)
         if arguments.llm
-        else of_records(arguments.url, arguments.records)
+        else of_records(arguments.url, arguments.records, arguments.skip)
     )
     until = time.monotonic() + 60 * arguments.minutes
     answers = list[Answer]()

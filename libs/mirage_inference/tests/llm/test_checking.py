@@ -81,6 +81,9 @@ def test_a_fact_is_told_once_and_only_of_its_own_kind() -> None:
     [
         ("The first image is an axial section.", "An axial section."),
         ("The second caption describes an axial section.", "An axial section."),
+        ("- a cyst is seen.", "A cyst is seen."),
+        ("2. The liver is normal.", "The liver is normal."),
+        ("3.5 cm cyst.", "3.5 cm cyst."),
         ("The second and third images have no lesion.", "These images have no lesion."),
         ("We can see the pons.", "This image shows the pons."),
         ("In image 2 the pons is dark.", "In this image the pons is dark."),
