@@ -21,6 +21,7 @@ _ONE = re.compile(rf"\bthe {_ORDINAL} {_NOUN}\b|\b{_NOUN} \d{{1,2}}\b", re.I)
 _SEVERAL = re.compile(rf"\bthe {_ORDINAL}(?:(?:, and |, | and ){_ORDINAL})+ {_NOUN}s\b", re.I)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 _IS_A = re.compile(r"^this image (?:is|describes) (?=an? )", re.I)
+_STATES = re.compile(r"^this image (?:states|mentions|describes) (?:that there (?:is|are) )?(?=\w)", re.I)
 _WE_SEE = re.compile(r"^(?:here,? )?(?:we|you)(?: can| could)? (?:also )?(?:see|observe|note|notice|find)\b", re.I)
 _PERSON = re.compile(r"\b(?:[Ww]e|us|[Oo]urs?|[Mm]y|[Yy]our?)\b")
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -118,7 +119,8 @@ def general(fact: Fact) -> Checked:
 def worded(sentence: str) -> str:
     """Returns a sentence without the numbers of images: its sources name them."""
     text = _SEVERAL.sub("these images", _ONE.sub("this image", _BULLET.sub("", sentence)))
-    text = _WE_SEE.sub("this image shows", _IS_A.sub("", text))
+    text = _STATES.sub("this image shows ", _IS_A.sub("", text))
+    text = _WE_SEE.sub("this image shows", text)
     return text[:1].upper() + text[1:]
 
 
