@@ -71,6 +71,8 @@ def test_a_fact_is_told_once_and_only_of_its_own_kind() -> None:
     assert sum(text.startswith("An axial section cuts") for text in told) == 1
     for title in ("Aneurysmal bone cyst", "Epidermoid cyst", "Berry aneurysm", "Psoas abscess", "Renal infarct"):
         assert checker.facts_about(title) == []
+    femur = Checker([Caption("a", "Fracture of the femoral neck.")], glossary)
+    assert not any("airway" in fact.text for fact in femur.facts(""))
     assert [fact.text for fact in checker.facts_about("Simple cyst")] == [
         "A simple cyst is filled with clear fluid, has a thin wall and does not enhance."
     ]
