@@ -17,7 +17,7 @@ from mirage_inference.llm.words import known, plain, vocabulary
 FACTS_MAX = 3
 _ORDINAL = r"(?:first|second|third|fourth|fifth|sixth)"
 _NOUN = r"(?:image|caption|picture|scan|figure)"
-_ONE = re.compile(rf"\bthe {_ORDINAL} {_NOUN}\b|\b{_NOUN} \d{{1,2}}\b", re.I)
+_ONE = re.compile(rf"\bthe {_ORDINAL} {_NOUN}\b|\b{_NOUN} \d{{1,2}}\b|^the caption\b", re.I)
 _SEVERAL = re.compile(rf"\bthe {_ORDINAL}(?:(?:, and |, | and ){_ORDINAL})+ {_NOUN}s\b", re.I)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 _IS_A = re.compile(r"^this image (?:is|describes) (?=an? )", re.I)

@@ -84,6 +84,7 @@ def test_a_fact_is_told_once_and_only_of_its_own_kind() -> None:
         ("The first image is an axial section.", "An axial section."),
         ("The second caption describes an axial section.", "An axial section."),
         ("The second caption states that there is a persistent cyst.", "This image shows a persistent cyst."),
+        ("The caption describes a round mass.", "A round mass."),
         ("- a cyst is seen.", "A cyst is seen."),
         ("2. The liver is normal.", "The liver is normal."),
         ("3.5 cm cyst.", "3.5 cm cyst."),
