@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from mirage_inference.llm.citations import supporting
-from mirage_inference.llm.findings import Vocabulary
+from mirage_inference.llm.findings import Vocabulary, denied_thing, kind_of
 from mirage_reader.atlas import Neighbour
 from mirage_reader.engines.base import Draft, StepSource
-from mirage_reader.evidence import IDS, Evidence, figures, of_finding
+from mirage_reader.evidence import IDS, Evidence, LabelEvidence, figures, of_finding
 
 # So many cases are enough to say that a finding is not among them.
 MANY = 10
@@ -51,25 +51,44 @@ def check(draft: Draft, evidence: Evidence, nearest: Sequence[Neighbour], names:
         missing = unseen and found.prior > 0
         against = found.stands_out and found.low > 0.5 if mention.denied else missing
         if against:
-            name = mention.finding
-            said = f"that there is no {name}" if mention.denied else name
-            return Step(
-                draft.item,
-                f"The model says {said}. The evidence says otherwise: {figures(found, evidence)} have {name}.",
-                StepSource.MODEL,
-                StepState.CONTRADICTED,
-                found.ids or tuple(each.id for each in nearest[:IDS]),
-                draft.text,
-            )
+            said = f"that there is no {mention.finding}" if mention.denied else mention.finding
+            return _contradicted(draft, said, found, evidence, nearest)
         if unseen and not missing and not mention.denied:
             return None
         supported &= missing if mention.denied else found.stands_out
         ids += found.ids
+    if not mentions and (denied := _denied_as_a_kind(draft.text, evidence)):
+        return _contradicted(draft, f"that there is no {kind_of(denied.value)}", denied, evidence, nearest)
     if not supported:
         ids = [nearest[index].id for index in supporting(draft.text, [each.caption for each in nearest])]
         if not ids:
             return None
     return Step(draft.item, draft.text, StepSource.MODEL, StepState.SUPPORTED, tuple(dict.fromkeys(ids))[:IDS])
+
+
+def _denied_as_a_kind(text: str, evidence: Evidence) -> LabelEvidence | None:
+    """The finding of most of the nearest cases that a text denies by its kind: "no lesion" for "simulated lesion".
+
+    A text that denies more than the kind, such as a lesion on the left, may be right.
+    """
+    denied = denied_thing(text)
+    findings = evidence.facet("finding").values if denied else ()
+    return next(
+        (each for each in findings if each.stands_out and each.low > 0.5 and kind_of(each.value) == denied), None
+    )
+
+
+def _contradicted(
+    draft: Draft, said: str, found: LabelEvidence, evidence: Evidence, nearest: Sequence[Neighbour]
+) -> Step:
+    return Step(
+        draft.item,
+        f"The model says {said}. The evidence says otherwise: {figures(found, evidence)} have {found.value}.",
+        StepSource.MODEL,
+        StepState.CONTRADICTED,
+        found.ids or tuple(each.id for each in nearest[:IDS]),
+        draft.text,
+    )
 
 
 def check_summary(

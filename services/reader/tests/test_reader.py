@@ -285,6 +285,26 @@ async def test_a_models_sentence_that_the_evidence_contradicts_is_not_shown_as_a
     assert label.basis == ("evidence",)
 
 
+@pytest.mark.parametrize(
+    ("claim", "state"),
+    [
+        ("There is no lesion.", StepState.CONTRADICTED),
+        ("No focal lesion is seen.", StepState.CONTRADICTED),
+        # That may be so: the evidence does not say on which side the lesions are.
+        ("There is no lesion on the left.", StepState.SUPPORTED),
+    ],
+)
+async def test_a_model_that_denies_a_finding_by_its_kind_contradicts_the_evidence(
+    make_reader: MakeReader, script: Script, claim: str, state: StepState
+) -> None:
+    script.records = [
+        *(record(f"l{n}", f"l{n}", finding="simulated lesion", caption=claim) for n in range(10)),
+        *(record(f"n{n}", f"n{n}", finding="none") for n in range(2)),
+    ]
+    (step,), *_ = await model_steps(make_reader, Scripted(claim))
+    assert step.state is state
+
+
 async def test_sentences_that_nothing_supports_are_withheld_and_an_instruction_changes_nothing(
     make_reader: MakeReader, script: Script
 ) -> None:

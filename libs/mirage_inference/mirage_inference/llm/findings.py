@@ -51,6 +51,25 @@ class Vocabulary:
         return tuple(found)
 
 
+# Words of a sentence that denies one thing and says nothing else.
+_PLAIN = frozenset(
+    "there is are was were no not without any a an the of evidence sign signs focal definite seen visible identified detected "
+    "image scan picture section it this shows show demonstrates".split()
+)
+
+
+def denied_thing(text: str) -> str:
+    """Returns the one word that a text denies if it says nothing else: "lesion" of "There is no lesion"; "" for other texts."""
+    words = tokens(text)
+    things = [place for place, word in enumerate(words) if word.isalpha() and word not in _PLAIN]
+    return words[things[0]] if len(things) == 1 and things[0] in denied_places(words) else ""
+
+
+def kind_of(finding: str) -> str:
+    """Returns the word of a finding's name that says what kind of thing it is: of "simulated lesion" the last one."""
+    return tokens(finding)[-1] if tokens(finding) else ""
+
+
 @cache
 def vocabulary() -> Vocabulary:
     """Returns the vocabulary that comes with the reader."""
