@@ -53,8 +53,10 @@ class Vocabulary:
 
 # Words of a sentence that denies one thing and says nothing else.
 _PLAIN = frozenset(
-    "there is are was were no not without any a an the of evidence sign signs focal definite seen visible identified detected "
-    "image scan picture section it this shows show demonstrates".split()
+    """
+    there is are was were no not without any a an the of evidence sign signs focal definite seen visible identified detected
+    image scan picture section it this shows show demonstrates
+    """.split()
 )
 
 
