@@ -52,18 +52,17 @@ class Vocabulary:
 
 
 # Words of a sentence that denies one thing and says nothing else.
-_PLAIN = frozenset(
-    """
+_PLAIN = """
     there is are was were no not without any a an the of evidence sign signs focal definite seen visible identified detected
     image scan picture section it this shows show demonstrates
-    """.split()
-)
+"""
+_PLAIN_WORDS = frozenset(_PLAIN.split())
 
 
 def denied_thing(text: str) -> str:
     """Returns the one word that a text denies if it says nothing else: "lesion" of "There is no lesion"; "" for other texts."""
     words = tokens(text)
-    things = [place for place, word in enumerate(words) if word.isalpha() and word not in _PLAIN]
+    things = [place for place, word in enumerate(words) if word.isalpha() and word not in _PLAIN_WORDS]
     return words[things[0]] if len(things) == 1 and things[0] in denied_places(words) else ""
 
 
