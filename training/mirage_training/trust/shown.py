@@ -17,7 +17,6 @@ import re
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -226,10 +225,12 @@ def main() -> None:
     until = time.monotonic() + 60 * arguments.minutes
     answers = list[Answer]()
     with (arguments.answers or Path("/dev/null")).open("w", encoding="utf-8") as file:
-        for answer in takewhile(lambda _: time.monotonic() < until, described):
+        for answer in described:
             answers.append(answer)
             file.write(json.dumps(asdict(answer)) + "\n")
             file.flush()
+            if time.monotonic() > until:
+                break
     print("\n".join(summary(answers, load().words)))
     if arguments.out:
         arguments.out.write_text("\n".join(sample(answers, arguments.read)) + "\n", "utf-8")
