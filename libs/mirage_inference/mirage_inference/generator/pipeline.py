@@ -161,7 +161,7 @@ def _stop(cancelled: Callable[[], bool]) -> None:
 class _Prediction:
     """The UNet for one prompt: with guidance as an embedding, or on two prompts one after the other.
 
-    One after the other, not as a batch: as fast, and with half the memory.
+    One after the other, not as a batch: about as fast, and with less memory.
     """
 
     def __init__(self, model: GeneratorModel, request: ImageRequest) -> None:
