@@ -155,9 +155,9 @@ def reply_to_proto(reply: Reply, flags: FlagStore, collection: str = "") -> quer
     for found in reply.results:
         result = message.results.add(score=found.score, cosine=found.cosine)
         record = Record.from_json(found.record)
-        fill_record(
-            result.record, replace(record, regions=named_regions(record.regions, reply.naming)), flags, collection
-        )
+        if record.regions:
+            record = replace(record, regions=named_regions(record.regions, reply.naming))
+        fill_record(result.record, record, flags, collection)
         if found.case is not None:
             result.case.id, result.case.images = found.case
         if found.matched is not None:
