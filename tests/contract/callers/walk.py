@@ -75,7 +75,7 @@ def walk(caller: Caller, image: str) -> None:
         )
     found["refusals"] = {
         "unknown job": caller.refusal("GetJob", {"id": "none"}),
-        "steps": caller.refusal("CreateJob", {"spec": {"prompt": "x", "steps": 11}}),
+        "steps": caller.refusal("CreateJob", {"spec": {"prompt": "x", "steps": 51}}),
         "unknown record": caller.refusal("GetRecord", {"id": RECORD_ID}),
         "no terms": caller.refusal("Search", {"query": {"variety": True}}),
         "k": caller.refusal("Search", {"query": {**text, "k": -5}}),
