@@ -74,7 +74,7 @@ def test_h_hides_the_answer_and_keeps_it_hidden_on_the_next_image(page: Page) ->
     page.keyboard.press("h")
     expect(heading).to_have_text("What do you see?")
     expect(page.get_by_role("heading", name="Caption")).to_have_count(0)
-    assert title not in page.title()
+    expect(page).not_to_have_title(re.compile(re.escape(title)))
     page.keyboard.press("ArrowRight")
     expect(heading).to_have_text("What do you see?")
     page.get_by_role("button", name="Show answer").click()

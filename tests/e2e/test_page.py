@@ -44,7 +44,7 @@ def test_words_are_searched_and_the_address_shows_the_same(page: Page) -> None:
     search(page, "axial T1 brain MRI")
     expect(cards(page)).to_have_count(PAGE_SIZE)
     assert address(page) == {"q": ["axial T1 brain MRI"]}
-    assert page.title() == "axial T1 brain MRI · MIRAGE"
+    expect(page).to_have_title("axial T1 brain MRI · MIRAGE")
     shown = cards(page).evaluate_all("cards => cards.map(card => card.dataset.id)")
     expect(cards(page).first.locator("mark").first).to_be_visible()
     page.reload()
