@@ -413,8 +413,11 @@ def test_status_tells_of_every_process(mirage: Mirage, system: Any) -> None:
 
 
 def test_all_processes_stay_within_the_memory_they_may_use(mirage: Mirage, system: Any) -> None:
+    """After what the tests before asked of it. Pages that it shares with another MIRAGE on the machine, such as that of the
+    parts' own tests, count by half while that runs, so that the figure is higher without it.
+    """
     _, output, _ = mirage("status", "--data", str(system.data), "--json")
-    assert json.loads(output)["memory_bytes"] < 1.5e9
+    assert json.loads(output)["memory_bytes"] < 2e9
 
 
 def test_a_second_up_says_where_the_first_is(mirage: Mirage, system: Any) -> None:
