@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from scipy.linalg import sqrtm
 from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
 
+from mirage.errors import InputError
+from mirage_atlas.quality.gallery import ask_all
 from mirage_atlas.quality.measures import (
     auroc,
     average_precision,
@@ -135,3 +138,31 @@ def test_the_interval_of_a_distance_holds_it_and_tells_far_from_near(distance: A
     floor, found = estimate_distance(distance, one, near), estimate_distance(distance, one, far)
     assert floor.low <= floor.value <= floor.high < found.low <= found.value <= found.high
     assert found == estimate_distance(distance, one, far)
+
+
+def test_questions_are_answered_in_their_order_whichever_reply_comes_first() -> None:
+    first_waits = threading.Event()
+    seen: list[tuple[int, int]] = []
+
+    def ask(question: str) -> str:
+        if question == "a":
+            assert first_waits.wait(30)
+        else:
+            first_waits.set()
+        return question.upper()
+
+    replies = ask_all(ask, iter("abc"), lambda done, of: seen.append((done, of)))
+    assert list(replies.items()) == [("a", "A"), ("b", "B"), ("c", "C")]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_question_that_fails_ends_the_others() -> None:
+    asked: list[int] = []
+
+    def ask(number: int) -> int:
+        asked.append(number)
+        raise InputError("no")
+
+    with pytest.raises(InputError):
+        ask_all(ask, range(1000), lambda *_: None)
+    assert len(asked) < 1000

@@ -17,6 +17,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ from mirage_protos.llm.v1 import llm_pb2, llm_pb2_grpc
 from mirage_protos.v1 import description_pb2, query_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 TIMEOUT_S = 120.0
 ALIKE = 2
@@ -118,13 +119,15 @@ def of_captions(address: str, path: Path, count: int, skip: int = 0) -> Iterator
     with grpc.insecure_channel(address) as channel:
         stub = llm_pb2_grpc.LlmServiceStub(channel)
         for record in [ids[number * len(ids) // count] for number in range(skip, min(count, len(ids)))]:
-            others = sorted(ids, key=lambda id_, mine=words[record]: -_shared(mine, words[id_]))  # type: ignore[misc]
+            others = sorted(ids, key=partial(_unlike, words, record))
             alike = [id_ for id_ in others if captions[id_] != captions[record]][:ALIKE]
             yield _asked(stub, record, {id_: captions[id_] for id_ in (record, *alike)})
 
 
-def _shared(left: frozenset[str], right: frozenset[str]) -> float:
-    return len(left & right) / max(1, len(left | right))
+def _unlike(words: Mapping[str, frozenset[str]], record: str, other: str) -> float:
+    """Returns 0 for a caption with other words only, and -1 for one with the same words."""
+    mine, theirs = words[record], words[other]
+    return -len(mine & theirs) / max(1, len(mine | theirs))
 
 
 def _asked(stub: llm_pb2_grpc.LlmServiceStub, record: str, captions: dict[str, str]) -> Answer:
