@@ -1,5 +1,7 @@
 """Vectors between numpy and the wire."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -28,10 +30,11 @@ def check_unit(vector: Array, *, dimension: int) -> Array:
     """Returns the normalised vector; raises VECTOR_* if it has another dimension, is not finite or is zero."""
     if vector.shape != (dimension,):
         raise MirageError(Code.VECTOR_WRONG_DIMENSION, expected=dimension, given=vector.size)
-    if not np.isfinite(vector).all():
-        raise MirageError(Code.VECTOR_NOT_FINITE)
     # In float64, so that huge finite components do not overflow to infinity.
-    length = float(np.linalg.norm(vector.astype(np.float64)))
+    wide = vector.astype(np.float64)
+    length = math.sqrt(wide @ wide)
+    if not math.isfinite(length):
+        raise MirageError(Code.VECTOR_NOT_FINITE)
     if length < 1e-12:
         raise MirageError(Code.VECTOR_ZERO)
-    return (vector / np.float64(length)).astype(np.float32)
+    return (wide / length).astype(np.float32)

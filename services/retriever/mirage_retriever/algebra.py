@@ -43,18 +43,21 @@ def combine(vectors: Sequence[Array], weights: Sequence[float]) -> Combination:
     the sum of the absolute weights.
     """
     check_weights(weights)
+    if len(vectors) == 1:
+        sign = math.copysign(1.0, weights[0])
+        return Combination(vectors[0] * np.float32(sign), sign, (1.0,))
     # Only the ratio of the weights matters; scaled to 1 they cannot overflow.
     scaled = np.asarray(weights, dtype=np.float64)
     scaled = scaled / np.abs(scaled).max()
     terms = np.stack(vectors).astype(np.float64)
     total = scaled @ terms
-    length = float(np.linalg.norm(total))
+    length = math.sqrt(total @ total)
     if length < CANCELS_BELOW * float(np.abs(scaled).sum()):
         raise MirageError(Code.QUERY_CANCELS_OUT)
     query = total / length
     cosines = terms @ query
     shares = scaled * cosines / length
-    return Combination(query.astype(np.float32), float(np.clip(cosines[0], -1, 1)), tuple(shares.tolist()))
+    return Combination(query.astype(np.float32), max(-1.0, min(1.0, float(cosines[0]))), tuple(shares.tolist()))
 
 
 def cosine(first: Array, second: Array) -> float:

@@ -1,7 +1,9 @@
 """Conversion between protobuf messages and the retriever's own values."""
 
+import json
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +22,7 @@ from mirage_retriever.facets import FacetCounts, display_name
 from mirage_retriever.flags import REASONS, Flag, FlagStore
 from mirage_retriever.hybrid import Section
 from mirage_retriever.ingest import Head, Outcome
+from mirage_retriever.kept import Kept
 from mirage_retriever.query import Given, Id, Image, Mode, Order, Query, Term, Text, Value
 from mirage_retriever.records import Record
 from mirage_retriever.search import Reply, Wording
@@ -154,10 +157,11 @@ def reply_to_proto(reply: Reply, flags: FlagStore, collection: str = "") -> quer
     )
     for found in reply.results:
         result = message.results.add(score=found.score, cosine=found.cosine)
-        record = Record.from_json(found.record)
-        if record.regions:
-            record = replace(record, regions=named_regions(record.regions, reply.naming))
-        fill_record(result.record, record, flags, collection)
+        stored, regions = _stored(found.record)
+        result.record.MergeFromString(stored)
+        for region in named_regions(regions, reply.naming):
+            result.record.regions.add(**vars(region))
+        _fill_rest(result.record, flags, collection)
         if found.case is not None:
             result.case.id, result.case.images = found.case
         if found.matched is not None:
@@ -184,32 +188,45 @@ def _fields(*, repeated: bool) -> tuple[str, ...]:
     return tuple(name for name in names if known[name].message_type is None and known[name].is_repeated == repeated)
 
 
+_FIELDS = frozenset(record_pb2.Record.DESCRIPTOR.fields_by_name)
 _PLAIN, _LISTS = _fields(repeated=False), _fields(repeated=True)
 # The retriever sets them itself.
 _OWN = frozenset({"image_sha256", "image_type", "width", "height", "original_sha256", "original_regions_sha256"})
 
 
+# Records of results as messages, by their text.
+_kept = Kept[str, tuple[bytes, tuple[Region, ...]]](16 * 2**20)
+
+
+def _stored(text: str) -> tuple[bytes, tuple[Region, ...]]:
+    """A stored record as a message without regions, and its regions."""
+    found = _kept.get(text)
+    if found is None:
+        stored = json.loads(text)
+        regions = tuple(map(Region.from_json, stored.pop("regions", ())))
+        found = _message(stored).SerializeToString(), regions
+        _kept.put(text, found, sys.getsizeof(text) + len(found[0]) + 500 * (1 + len(regions)))
+    return found
+
+
+def _message(stored: Mapping[str, Any]) -> record_pb2.Record:
+    """The message of a record's fields, as its JSON has them."""
+    known = {name: value for name, value in stored.items() if value and name in _FIELDS}
+    known["labels"] = {name: {"values": values} for name, values in stored["labels"].items()}
+    known["original_sha256"] = stored.get("original_sha256") or stored["image_sha256"]
+    return record_pb2.Record(**known)
+
+
 def fill_record(message: record_pb2.Record, record: Record, flags: FlagStore, collection: str = "") -> None:
     """Writes the record into a message, with the number of its flags and the collection that the request named."""
+    pixels = None if record.pixels is None else record.pixels.to_json()
+    message.MergeFrom(_message({**vars(record), "pixels": pixels, "regions": list(map(vars, record.regions))}))
+    _fill_rest(message, flags, collection)
+
+
+def _fill_rest(message: record_pb2.Record, flags: FlagStore, collection: str) -> None:
     message.collection = collection
-    for name in _PLAIN:
-        setattr(message, name, getattr(record, name))
-    for name in _LISTS:
-        getattr(message, name).extend(getattr(record, name))
-    for name, values in record.labels.items():
-        message.labels[name].values.extend(values)
-    message.original_labels.update(record.original_labels)
-    message.flags = flags.count(record.id)
-    message.original_sha256 = record.came_from
-    if record.pixels is not None:
-        message.pixels.bits = record.pixels.bits
-        message.pixels.slope = record.pixels.slope
-        message.pixels.intercept = record.pixels.intercept
-        message.pixels.unit = record.pixels.unit
-        for window in record.pixels.windows:
-            message.pixels.windows.add(name=window.name, center=window.center, width=window.width)
-    for region in record.regions:
-        message.regions.add(**vars(region))
+    message.flags = flags.count(message.id)
 
 
 def case_to_proto(case: Case, flags: FlagStore, collection: str) -> record_pb2.Case:

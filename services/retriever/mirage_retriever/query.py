@@ -1,6 +1,7 @@
 """A search as the domain sees it, and the checks that it must pass."""
 
 import hashlib
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -146,8 +147,7 @@ class Query:
 
 def _framed(*parts: bytes) -> bytes:
     # Lengths in front, so that two lists of parts never run together into the same bytes.
-    lengths = (len(parts), *map(len, parts))
-    return b"".join((*(length.to_bytes(8, "big") for length in lengths), *parts))
+    return struct.pack(f">{len(parts) + 1}Q", len(parts), *map(len, parts)) + b"".join(parts)
 
 
 def check_query(query: Query) -> Query:
@@ -174,6 +174,8 @@ def check_query(query: Query) -> Query:
         )
     for id_ in query.exclude_ids:
         limits.check_id(id_)
+    if not (query.where or query.where_not):
+        return query
     return replace(query, where=check_where(query.where), where_not=check_where(query.where_not))
 
 

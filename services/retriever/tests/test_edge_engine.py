@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,19 @@ async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None
     assert collection == Collection(name="test", dimension=DIMENSION, fingerprint="f" * 64)
     assert (await again.status()).records == 100
     await again.close()
+
+
+async def test_a_search_finds_a_record_as_it_was_written_last_and_none_that_was_deleted(engine: EdgeEngine) -> None:
+    before = points(3)
+    await engine.upsert(before)
+    request = Nearest(before[0].image, Space.IMAGE, 3)
+    [hits] = await engine.search([request])
+    assert {hit.record for hit in hits} == {"{}"}
+    await engine.upsert([replace(before[0], record='{"changed":1}')])
+    await engine.delete([before[1].id])
+    for _ in range(2):
+        [hits] = await engine.search([request])
+        assert {hit.id: hit.record for hit in hits} == {before[0].id: '{"changed":1}', before[2].id: "{}"}
 
 
 async def test_a_path_has_one_engine_at_a_time(engine: EdgeEngine, tmp_path: Path) -> None:

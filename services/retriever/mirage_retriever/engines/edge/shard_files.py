@@ -4,6 +4,7 @@ Runs in the searcher and builder processes only, for every call holds the GIL; i
 process pays for it.
 """
 
+import sys
 import uuid
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ import qdrant_edge as qe
 
 from mirage_retriever.engines.edge.shard_shape import ShardShape
 from mirage_retriever.engines.identity import point_id
+from mirage_retriever.kept import Kept
 
 SPACES = ("image", "caption")
 # Payload fields that hold digests, as engines/base.py names them. Points of older versions have the first only.
@@ -22,6 +24,8 @@ DIGESTS = ("image_sha256", "original_sha256", "pixels_sha256", "regions_sha256")
 WORDS, WORD_IDS, FORMS = "words", "word_ids", "forms"
 # A point's case, and the numbers by which points are read in order, as engines/base.py names them.
 CASE, ORDER, ORDERS = "case_id", "order", ("added", "case", "shuffle")
+# Memory for records of results, and what one takes beyond its text.
+_KEPT_BYTES, _KEPT_MORE = 16 * 2**20, 500
 # Payload fields that a point may lack, beyond words.
 _MORE = (*DIGESTS, CASE, ORDER)
 # Words as they travel: ids (uint32 bytes), weights (float32 bytes), forms.
@@ -73,6 +77,7 @@ class ShardFiles:
 
     def __init__(self, shard: "qe.EdgeShard") -> None:
         self._shard = shard
+        self._kept = Kept[Any, tuple[str, str]](_KEPT_BYTES)
 
     @classmethod
     def create(cls, path: Path, shape: ShardShape) -> "ShardFiles":
@@ -127,28 +132,36 @@ class ShardFiles:
                     acorn=qe.AcornSearchParams(enable=bool(among[0])),
                 ),
                 score_threshold=min_score,
-                with_payload=["id", "record"],
+                with_payload=False,
             )
         )
 
     def _say(self, ids: bytes, weights: bytes, limit: int, among: FilterRow) -> list[tuple[str, float, str]]:
         query = qe.Query.Nearest(_sparse(ids, weights), using=WORDS)
-        return self._query(
-            qe.QueryRequest(limit=limit, query=query, filter=_filter(*among), with_payload=["id", "record"])
-        )
+        return self._query(qe.QueryRequest(limit=limit, query=query, filter=_filter(*among), with_payload=False))
 
     def _like(
         self, positives: Sequence[bytes], negatives: Sequence[bytes], space: str, limit: int, among: FilterRow
     ) -> list[tuple[str, float, str]]:
         sides: list[list[Any]] = [[array("f", each).tolist() for each in side] for side in (positives, negatives)]
         query = qe.Query.RecommendBestScore(qe.RecommendQuery(*sides), using=space)
-        return self._query(
-            qe.QueryRequest(limit=limit, query=query, filter=_filter(*among), with_payload=["id", "record"])
-        )
+        return self._query(qe.QueryRequest(limit=limit, query=query, filter=_filter(*among), with_payload=False))
 
     def _query(self, request: "qe.QueryRequest") -> list[tuple[str, float, str]]:
-        found = self._shard.query(request)
-        return [(payload["id"], point.score, payload["record"]) for point in found if (payload := point.payload)]
+        # Payloads are read apart, for the engine takes longer to read them in a query.
+        found = [(point.id, point.score) for point in self._shard.query(request)]
+        known = self._known([key for key, _ in found])
+        return [(known[key][0], score, known[key][1]) for key, score in found if key in known]
+
+    def _known(self, keys: Sequence[Any]) -> dict[Any, tuple[str, str]]:
+        """Id and record of points, by key."""
+        known = {key: kept for key in keys if (kept := self._kept.get(key)) is not None}
+        if missing := [key for key in keys if key not in known]:
+            for point in self._shard.retrieve(missing, ["id", "record"], False):
+                if payload := point.payload:
+                    known[point.id] = row = payload["id"], payload["record"]
+                    self._kept.put(point.id, row, sys.getsizeof(row[1]) + _KEPT_MORE)
+        return known
 
     def fetch(self, ids: Sequence[str], vectors: bool) -> list[tuple[str, str, bytes | None, bytes | None]]:
         """Returns for each point that exists: id, record and, if requested, its two vectors."""
@@ -180,6 +193,8 @@ class ShardFiles:
             )
             for id_, image, caption, record, facets, more, words in rows
         ]
+        for point in points:
+            self._kept.drop(point.id)
         self._shard.update(qe.UpdateOperation.upsert_points(points))
 
     def rows(self, ids: Sequence[str]) -> list[PointRow]:
@@ -202,6 +217,8 @@ class ShardFiles:
         """Removes points; how many were there."""
         keys = _keys(ids)
         there = len(self._shard.retrieve(keys, False, False))
+        for key in keys:
+            self._kept.drop(key)
         if there:
             self._shard.update(qe.UpdateOperation.delete_points(keys))
         return there
