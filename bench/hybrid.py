@@ -6,26 +6,21 @@ language; vectors are random, given by an encoder that costs next to nothing.
 
 import argparse
 import asyncio
-import hashlib
 import json
 import random
 import tempfile
 import time
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 
 from bench.report import Figure, Report
-from bench.search import DIMENSION, FINGERPRINT, K, Retriever
-from bench.search_peers import Array
+from bench.search import DIMENSION, FINGERPRINT, K, Retriever, encoder, vector_of
 from mirage_core.channels import invoke
-from mirage_core.vectors import vector_to_proto
-from mirage_protos.encoder.v1 import encoder_pb2
 from mirage_protos.retriever.v1 import retriever_pb2
-from mirage_protos.v1 import model_pb2, query_pb2
+from mirage_protos.v1 import query_pb2
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.engines.base import Collection
 from mirage_retriever.engines.edge.engine import EdgeEngine
@@ -43,40 +38,6 @@ _PLAIN = """
     decreased bilateral thickening there and the of in a is are
 """
 _MODALITIES, _PLANES = ("ct", "mr", "x-ray", "us"), ("axial", "coronal", "sagittal")
-
-
-def vector_of(text: str) -> Array:
-    """A unit vector that a text always has."""
-    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-    vector = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
-    return vector / np.float32(np.linalg.norm(vector))
-
-
-def encoder() -> grpc.GenericRpcHandler:
-    """An encoder that gives each text its vector at once."""
-
-    async def get_model(_: object, __: object) -> encoder_pb2.GetModelResponse:
-        return encoder_pb2.GetModelResponse(
-            model=model_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
-        )
-
-    async def encode(request: encoder_pb2.EncodeTextRequest, _: object) -> encoder_pb2.EncodeTextResponse:
-        embeddings = [encoder_pb2.TextEmbedding(vector=vector_to_proto(vector_of(each))) for each in request.texts]
-        return encoder_pb2.EncodeTextResponse(embeddings=embeddings, fingerprint=FINGERPRINT)
-
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "GetModel": grpc.unary_unary_rpc_method_handler(
-            get_model,
-            request_deserializer=encoder_pb2.GetModelRequest.FromString,
-            response_serializer=encoder_pb2.GetModelResponse.SerializeToString,
-        ),
-        "EncodeText": grpc.unary_unary_rpc_method_handler(
-            encode,
-            request_deserializer=encoder_pb2.EncodeTextRequest.FromString,
-            response_serializer=encoder_pb2.EncodeTextResponse.SerializeToString,
-        ),
-    }
-    return grpc.method_handlers_generic_handler("mirage.encoder.v1.EncoderService", handlers)
 
 
 class Language:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import hashlib
 import io
 import os
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -34,19 +36,38 @@ PLANES = ("axial", "coronal", "sagittal")
 CALL_RECORDS = 250
 
 
-def model_only() -> grpc.GenericRpcHandler:
-    """An encoder that only names the model of the given vectors; nothing is encoded here."""
+def vector_of(text: str) -> Array:
+    """A unit vector that a text always has."""
+    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    vector = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+def encoder() -> grpc.GenericRpcHandler:
+    """An encoder that gives each text its vector at once."""
 
     async def get_model(_: object, __: object) -> encoder_pb2.GetModelResponse:
-        model = model_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
-        return encoder_pb2.GetModelResponse(model=model)
+        return encoder_pb2.GetModelResponse(
+            model=model_pb2.Model(name="given", fingerprint=FINGERPRINT, dimension=DIMENSION)
+        )
 
-    handler = grpc.unary_unary_rpc_method_handler(
-        get_model,
-        request_deserializer=encoder_pb2.GetModelRequest.FromString,
-        response_serializer=encoder_pb2.GetModelResponse.SerializeToString,
-    )
-    return grpc.method_handlers_generic_handler("mirage.encoder.v1.EncoderService", {"GetModel": handler})
+    async def encode(request: encoder_pb2.EncodeTextRequest, _: object) -> encoder_pb2.EncodeTextResponse:
+        embeddings = [encoder_pb2.TextEmbedding(vector=vector_to_proto(vector_of(each))) for each in request.texts]
+        return encoder_pb2.EncodeTextResponse(embeddings=embeddings, fingerprint=FINGERPRINT)
+
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "GetModel": grpc.unary_unary_rpc_method_handler(
+            get_model,
+            request_deserializer=encoder_pb2.GetModelRequest.FromString,
+            response_serializer=encoder_pb2.GetModelResponse.SerializeToString,
+        ),
+        "EncodeText": grpc.unary_unary_rpc_method_handler(
+            encode,
+            request_deserializer=encoder_pb2.EncodeTextRequest.FromString,
+            response_serializer=encoder_pb2.EncodeTextResponse.SerializeToString,
+        ),
+    }
+    return grpc.method_handlers_generic_handler("mirage.encoder.v1.EncoderService", handlers)
 
 
 class Retriever:
@@ -94,6 +115,14 @@ class Retriever:
             while True:
                 collection = await self.collection()
                 if collection.records - collection.indexed < 0.1 * collection.records:
+                    return
+                await asyncio.sleep(0.5)
+
+    async def calibrated(self) -> None:
+        """Returns once likeness was measured, which takes processor time from searches; raises TimeoutError."""
+        async with asyncio.timeout(600):
+            while True:
+                if (await self.collection()).HasField("calibration"):
                     return
                 await asyncio.sleep(0.5)
 
@@ -158,7 +187,7 @@ async def _measure(folder: Path, *, records: int, queries: int) -> list[Figure]:
     truth = nearest(vectors, asked, K)
 
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((model_only(),))
+    server.add_generic_rpc_handlers((encoder(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     retriever = Retriever(folder, f"127.0.0.1:{port}")
@@ -169,6 +198,7 @@ async def _measure(folder: Path, *, records: int, queries: int) -> list[Figure]:
         write_s = time.perf_counter() - started
         await retriever.indexed()
         build_s = time.perf_counter() - started - write_s
+        await retriever.calibrated()
         engine = engine_in_process(folder)
         await retriever.ask_all(asked[:50])
         ours, its_own = await _in_turns(retriever, engine, asked)
