@@ -16,7 +16,8 @@ from typing import Any
 
 from mirage.client import Client
 from mirage.errors import ClientError
-from mirage.indexing import Indexer, Pace, Plan
+from mirage.indexing import Indexer
+from mirage.indexing_plan import Pace, Plan
 from mirage.tally import Tally
 from mirage_atlas.demo.demonstration import Demonstration
 from mirage_atlas.demo.sources import SETS, sources_of

@@ -85,7 +85,7 @@ def import_(
     FILE is checked whole before anything is sent: its fingerprint and dimension must be the collection's.
     """
     from mirage.embeddings import Embeddings
-    from mirage.indexing import Plan
+    from mirage.indexing_plan import Plan
 
     if activate and not into:
         raise click.UsageError("--activate needs --into NAME.")

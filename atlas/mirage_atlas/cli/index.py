@@ -41,7 +41,7 @@ def command(
     stop the others; the exit code is then 1. After an interruption run it again: what is stored is not sent twice. With --into,
     searches go on in the active collection until --activate, or `mirage collections activate NAME`, turns them to the new one.
     """
-    from mirage.indexing import Plan
+    from mirage.indexing_plan import Plan
 
     if activate and not into:
         raise click.UsageError("--activate needs --into NAME.")

@@ -20,7 +20,7 @@ from mirage.errors import ClientError, InputError, PartMissingError
 
 if TYPE_CHECKING:
     from mirage.client import Client
-    from mirage.indexing import Plan
+    from mirage.indexing_plan import Plan
     from mirage.tally import Complaint, Tally
     from mirage_atlas.records import LeftOut
 
@@ -106,7 +106,8 @@ def index(client: "Client", dataset: Dataset, plan: "Plan", sending: Sending, *,
 
     Searches are not turned to it if nothing was stored.
     """
-    from mirage.indexing import Indexer, Pace
+    from mirage.indexing import Indexer
+    from mirage.indexing_plan import Pace
 
     with ExitStack() as stack:
         show = stack.enter_context(_progress(dataset.total))

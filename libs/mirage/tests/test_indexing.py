@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mirage.errors import ApiError, ReplyError, TimedOutError, UnreachableError
-from mirage.indexing import Indexer, Pace, Plan, stored_ids
+from mirage.indexing import Indexer, stored_ids
+from mirage.indexing_plan import Pace, Plan
 from mirage.tally import Complaint, Tally
 from mirage.uploads import BATCH_BYTES, Upload
 from mirage_api.records import Record, RecordPresence, UpsertError, UpsertOutcome

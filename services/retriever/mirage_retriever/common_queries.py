@@ -13,7 +13,8 @@ from mirage_core import limits, telemetry
 from mirage_core.errors import MirageError
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.query import Mode, Query, Term, Text
-from mirage_retriever.search import Answered, Search
+from mirage_retriever.reply import Answered
+from mirage_retriever.search import Search
 from mirage_retriever.typical import typical_queries
 
 _log = telemetry.get_logger()

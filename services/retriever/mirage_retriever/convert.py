@@ -21,11 +21,11 @@ from mirage_retriever.collections import CollectionState
 from mirage_retriever.facets import FacetCounts, display_name
 from mirage_retriever.flags import REASONS, Flag, FlagStore
 from mirage_retriever.hybrid import Section
-from mirage_retriever.ingest import Head, Outcome
+from mirage_retriever.incoming import Head, Outcome
 from mirage_retriever.kept import Kept
 from mirage_retriever.query import Given, Id, Image, Mode, Order, Query, Term, Text, Value
 from mirage_retriever.records import Record
-from mirage_retriever.search import Reply, Wording
+from mirage_retriever.reply import Reply, Wording
 from mirage_retriever.words.regions import named_regions
 
 _MODES = {

@@ -1,35 +1,27 @@
 """Upserts and deletes: records and images come in as a stream, get their vectors, and are kept."""
 
 import asyncio
-import hashlib
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
-from mirage_core.image_store import StagedImage, sha256_of
-from mirage_core.imaging import PixelInfo
-from mirage_core.regions import REGIONS_BYTES, RegionMap
+from mirage_core.image_store import sha256_of
+from mirage_core.regions import REGIONS_BYTES
 from mirage_core.vectors import check_unit
 from mirage_retriever.atlas import Atlas
 from mirage_retriever.budget import ByteBudget, Hold
 from mirage_retriever.concurrency import together
-from mirage_retriever.engines.base import Stored
+from mirage_retriever.engines.base import Array
 from mirage_retriever.facets import check_facets
 from mirage_retriever.images import Images
+from mirage_retriever.incoming import Head, Incoming, Outcome, State
 from mirage_retriever.records import Record, check_pixels, check_record, without_people
 from mirage_retriever.terms import Encoded, TermEncoder, check_fingerprint
 from mirage_retriever.words.documents import to_point
-
-Array = npt.NDArray[np.float32]
 
 # Most bytes in one batch; a stream may have two batches, if the budget of all streams allows it.
 _BATCH_RECORDS = 32
@@ -47,84 +39,6 @@ _ENCODING_WAIT_S = 300.0
 _FREE_BYTES = 256 * 2**20
 # Errors of the server, or of the moment, and not of the record.
 _OF_THE_SERVER = (Code.QUEUE_FULL, Code.STORAGE_FULL, Code.DEPENDENCY_UNAVAILABLE, Code.CANCELLED, Code.INTERNAL)
-# Two vectors count as the same: given again they differ by rounding only.
-_SAME_VECTOR = 1e-5
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """Starts a record of the stream. Vectors, pixels as JSON and the label map are as the caller gave them, unchecked."""
-
-    record: Record
-    image_vector: Array | None = None
-    caption_vector: Array | None = None
-    fingerprint: str = ""
-    pixels: Mapping[str, Any] | None = None
-    regions: RegionMap | None = None
-
-
-class State(IntEnum):
-    """As mirage.v1.UpsertState."""
-
-    CREATED = 1
-    UPDATED = 2
-    UNCHANGED = 3
-    REJECTED = 4
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of one record. `left_out` names original labels about a person, which were not stored."""
-
-    id: str
-    state: State
-    error: MirageError | None = None
-    left_out: tuple[str, ...] = ()
-
-
-@dataclass(eq=False)
-class _Incoming:
-    """A record that is being put together. Once `error` is set it is only carried to its outcome.
-
-    `size` bytes of its image came in; the bytes themselves are dropped once the image is cleaned, and `staged` is the result.
-    `label_map` is the PNG of its label map as it will be stored.
-    """
-
-    head: Head
-    record: Record
-    parts: list[bytes] = field(default_factory=list)
-    size: int = 0
-    digest: Any = field(default_factory=hashlib.sha256)
-    pixels: PixelInfo | None = None
-    error: MirageError | None = None
-    left_out: tuple[str, ...] = ()
-    stored: Stored | None = None
-    staged: StagedImage | None = None
-    label_map: bytes = b""
-    image: Array | None = None
-    caption: Array | None = None
-
-    @property
-    def map_size(self) -> int:
-        """Bytes of the label map that came in."""
-        return len(self.head.regions.png) if self.head.regions else 0
-
-    @property
-    def is_given(self) -> bool:
-        """True if the caller has both vectors: a bulk, whose thumbnails are made when they are first asked for."""
-        return self.head.image_vector is not None and self.head.caption_vector is not None
-
-    @property
-    def before(self) -> Record | None:
-        return Record.from_json(self.stored.record) if self.stored else None
-
-    @property
-    def changed(self) -> bool:
-        """False where what is stored already says and holds the same."""
-        if self.stored is None or self.stored.record != self.record.to_json():
-            return True
-        pairs = ((self.head.image_vector, self.stored.image), (self.head.caption_vector, self.stored.caption))
-        return any(given is not None and not _same(given, kept) for given, kept in pairs)
 
 
 class Ingest:
@@ -204,8 +118,8 @@ class Ingest:
             if sha256 and not await self._is_shown(field_, sha256):
                 await asyncio.to_thread(remove, sha256)
 
-    async def _batches(self, parts: AsyncIterator[Head | bytes], hold: Hold) -> AsyncIterator[list[_Incoming]]:
-        batch: list[_Incoming] = []
+    async def _batches(self, parts: AsyncIterator[Head | bytes], hold: Hold) -> AsyncIterator[list[Incoming]]:
+        batch: list[Incoming] = []
         ids: set[str] = set()
         size = records = 0
         async for part in parts:
@@ -228,14 +142,14 @@ class Ingest:
             if full or part.record.id in ids:
                 yield batch
                 batch, ids, size = [], set(), 0
-            batch.append(_Incoming(part, part.record))
+            batch.append(Incoming(part, part.record))
             await hold.take(batch[-1].map_size)
             size += batch[-1].map_size
             ids.add(part.record.id)
         if batch:
             yield batch
 
-    async def _store(self, atlas: Atlas, batch: list[_Incoming], hold: Hold) -> list[Outcome]:
+    async def _store(self, atlas: Atlas, batch: list[Incoming], hold: Hold) -> list[Outcome]:
         try:
             for item in batch:
                 _check(item, atlas)
@@ -258,7 +172,7 @@ class Ingest:
         self._latest = max(self._latest + 1, time.time_ns() // 1_000)
         return self._latest
 
-    async def _look_at(self, item: _Incoming, hold: Hold) -> None:
+    async def _look_at(self, item: Incoming, hold: Hold) -> None:
         """Cleans the image and fills in what it says about itself; a file that is stored already is not decoded again."""
         try:
             if item.error is None:
@@ -272,7 +186,7 @@ class Ingest:
             item.parts.clear()
             hold.give(item.size + item.map_size)
 
-    async def _take_in_regions(self, item: _Incoming) -> None:
+    async def _take_in_regions(self, item: Incoming) -> None:
         """Fills in the record's regions: of the map that came in, or as they are stored for the same image file."""
         before, given = item.before, item.head.regions
         if given is None:
@@ -298,7 +212,7 @@ class Ingest:
             labels = {**item.record.labels, "structure": tuple(names)[: limits.FACET_VALUES_MAX]}
             item.record = replace(item.record, labels=check_facets(labels))
 
-    async def _take_in(self, item: _Incoming) -> None:
+    async def _take_in(self, item: Incoming) -> None:
         before = item.before
         sha256 = item.digest.hexdigest() if item.size else ""
         if before is not None and not self._images.store.has(before.image_sha256, before.pixels_sha256):
@@ -336,7 +250,7 @@ class Ingest:
             pixels=stored.pixels,
         )
 
-    async def _encode(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
+    async def _encode(self, atlas: Atlas, items: Sequence[Incoming]) -> None:
         """Gives every item its two vectors: the caller's, the stored one if nothing changed, or the encoder's."""
         for item in items:
             before, stored = item.before, item.stored
@@ -355,13 +269,13 @@ class Ingest:
             work.append(self._encode_images(atlas, images))
         await together(work)
 
-    async def _encode_captions(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
+    async def _encode_captions(self, atlas: Atlas, items: Sequence[Incoming]) -> None:
         # The start of a caption says what the image shows; the model's context ends long before this anyway.
         answers = await self._encoder.texts([item.record.caption[: limits.TEXT_CHARS] for item in items])
         for item, answer in zip(items, answers, strict=True):
             item.caption = _checked(atlas, answer)
 
-    async def _encode_images(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
+    async def _encode_images(self, atlas: Atlas, items: Sequence[Incoming]) -> None:
         """Gives the encoder what is stored, a few files at a time."""
         while items:
             count = size = 0
@@ -378,7 +292,7 @@ class Ingest:
                     else:
                         item.image = _checked(atlas, answer)
 
-    async def _commit(self, atlas: Atlas, items: Sequence[_Incoming]) -> None:
+    async def _commit(self, atlas: Atlas, items: Sequence[Incoming]) -> None:
         """Images first, then the points that name them: no record ever shows an image that is not there."""
         # Reading the words of a batch takes tens of milliseconds.
         points = await asyncio.to_thread(
@@ -411,11 +325,11 @@ def _checked(atlas: Atlas, answer: Encoded) -> Array:
     return check_unit(answer.vector, dimension=atlas.collection.dimension)
 
 
-def _model_bytes(item: _Incoming) -> int:
+def _model_bytes(item: Incoming) -> int:
     return limits.IMAGE_BYTES if item.staged is None else min(item.staged.size, limits.IMAGE_BYTES)
 
 
-async def _append(item: _Incoming, piece: bytes, hold: Hold) -> int:
+async def _append(item: Incoming, piece: bytes, hold: Hold) -> int:
     """Adds a piece of the image; beyond the limit the record is rejected and nothing more of it kept."""
     if len(piece) > limits.CHUNK_BYTES:
         raise MirageError(Code.REQUEST_MALFORMED, field=f"image_chunk of more than {limits.CHUNK_BYTES} bytes")
@@ -432,7 +346,7 @@ async def _append(item: _Incoming, piece: bytes, hold: Hold) -> int:
     return len(piece)
 
 
-def _check(item: _Incoming, atlas: Atlas) -> None:
+def _check(item: Incoming, atlas: Atlas) -> None:
     """Checks the record and its given vectors, and normalises those."""
     if item.error is not None:
         return
@@ -458,18 +372,14 @@ def _check(item: _Incoming, atlas: Atlas) -> None:
         item.error = error
 
 
-def _fine(batch: Iterable[_Incoming]) -> list[_Incoming]:
+def _fine(batch: Iterable[Incoming]) -> list[Incoming]:
     return [item for item in batch if item.error is None]
 
 
-def _outcome(item: _Incoming, *, changed: bool) -> Outcome:
+def _outcome(item: Incoming, *, changed: bool) -> Outcome:
     if item.error is not None:
         return Outcome(item.head.record.id[:128], State.REJECTED, item.error)
     if not changed:
         return Outcome(item.record.id, State.UNCHANGED, left_out=item.left_out)
     state = State.CREATED if item.stored is None else State.UPDATED
     return Outcome(item.record.id, state, left_out=item.left_out)
-
-
-def _same(first: Array, second: Array | None) -> bool:
-    return second is not None and bool(np.abs(first - second).max() < _SAME_VECTOR)

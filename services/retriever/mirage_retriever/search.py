@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from mirage_core import limits, tracing
 from mirage_core.errors import Code, MirageError
@@ -19,9 +18,10 @@ from mirage_retriever.match import Match, kind_of
 from mirage_retriever.pages import DEPTH_MAX, PageTokens, Position
 from mirage_retriever.query import Id, Mode, Query, Term, Text, check_query, check_terms
 from mirage_retriever.records import Record
+from mirage_retriever.reply import Answered, Common, Comparison, Reply, Wording
 from mirage_retriever.terms import Resolved, TermEncoder, resolve
 from mirage_retriever.words.lexicon import Named
-from mirage_retriever.words.queries import Corrected, WordQuery, read_query
+from mirage_retriever.words.queries import WordQuery, read_query
 
 # Length of each ranking that is fused, on every page, so that pages agree.
 _FUSION_DEPTH = 200
@@ -34,69 +34,6 @@ _ARRANGED = 50
 _ID_SCORE = 1e6
 # Results that are varied.
 _VARIED = 100
-
-
-@dataclass(frozen=True)
-class Wording:
-    """The reading of a text: other expressions that were searched too, by what was typed, and corrected words.
-
-    `named` are labels that the query names and none of the first results has: filters to offer.
-    """
-
-    expanded: Mapping[str, tuple[str, ...]]
-    corrected: tuple[Corrected, ...]
-    named: tuple[Named, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Reply:
-    """The answer to a search; times in milliseconds."""
-
-    results: tuple[Found, ...]
-    match: Match
-    terms: tuple[Resolved, ...]
-    query: Combination | None
-    next_page_token: str
-    fingerprint: str
-    search_ms: float
-    total_ms: float
-    cached: bool = False
-    words: Wording | None = None
-    # The names by which regions of a result are chosen.
-    naming: WordQuery | None = None
-    # Records that pass the filter, of a reply without a query.
-    total: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Answered:
-    """A query of one text, answered ahead: the term with its vector, and the best records, more than any page shows."""
-
-    term: Resolved
-    combination: Combination
-    found: tuple[Found, ...]
-    words: WordQuery
-
-    def as_asked(self, text: str) -> "Answered":
-        """The same under the words that are asked now, at no cost of the encoder's."""
-        return replace(self, term=replace(self.term, label=text, queue_ms=0.0, inference_ms=0.0))
-
-
-class Common(Protocol):
-    """Answers that are there already."""
-
-    def answer(self, query: Query, atlas: Atlas) -> Answered | None:
-        """Returns the answer, or None if the query must be searched."""
-        ...
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two replies and the cosine between their queries."""
-
-    base: Reply
-    shifted: Reply
-    shift: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -434,7 +371,7 @@ class Search:
         if not named:
             return ()
         labels = [Record.from_json(found.record).facets() for found in results[:_FIRST]]
-        there = {label.facet for label in named if any(_has(each, label) for each in labels)}
+        there = {label.facet for label in named if any(label.is_of(each) for each in labels)}
         return tuple(label for label in named if label.facet not in there)
 
     def _judge(self, side: _Side, results: Sequence[Found], named: Sequence[Named]) -> Match:
@@ -497,13 +434,6 @@ class Search:
             everything = [found for found in everything if found.cosine is not None and found.cosine >= least]
             everything = _after(side.position, everything, side)
         return everything
-
-
-def _has(labels: Mapping[str, Sequence[str]], named: Named) -> bool:
-    """True if a record has the label, or is of a structure of that side: both kidneys together do not count."""
-    if named.value in labels.get(named.facet, ()):
-        return True
-    return named.facet == "side" and any(named.value in value.split() for value in labels.get("structure", ()))
 
 
 def _combine(terms: Sequence[Resolved]) -> Combination:

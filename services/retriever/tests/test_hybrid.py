@@ -21,7 +21,8 @@ from mirage_retriever.hybrid import Section
 from mirage_retriever.match import Match, Thresholds
 from mirage_retriever.query import Id, Mode, Query, Term, Text
 from mirage_retriever.records import Record
-from mirage_retriever.search import Reply, Search
+from mirage_retriever.reply import Reply
+from mirage_retriever.search import Search
 from mirage_retriever.terms import Encoded, EncoderModel
 from mirage_retriever.words.documents import to_point
 

@@ -3,12 +3,11 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
 from mirage_core import context, telemetry
@@ -22,7 +21,6 @@ from mirage_retriever.engines.base import (
     VOCABULARY_MAX,
     WORD_IDS,
     WORDS,
-    Array,
     Collection,
     Filter,
     Graph,
@@ -37,8 +35,8 @@ from mirage_retriever.engines.base import (
     Stored,
     Walked,
 )
-from mirage_retriever.engines.identity import point_id
 from mirage_retriever.engines.qdrant_nodes import Nodes, RefusedError, Request, unavailable
+from mirage_retriever.engines.qdrant_points import to_filter, to_hit, to_keys, to_server, to_stored
 
 _log = telemetry.get_logger()
 
@@ -235,14 +233,14 @@ class QdrantEngine:
         """All searches in one round trip."""
         queries = [
             models.QueryRequest(
-                limit=request.limit, filter=_filter(request.filter), with_payload=_SHOWN, **self._query(request)
+                limit=request.limit, filter=to_filter(request.filter), with_payload=_SHOWN, **self._query(request)
             )
             for request in requests
         ]
         answers = await self._call(lambda client: client.query_batch_points(self._name, requests=queries))
         return [
             sorted(
-                (_hit(point) for point in answer.points),
+                (to_hit(point) for point in answer.points),
                 key=lambda hit: (-hit.score, hit.id),
             )
             for answer in answers
@@ -274,22 +272,22 @@ class QdrantEngine:
 
     async def fetch(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Stored]:
         """The points that are there."""
-        keys = _keys(ids)
+        keys = to_keys(ids)
         points = await self._call(
             lambda client: client.retrieve(self._name, ids=keys, with_payload=["id", "record"], with_vectors=vectors)
         )
-        found = [_stored(point, vectors=vectors) for point in points]
+        found = [to_stored(point, vectors=vectors) for point in points]
         return {point.id: point for point in found}
 
     async def upsert(self, points: Sequence[Point]) -> None:
         """Stores points, and returns when the server has."""
         for start in range(0, len(points), _UPSERT_CHUNK):
-            chunk = [_to_server(point, words=self._has_words) for point in points[start : start + _UPSERT_CHUNK]]
+            chunk = [to_server(point, words=self._has_words) for point in points[start : start + _UPSERT_CHUNK]]
             await self._call(_upserting(self._name, chunk), timeout_s=_WRITE_S)
 
     async def delete(self, ids: Sequence[str]) -> int:
         """Removes points; how many were there."""
-        keys = _keys(dict.fromkeys(ids))
+        keys = to_keys(dict.fromkeys(ids))
         there = await self._call(lambda client: client.retrieve(self._name, ids=keys, with_payload=False))
         if there:
             selector = models.PointIdsList(points=[point.id for point in there])
@@ -307,12 +305,12 @@ class QdrantEngine:
 
     async def total(self, among: Filter) -> int:
         """The number of points that pass."""
-        only = _filter(among)
+        only = to_filter(among)
         return (await self._call(lambda client: client.count(self._name, count_filter=only, exact=True))).count
 
     async def cases(self, ids: Sequence[str], among: Filter) -> dict[str, int]:
         """One request."""
-        only, most = _filter(replace(among, cases=tuple(ids))), max(1, len(ids))
+        only, most = to_filter(replace(among, cases=tuple(ids))), max(1, len(ids))
         answer = await self._call(
             lambda client: client.facet(self._name, key=CASE, facet_filter=only, limit=most, exact=True)
         )
@@ -320,7 +318,7 @@ class QdrantEngine:
 
     async def facets(self, names: Sequence[str], among: Filter, limit: int) -> dict[str, list[tuple[str, int]]]:
         """One request a facet, all at the same time."""
-        only = _filter(among)
+        only = to_filter(among)
 
         async def counted(key: str) -> models.FacetResponse:
             return await self._call(
@@ -341,7 +339,7 @@ class QdrantEngine:
         """One request."""
         direction = models.Direction.DESC if descending else models.Direction.ASC
         order = models.OrderBy(key=f"order.{name}", direction=direction, start_from=start)
-        only = _filter(among)
+        only = to_filter(among)
         points, _ = await self._call(
             lambda client: client.scroll(
                 self._name, scroll_filter=only, limit=limit, order_by=order, with_payload=["id", "record"]
@@ -356,7 +354,7 @@ class QdrantEngine:
             offset = str(uuid.UUID(position)) if position else None
         except ValueError as error:
             raise MirageError(Code.PAGE_TOKEN_INVALID) from error
-        only = _filter(among)
+        only = to_filter(among)
         points, following = await self._call(
             lambda client: client.scroll(
                 self._name,
@@ -368,7 +366,7 @@ class QdrantEngine:
             )
         )
         return Walked(
-            tuple(_stored(point, vectors=vectors) for point in points),
+            tuple(to_stored(point, vectors=vectors) for point in points),
             tuple(str(point.id) for point in points),
             "" if following is None else str(following),
         )
@@ -429,75 +427,3 @@ def _upserting(name: str, points: list[models.PointStruct]) -> Request[Any]:
 
 def _indexing(name: str, field: str, schema: Any) -> Request[Any]:
     return lambda client: client.create_payload_index(name, field_name=field, field_schema=schema)
-
-
-def _hit(point: models.ScoredPoint) -> Hit:
-    payload: dict[str, Any] = point.payload or {}
-    return Hit(payload["id"], point.score, payload["record"])
-
-
-def _stored(point: models.Record, *, vectors: bool) -> Stored:
-    payload: dict[str, Any] = point.payload or {}
-    image, caption = (_array(point.vector, space) if vectors else None for space in Space)
-    return Stored(payload["id"], payload["record"], image, caption)
-
-
-def _keys(ids: Iterable[str]) -> list[Any]:
-    return [str(point_id(i)) for i in ids]
-
-
-def _array(vector: Any, space: Space) -> Array:
-    return np.asarray(vector[str(space)], dtype=np.float32)
-
-
-def _to_server(point: Point, *, words: bool) -> models.PointStruct:
-    # A server refuses neither NaN nor Inf.
-    if not all(np.isfinite(each).all() for each in (point.image, point.caption, point.words.weights)):
-        raise MirageError(Code.VECTOR_NOT_FINITE)
-    vector: dict[str, Any] = {"image": point.image.tolist(), "caption": point.caption.tolist()}
-    if words and point.words.ids.size:
-        vector[WORDS] = models.SparseVector(indices=point.words.ids.tolist(), values=point.words.weights.tolist())
-    return models.PointStruct(
-        id=str(point_id(point.id)),
-        vector=vector,
-        payload={
-            "id": point.id,
-            "record": point.record,
-            "facets": {name: list(values) for name, values in point.facets.items()},
-            WORD_IDS: point.words.ids.tolist(),
-            FORMS: list(point.words.forms),
-            **{name: value for name in (*DIGESTS, CASE, "order") if (value := getattr(point, name))},
-        },
-    )
-
-
-def _filter(condition: Filter) -> models.Filter | None:
-    sides: list[list[Any]] = [
-        [
-            models.FieldCondition(key=f"facets.{name}", match=models.MatchAny(any=list(values)))
-            for name, values in facets.items()
-        ]
-        for facets in (condition.where, condition.where_not)
-    ]
-    must, must_not = sides
-    if condition.only is not None:
-        must.append(models.HasIdCondition(has_id=_keys(condition.only)))
-    if condition.cases is not None:
-        must.append(models.FieldCondition(key=CASE, match=models.MatchAny(any=list(condition.cases))))
-    must += map(_says, condition.says)
-    if condition.exclude:
-        must_not.append(models.HasIdCondition(has_id=_keys(condition.exclude)))
-    must_not += [models.Filter(must=[_says(ways) for ways in silent]) for silent in condition.silent]
-    return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
-
-
-def _says(ways: tuple[tuple[int, ...], ...]) -> Any:
-    """One of the ways: all single words at once, and each expression of several."""
-    either: list[Any] = [
-        models.Filter(must=[models.FieldCondition(key=WORD_IDS, match=models.MatchValue(value=word)) for word in way])
-        for way in ways
-        if len(way) > 1
-    ]
-    if singles := [way[0] for way in ways if len(way) == 1]:
-        either.append(models.FieldCondition(key=WORD_IDS, match=models.MatchAny(any=singles)))
-    return either[0] if len(either) == 1 else models.Filter(should=either)

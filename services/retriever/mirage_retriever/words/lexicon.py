@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mirage_retriever.engines.base import Engine, Filter
@@ -30,6 +31,12 @@ class Named:
     facet: str
     value: str
     count: int
+
+    def is_of(self, labels: Mapping[str, Sequence[str]]) -> bool:
+        """True if a record has the label, or is of a structure of that side: both kidneys together do not count."""
+        if self.value in labels.get(self.facet, ()):
+            return True
+        return self.facet == "side" and any(self.value in value.split() for value in labels.get("structure", ()))
 
 
 class Lexicon:
