@@ -15,7 +15,7 @@ import pytest
 
 from mirage_core import context
 from mirage_core.errors import Code, MirageError
-from mirage_retriever.engines.base import Collection, Graph, Nearest, Point, Space
+from mirage_retriever.engines.base import Collection, Filter, Graph, Nearest, Point, Space
 from mirage_retriever.engines.edge.activity import Activity
 from mirage_retriever.engines.edge.engine import EdgeEngine
 from mirage_retriever.engines.edge.processes import ProcessLostError
@@ -98,6 +98,16 @@ async def test_a_search_finds_a_record_as_it_was_written_last_and_none_that_was_
     for _ in range(2):
         [hits] = await engine.search([request])
         assert {hit.id: hit.record for hit in hits} == {before[0].id: '{"changed":1}', before[2].id: "{}"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_a_searcher_does_not_hold_the_pages_of_its_index_files(engine: EdgeEngine) -> None:
+    await engine.upsert(points(100))
+    assert await engine.facets(["plane"], Filter(), 10) == {"plane": [("axial", 100)]}
+    [pid] = engine.searcher_pids
+    held = [part.pss for part in psutil.Process(pid).memory_maps() if "/payload_index/" in part.path]
+    assert len(held) > 10
+    assert sum(held) < 10 * 2**20
 
 
 async def test_a_path_has_one_engine_at_a_time(engine: EdgeEngine, tmp_path: Path) -> None:
