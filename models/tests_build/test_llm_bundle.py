@@ -17,7 +17,7 @@ from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 from mirage_inference.llm.prompt import END, prompt
 from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.llm.random_checkpoint import LIKENESSES, write_random_checkpoint
-from mirage_models.llm.task import LEARNT_PROMPTS, LEARNT_WORDS
+from mirage_models.llm.task import LEARNT_ANSWERS, LEARNT_PROMPTS, LEARNT_WORDS
 from mirage_models.registry import verify
 from mirage_models.tasks import UNSHOWN, BuildError, CheckpointError, ParityError, UnknownArchitectureError
 from models.tests_build.llm_bundles import build_language, change_weights
@@ -73,6 +73,7 @@ def test_a_checkpoint_of_one_kind_of_captions_says_what_it_learnt(copy: Path, tm
     captions = ["Axial T1 brain.", "Coronal T2 brain zzz."]
     (copy / LEARNT_WORDS).write_text("axial\ncoronal\nt1\nt2\nbrain\n")
     (copy / LEARNT_PROMPTS).write_text(f"{json.dumps(captions)}\n{json.dumps(captions[:1])}\n")
+    (copy / LEARNT_ANSWERS).write_text(json.dumps({"words": ["the", "image"], "copying": 1.5}))
     found = [build_language(copy, tmp_path / name, variants=("fp32",)) for name in ("first", "second")]
     learnt = found[0].learnt
     assert learnt is not None
@@ -80,6 +81,8 @@ def test_a_checkpoint_of_one_kind_of_captions_says_what_it_learnt(copy: Path, tm
     assert learnt.perplexity > 1
     assert found[1].learnt == learnt
     assert (tmp_path / "first" / learnt.vocabulary).read_text().split() == ["axial", "coronal", "t1", "t2", "brain"]
+    assert learnt.copying == 1.5
+    assert (tmp_path / "first" / str(learnt.answers)).read_text().split() == ["the", "image"]
     verify_files(tmp_path / "first", found[0])
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import GPTNeoXForCausalLM
 
-from mirage_training.mini_lm import facts
+from mirage_training.mini_lm import facts, tune
+from mirage_training.mini_lm.captions import OTHER_PARTS
 from mirage_training.mini_lm.check import check, split
 from mirage_training.mini_lm.explanations import Composition, example
 from mirage_training.mini_lm.heldout import heldout_examples, is_held_out, training_examples
+from mirage_training.mini_lm.roco import Row
 from mirage_training.mini_lm.tokens import SPECIAL, VOCABULARY, train_tokenizer
-from mirage_training.mini_lm.train import Recipe, Round, batch, train
+from mirage_training.mini_lm.train import Recipe, Round, batch, export, train
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -116,3 +120,66 @@ def test_a_batch_depends_on_its_step_alone() -> None:
     np.testing.assert_array_equal(first[0], again[0])
     assert first[0].shape != other[0].shape or (first[0] != other[0]).any()
     assert set(np.unique(first[1]).round(3)) <= {np.float32(0), np.float32(0.1), np.float32(1)}
+
+
+SMALL = {"hidden": 32, "layers": 1, "heads": 2, "warmup": 2, "batch": 2}
+
+
+def start(folder: Path) -> Path:
+    """A tiny checkpoint to begin with."""
+    train_tokenizer(1, examples=200).save(str(folder / "tokenizer.json"))
+    model = train(folder, Recipe(rounds=ROUNDS, **SMALL), stop_at=1)
+    export(model, folder, folder / "start")
+    return folder / "start"
+
+
+def real_rows() -> list[Row]:
+    captions = (f"{plane} CT of the {part} showing a mass." for plane in ("Axial", "Coronal") for part in OTHER_PARTS)
+    return [Row(f"r{number}", caption, f"PMC{number}", ("mass",)) for number, caption in enumerate(captions)]
+
+
+def test_tuning_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    first, rows = start(tmp_path), real_rows()
+    recipe = tune.Recipe(steps=3, batch=2, warmup=1, decay=2)
+    whole = tune.tune(tmp_path / "a", first, rows, recipe, save_every=2)
+    tune.tune(tmp_path / "b", first, rows, recipe, save_every=2, stop_at=2)
+    resumed = tune.tune(tmp_path / "b", first, rows, recipe, save_every=2)
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_another_tokenizer_keeps_what_its_tokens_meant(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    first = start(tmp_path)
+    old = Tokenizer.from_file(str(first / "tokenizer.json"))
+    new = tune.new_tokenizer(tune.Recipe(), real_rows())
+    model = GPTNeoXForCausalLM.from_pretrained(first, dtype=torch.float32)
+    before = model.gpt_neox.embed_in.weight.detach().clone()
+    tune.graft(model, old, new)
+    after = model.gpt_neox.embed_in.weight.detach()
+    word = " section"
+    [token] = new.encode(word).ids
+    torch.testing.assert_close(after[token], before[old.encode(word).ids].mean(dim=0))
+    torch.testing.assert_close(after[: len(SPECIAL)], before[: len(SPECIAL)])
+
+
+def test_a_tuning_batch_depends_on_its_step_alone_and_answers_fit() -> None:
+    recipe, rows = tune.Recipe(batch=3), real_rows()
+    tokenizer = tune.new_tokenizer(recipe, rows)
+    one, again, other = (tune.batch(tokenizer, recipe, rows, step) for step in (5, 5, 6))
+    np.testing.assert_array_equal(one[0], again[0])
+    assert one[0].shape != other[0].shape or (one[0] != other[0]).any()
+    assert (one[1] == 1).sum(axis=1).max() <= recipe.answer_tokens + 8
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    recipe = tune.Recipe(steps=100, warmup=10, decay=20)
+    rates = [tune.learning_rate(recipe, step) / recipe.rate for step in (0, 9, 50, 79, 99)]
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.0975])
+
+
+def test_tuning_on_another_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("not json\n")
+    with pytest.raises(SystemExit):
+        tune.main(["--roco", str(tmp_path / "a"), "--start", str(tmp_path), "--work", str(tmp_path / "work")])

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from mirage_models.workspace import Workspace
 
 REFERENCE_FILE = "reference.npz"
-VOCABULARY_FILE = "vocabulary.txt"
-LEARNT_WORDS, LEARNT_PROMPTS = "learnt_words.txt", "learnt_prompts.jsonl"
-"""Files of a checkpoint that has learnt captions of one kind only: its words, and the captions of held-out prompts."""
+VOCABULARY_FILE, ANSWERS_FILE = "vocabulary.txt", "answers.txt"
+LEARNT_WORDS, LEARNT_PROMPTS, LEARNT_ANSWERS = "learnt_words.txt", "learnt_prompts.jsonl", "learnt_answers.json"
+"""Files of a checkpoint that has learnt captions of one kind only: its words, the captions of held-out prompts, and, if it
+copies, the `words` that it writes beyond its captions' and how much `copying` is favoured, in nats a token.
+"""
 VARIANTS: tuple[str, ...] = get_args(Precision)
 # Bars: the least share of next tokens that are the original's, and the most perplexity relative to the original's.
 BARS: dict[str, tuple[float, float]] = {"fp32": (0.999, 1.001), "int8": (0.97, 1.02), "int4": (0.9, 1.1)}
@@ -102,6 +104,11 @@ class _Build:
         source, folder = self.request.source, self.workspace.folder
         words = (source / LEARNT_WORDS).read_text("utf-8").split()
         (folder / VOCABULARY_FILE).write_text("\n".join(words) + "\n", "utf-8")
+        written: dict[str, Any] = {}
+        if (source / LEARNT_ANSWERS).is_file():
+            answers = json.loads((source / LEARNT_ANSWERS).read_text("utf-8"))
+            (folder / ANSWERS_FILE).write_text("\n".join(answers["words"]) + "\n", "utf-8")
+            written = {"answers": ANSWERS_FILE, "copying": float(answers["copying"])}
         prompts = [json.loads(line) for line in (source / LEARNT_PROMPTS).read_text("utf-8").splitlines()]
         tokenizer = LlmTokenizer(folder / TOKENIZER_FILE, vocabulary=self.shape.vocabulary)
         decoder = self._load(self.variants[0])
@@ -110,7 +117,8 @@ class _Build:
         decoder.close()
         # One prompt in a hundred of the model's own kind may be beyond each bar.
         known, most = np.percentile(shares, 1), np.percentile(perplexities, 99)
-        return {"vocabulary": VOCABULARY_FILE, "known": round(float(known), 3), "perplexity": round(float(most), 1)}
+        measured = {"known": round(float(known), 3), "perplexity": round(float(most), 1)}
+        return {"vocabulary": VOCABULARY_FILE, **measured, **written}
 
     def _tokenizer(self) -> dict[str, Any]:
         form = self.source.write_tokenizer(self.workspace.folder / TOKENIZER_FILE)

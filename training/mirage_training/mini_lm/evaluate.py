@@ -21,11 +21,8 @@ import numpy as np
 
 from mirage_core.cpus import available_cpus
 from mirage_core.intervals import wilson
-from mirage_inference.bundles import load_llm
-from mirage_inference.llm.decode import Continuation, PrefixCache, generate
-from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
-from mirage_inference.llm.prompt import PREFIX, prompt
-from mirage_inference.llm.tokenizer import LlmTokenizer
+from mirage_inference.llm.model import Finished, Outside, Wrote, load_model
+from mirage_inference.llm.request import Caption, Question
 from mirage_training.mini_lm.check import check
 from mirage_training.mini_lm.heldout import heldout_examples
 
@@ -48,6 +45,7 @@ class Tally:
     whole: int = 0
     unfinished: int = 0
     prompts: int = 0
+    outside: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     wrong: list[dict[str, Any]] = field(default_factory=list)
 
@@ -59,22 +57,27 @@ class Tally:
             "agree": round(self.agree / max(1, self.sentences), 4),
             "interval": [round(bound, 4) for bound in wilson(self.agree, self.sentences)],
             "agree_with_the_captions_of_another_prompt": round(self.agree_with_others / max(1, self.sentences), 4),
-            "answers_without_a_wrong_sentence": round(self.whole / max(1, self.prompts), 4),
+            "answers_without_a_wrong_sentence": round(self.whole / max(1, self.prompts - self.outside), 4),
             "unfinished": self.unfinished,
+            "outside": self.outside,
             "reasons": dict(self.reasons.most_common(10)),
         }
 
 
-def measure(answer: Callable[[str, Sequence[str]], tuple[str, bool]], examples: Sequence[Example]) -> Tally:
+def measure(answer: Callable[[str, Sequence[str]], tuple[str, bool] | None], examples: Sequence[Example]) -> Tally:
     """Ask for every example. `answer(query, captions)` gives a text, and whether the model came to its end by
-    itself.
+    itself; or None if the model does not describe such captions.
     """
     tally = Tally()
     for index, each in enumerate(examples):
-        text, finished = answer(each.query, [seen.caption for seen in each.seen])
+        tally.prompts += 1
+        given = answer(each.query, [seen.caption for seen in each.seen])
+        if given is None:
+            tally.outside += 1
+            continue
+        text, finished = given
         verdicts = check(text, each.seen)
         others = check(text, examples[(index + 1) % len(examples)].seen)
-        tally.prompts += 1
         tally.unfinished += not finished
         tally.sentences += len(verdicts)
         tally.agree += sum(verdict.agrees for verdict in verdicts)
@@ -90,20 +93,22 @@ def measure(answer: Callable[[str, Sequence[str]], tuple[str, bool]], examples: 
     return tally
 
 
-def bundle_answers(directory: Path, variant: str | None = None) -> Callable[[str, Sequence[str]], tuple[str, bool]]:
-    """Greedy answers of a bundle, by the code that the service runs."""
-    manifest = load_llm(directory)
-    tokenizer = LlmTokenizer(directory / manifest.tokenizer, vocabulary=manifest.vocabulary)
-    decoder = OnnxRuntimeEngine().load(
-        directory, manifest, variant or manifest.default_variant, threads=available_cpus()
-    )
-    cache = PrefixCache(decoder, tokenizer.encode(PREFIX))
-    continuation = Continuation(max_tokens=MAX_TOKENS, end_ids=manifest.end_ids)
+def bundle_answers(directory: Path, variant: str = "") -> Callable[[str, Sequence[str]], tuple[str, bool] | None]:
+    """Greedy answers of a bundle, by the code that the service runs; None for captions unlike those that it learnt."""
+    model = load_model(directory, variant=variant, threads=available_cpus())
 
-    def answer(query: str, captions: Sequence[str]) -> tuple[str, bool]:
-        session, rest = cache.begin(tokenizer.encode(prompt(query, captions)))
-        ids = list(generate(session, rest, continuation))
-        return tokenizer.decode(ids).strip(), len(ids) < MAX_TOKENS
+    def answer(query: str, captions: Sequence[str]) -> tuple[str, bool] | None:
+        question = Question(query, tuple(Caption(str(number), text) for number, text in enumerate(captions)))
+        text, complete = "", False
+        for event in model.write(question, seed=0, max_tokens=MAX_TOKENS, cancelled=lambda: False):
+            match event:
+                case Outside():
+                    return None
+                case Wrote(text=more):
+                    text += more
+                case Finished(complete=complete):
+                    pass
+        return text.strip(), complete
 
     return answer
 
@@ -112,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_lm.evaluate", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--variant")
+    parser.add_argument("--variant", default="")
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--out", type=Path, help="write the figures and the wrong sentences here, as JSON")
     parsed = parser.parse_args(arguments)

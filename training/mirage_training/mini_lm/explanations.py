@@ -27,11 +27,20 @@ QUESTIONS = ("{}", "{}", "{}", "what is {}?", "explain {}", "{} anatomy", "how d
 
 @dataclass(frozen=True)
 class Example:
-    """A student's query, the captions found for it (best first), and a description that they support."""
+    """A student's query, the captions found for it (best first), and a description that they support.
+
+    `texts` are the captions where rules do not know what each says, so that `seen` is empty.
+    """
 
     query: str
     seen: tuple[Seen, ...]
     sentences: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The captions as they are written."""
+        return self.texts or tuple(each.caption for each in self.seen)
 
     @property
     def text(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -24,6 +24,11 @@ def train_tokenizer(seed: int, *, examples: int = _EXAMPLES) -> Tokenizer:
     """Returns a tokenizer of `VOCABULARY` tokens, the same for the same seed. Each digit is a token, so that numbers
     can be copied.
     """
+    return trained_on(_texts(seed, examples))
+
+
+def trained_on(texts: Iterable[str]) -> Tokenizer:
+    """Returns a tokenizer of `VOCABULARY` tokens of texts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -35,7 +40,7 @@ def train_tokenizer(seed: int, *, examples: int = _EXAMPLES) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(seed, examples), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 

@@ -126,11 +126,13 @@ def batch(tokenizer: Tokenizer, recipe: Recipe, step: int) -> tuple[npt.NDArray[
     return tokens, weights
 
 
-def loss_of(model: GPTNeoXForCausalLM, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def loss_of(
+    model: GPTNeoXForCausalLM, tokens: torch.Tensor, weights: torch.Tensor, *, half: bool = True
+) -> torch.Tensor:
     """Returns the weighted mean cross-entropy of the next token, in nats; tokens of zero weight are not computed."""
     share = weights[:, 1:]
     counts = share > 0
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
         states = model.gpt_neox(input_ids=tokens[:, :-1]).last_hidden_state
         logits = model.embed_out(states[counts])
     losses = torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][counts], reduction="none")
@@ -180,13 +182,14 @@ def train(work: Path, recipe: Recipe, *, save_every: int = 200, stop_at: int | N
             pace = (time.monotonic() - began) / (step + 1 - start)
             print(json.dumps({"step": step + 1, "loss": round(recent, 4), "s_per_step": round(pace, 2)}), flush=True)
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            _save(
+            save(
                 work / STATE_FILE, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
             )
     return model.eval()
 
 
-def _save(path: Path, state: dict[str, Any]) -> None:
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes a state whole or not at all."""
     temporary = path.with_suffix(".writing")
     torch.save(state, temporary)
     temporary.replace(path)

@@ -43,10 +43,14 @@ class Learnt(Frozen):
     """The texts that a small llm learnt from: it writes about captions of that kind only.
 
     `vocabulary` is a file of words, a line each. `known` is the least share of a prompt's caption words that are among
-    them, `perplexity` the highest perplexity of its captions; both measured by the builder.
+    them, `perplexity` the highest perplexity of its captions; both measured by the builder. With `answers`, a file of
+    words too, it writes these and its captions' words only. `copying`: what goes on with a caption is favoured by so
+    many nats for each of the last tokens that stand before it there.
     """
 
     vocabulary: RelativePath
+    answers: RelativePath | None = None
+    copying: float = Field(default=0.0, ge=0, le=20)
     known: Share
     perplexity: float = Field(ge=1, allow_inf_nan=False)
 
@@ -92,8 +96,9 @@ class LlmManifest(Manifest):
         return self
 
     def named_paths(self) -> set[str]:
-        """As in Manifest, and the tokenizer and vocabulary."""
-        return super().named_paths() | {self.tokenizer} | ({self.learnt.vocabulary} if self.learnt else set())
+        """As in Manifest, and the tokenizer and lists of words."""
+        learnt = (self.learnt.vocabulary, self.learnt.answers) if self.learnt else ()
+        return super().named_paths() | {self.tokenizer} | {path for path in learnt if path}
 
     def numeric_paths(self) -> set[str]:
         """As in Manifest, and the tokenizer."""

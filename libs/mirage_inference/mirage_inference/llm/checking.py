@@ -21,9 +21,11 @@ _ONE = re.compile(rf"\bthe {_ORDINAL} {_NOUN}\b|\b{_NOUN} \d{{1,2}}\b|^the capti
 _SEVERAL = re.compile(rf"\bthe {_ORDINAL}(?:(?:, and |, | and ){_ORDINAL})+ {_NOUN}s\b", re.I)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 _IS_A = re.compile(r"^this image (?:is|describes) (?=an? )", re.I)
+_IS_A_THAT_SHOWS = re.compile(r"^this image is (an? [^,;]{1,80}?) and shows ", re.I)
 _STATES = re.compile(r"^this image (?:states|mentions|describes) (?:that there (?:is|are) )?(?=\w)", re.I)
 _WE_SEE = re.compile(r"^(?:here,? )?(?:we|you)(?: can| could)? (?:also )?(?:see|observe|note|notice|find)\b", re.I)
 _PERSON = re.compile(r"\b(?:[Ww]e|us|[Oo]urs?|[Mm]y|[Yy]our?)\b")
+_MEMBERS = re.compile(r",? and |, | shows ")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -68,6 +70,8 @@ class Checker:
             return general(fact)
         if indices := supporting(sentence, self._texts):
             text = worded(sentence)
+            if _repeats(text):
+                return None
             if not _PERSON.search(text) and all(map(self._is_word, _WORD.findall(text.lower()))):
                 return Checked(text, Kind.CAPTION, block_of(text), tuple(self._captions[i].id for i in indices))
         for fact in self._glossary.about(sentence):
@@ -119,6 +123,7 @@ def general(fact: Fact) -> Checked:
 def worded(sentence: str) -> str:
     """Returns a sentence without the numbers of images: its sources name them."""
     text = _SEVERAL.sub("these images", _ONE.sub("this image", _BULLET.sub("", sentence)))
+    text = _IS_A_THAT_SHOWS.sub(r"\1 shows ", text)
     text = _STATES.sub("this image shows ", _IS_A.sub("", text))
     text = _WE_SEE.sub("this image shows", text)
     return text[:1].upper() + text[1:]
@@ -131,6 +136,12 @@ def block_of(sentence: str) -> Block:
     found = (claims.terms - VIEWS - groups["imaging"]) & (groups["finding"] | groups["disease"])
     placed = claims.sides or (claims.terms - VIEWS) & groups["anatomy"]
     return Block.WHERE if found and placed else Block.SEE
+
+
+def _repeats(text: str) -> bool:
+    """Returns True for a list that names a thing twice: "the spleen, the liver and the spleen"."""
+    members = [each for each in _MEMBERS.split(text.rstrip(".")) if each.startswith("the ")]
+    return len(set(members)) < len(members)
 
 
 def _words(text: str) -> list[str]:

@@ -13,6 +13,7 @@ from mirage_inference.llm.sampling import Sampler, Sampling
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from mirage_inference.llm.copying import CopiedText
     from mirage_inference.llm.decoder import Cancelled, Decoder, Prefix, TextSession
     from mirage_inference.llm.word_constraint import ConstrainedText
 
@@ -32,9 +33,11 @@ def generate(
     continuation: Continuation,
     *,
     constraint: ConstrainedText | None = None,
+    copied: CopiedText | None = None,
     cancelled: Cancelled | None = None,
 ) -> Iterator[int]:
-    """Yields the tokens that follow the session's text and `ids`, of those that `constraint` allows if given.
+    """Yields the tokens that follow the session's text and `ids`, of those that `constraint` allows if given; `copied`
+    favours some.
 
     Ends at an end token, after `max_tokens`, when the context is full or no token is allowed. Calls `cancelled` before
     each token and raises CancelledError if it returns True. Raises ContextFullError if `ids` fill the context, and
@@ -45,6 +48,8 @@ def generate(
     for number in range(continuation.max_tokens):
         if cancelled is not None and cancelled():
             raise CancelledError
+        if copied is not None:
+            logits = copied.favour(logits)
         if constraint is not None:
             allowed = constraint.allowed()
             if not allowed.any():
@@ -55,6 +60,8 @@ def generate(
             return
         if constraint is not None:
             constraint.push(token)
+        if copied is not None:
+            copied.push(token)
         yield token
         if number + 1 < continuation.max_tokens:
             try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mirage_core.errors import Code, MirageError
 from mirage_inference.bundles import LlmManifest, load_llm, verify_files
+from mirage_inference.llm.copying import Copying
 from mirage_inference.llm.decode import Continuation, PrefixCache, generate
 from mirage_inference.llm.decoder import Decoder
 from mirage_inference.llm.fitting import Fitted, Fitter
@@ -79,8 +80,14 @@ class LlmModel:
         self.fingerprint = manifest.fingerprint
         self._tokenizer, self._decoder, self._vocabulary = tokenizer, decoder, vocabulary
         self._constraint = WordConstraint(
-            tokenizer.texts(), words, vocabulary=manifest.vocabulary, end_ids=manifest.end_ids
+            tokenizer.texts(),
+            words,
+            vocabulary=manifest.vocabulary,
+            end_ids=manifest.end_ids,
+            letters=not (manifest.learnt and manifest.learnt.answers),
         )
+        copying = manifest.learnt.copying if manifest.learnt else 0.0
+        self._copying = Copying(tokenizer.encode, tokenizer.texts(), frozenset(words), copying) if copying else None
         self._fitter: Fitter | None = None
         self._prefix: PrefixCache | None = None
 
@@ -128,8 +135,10 @@ class LlmModel:
         continuation = Continuation(limit, self.manifest.end_ids, sampling)
         stream, output = TextStream(self._tokenizer), Output(writing.stop)
         tokens = 0
-        constraint = self._constraint.begin([caption.text for caption in fitted.used])
-        for token in generate(session, ids, continuation, constraint=constraint, cancelled=cancelled):
+        captions = [caption.text for caption in fitted.used]
+        constraint = self._constraint.begin(captions)
+        copied = self._copying.begin(captions) if self._copying else None
+        for token in generate(session, ids, continuation, constraint=constraint, copied=copied, cancelled=cancelled):
             tokens += 1
             yield Wrote(output.push(stream.push(token)), tokens)
             if output.stopped:
@@ -156,7 +165,8 @@ class LlmModel:
 def load_model(directory: Path, *, variant: str = "", threads: int, words: Collection[str] = frozenset()) -> LlmModel:
     """Loads a bundle at one of its precisions (the default if `variant` is empty) and computes the prompt's start.
 
-    The model may write English words, those of the reviewed facts and of the captions, and `words` (in lower case).
+    The model may write English words, those of the reviewed facts and of the captions, and `words` (in lower case); one
+    whose manifest has a list for its answers may write these and the captions' words.
     Raises BUNDLE_MISSING or BUNDLE_INVALID: every file is checked against the manifest first.
     """
     manifest = load_llm(directory)
@@ -169,7 +179,10 @@ def load_model(directory: Path, *, variant: str = "", threads: int, words: Colle
     engine = OnnxRuntimeEngine()
     decoder = engine.load(directory, manifest, name, threads=threads)
     learnt = (directory / manifest.learnt.vocabulary).read_text("utf-8").split() if manifest.learnt else ()
-    allowed = english_forms() | load_glossary().words | frozenset(words)
+    if manifest.learnt and manifest.learnt.answers:
+        allowed = frozenset((directory / manifest.learnt.answers).read_text("utf-8").split())
+    else:
+        allowed = english_forms() | load_glossary().words | frozenset(words)
     model = LlmModel(manifest, name, tokenizer, decoder, engine.description, allowed, frozenset(learnt))
     model.prepare(special_ids(path))
     return model

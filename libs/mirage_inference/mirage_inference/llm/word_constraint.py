@@ -51,25 +51,30 @@ class WordConstraint:
     """The closed list, prepared for a tokenizer. Safe to use from several threads.
 
     `texts` are those of the tokens, empty for what is never written; `vocabulary` is the length of the logits.
-    `end_ids` end a text and are allowed wherever a word may end.
+    `end_ids` end a text and are allowed wherever a word may end. With `letters`, a letter alone is a word too: T1, L4.
     """
 
     def __init__(
-        self, texts: Sequence[str], words: Iterable[str], *, vocabulary: int, end_ids: Collection[int]
+        self,
+        texts: Sequence[str],
+        words: Iterable[str],
+        *,
+        vocabulary: int,
+        end_ids: Collection[int],
+        letters: bool = True,
     ) -> None:
-        letters, whole = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+        starts, whole = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
         breaks = list(end_ids)
         self.parts: dict[int, tuple[str, str, str]] = {}
         for token, text in enumerate(texts):
             # Of marks that are not shown, no one would see that they end a word.
             if text and token not in end_ids and all(each.isprintable() or each.isspace() for each in text):
                 first, rest, _ = self.parts[token] = _parts(text)
-                (whole[first] if first and rest else letters[first] if first else breaks).append(token)
+                (whole[first] if first and rest else starts[first] if first else breaks).append(token)
         # Tokens by the letters that continue a word, without and with something behind these.
-        self._letters, self._whole = _arrays(letters), _arrays(whole)
+        self._letters, self._whole = _arrays(starts), _arrays(whole)
         self.breaks = np.array(breaks, np.int64)
-        # A letter alone is a word: T1, L4.
-        self.words = self.listed((*ascii_lowercase, *words))
+        self.words = self.listed((*(ascii_lowercase if letters else ""), *words))
         by_last = defaultdict[str, list[int]](list)
         self.rests = np.ones(vocabulary, bool)
         for token, (_, rest, last) in self.parts.items():

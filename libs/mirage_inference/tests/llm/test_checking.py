@@ -82,6 +82,7 @@ def test_a_fact_is_told_once_and_only_of_its_own_kind() -> None:
     ("written", "shown"),
     [
         ("The first image is an axial section.", "An axial section."),
+        ("The first image is an X-ray image of the knee and shows a tear.", "An X-ray image of the knee shows a tear."),
         ("The second caption describes an axial section.", "An axial section."),
         ("The second caption states that there is a persistent cyst.", "This image shows a persistent cyst."),
         ("The caption describes a round mass.", "A round mass."),
@@ -125,3 +126,16 @@ def test_reviewed_facts_are_whole_sentences_about_terms_that_find_them() -> None
 def test_a_list_of_facts_that_cannot_be_read_names_the_line(line: str) -> None:
     with pytest.raises(ValueError, match="line 2"):
         parse(f"# ours\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("The image shows the liver, the spleen and the liver.", False),
+        ("The image shows the liver, the spleen and the spleen.", False),
+        ("The image shows the liver and the spleen.", True),
+    ],
+)
+def test_a_list_that_names_a_thing_twice_is_withheld(sentence: str, shown: bool) -> None:
+    checker = Checker((Caption("a", "Axial CT showing the liver, the spleen and the aorta."),), Glossary(()))
+    assert (checker.check(sentence) is not None) == shown
