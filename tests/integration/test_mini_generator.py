@@ -46,11 +46,11 @@ def test_a_lesion_lies_on_the_side_that_was_asked_for(system: Any) -> None:
         for side in ("left", "right"):
             for seed in range(10):
                 file = made(client, f"axial T2 brain MRI, hyperintense lesion in the {side} frontal lobe", seed)
-                shown = Image.open(io.BytesIO(file)).convert("L").crop((0, 0, 128, 120))
+                shown = Image.open(io.BytesIO(file)).convert("L").crop((0, 0, 160, 150))
                 soft = np.asarray(shown.filter(ImageFilter.GaussianBlur(4)), dtype=np.float32)
                 # Brighter than its mirror image, as the brain itself is symmetric; the patient's left is the picture's right.
                 column = int((soft - soft[:, ::-1]).max(axis=0).argmax())
-                right += (column > 64) == (side == "left")
+                right += (column > 80) == (side == "left")
     # Of twenty; by chance ten, and fifteen or more in one of fifty.
     assert right >= 15
 
@@ -63,7 +63,7 @@ def test_the_command_line_makes_an_image_and_makes_it_again(
     assert run(["generate", "axial T1 brain MRI, thalami", "--seed", "7", "-o", str(file), "--json"]) == 0
     said = read_provenance(file.read_bytes())
     assert said is not None
-    assert (said.bundle, said.seed, said.steps, said.width) == ("mini-generator", 7, 4, 128)
+    assert (said.bundle, said.seed, said.steps, said.width) == ("mini-generator", 7, 4, 160)
     assert said.visible_mark
     capsys.readouterr()
     assert run(["generate", "--replay", str(file), "--json"]) == 0

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import LatentConsistencyModelPipeline
+from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, UNet2DConditionModel
 from diffusers.schedulers import LCMScheduler
+from torch.nn.functional import adaptive_max_pool2d
 
 from mirage_atlas.demo.captions import SEQUENCE_WORDS
 from mirage_atlas.demo.lesions import held_out
@@ -20,18 +21,28 @@ from mirage_inference.generator.pipeline import guidance_embedding
 from mirage_models.generator.whole_folder import complete, main
 from mirage_models.paths import bundles_folder
 from mirage_training.mini_clip.batches import SectionSource
+from mirage_training.mini_clip.queries import LESION_QUERIES
 from mirage_training.mini_generator.autoencoder import as_input, autoencoder_stage
-from mirage_training.mini_generator.diffusion import Examples, noisy
-from mirage_training.mini_generator.distillation import boundary, clean_and_noise, guidance_states, guided_step
+from mirage_training.mini_generator.decoder import texture
+from mirage_training.mini_generator.diffusion import Examples, diffusion_stage, noisy
+from mirage_training.mini_generator.distillation import boundary, drawn_points, guidance_states
 from mirage_training.mini_generator.emphasis import lesion_latents, weighted_mean
 from mirage_training.mini_generator.latents import encoded, encoded_mirrored, standardise
 from mirage_training.mini_generator.networks import make_autoencoder, make_unet, schedule_config, signal_shares
 from mirage_training.mini_generator.pictures import Pose, draw_pose, posed, rendered, training_picture
 from mirage_training.mini_generator.prompts import training_text, whole_query
-from mirage_training.mini_generator.recipe import Recipe, StageRecipe
+from mirage_training.mini_generator.recipe import Recipe, StageRecipe, continued
 from mirage_training.mini_generator.stage import Pace
 from mirage_training.mini_generator.text_tower import Prompts, load_text_tower
 from mirage_training.mini_generator.train import STAGES, snapshot, train
+from mirage_training.mini_generator.trajectories import (
+    SHARD,
+    clean_and_noise,
+    guided_step,
+    matched,
+    step_timesteps,
+    travelled,
+)
 
 TINY = Recipe(
     pictures=6,
@@ -43,8 +54,9 @@ TINY = Recipe(
     guidance_dimension=8,
     autoencoder=StageRecipe(3, 2, 1e-3, warmup=2),
     diffusion=StageRecipe(3, 2, 1e-3, warmup=2),
+    trajectories=SHARD,
+    decoder=StageRecipe(3, 2, 1e-3, warmup=2),
     distillation=StageRecipe(3, 2, 1e-3, warmup=2),
-    refinement=StageRecipe(3, 2, 1e-3, warmup=2),
 )
 
 
@@ -87,8 +99,8 @@ def test_a_section_that_is_not_posed_fills_the_same_field(source: SectionSource)
     native = source.render(training_picture(source, 3, 5)[0])[0]
     shown = posed(native, Pose()).astype(np.float32) / 255
     assert shown.mean() == pytest.approx(native.mean(), abs=0.002)
-    coarse = native.reshape(64, 3, 64, 3).mean(axis=(1, 3))
-    assert np.corrcoef(coarse.ravel(), shown.reshape(64, 2, 64, 2).mean(axis=(1, 3)).ravel())[0, 1] > 0.999
+    coarse = native.reshape(32, 6, 32, 6).mean(axis=(1, 3))
+    assert np.corrcoef(coarse.ravel(), shown.reshape(32, 5, 32, 5).mean(axis=(1, 3)).ravel())[0, 1] > 0.999
 
 
 def test_rendering_goes_on_where_it_was_stopped(tmp_path: Path, source: SectionSource) -> None:
@@ -117,14 +129,22 @@ def test_texts_are_true_of_their_section_and_sometimes_absent(source: SectionSou
     assert 0 < texts.count("") < 25
 
 
+def test_a_text_of_a_lesion_names_it(source: SectionSource) -> None:
+    specs = [training_picture(source, 3, index)[0] for index in range(40)]
+    sick = next(spec for spec in specs if spec.lesion)
+    said = [training_text(sick, np.random.default_rng(seed)).lower() for seed in range(300)]
+    words = (*LESION_QUERIES, "lesion")
+    assert all(any(word in text for word in words) for text in said if text)
+
+
 def test_what_counts_more_is_where_a_lesion_changes_the_picture(source: SectionSource) -> None:
     specs = [training_picture(source, 3, index)[0] for index in range(40)]
     shown = lesion_latents(specs)
-    assert shown.shape == (40, 1, 16, 16)
+    assert shown.shape == (40, 1, 20, 20)
     sick = 0
     for spec, cells in zip(specs, shown[:, 0].numpy(), strict=True):
         changed = source.render(spec)[0] != source.render(replace(spec, lesion=None))[0]
-        found = changed.reshape(16, 12, 16, 12).any(axis=(1, 3))
+        found = adaptive_max_pool2d(torch.from_numpy(changed)[None].float(), 20)[0].numpy() > 0
         assert not (found & ~cells).any()
         assert cells.sum() <= found.sum() + 40
         assert cells.any() == (spec.lesion is not None)
@@ -142,7 +162,7 @@ def test_what_counts_more_is_counted_so_often() -> None:
 
 def test_a_lesion_comes_with_its_mirror_image_in_the_same_words_and_noise(source: SectionSource) -> None:
     specs = [training_picture(source, 3, index)[0] for index in range(40)]
-    latents = torch.arange(40.0)[:, None, None, None].expand(-1, 4, 16, 16)
+    latents = torch.arange(40.0)[:, None, None, None].expand(-1, 4, 20, 20)
     said: list[str] = []
 
     class Listening(Prompts):
@@ -173,13 +193,16 @@ def test_mirror_images_are_encoded_as_what_they_show(source: SectionSource, trai
     pictures = rendered(work / "pictures", lambda: source, count=TINY.pictures, seed=TINY.seed)
     autoencoder = autoencoder_stage(work, TINY).averaged()
     encoded(work / "latents.pt", pictures, autoencoder)
-    turned = encoded_mirrored(work / "mirrored.pt", pictures, autoencoder)
+    turned = encoded_mirrored(work / "mirrored.pt", pictures, autoencoder).float()
     shown = as_input(np.ascontiguousarray(pictures.pixels[:, :, ::-1]))
     with torch.no_grad():
         expected = autoencoder.encode(shown).latent_dist.mean
-    # They are encoded in bfloat16.
-    assert (turned.float() - expected).abs().mean() < 0.02
-    assert (turned.float().flip(3) - expected).abs().mean() > 0.04
+    chosen = [bool(spec.lesion) and spec.plane != "sagittal" for spec in pictures.specs]
+    assert any(chosen)
+    assert not turned[[not each for each in chosen]].any()
+    # They are encoded in bfloat16 on some processors.
+    assert (turned - expected)[chosen].abs().mean() < 0.02
+    assert (turned.flip(3) - expected)[chosen].abs().mean() > 0.04
 
 
 def test_prompts_are_read_as_the_bundle_reads_them(prompts: Prompts) -> None:
@@ -221,7 +244,7 @@ def test_boundary_and_velocity_are_those_of_the_scheduler() -> None:
 def test_a_guided_step_of_scale_one_is_the_teachers_own() -> None:
     teacher = make_unet(TINY, guided=False).eval().requires_grad_(False)
     random = torch.Generator().manual_seed(2)
-    latents, states = torch.randn((1, 4, 16, 16), generator=random), torch.randn((1, 77, 128), generator=random)
+    latents, states = torch.randn((1, 4, 20, 20), generator=random), torch.randn((1, 77, 128), generator=random)
     start, end = torch.tensor([499]), torch.tensor([449])
     shares = signal_shares()
     made = guided_step(teacher, latents, start, end, states, states * 0, torch.tensor([1.0]), shares)
@@ -247,13 +270,13 @@ def test_the_folder_runs_in_diffusers(tmp_path: Path, trained: tuple[Path, Path]
     complete(trained[1], tmp_path / "whole")
     pipeline = LatentConsistencyModelPipeline.from_pretrained(tmp_path / "whole", local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    made = pipeline("axial T1", height=128, width=128, num_inference_steps=2, guidance_scale=2.0, output_type="np")
-    assert made.images.shape == (1, 128, 128, 3)
+    made = pipeline("axial T1", height=160, width=160, num_inference_steps=2, guidance_scale=2.0, output_type="np")
+    assert made.images.shape == (1, 160, 160, 3)
 
 
 def test_latents_are_of_one_spread_and_lead_to_the_same_pictures() -> None:
     autoencoder = make_autoencoder(TINY).eval().requires_grad_(False)
-    shown = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(3)) * 2 - 1
+    shown = torch.rand((2, 3, 160, 160), generator=torch.Generator().manual_seed(3)) * 2 - 1
     found = autoencoder.encode(shown).latent_dist
     before, made = found.mean, autoencoder.decode(found.mean).sample
     mean, spread = before.mean(dim=(0, 2, 3)), before.std(dim=(0, 2, 3))
@@ -266,7 +289,7 @@ def test_latents_are_of_one_spread_and_lead_to_the_same_pictures() -> None:
 
 
 def test_a_snapshot_says_what_it_is_of(tmp_path: Path, trained: tuple[Path, Path]) -> None:
-    assert snapshot(trained[0], TINY, tmp_path / "now") == "refinement, step 3"
+    assert snapshot(trained[0], TINY, tmp_path / "now") == "distillation, step 3"
     for path in (tmp_path / "now").rglob("*"):
         assert path.is_dir() or path.read_bytes() == (trained[1] / path.relative_to(tmp_path / "now")).read_bytes()
 
@@ -282,3 +305,91 @@ def test_a_teacher_of_another_form_is_refused(tmp_path: Path) -> None:
     other = make_unet(replace(TINY, unet_layers=2), guided=False)
     with pytest.raises((ValueError, RuntimeError)):
         distillation_stage(tmp_path, TINY, other)
+
+
+def test_a_run_begins_with_the_networks_of_another(
+    tmp_path: Path, trained: tuple[Path, Path], source: SectionSource
+) -> None:
+    recipe = continued(TINY)
+    assert recipe.autoencoder.steps == 0
+    begun = replace(recipe, pictures=TINY.pictures, diffusion=TINY.diffusion)
+    paces = {stage: Pace(stop_at=0) for stage in ("decoder", "diffusion")}
+    assert not train(tmp_path, begun, paces=paces, make_source=lambda: source, begin=trained[1])
+    assert not train(tmp_path, begun, paces=paces, make_source=lambda: source, begin=trained[1], only="diffusion")
+    before = AutoencoderKL.from_pretrained(trained[1] / "vae", local_files_only=True, torch_dtype=torch.float32)
+    now = autoencoder_stage(tmp_path, begun).averaged()
+    assert all(torch.equal(value, now.state_dict()[name]) for name, value in before.state_dict().items())
+    unet = UNet2DConditionModel.from_pretrained(trained[1] / "unet", local_files_only=True, torch_dtype=torch.float32)
+    began = diffusion_stage(tmp_path, begun).averaged().state_dict()
+    assert set(unet.state_dict()) - set(began) == {"time_embedding.cond_proj.weight"}
+    assert all(torch.equal(value, unet.state_dict()[name]) for name, value in began.items())
+
+
+def test_a_run_does_not_begin_with_networks_of_another_form(tmp_path: Path, trained: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="networks of another form"):
+        diffusion_stage(tmp_path, replace(TINY, unet_layers=2), trained[1])
+
+
+def test_one_stage_can_run_alone(tmp_path: Path, source: SectionSource) -> None:
+    assert train(tmp_path, TINY, make_source=lambda: source, only="decoder")
+    assert (tmp_path / "decoder.pt").exists()
+    assert not (tmp_path / "diffusion.pt").exists()
+
+
+def test_a_decoder_learns_while_its_encoder_stays(trained: tuple[Path, Path]) -> None:
+    first, second = (torch.load(trained[0] / f"{name}.pt", weights_only=True) for name in ("autoencoder", "decoder"))
+    changed = {name for name, value in first["average"].items() if not torch.equal(value, second["average"][name])}
+    # The convolutions next to the latents have taken up their spread.
+    assert {name for name in changed if name.startswith("encoder.")} == set()
+    assert any(name.startswith("decoder.up_blocks") for name in changed)
+
+
+def test_fine_detail_counts_where_it_is_not_on_which_pixel() -> None:
+    stripes = torch.zeros(1, 3, 32, 32)
+    stripes[..., ::2] = 1
+    moved = stripes.roll(1, dims=3)
+    assert torch.allclose(texture(stripes), texture(moved), atol=0.1)
+    assert texture(stripes).mean() > 10 * texture(torch.full((1, 3, 32, 32), 0.5)).mean()
+
+
+def test_a_way_ends_where_steps_of_the_teacher_lead(trained: tuple[Path, Path]) -> None:
+    ways = travelled(trained[0] / "trajectories", None, None, TINY)
+    assert ways.points.shape == (SHARD, TINY.original_steps + 1, 4, 20, 20)
+    assert TINY.trajectories == SHARD
+    usual = (ways.scales == TINY.served_guidance).float().mean()
+    assert 0.2 < usual < 0.8
+    assert ways.scales.min() >= 1
+    assert ways.scales.max() <= TINY.most_guidance
+    teacher = diffusion_stage(trained[0], TINY).averaged()
+    times = step_timesteps(TINY.original_steps)
+    assert (times[0], times[-2:], len(times)) == (999, [49, 0], 21)
+    nothing = Prompts(load_text_tower()).nothing
+    start, end = (torch.full((SHARD,), times[place]) for place in (5, 6))
+    states, here = ways.states.float(), ways.points[:, 5].float()
+    after = guided_step(teacher, here, start, end, states, nothing, ways.scales, signal_shares())
+    # They are kept in float16.
+    assert (after - ways.points[:, 6].float()).abs().mean() < 0.01
+
+
+def test_ways_that_are_there_are_not_gone_again_and_files_can_be_shared_out(tmp_path: Path) -> None:
+    kept = {"points": torch.zeros(1), "states": torch.zeros(1), "scales": torch.zeros(1), "lesions": torch.zeros(1)}
+    for number in (0, 2):
+        torch.save(kept, tmp_path / f"{number:04d}.pt")
+    found = travelled(tmp_path, None, None, replace(TINY, trajectories=3 * SHARD), every=2)
+    assert len(found.points) == 2
+
+
+def test_guidance_changes_neither_brightness_nor_contrast() -> None:
+    random = torch.Generator().manual_seed(4)
+    plain, guided = (torch.randn((2, 4, 8, 8), generator=random) for _ in range(2))
+    found = matched(3 * guided + 1, plain)
+    assert torch.allclose(found.mean(dim=(2, 3)), plain.mean(dim=(2, 3)), atol=1e-5)
+    assert torch.allclose(found.std(dim=(2, 3)), plain.std(dim=(2, 3)), rtol=1e-4)
+    assert torch.corrcoef(torch.stack([found[0, 0].ravel(), guided[0, 0].ravel()]))[0, 1] > 0.999
+
+
+def test_half_of_the_points_are_those_that_four_steps_begin_at() -> None:
+    places = drawn_points(np.random.default_rng(1), 4_000, 20)
+    assert places.min() == 0
+    assert places.max() == 19
+    assert np.isin(places, [0, 5, 10, 15]).mean() == pytest.approx(0.5 + 0.5 * 0.2, abs=0.02)

@@ -29,7 +29,7 @@ OPTIONS = {
     "text_recipes": ["weights"],
     "guidance": 2,
     "guidance_range": [1, 4],
-    "side_range": [128, 128],
+    "side_range": [160, 160],
     "parity_prompts": 1,
     "calibration_prompts": 1,
     "steps": 2,
@@ -72,8 +72,8 @@ def test_the_bundle_makes_images_within_its_own_ranges(bundle: tuple[Path, Gener
     model = load_model(bundle[0], options=EngineOptions(threads=1))
     try:
         request = default_request(model.manifest, "axial T1")
-        assert (request.width, request.guidance) == (128, 2)
-        assert make_image(model, request).pixels.shape == (128, 128, 3)
+        assert (request.width, request.guidance) == (160, 2)
+        assert make_image(model, request).pixels.shape == (160, 160, 3)
         for change in ({"width": 192}, {"guidance": 5.0}):
             with pytest.raises(MirageError) as caught:
                 make_image(model, replace(request, **change))

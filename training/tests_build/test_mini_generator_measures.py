@@ -13,6 +13,7 @@ from mirage_atlas.demo.template import load_template
 from mirage_models.paths import mini_clip_bundle
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.encoders import BundleEncoder
+from mirage_training.mini_generator.detail import fine_energy, frechet_distance
 from mirage_training.mini_generator.evaluate import Asked, held_out_prompts, main, margins, nearest, share
 from mirage_training.mini_generator.judge import Judge
 from mirage_training.mini_generator.pictures import training_picture
@@ -87,3 +88,21 @@ def test_what_is_no_bundle_is_an_error(folder: str, tmp_path: Path, capsys: pyte
         (tmp_path / "manifest.json").write_text(json.dumps({"task": "generate"}), "utf-8")
     assert main(["--bundle", str(tmp_path), "--work", str(tmp_path / "work")]) == 1
     assert "error:" in capsys.readouterr().err
+
+
+def test_fine_detail_is_what_pixels_next_to_each_other_differ_by() -> None:
+    rng = np.random.default_rng(0)
+    rough = rng.integers(0, 256, (4, 32, 32), dtype=np.uint8)
+    smooth = np.repeat(np.repeat(rng.integers(0, 256, (4, 4, 4), dtype=np.uint8), 8, axis=1), 8, axis=2)
+    assert fine_energy(np.full((2, 32, 32), 9, dtype=np.uint8)) == pytest.approx(0, abs=1e-9)
+    assert fine_energy(rough) > 5 * fine_energy(smooth) > 0
+    assert fine_energy((rough // 2).astype(np.uint8)) == pytest.approx(fine_energy(rough) / 4, rel=0.05)
+
+
+def test_frechets_distance_is_that_of_normal_distributions() -> None:
+    rng = np.random.default_rng(1)
+    some = rng.standard_normal((20_000, 3)).astype(np.float32)
+    assert frechet_distance(some, some) == pytest.approx(0, abs=1e-6)
+    moved = some * np.float32(2) + np.array([3, 0, 0], dtype=np.float32)
+    # Means 3 apart, and spreads of 1 and 2 in each of three directions.
+    assert frechet_distance(some, moved) == pytest.approx(9 + 3, rel=0.03)

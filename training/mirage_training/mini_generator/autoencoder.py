@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mirage_training.mini_generator.networks import make_autoencoder
+from mirage_training.mini_generator.begun import begin_autoencoder
+from mirage_training.mini_generator.networks import make_autoencoder, mixed_precision
 from mirage_training.mini_generator.stage import Stage
 
 if TYPE_CHECKING:
@@ -30,9 +31,11 @@ def as_input(pixels: NDArray[np.uint8]) -> Tensor:
     return scaled[:, None].repeat(1, 3, 1, 1)
 
 
-def autoencoder_stage(folder: Path, recipe: Recipe) -> Stage:
-    """The stage, as far as it got in this folder."""
-    return Stage(folder, "autoencoder", make_autoencoder(recipe), recipe.autoencoder)
+def autoencoder_stage(folder: Path, recipe: Recipe, begin: Path | None = None) -> Stage:
+    """The stage, as far as it got in this folder; at its start that of the checkpoint `begin`, if there is one."""
+    autoencoder = make_autoencoder(recipe)
+    begin_autoencoder(autoencoder, begin)
+    return Stage(folder, "autoencoder", autoencoder, recipe.autoencoder)
 
 
 def train_autoencoder(stage: Stage, pictures: Pictures, recipe: Recipe, pace: Pace) -> bool:
@@ -47,19 +50,23 @@ def train_autoencoder(stage: Stage, pictures: Pictures, recipe: Recipe, pace: Pa
     return stage.run(losses, pace)
 
 
+def edge_error(wrong: Tensor) -> Tensor:
+    """The mean absolute error of differences between neighbouring pixels, of errors [B, C, H, W]."""
+    return (wrong[..., 1:, :] - wrong[..., :-1, :]).abs().mean() + (wrong[..., 1:] - wrong[..., :-1]).abs().mean()
+
+
 def reconstruction_losses(model: Any, shown: Tensor, random: torch.Generator) -> Losses:
     """Absolute errors of pixels and of edges, and the divergence of the latents from unit normal ones."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         found = model.encode(shown).latent_dist
         mean, deviation = found.mean.float(), found.std.float()
         latents = mean + deviation * torch.randn(mean.shape, generator=random)
         made = model.decode(latents).sample.float()
     wrong = made - shown
-    edges = (wrong[..., 1:, :] - wrong[..., :-1, :]).abs().mean() + (wrong[..., 1:] - wrong[..., :-1]).abs().mean()
     variance = deviation.square()
     divergence = 0.5 * (mean.square() + variance - 1 - variance.log()).mean()
     return {
         "pixels": wrong.abs().mean(),
-        "edges": EDGE_WEIGHT * edges,
+        "edges": EDGE_WEIGHT * edge_error(wrong),
         "divergence": DIVERGENCE_WEIGHT * divergence,
     }

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_training.mini_clip.batches import mirrored
+from mirage_training.mini_generator.begun import begin_unet
 from mirage_training.mini_generator.emphasis import lesion_latents, weighted_mean
-from mirage_training.mini_generator.networks import TRAIN_TIMESTEPS, make_unet, signal_shares
+from mirage_training.mini_generator.latents import sided
+from mirage_training.mini_generator.networks import TRAIN_TIMESTEPS, make_unet, mixed_precision, signal_shares
 from mirage_training.mini_generator.prompts import training_text
 from mirage_training.mini_generator.stage import Stage
 
@@ -57,8 +59,7 @@ class Examples:
         self._latents, self._mirrored = latents, mirrored_latents
         self._specs = tuple(specs)
         self._lesions = lesion_latents(specs)
-        # In a sagittal section the side is that of the section itself.
-        self._sided = [index for index, spec in enumerate(specs) if spec.lesion and spec.plane != "sagittal"]
+        self._sided = sided(specs)
 
     def draw(self, rng: np.random.Generator, count: int) -> Batch:
         """Half of them are lesions with their mirror images and the same words except for the side, the rest any
@@ -88,9 +89,11 @@ def noisy(latents: Tensor, noise: Tensor, share: Tensor) -> Tensor:
     return share.sqrt() * latents + (1 - share).sqrt() * noise
 
 
-def diffusion_stage(folder: Path, recipe: Recipe) -> Stage:
-    """The stage, as far as it got in this folder."""
-    return Stage(folder, "diffusion", make_unet(recipe, guided=False), recipe.diffusion)
+def diffusion_stage(folder: Path, recipe: Recipe, begin: Path | None = None) -> Stage:
+    """The stage, as far as it got in this folder; at its start the UNet of the checkpoint `begin`, if there is one."""
+    unet = make_unet(recipe, guided=False)
+    begin_unet(unet, begin)
+    return Stage(folder, "diffusion", unet, recipe.diffusion)
 
 
 def train_diffusion(stage: Stage, examples: Examples, recipe: Recipe, pace: Pace) -> bool:
@@ -107,7 +110,7 @@ def train_diffusion(stage: Stage, examples: Examples, recipe: Recipe, pace: Pace
         noise = torch.from_numpy(rng.standard_normal(drawn.latents.shape, dtype=np.float32)[drawn.rows])
         share = shares[timesteps][:, None, None, None]
         velocity = share.sqrt() * noise - (1 - share).sqrt() * drawn.latents
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             predicted = stage.model(noisy(drawn.latents, noise, share), timesteps, drawn.states).sample.float()
         return {"velocity": weighted_mean((predicted - velocity).square(), drawn.lesions, recipe.lesion_weight)}
 

@@ -29,6 +29,7 @@ from mirage_training.mini_clip.encoders import BundleEncoder
 from mirage_training.mini_clip.heldout import EVALUATION_SEED, held_out_gallery
 from mirage_training.mini_clip.queries import caption_query
 from mirage_training.mini_clip.workfolder import cached_template
+from mirage_training.mini_generator.detail import fine_energy, frechet_distance
 from mirage_training.mini_generator.judge import Judge, Judged
 from mirage_training.mini_generator.pictures import draw_pose, posed, rendered
 from mirage_training.mini_generator.recipe import SIDE_PX, Recipe
@@ -187,6 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     texts = judge.texts([each.caption for each in asked])
     specs = [each.spec for each in asked]
     reals = np.stack([each.real for each in asked])
+    grey = np.asarray(images.mean(axis=-1), dtype=np.uint8)
     made = judge.look([Image.fromarray(image) for image in images], specs)
     real = judge.look([Image.fromarray(image).convert("RGB") for image in reals], specs)
     report = {
@@ -195,8 +197,10 @@ def main(arguments: list[str] | None = None) -> int:
         "guidance": guidance,
         "prompts": len(asked),
         "seconds an image": {"median": round(float(np.median(seconds)), 3), "most": round(float(seconds.max()), 3)},
-        "generated": figures(made, specs, texts, nearest(np.asarray(images.mean(axis=-1), dtype=np.uint8), known)),
+        "generated": figures(made, specs, texts, nearest(grey, known)),
         "real": figures(real, specs, texts, nearest(reals, known)),
+        "fine detail, of real": round(fine_energy(grey) / fine_energy(reals), 3),
+        "frechet distance": round(frechet_distance(made.vectors, real.vectors), 4),
     }
     text = json.dumps(report, indent=2)
     if parsed.out:

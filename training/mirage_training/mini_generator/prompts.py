@@ -40,7 +40,15 @@ def training_text(spec: SectionSpec, rng: np.random.Generator) -> str:
         return caption_query(spec, rng).text
     if roll < NOTHING_SHARE + CAPTION_SHARE + WHOLE_SHARE:
         return whole_query(spec, rng)
-    return short_query(spec, rng).text
+    return _short_text(spec, rng)
+
+
+def _short_text(spec: SectionSpec, rng: np.random.Generator) -> str:
+    """A student's query, which names a lesion if there is one: what is not asked for is not to be drawn."""
+    query = short_query(spec, rng)
+    while spec.lesion and not query.claim.lesion:
+        query = short_query(spec, rng)
+    return query.text
 
 
 def whole_query(spec: SectionSpec, rng: np.random.Generator) -> str:

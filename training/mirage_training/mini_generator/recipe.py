@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-SIDE_PX = 128
-"""Sides of the pictures: 1.5 mm a pixel."""
+SIDE_PX = 160
+"""Sides of the pictures: 1.2 mm a pixel."""
 LATENT_SCALE = 8
 LATENT_CHANNELS = 4
 
@@ -45,8 +45,20 @@ class Recipe:
     guidance_dimension: int = 256
     most_guidance: float = 4.0
     original_steps: int = 20
-    lesion_weight: float = 8.0
+    lesion_weight: float = 4.0
     autoencoder: StageRecipe = field(default_factory=lambda: StageRecipe(1500, 12, 2e-3, average=0.995))
+    decoder: StageRecipe = field(default_factory=lambda: StageRecipe(600, 8, 8e-4, warmup=30, average=0.99))
     diffusion: StageRecipe = field(default_factory=lambda: StageRecipe(8_500, 32, 8e-4, average=0.999))
-    distillation: StageRecipe = field(default_factory=lambda: StageRecipe(1500, 32, 3e-4))
-    refinement: StageRecipe = field(default_factory=lambda: StageRecipe(800, 32, 3e-4))
+    served_guidance: float = 2.0
+    trajectories: int = 2_048
+    distillation: StageRecipe = field(default_factory=lambda: StageRecipe(700, 32, 4e-4, average=0.995))
+
+
+def continued(recipe: Recipe) -> Recipe:
+    """The recipe of a run that begins with the networks of a generator trained before: its autoencoder as it is."""
+    return replace(
+        recipe,
+        pictures=16_000,
+        autoencoder=replace(recipe.autoencoder, steps=0),
+        diffusion=StageRecipe(1_400, 32, 4e-4, average=0.998),
+    )

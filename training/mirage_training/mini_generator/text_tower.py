@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from mirage_models.generator.whole_folder import END, text_tower_folder
+from mirage_training.mini_generator.networks import mixed_precision
 
 
 def load_text_tower() -> CLIPTextModel:
@@ -28,6 +29,6 @@ class Prompts:
         """float32 [N, 77, 128]; filled up with end tokens, as the pipelines of diffusers fill."""
         ids = self._tokenizer(texts)
         after = torch.arange(ids.shape[1])[None] > ids.argmax(dim=-1)[:, None]
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), mixed_precision():
             states: Tensor = self._tower(ids.masked_fill(after, END), return_dict=False)[0].float()
         return states

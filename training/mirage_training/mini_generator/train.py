@@ -1,9 +1,10 @@
 """Train the mini generator: `python -m mirage_training.mini_generator.train --work DIR --out DIR`. Seeded and
 resumable.
 
-Pictures are rendered, the autoencoder is trained on them, their latents are kept, a diffusion model is trained on
-these, and a latent consistency model is distilled from it in two rounds. What is done is found in the work folder and
-not done again.
+Pictures are rendered, the autoencoder is trained on them, their latents are kept, its decoder is made sharp, a diffusion
+model is trained on the latents, its ways from noise to an image are kept, and a latent consistency model learns to
+shorten them. What is done is found in the work folder and not done again. With `--begin` the autoencoder and the UNet
+are those of a generator that was trained before.
 """
 
 from __future__ import annotations
@@ -20,25 +21,21 @@ import torch
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.workfolder import cached_template
 from mirage_training.mini_generator.autoencoder import autoencoder_stage, train_autoencoder
+from mirage_training.mini_generator.decoder import decoder_stage, train_decoder
 from mirage_training.mini_generator.diffusion import Examples, diffusion_stage, train_diffusion
-from mirage_training.mini_generator.distillation import (
-    distillation_stage,
-    refinement_stage,
-    train_distillation,
-    train_refinement,
-)
+from mirage_training.mini_generator.distillation import distillation_stage, train_distillation
 from mirage_training.mini_generator.folder import write_trained
 from mirage_training.mini_generator.latents import encoded, encoded_mirrored, standardise
-from mirage_training.mini_generator.networks import make_unet
 from mirage_training.mini_generator.pictures import rendered
-from mirage_training.mini_generator.recipe import Recipe
+from mirage_training.mini_generator.recipe import Recipe, continued
 from mirage_training.mini_generator.stage import Pace
 from mirage_training.mini_generator.text_tower import Prompts, load_text_tower
+from mirage_training.mini_generator.trajectories import travelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STAGES = ("autoencoder", "diffusion", "distillation", "refinement")
+STAGES = ("autoencoder", "decoder", "diffusion", "distillation")
 
 
 def train(
@@ -47,13 +44,15 @@ def train(
     *,
     paces: dict[str, Pace] | None = None,
     make_source: Callable[[], SectionSource] | None = None,
+    begin: Path | None = None,
     out: Path | None = None,
+    only: str = "",
 ) -> bool:
     """Trains in `work` from its last state, each stage up to the step that its pace names.
 
-    Returns True after the last stage.
-
-    The checkpoint is written at `out` at the end.
+    Returns True after the last stage. `begin`: the checkpoint of a generator whose networks are begun with. `only`: end
+    after this stage. The decoder's stage and those of the UNet can so run next to each other. The checkpoint is written
+    at `out` at the end.
     """
     work.mkdir(parents=True, exist_ok=True)
     paces = paces or {}
@@ -64,26 +63,30 @@ def train(
         count=recipe.pictures,
         seed=recipe.seed,
     )
-    first = autoencoder_stage(work, recipe)
+    first = autoencoder_stage(work, recipe, begin)
     if not train_autoencoder(first, pictures, recipe, pace["autoencoder"]):
         return False
     autoencoder = first.averaged()
     latents = encoded(work / "latents.pt", pictures, autoencoder)
-    turned = encoded_mirrored(work / "mirrored.pt", pictures, autoencoder)
-    prompts = Prompts(load_text_tower())
-    examples = Examples(latents, turned, pictures.specs, prompts)
-    second = diffusion_stage(work, recipe)
+    decoder = decoder_stage(work, recipe, autoencoder)
+    if only in ("", "decoder"):
+        sharp = train_decoder(decoder, pictures, latents, recipe, pace["decoder"])
+        if only or not sharp:
+            return sharp
+    turned = encoded_mirrored(work / "mirrored.pt", pictures, decoder.averaged())
+    examples = Examples(latents, turned, pictures.specs, Prompts(load_text_tower()))
+    second = diffusion_stage(work, recipe, begin)
     if not train_diffusion(second, examples, recipe, pace["diffusion"]):
         return False
+    if only == "diffusion":
+        return True
     teacher = second.averaged()
+    ways = travelled(work / "trajectories", teacher, examples, recipe)
     third = distillation_stage(work, recipe, teacher)
-    if not train_distillation(third, teacher, examples, recipe, pace["distillation"]):
-        return False
-    fourth = refinement_stage(work, recipe, third.averaged())
-    if not train_refinement(fourth, teacher, examples, recipe, pace["refinement"]):
+    if not train_distillation(third, ways, recipe, pace["distillation"]):
         return False
     if out is not None:
-        write_trained(out, autoencoder=autoencoder, unet=fourth.averaged(), recipe=recipe)
+        write_trained(out, autoencoder=decoder.averaged(), unet=third.averaged(), recipe=recipe)
     return True
 
 
@@ -96,16 +99,13 @@ def snapshot(work: Path, recipe: Recipe, out: Path) -> str:
     autoencoder = autoencoder_stage(work, recipe).averaged()
     stored = torch.load(work / "latents.pt", weights_only=True)
     standardise(autoencoder, stored["mean"], stored["spread"])
+    autoencoder = decoder_stage(work, recipe, autoencoder).averaged()
     second = diffusion_stage(work, recipe)
     if not second.step:
         raise FileNotFoundError("nothing of the diffusion model is there yet")
-    unet, found = make_unet(recipe, guided=True), second
-    unet.load_state_dict(second.averaged().state_dict(), strict=False)
-    third = distillation_stage(work, recipe, second.averaged())
-    fourth = refinement_stage(work, recipe, third.averaged())
-    for stage in (third, fourth):
-        if stage.step:
-            unet, found = stage.averaged(), stage
+    teacher = second.averaged()
+    third = distillation_stage(work, recipe, teacher)
+    unet, found = third.averaged(), third if third.step else second
     write_trained(out, autoencoder=autoencoder, unet=unet, recipe=recipe)
     return f"{found.name}, step {found.step}"
 
@@ -115,6 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_generator.train", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for pictures, latents and states")
     parser.add_argument("--out", type=Path, help="write the checkpoint here at the end")
+    parser.add_argument("--begin", type=Path, help="checkpoint of a generator whose networks are begun with")
+    parser.add_argument("--only", choices=("decoder", "diffusion"), default="", help="end after this stage")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--snapshot", action="store_true", help="write the checkpoint of what there is and train no further"
@@ -123,12 +125,12 @@ def main(arguments: list[str] | None = None) -> int:
     if parsed.snapshot and parsed.out is None:
         parser.error("--snapshot needs --out")
     torch.set_num_threads(parsed.threads)
-    recipe = Recipe()
+    recipe = continued(Recipe()) if parsed.begin else Recipe()
     if parsed.snapshot:
         print(json.dumps({"written": snapshot(parsed.work, recipe, parsed.out)}))
         return 0
     print(json.dumps(asdict(recipe)), flush=True)
-    train(parsed.work, recipe, out=parsed.out)
+    train(parsed.work, recipe, begin=parsed.begin, out=parsed.out, only=parsed.only)
     return 0
 
 
