@@ -80,6 +80,11 @@ class Checkpoint:
         """Side in pixels of the square that one latent covers."""
         return int(2 ** (len(self.vae["block_out_channels"]) - 1))
 
+    @property
+    def side_multiple(self) -> int:
+        """What sides in pixels are multiples of, so that the UNet can halve the latents at each level but the last."""
+        return int(self.latent_scale * 2 ** (len(self.unet["block_out_channels"]) - 1))
+
 
 def read_checkpoint(
     folder: Path, *, lora: Path | None = None, tiny: Path | None = None, sampler: SamplerName | None = None

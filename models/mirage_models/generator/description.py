@@ -90,6 +90,7 @@ def make_manifest(
         guidance_dimension=checkpoint.unet.get("time_cond_proj_dim") or 0,
         latent_channels=int(checkpoint.unet["in_channels"]),
         latent_scale=checkpoint.latent_scale,
+        side_multiple=checkpoint.side_multiple,
         preview=tuple(preview),
         safety_checker=checkpoint.safety_checker,
         **ranges(checkpoint, request.options),

@@ -31,7 +31,11 @@ _STDOUT = Path("-")
 )
 @click.option("--negative", default="", metavar="TEXT", help="What the image does not show, where the model heeds it.")
 @click.option("--seed", type=int, metavar="N", help="For the same image again; else chosen, and told.")
-@click.option("--size", metavar="WxH", help="Pixels, multiples of 64, such as 512x512; default the model's.")
+@click.option(
+    "--size",
+    metavar="WxH",
+    help="Pixels, multiples of 32 or 64 (the model says), such as 512x512; default the model's.",
+)
 @click.option("--images", type=int, metavar="N", help="How many, 1 to 4, each with a seed of its own; default 1.")
 @click.option(
     "--batch",

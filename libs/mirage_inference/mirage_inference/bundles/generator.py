@@ -119,11 +119,12 @@ Schedule: TypeAlias = Annotated[
 class GeneratorManifest(Manifest):
     """Text tower, UNet and decoder, which make an image from a prompt.
 
-    A latent consistency model takes a few steps; a plain Stable Diffusion, whose schedule is a DiffusionSchedule, takes
-    dozens. With `guidance_input`, guidance enters the UNet as an embedding of `guidance_dimension` numbers (a native
-    LCM), else by a second run on an empty or negative prompt. Sides are in pixels; a latent covers a square of
-    `latent_scale` pixels. `preview` maps the channels of a latent to RGB in 0..1 (rows: latent channels, then a bias),
-    for a picture of an unfinished image. `safety_checker` is True if the checkpoint has one; it is never built in.
+    A latent consistency model takes a few steps; a plain Stable Diffusion, whose schedule is a DiffusionSchedule,
+    takes dozens. With `guidance_input`, guidance enters the UNet as an embedding of `guidance_dimension` numbers (a
+    native LCM), else by a second run on an empty or negative prompt. Sides are in pixels; a latent covers a square of
+    `latent_scale` pixels, and sides are multiples of `side_multiple`, so that the UNet can halve the latents.
+    `preview` maps the channels of a latent to RGB in 0..1 (rows: latent channels, then a bias), for a picture of an
+    unfinished image. `safety_checker` is True if the checkpoint has one; it is never built in.
     """
 
     task: Literal["generate"]
@@ -137,6 +138,7 @@ class GeneratorManifest(Manifest):
     side: Range
     latent_channels: int = Field(ge=1, le=64)
     latent_scale: int = Field(ge=1, le=64)
+    side_multiple: int = Field(64, ge=1, le=512)
     preview: tuple[tuple[float, float, float], ...] = ()
     safety_checker: ShortText
 

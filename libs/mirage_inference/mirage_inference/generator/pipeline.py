@@ -67,12 +67,11 @@ def check_request(request: ImageRequest, manifest: GeneratorManifest) -> None:
     OPTION_OUT_OF_RANGE for values that the model was not made for; NEGATIVE_PROMPT_UNUSED for a negative prompt
     without an effect: it is used in the UNet's second run, which not every model and scale have.
     """
-    multiple = side_multiple(manifest)
     for name, value, span, unit in (
         ("steps", request.steps, manifest.steps, 1),
         ("guidance_scale", request.guidance, manifest.guidance, 0),
-        ("width", request.width, manifest.side, multiple),
-        ("height", request.height, manifest.side, multiple),
+        ("width", request.width, manifest.side, manifest.side_multiple),
+        ("height", request.height, manifest.side, manifest.side_multiple),
     ):
         if not span.least <= value <= span.most or (unit and value % unit):
             kind = f"a multiple of {unit} " if unit > 1 else ""
@@ -98,11 +97,6 @@ def _why_unused(manifest: GeneratorManifest) -> str:
         return "this model is made for a guidance scale of at most 1, where only the prompt is looked at"
     most = manifest.guidance.most
     return f"with a guidance_scale of at most 1 only the prompt is looked at; ask for more than 1, at most {most:g}"
-
-
-def side_multiple(manifest: GeneratorManifest) -> int:
-    """Sides are multiples of this many pixels: the UNet halves the latents three times."""
-    return manifest.latent_scale * 8
 
 
 def make_image(

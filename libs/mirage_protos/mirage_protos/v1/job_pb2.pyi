@@ -115,9 +115,9 @@ class JobSpec(_message.Message):
     seed: _builtins.int
     """0 to 2^63-1; if omitted, the server chooses and reports it. The n-th image, from 0, has (seed + n) modulo 2^63."""
     width: _builtins.int
-    """Width in pixels, a multiple of 64, 64 to 768; the model's default if omitted."""
+    """Width in pixels, a multiple of 32 (of more with some models), 64 to 768; the model's default if omitted."""
     height: _builtins.int
-    """Height in pixels, a multiple of 64, 64 to 768; the model's default if omitted."""
+    """Height in pixels, a multiple of 32 (of more with some models), 64 to 768; the model's default if omitted."""
     images: _builtins.int
     """Number of images, 1 to 4; 1 if omitted."""
     priority: Global___JobPriority.ValueType

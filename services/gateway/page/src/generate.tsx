@@ -313,14 +313,15 @@ function Making({ model, set }: { model: Model; set: (change: (options: Options)
     guidance,
     side,
     guidance_input: how,
-  } = (model.manifest ?? {}) as Record<string, Range | undefined> & { guidance_input?: string };
+    side_multiple: multiple = 64,
+  } = (model.manifest ?? {}) as Record<string, Range | undefined> & { guidance_input?: string; side_multiple?: number };
   const put = (name: keyof Options, value: string | number) =>
     set(({ [name]: _, ...others }) => (value === "" ? others : { ...others, [name]: value }));
   const numbers: [keyof Options, Range | undefined, number][] = [
     ["steps", steps, 1],
     ["guidance_scale", guidance, 0.1],
-    ["width", side, 64],
-    ["height", side, 64],
+    ["width", side, multiple],
+    ["height", side, multiple],
     ["images", visitor ? undefined : IMAGES, 1],
   ];
   return (
