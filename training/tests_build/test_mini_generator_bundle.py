@@ -17,6 +17,7 @@ from mirage_inference.generator.pipeline import default_request, make_image
 from mirage_models.generator.stored import store_weights
 from mirage_models.generator.task import GeneratorTask
 from mirage_models.generator.whole_folder import lacks_tokenizer
+from mirage_models.paths import bundles_folder
 from mirage_models.tasks import BuildError, BuildRequest
 from mirage_models.workspace import open_workspace
 from mirage_training.mini_generator.folder import write_trained
@@ -66,6 +67,15 @@ def test_stored_weights_are_a_quarter_of_the_size_and_as_exact(bundle: tuple[Pat
     assert variant.parity.ssim > 0.98
     assert sum(path.stat().st_size for path in folder.glob("text*")) < 8_500_000
     verify_files(folder, manifest)
+
+
+def test_sides_are_multiples_of_what_the_unet_can_halve(bundle: tuple[Path, GeneratorManifest]) -> None:
+    assert (len(SMALL.unet_channels), bundle[1].side_multiple) == (2, 16)
+    shipped = load_model(bundles_folder() / "generator" / "bundle", options=EngineOptions(threads=1))
+    try:
+        assert (shipped.manifest.side_multiple, shipped.manifest.side.default) == (32, 160)
+    finally:
+        shipped.close()
 
 
 def test_the_bundle_makes_images_within_its_own_ranges(bundle: tuple[Path, GeneratorManifest]) -> None:

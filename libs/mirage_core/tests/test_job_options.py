@@ -9,6 +9,7 @@ from mirage_core.job_options import check_job_options, check_job_request_id
 GOOD: list[dict[str, Any]] = [
     {},
     {"steps": 1, "images": 1, "seed": 0, "width": 64, "height": 768, "deadline_s": 1.0},
+    {"width": 160, "height": 96},
     {"steps": 50, "images": 4, "seed": 2**63 - 1, "guidance_scale": 8.0, "deadline_s": 86_400.0},
     {"prompt": "x" * 2000, "negative_prompt": "y" * 2000},
 ]
@@ -23,7 +24,7 @@ BAD: list[tuple[dict[str, Any], Code, str]] = [
         for value in (math.nan, math.inf, -math.inf, -0.1, 1e9)
     ],
     *[({"seed": value}, Code.OPTION_OUT_OF_RANGE, "seed") for value in (-1, 2**63, 2**70)],
-    *[({"width": value}, Code.OPTION_OUT_OF_RANGE, "width") for value in (0, 63, 511, 832, 100_000)],
+    *[({"width": value}, Code.OPTION_OUT_OF_RANGE, "width") for value in (0, 63, 80, 511, 832, 100_000)],
     *[({"height": value}, Code.OPTION_OUT_OF_RANGE, "height") for value in (-64, 511, 100_000)],
     *[({"images": value}, Code.OPTION_OUT_OF_RANGE, "images") for value in (0, 5)],
     *[({"deadline_s": value}, Code.OPTION_OUT_OF_RANGE, "deadline_s") for value in (0.0, math.nan, 86_401.0)],

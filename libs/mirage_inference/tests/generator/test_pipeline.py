@@ -10,7 +10,15 @@ import pytest
 from mirage_core.errors import Code, MirageError
 from mirage_inference.engines.base import FloatArray, Inputs
 from mirage_inference.generator.model import GeneratorModel
-from mirage_inference.generator.pipeline import ImageRequest, StepDone, default_request, make_image, preview, to_pixels
+from mirage_inference.generator.pipeline import (
+    ImageRequest,
+    StepDone,
+    check_request,
+    default_request,
+    make_image,
+    preview,
+    to_pixels,
+)
 from tests.support.oracle_generator import SCHEDULE, SIDE, Session, make_manifest
 
 REQUEST = ImageRequest("axial brain", steps=4, guidance=1.0, seed=5, width=SIDE, height=SIDE)
@@ -105,6 +113,13 @@ def test_what_the_bundle_cannot_do_is_refused_with_what_it_can(
         make_image(make_model(), replace(REQUEST, **change))
     assert refused.value.code is Code.OPTION_OUT_OF_RANGE
     assert refused.value.message == possible
+
+
+def test_sides_are_multiples_of_what_the_bundles_unet_needs(make_model: MakeModel) -> None:
+    model = make_model(side_multiple=32)
+    check_request(replace(REQUEST, width=96), model.manifest)
+    with pytest.raises(MirageError, match="width must be a multiple of 32 between 64 and 128; 80 was asked for"):
+        make_image(model, replace(REQUEST, width=80))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**70])
