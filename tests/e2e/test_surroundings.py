@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -70,21 +71,27 @@ def _below(path: str, upstream: str) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 return
             length = int(self.headers.get("content-length") or 0)
-            connection = http.client.HTTPConnection(upstream, timeout=60)
             kept = {name: value for name, value in self.headers.items() if name.lower() not in ("connection", "host")}
-            connection.request(
-                self.command, self.path[len(path) :], self.rfile.read(length), {**kept, "host": self.headers["host"]}
-            )
-            response = connection.getresponse()
-            body = response.read()
-            self.send_response(response.status)
-            for name, value in response.getheaders():
-                if name.lower() not in ("transfer-encoding", "connection", "content-length", "date"):
-                    self.send_header(name, value)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            connection.close()
+            with closing(http.client.HTTPConnection(upstream, timeout=60)) as connection:
+                connection.request(
+                    self.command,
+                    self.path[len(path) :],
+                    self.rfile.read(length),
+                    {**kept, "host": self.headers["host"]},
+                )
+                response = connection.getresponse()
+                body = response.read()
+            # The browser goes away from answers that it no longer needs.
+            with suppress(ConnectionError):
+                self.send_response(response.status)
+                for name, value in response.getheaders():
+                    if name.lower() not in ("transfer-encoding", "connection", "content-length", "date"):
+                        self.send_header(name, value)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                return
+            self.close_connection = True
 
         def do_GET(self) -> None:
             self.answer()
