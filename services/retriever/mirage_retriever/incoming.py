@@ -89,7 +89,7 @@ class Incoming:
 
     @property
     def changed(self) -> bool:
-        """False where what is stored already says and holds the same."""
+        """False if the stored record and vectors are already the same."""
         if self.stored is None or self.stored.record != self.record.to_json():
             return True
         pairs = ((self.head.image_vector, self.stored.image), (self.head.caption_vector, self.stored.caption))

@@ -1,9 +1,9 @@
 """The last stage: a latent consistency model of the diffusion model, which takes a few steps instead of dozens.
 
-From every point of the teacher's way to an image the student is drawn to that image (Luhman and Luhman 2021, "Knowledge
+From every point of the teacher's trajectory to an image the student is drawn to that image (Luhman and Luhman 2021, "Knowledge
 Distillation in Iterative Generative Models"), in the form of a latent consistency model (Luo et al. 2023), with the
-guidance scale as an input. The teacher's whole way is gone once for all and kept (trajectories.py): a student that learns
-from its own results, as in Luo's algorithm 1, needed far more steps for as good an image.
+guidance scale as an input. The trajectories are computed once and kept (trajectories.py). A student that learns from its own
+results, as in Luo's algorithm 1, made worse images after 300 steps than this one after 250 (the model card has figures).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def distillation_stage(folder: Path, recipe: Recipe, teacher: Any) -> Stage:
 
 
 def drawn_points(rng: np.random.Generator, count: int, steps: int) -> NDArray[np.int64]:
-    """Places on the way [count], from 0 (noise) to `steps` - 1: half of them those that four steps of the sampler begin
+    """Places on the trajectory [count], from 0 (noise) to `steps` - 1: half of them those that four steps of the sampler begin
     at.
     """
     places = ((rng.permutation(count) + rng.random(count)) / count * steps).astype(np.int64)
@@ -70,7 +70,7 @@ def drawn_points(rng: np.random.Generator, count: int, steps: int) -> NDArray[np
     return places
 
 
-def train_distillation(stage: Stage, ways: Trajectories, recipe: Recipe, pace: Pace) -> bool:
+def train_distillation(stage: Stage, trajectories: Trajectories, recipe: Recipe, pace: Pace) -> bool:
     """Train on; True at the end."""
     shares = signal_shares()
     timesteps = torch.tensor(step_timesteps(recipe.original_steps))
@@ -78,17 +78,17 @@ def train_distillation(stage: Stage, ways: Trajectories, recipe: Recipe, pace: P
 
     def of_step(step: int) -> Losses:
         rng = np.random.default_rng([recipe.seed, 3, step])
-        chosen = torch.from_numpy(rng.integers(len(ways.points), size=batch))
+        chosen = torch.from_numpy(rng.integers(len(trajectories.points), size=batch))
         places = torch.from_numpy(drawn_points(rng, batch, recipe.original_steps))
-        here, image = ways.points[chosen, places].float(), ways.points[chosen, -1].float()
-        at, states = timesteps[places], ways.states[chosen].float()
-        guidance = guidance_states(ways.scales[chosen], recipe.guidance_dimension)
+        here, image = trajectories.points[chosen, places].float(), trajectories.points[chosen, -1].float()
+        at, states = timesteps[places], trajectories.states[chosen].float()
+        guidance = guidance_states(trajectories.scales[chosen], recipe.guidance_dimension)
         with mixed_precision():
             velocity = stage.model(here, at, states, timestep_cond=guidance).sample.float()
         clean, _ = clean_and_noise(velocity, here, shares[at][:, None, None, None])
         skip, out = boundary(at)
         wrong = skip * here + out * clean - image
         losses = (wrong.square() + HUBER**2).sqrt() - HUBER
-        return {"distance": weighted_mean(losses, ways.lesions[chosen], recipe.lesion_weight)}
+        return {"distance": weighted_mean(losses, trajectories.lesions[chosen], recipe.lesion_weight)}
 
     return stage.run(of_step, pace)

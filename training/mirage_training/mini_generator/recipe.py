@@ -30,7 +30,8 @@ class Recipe:
     """A run: its seed, how many pictures are rendered, widths of the networks, and each stage's recipe.
 
     `unet_attention`: which of the UNet's levels look at the text and across the picture. `lesion_weight`: how often the
-    error of latents that show a lesion is counted.
+    error of latents that show a lesion is counted. `trajectories`: how many of the teacher's, from noise to an image, the
+    last stage learns from.
     """
 
     seed: int = 20261124

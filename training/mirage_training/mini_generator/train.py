@@ -2,7 +2,7 @@
 resumable.
 
 Pictures are rendered, the autoencoder is trained on them, their latents are kept, its decoder is made sharp, a diffusion
-model is trained on the latents, its ways from noise to an image are kept, and a latent consistency model learns to
+model is trained on the latents, its trajectories from noise to an image are kept, and a latent consistency model learns to
 shorten them. What is done is found in the work folder and not done again. With `--begin` the autoencoder and the UNet
 are those of a generator that was trained before.
 """
@@ -81,9 +81,9 @@ def train(
     if only == "diffusion":
         return True
     teacher = second.averaged()
-    ways = travelled(work / "trajectories", teacher, examples, recipe)
+    trajectories = travelled(work / "trajectories", teacher, examples, recipe)
     third = distillation_stage(work, recipe, teacher)
-    if not train_distillation(third, ways, recipe, pace["distillation"]):
+    if not train_distillation(third, trajectories, recipe, pace["distillation"]):
         return False
     if out is not None:
         write_trained(out, autoencoder=decoder.averaged(), unet=third.averaged(), recipe=recipe)

@@ -1,9 +1,10 @@
-"""The teacher's ways from noise to an image, which the network of few steps learns to shorten: kept in files."""
+"""Trajectories of the teacher from noise to an image, which the network of few steps learns to shorten: kept in files."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from mirage_training.mini_generator.recipe import Recipe
 
 SHARD = 32
-"""Ways of one file: what a stopped run goes again at most."""
+"""Trajectories of one file: what a stopped run computes again at most."""
 USUAL_SHARE = 0.5
-"""Share of the ways that have the served guidance; the others have any that the service may be asked for."""
+"""Share of them that have the served guidance; the others have any that the service may be asked for."""
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """N ways of S steps: points float16 [N, S + 1, 4, h, w], the last of them the image; states of the texts
+    """N trajectories of S steps: points float16 [N, S + 1, 4, h, w], the last of them the image; states of the texts
     [N, 77, 128]; guidance [N]; which latents show the lesion that the text names [N, 1, h, w].
     """
 
@@ -44,19 +45,15 @@ def step_timesteps(steps: int) -> list[int]:
     return [number * stride - 1 for number in range(steps, 0, -1)] + [0]
 
 
-def travelled(folder: Path, teacher: Any, examples: Examples, recipe: Recipe, *, every: int = 1) -> Trajectories:
-    """Returns the ways, and goes those that the folder lacks.
-
-    With `every` above 1 only each so-many-th file is made: some processes can share the work.
-    """
+def travelled(folder: Path, teacher: Any, examples: Examples, recipe: Recipe) -> Trajectories:
+    """Returns the trajectories, and makes those that the folder lacks."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for number in range(0, recipe.trajectories // SHARD, every):
-        path = folder / f"{number:04d}.pt"
-        found.append(on_disk(path, lambda number=number: _shard(teacher, examples, recipe, number)))  # type: ignore[misc]
-    return Trajectories(
-        *(torch.cat([each[name] for each in found]) for name in ("points", "states", "scales", "lesions"))
-    )
+    found = [
+        on_disk(folder / f"{number:04d}.pt", partial(_shard, teacher, examples, recipe, number))
+        for number in range(recipe.trajectories // SHARD)
+    ]
+    names = ("points", "states", "scales", "lesions")
+    return Trajectories(*(torch.cat([each[name] for each in found]) for name in names))
 
 
 def _shard(teacher: Any, examples: Examples, recipe: Recipe, number: int) -> dict[str, Tensor]:

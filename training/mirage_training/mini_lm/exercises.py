@@ -31,11 +31,11 @@ def volume_examples(rng: np.random.Generator) -> Iterator[Example]:
 
 
 def exercises(rng: np.random.Generator) -> Iterator[Example]:
-    """The exercises of `train`, without facts: the service tells them itself; without end."""
+    """The exercises of `train`, without facts, which the service adds itself; without end."""
     known = facts.sentences()
     for made in training_examples(rng, APART):
         query = "" if rng.random() < 0.3 else made.query
-        told = tuple(each for each in made.sentences if each not in known)
+        kept = tuple(each for each in made.sentences if each not in known)
         if not query:
-            told = tuple(each for each in told if " not name " not in each and "None of the captions" not in each)
-        yield Example(query, made.seen, told)
+            kept = tuple(each for each in kept if " not name " not in each and "None of the captions" not in each)
+        yield Example(query, made.seen, kept)

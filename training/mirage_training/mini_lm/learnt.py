@@ -33,7 +33,7 @@ _VOLUMES = 4_000
 _PROMPTS = 100
 _ANSWERS = 1_000
 COPYING = 0.8
-"""In nats for each token that stands before the next one in a caption, of up to three."""
+"""In nats for each token that precedes the next one in a caption, of up to three."""
 WORDS_FILE, PROMPTS_FILE, ANSWERS_FILE = "learnt_words.txt", "learnt_prompts.jsonl", "learnt_answers.json"
 _WORD = re.compile(r"[^\W\d_]+")
 

@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -115,14 +116,20 @@ def batch(tokenizer: Tokenizer, recipe: Recipe, step: int) -> tuple[npt.NDArray[
         encode(tokenizer, each.query, [seen.caption for seen in each.seen], each.text)
         for each in islice(training_examples(rng, current.composition), recipe.batch)
     ]
-    made = [(ids[: recipe.context], head) for ids, head in made]
+    return padded([(ids[: recipe.context], head) for ids, head in made], current.prompt_weight)
+
+
+def padded(
+    made: Sequence[tuple[list[int], int]], prompt_weight: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Rows of ids, with how many of each are the prompt's, as tokens int64 [B, T] and weights float32 [B, T]."""
     length = -(-max(len(ids) for ids, _ in made) // 16) * 16
     tokens = np.zeros((len(made), length), dtype=np.int64)
     weights = np.zeros((len(made), length), dtype=np.float32)
     for row, (ids, head) in enumerate(made):
         tokens[row, : len(ids)] = ids
         weights[row, : len(ids)] = 1.0
-        weights[row, :head] = current.prompt_weight
+        weights[row, :head] = prompt_weight
     return tokens, weights
 
 
@@ -156,35 +163,63 @@ def train(work: Path, recipe: Recipe, *, save_every: int = 200, stop_at: int | N
     if not path.exists():
         train_tokenizer(recipe.seed).save(str(path))
     tokenizer = Tokenizer.from_file(str(path))
-    model = make_model(recipe)
-    model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.rounds[0].rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
+    return learn(
+        make_model(recipe),
+        work / STATE_FILE,
+        Plan(recipe.steps, recipe.weight_decay, save_every, stop_at, log_every=20),
+        rate=lambda step: learning_rate(recipe, step),
+        batch=lambda step: batch(tokenizer, recipe, step),
     )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of a run, how often its state is saved and a line is logged, and the step to stop at (None: the last).
+
+    `half`: products in bfloat16.
+    """
+
+    steps: int
+    weight_decay: float
+    save_every: int
+    stop_at: int | None
+    log_every: int
+    half: bool = True
+
+
+def learn(
+    model: GPTNeoXForCausalLM,
+    state_file: Path,
+    plan: Plan,
+    *,
+    rate: Callable[[int], float],
+    batch: Callable[[int], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]],
+) -> GPTNeoXForCausalLM:
+    """Trains on from the saved state, if there is one; learning rate and batch depend on the step alone."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate(0), betas=(0.9, 0.95), weight_decay=plan.weight_decay)
     start = 0
-    if (work / STATE_FILE).exists():
-        state = torch.load(work / STATE_FILE, weights_only=True)
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         start = int(state["step"])
     began, recent = time.monotonic(), 0.0
-    for step in range(start, min(recipe.steps, stop_at or recipe.steps)):
+    for step in range(start, min(plan.steps, plan.stop_at or plan.steps)):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        tokens, weights = (torch.from_numpy(each) for each in batch(tokenizer, recipe, step))
-        loss = loss_of(model, tokens, weights)
+            group["lr"] = rate(step)
+        tokens, weights = (torch.from_numpy(each) for each in batch(step))
+        loss = loss_of(model, tokens, weights, half=plan.half)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         recent = 0.95 * recent + 0.05 * float(loss.detach()) if recent else float(loss.detach())
-        if (step + 1) % 20 == 0:
+        if (step + 1) % plan.log_every == 0:
             pace = (time.monotonic() - began) / (step + 1 - start)
             print(json.dumps({"step": step + 1, "loss": round(recent, 4), "s_per_step": round(pace, 2)}), flush=True)
-        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            save(
-                work / STATE_FILE, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            )
+        if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
+            save(state_file, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1})
     return model.eval()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -29,7 +28,7 @@ from mirage_training.mini_lm.explanations import Example
 from mirage_training.mini_lm.learnt import write as write_learnt
 from mirage_training.mini_lm.roco import Row, examples, learnt_from, read
 from mirage_training.mini_lm.tokens import SPECIAL, trained_on
-from mirage_training.mini_lm.train import STATE_FILE, TOKENIZER_FILE, encode, export, loss_of, save
+from mirage_training.mini_lm.train import STATE_FILE, TOKENIZER_FILE, Plan, encode, export, learn, padded
 
 
 @dataclass(frozen=True)
@@ -107,14 +106,7 @@ def batch(
     made.sort(key=lambda each: len(each[0]))
     place = int(rng.permutation(SORTED)[step % SORTED])
     made = made[place * recipe.batch : (place + 1) * recipe.batch]
-    length = -(-len(made[-1][0]) // 16) * 16
-    tokens = np.zeros((len(made), length), dtype=np.int64)
-    weights = np.zeros((len(made), length), dtype=np.float32)
-    for row, (ids, head) in enumerate(made):
-        tokens[row, : len(ids)] = ids
-        weights[row, : len(ids)] = 1.0
-        weights[row, :head] = recipe.prompt_weight
-    return tokens, weights
+    return padded(made, recipe.prompt_weight)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -135,36 +127,13 @@ def tune(
     torch.manual_seed(recipe.seed)
     model = GPTNeoXForCausalLM.from_pretrained(start, dtype=torch.float32, attn_implementation="sdpa")
     graft(model, Tokenizer.from_file(str(start / TOKENIZER_FILE)), tokenizer)
-    model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
+    return learn(
+        model,
+        work / STATE_FILE,
+        Plan(recipe.steps, recipe.weight_decay, save_every, stop_at, log_every=10, half=False),
+        rate=lambda step: learning_rate(recipe, step),
+        batch=lambda step: batch(tokenizer, recipe, rows, step),
     )
-    done = 0
-    if (work / STATE_FILE).exists():
-        state = torch.load(work / STATE_FILE, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = int(state["step"])
-    began, recent, first = time.monotonic(), 0.0, done
-    for step in range(done, min(recipe.steps, stop_at or recipe.steps)):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        tokens, weights = (torch.from_numpy(each) for each in batch(tokenizer, recipe, rows, step))
-        loss = loss_of(model, tokens, weights, half=False)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        recent = 0.95 * recent + 0.05 * float(loss.detach()) if recent else float(loss.detach())
-        if (step + 1) % 10 == 0:
-            pace = (time.monotonic() - began) / (step + 1 - first)
-            line = {"step": step + 1, "loss": round(recent, 4), "tokens": tokens.numel(), "s_per_step": round(pace, 2)}
-            print(json.dumps(line), flush=True)
-        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            save(
-                work / STATE_FILE, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            )
-    return model.eval()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -44,8 +44,8 @@ class Learnt(Frozen):
 
     `vocabulary` is a file of words, a line each. `known` is the least share of a prompt's caption words that are among
     them, `perplexity` the highest perplexity of its captions; both measured by the builder. With `answers`, a file of
-    words too, it writes these and its captions' words only. `copying`: what goes on with a caption is favoured by so
-    many nats for each of the last tokens that stand before it there.
+    words too, it writes these and its captions' words only. `copying`: what continues a caption is favoured by so
+    many nats for each of the last tokens that precede it there.
     """
 
     vocabulary: RelativePath

@@ -1,6 +1,6 @@
-"""Favours, token by token, what goes on with the words of a caption, so that a small model copies whole clauses.
+"""Favours, token by token, what continues the words of a caption, so that a small model copies whole clauses.
 
-A token is favoured the more, the more of the last tokens stand before it in a clause of a caption; brackets are not copied,
+A token is favoured the more, the more of the last tokens precede it in a clause of a caption; brackets are not copied,
 and no place is gone over twice in a sentence. While a sentence names its image ("The second image ..."), only that image's
 caption counts.
 """
@@ -53,7 +53,7 @@ class Copying:
         for sentence in split_sentences(_ASIDE.sub("", caption.strip())):
             for clause in _CLAUSE.split(sentence.text):
                 text = clause.strip()
-                # As it is written, and as it goes on within another sentence.
+                # As it is written, and as it continues another sentence.
                 found += [list(self._encode(f" {each}")) for each in {text, f"{text[:1].lower()}{text[1:]}"} if each]
         return found
 
