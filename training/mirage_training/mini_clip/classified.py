@@ -92,8 +92,8 @@ def on_dev(found: Read, rows: list[dict[str, Any]]) -> dict[str, Any]:
         round(float(kept[~coloured].mean()), 4),
     ]
     for facet in ("modality", "body_part", "plane"):
-        figures[facet] = _facet(found, facet, [each["labels"].get(facet) for each in rows])
-    figures["finding"] = _facet(
+        figures[facet] = facet_figures(found, facet, [each["labels"].get(facet) for each in rows])
+    figures["finding"] = facet_figures(
         found, "finding", [each["labels"]["finding"] if source_of(each) in FINDINGS else None for each in rows]
     )
     elsewhere = ~np.isin(sources, list(FINDINGS))
@@ -120,7 +120,8 @@ def on_dev(found: Read, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return figures
 
 
-def _facet(found: Read, facet: str, truth: Sequence[Any]) -> dict[str, Any]:
+def facet_figures(found: Read, facet: str, truth: Sequence[Any]) -> dict[str, Any]:
+    """How often the best value is right, how sure it is, and the same of those that are known; None is not asked."""
     best, sure, known = found.best(facet)
     asked = np.array([each is not None and each != [] for each in truth])
     right = np.array(

@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from PIL import Image
 from mirage_inference.bundles import MANIFEST_FILE, EncoderManifest, GateHead, ImageGate, MedicalHead, load_encoder
 from mirage_inference.encoder.picture_statistics import picture_statistics, squared
 from mirage_training import picture_gate
-from mirage_training.mini_clip.encoders import OriginalEncoder
+from mirage_training.mini_clip.encoders import Encoder, OriginalEncoder
 from mirage_training.mini_clip.facts import Item
 from mirage_training.mini_clip.heads import (
     ELSE,
@@ -45,6 +45,8 @@ from mirage_training.mini_clip.views import read_shard
 
 _TEMPERATURES = tuple(round(1.12**step, 4) for step in range(-4, 16))
 _LOWEST_RIGHT = 0.05
+SHARDS = 6
+"""Shards of which all views are read, not only those that show findings."""
 DECLINE_BELOW = 0.7
 MEDICAL_FROM = 0.9
 
@@ -128,12 +130,12 @@ def fitted_medical(
     )
 
 
-def medical_pictures(folder: Path, each: int = 14) -> list[Image.Image]:
+def medical_pictures(folder: Path, each: int = 14, left_out: Collection[str] = ()) -> list[Image.Image]:
     """Whole pictures of the train split of `real`, as many of each source, spread over it."""
     rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text("utf-8").splitlines()]
     by_source: dict[str, list[str]] = {}
     for found in rows:
-        if found["split"] == "train":
+        if found["split"] == "train" and source_of(found) not in left_out:
             by_source.setdefault(source_of(found), []).append(found["file"])
     chosen = [
         files[i] for _, files in sorted(by_source.items()) for i in np.linspace(0, len(files) - 1, each).astype(int)
@@ -152,9 +154,9 @@ def other_pictures(rng: np.random.Generator) -> list[Image.Image]:
     return coloured + grey + [make(rng) for make in makers for _ in range(20)]
 
 
-def read_views(work: Path, checkpoint: Path, shards: int) -> tuple[Rows, list[Item]]:
+def read_views(folder: Path, checkpoint: Path, shards: int, left_out: Collection[str] = ()) -> tuple[Rows, list[Item]]:
     """Unit vectors of views and their items: of the first shards all that show no rendering and every sixth of the others,
-    of the rest those that have findings to distinguish.
+    of the rest those that have findings to distinguish; none of the sources in `left_out`.
     """
     import torch
 
@@ -163,12 +165,13 @@ def read_views(work: Path, checkpoint: Path, shards: int) -> tuple[Rows, list[It
 
     model = load_checkpoint(checkpoint).model.float().eval()
     vectors, items = [], []
-    for number, path in enumerate(sorted((work / "views").glob("*.npy"))):
+    for number, path in enumerate(sorted(folder.glob("*.npy"))):
         features, found = read_shard(path)
         chosen = [
             n
             for n, item in enumerate(found)
-            if item.source in FINDINGS or (number < shards and (item.spec is None or n % 6 == 0))
+            if item.source not in left_out
+            and (item.source in FINDINGS or (number < shards and (item.spec is None or n % 6 == 0)))
         ]
         items += [found[n] for n in chosen]
         with torch.inference_mode():
@@ -190,6 +193,18 @@ def fit(vectors: Rows, items: Sequence[Item], medical: MedicalHead) -> ImageGate
     return ImageGate(heads=heads, medical=medical, measured=measured)
 
 
+def fit_to_run(
+    encoder: Encoder, checkpoint: Path, views: Path, real: Path, *, shards: int = SHARDS, left_out: Collection[str] = ()
+) -> ImageGate:
+    """The gate of a run, from the views that it was trained on and whole pictures; none of the sources in `left_out`."""
+    vectors, items = read_views(views, checkpoint, shards, left_out)
+    medical = medical_pictures(real, left_out=left_out)
+    others = other_pictures(np.random.default_rng(20261129))
+    plain = encoder.images(medical + others)
+    kinds = np.arange(len(plain)) < len(medical)
+    return fit(vectors, items, fitted_medical(vectors, items, medical + others, plain, kinds))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Fit or write."""
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_clip.gate", description=__doc__)
@@ -198,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
     fitting.add_argument("--checkpoint", type=Path, required=True, help="the model, as open_clip's checkpoint folder")
     fitting.add_argument("--work", type=Path, required=True, help="folder with the views of `prepare`")
     fitting.add_argument("--real", type=Path, required=True, help="folder of real images with captions.jsonl")
-    fitting.add_argument("--shards", type=int, default=6, help="shards of views to read")
+    fitting.add_argument("--shards", type=int, default=SHARDS, help="shards of views to read")
     fitting.add_argument("--out", type=Path, required=True)
     writing = commands.add_parser("write", help="write a fitted gate into a bundle's manifest")
     writing.add_argument("--gate", type=Path, required=True)
@@ -209,11 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
         content = load_encoder(parsed.bundle).model_dump(mode="json") | {"gate": gate.model_dump(mode="json")}
         (parsed.bundle / MANIFEST_FILE).write_text(EncoderManifest.model_validate(content).to_json(), "utf-8")
         return 0
-    vectors, items = read_views(parsed.work, parsed.checkpoint, parsed.shards)
-    medical, others = medical_pictures(parsed.real), other_pictures(np.random.default_rng(20261129))
-    plain = OriginalEncoder(parsed.checkpoint).images(medical + others)
-    kinds = np.arange(len(plain)) < len(medical)
-    gate = fit(vectors, items, fitted_medical(vectors, items, medical + others, plain, kinds))
+    encoder = OriginalEncoder(parsed.checkpoint)
+    gate = fit_to_run(encoder, parsed.checkpoint, parsed.work / "views", parsed.real, shards=parsed.shards)
     parsed.out.write_text(json.dumps(gate.model_dump(mode="json"), indent=1) + "\n", "utf-8")
     print(json.dumps(gate.measured, indent=2))
     return 0

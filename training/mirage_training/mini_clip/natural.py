@@ -220,8 +220,29 @@ def on_real(encoder: Encoder, folder: Path) -> dict[str, Any]:
         best = (vectors @ prototypes(encoder, prompts).T).argmax(axis=1)
         guesses = [list(prompts)[i] for i in best]
         found[facet] = share(g == row["labels"][facet] for g, row in zip(guesses, rows, strict=True))
+    found |= findings(encoder, rows, vectors)
+    by_source: dict[str, list[int]] = defaultdict(list)
+    for n, row in enumerate(rows):
+        by_source[source_of(row)].append(n)
+    captions = encoder.texts([row["caption"] for row in rows])
+    found["caption to image, recall at 10"] = {
+        source: recall(
+            captions[ns],
+            vectors[ns],
+            [(tuple(sorted(rows[n]["labels"]["finding"])), rows[n]["labels"]["body_part"]) for n in ns],
+        )
+        for source, ns in sorted(by_source.items())
+    }
+    return found
+
+
+def findings(encoder: Encoder, rows: list[dict[str, Any]], vectors: Vectors) -> dict[str, Any]:
+    """Figures of the findings that the sources of these rows tell apart, by texts alone; none if one side has no image."""
+    found: dict[str, Any] = {}
     sources = [source_of(row) for row in rows]
     for name, (source, finding, positive, negative) in PAIRS.items():
+        if source not in sources:
+            continue
         pair = prototypes(encoder, {"yes": positive, "no": negative})
         chosen = [n for n, each in enumerate(sources) if each == source and rows[n]["labels"]["finding"]]
         if source == "busi":
@@ -232,31 +253,22 @@ def on_real(encoder: Encoder, folder: Path) -> dict[str, Any]:
                 for n in chosen
             ]
         )
+        if truth.all() or not truth.any():
+            continue
         score = vectors[chosen] @ (pair[0] - pair[1])
         found[name] = {
             "auroc": round(auroc(score[truth], score[~truth]), 4),
             "images": [int(truth.sum()), int((~truth).sum())],
         }
-    tumours = prototypes(
-        encoder, {t: (f"{t} on a brain MRI", t, f"contrast-enhanced T1 MRI with {t}") for t in TUMOURS}
-    )
     chosen = [n for n, each in enumerate(sources) if each == "brain-tumor"]
-    best = (vectors[chosen] @ tumours.T).argmax(axis=1)
-    found["brain tumour type of three"] = share(
-        TUMOURS[b] in rows[n]["labels"]["finding"] for b, n in zip(best, chosen, strict=True)
-    )
-    by_source: dict[str, list[int]] = defaultdict(list)
-    for n, each in enumerate(sources):
-        by_source[each].append(n)
-    captions = encoder.texts([row["caption"] for row in rows])
-    found["caption to image, recall at 10"] = {
-        source: recall(
-            captions[ns],
-            vectors[ns],
-            [(tuple(sorted(rows[n]["labels"]["finding"])), rows[n]["labels"]["body_part"]) for n in ns],
+    if chosen:
+        tumours = prototypes(
+            encoder, {t: (f"{t} on a brain MRI", t, f"contrast-enhanced T1 MRI with {t}") for t in TUMOURS}
         )
-        for source, ns in sorted(by_source.items())
-    }
+        best = (vectors[chosen] @ tumours.T).argmax(axis=1)
+        found["brain tumour type of three"] = share(
+            TUMOURS[b] in rows[n]["labels"]["finding"] for b, n in zip(best, chosen, strict=True)
+        )
     return found
 
 

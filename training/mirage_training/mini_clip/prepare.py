@@ -76,9 +76,11 @@ def main() -> int:
     parser.add_argument("--archives", type=Path, required=True, help="folder with the demonstration's archives")
     parser.add_argument("--real", type=Path, required=True, help="folder of real images with captions.jsonl")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--shards", type=int, help="number of shards, if not that of the configuration")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     config = read_config()
+    shards = config["views"]["shards"] if arguments.shards is None else arguments.shards
     source = SectionSource(cached_template(arguments.work))
     renderings, volumes, pictures = Renderings(source), Volumes(arguments.archives), Pictures(arguments.archives)
     real, others = Real(arguments.real, "train"), Others(photographs(), source)
@@ -86,7 +88,7 @@ def main() -> int:
         "brain": renderings.make, "real": real.make, "volumes": volumes.make, "pictures": pictures.make, "others": others.make,
     }  # fmt: skip
     stem = frozen_stages(arguments.towers)
-    for number in range(config["views"]["shards"]):
+    for number in range(shards):
         path = arguments.work / "views" / f"{number:03d}.npy"
         if path.exists():
             continue

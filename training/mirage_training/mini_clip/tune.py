@@ -2,6 +2,8 @@
 
 Seeded and resumable: a step draws its views and texts from (seed, step), and the state is saved every few minutes. The image
 tower's first stages stay as ImageNet left them; all else is tuned, the pretrained parts at lower rates.
+
+`--leave-out SOURCE` trains without a source of real images, and `--steps` shorter: `left_out` measures such runs.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ from mirage_training.mini_clip.views import read_shard
 from mirage_training.mini_clip.wordings import about, about_rendering
 
 AVERAGE_EVERY = 4
+SETTLED_FILE = "settled.json"
 SHARES = {"brain": 0.42, "real": 0.33, "volumes": 0.15, "pictures": 0.03, "other": 0.07}
 KINDS = ("brain", "real", "volumes", "pictures", "other")
 VOLUMES = ("chest-ct", "liver-ct", "abdomen-mr")
@@ -52,15 +56,25 @@ def kind_of(item: Item) -> str:
 
 
 class Pool:
-    """The views of all shards that are there, by kind; pairs of renderings stay together."""
+    """The views of all shards that are there, by kind; pairs of renderings stay together.
 
-    def __init__(self, folder: Path, most: int) -> None:
+    Views of the sources in `left_out` are passed over. Raises ValueError if a name is not one of a source of real images.
+    """
+
+    def __init__(self, folder: Path, most: int, left_out: Collection[str] = ()) -> None:
         self._folder, self._most = folder, most
+        self.left_out = frozenset(left_out)
+        self._sources: set[str] = set()
         self._features: list[np.ndarray] = []
         self.items: list[Item] = []
         self._place: list[tuple[int, int]] = []
         self._by_kind: dict[str, list[int]] = {kind: [] for kind in KINDS}
         self.grow()
+        names = ", ".join(sorted(self._sources)) or "none"
+        if unknown := sorted(self.left_out - self._sources):
+            raise ValueError(f"no source of real images is called {unknown[0]!r}; the views have: {names}")
+        if self.left_out and self.left_out == self._sources:
+            raise ValueError(f"no real image is left without {names}")
 
     def grow(self) -> None:
         """Takes up shards that have come."""
@@ -70,7 +84,12 @@ class Pool:
                 return
             features, items = read_shard(path)
             for row, item in enumerate(items):
-                self._by_kind[kind_of(item)].append(len(self.items))
+                kind = kind_of(item)
+                if kind == "real":
+                    self._sources.add(item.source)
+                    if item.source in self.left_out:
+                        continue
+                self._by_kind[kind].append(len(self.items))
                 self.items.append(item)
                 self._place.append((number, row))
             self._features.append(features)
@@ -140,6 +159,25 @@ def mean_hidden(tower: Any, tokenizer: Tokenizer, texts: list[str], groups: int 
     return torch.cat(parts)[torch.from_numpy(np.argsort(order, kind="stable"))]
 
 
+def settle(path: Path, pool: Pool, tokens: list[str], config: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Returns vocabulary and facts of a run, written once into a file so that a resumed run has the same.
+
+    Raises ValueError if the run was begun without other sources than the pool.
+    """
+    left_out = sorted(pool.left_out)
+    if not path.exists():
+        whole = Tokenizer.from_str(tokenizer_json(tokens))
+        used = used_tokens(pool.items, whole, 6000, config["seed"])
+        kept = cut_vocabulary(tokens, used, config["towers"]["first_words"])
+        path.write_text(json.dumps({"kept": kept, "facts": all_facts(pool.items), "left_out": left_out}), "utf-8")
+    stated = json.loads(path.read_text("utf-8"))
+    begun = stated.get("left_out", [])
+    if begun != left_out:
+        before, now = (", ".join(each) or "nothing" for each in (begun, left_out))
+        raise ValueError(f"the run in {path.parent} was begun with {before} left out, not {now}: choose another folder")
+    return stated["kept"], stated["facts"]
+
+
 class Trainer:
     """The state of one run."""
 
@@ -151,15 +189,7 @@ class Trainer:
         layers = tuple(config["towers"]["text_layers"])
         self.layers, self.dimension = len(layers), config["towers"]["dimension"]
         tokens = read_vocabulary(towers)
-        # The parts of the run are written once, so that a resumed run has the same.
-        settled = work / "settled.json"
-        if not settled.exists():
-            whole = Tokenizer.from_str(tokenizer_json(tokens))
-            used = used_tokens(pool.items, whole, 6000, self.seed)
-            kept = cut_vocabulary(tokens, used, config["towers"]["first_words"])
-            settled.write_text(json.dumps({"kept": kept, "facts": all_facts(pool.items)}), "utf-8")
-        stated = json.loads(settled.read_text("utf-8"))
-        self.kept, self.facts = stated["kept"], stated["facts"]
+        self.kept, self.facts = settle(work / SETTLED_FILE, pool, tokens, config)
         self.tokenizer = Tokenizer.from_str(tokenizer_json(self.kept))
         self.tokenizer.enable_truncation(CONTEXT)
         self.model = pretrained_model(towers, layers=layers, kept=self.kept, dimension=self.dimension)
@@ -345,20 +375,41 @@ def as_text(text: str, claim: Any) -> Text:
     return Text(text, frozenset(), claim)
 
 
-def main() -> None:
+def shortened(config: dict[str, Any], steps: int) -> dict[str, Any]:
+    """The configuration for another number of steps: the rates fall over the same share of them."""
+    train = config["train"]
+    decay = max(1, round(train["decay"] * steps / train["steps"]))
+    return config | {"train": train | {"steps": steps, "decay": decay}}
+
+
+def main(argv: list[str] | None = None) -> None:
     """Run or resume a training."""
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_clip.tune", description=__doc__)
     parser.add_argument(
         "--work", type=Path, required=True, help="folder of `prepare`; state, log and checkpoint are put into it"
     )
+    parser.add_argument("--views", type=Path, help="folder of the views, if it is not `views` in the work folder")
+    parser.add_argument(
+        "--leave-out", action="append", default=[], metavar="SOURCE", help="a source of real images; can be repeated"
+    )
+    parser.add_argument("--steps", type=int, help="number of steps, if not that of the configuration")
     parser.add_argument("--towers", type=Path, required=True, help="folder with the archives of the two towers")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save-every-s", type=float, default=180.0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     config = read_config()
-    pool = Pool(arguments.work / "views", config["views"]["shards"])
-    trainer = Trainer(pool, arguments.towers, arguments.work, config)
+    if arguments.steps is not None:
+        if arguments.steps < 1:
+            parser.error("--steps must be 1 or more")
+        config = shortened(config, arguments.steps)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    try:
+        views = arguments.views or arguments.work / "views"
+        pool = Pool(views, config["views"]["shards"], arguments.leave_out)
+        trainer = Trainer(pool, arguments.towers, arguments.work, config)
+    except ValueError as error:
+        parser.error(str(error))
     if (arguments.work / "state.pt").exists():
         trainer.resume(arguments.work)
     saved, window = time.monotonic(), []
