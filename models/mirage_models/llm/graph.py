@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper
 
+from mirage_inference.bundles.llm import DECODER, PROMPT
 from mirage_models.llm.heads import arrange, head_layout, plain_places, rotation
-from mirage_models.llm.weights import GraphWriter, Precision
+from mirage_models.llm.weights import Form, GraphWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 EMBEDDING = "gpt_neox.embed_in.weight"
 OUTPUT = "embed_out.weight"
+_TABLES = ("embedding", "cosines", "sines", "global.", "local.")
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,10 @@ class _Builder:
             scale=self.config.head**-0.5,
         )
 
+    def fills_cache_with(self, number: int) -> bool:
+        """True for the last layer of a graph that reads prompts, which is there for its keys and values alone."""
+        return self.writer.precision == "prompt" and number == self.config.layers - 1
+
     def layer(self, number: int, state: str) -> str:
         """One layer."""
         return self.parallel(number, state) if self.config.parallel else self.sequential(number, state)
@@ -134,10 +141,12 @@ class _Builder:
         first = self.queries_keys_values(f"{name}.attention.query_key_value").after_norm(
             self.norm(f"{name}.input_layernorm")
         )
+        normed = self.normalised(f"norm.{number}", state, self.one, self.zero)
+        if self.fills_cache_with(number):
+            return self.attention(number, writer.linear(f"packed.{number}", normed, first.weight, first.bias))
         rise = self.linear(f"{name}.mlp.dense_h_to_4h", config.intermediate, config.hidden).after_norm(
             self.norm(f"{name}.post_attention_layernorm")
         )
-        normed = self.normalised(f"norm.{number}", state, self.one, self.zero)
         wide = writer.linear(
             f"wide.{number}",
             normed,
@@ -165,6 +174,8 @@ class _Builder:
         )
         normed = self.normalised(f"norm.{number}", state, self.one, self.zero)
         packed = writer.linear(f"packed.{number}", normed, first.weight, first.bias)
+        if self.fills_cache_with(number):
+            return self.attention(number, packed)
         dense = self.attention_output(f"{name}.attention.dense")
         attended = writer.linear(f"dense.{number}", self.attention(number, packed), dense.weight, dense.bias)
         middle = writer.node("Add", [state, attended], f"middle.{number}")
@@ -179,13 +190,15 @@ class _Builder:
         return writer.node("Add", [middle, fallen], f"state.{number}")
 
     def decoder(self) -> None:
-        """All of it, from ids to logits."""
+        """All of it, from ids to logits; or to the cache alone, if it is to read prompts."""
         config, writer = self.config, self.writer
         table = self.tensors.read(EMBEDDING, config.vocabulary, config.hidden)
         state = writer.lookup("embedding", "input_ids", table, kept_as=self.tensors.entry(EMBEDDING).dtype)
         del table
         for number in range(config.layers):
             state = self.layer(number, state)
+        if writer.precision == "prompt":
+            return
         chosen = writer.node("Gather", [state, "rows"], "chosen", axis=1)
         norm = self.norm("gpt_neox.final_layer_norm")
         scale, shift = writer.tensor("norm.last.scale", norm.weight), writer.tensor("norm.last.shift", norm.bias)
@@ -195,26 +208,40 @@ class _Builder:
 
 
 def write_decoder(
-    tensors: Tensors, config: NeoxConfig, path: Path, precision: Precision, *, threads: int = 2
+    tensors: Tensors, config: NeoxConfig, path: Path, form: Form, *, threads: int = 2
 ) -> tuple[Path, Path]:
     """Writes the decoder to `path` (.onnx) and its weights to a second file (.data).
 
-    The same bytes for the same checkpoint.
+    The same bytes for the same checkpoint. In the form "prompt", it is the graph that reads prompts for the decoder that
+    is already there in the same folder; see `open_writer`.
 
     Holds one matrix of a layer at a time. Raises CheckpointError if a tensor is missing or is not what it should be.
     """
-    data = path.with_suffix(".data")
-    with GraphWriter(data, precision, threads=threads) as writer:
+    with open_writer(path, form, threads=threads) as writer:
         builder = _Builder(tensors, config, writer)
         builder.decoder()
         size = builder.layout.size
     write_model(writer, path, layers=config.layers, heads=config.heads, head_size=size, vocabulary=config.vocabulary)
-    return path, data
+    return path, path.with_suffix(".data")
+
+
+def open_writer(path: Path, form: Form, *, threads: int) -> GraphWriter:
+    """A writer of the graph at `path`. One that reads prompts, `prompt.NAME.onnx`, shares the tables of
+    `decoder.NAME.onnx`: the embeddings, cosines and sines.
+    """
+    shared = {}
+    if form == "prompt":
+        decoder = path.with_name(f"{DECODER}{path.name.removeprefix(PROMPT)}")
+        tables = onnx.load(decoder, load_external_data=False).graph.initializer
+        shared = {one.name: one for one in tables if one.external_data and one.name.startswith(_TABLES)}
+    return GraphWriter(path.with_suffix(".data"), form, threads=threads, shared=shared)
 
 
 def write_model(writer: GraphWriter, path: Path, *, layers: int, heads: int, head_size: int, vocabulary: int) -> None:
-    """Writes the graph of a decoder with these sizes of its cache, and the inputs and outputs that all decoders have."""
-    numbers = range(layers)
+    """Writes the graph of a decoder with these sizes of its cache, and the inputs and outputs that all decoders have.
+
+    A graph that reads prompts has neither `rows` nor `logits`.
+    """
     cache = [1, heads, "capacity", head_size]
     inputs = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "length"]),
@@ -222,15 +249,10 @@ def write_model(writer: GraphWriter, path: Path, *, layers: int, heads: int, hea
         helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, [1]),
         helper.make_tensor_value_info("total", TensorProto.INT32, []),
     ]
-    inputs += [
-        helper.make_tensor_value_info(f"{kind}.{number}", TensorProto.FLOAT, cache)
-        for number in numbers
-        for kind in ("key", "value")
-    ]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, "rows", vocabulary])]
-    outputs += [
-        helper.make_tensor_value_info(f"present.{kind}.{number}", TensorProto.FLOAT, cache)
-        for number in numbers
-        for kind in ("key", "value")
-    ]
+    if writer.precision == "prompt":
+        del inputs[1], outputs[0]
+    for name in (f"{kind}.{number}" for number in range(layers) for kind in ("key", "value")):
+        inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, cache))
+        outputs.append(helper.make_tensor_value_info(f"present.{name}", TensorProto.FLOAT, cache))
     path.write_bytes(writer.model(inputs, outputs).SerializeToString(deterministic=True))

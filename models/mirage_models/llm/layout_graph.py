@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirage_models.llm.graph import write_model
-from mirage_models.llm.weights import GraphWriter, Precision
+from mirage_models.llm.graph import open_writer, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from mirage_models.llm.layout import LayoutConfig
     from mirage_models.llm.tensors import Checkpoint
+    from mirage_models.llm.weights import Form, GraphWriter
 
     Floats = npt.NDArray[np.float32]
 
@@ -59,7 +59,7 @@ class _Builder:
         return self.writer.linear(place, source, weights, added, finer=finer)
 
     def attention(self, number: int, name: str, normed: str) -> str:
-        """Causal attention over the cache."""
+        """Causal attention over the cache; in the last layer of a graph that reads prompts, not what comes of it."""
         config, writer = self.config, self.writer
         queries, keys = config.heads * config.head, config.key_heads * config.head
         rows = {f"{name}.q_proj": queries, f"{name}.k_proj": keys, f"{name}.v_proj": keys}
@@ -85,6 +85,8 @@ class _Builder:
             scale=config.scale,
             local_window_size=config.window if local else -1,
         )
+        if writer.precision == "prompt" and number == config.layers - 1:
+            return attended
         return self.linear(f"attended.{number}", attended, {f"{name}.o_proj": config.hidden}, queries)
 
     def perceptron(self, number: int, name: str, normed: str) -> str:
@@ -108,6 +110,8 @@ class _Builder:
         before = "pre_feedforward_layernorm" if config.norm_after else "post_attention_layernorm"
         normed = self.norm(f"{name}.input_layernorm", state, f"norm.{number}")
         added = self.attention(number, f"{name}.self_attn", normed)
+        if writer.precision == "prompt" and number == config.layers - 1:
+            return added
         if config.norm_after:
             added = self.norm(f"{name}.post_attention_layernorm", added, f"norm.attended.{number}")
         state = writer.node("Add", [state, added], f"middle.{number}")
@@ -118,7 +122,7 @@ class _Builder:
         return writer.node("Add", [state, added], f"state.{number}")
 
     def decoder(self) -> None:
-        """All of it, from ids to logits."""
+        """All of it, from ids to logits; or to the cache alone, if it is to read prompts."""
         config, writer = self.config, self.writer
         table = self.tensors.read(EMBEDDING, config.vocabulary, config.hidden)
         state = writer.lookup("embedding", "input_ids", table, kept_as=self.tensors.entry(EMBEDDING).dtype)
@@ -128,6 +132,8 @@ class _Builder:
             state = writer.node("Mul", [state, factor], "scaled")
         for number in range(config.layers):
             state = self.layer(number, state)
+        if writer.precision == "prompt":
+            return
         chosen = writer.node("Gather", [state, "rows"], "chosen", axis=1)
         normed = self.norm(LAST_NORM.removesuffix(".weight"), chosen, "norm.last")
         output = EMBEDDING if config.tied else OUTPUT
@@ -135,13 +141,12 @@ class _Builder:
 
 
 def write_layout_decoder(
-    tensors: Checkpoint, config: LayoutConfig, path: Path, precision: Precision, *, threads: int = 2
+    tensors: Checkpoint, config: LayoutConfig, path: Path, form: Form, *, threads: int = 2
 ) -> tuple[Path, Path]:
     """Writes the decoder to `path` (.onnx) and its weights to a second file (.data). See `graph.write_decoder`."""
-    data = path.with_suffix(".data")
-    with GraphWriter(data, precision, threads=threads) as writer:
+    with open_writer(path, form, threads=threads) as writer:
         _Builder(tensors, config, writer).decoder()
     write_model(
         writer, path, layers=config.layers, heads=config.key_heads, head_size=config.head, vocabulary=config.vocabulary
     )
-    return path, data
+    return path, path.with_suffix(".data")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mirage_inference.llm.decoder import Decoder
+    from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeDecoder, OnnxRuntimeTextSession
 
     Floats = npt.NDArray[np.float32]
     Ids = npt.NDArray[np.int32]
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # A decoder that finds a token next to impossible is wrong, but not infinitely so: one token must not be all that
 # counts.
 _MOST_NATS = 40.0
+# Tokens that the decoder scores at once behind what another graph has read.
+_SCORED = 8
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,26 @@ def run_decoder(decoder: Decoder, texts: Sequence[ParityText]) -> list[Predictio
         compared = ParityText(text.ids[text.start - 1 :], 1)
         found.append(predictions(compared, [session.score(compared.ids)]))
     return found
+
+
+def run_prompts(decoder: OnnxRuntimeDecoder, texts: Sequence[ParityText]) -> list[Predictions]:
+    """As `run_decoder`, with what comes before each few of the compared tokens read by the graph that reads prompts."""
+    found = []
+    for text in texts:
+        session = decoder.open(capacity=len(text.ids))
+        if text.start > 1:
+            session.read(text.ids[: text.start - 1])
+        compared = ParityText(text.ids[text.start - 1 :], 1)
+        found.append(predictions(compared, _after_prompts(session, compared.ids)))
+    return found
+
+
+def _after_prompts(session: OnnxRuntimeTextSession, ids: Sequence[int]) -> Iterable[Floats]:
+    for first in range(0, len(ids), _SCORED):
+        group, length = ids[first : first + _SCORED], session.length
+        yield session.score(group)
+        session.rewind(length)
+        session.read(group)
 
 
 def compare(found: Sequence[Predictions], original: Sequence[Predictions]) -> LlmParity:

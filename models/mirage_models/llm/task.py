@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 
 from mirage_inference.bundles import Learnt, LlmManifest, describe_file
-from mirage_inference.bundles.llm import DECODER, ChatFormat, LlmParity, LlmVariant
+from mirage_inference.bundles.llm import DECODER, PROMPT, ChatFormat, LlmParity, LlmVariant, PromptGraph
 from mirage_inference.llm.learnt import known_share, perplexity
-from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
+from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeDecoder, OnnxRuntimeEngine
 from mirage_inference.llm.tokenizer import LlmTokenizer
 from mirage_models.llm.architecture import KNOWN
 from mirage_models.llm.decoder_source import open_source
-from mirage_models.llm.parity import compare, run_decoder
+from mirage_models.llm.parity import compare, run_decoder, run_prompts
 from mirage_models.llm.references import References, load_references, save_references
 from mirage_models.llm.texts import SENTENCES, ParityText, parity_texts, read_captions
 from mirage_models.llm.tokens import TOKENIZER_FILE, Format
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirage_inference.bundles import Task as TaskName
-    from mirage_inference.llm.decoder import Decoder
     from mirage_models.tasks import BuildRequest
     from mirage_models.workspace import Workspace
 
@@ -39,10 +38,14 @@ copies, the `words` that it writes beyond its captions' and how much `copying` i
 VARIANTS: tuple[str, ...] = get_args(Precision)
 # Bars: the least share of next tokens that are the original's, and the most perplexity relative to the original's.
 BARS: dict[str, tuple[float, float]] = {"fp32": (0.999, 1.001), "int8": (0.97, 1.02), "int4": (0.9, 1.1)}
+# The same for the decoder after a prompt that the other graph has read, relative to the decoder alone.
+PROMPT_BAR = (0.85, 1.03)
+PROMPT_OPTION = "prompt_graph"
 _QUANTISATION = {
     "fp32": "float32 weights",
     "int8": f"int8 weights in blocks of {BLOCK['int8']}, int8 activations by block; embeddings in 16 bits",
     "int4": f"int4 weights in blocks of {BLOCK['int4']}, int8 activations by block; embeddings in 16 bits",
+    PROMPT: "int8 weights with one scale for each column, int8 activations by row; embeddings in 16 bits",
 }
 _PARITY_TOKENS = 2048
 _REFERENCE_TOKENS = 256
@@ -69,8 +72,8 @@ class _Build:
             raise BuildError(
                 f"a language model has no variant {', '.join(sorted(unknown))}; it has {', '.join(VARIANTS)}"
             )
-        if request.options:
-            raise BuildError(f"a language model has no option {', '.join(sorted(request.options))}")
+        if unknown := set(request.options) - {PROMPT_OPTION}:
+            raise BuildError(f"a language model has no option {', '.join(sorted(unknown))}")
         self.source = open_source(request.source, threads=request.threads)
         self.shape = self.source.shape
         self.missed: list[str] = []
@@ -88,14 +91,17 @@ class _Build:
         for name in self.variants:
             stage(f"write {name}", self._writing(cast("Precision", name)))
             measured = stage(f"compare {name}", self._comparing(name))
+            prompt = self._prompt_graph(name) if self.request.options.get(PROMPT_OPTION) else None
+            roles = {DECODER: self._path(name), **({PROMPT: self._path(name, PROMPT)} if prompt else {})}
             variants[name] = LlmVariant(
-                files={DECODER: self._path(name).name},
-                data=(self._path(name).with_suffix(".data").name,),
-                quantisation={DECODER: _QUANTISATION[name]},
+                files={role: path.name for role, path in roles.items()},
+                data=tuple(path.with_suffix(".data").name for path in roles.values()),
+                quantisation={role: _QUANTISATION[PROMPT if role == PROMPT else name] for role in roles},
                 parity=LlmParity.model_validate(measured["parity"]),
                 reference=LlmParity.model_validate(measured["reference"]),
+                prompt=prompt,
             )
-            self._judge(name, variants[name].parity)
+            self._judge(name, variants[name].parity, BARS[name], "the original's")
         learnt = stage("learnt", self._learnt) if (self.request.source / LEARNT_WORDS).is_file() else None
         return self._manifest(form, variants, Learnt.model_validate(learnt) if learnt else None)
 
@@ -158,8 +164,8 @@ class _Build:
     def _compared(self) -> References:
         return load_references(self.original_file, vocabulary=self.shape.vocabulary, context=self.shape.context_length)
 
-    def _path(self, name: str) -> Path:
-        return self.workspace.folder / f"{DECODER}.{name}.onnx"
+    def _path(self, name: str, role: str = DECODER) -> Path:
+        return self.workspace.folder / f"{role}.{name}.onnx"
 
     def _writing(self, name: Precision) -> Callable[[], dict[str, Any]]:
         def make() -> dict[str, Any]:
@@ -168,8 +174,34 @@ class _Build:
 
         return make
 
-    def _load(self, name: str) -> Decoder:
-        return OnnxRuntimeEngine().load_file(self._path(name), self.shape, threads=self.request.threads)
+    def _load(self, name: str, prompt: Path | None = None) -> OnnxRuntimeDecoder:
+        return OnnxRuntimeEngine().load_file(self._path(name), self.shape, threads=self.request.threads, prompt=prompt)
+
+    def _prompt_graph(self, name: str) -> PromptGraph:
+        """Writes the graph that reads prompts for a variant, and compares the decoder after it with the decoder alone."""
+        path = self._path(name, PROMPT)
+
+        def write() -> dict[str, Any]:
+            self.source.write(path, PROMPT)
+            return {"bytes": path.with_suffix(".data").stat().st_size}
+
+        def measure() -> dict[str, Any]:
+            texts = self._compared().texts
+            decoder = self._load(name)
+            alone = run_decoder(decoder, texts)
+            decoder.close()
+            decoder = self._load(name, path)
+            after = run_prompts(decoder, texts)
+            decoder.close()
+            few = len(self._compared().first(_REFERENCE_TOKENS).texts)
+            parity, reference = compare(after, alone), compare(after[:few], alone[:few])
+            return {"parity": parity.model_dump(mode="json"), "reference": reference.model_dump(mode="json")}
+
+        written = self.workspace.stage(f"write {name} {PROMPT}", write)
+        measured = self.workspace.stage(f"compare {name} {PROMPT}", measure)
+        graph = PromptGraph.model_validate({**measured, "memory_bytes": written["bytes"]})
+        self._judge(f"prompts of {name}", graph.parity, PROMPT_BAR, "the decoder's alone")
+        return graph
 
     def _comparing(self, name: str) -> Callable[[], dict[str, Any]]:
         def make() -> dict[str, Any]:
@@ -184,12 +216,12 @@ class _Build:
 
         return make
 
-    def _judge(self, name: str, parity: LlmParity) -> None:
-        agreement, ratio = BARS[name]
+    def _judge(self, name: str, parity: LlmParity, bar: tuple[float, float], whose: str) -> None:
+        agreement, ratio = bar
         if parity.agreement < agreement:
-            self._miss(f"{name}: {parity.agreement} of next tokens are the original's, the bar is {agreement}")
+            self._miss(f"{name}: {parity.agreement} of next tokens are {whose}, the bar is {agreement}")
         if parity.perplexity_ratio > ratio:
-            self._miss(f"{name}: perplexity {parity.perplexity_ratio} times the original's, the bar is {ratio}")
+            self._miss(f"{name}: perplexity {parity.perplexity_ratio} times {whose}, the bar is {ratio}")
 
     def _miss(self, message: str) -> None:
         if not self.request.allow_parity_miss:

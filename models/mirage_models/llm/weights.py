@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from mirage_models.llm.blocks import STORED_BLOCK, Blocks, Stored, quantise
+from mirage_models.llm.blocks import STORED_BLOCK, Blocks, Stored, quantise, quantise_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -19,29 +19,40 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 Precision: TypeAlias = Literal["int4", "int8", "fp32"]
-BLOCK: dict[Precision, int] = {"int4": 64, "int8": 32}
+Form: TypeAlias = Precision | Literal["prompt"]
+"""A precision of the decoder, or that of the graph that reads prompts: int8 weights with one scale for each column."""
+BLOCK: dict[Form, int] = {"int4": 64, "int8": 32}
 """Weights that share a scale (32 bits): in int4, 4.5 bits a weight in all, as many as llama.cpp's Q4_0."""
 OPSET = 21
 _CONTRIB = "com.microsoft"
-_CONTRIB_KINDS = ("MatMulNBits", "GroupQueryAttention", "QuickGelu")
+_CONTRIB_KINDS = ("MatMulNBits", "DynamicQuantizeMatMul", "GroupQueryAttention", "QuickGelu")
 # The runtime maps a tensor from the file instead of reading it if it begins at such a multiple.
 _ALIGNMENT = 64 * 2**10
 _INLINE_BYTES = 1024
 # Activations as int8 with a scale for each block (MLAS's CompInt8): what makes decoding fast.
 _ACCURACY_LEVEL = 4
+# What a row is divided by at least: a row of zeros stays one.
+_LEAST = 1e-20
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
     np.dtype(np.float16): TensorProto.FLOAT16,
     np.dtype(np.uint8): TensorProto.UINT8,
+    np.dtype(np.int8): TensorProto.INT8,
     np.dtype(np.int64): TensorProto.INT64,
 }
 
 
 class GraphWriter:
-    """Collects nodes and writes tensors to `data`; close it with `model`."""
+    """Collects nodes and writes tensors to `data`; close it with `model`.
 
-    def __init__(self, data: Path, precision: Precision, *, threads: int) -> None:
+    Tensors that `shared` has by name are read from the file that it names, next to this one.
+    """
+
+    def __init__(
+        self, data: Path, precision: Form, *, threads: int, shared: Mapping[str, onnx.TensorProto] | None = None
+    ) -> None:
         self._data, self.precision, self._threads = data, precision, threads
+        self._shared, self._scaled = shared or {}, dict[str, tuple[str, str]]()
         self._stream = data.open("wb")
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -54,6 +65,9 @@ class GraphWriter:
 
     def tensor(self, name: str, values: npt.NDArray[Any], onnx_type: int | None = None) -> str:
         """Adds an initializer and returns its name; `onnx_type` is for types that numpy lacks (bfloat16, as uint16)."""
+        if name in self._shared:
+            self.initializers.append(self._shared[name])
+            return name
         values = np.ascontiguousarray(values)
         proto = TensorProto(name=name, data_type=onnx_type or _TYPES[values.dtype], dims=values.shape)
         if values.nbytes <= _INLINE_BYTES:
@@ -81,8 +95,10 @@ class GraphWriter:
 
         `finer` weights are int8 if the others are int4.
         """
+        if self.precision == "prompt":
+            return self._eight_bits(name, source, weights, bias)
         columns = weights.shape[1]
-        precision: Precision = "int8" if finer and self.precision == "int4" else self.precision
+        precision: Form = "int8" if finer and self.precision == "int4" else self.precision
         if precision == "fp32":
             factors = [source, self.tensor(f"{name}.weight", weights.T)]
             if bias is None:
@@ -126,6 +142,34 @@ class GraphWriter:
             block_size=block,
             accuracy_level=_ACCURACY_LEVEL,
         )
+
+    def _eight_bits(self, name: str, source: str, weights: Floats, bias: Floats | None) -> str:
+        """The product of int8 with int8, which the kernel rounds `source` to with a single scale.
+
+        So that a row of small values keeps its digits next to one of large values, each row is divided by its largest
+        value before, and multiplied by it after.
+        """
+        values, scales = quantise_columns(weights)
+        rows, largest = self._rows_of_one_size(source)
+        inputs = [rows, self.tensor(f"{name}.weight", values), self.tensor(f"{name}.scale", scales)]
+        inputs.append(self.tensor(f"{name}.zero", np.zeros(len(scales), np.int8)))
+        product = self.node("DynamicQuantizeMatMul", inputs, f"{name}.product")
+        if bias is None:
+            return self.node("Mul", [product, largest], name)
+        product = self.node("Mul", [product, largest], f"{name}.scaled")
+        return self.node("Add", [product, self.tensor(f"{name}.bias", bias)], name)
+
+    def _rows_of_one_size(self, source: str) -> tuple[str, str]:
+        """Names of `source` with each row divided by its largest absolute value, and of these values."""
+        if not self._scaled:
+            self.tensor("rows.axis", np.array([-1], np.int64))
+            self.tensor("rows.least", np.array(_LEAST, np.float32))
+        if source not in self._scaled:
+            size = self.node("Abs", [source], f"{source}.size")
+            largest = self.node("ReduceMax", [size, "rows.axis"], f"{source}.most", keepdims=1)
+            largest = self.node("Max", [largest, "rows.least"], f"{source}.largest")
+            self._scaled[source] = self.node("Div", [source, largest], f"{source}.rows"), largest
+        return self._scaled[source]
 
     def lookup(self, name: str, ids: str, table: Floats, *, kept_as: str) -> str:
         """Rows of `table` [V, D] as float32, kept as the checkpoint keeps them (dtype as safetensors name it): exactly.

@@ -59,7 +59,14 @@ async def set_up(settings: LlmSettings, server: GrpcServer, stack: AsyncExitStac
 async def _load(settings: LlmSettings, bundle: Path, words: frozenset[str], stack: AsyncExitStack) -> BundleWriter:
     threads = max(1, (settings.threads or available_cpus()) // settings.slots)
     with timed_load("describe"):
-        model = await asyncio.to_thread(load_model, bundle, variant=settings.variant, threads=threads, words=words)
+        model = await asyncio.to_thread(
+            load_model,
+            bundle,
+            variant=settings.variant,
+            threads=threads,
+            words=words,
+            prompt_graph=settings.prompt_graph,
+        )
         stack.callback(model.close)
         await asyncio.to_thread(model.warm_up)
     return BundleWriter(model, slots=settings.slots, queue=settings.queue)

@@ -31,6 +31,10 @@ class LlmSettings(ServiceSettings):
         description="Characters of captions in a prompt; choose what the model's context holds.",
     )
     variant: str = Field("", description="Precision to load, such as `int4`; if omitted, the bundle's default.")
+    prompt_graph: bool = Field(
+        True,
+        description="Load the bundle's graph that reads prompts faster, if it has one; it takes memory, see docs/models.md.",
+    )
     threads: int = Field(0, ge=0, le=512, description="Threads for one token; 0: the processors it may use.")
     slots: int = Field(
         1, ge=1, le=64, description="Descriptions written at once. More share the processors, and each is slower."

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mirage_inference.bundles.manifest import Frozen, Manifest, RelativePath, Share, TokenId, Variant
 
-DECODER = "decoder"
+DECODER, PROMPT = "decoder", "prompt"
+"""Roles of graphs: the decoder, and if there is one, the graph that reads prompts into the decoder's cache."""
 
 
 class LlmParity(Frozen):
@@ -23,20 +24,43 @@ class LlmParity(Frozen):
     perplexity_ratio: float = Field(gt=0, allow_inf_nan=False)
 
 
+class PromptGraph(Frozen):
+    """How near the graph that reads prompts is to the decoder, which read the same texts without it.
+
+    `perplexity_ratio` is the decoder's perplexity after what this graph has read, divided by the one without it.
+    `reference` is the same on the reference inputs alone, which `verify` measures again. `memory_bytes` are the weights
+    that a service with this graph holds on top of the decoder.
+    """
+
+    parity: LlmParity
+    reference: LlmParity
+    memory_bytes: int = Field(ge=1)
+
+
 class LlmVariant(Variant):
-    """The decoder at one precision.
+    """The decoder at one precision, and optionally a graph that reads prompts faster than it.
 
     `reference` is the parity on the reference inputs alone, which `verify` measures again.
     """
 
     parity: LlmParity
     reference: LlmParity
+    prompt: PromptGraph | None = None
 
     @model_validator(mode="after")
-    def _decoder(self) -> Self:
-        if set(self.files) != {DECODER} or set(self.quantisation) != {DECODER}:
-            raise ValueError("a language model is one decoder")
+    def _roles(self) -> Self:
+        roles = {DECODER} if self.prompt is None else {DECODER, PROMPT}
+        if set(self.files) != roles or set(self.quantisation) != roles:
+            raise ValueError("a language model is one decoder, and a graph that reads prompts if its parity is stated")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves the field out of manifests that lack the graph, as they were before there was one."""
+        content: dict[str, Any] = write(self)
+        if self.prompt is None:
+            content.pop("prompt", None)
+        return content
 
 
 class Learnt(Frozen):

@@ -126,6 +126,11 @@ class Engine(Protocol):
         """Name and version, such as "onnxruntime 1.32.0"."""
         ...
 
-    def load(self, directory: Path, manifest: LlmManifest, variant: str, *, threads: int) -> Decoder:
-        """Loads the decoder of a bundle; raises BUNDLE_INVALID if it cannot be loaded or differs from the manifest."""
+    def load(
+        self, directory: Path, manifest: LlmManifest, variant: str, *, threads: int, prompt_graph: bool = True
+    ) -> Decoder:
+        """Loads the decoder of a bundle, and with `prompt_graph` the graph that reads prompts for it if there is one.
+
+        Raises BUNDLE_INVALID if one cannot be loaded or differs from the manifest.
+        """
         ...

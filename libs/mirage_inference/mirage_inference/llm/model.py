@@ -162,11 +162,19 @@ class LlmModel:
         self._decoder.close()
 
 
-def load_model(directory: Path, *, variant: str = "", threads: int, words: Collection[str] = frozenset()) -> LlmModel:
+def load_model(
+    directory: Path,
+    *,
+    variant: str = "",
+    threads: int,
+    words: Collection[str] = frozenset(),
+    prompt_graph: bool = True,
+) -> LlmModel:
     """Loads a bundle at one of its precisions (the default if `variant` is empty) and computes the prompt's start.
 
     The model may write English words, those of the reviewed facts and of the captions, and `words` (in lower case); one
-    whose manifest has a list for its answers may write these and the captions' words.
+    whose manifest has a list for its answers may write these and the captions' words. Without `prompt_graph`, a graph of the
+    bundle that only reads prompts is not loaded: less memory, slower prompts.
     Raises BUNDLE_MISSING or BUNDLE_INVALID: every file is checked against the manifest first.
     """
     manifest = load_llm(directory)
@@ -177,7 +185,7 @@ def load_model(directory: Path, *, variant: str = "", threads: int, words: Colle
     path = directory / manifest.tokenizer
     tokenizer = LlmTokenizer(path, vocabulary=manifest.vocabulary)
     engine = OnnxRuntimeEngine()
-    decoder = engine.load(directory, manifest, name, threads=threads)
+    decoder = engine.load(directory, manifest, name, threads=threads, prompt_graph=prompt_graph)
     learnt = (directory / manifest.learnt.vocabulary).read_text("utf-8").split() if manifest.learnt else ()
     if manifest.learnt and manifest.learnt.answers:
         allowed = frozenset((directory / manifest.learnt.answers).read_text("utf-8").split())

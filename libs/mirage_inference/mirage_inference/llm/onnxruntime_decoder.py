@@ -1,6 +1,6 @@
 """ONNX Runtime on the processor, with the cache in buffers that its attention extends in place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from mirage_core.errors import Code, MirageError
 from mirage_inference.bundles import LlmManifest
-from mirage_inference.bundles.llm import DECODER
+from mirage_inference.bundles.llm import DECODER, PROMPT
 from mirage_inference.engines.onnxruntime import open_session
 from mirage_inference.llm.decoder import (
     AnyArray,
@@ -24,6 +24,10 @@ from mirage_inference.llm.decoder import (
 
 _PIECE = 128
 """Tokens of a prompt that are run at once: between pieces a caller can cancel, and the memory for attention stays small."""
+_PROMPT_PIECE = 256
+"""The same for the graph that reads prompts, whose products of matrices are faster with more rows."""
+_PROMPT_FROM = 24
+"""Tokens of a prompt from which on that graph is faster, which leaves the last token to the decoder."""
 _CONTROL = {"input_ids", "rows", "seqlens_k", "total"}
 
 
@@ -61,15 +65,24 @@ class OnnxRuntimeTextSession:
     def prefill(self, ids: Sequence[int], *, cancelled: Cancelled | None = None) -> FloatArray:
         """See TextSession.prefill."""
         self._check(ids)
+        rest = list(ids)
+        if self._decoder.reads_prompts and len(rest) >= _PROMPT_FROM:
+            self.read(rest[:-1], cancelled=cancelled)
+            rest = rest[-1:]
         logits = self._logits
-        for first in range(0, len(ids), _PIECE):
-            if cancelled is not None and cancelled():
-                raise CancelledError
-            piece = np.array([ids[first : first + _PIECE]], np.int64)
+        for piece in _pieces(rest, _PIECE, cancelled):
             logits = np.zeros((1, 1, self._decoder.vocabulary), np.float32)
             self._run(self._bound(piece, np.array([piece.shape[1] - 1]), logits), piece[0].tolist())
         row: FloatArray = logits[0, 0]
         return row
+
+    def read(self, ids: Sequence[int], *, cancelled: Cancelled | None = None) -> None:
+        """Append tokens by the graph that reads prompts, without logits. Raises as `prefill`."""
+        self._check(ids)
+        for piece in _pieces(ids, _PROMPT_PIECE, cancelled):
+            binding = self._decoder.binding(prompt=True)
+            held = self._bind_inputs(binding, {"input_ids": piece})
+            self._run(_Bound(binding, held), piece[0].tolist(), prompt=True)
 
     def step(self, token: int) -> FloatArray:
         """See TextSession.step."""
@@ -120,31 +133,52 @@ class OnnxRuntimeTextSession:
 
     def _bound(self, ids: AnyArray, rows: AnyArray, logits: FloatArray) -> "_Bound":
         binding = self._decoder.binding()
-        inputs = (("input_ids", ids), ("rows", rows), ("seqlens_k", self._last), ("total", self._total))
-        held = [ort.OrtValue.ortvalue_from_numpy(array) for _, array in inputs]
-        for (name, _), value in zip(inputs, held, strict=True):
-            binding.bind_ortvalue_input(name, value)
+        held = self._bind_inputs(binding, {"input_ids": ids, "rows": rows})
         held.append(ort.OrtValue.ortvalue_from_numpy(logits))
         binding.bind_ortvalue_output("logits", held[-1])
+        return _Bound(binding, held)
+
+    def _bind_inputs(self, binding: Any, arrays: dict[str, AnyArray]) -> list[ort.OrtValue]:
+        """Binds these and the cache; returns the values that must be kept."""
+        arrays = {**arrays, "seqlens_k": self._last, "total": self._total}
+        held = []
+        for name, array in arrays.items():
+            held.append(ort.OrtValue.ortvalue_from_numpy(array))
+            binding.bind_ortvalue_input(name, held[-1])
         for place, value in enumerate(self._values):
             name = f"{'value' if place % 2 else 'key'}.{place // 2}"
             binding.bind_ortvalue_input(name, value)
             binding.bind_ortvalue_output(f"present.{name}", value)
-        return _Bound(binding, held)
+        return held
 
-    def _run(self, bound: "_Bound", ids: list[int]) -> None:
+    def _run(self, bound: "_Bound", ids: list[int], *, prompt: bool = False) -> None:
         total = len(self._ids) + len(ids)
         self._last[0], self._total[...] = total - 1, total
-        self._decoder.run(bound.binding)
+        self._decoder.run(bound.binding, prompt=prompt)
         self._ids += ids
 
 
-class OnnxRuntimeDecoder:
-    """See Decoder."""
+def _pieces(ids: Sequence[int], length: int, cancelled: Cancelled | None) -> Iterator[AnyArray]:
+    """Arrays int64 [1, up to `length`] of ids, in order; raises CancelledError before one if `cancelled` says so."""
+    for first in range(0, len(ids), length):
+        if cancelled is not None and cancelled():
+            raise CancelledError
+        yield np.array([ids[first : first + length]], np.int64)
 
-    def __init__(self, session: ort.InferenceSession, shape: DecoderShape) -> None:
+
+class OnnxRuntimeDecoder:
+    """See Decoder. With `prompt`, a session of the graph that reads prompts, long ones go through that graph."""
+
+    def __init__(
+        self, session: ort.InferenceSession, shape: DecoderShape, prompt: ort.InferenceSession | None = None
+    ) -> None:
         self._session: ort.InferenceSession | None = session
-        self.shape = shape
+        self._prompt, self.shape = prompt, shape
+
+    @property
+    def reads_prompts(self) -> bool:
+        """True if there is a graph that reads prompts; for sessions."""
+        return self._prompt is not None
 
     @property
     def context_length(self) -> int:
@@ -168,22 +202,25 @@ class OnnxRuntimeDecoder:
 
     def close(self) -> None:
         """See Decoder.close."""
-        self._session = None
+        self._session = self._prompt = None
 
-    def binding(self) -> Any:
-        """An empty binding of inputs and outputs; for sessions."""
-        if self._session is None:
-            raise MirageError(Code.MODEL_NOT_READY)
-        return self._session.io_binding()
+    def binding(self, *, prompt: bool = False) -> Any:
+        """An empty binding of inputs and outputs, of the decoder or of the graph that reads prompts; for sessions."""
+        return self._graph(prompt=prompt).io_binding()
 
-    def run(self, binding: Any) -> None:
+    def run(self, binding: Any, *, prompt: bool = False) -> None:
         """Run what is bound; for sessions."""
-        if self._session is None:
-            raise MirageError(Code.MODEL_NOT_READY)
+        graph = self._graph(prompt=prompt)
         try:
-            self._session.run_with_iobinding(binding)
+            graph.run_with_iobinding(binding)
         except Exception as error:  # the runtime's exceptions share no narrower base
             raise MirageError(Code.MODEL_FAILED) from error
+
+    def _graph(self, *, prompt: bool) -> ort.InferenceSession:
+        graph = self._prompt if prompt else self._session
+        if graph is None:
+            raise MirageError(Code.MODEL_NOT_READY)
+        return graph
 
 
 class OnnxRuntimeEngine:
@@ -194,28 +231,46 @@ class OnnxRuntimeEngine:
         """See Engine.description."""
         return f"onnxruntime {ort.__version__}"
 
-    def load(self, directory: Path, manifest: LlmManifest, variant: str, *, threads: int) -> OnnxRuntimeDecoder:
+    def load(
+        self, directory: Path, manifest: LlmManifest, variant: str, *, threads: int, prompt_graph: bool = True
+    ) -> OnnxRuntimeDecoder:
         """See Engine.load."""
         if variant not in manifest.variants:
             raise MirageError(Code.BUNDLE_INVALID, reason=f"there is no variant {variant[:40]}")
-        path = directory / manifest.variants[variant].files[DECODER]
-        return self.load_file(path, DecoderShape.of(manifest), threads=threads)
+        files = manifest.variants[variant].files
+        prompt = directory / files[PROMPT] if prompt_graph and PROMPT in files else None
+        return self.load_file(directory / files[DECODER], DecoderShape.of(manifest), threads=threads, prompt=prompt)
 
-    def load_file(self, path: Path, shape: DecoderShape, *, threads: int) -> OnnxRuntimeDecoder:
-        """Loads the decoder of an ONNX file; raises BUNDLE_INVALID if it cannot be loaded or has another shape."""
+    def load_file(
+        self, path: Path, shape: DecoderShape, *, threads: int, prompt: Path | None = None
+    ) -> OnnxRuntimeDecoder:
+        """Loads the decoder of an ONNX file, and a graph that reads prompts for it.
+
+        Raises BUNDLE_INVALID if one cannot be loaded or has another shape.
+        """
         session = open_session(path, threads=threads, arena=True)
-        shapes = {value.name: value.shape for value in session.get_inputs()}
         logits = next((value.shape for value in session.get_outputs() if value.name == "logits"), None)
         if logits is None:
             raise MirageError(Code.BUNDLE_INVALID, reason=f"{path.name} has no logits")
-        cache = {f"{kind}.{layer}" for layer in range(shape.layers) for kind in ("key", "value")}
-        if set(shapes) != cache | _CONTROL:
-            raise MirageError(Code.BUNDLE_INVALID, reason=f"{path.name} has other inputs than a decoder of this size")
-        stated = [1, shape.heads, shape.head_size]
-        if any([shapes[name][place] for place in (0, 1, 3)] != stated for name in cache):
-            raise MirageError(Code.BUNDLE_INVALID, reason=f"{path.name} has another cache than the manifest states")
+        _check_inputs(session, path, shape, _CONTROL)
         if logits[-1] != shape.vocabulary:
             raise MirageError(
                 Code.BUNDLE_INVALID, reason=f"{path.name} has another vocabulary than the manifest states"
             )
-        return OnnxRuntimeDecoder(session, shape)
+        if prompt is None:
+            return OnnxRuntimeDecoder(session, shape)
+        # Without an arena: what a prompt needs is given back.
+        reader = open_session(prompt, threads=threads, arena=False)
+        _check_inputs(reader, prompt, shape, _CONTROL - {"rows"})
+        return OnnxRuntimeDecoder(session, shape, reader)
+
+
+def _check_inputs(session: ort.InferenceSession, path: Path, shape: DecoderShape, control: set[str]) -> None:
+    """Raises BUNDLE_INVALID if a graph has other inputs than these and the cache, or another cache."""
+    shapes = {value.name: value.shape for value in session.get_inputs()}
+    cache = {f"{kind}.{layer}" for layer in range(shape.layers) for kind in ("key", "value")}
+    if set(shapes) != cache | control:
+        raise MirageError(Code.BUNDLE_INVALID, reason=f"{path.name} has other inputs than a decoder of this size")
+    stated = [1, shape.heads, shape.head_size]
+    if any([shapes[name][place] for place in (0, 1, 3)] != stated for name in cache):
+        raise MirageError(Code.BUNDLE_INVALID, reason=f"{path.name} has another cache than the manifest states")
