@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,10 @@ from bench.llama_cpp import LlamaCppModel
 from bench.report import Figure, Report
 from mirage_core.cpus import available_cpus
 from mirage_inference.bundles import load_llm
+from mirage_inference.bundles.llm import PROMPT
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeEngine
 from mirage_inference.llm.tokenizer import LlmTokenizer
-from mirage_models.llm.parity import Predictions, run_decoder
+from mirage_models.llm.parity import Predictions, run_decoder, run_prompts
 from mirage_models.llm.texts import ParityText
 
 if TYPE_CHECKING:
@@ -70,17 +72,19 @@ def _likeliest(answer: dict[str, Any]) -> list[dict[str, Any]]:
     return listed
 
 
-def figures(name: str, ours: Sequence[Predictions], theirs: Sequence[Predictions]) -> list[Figure]:
-    """Agreement and perplexities of a variant."""
+def figures(
+    name: str, ours: Sequence[Predictions], theirs: Sequence[Predictions], whose: str = "llama.cpp's"
+) -> list[Figure]:
+    """Agreement and perplexities of a variant, next to llama.cpp or to `whose` the others are."""
     mine, other = joined(ours), joined(theirs)
     kept = ~np.isnan(other.surprise)
     here, there = (math.exp(each.surprise[kept].mean(dtype=np.float64)) for each in (mine, other))
     stated = other.likeliest >= 0
     same = float((mine.likeliest == other.likeliest)[stated].mean())
     return [
-        Figure(f"{name}: next tokens as llama.cpp's", round(same, 4), "", note=f"{stated.sum():,} tokens"),
+        Figure(f"{name}: next tokens as {whose}", round(same, 4), "", note=f"{stated.sum():,} tokens"),
         Figure(
-            f"{name}: perplexity beside llama.cpp's",
+            f"{name}: perplexity beside {whose}",
             round(here / there, 4),
             "x",
             better="lower",
@@ -104,9 +108,14 @@ def measure(bundle: Path, gguf: Path, captions: Path, count: int, variants: str,
     theirs = run_llama(LlamaCppModel(gguf, context=CONTEXT + 1, threads=threads), texts)
     found = []
     for variant in variants.split(",") if variants else manifest.variants:
-        decoder = OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads)
-        found += figures(variant, run_decoder(decoder, texts), theirs)
-        decoder.close()
+        with closing(OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads, prompt_graph=False)) as decoder:
+            alone = run_decoder(decoder, texts)
+        found += figures(variant, alone, theirs)
+        if PROMPT in manifest.variants[variant].files:
+            with closing(OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads)) as decoder:
+                after = run_prompts(decoder, texts)
+            name = f"{variant} after the graph that reads prompts"
+            found += figures(name, after, theirs) + figures(name, after, alone, whose="its own")
     how = f"{len(texts)} captions, evenly spaced in the file, each a text of its own; {threads} threads."
     return Report(f"{manifest.name} next to llama.cpp", how, found)
 

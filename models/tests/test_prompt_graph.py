@@ -25,6 +25,7 @@ from mirage_models.llm.blocks import quantise_columns
 from mirage_models.llm.layout import Layout, config_from_json
 from mirage_models.llm.layout_graph import write_layout_decoder
 from mirage_models.llm.random_layout import write_random_gguf, write_random_layout
+from mirage_models.llm.smoothing import factors, measure_peaks
 from mirage_models.llm.tensors import Tensors
 from mirage_models.registry import verify
 from mirage_models.tasks import BuildError, ParityError, Task
@@ -38,8 +39,9 @@ def decoders(folder: Path, layout: Layout) -> tuple[OnnxRuntimeDecoder, OnnxRunt
     config = config_from_json(json.loads((folder / "config.json").read_text("utf-8")), layout)
     tensors = Tensors(folder)
     path, _ = write_layout_decoder(tensors, config, folder / f"{DECODER}.fp32.onnx", "fp32")
-    prompt, _ = write_layout_decoder(tensors, config, folder / f"{PROMPT}.fp32.onnx", PROMPT)
     shape = DecoderShape(config.vocabulary, config.layers, config.key_heads, config.head, config.context)
+    peaks = measure_peaks(path, shape, [IDS[:50]], threads=1)
+    prompt, _ = write_layout_decoder(tensors, config, folder / f"{PROMPT}.fp32.onnx", PROMPT, peaks=peaks)
     engine = OnnxRuntimeEngine()
     return engine.load_file(path, shape, threads=1), engine.load_file(path, shape, threads=1, prompt=prompt)
 
@@ -132,6 +134,36 @@ def test_columns_keep_their_own_scale() -> None:
     assert values.shape == (3, 3)
     assert np.abs(values.T * scales[:, None] - weights).max(1).tolist() == pytest.approx([0, 0, 0], abs=0.5)
     assert np.abs(values).max(0).tolist() == [127, 0, 127]
+
+
+def test_smoothing_changes_no_product_and_evens_out_the_channels() -> None:
+    random = np.random.default_rng(1)
+    inputs = random.standard_normal((50, 8)).astype(np.float32) * np.float32([1, 1, 1, 100, 1, 1, 0, 1])
+    weights = random.standard_normal((5, 8)).astype(np.float32)
+    weights[:, 5] = 0
+    peaks = np.abs(inputs).max(0) / np.abs(inputs).max()
+    smooth = factors(peaks, weights)
+    assert np.isfinite(smooth).all()
+    assert np.abs((inputs / smooth) @ (weights * smooth).T - inputs @ weights.T).max() < 1e-3
+    even = np.abs(inputs / smooth).max(0)[[0, 1, 2, 3, 4, 7]]
+    assert even.max() / even.min() < 0.2 * peaks.max() / peaks[peaks > 0].min()
+
+
+def test_peaks_are_those_of_the_inputs_of_all_products(tmp_path: Path) -> None:
+    write_random_layout("llama", tmp_path)
+    config = config_from_json(json.loads((tmp_path / "config.json").read_text("utf-8")), "llama")
+    path, _ = write_layout_decoder(Tensors(tmp_path), config, tmp_path / "decoder.int4.onnx", "int4")
+    shape = DecoderShape(config.vocabulary, config.layers, config.key_heads, config.head, config.context)
+    peaks = measure_peaks(path, shape, [IDS, IDS[3:7]], threads=1)
+    for layer in range(config.layers):
+        assert {f"{kind}.{layer}" for kind in ("norm", "attention", "norm.middle", "gated")} <= set(peaks)
+    assert all(0 < values.max() <= 1.0001 and values.min() >= 0 for values in peaks.values())
+    assert peaks["gated.0"].shape == (config.intermediate,)
+    assert sorted(one.name for one in tmp_path.glob("peaks.*")) == []
+    (tmp_path / "decoder.int4.data").unlink()
+    with pytest.raises(MirageError, match="cannot be loaded"):
+        measure_peaks(path, shape, [IDS], threads=1)
+    assert sorted(one.name for one in tmp_path.glob("peaks.*")) == []
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from mirage_models.llm.graph import write_decoder
 from mirage_models.llm.heads import head_layout
 from mirage_models.llm.original import run_original
 from mirage_models.llm.parity import predictions
+from mirage_models.llm.smoothing import measure_peaks
 from mirage_models.llm.tensors import Tensors
 from mirage_models.llm.texts import ParityText
 from models.tests_build.llm_bundles import save_random_model
@@ -62,6 +63,25 @@ def test_every_form_gives_the_originals_logits(tmp_path: Path, form: dict[str, A
     found = [session.prefill(IDS[:10])[None], session.score(IDS[10:25])]
     found += [session.step(token)[None].copy() for token in IDS[25:]]
     assert np.abs(np.concatenate(found) - wanted[9:]).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"use_parallel_residual": False}, {"attention_bias": False}, {"hidden_size": 320}, {"hidden_size": 96}],
+    ids=str,
+)
+def test_a_text_goes_on_after_a_prompt_as_after_the_decoders_own(tmp_path: Path, form: dict[str, Any]) -> None:
+    save_random_model(tmp_path, **form)
+    alone = decoder_of(tmp_path)
+    config, path = read_config(tmp_path), tmp_path / "decoder.fp32.onnx"
+    peaks = measure_peaks(path, alone.shape, [IDS], threads=1)
+    prompt, _ = write_decoder(Tensors(tmp_path), config, tmp_path / "prompt.fp32.onnx", "prompt", peaks=peaks)
+    both = OnnxRuntimeEngine().load_file(path, alone.shape, threads=1, prompt=prompt)
+    found, wanted = both.open(), alone.open()
+    pairs = [(found.prefill(IDS[:30]), wanted.prefill(IDS[:30])), (found.score(IDS[30:]), wanted.score(IDS[30:]))]
+    pairs += list(zip(found.keep().cache, wanted.keep().cache, strict=True))
+    assert all(np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99 for one, other in pairs)
+    assert (pairs[0][0] != pairs[0][1]).any()
 
 
 def test_the_original_run_layer_by_layer_is_the_original(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ The architecture is found in `config.json` or in the metadata of a GGUF file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from mirage_inference.llm.decoder import DecoderShape
 from mirage_models.llm.architecture import CONFIG_FILE, read_config, read_json
@@ -26,10 +26,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirage_models.llm.parity import Predictions
+    from mirage_models.llm.smoothing import Peaks
     from mirage_models.llm.texts import ParityText
     from mirage_models.llm.weights import Form
 
 Architecture: TypeAlias = Literal["gpt_neox"] | Layout
+
+
+class GraphWriting(Protocol):
+    """Writes a graph to `path`, and its weights to a file next to it; see `graph.write_decoder`."""
+
+    def __call__(self, path: Path, form: Form, peaks: Peaks | None = None, /) -> object:
+        """Writes them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class DecoderSource:
     architecture: Architecture
     shape: DecoderShape
     end_ids: tuple[int, ...]
-    write: Callable[[Path, Form], Any]
+    write: GraphWriting
     run: Callable[[Sequence[ParityText]], list[Predictions]]
     save_tokenizer: Callable[[Path], None]
 
@@ -89,7 +98,7 @@ def _neox(source: Path, threads: int) -> DecoderSource:
         "gpt_neox",
         DecoderShape(config.vocabulary, config.layers, config.heads, head_layout(config).size, config.context),
         (config.end_id,),
-        lambda path, form: write_decoder(tensors, config, path, form, threads=threads),
+        lambda path, form, peaks=None: write_decoder(tensors, config, path, form, peaks=peaks, threads=threads),
         run,
         lambda target: complete_tokenizer(source, target, vocabulary=config.vocabulary),
     )
@@ -101,7 +110,7 @@ def _folder(source: Path, raw: dict[str, Any], layout: Layout, threads: int) -> 
         layout,
         DecoderShape(config.vocabulary, config.layers, config.key_heads, config.head, config.context),
         config.end_ids,
-        lambda path, form: write_layout_decoder(tensors, config, path, form, threads=threads),
+        lambda path, form, peaks=None: write_layout_decoder(tensors, config, path, form, peaks=peaks, threads=threads),
         lambda texts: run_layout(tensors, config, texts),
         lambda target: complete_tokenizer(source, target, vocabulary=config.vocabulary),
     )
@@ -114,7 +123,7 @@ def _gguf(path: Path, threads: int) -> DecoderSource:
         config.layout,
         DecoderShape(config.vocabulary, config.layers, config.key_heads, config.head, config.context),
         config.end_ids,
-        lambda target, form: write_layout_decoder(file, config, target, form, threads=threads),
+        lambda target, form, peaks=None: write_layout_decoder(file, config, target, form, peaks=peaks, threads=threads),
         lambda texts: run_layout(file, config, texts),
         lambda target: write_gguf_tokenizer(file.fields, target, name=path.name),
     )

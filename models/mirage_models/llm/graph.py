@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mirage_models.llm.architecture import NeoxConfig
+    from mirage_models.llm.smoothing import Peaks
     from mirage_models.llm.tensors import Tensors
 
     Floats = npt.NDArray[np.float32]
@@ -208,16 +209,16 @@ class _Builder:
 
 
 def write_decoder(
-    tensors: Tensors, config: NeoxConfig, path: Path, form: Form, *, threads: int = 2
+    tensors: Tensors, config: NeoxConfig, path: Path, form: Form, *, peaks: Peaks | None = None, threads: int = 2
 ) -> tuple[Path, Path]:
     """Writes the decoder to `path` (.onnx) and its weights to a second file (.data).
 
     The same bytes for the same checkpoint. In the form "prompt", it is the graph that reads prompts for the decoder that
-    is already there in the same folder; see `open_writer`.
+    is already there in the same folder, smoothed by `peaks` of its inputs; see `open_writer`.
 
     Holds one matrix of a layer at a time. Raises CheckpointError if a tensor is missing or is not what it should be.
     """
-    with open_writer(path, form, threads=threads) as writer:
+    with open_writer(path, form, peaks, threads=threads) as writer:
         builder = _Builder(tensors, config, writer)
         builder.decoder()
         size = builder.layout.size
@@ -225,7 +226,7 @@ def write_decoder(
     return path, path.with_suffix(".data")
 
 
-def open_writer(path: Path, form: Form, *, threads: int) -> GraphWriter:
+def open_writer(path: Path, form: Form, peaks: Peaks | None, *, threads: int) -> GraphWriter:
     """A writer of the graph at `path`. One that reads prompts, `prompt.NAME.onnx`, shares the tables of
     `decoder.NAME.onnx`: the embeddings, cosines and sines.
     """
@@ -234,7 +235,7 @@ def open_writer(path: Path, form: Form, *, threads: int) -> GraphWriter:
         decoder = path.with_name(f"{DECODER}{path.name.removeprefix(PROMPT)}")
         tables = onnx.load(decoder, load_external_data=False).graph.initializer
         shared = {one.name: one for one in tables if one.external_data and one.name.startswith(_TABLES)}
-    return GraphWriter(path.with_suffix(".data"), form, threads=threads, shared=shared)
+    return GraphWriter(path.with_suffix(".data"), form, threads=threads, shared=shared, peaks=peaks)
 
 
 def write_model(writer: GraphWriter, path: Path, *, layers: int, heads: int, head_size: int, vocabulary: int) -> None:

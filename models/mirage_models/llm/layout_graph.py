@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mirage_models.llm.layout import LayoutConfig
+    from mirage_models.llm.smoothing import Peaks
     from mirage_models.llm.tensors import Checkpoint
     from mirage_models.llm.weights import Form, GraphWriter
 
@@ -141,10 +142,10 @@ class _Builder:
 
 
 def write_layout_decoder(
-    tensors: Checkpoint, config: LayoutConfig, path: Path, form: Form, *, threads: int = 2
+    tensors: Checkpoint, config: LayoutConfig, path: Path, form: Form, *, peaks: Peaks | None = None, threads: int = 2
 ) -> tuple[Path, Path]:
     """Writes the decoder to `path` (.onnx) and its weights to a second file (.data). See `graph.write_decoder`."""
-    with open_writer(path, form, threads=threads) as writer:
+    with open_writer(path, form, peaks, threads=threads) as writer:
         _Builder(tensors, config, writer).decoder()
     write_model(
         writer, path, layers=config.layers, heads=config.key_heads, head_size=config.head, vocabulary=config.vocabulary

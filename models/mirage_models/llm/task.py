@@ -9,6 +9,7 @@ import numpy as np
 
 from mirage_inference.bundles import Learnt, LlmManifest, describe_file
 from mirage_inference.bundles.llm import DECODER, PROMPT, ChatFormat, LlmParity, LlmVariant, PromptGraph
+from mirage_inference.llm.glossary import reviewed
 from mirage_inference.llm.learnt import known_share, perplexity
 from mirage_inference.llm.onnxruntime_decoder import OnnxRuntimeDecoder, OnnxRuntimeEngine
 from mirage_inference.llm.tokenizer import LlmTokenizer
@@ -16,6 +17,7 @@ from mirage_models.llm.architecture import KNOWN
 from mirage_models.llm.decoder_source import open_source
 from mirage_models.llm.parity import compare, run_decoder, run_prompts
 from mirage_models.llm.references import References, load_references, save_references
+from mirage_models.llm.smoothing import measure_peaks
 from mirage_models.llm.texts import SENTENCES, ParityText, parity_texts, read_captions
 from mirage_models.llm.tokens import TOKENIZER_FILE, Format
 from mirage_models.llm.weights import BLOCK, OPSET, Precision
@@ -49,6 +51,7 @@ _QUANTISATION = {
 }
 _PARITY_TOKENS = 2048
 _REFERENCE_TOKENS = 256
+_PEAK_TOKENS = 1024
 
 
 class LlmTask:
@@ -177,12 +180,18 @@ class _Build:
     def _load(self, name: str, prompt: Path | None = None) -> OnnxRuntimeDecoder:
         return OnnxRuntimeEngine().load_file(self._path(name), self.shape, threads=self.request.threads, prompt=prompt)
 
+    def _facts(self) -> list[int]:
+        """Ids of the reviewed facts, a text that nothing is compared on."""
+        tokenizer = LlmTokenizer(self.workspace.folder / TOKENIZER_FILE, vocabulary=self.shape.vocabulary)
+        return tokenizer.encode("\n".join(fact.sentence for fact in reviewed()))[:_PEAK_TOKENS]
+
     def _prompt_graph(self, name: str) -> PromptGraph:
         """Writes the graph that reads prompts for a variant, and compares the decoder after it with the decoder alone."""
         path = self._path(name, PROMPT)
 
         def write() -> dict[str, Any]:
-            self.source.write(path, PROMPT)
+            peaks = measure_peaks(self._path(name), self.shape, [self._facts()], threads=self.request.threads)
+            self.source.write(path, PROMPT, peaks)
             return {"bytes": path.with_suffix(".data").stat().st_size}
 
         def measure() -> dict[str, Any]:

@@ -9,12 +9,15 @@ import onnx
 from onnx import TensorProto, helper
 
 from mirage_models.llm.blocks import STORED_BLOCK, Blocks, Stored, quantise, quantise_columns
+from mirage_models.llm.smoothing import factors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
+
+    from mirage_models.llm.smoothing import Peaks
 
     Floats = npt.NDArray[np.float32]
 
@@ -45,13 +48,20 @@ _TYPES = {
 class GraphWriter:
     """Collects nodes and writes tensors to `data`; close it with `model`.
 
-    Tensors that `shared` has by name are read from the file that it names, next to this one.
+    Tensors that `shared` has by name are read from the file that it names, next to this one. `peaks` are those of the
+    inputs of products in the form "prompt".
     """
 
     def __init__(
-        self, data: Path, precision: Form, *, threads: int, shared: Mapping[str, onnx.TensorProto] | None = None
+        self,
+        data: Path,
+        precision: Form,
+        *,
+        threads: int,
+        shared: Mapping[str, onnx.TensorProto] | None = None,
+        peaks: Peaks | None = None,
     ) -> None:
-        self._data, self.precision, self._threads = data, precision, threads
+        self._data, self.precision, self._threads, self._peaks = data, precision, threads, peaks or {}
         self._shared, self._scaled = shared or {}, dict[str, tuple[str, str]]()
         self._stream = data.open("wb")
         self.nodes: list[onnx.NodeProto] = []
@@ -149,6 +159,10 @@ class GraphWriter:
         So that a row of small values keeps its digits next to one of large values, each row is divided by its largest
         value before, and multiplied by it after.
         """
+        if source in self._peaks:
+            smooth = factors(self._peaks[source], weights)
+            weights = weights * smooth
+            source = self.node("Div", [source, self.tensor(f"{name}.smooth", smooth)], f"{source}.smooth")
         values, scales = quantise_columns(weights)
         rows, largest = self._rows_of_one_size(source)
         inputs = [rows, self.tensor(f"{name}.weight", values), self.tensor(f"{name}.scale", scales)]

@@ -1,13 +1,14 @@
 """The manifest of an llm."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mirage_inference.bundles.manifest import Frozen, Manifest, RelativePath, Share, TokenId, Variant
 
-DECODER, PROMPT = "decoder", "prompt"
+DECODER: Final = "decoder"
+PROMPT: Final = "prompt"
 """Roles of graphs: the decoder, and if there is one, the graph that reads prompts into the decoder's cache."""
 
 

@@ -26,7 +26,7 @@ _PIECE = 128
 """Tokens of a prompt that are run at once: between pieces a caller can cancel, and the memory for attention stays small."""
 _PROMPT_PIECE = 256
 """The same for the graph that reads prompts, whose products of matrices are faster with more rows."""
-_PROMPT_FROM = 24
+_PROMPT_FROM = 16
 """Tokens of a prompt from which on that graph is faster, which leaves the last token to the decoder."""
 _CONTROL = {"input_ids", "rows", "seqlens_k", "total"}
 
