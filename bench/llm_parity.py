@@ -108,7 +108,9 @@ def measure(bundle: Path, gguf: Path, captions: Path, count: int, variants: str,
     theirs = run_llama(LlamaCppModel(gguf, context=CONTEXT + 1, threads=threads), texts)
     found = []
     for variant in variants.split(",") if variants else manifest.variants:
-        with closing(OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads, prompt_graph=False)) as decoder:
+        with closing(
+            OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads, prompt_graph=False)
+        ) as decoder:
             alone = run_decoder(decoder, texts)
         found += figures(variant, alone, theirs)
         if PROMPT in manifest.variants[variant].files:
