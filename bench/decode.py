@@ -33,6 +33,7 @@ from bench.gguf_file import write_gguf
 from bench.report import Figure, Report
 from mirage_core.cpus import available_cpus
 from mirage_inference.bundles import MANIFEST_FILE, load_llm
+from mirage_inference.bundles.llm import PROMPT
 from mirage_models.llm.random_checkpoint import write_random_checkpoint
 from mirage_models.llm.task import LlmTask
 from mirage_models.tasks import BuildRequest
@@ -150,6 +151,10 @@ def subjects_of(
 ) -> tuple[list[Ours], list[Subject]]:
     """Our variants, and all that take part."""
     ours = [Ours(made.bundle, variant, threads) for variant in variants]
+    described = load_llm(made.bundle).variants
+    ours += [
+        Ours(made.bundle, name, threads, prompt_graph=False) for name in variants if PROMPT in described[name].files
+    ]
     subjects: list[Subject] = [*ours, LlamaCpp(made.gguf, threads)]
     if made.optimum:
         for file, what in (("model.onnx", "float32"), ("model_quantized.onnx", "int8")):

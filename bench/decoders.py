@@ -42,14 +42,14 @@ class Subject(Protocol):
 
 
 class Ours:
-    """A variant of the bundle, as the service runs it."""
+    """A variant of the bundle, as the service runs it, or without the graph that reads prompts."""
 
-    def __init__(self, bundle: Path, variant: str, threads: int) -> None:
-        self.name = f"bundle, {variant}"
+    def __init__(self, bundle: Path, variant: str, threads: int, *, prompt_graph: bool = True) -> None:
+        self.name = f"bundle, {variant}" + ("" if prompt_graph else ", prompts by the decoder")
         manifest = load_llm(bundle)
         self.parity = manifest.variants[variant].parity
         started = time.perf_counter()
-        self._decoder = OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads)
+        self._decoder = OnnxRuntimeEngine().load(bundle, manifest, variant, threads=threads, prompt_graph=prompt_graph)
         self.load_s = time.perf_counter() - started
         self._prefix: PrefixCache | None = None
         self._token = 0
