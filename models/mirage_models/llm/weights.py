@@ -34,6 +34,8 @@ _ALIGNMENT = 64 * 2**10
 _INLINE_BYTES = 1024
 # Activations as int8 with a scale for each block (MLAS's CompInt8): what makes decoding fast.
 _ACCURACY_LEVEL = 4
+# Of a matrix in the form "prompt", at most. Each costs an addition of what comes out.
+_PARTS = 4
 # What a row is divided by at least: a row of zeros stays one.
 _LEAST = 1e-20
 _TYPES = {
@@ -62,7 +64,7 @@ class GraphWriter:
         peaks: Peaks | None = None,
     ) -> None:
         self._data, self.precision, self._threads, self._peaks = data, precision, threads, peaks or {}
-        self._shared, self._scaled = shared or {}, dict[str, tuple[str, str]]()
+        self._shared, self._has_constants = shared or {}, False
         self._stream = data.open("wb")
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -154,36 +156,50 @@ class GraphWriter:
         )
 
     def _eight_bits(self, name: str, source: str, weights: Floats, bias: Floats | None) -> str:
-        """The product of int8 with int8, which the kernel rounds `source` to with a single scale.
+        """The product of int8 with int8, which the kernel rounds its input to with a single scale.
 
-        So that a row of small values keeps its digits next to one of large values, each row is divided by its largest
-        value before, and multiplied by it after.
+        A matrix with many more inputs than outputs is split along its inputs, and each part rounded with scales of its own.
         """
         if source in self._peaks:
             smooth = factors(self._peaks[source], weights)
             weights = weights * smooth
-            source = self.node("Div", [source, self.tensor(f"{name}.smooth", smooth)], f"{source}.smooth")
+            source = self.node("Div", [source, self.tensor(f"{name}.smooth", smooth)], f"{name}.smoothed")
+        rows, columns = weights.shape
+        matrices = np.array_split(weights, max(1, min(_PARTS, round(columns / rows))), axis=1)
+        parts = [source]
+        if len(matrices) > 1:
+            sizes = self.tensor(f"{name}.sizes", np.array([matrix.shape[1] for matrix in matrices], np.int64))
+            parts = [f"{name}.part.{place}" for place in range(len(matrices))]
+            self.node("Split", [source, sizes], parts, axis=-1)
+        total = ""
+        for place, (part, matrix) in enumerate(zip(parts, matrices, strict=True)):
+            product = self._eight_bits_by_row(f"{name}.{place}", part, matrix)
+            total = self.node("Add", [total, product], f"{name}.{place}.sum") if total else product
+        if bias is None:
+            return self.node("Identity", [total], name)
+        return self.node("Add", [total, self.tensor(f"{name}.bias", bias)], name)
+
+    def _eight_bits_by_row(self, name: str, source: str, weights: Floats) -> str:
+        """So that a row of small values keeps its digits next to one of large values, each row is divided by its largest
+        value before the product, and multiplied by it after.
+        """
         values, scales = quantise_columns(weights)
         rows, largest = self._rows_of_one_size(source)
         inputs = [rows, self.tensor(f"{name}.weight", values), self.tensor(f"{name}.scale", scales)]
         inputs.append(self.tensor(f"{name}.zero", np.zeros(len(scales), np.int8)))
-        product = self.node("DynamicQuantizeMatMul", inputs, f"{name}.product")
-        if bias is None:
-            return self.node("Mul", [product, largest], name)
-        product = self.node("Mul", [product, largest], f"{name}.scaled")
-        return self.node("Add", [product, self.tensor(f"{name}.bias", bias)], name)
+        product = self.node("DynamicQuantizeMatMul", inputs, f"{name}.even")
+        return self.node("Mul", [product, largest], f"{name}.product")
 
     def _rows_of_one_size(self, source: str) -> tuple[str, str]:
         """Names of `source` with each row divided by its largest absolute value, and of these values."""
-        if not self._scaled:
+        if not self._has_constants:
+            self._has_constants = True
             self.tensor("rows.axis", np.array([-1], np.int64))
             self.tensor("rows.least", np.array(_LEAST, np.float32))
-        if source not in self._scaled:
-            size = self.node("Abs", [source], f"{source}.size")
-            largest = self.node("ReduceMax", [size, "rows.axis"], f"{source}.most", keepdims=1)
-            largest = self.node("Max", [largest, "rows.least"], f"{source}.largest")
-            self._scaled[source] = self.node("Div", [source, largest], f"{source}.rows"), largest
-        return self._scaled[source]
+        size = self.node("Abs", [source], f"{source}.size")
+        largest = self.node("ReduceMax", [size, "rows.axis"], f"{source}.most", keepdims=1)
+        largest = self.node("Max", [largest, "rows.least"], f"{source}.largest")
+        return self.node("Div", [source, largest], f"{source}.rows"), largest
 
     def lookup(self, name: str, ids: str, table: Floats, *, kept_as: str) -> str:
         """Rows of `table` [V, D] as float32, kept as the checkpoint keeps them (dtype as safetensors name it): exactly.
