@@ -235,7 +235,7 @@ async def test_a_model_that_fails_is_replaced_by_the_captions(
 
 
 async def test_a_model_that_is_too_slow_is_replaced_at_the_deadline(gateway: Gateway, peer: Peer) -> None:
-    http = await gateway(describe_timeout_s=0.3)
+    http = await gateway(describe_timeout_s=3.0)
     peer.llm.gate = asyncio.Event()
     done = dict(await describe(http))["done"]
     assert (done["source"], done["finish"]) == ("extractive", "too_slow")

@@ -332,7 +332,7 @@ async def test_a_caller_learns_the_reason_before_its_own_deadline(stack: AsyncEx
 
 async def test_a_server_that_is_slow_to_one_call_still_answers_others(stack: AsyncExitStack) -> None:
     server = await started(stack)
-    engine = engine_of(stack, server, timeout_s=0.3)
+    engine = engine_of(stack, server, timeout_s=3.0)
     await engine.create(COLLECTION)
     server.slow.add("QueryBatch")
     assert await code_of(found(engine)) is Code.DEPENDENCY_UNAVAILABLE
