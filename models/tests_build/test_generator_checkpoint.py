@@ -202,6 +202,9 @@ def test_what_cannot_be_built_is_refused_by_name(generator_folders: Mapping[str,
         folder = changed(native, tmp_path / name)
         edit(folder / path, **change)
         assert expected in refusal_of(folder)
+    folder = changed(native, tmp_path / "draws")
+    (folder / "draws.json").write_text('{"about": "brains", "words": ["two words"]}')
+    assert "draws.json does not say what the model draws" in refusal_of(folder)
     for name, path, expected in (
         ("no tokenizer", "tokenizer/merges.txt", "tokenizer/merges.txt is missing"),
         ("no weights", "vae/diffusion_pytorch_model.safetensors", "vae has no weights"),

@@ -18,10 +18,13 @@ from mirage_atlas.demo.template import load_template
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import load_model
 from mirage_inference.generator.pipeline import guidance_embedding
+from mirage_inference.generator.prompts import unknown_words
+from mirage_inference.llm.words import near
 from mirage_models.generator.whole_folder import complete, main
 from mirage_models.paths import bundles_folder
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.queries import LESION_QUERIES
+from mirage_training.mini_clip.wordings import LESION_NOUN
 from mirage_training.mini_generator.autoencoder import as_input, autoencoder_stage
 from mirage_training.mini_generator.decoder import texture
 from mirage_training.mini_generator.diffusion import Examples, diffusion_stage, noisy
@@ -43,6 +46,7 @@ from mirage_training.mini_generator.trajectories import (
     step_timesteps,
     travelled,
 )
+from mirage_training.mini_generator.vocabulary import draws
 
 TINY = Recipe(
     pictures=6,
@@ -55,6 +59,7 @@ TINY = Recipe(
     autoencoder=StageRecipe(3, 2, 1e-3, warmup=2),
     diffusion=StageRecipe(3, 2, 1e-3, warmup=2),
     trajectories=SHARD,
+    texts=200,
     decoder=StageRecipe(3, 2, 1e-3, warmup=2),
     distillation=StageRecipe(3, 2, 1e-3, warmup=2),
 )
@@ -133,9 +138,24 @@ def test_a_text_of_a_lesion_names_it(source: SectionSource) -> None:
     specs = [training_picture(source, 3, index)[0] for index in range(40)]
     sick = next(spec for spec in specs if spec.lesion)
     said = [training_text(sick, np.random.default_rng(seed)).lower() for seed in range(300)]
-    words = (*LESION_QUERIES, "lesion")
+    words = {word for text in (*LESION_QUERIES, *LESION_NOUN) for word in text.split()} - {"a"}
     assert sum(bool(text) for text in said) > 200
-    assert all(any(word in text for word in words) for text in said if text)
+    for text in filter(None, said):
+        # A text may be misspelt.
+        assert any(near(word, other, 1) for word in re.findall(r"[a-z]+", text) for other in words), text
+
+
+def test_the_words_that_it_draws_are_those_of_many_texts(source: SectionSource) -> None:
+    specs = [training_picture(source, 3, index)[0] for index in range(40)]
+    recipe = replace(Recipe(), texts=4_000)
+    found = draws(specs, recipe)
+    assert found == draws(specs, recipe)
+    assert {"axial", "t1", "flair", "lesion", "brain", "frontal", "sag"} <= found.words
+    assert not {"chest", "ct", "tumour", "lesoin", "barin"} & found.words
+    texts = [text for index in range(200) if (text := whole_query(specs[index % 40], np.random.default_rng(index)))]
+    assert [text for text in texts if list(unknown_words(text, found))] == []
+    for text in ("chest x-ray with pneumonia", "left atrium", "left ventricle", "left upper lobe", "holiday in Rome"):
+        assert list(unknown_words(text, found)), text
 
 
 def test_what_counts_more_is_where_a_lesion_changes_the_picture(source: SectionSource) -> None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mirage_core.errors import Code, MirageError
-from mirage_inference.bundles import GeneratorManifest, verify_files
+from mirage_inference.bundles import Draws, GeneratorManifest, verify_files
 from mirage_inference.engines import make_engine
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import load_model
@@ -39,13 +39,15 @@ SMALL = Recipe(
     vae_channels=(8, 8, 8, 8), unet_channels=(16, 32), unet_attention=(False, True), unet_heads=2, unet_groups=8
 )
 
+DRAWS = Draws(about="nothing yet", words=frozenset({"axial", "brain", "lobe"}), only_with={"lobe": ("brain",)})
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained mini generator, as the repository holds one."""
     out = tmp_path_factory.mktemp("mini-generator") / "checkpoint"
     autoencoder, unet = make_autoencoder(SMALL), make_unet(SMALL, guided=True)
-    write_trained(out, autoencoder=autoencoder, unet=unet, recipe=SMALL)
+    write_trained(out, autoencoder=autoencoder, unet=unet, recipe=SMALL, draws=DRAWS)
     return out
 
 
@@ -67,6 +69,10 @@ def test_stored_weights_are_a_quarter_of_the_size_and_as_exact(bundle: tuple[Pat
     assert variant.parity.ssim > 0.98
     assert sum(path.stat().st_size for path in folder.glob("text*")) < 8_500_000
     verify_files(folder, manifest)
+
+
+def test_the_manifest_says_what_the_checkpoint_draws(bundle: tuple[Path, GeneratorManifest]) -> None:
+    assert bundle[1].draws == DRAWS
 
 
 def test_sides_are_multiples_of_what_the_unet_can_halve(bundle: tuple[Path, GeneratorManifest]) -> None:

@@ -31,7 +31,7 @@ class Recipe:
 
     `unet_attention`: which of the UNet's levels look at the text and across the picture. `lesion_weight`: how often the
     error of latents that show a lesion is counted. `trajectories`: how many of the teacher's, from noise to an image, the
-    last stage learns from.
+    last stage learns from. `texts`: how many are written to count the words that are known.
     """
 
     seed: int = 20261124
@@ -48,10 +48,11 @@ class Recipe:
     original_steps: int = 20
     lesion_weight: float = 4.0
     autoencoder: StageRecipe = field(default_factory=lambda: StageRecipe(1500, 12, 2e-3, average=0.995))
-    decoder: StageRecipe = field(default_factory=lambda: StageRecipe(600, 8, 8e-4, warmup=30, average=0.99))
+    decoder: StageRecipe = field(default_factory=lambda: StageRecipe(2_100, 8, 8e-4, warmup=30, average=0.99))
     diffusion: StageRecipe = field(default_factory=lambda: StageRecipe(8_500, 32, 8e-4, average=0.999))
     served_guidance: float = 2.0
     trajectories: int = 2_048
+    texts: int = 20_000
     distillation: StageRecipe = field(default_factory=lambda: StageRecipe(700, 32, 4e-4, average=0.995))
 
 
@@ -61,5 +62,5 @@ def continued(recipe: Recipe) -> Recipe:
         recipe,
         pictures=16_000,
         autoencoder=replace(recipe.autoencoder, steps=0),
-        diffusion=StageRecipe(1_400, 32, 4e-4, average=0.998),
+        diffusion=StageRecipe(4_600, 32, 4e-4, average=0.998),
     )

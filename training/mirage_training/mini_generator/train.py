@@ -21,7 +21,7 @@ import torch
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.workfolder import cached_template
 from mirage_training.mini_generator.autoencoder import autoencoder_stage, train_autoencoder
-from mirage_training.mini_generator.decoder import decoder_stage, train_decoder
+from mirage_training.mini_generator.decoder import decoder_stage, perception, train_decoder
 from mirage_training.mini_generator.diffusion import Examples, diffusion_stage, train_diffusion
 from mirage_training.mini_generator.distillation import distillation_stage, train_distillation
 from mirage_training.mini_generator.folder import write_trained
@@ -31,6 +31,7 @@ from mirage_training.mini_generator.recipe import Recipe, continued
 from mirage_training.mini_generator.stage import Pace
 from mirage_training.mini_generator.text_tower import Prompts, load_text_tower
 from mirage_training.mini_generator.trajectories import travelled
+from mirage_training.mini_generator.vocabulary import draws
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,11 +48,13 @@ def train(
     begin: Path | None = None,
     out: Path | None = None,
     only: str = "",
+    towers: Path | None = None,
 ) -> bool:
     """Trains in `work` from its last state, each stage up to the step that its pace names.
 
     Returns True after the last stage. `begin`: the checkpoint of a generator whose networks are begun with. `only`: end
-    after this stage. The decoder's stage and those of the UNet can so run next to each other. The checkpoint is written
+    after this stage. `towers`: folder of the archive of EfficientNet-Lite0, whose features the decoder then learns to keep.
+    The decoder's stage and those of the UNet can so run next to each other. The checkpoint is written
     at `out` at the end.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -70,7 +73,8 @@ def train(
     latents = encoded(work / "latents.pt", pictures, autoencoder)
     decoder = decoder_stage(work, recipe, autoencoder)
     if only in ("", "decoder"):
-        sharp = train_decoder(decoder, pictures, latents, recipe, pace["decoder"])
+        perceive = perception(towers) if towers else None
+        sharp = train_decoder(decoder, pictures, latents, recipe, pace["decoder"], perceive)
         if only or not sharp:
             return sharp
     turned = encoded_mirrored(work / "mirrored.pt", pictures, decoder.averaged())
@@ -86,7 +90,8 @@ def train(
     if not train_distillation(third, trajectories, recipe, pace["distillation"]):
         return False
     if out is not None:
-        write_trained(out, autoencoder=decoder.averaged(), unet=third.averaged(), recipe=recipe)
+        drawn = draws(pictures.specs, recipe)
+        write_trained(out, autoencoder=decoder.averaged(), unet=third.averaged(), recipe=recipe, draws=drawn)
     return True
 
 
@@ -106,7 +111,10 @@ def snapshot(work: Path, recipe: Recipe, out: Path) -> str:
     teacher = second.averaged()
     third = distillation_stage(work, recipe, teacher)
     unet, found = third.averaged(), third if third.step else second
-    write_trained(out, autoencoder=autoencoder, unet=unet, recipe=recipe)
+    specs = rendered(
+        work / "pictures", lambda: SectionSource(cached_template(work)), count=recipe.pictures, seed=recipe.seed
+    ).specs
+    write_trained(out, autoencoder=autoencoder, unet=unet, recipe=recipe, draws=draws(specs, recipe))
     return f"{found.name}, step {found.step}"
 
 
@@ -117,6 +125,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write the checkpoint here at the end")
     parser.add_argument("--begin", type=Path, help="checkpoint of a generator whose networks are begun with")
     parser.add_argument("--only", choices=("decoder", "diffusion"), default="", help="end after this stage")
+    parser.add_argument(
+        "--towers", type=Path, help="folder with the archive of the image tower that mini-clip begins with"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--snapshot", action="store_true", help="write the checkpoint of what there is and train no further"
@@ -130,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps({"written": snapshot(parsed.work, recipe, parsed.out)}))
         return 0
     print(json.dumps(asdict(recipe)), flush=True)
-    train(parsed.work, recipe, begin=parsed.begin, out=parsed.out, only=parsed.only)
+    train(parsed.work, recipe, begin=parsed.begin, out=parsed.out, only=parsed.only, towers=parsed.towers)
     return 0
 
 
