@@ -1,12 +1,16 @@
 """Measures of generated images, on vectors whose answers are known."""
 
+import base64
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mirage.errors import ApiError
 from mirage_api.quality import Figure
 from mirage_api.records import StoredRecord
+from mirage_api.search import ClassifyReply, ImageGuess
 from mirage_atlas.quality import generation
 from mirage_atlas.quality.gallery import Gallery
 from mirage_atlas.quality.generation import GENERATED, REAL, Images
@@ -90,3 +94,26 @@ def test_copies_of_other_records_are_seen_as_such(gallery: Gallery) -> None:
     found = measured(gallery, copied)
     assert found["nearest real image", GENERATED].value == pytest.approx(1.0, abs=1e-4)
     assert ("label guessed by the encoder", f"plane: {GENERATED}") not in found
+
+
+def test_captions_that_the_generator_declines_leave_their_places_to_others(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vector = base64.b64encode(np.ones(DIMENSION, "<f4").tobytes()).decode()
+    reply = ClassifyReply.model_construct(vector=vector, guess=ImageGuess.model_construct(facets=()))
+    client: Any = SimpleNamespace(encode_image=lambda _: reply)
+
+    def generated(_client: object, caption: str, _seed: int) -> bytes:
+        number = int(caption.split()[1])
+        if number % 2:
+            raise ApiError("PROMPT_OUTSIDE", "declined", status=422)
+        if number == 4:
+            raise ApiError("QUEUE_FULL", "full", status=429)
+        return b""
+
+    monkeypatch.setattr(generation, "generated", generated)
+    made, failed = generation.generate(client, gallery, range(COUNT), lambda *_: None, count=5)
+    assert made.rows == [0, 2, 6, 8]
+    assert failed == {"PROMPT_OUTSIDE": 4, "QUEUE_FULL": 1}
+    made, failed = generation.generate(client, gallery, range(1, COUNT, 2), lambda *_: None, count=5)
+    assert (made.rows, failed) == ([], {"PROMPT_OUTSIDE": COUNT // 2})

@@ -153,7 +153,7 @@ def plan(
     ]
     if generator:
         remarks += filter(None, [queue_server.prepare(folders.queue)])
-        services += _generating(folders, generator, chosen["generator"], common)
+        services += _generating(folders, generator, chosen["generator"], encoder, common)
     remarks += _unused(services)
     # Last, because what is started last is stopped first.
     services.sort(key=lambda service: service.name == "gateway")
@@ -168,7 +168,7 @@ def plan(
     )
 
 
-def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, str]) -> list[Service]:
+def _generating(folders: Folders, bundle: Path, port: int, encoder: str, common: Mapping[str, str]) -> list[Service]:
     """The queue, the generator's service and one worker, which has all processors."""
     socket = queue_server.socket_path(folders.queue)
     environment = {
@@ -181,6 +181,7 @@ def _generating(folders: Folders, bundle: Path, port: int, common: Mapping[str, 
         "MIRAGE_GENERATOR_REDIS_PASSWORD_FILE": "",
         "MIRAGE_GENERATOR_DATA": str(folders.images),
         "MIRAGE_GENERATOR_BUNDLE": str(bundle),
+        "MIRAGE_GENERATOR_ENCODER": encoder,
     }
     server = queue_server.command(queue_server.find_server(folders.queue), folder=folders.queue, socket=socket)
     module, address = python_module("mirage_generator"), f"{HOST}:{port}"

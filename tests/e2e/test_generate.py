@@ -52,6 +52,29 @@ def test_an_image_grows_and_ends_next_to_a_real_one(maker: Page, generating: Any
     expect(panel.get_by_role("status")).to_have_text("The generated image is ready.")
 
 
+def test_an_image_says_how_it_follows_its_text(maker: Page) -> None:
+    maker.goto("/?q=unlike+brain")
+    panel = generate(maker)
+    checks = panel.get_by_role("list", name="Compared with the text by the encoder").get_by_role("listitem")
+    expect(checks).to_have_text(
+        [
+            "Plane: Axial, as asked",
+            "Sequence: T1 was asked for; it looks like T2",
+            "Lesion: none was asked for; it looks like a lesion",
+        ]
+    )
+    expect(panel).to_contain_text("This generator draws only grey squares. Other prompts are declined.")
+
+
+def test_a_text_that_cannot_be_drawn_is_declined_with_the_reason(maker: Page, generating: Any) -> None:
+    maker.goto("/?q=outside+brain")
+    panel = begin(maker)
+    expect(panel.get_by_role("alert")).to_contain_text("The generator cannot draw this")
+    expect(panel.get_by_role("alert")).to_contain_text("draws only grey squares. It does not know: outside.")
+    with Client(generating.http_url) as client:
+        assert client.jobs().jobs == ()
+
+
 def test_what_is_generated_says_so_in_words_everywhere(maker: Page) -> None:
     maker.goto(SEARCH)
     panel = generate(maker)

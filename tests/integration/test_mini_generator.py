@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from mirage.cli.entry import run
 from mirage.client import Client
+from mirage.errors import ApiError
 from mirage.jobs import JobOptions
 from mirage.provenance import read_provenance
 
@@ -53,6 +54,57 @@ def test_a_lesion_lies_on_the_side_that_was_asked_for(system: Any) -> None:
                 right += (column > 80) == (side == "left")
     # Of twenty; by chance ten, and fifteen or more in one of fifty.
     assert right >= 15
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word"),
+    [
+        ("chest x-ray with pneumonia", "pneumonia"),
+        ("left ventricle of the heart", "heart"),
+        ("axial CT of the brain", "ct"),
+        ("a holiday in Rome", "rome"),
+    ],
+)
+def test_what_the_bundle_cannot_draw_is_declined_with_what_it_can(system: Any, prompt: str, word: str) -> None:
+    with Client(system.http_url, timeout_s=60) as client:
+        before = {job.id for job in client.jobs().jobs}
+        with pytest.raises(ApiError) as declined:
+            client.create_job(prompt)
+        assert {job.id for job in client.jobs().jobs} == before
+    assert (declined.value.code, declined.value.status) == ("PROMPT_OUTSIDE", 422)
+    assert "one averaged brain" in declined.value.message
+    assert word in declined.value.metadata["words"].split(", ")
+
+
+def test_the_command_line_says_why_it_declines(
+    system: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIRAGE_URL", system.http_url)
+    assert run(["generate", "knee MRI", "-o", str(tmp_path / "knee.png")]) == 1
+    assert "does not know: knee" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_are_compared_with_their_prompts(
+    system: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = 0
+    with Client(system.http_url, timeout_s=60) as client:
+        for plane in ("axial", "coronal", "sagittal"):
+            job = client.create_job(f"{plane} T1 brain MRI", JobOptions(seed=1, images=4))
+            for _ in client.watch_job(job.id):
+                pass
+            for image in client.job(job.id).images:
+                assert image.checked
+                seen = {each.aspect: (each.asked, each.seen) for each in image.checks}
+                assert set(seen) == {"modality", "plane", "sequence"}
+                assert seen["plane"][0] == plane
+                right += seen["plane"][1] == plane
+    # Of twelve; by chance four.
+    assert right >= 9
+    monkeypatch.setenv("MIRAGE_URL", system.http_url)
+    assert run(["generate", "axial T1 brain MRI", "--seed", "1", "-o", str(tmp_path / "a.png")]) == 0
+    assert "compared with the text by the encoder: modality mr; plane axial" in capsys.readouterr().err
 
 
 def test_the_command_line_makes_an_image_and_makes_it_again(

@@ -2,7 +2,8 @@
 
 It runs one job after the other, a step each `step_s`. A word in the prompt changes a job's course: `failing` ends it after its
 first step, `waiting` leaves it in the queue as if no worker were there, `overlong` says that the prompt was cut, `crowded` is
-refused with QUEUE_FULL. Run as a program it stands in for the service: `python scripted_generator.py PORT STEP_MS`; then a job
+refused with QUEUE_FULL, `outside` with PROMPT_OUTSIDE, and with `unlike` the encoder sees a T2 instead of the T1 that was
+asked for. Run as a program it stands in for the service: `python scripted_generator.py PORT STEP_MS`; then a job
 with the request id `reset` is none, but makes it forget all jobs and take as many milliseconds a step as its prompt says.
 """
 
@@ -32,7 +33,13 @@ from mirage_protos.v1 import image_pb2, job_pb2, model_pb2, problem_pb2
 NAME = "mirage.generator.v1.GeneratorService"
 CHUNK = 100
 FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_EXPIRED)
+CHECKS = (
+    job_pb2.AspectCheck(aspect="plane", asked="axial", seen="axial"),
+    job_pb2.AspectCheck(aspect="sequence", asked="t1", seen="t2"),
+    job_pb2.AspectCheck(aspect="lesion", asked="no", seen="yes"),
+)
 MANIFEST = {
+    "draws": {"about": "grey squares", "words": ["grey"]},
     "guidance_input": "unconditional",
     "steps": {"least": 1, "most": 8, "default": 4},
     "guidance": {"least": 1.0, "most": 2.0, "default": 1.5},
@@ -122,6 +129,10 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             return generator_pb2.CreateJobResponse()
         if "crowded" in spec.prompt:
             await _abort(context, MirageError(Code.QUEUE_FULL, retry_after_s=3.0))
+        if "outside" in spec.prompt:
+            await _abort(
+                context, MirageError(Code.PROMPT_OUTSIDE, field="prompt", about="grey squares", words="outside")
+            )
         for job in self.jobs.values():
             if request.request_id and (job.client, job.request_id) == (viewer.name, request.request_id):
                 if job.request.prompt != spec.prompt:
@@ -291,6 +302,8 @@ class ScriptedGenerator(generator_pb2_grpc.GeneratorServiceServicer):
                     height=job.request.height,
                     bytes=len(data),
                     sha256=hashlib.sha256(data).hexdigest(),
+                    checked="unlike" in job.request.prompt,
+                    checks=CHECKS if "unlike" in job.request.prompt else (),
                 )
             )
         await self._change(job, state=job_pb2.JOB_STATE_SUCCEEDED, images=made)

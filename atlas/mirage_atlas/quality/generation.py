@@ -27,12 +27,12 @@ from mirage_atlas.quality.measures import (
 )
 from mirage_atlas.quality.rating import generated
 from mirage_atlas.quality.report import Findings
-from mirage_atlas.quality.retrieval import sample
 
 GENERATED, REAL = "generated images", "real images of the same captions"
 _LIMIT = 100
 _LEAST = 20
 _PROMPT_CHARS = 2_000
+_DECLINED = ("PROMPT_OUTSIDE", "PROMPT_NOT_MEDICAL")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +45,25 @@ class Images:
 
 
 def measure(client: Client, gallery: Gallery, *, limit: int, collection: str = "", report: Report) -> Findings:
-    """Generates images of at most `limit` captions (and at most 100: an image may take half a minute), drawn by seed."""
+    """Generates images of at most `limit` captions (and at most 100: an image may take half a minute), drawn by seed.
+
+    Captions that the generator declines are counted, and others take their places.
+    """
     findings = Findings("generation", seeds={"bootstrap and samples": SEED, "first image": SEED})
     if not generates(client):
         findings.notes.append("Not measured: the server has no generator.")
         return findings
-    rows = sample(len(gallery.records), min(limit, _LIMIT))
-    made, failed = generate(client, gallery, rows, report)
-    if failed:
+    count = min(limit, _LIMIT, len(gallery.records))
+    rows = random.Random(SEED).sample(range(len(gallery.records)), len(gallery.records))
+    made, failed = generate(client, gallery, rows, report, count=count)
+    declined = sum(failed.pop(code, 0) for code in _DECLINED)
+    if declined:
         findings.notes.append(
-            f"{failed.total()} of {len(rows)} images were not generated: {', '.join(sorted(failed))}."
+            f"The generator declined {declined} captions, which are about other things than it draws. "
+            "The figures are of the others."
         )
+    if failed:
+        findings.notes.append(f"{failed.total()} of {count} images were not generated: {', '.join(sorted(failed))}.")
     if len(made.rows) < _LEAST:
         findings.notes.append(f"Not measured: there are fewer than {_LEAST} generated images.")
         return findings
@@ -78,11 +86,20 @@ def generates(client: Client) -> bool:
     return any(each.task == "generate" for each in client.models())
 
 
-def generate(client: Client, gallery: Gallery, rows: Sequence[int], report: Report) -> tuple[Images, Counter[str]]:
-    """Generates and encodes an image of each caption; also returns why others have none, and how often."""
+def generate(
+    client: Client, gallery: Gallery, rows: Sequence[int], report: Report, *, count: int | None = None
+) -> tuple[Images, Counter[str]]:
+    """Generates and encodes an image of each caption, or of `count` of those that the generator does not decline.
+
+    Also returns why others have none, and how often.
+    """
+    wanted = len(rows) if count is None else count
     done: list[int] = []
     replies, failed = [], Counter[str]()
     for number, row in enumerate(rows):
+        tried = number - sum(failed[code] for code in _DECLINED)
+        if tried >= wanted:
+            break
         try:
             image = generated(client, gallery.records[row].caption[:_PROMPT_CHARS], SEED + number)
         except ApiError as error:
@@ -92,7 +109,7 @@ def generate(client: Client, gallery: Gallery, rows: Sequence[int], report: Repo
         else:
             done.append(row)
             replies.append(client.encode_image(image))
-        report(number + 1, len(rows))
+        report(number + 1 - sum(failed[code] for code in _DECLINED), wanted)
     vectors = [np.frombuffer(base64.b64decode(each.vector or ""), "<f4") for each in replies]
     unit = np.array([each / np.linalg.norm(each) for each in vectors], np.float64)
     return Images(done, unit, [_best(each) for each in replies]), failed

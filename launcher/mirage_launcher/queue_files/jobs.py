@@ -59,6 +59,7 @@ def _request_id(text: str) -> str:
 Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Client = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
+_WORD = r"^[a-z0-9-]{1,32}$"
 Name = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-Za-z._:-]{0,128}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -98,6 +99,14 @@ class Spec(_Value):
         return self
 
 
+class AspectCheck(_Value):
+    """One aspect of a prompt: the value that it asks for, and the one that the encoder saw."""
+
+    aspect: Annotated[str, Field(pattern=_WORD)]
+    asked: Annotated[str, Field(pattern=_WORD)]
+    seen: Annotated[str, Field(pattern=_WORD)]
+
+
 class Image(_Value):
     """An image that was made: its file is named by its SHA-256."""
 
@@ -107,6 +116,8 @@ class Image(_Value):
     height: Side
     bytes: Annotated[int, Field(ge=1, le=_IMAGE_BYTES)]
     sha256: Digest
+    checked: bool = False
+    checks: Annotated[tuple[AspectCheck, ...], Field(max_length=16, strict=False)] = ()
 
 
 class Problem(_Value):

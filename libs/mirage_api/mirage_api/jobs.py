@@ -66,8 +66,22 @@ class JobSpec(Reply):
     priority: Priority = "interactive"
 
 
+class AspectCheck(Reply):
+    """One aspect of a prompt: the value that it asks for, and the one that the encoder sees in the image.
+
+    `aspect` is modality, plane, sequence, lesion (yes or no) or side.
+    """
+
+    aspect: str
+    asked: str
+    seen: str
+
+
 class JobImage(Reply):
-    """An image: a job with its seed and one image makes it again."""
+    """An image: a job with its seed and one image makes it again.
+
+    `checked` is true if an encoder compared it with the prompt; `checks` are the aspects that the prompt names.
+    """
 
     url: str
     seed: int
@@ -75,6 +89,8 @@ class JobImage(Reply):
     height: int
     bytes: int = 0
     sha256: str = ""
+    checked: bool = False
+    checks: tuple[AspectCheck, ...] = ()
 
 
 class JobProblem(Reply):

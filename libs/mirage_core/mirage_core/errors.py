@@ -81,6 +81,8 @@ class Code(StrEnum):
     COLLECTION_FOREIGN = "COLLECTION_FOREIGN"
     PROMPT_EMPTY = "PROMPT_EMPTY"
     NEGATIVE_PROMPT_UNUSED = "NEGATIVE_PROMPT_UNUSED"
+    PROMPT_OUTSIDE = "PROMPT_OUTSIDE"
+    PROMPT_NOT_MEDICAL = "PROMPT_NOT_MEDICAL"
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
     JOB_IMAGE_NOT_FOUND = "JOB_IMAGE_NOT_FOUND"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
@@ -294,6 +296,15 @@ CATALOGUE: dict[Code, Entry] = {
     Code.PROMPT_EMPTY: Entry(_BAD, 422, "Empty prompt", "The prompt is empty: say what the image shows."),
     Code.NEGATIVE_PROMPT_UNUSED: Entry(
         _BAD, 422, "Negative prompt without effect", "A negative prompt has no effect here: {reason}."
+    ),
+    Code.PROMPT_OUTSIDE: Entry(
+        _BAD,
+        422,
+        "The generator cannot draw this",
+        "This generator draws only {about}. It does not know: {words}.",
+    ),
+    Code.PROMPT_NOT_MEDICAL: Entry(
+        _BAD, 422, "Not about medicine", "This prompt does not seem to be about medicine, so nothing was drawn."
     ),
     Code.JOB_NOT_FOUND: Entry(
         Status.NOT_FOUND, 404, "Job not found", "There is no job with the id {id}: it never existed, or has expired."

@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel
 
+from mirage_inference.bundles import Draws
 from mirage_models.generator.schedules import LCM, choose_sampler, diffusion_schedule, lcm_schedule
 from mirage_models.tasks import CheckpointError, UnknownArchitectureError
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     Config = dict[str, Any]
 
 INDEX_FILE = "model_index.json"
+DRAWS_FILE = "draws.json"
+"""What a model of few subjects draws, as the manifest's `draws`: a file of MIRAGE's own, next to those of diffusers."""
 KNOWN_PIPELINES = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
 _KNOWN_PARTS = {
     "unet": "UNet2DConditionModel",
@@ -44,7 +47,8 @@ _DISPENSABLE = ("position_ids",)
 class Checkpoint:
     """A folder that was found whole: its configurations, its LoRA (None: nothing to fuse), its tiny autoencoder.
 
-    `sampler` is that of a plain Stable Diffusion, or None for a latent consistency model.
+    `sampler` is that of a plain Stable Diffusion, or None for a latent consistency model. `draws` is what the folder's
+    `draws.json` says, None if there is none.
     """
 
     folder: Path
@@ -57,6 +61,7 @@ class Checkpoint:
     tiny: Path | None
     safety_checker: str
     sampler: SamplerName | None = None
+    draws: Draws | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -133,6 +138,7 @@ def read_checkpoint(
         lora=lora,
         tiny=tiny,
         safety_checker=_safety_checker(folder, index),
+        draws=_draws(folder / DRAWS_FILE),
     )
     if checkpoint.native and lora is not None:
         raise CheckpointError(
@@ -140,6 +146,15 @@ def read_checkpoint(
         )
     distilled = checkpoint.native or lora is not None or scheduler.get("_class_name") == LCM
     return replace(checkpoint, sampler=choose_sampler(scheduler, distilled=distilled, wanted=sampler))
+
+
+def _draws(path: Path) -> Draws | None:
+    if not path.is_file():
+        return None
+    try:
+        return Draws.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise CheckpointError(f"{path.name} does not say what the model draws: {error}") from error
 
 
 def _check_texts(unet: Config, text: Config) -> None:

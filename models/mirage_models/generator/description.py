@@ -93,6 +93,7 @@ def make_manifest(
         side_multiple=checkpoint.side_multiple,
         preview=tuple(preview),
         safety_checker=checkpoint.safety_checker,
+        draws=checkpoint.draws,
         **ranges(checkpoint, request.options),
     )
 

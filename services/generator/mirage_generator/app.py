@@ -36,7 +36,7 @@ async def set_up(settings: GeneratorSettings, server: GrpcServer, stack: AsyncEx
     changes = Changes(settings.redis_url)
     jobs = JobService(
         store,
-        JobValidator(manifest, tokenizer, deadline_s=settings.deadline_s),
+        JobValidator(manifest, tokenizer, deadline_s=settings.deadline_s, any_topic=settings.any_topic),
         tickets,
         images,
         changes,

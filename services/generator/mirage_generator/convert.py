@@ -85,6 +85,10 @@ def job_to_proto(standing: Standing, *, admin: bool) -> job_pb2.Job:
                 height=image.height,
                 bytes=image.bytes,
                 sha256=image.sha256,
+                checked=image.checked,
+                checks=[
+                    job_pb2.AspectCheck(aspect=each.aspect, asked=each.asked, seen=each.seen) for each in image.checks
+                ],
             )
             for image in job.images
         ],

@@ -8,6 +8,7 @@ from mirage_core.job_options import check_job_options
 from mirage_generator.jobs import JobRequest, Priority, Spec
 from mirage_inference.bundles import GeneratorManifest
 from mirage_inference.generator.pipeline import check_request
+from mirage_inference.generator.prompts import PromptCheck
 from mirage_inference.generator.tokenizer import PromptTokenizer
 
 # A seed of the server's choice fits into every caller's numbers.
@@ -26,8 +27,11 @@ class AcceptedJob:
 class JobValidator:
     """Checks requests against a bundle, without its networks."""
 
-    def __init__(self, manifest: GeneratorManifest, tokenizer: PromptTokenizer, *, deadline_s: float) -> None:
+    def __init__(
+        self, manifest: GeneratorManifest, tokenizer: PromptTokenizer, *, deadline_s: float, any_topic: bool = False
+    ) -> None:
         self._manifest = manifest
+        self._prompts = PromptCheck(manifest, any_topic=any_topic)
         self._tokenizer = tokenizer
         self._deadline_s = deadline_s
 
@@ -36,7 +40,7 @@ class JobValidator:
 
         Jobs of a model that takes dozens of steps get batch priority whatever was asked for: they take minutes, and
         would hold up those that somebody waits for. Raises PROMPT_EMPTY, TEXT_TOO_LONG, OPTION_OUT_OF_RANGE or what
-        `check_request` does.
+        `check_request` and `PromptCheck` do.
         """
         check_job_options(
             prompt=request.prompt,
@@ -68,5 +72,6 @@ class JobValidator:
             deadline_s=self._deadline_s if request.deadline_s is None else request.deadline_s,
         )
         check_request(spec.request(0), manifest)
+        self._prompts.check(spec.prompt)
         tokens = self._tokenizer.tokenize(spec.prompt)
         return AcceptedJob(spec, tokens.count, tokens.truncated)

@@ -97,8 +97,23 @@ class Spec:
 
 
 @dataclass(frozen=True)
+class AspectCheck:
+    """One aspect of a prompt, the value that it asks for, and the one that the encoder sees in the image.
+
+    `aspect` is `modality`, `plane`, `sequence`, `lesion` (`yes` or `no`) or `side`.
+    """
+
+    aspect: str
+    asked: str
+    seen: str
+
+
+@dataclass(frozen=True)
 class JobImage:
-    """An image that was made: a PNG file of `bytes` bytes, named by its SHA-256."""
+    """An image that was made: a PNG file of `bytes` bytes, named by its SHA-256.
+
+    `checks` are of the aspects that the prompt names; empty too if no encoder looked at it, which is `checked`.
+    """
 
     index: int
     seed: int
@@ -106,6 +121,8 @@ class JobImage:
     height: int
     bytes: int
     sha256: str
+    checked: bool = False
+    checks: tuple[AspectCheck, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ from PIL import Image, PngImagePlugin
 
 from mirage_core import context, telemetry, tracing
 from mirage_core.errors import Code, MirageError
+from mirage_generator.agreement import AgreementCheck
 from mirage_generator.estimates import work_of
 from mirage_generator.heartbeat import Heartbeat
 from mirage_generator.image_folder import ImageFolder
-from mirage_generator.jobs import Claim, Failure, JobImage, Preview
+from mirage_generator.jobs import AspectCheck, Claim, Failure, JobImage, Preview
 from mirage_generator.provenance import describe, encode_png
 from mirage_generator.store.jobs import JobStore
 from mirage_inference.generator.model import GeneratorModel
 from mirage_inference.generator.pipeline import Pixels, StepDone, check_request, make_image, preview
+from mirage_inference.generator.prompts import PromptCheck
 
 # A finished job is worth waiting for a Redis that is being started again.
 _KEEP_TRYING_S = 120.0
@@ -39,6 +41,7 @@ class Making:
     threads: int
     tiny_decoder: bool
     visible_mark: bool
+    any_topic: bool = False
 
 
 class _Told(Enum):
@@ -62,14 +65,17 @@ class Runner:
         *,
         stopping: Callable[[], bool],
         issue_ticket: Callable[[], None],
+        agreement: AgreementCheck | None = None,
     ) -> None:
         self._store = store
         self._images = images
         self._model = model
         self._heartbeat = heartbeat
         self._making = making
+        self._prompts = PromptCheck(model.manifest, any_topic=making.any_topic)
         self._stopping = stopping
         self._issue_ticket = issue_ticket
+        self._agreement = agreement
         self._tiny = making.tiny_decoder and model.has_tiny_decoder
 
     def take(self, ticket: str) -> None:
@@ -139,6 +145,7 @@ class Runner:
         request = spec.request(index, tiny_decoder=self._tiny)
         # The API may have checked it against another bundle.
         check_request(request, model.manifest)
+        self._prompts.check(request.prompt)
         owned = True
         began = last = time.perf_counter()
         steps: list[float] = []
@@ -169,7 +176,23 @@ class Runner:
             data = encode_png(made.pixels, provenance, visible_mark=self._making.visible_mark)
             digest = self._images.write(data)
         self._measure(claim, steps, time.perf_counter() - began)
-        return JobImage(index, spec.seed_of(index), spec.width, spec.height, len(data), digest)
+        checks = self._check(made.pixels, spec.prompt)
+        return JobImage(
+            index,
+            spec.seed_of(index),
+            spec.width,
+            spec.height,
+            len(data),
+            digest,
+            checked=checks is not None,
+            checks=checks or (),
+        )
+
+    def _check(self, pixels: Pixels, prompt: str) -> tuple[AspectCheck, ...] | None:
+        if self._agreement is None:
+            return None
+        with tracing.span("job.check"):
+            return self._agreement.look(pixels, prompt)
 
     def _measure(self, claim: Claim, steps: Sequence[float], whole_s: float) -> None:
         workload = work_of(claim.spec, two_passes=self._model.manifest.guidance_input == "unconditional").workload

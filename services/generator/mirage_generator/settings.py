@@ -36,6 +36,14 @@ class GeneratorSettings(ServiceSettings):
     tiny_decoder: bool = Field(
         False, description="Decode with the bundle's tiny decoder if it has one: faster, less exact."
     )
+    encoder: str = Field(
+        "",
+        description="gRPC address of the encoder that compares images with their prompts; if omitted, they are not checked.",
+    )
+    any_topic: bool = Field(
+        False,
+        description="Also accept prompts that are not about medicine. A model that lists what it draws declines others anyway.",
+    )
     visible_mark: bool = Field(
         True, description="Draw the visible mark `AI GENERATED` into each image. The mark in the file is always there."
     )

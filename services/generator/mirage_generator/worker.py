@@ -11,9 +11,11 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 
 from mirage_core import telemetry, tracing
+from mirage_core.channels import set_service_key
 from mirage_core.cpus import available_cpus
 from mirage_core.errors import Code, MirageError
 from mirage_core.job_options import DEADLINE_MAX_S
+from mirage_generator.agreement import AgreementCheck
 from mirage_generator.heartbeat import Heartbeat
 from mirage_generator.image_folder import ImageFolder
 from mirage_generator.runner import Making, Runner
@@ -37,6 +39,7 @@ def run_worker(settings: GeneratorSettings) -> int:
     os.umask(0o077)
     telemetry.configure_logging("generator-worker", level=settings.log_level, form=settings.log_format)
     tracing.start("generator-worker", settings.traces_endpoint)
+    set_service_key(settings.service_key)
     try:
         return _run(settings)
     except MirageError as error:
@@ -60,14 +63,16 @@ def _run(settings: GeneratorSettings) -> int:
     tickets = TicketQueue(app)
     stopping = _Stopping()
     heartbeat = Heartbeat(store, worker=name, engine=model.description, lease_s=settings.lease_s)
+    agreement = AgreementCheck(settings.encoder) if settings.encoder else None
     runner = Runner(
         store,
         images,
         model,
         heartbeat,
-        Making(name, threads, settings.tiny_decoder, settings.visible_mark),
+        Making(name, threads, settings.tiny_decoder, settings.visible_mark, settings.any_topic),
         stopping=stopping,
         issue_ticket=tickets.issue,
+        agreement=agreement,
     )
 
     def generate(task: Any) -> None:
@@ -101,6 +106,8 @@ def _run(settings: GeneratorSettings) -> int:
         _log.info("stopping")
         heartbeat.stop()
         model.close()
+        if agreement is not None:
+            agreement.close()
         sys.stdout.flush()
     return int(worker.exitcode or 0)
 

@@ -11,17 +11,20 @@ import redis
 
 from mirage_core.errors import Code, MirageError
 from mirage_generator import runner
+from mirage_generator.agreement import AgreementCheck
 from mirage_generator.estimates import work_of
 from mirage_generator.heartbeat import Heartbeat
 from mirage_generator.image_folder import ImageFolder
 from mirage_generator.job_validator import AcceptedJob
-from mirage_generator.jobs import Claim, Job, JobImage, Origin, Priority, Spec, State
+from mirage_generator.jobs import AspectCheck, Claim, Job, JobImage, Origin, Priority, Spec, State
 from mirage_generator.runner import Making, Runner
 from mirage_generator.store.connection import connect
 from mirage_generator.store.jobs import JobStore, StoreLimits
 from mirage_generator.tickets import TicketQueue, make_app
 from mirage_generator.upkeep import Upkeep
+from mirage_inference.bundles import Draws
 from mirage_inference.generator.model import GeneratorModel
+from mirage_inference.generator.pipeline import Pixels
 from tests.support.generator_process import house
 from tests.support.waiting import PATIENCE_S
 
@@ -136,6 +139,60 @@ def test_images_go_only_where_they_are_surely_nobodys(
     assert job.state is state
     assert len(list(tmp_path.rglob("*.png"))) == len(job.images) == files
     assert all(folder.path(image.sha256).exists() for image in job.images)
+
+
+def test_a_worker_declines_what_its_own_bundle_cannot_draw(
+    queue: Queue, make_model: Callable[..., GeneratorModel], tmp_path: Path
+) -> None:
+    store = queue.store()
+    heartbeat = Heartbeat(store, worker="w", engine="oracle", lease_s=BOUNDS.lease_s)
+    making = Making("w", threads=1, tiny_decoder=False, visible_mark=False)
+    model = make_model(draws=Draws(about="chests", words=frozenset({"chest"})))
+    folder = ImageFolder(tmp_path)
+    Runner(store, folder, model, heartbeat, making, stopping=lambda: False, issue_ticket=lambda: None).take("t")
+    failure = queue.job().failure
+    assert failure is not None
+    assert (failure.code, failure.metadata["about"]) == (Code.PROMPT_OUTSIDE, "chests")
+    assert list(tmp_path.rglob("*.png")) == []
+
+
+class Seeing(AgreementCheck):
+    """A check whose encoder sees a T2."""
+
+    def __init__(self) -> None:
+        pass
+
+    def look(self, pixels: Pixels, prompt: str) -> tuple[AspectCheck, ...] | None:
+        return (AspectCheck("sequence", "t1", "t2"),) if prompt and pixels.size else None
+
+
+class Blind(Seeing):
+    """A check whose encoder does not answer."""
+
+    def look(self, pixels: Pixels, prompt: str) -> tuple[AspectCheck, ...] | None:
+        return None
+
+
+@pytest.mark.parametrize("kind", [Seeing, Blind])
+def test_what_the_encoder_sees_is_kept_with_the_image_and_never_fails_a_job(
+    queue: Queue, make_model: Callable[..., GeneratorModel], tmp_path: Path, kind: type[Seeing]
+) -> None:
+    store, folder = queue.store(), ImageFolder(tmp_path)
+    heartbeat = Heartbeat(store, worker="w", engine="oracle", lease_s=BOUNDS.lease_s)
+    making = Making("w", threads=1, tiny_decoder=False, visible_mark=False)
+    Runner(
+        store,
+        folder,
+        make_model(),
+        heartbeat,
+        making,
+        stopping=lambda: False,
+        issue_ticket=lambda: None,
+        agreement=kind(),
+    ).take("t")
+    (image,) = queue.job().images
+    assert image.checked is (kind is Seeing)
+    assert image.checks == ((AspectCheck("sequence", "t1", "t2"),) if kind is Seeing else ())
 
 
 class Endless(ImageFolder):

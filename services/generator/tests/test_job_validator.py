@@ -7,6 +7,7 @@ import pytest
 from mirage_core.errors import Code, MirageError
 from mirage_generator.job_validator import JobValidator
 from mirage_generator.jobs import JobRequest, Priority
+from mirage_inference.bundles import Draws
 from mirage_inference.generator.tokenizer import PromptTokenizer
 from tests.support.oracle_generator import PLAIN_CHANGES, make_manifest
 
@@ -54,3 +55,22 @@ def test_what_the_model_cannot_do_is_refused(plain: JobValidator, request_: JobR
     with pytest.raises(MirageError) as refused:
         plain.accept(request_)
     assert (refused.value.code, refused.value.metadata["field"]) == (code, field)
+
+
+def test_a_prompt_that_the_model_cannot_draw_is_declined(tokenizer_file: Path) -> None:
+    manifest = make_manifest(draws=Draws(about="brains", words=frozenset({"axial", "brain"})))
+    validator = JobValidator(manifest, PromptTokenizer(tokenizer_file, manifest.prompt), deadline_s=60.0)
+    assert validator.accept(JobRequest("axial brain")).spec.prompt == "axial brain"
+    with pytest.raises(MirageError) as declined:
+        validator.accept(JobRequest("axial chest"))
+    assert (declined.value.code, declined.value.metadata["words"]) == (Code.PROMPT_OUTSIDE, "chest")
+
+
+def test_prompts_about_other_topics_are_declined_unless_the_operator_wants_them(tokenizer_file: Path) -> None:
+    manifest = make_manifest()
+    tokenizer = PromptTokenizer(tokenizer_file, manifest.prompt)
+    request = JobRequest("cheap hotels for a holiday in Rome")
+    with pytest.raises(MirageError) as declined:
+        JobValidator(manifest, tokenizer, deadline_s=60.0).accept(request)
+    assert declined.value.code is Code.PROMPT_NOT_MEDICAL
+    assert JobValidator(manifest, tokenizer, deadline_s=60.0, any_topic=True).accept(request).spec.steps > 0

@@ -14,10 +14,12 @@ from mirage.cli.output import note, plain, print_json
 from mirage.errors import ClientError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mirage.client import Client
     from mirage.jobs import JobOptions
     from mirage.provenance import Comparison
-    from mirage_api.jobs import Job
+    from mirage_api.jobs import AspectCheck, Job
 
 _SIZE = re.compile(r"(\d{1,6})[xX×](\d{1,6})")
 _STDOUT = Path("-")
@@ -147,6 +149,18 @@ def fetch(client: "Client", job: "Job", output: Path | None, *, force: bool, as_
             f"synthetic, made by a model: seed {seeds}, {request.steps} steps, "
             f"guidance {request.guidance_scale}, model {job.fingerprint[:12]}. For education, not for diagnosis."
         )
+        for index, image in enumerate(job.images):
+            if image.checks:
+                number = f"image {index}: " if len(job.images) > 1 else ""
+                note(f"{number}compared with the text by the encoder: {_in_words(image.checks)}")
+
+
+def _in_words(checks: "Sequence[AspectCheck]") -> str:
+    """Such as: plane axial; sequence t1, but it looks like flair."""
+    return "; ".join(
+        f"{each.aspect} {each.asked}" + ("" if each.seen == each.asked else f", but it looks like {each.seen}")
+        for each in checks
+    )
 
 
 def _replay(

@@ -32,6 +32,7 @@ from mirage_inference.bundles.files import (
 from mirage_inference.bundles.generator import (
     TINY_DECODER,
     DiffusionSchedule,
+    Draws,
     GeneratorManifest,
     GeneratorParity,
     GeneratorVariant,
@@ -51,6 +52,7 @@ __all__ = [
     "TINY_DECODER",
     "BundleFile",
     "DiffusionSchedule",
+    "Draws",
     "EncoderManifest",
     "EncoderVariant",
     "GateFacet",

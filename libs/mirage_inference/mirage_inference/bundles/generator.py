@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_serializer, model_validator
 
 from mirage_inference.bundles.manifest import Frozen, Manifest, RelativePath, ShortText, TokenId, Variant
 
@@ -116,6 +116,28 @@ Schedule: TypeAlias = Annotated[
 ]
 
 
+class Draws(Frozen):
+    """What a model of few subjects can draw; prompts with other words are declined.
+
+    `about` completes "draws only". `words` are lower-case words that it was trained on, numbers left out; a word of
+    `only_with` is known only if the prompt also has one of the words that it names there.
+    """
+
+    about: str = Field(min_length=1, max_length=500)
+    words: frozenset[Annotated[str, Field(pattern=r"^[^\W_]{1,40}$")]] = Field(min_length=1, max_length=10_000)
+    only_with: Mapping[str, tuple[str, ...]] = {}
+
+    @field_serializer("words")
+    def _sorted(self, words: frozenset[str]) -> list[str]:
+        return sorted(words)
+
+    @model_validator(mode="after")
+    def _conditions_known(self) -> Self:
+        if not self.words >= {*self.only_with, *(word for others in self.only_with.values() for word in others)}:
+            raise ValueError("only_with names words that are not in words")
+        return self
+
+
 class GeneratorManifest(Manifest):
     """Text tower, UNet and decoder, which make an image from a prompt.
 
@@ -124,7 +146,8 @@ class GeneratorManifest(Manifest):
     native LCM), else by a second run on an empty or negative prompt. Sides are in pixels; a latent covers a square of
     `latent_scale` pixels, and sides are multiples of `side_multiple`, so that the UNet can halve the latents.
     `preview` maps the channels of a latent to RGB in 0..1 (rows: latent channels, then a bias), for a picture of an
-    unfinished image. `safety_checker` is True if the checkpoint has one; it is never built in.
+    unfinished image. `safety_checker` is True if the checkpoint has one; it is never built in. `draws` is None for a model
+    without a list of what it draws.
     """
 
     task: Literal["generate"]
@@ -141,6 +164,7 @@ class GeneratorManifest(Manifest):
     side_multiple: int = Field(64, ge=1, le=512)
     preview: tuple[tuple[float, float, float], ...] = ()
     safety_checker: ShortText
+    draws: Draws | None = None
 
     @model_validator(mode="after")
     def _guided(self) -> Self:

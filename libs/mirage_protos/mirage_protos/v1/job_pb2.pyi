@@ -176,6 +176,36 @@ class JobSpec(_message.Message):
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
 
 @_typing.final
+class AspectCheck(_message.Message):
+    """One aspect of a prompt, compared with the image by the encoder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASPECT_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
+    aspect: _builtins.str
+    """The aspect: `modality`, `plane`, `sequence`, `lesion` or `side`."""
+    asked: _builtins.str
+    """The value that the prompt asks for, such as `axial`; of a lesion, `yes` or `no`."""
+    seen: _builtins.str
+    """The value that the encoder sees in the image."""
+    def __init__(
+        self,
+        *,
+        aspect: _builtins.str = ...,
+        asked: _builtins.str = ...,
+        seen: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "aspect", b"aspect", "seen", b"seen"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AspectCheck: _TypeAlias = AspectCheck  # noqa: Y015
+
+@_typing.final
 class JobImage(_message.Message):
     """A generated image."""
 
@@ -187,6 +217,8 @@ class JobImage(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    CHECKED_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Its place in the job, from 0."""
     seed: _builtins.int
@@ -199,6 +231,12 @@ class JobImage(_message.Message):
     """Length of the PNG file in bytes."""
     sha256: _builtins.str
     """Lower-case hex SHA-256 of the PNG file."""
+    checked: _builtins.bool
+    """True if an encoder compared the image with the prompt."""
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___AspectCheck]:
+        """The aspects that the prompt names; empty if it names none, or if the image was not checked."""
+
     def __init__(
         self,
         *,
@@ -208,10 +246,12 @@ class JobImage(_message.Message):
         height: _builtins.int = ...,
         bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
+        checked: _builtins.bool = ...,
+        checks: _abc.Iterable[Global___AspectCheck] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "height", b"height", "index", b"index", "seed", b"seed", "sha256", b"sha256", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "checked", b"checked", "checks", b"checks", "height", b"height", "index", b"index", "seed", b"seed", "sha256", b"sha256", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,6 +52,8 @@ class JobRoutes:
             Code.TEXT_TOO_LONG,
             Code.OPTION_OUT_OF_RANGE,
             Code.NEGATIVE_PROMPT_UNUSED,
+            Code.PROMPT_OUTSIDE,
+            Code.PROMPT_NOT_MEDICAL,
             Code.REQUEST_ID_REUSED,
             Code.TOO_MANY_JOBS,
             Code.MODEL_NOT_READY,

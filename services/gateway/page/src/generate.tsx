@@ -7,7 +7,7 @@ import { type Job, type Model, Problem, problemOf, type Shown } from "./api";
 import { cancel, create, ended, forgetJob, read, recall, remember, useJob } from "./jobs";
 import { type Key, number, t } from "./text";
 import { Failure, Inline, Link, Notice, Picture, save } from "./ui";
-import { nameOf } from "./words";
+import { facetName, nameOf, valueName } from "./words";
 
 /** Returns the generator's model, or nothing if none runs, the reader may not use it, or `when` is still false. */
 export function useGenerator(when: boolean): Model | undefined {
@@ -69,6 +69,7 @@ export function Generation({ prompt, model, real }: GenerationProps) {
       choose(jobs[0]);
     });
   }, [prompt]);
+  const draws = (model.manifest as { draws?: { about?: string } | null } | undefined)?.draws?.about;
   const lost = Boolean(chosen && !attempts.some((each) => each.id === chosen.id));
   return (
     <section class="box generate" aria-labelledby="generate">
@@ -77,6 +78,7 @@ export function Generation({ prompt, model, real }: GenerationProps) {
         <span class="tag synthetic">{t("synthetic")}</span>
       </div>
       <p class="soft">{t("generate.about", { prompt })}</p>
+      {draws && <p class="soft">{t("generate.draws", { about: draws })}</p>}
       {problem && <Failure problem={problem} again={start} />}
       <div class="pair-of">
         {chosen && (
@@ -209,6 +211,7 @@ export function Made({ job }: { job: Job }) {
               <a href={here(image.url)} download={name} onClick={(event) => save(event, image.url, name)}>
                 {t("generate.download")}
               </a>
+              <Checks image={image} />
             </figcaption>
           </figure>
         );
@@ -216,6 +219,29 @@ export function Made({ job }: { job: Job }) {
     </>
   );
 }
+
+type Image = NonNullable<Job["images"]>[number];
+
+/** What the encoder sees in an image, for each aspect that the prompt names. */
+function Checks({ image }: { image: Image }) {
+  const checks = image.checks ?? [];
+  if (!checks.length) return null;
+  return (
+    <ul class="checks" aria-label={t("generate.checks")}>
+      {checks.map(({ aspect, asked, seen }) => {
+        const words = { aspect: facetName(aspect), asked: checkValue(aspect, asked), seen: checkValue(aspect, seen) };
+        return (
+          <li key={aspect} class={asked === seen ? "agrees" : "differs"}>
+            {asked === seen ? t("generate.agrees", words) : t("generate.differs", words)}
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+const checkValue = (aspect: string, value: string): string =>
+  aspect === "lesion" ? t(value === "yes" ? "generate.lesion.yes" : "generate.lesion.no") : valueName(value);
 
 function Outcome({ job }: { job: Job }) {
   if (job.state === "FAILED")

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
-from mirage_generator.jobs import Failure, Job, JobImage, Spec, State
+from mirage_generator.jobs import AspectCheck, Failure, Job, JobImage, Spec, State
 
 
 def read_job(record: Mapping[bytes, bytes]) -> Job:
@@ -29,9 +30,14 @@ def read_job(record: Mapping[bytes, bytes]) -> Job:
         deadline_time=float(text["deadline_time"]),
         expire_time=float(text["expire_time"]),
         revision=int(text["revision"]),
-        images=tuple(JobImage(**each) for each in json.loads(text.get("images", "[]"))),
+        images=tuple(_read_image(each) for each in json.loads(text.get("images", "[]"))),
         failure=_read_failure(text["problem"]) if "problem" in text else None,
     )
+
+
+def _read_image(content: dict[str, Any]) -> JobImage:
+    checks = tuple(AspectCheck(**each) for each in content.pop("checks", ()))
+    return JobImage(**content, checks=checks)
 
 
 def write_images(images: Sequence[JobImage]) -> str:
