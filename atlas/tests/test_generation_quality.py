@@ -100,7 +100,7 @@ def test_captions_that_the_generator_declines_leave_their_places_to_others(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vector = base64.b64encode(np.ones(DIMENSION, "<f4").tobytes()).decode()
-    reply = ClassifyReply.model_construct(vector=vector, guess=ImageGuess.model_construct(facets=()))
+    reply = ClassifyReply.model_construct(vector=vector, guess=ImageGuess.model_construct(kind="medical", facets=()))
     client: Any = SimpleNamespace(encode_image=lambda _: reply)
 
     def generated(_client: object, caption: str, _seed: int) -> bytes:

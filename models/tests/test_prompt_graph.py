@@ -138,7 +138,7 @@ def test_columns_keep_their_own_scale() -> None:
 
 def test_smoothing_changes_no_product_and_evens_out_the_channels() -> None:
     random = np.random.default_rng(1)
-    inputs = random.standard_normal((50, 8)).astype(np.float32) * np.float32([1, 1, 1, 100, 1, 1, 0, 1])
+    inputs = random.standard_normal((50, 8)).astype(np.float32) * np.array([1, 1, 1, 100, 1, 1, 0, 1], np.float32)
     weights = random.standard_normal((5, 8)).astype(np.float32)
     weights[:, 5] = 0
     peaks = np.abs(inputs).max(0) / np.abs(inputs).max()
