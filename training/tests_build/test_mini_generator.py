@@ -9,7 +9,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, UNet2DConditionModel
 from diffusers.schedulers import LCMScheduler
-from torch.nn.functional import adaptive_max_pool2d
+from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, normalize
 
 from mirage_atlas.demo.captions import SEQUENCE_WORDS
 from mirage_atlas.demo.lesions import held_out
@@ -26,7 +27,7 @@ from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.queries import LESION_QUERIES
 from mirage_training.mini_clip.wordings import LESION_NOUN
 from mirage_training.mini_generator.autoencoder import as_input, autoencoder_stage
-from mirage_training.mini_generator.decoder import texture
+from mirage_training.mini_generator.decoder import decoding_losses, perception, texture
 from mirage_training.mini_generator.diffusion import Examples, diffusion_stage, noisy
 from mirage_training.mini_generator.distillation import boundary, drawn_points, guidance_states
 from mirage_training.mini_generator.emphasis import lesion_latents, weighted_mean
@@ -38,6 +39,7 @@ from mirage_training.mini_generator.recipe import Recipe, StageRecipe, continued
 from mirage_training.mini_generator.stage import Pace
 from mirage_training.mini_generator.text_tower import Prompts, load_text_tower
 from mirage_training.mini_generator.train import STAGES, snapshot, train
+from mirage_training.mini_generator.train import main as train_main
 from mirage_training.mini_generator.trajectories import (
     SHARD,
     clean_and_noise,
@@ -307,6 +309,34 @@ def test_latents_are_of_one_spread_and_lead_to_the_same_pictures() -> None:
     assert torch.allclose(after.mean.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-4)
     assert torch.allclose(after.std, found.std / spread[:, None, None], rtol=1e-3)
     assert torch.allclose(autoencoder.decode(after.mean).sample, made, atol=1e-4)
+
+
+def test_a_decoder_can_also_learn_to_keep_features() -> None:
+    autoencoder = make_autoencoder(TINY)
+    latents = torch.zeros((2, 4, 20, 20))
+    shown = torch.rand((2, 3, 160, 160), generator=torch.Generator().manual_seed(3)) * 2 - 1
+
+    def perceive(pictures: Tensor) -> list[Tensor]:
+        return [normalize(avg_pool2d(pictures, size), dim=1) for size in (4, 8)]
+
+    plain = decoding_losses(autoencoder, latents, shown)
+    more = decoding_losses(autoencoder, latents, shown, perceive)
+    assert set(more) - set(plain) == {"features"}
+    assert more["features"].item() > 0
+    made = autoencoder.decode(latents).sample.detach()
+    assert decoding_losses(autoencoder, latents, made, perceive)["features"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_without_the_archive_of_the_tower_nothing_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        perception(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        train_main(["--work", str(tmp_path / "work"), "--towers", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "efficientnet_lite0" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_snapshot_says_what_it_is_of(tmp_path: Path, trained: tuple[Path, Path]) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mirage_training.mini_clip.batches import SectionSource
+from mirage_training.mini_clip.towers import IMAGE_ARCHIVE
 from mirage_training.mini_clip.workfolder import cached_template
 from mirage_training.mini_generator.autoencoder import autoencoder_stage, train_autoencoder
 from mirage_training.mini_generator.decoder import decoder_stage, perception, train_decoder
@@ -135,6 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     if parsed.snapshot and parsed.out is None:
         parser.error("--snapshot needs --out")
+    if parsed.towers and not (parsed.towers / IMAGE_ARCHIVE).is_file():
+        parser.error(f"--towers: {IMAGE_ARCHIVE} is not in {parsed.towers}")
     torch.set_num_threads(parsed.threads)
     recipe = continued(Recipe()) if parsed.begin else Recipe()
     if parsed.snapshot:
