@@ -17,11 +17,13 @@ CHECK = DomainCheck.load()
 
 def test_the_lists_are_as_large_as_stated_and_share_nothing() -> None:
     medical, other, held = domain_check.training("medical"), domain_check.training("other"), domain_check.held_out()
-    assert len(medical) + len(other) >= 1300
+    assert len(medical) + len(other) >= 2200
     assert len(held) >= 420
     new = domain_check.held_out("new_queries.txt")
     assert sum(query.medical for query in new) == sum(not query.medical for query in new) == 150
-    assert not {query.text for query in new} & {*medical, *other}
+    newest = domain_check.held_out("questions_2026_11_29.txt")
+    assert (sum(query.medical for query in newest), sum(not query.medical for query in newest)) == (141, 139)
+    assert not {query.text for query in (*new, *newest)} & {*medical, *other}
     assert sum(query.borderline for query in held) >= 200
     # A word or two stand in both: what is held out is another question all the same.
     assert len({query.text for query in held} & {*medical, *other}) <= 20
@@ -49,11 +51,14 @@ def test_what_the_mini_language_model_learns_to_write_is_shown() -> None:
 def test_questions_of_other_topics_are_declined_as_often_as_stated() -> None:
     found = domain_check.measure(CHECK, domain_check.held_out())
     assert found.precision.value >= 0.94
-    assert found.recall.value >= 0.63
-    assert found.medical_passed.value >= 0.96
+    assert found.recall.value >= 0.72
+    assert found.medical_passed.value >= 0.95
     new = domain_check.measure(CHECK, domain_check.held_out("new_queries.txt"))
     assert new.recall.value >= 0.85
     assert new.medical_passed.value >= 0.96
+    newest = domain_check.measure(CHECK, domain_check.held_out("questions_2026_11_29.txt"))
+    assert newest.recall.value >= 0.76
+    assert newest.medical_passed.value >= 0.95
 
 
 def test_what_the_atlas_has_is_never_declined() -> None:

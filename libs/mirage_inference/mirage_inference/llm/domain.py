@@ -64,16 +64,17 @@ class DomainCheck:
         """Returns False for a question that is surely not about medicine.
 
         Always passes questions without words, in another script than Latin, with a purely medical word or two words of
-        medicine, or whose words are mostly in the captions found.
+        medicine unless as many are of other topics ("kidney bean chilli"), or whose words are mostly in the captions found.
         """
         words = words_of(query)
         if not words or not _latin(query) or self.score(query) >= self._decline_below:
             return True
         content = set(words) - _FILLERS
-        if content & purely_medical() or len(content & (medical() | fact_terms())) > 1:
+        named = content & (medical() | fact_terms())
+        if (content & purely_medical() or len(named) > 1) and len(named) > len(content & of_other_topics()):
             return True
-        named = content & {word for caption in captions for word in tokens(caption[:_CAPTION_CHARS])}
-        return 2 * len(named) > len(content)
+        found = content & {word for caption in captions for word in tokens(caption[:_CAPTION_CHARS])}
+        return 2 * len(found) > len(content)
 
 
 def words_of(query: str) -> list[str]:
