@@ -10,9 +10,10 @@ from enum import IntEnum
 from mirage_core.extractive import extract
 from mirage_inference.llm.citations import supporting
 from mirage_inference.llm.glossary import TOPICS, Fact, Glossary
-from mirage_inference.llm.reading import VIEWS, read
+from mirage_inference.llm.grammar import complete
+from mirage_inference.llm.reading import read, vocabulary
 from mirage_inference.llm.request import Caption
-from mirage_inference.llm.words import known, plain, vocabulary
+from mirage_inference.llm.words import known, plain
 
 FACTS_MAX = 3
 _ORDINAL = r"(?:first|second|third|fourth|fifth|sixth)"
@@ -25,6 +26,17 @@ _IS_A_THAT_SHOWS = re.compile(r"^this image is (an? [^,;]{1,80}?) and shows ", r
 _STATES = re.compile(r"^this image (?:states|mentions|describes) (?:that there (?:is|are) )?(?=\w)", re.I)
 _WE_SEE = re.compile(r"^(?:here,? )?(?:we|you)(?: can| could)? (?:also )?(?:see|observe|note|notice|find)\b", re.I)
 _PERSON = re.compile(r"\b(?:[Ww]e|us|[Oo]urs?|[Mm]y|[Yy]our?)\b")
+_LIES = re.compile(
+    r"(?:the|this|these|its|their)\b[^,;:]{1,120}?\b(?:lies?|(?:is|are|was|were|(?:can|may) be)"
+    r"(?: (?:located|situated|found|seen|visible|centred|centered|locali[sz]ed|placed))?) (?:just |mainly |mostly |directly )?"
+    r"(?:in front of|next to|adjacent to|close to|"
+    r"(?:anterior|posterior|superior|inferior|medial|lateral|proximal|distal) to|in|at|on|within|near|behind|below|above|between|"
+    r"along|beneath|under|over|beside)\b"
+    r"(?! (?:size|shape|keeping|number|contact|least|most|follow|t1|t2|flair|ct|mri?|axial|coronal)\b)",
+    re.I,
+)
+"""How a sentence begins that says where a structure or sign is."""
+_SHOWS = re.compile(r"\b(?:shows?|demonstrates?|reveals?|there)\b", re.I)
 _MEMBERS = re.compile(r",? and |, | shows ")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -70,7 +82,7 @@ class Checker:
             return general(fact)
         if indices := supporting(sentence, self._texts):
             text = worded(sentence)
-            if _repeats(text):
+            if _repeats(text) or not complete(text):
                 return None
             if not _PERSON.search(text) and all(map(self._is_word, _WORD.findall(text.lower()))):
                 return Checked(text, Kind.CAPTION, block_of(text), tuple(self._captions[i].id for i in indices))
@@ -130,12 +142,15 @@ def worded(sentence: str) -> str:
 
 
 def block_of(sentence: str) -> Block:
-    """Returns WHERE for a sentence that says where a finding is, else SEE."""
-    claims = read(sentence)
-    groups = vocabulary()
-    found = (claims.terms - VIEWS - groups["imaging"]) & (groups["finding"] | groups["disease"])
-    placed = claims.sides or (claims.terms - VIEWS) & groups["anatomy"]
-    return Block.WHERE if found and placed else Block.SEE
+    """Returns WHERE for a sentence that says where something known lies ("The mass is in the left lobe"), else SEE.
+
+    A sentence that states a finding ("There is a mass in the left lobe") says what is seen, wherever that is.
+    """
+    found = _LIES.match(sentence)
+    if not found or _SHOWS.search(found[0]):
+        return Block.SEE
+    place = read(sentence[found.end() :])
+    return Block.WHERE if place.sides or place.terms & vocabulary()["anatomy"] else Block.SEE
 
 
 def _repeats(text: str) -> bool:

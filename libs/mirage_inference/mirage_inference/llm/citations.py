@@ -14,16 +14,58 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from mirage_core.sentences import split_sentences
-from mirage_inference.llm.reading import COMPARATIVES, VIEWS, Claims, contested, decisive, opposed, read, states, unlike
-from mirage_inference.llm.words import known, near, vocabulary
+from mirage_inference.llm.forms import implied, name_of
+from mirage_inference.llm.reading import (
+    COMPARATIVES,
+    VIEWS,
+    Claims,
+    contested,
+    decisive,
+    opposed,
+    other_number,
+    read,
+    states,
+    unlike,
+    vocabulary,
+)
+from mirage_inference.llm.words import known, near
 
-_ENDING_WORDS = """a al ally ar ary ate ated ates ating ation c cation d e eal ed ement es ial ic ication ied ing ion is ity l ly
-ment ned ning ous r red ring s sis ted tic ting um us y"""
+_ENDING_WORDS = """a age al ally ar ary ate ated ates ating ation c cation d e eal ed ement es ial ic ication ied ing ion is ity l
+ly ment ned ning ous ious tous ence ent ance ant nce ncy nt te ition r red ring s sis ted tic ting um us y"""
 _ENDINGS = frozenset(("", *_ENDING_WORDS.split()))
 _ROOT = 4
-_TYPO = 8
-_GOES_ON = re.compile(r"(?:it|its|this|these|they|there is also|the (?:lesion|mass|tumou?r|nodule|finding)s?)\b", re.I)
+_TYPO = 6
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(map(name_of, text.split()))
+
+
+_GOES_ON = re.compile(
+    r"(?:it|its|this|these|those|they|the (?:lesion|mass|tumou?r|nodule|finding)s?|"
+    r"there (?:is|are) also|note|also|additionally|in addition)\b",
+    re.I,
+)
 """How a clause begins that speaks on about the one before it."""
+_ANOTHER = re.compile(r"\b(?:another|other|second|third|further|different|additional)\b", re.I)
+_THE = re.compile(r"the (\w+(?: \w+)?)", re.I)
+_SHOWS = re.compile(r"\b(?:show|demonstrat|reveal|depict|illustrat|display|exhibit|identif|confirm)\w*", re.I)
+_PROPERTIES = _names("""
+    enhance calcified calcification border margin contour septated lobulated necrosis edema displaced compressed
+    hyperintense hypointense hyperdense hypodense hyperechoic hypoechoic component homogeneous heterogeneous ring
+    central peripheral wall increased decreased mass cavity shadow capsule diffuse focal irregular smooth
+    """)
+"""Words for how a finding looks: a clause that names nothing else speaks of the finding before it."""
+_CONTENT = frozenset(("collection", "gas", "fluid"))
+_THINGS = _names("""
+    wall capsule cord space canal fossa duct branch trunk root fluid fat marrow stent tube catheter screw plate
+    """)
+_COMPARED = frozenset(("unchanged", "increase", "decrease"))
+_CONJUNCTS = re.compile(
+    r",?\s+(?:and|while|whereas|with|which|whose|where|but|accompanied by|together with|along with|in addition to)\s+"
+    r"|,\s+(?!\d)",
+    re.I,
+)
 _PARTS = re.compile(r";\s+|,? (?:and|but|while|whereas) (?=there (?:is|are)\b)", re.I)
 _ORDINALS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5}
 _NOUN = r"(?:images?|captions?|pictures?|scans?|figures?|sections?|slices?|radiographs?)"
@@ -76,14 +118,46 @@ class _Caption:
 def _read(caption: str) -> _Caption:
     # The same captions for each sentence of a description.
     clauses: list[str] = []
+    context: set[str] = set()
     for sentence in split_sentences(caption):
         for clause in re.split(r";\s+|•", sentence.text):
-            if clauses and _GOES_ON.match(clause):
+            context |= _context(clause)
+            if clauses and _goes_on(clause, clauses[-1]):
                 clauses.append(f"{clauses[-1]} {clause}")
             else:
                 clauses.append(clause)
     whole = read(caption)
-    return _Caption(whole, tuple(map(read, clauses)), whole.terms & VIEWS)
+    return _Caption(
+        whole,
+        tuple(map(read, clauses)),
+        whole.terms & VIEWS | context | {term for term in whole.terms if term.startswith("yearold")},
+    )
+
+
+def _goes_on(clause: str, before: str) -> bool:
+    """Returns True for a clause that speaks on about the one before it: "It ...", "The cyst ...", "No calcification."."""
+    if _GOES_ON.match(clause):
+        return True
+    terms, earlier = read(clause).all_terms, read(before).all_terms
+    if (found := _THE.match(clause)) and all(_stands_in(term, earlier) for term in read(found[1]).terms):
+        return True
+    groups = vocabulary()
+    if terms & earlier & (groups["finding"] | groups["disease"] | _CONTENT) - _PROPERTIES and not _ANOTHER.search(
+        clause
+    ):
+        return True
+    kinds = VIEWS if terms.isdisjoint(_COMPARED) else frozenset[str]()
+    named = terms & (groups["finding"] | groups["disease"] | groups["anatomy"] | kinds)
+    # "Enhancement of the tectum" names another thing, even if it is in no list.
+    return bool(terms or read(clause).sizes) and named <= _PROPERTIES and " of " not in clause
+
+
+def _context(clause: str) -> frozenset[str]:
+    """Returns what holds for the whole image: structures that a clause names with its kind, "CT of the chest shows ..."."""
+    said = read(_SHOWS.split(clause, maxsplit=1)[0])
+    if said.terms & VIEWS and not any(map(decisive, said.terms - VIEWS - vocabulary()["anatomy"])):
+        return said.terms & (vocabulary()["anatomy"] | {"head"})
+    return frozenset()
 
 
 def _part(part: str, captions: Sequence[_Caption]) -> list[int]:
@@ -91,27 +165,68 @@ def _part(part: str, captions: Sequence[_Caption]) -> list[int]:
     claim = read(rest)
     if claim.empty or not named:
         return []
-    found = [index for index in named if _supports(claim, captions[index])]
+    found = [index for index in named if _supports(claim, captions[index]) or _sums_up(rest, claim, captions[index])]
     return found if not every or len(found) == len(named) else []
 
 
 def _supports(claim: Claims, caption: _Caption) -> bool:
     whole = caption.whole
-    if opposed(claim, whole) or unlike(claim, whole):
+    if opposed(claim, whole) or unlike(claim, whole) or other_number(claim, whole) or not _related(claim, whole):
         return False
+    denied = whole.denied | whole.mixed
     for term in claim.denied - {"focal"}:
-        if not _stands_in(term, whole.denied | whole.mixed if decisive(term) else whole.all_terms):
+        if not _stands_in(term, denied if decisive(term) else whole.all_terms):
             return False
+    if claim.denied and not any(_stands_in(term, denied) for term in claim.denied):
+        return False
     # Structures are listed over several clauses; a finding or a side belongs to one.
     one = not claim.terms <= _listed() or (claim.sides and len(whole.sides) > 1)
     clauses = caption.clauses if one else (whole,)
     return any(_says(claim, clause, caption) for clause in clauses)
 
 
+def _sums_up(text: str, whole: Claims, caption: _Caption) -> bool:
+    """Returns True for a sentence of several statements of which each is in a clause of its own."""
+    pieces: list[str] = []
+    for piece in _CONJUNCTS.split(text):
+        if pieces and not _stands_alone(read(piece)):
+            pieces[-1] += f" {piece}"
+        else:
+            pieces.append(piece)
+    if len(pieces) > 1 and not _stands_alone(read(pieces[0])):
+        pieces[:2] = [" ".join(pieces[:2])]
+    if len(pieces) < 2 or opposed(whole, caption.whole) or unlike(whole, caption.whole):
+        return False
+    return all(_supports(read(piece), caption) for piece in pieces)
+
+
+def _stands_alone(claim: Claims) -> bool:
+    """Returns True for a piece of a sentence that names a finding or a structure and says something of it."""
+    return len(claim.all_terms) > 1 and not _subjects().isdisjoint(claim.all_terms)
+
+
+@cache
+def _subjects() -> frozenset[str]:
+    groups = vocabulary()
+    return (groups["finding"] | groups["disease"] | groups["anatomy"] | _THINGS) - _PROPERTIES
+
+
+def _related(claim: Claims, whole: Claims) -> bool:
+    """Returns True if the caption bears out each preposition that changes what a claim says: "from the celiac axis"."""
+    for relation, things in claim.asked:
+        if not things.isdisjoint(VIEWS):
+            continue
+        related = frozenset(thing for name, thing in whole.related if name == relation)
+        if not any(_stands_in(thing, related) for thing in things):
+            return False
+    return True
+
+
 def _says(claim: Claims, clause: Claims, caption: _Caption) -> bool:
     """Returns True if one clause has all that a claim says, except what holds for the whole image."""
     sides = clause.sides if len(caption.whole.sides) > 1 else caption.whole.sides
-    if claim.sizes - clause.sizes or claim.counts - clause.counts or claim.sides - sides:
+    counts = clause.counts | ({"2"} if "bilateral" in clause.terms else set())
+    if claim.sizes - clause.sizes or claim.counts - counts or claim.sides - sides:
         return False
     terms = clause.terms | caption.views
     if not _binds(claim, clause) or _joins(claim, clause.phrases):
@@ -153,14 +268,16 @@ def _stands_in(term: str, terms: frozenset[str]) -> bool:
     if term in terms:
         return True
     # Adjective and noun of one thing: cerebellum and cerebellar, pleura and pleural.
-    return any(_alike(term, other) or _mistyped(other, term) for other in terms)
+    return any(_alike(term, other) or term in implied(other) or _mistyped(other, term) for other in terms)
 
 
 @cache
 def _listed() -> frozenset[str]:
     """Returns what a caption lists over several clauses: structures, and words about the whole image."""
     return frozenset(
-        term for term in vocabulary()["anatomy"] | vocabulary()["imaging"] | VIEWS | {"head"} if not decisive(term)
+        term
+        for term in vocabulary()["anatomy"] | vocabulary()["imaging"] | VIEWS | {"head"}
+        if not decisive(term) and term != "enhance"
     )
 
 

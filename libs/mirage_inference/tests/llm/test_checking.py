@@ -26,7 +26,7 @@ def test_a_supported_sentence_names_its_records_and_no_number_of_an_image(checke
     checked = checker.check("The first image shows a cyst in the left kidney.")
     assert checked is not None
     assert (checked.text, checked.ids) == ("This image shows a cyst in the left kidney.", ("a",))
-    assert (checked.kind, checked.block) == (Kind.CAPTION, Block.WHERE)
+    assert (checked.kind, checked.block) == (Kind.CAPTION, Block.SEE)
 
 
 def test_a_fact_needs_no_caption_and_is_shown_as_it_was_reviewed(checker: Checker) -> None:
@@ -51,6 +51,13 @@ def test_a_fact_needs_no_caption_and_is_shown_as_it_was_reviewed(checker: Checke
 )
 def test_what_nothing_supports_is_not_shown(checker: Checker, sentence: str) -> None:
     assert checker.check(sentence) is None
+
+
+def test_a_fragment_is_not_shown_even_if_a_caption_has_its_words() -> None:
+    caption = Caption("a", "Stranding anterior to the rectum, which may represent the fistula tract.")
+    checker = Checker([caption], Glossary(FACTS))
+    assert checker.check("Stranding is anterior to the rectum.") is not None
+    assert checker.check("Anterior to the rectum, there may represent the fistula tract.") is None
 
 
 def test_a_word_that_only_a_caption_has_is_shown(checker: Checker) -> None:
@@ -99,9 +106,35 @@ def test_sentences_are_worded_without_numbers_of_images(written: str, shown: str
     assert worded(written) == shown
 
 
-def test_a_finding_with_a_place_is_where_to_look() -> None:
-    assert block_of("A mass in the liver.") is Block.WHERE
-    assert block_of("A midline sagittal section of the brain.") is Block.SEE
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The mass is located at the bladder wall.",
+        "The left kidney lies in the pelvis.",
+        "The claw sign is seen at the margin of the kidney.",
+        "Its upper pole is next to the spleen.",
+    ],
+)
+def test_a_sentence_that_says_where_something_lies_is_where_to_look(sentence: str) -> None:
+    assert block_of(sentence) is Block.WHERE
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "A mass in the liver.",
+        "There is a cyst in the left kidney.",
+        "Left lower lobe atelectasis is noted.",
+        "One-year radiograph with union at the site of the fracture.",
+        "This image shows a mass in the left lobe of the liver.",
+        "A midline sagittal section of the brain.",
+        "The nodule is at least 2 cm in size.",
+        "The lesion is hyperintense on T2.",
+        "",
+    ],
+)
+def test_a_sentence_that_states_a_finding_is_what_is_seen(sentence: str) -> None:
+    assert block_of(sentence) is Block.SEE
 
 
 def test_reviewed_facts_are_whole_sentences_about_terms_that_find_them() -> None:

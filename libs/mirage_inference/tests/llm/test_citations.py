@@ -69,7 +69,7 @@ CLINICAL = (
         ("It is a hemangioma.", False),
         ("The glioma is large.", False),
         ("A glioma is seen.", False),
-        ("A glioma was resected.", False),
+        ("A glioma was resected.", True),
         ("The corpus callosum is seen.", False),
         ("The corpus callosum is absent.", True),
         ("There is a small cyst.", True),
