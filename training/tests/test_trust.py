@@ -51,14 +51,14 @@ def test_what_the_mini_language_model_learns_to_write_is_shown() -> None:
 def test_questions_of_other_topics_are_declined_as_often_as_stated() -> None:
     found = domain_check.measure(CHECK, domain_check.held_out())
     assert found.precision.value >= 0.94
-    assert found.recall.value >= 0.72
-    assert found.medical_passed.value >= 0.95
+    assert found.recall.value >= 0.64
+    assert found.medical_passed.value >= 0.975
     new = domain_check.measure(CHECK, domain_check.held_out("new_queries.txt"))
-    assert new.recall.value >= 0.85
-    assert new.medical_passed.value >= 0.96
+    assert new.recall.value >= 0.77
+    assert new.medical_passed.value >= 0.975
     newest = domain_check.measure(CHECK, domain_check.held_out("questions_2026_11_29.txt"))
-    assert newest.recall.value >= 0.76
-    assert newest.medical_passed.value >= 0.95
+    assert newest.recall.value >= 0.72
+    assert newest.medical_passed.value >= 0.97
 
 
 def test_what_the_atlas_has_is_never_declined() -> None:
