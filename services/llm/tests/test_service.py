@@ -209,9 +209,15 @@ async def test_a_client_that_goes_frees_the_slot_within_a_token(service: Running
 
 
 async def test_a_deadline_frees_the_slot(service: Running) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await describe(service.address, request(max_tokens=256, temperature=2.0, seed=3), timeout_s=0.05)
-    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    codes = []
+    # A fast machine writes all of it within the first ones.
+    for timeout_s in (0.05, 0.02, 0.01, 0.005, 0.001):
+        try:
+            await describe(service.address, request(max_tokens=256, temperature=2.0, seed=3), timeout_s=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            codes.append(error.code())
+            break
+    assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED]
     await nobody_writes(service)
     assert (await describe(service.address, request(max_tokens=2))).end.text
 
