@@ -20,7 +20,7 @@ from mirage_retriever.words.synonyms import load_synonyms
 from mirage_retriever.words.vocabulary import Vocabulary
 
 from .conftest import Stub
-from .test_service import CREATED, REJECTED, UNCHANGED, UPDATED, image_of, parts, picture, record, search, upsert
+from .service_calls import CREATED, REJECTED, UNCHANGED, UPDATED, image_of, parts, picture, record, search, upsert
 
 SIDE = 96
 PLACES = {1: ("liver", 10, 10, 30, 20), 2: ("left kidney", 60, 50, 8, 12), 3: ("right kidney", 20, 50, 8, 12)}
