@@ -77,8 +77,8 @@ export function Generation({ prompt, model, real }: GenerationProps) {
         <h2 id="generate">{t("generate.title")}</h2>
         <span class="tag synthetic">{t("synthetic")}</span>
       </div>
-      <p class="soft">{t("generate.about", { prompt })}</p>
-      {draws && <p class="soft">{t("generate.draws", { about: draws })}</p>}
+      {chosen && <p class="soft">{t("generate.about", { prompt })}</p>}
+      {draws && !problem && <p class="soft">{t("generate.draws", { about: draws })}</p>}
       {problem && <Failure problem={problem} again={start} />}
       <div class="pair-of">
         {chosen && (
