@@ -43,7 +43,7 @@ document.addEventListener("load", ({ target }) => target.matches?.(".grid .shot 
 
 @dataclass(frozen=True)
 class Load:
-    """What one load showed when, in ms, and how much the page moved."""
+    """Times of one load: what it showed when, in ms, and how much the page moved."""
 
     paint: float
     shift: float

@@ -87,7 +87,7 @@ class Checkpoint:
 
     @property
     def side_multiple(self) -> int:
-        """What sides in pixels are multiples of, so that the UNet can halve the latents at each level but the last."""
+        """The number that sides in pixels are multiples of, so that the UNet can halve the latents at each level but the last."""
         return int(self.latent_scale * 2 ** (len(self.unet["block_out_channels"]) - 1))
 
 

@@ -1,4 +1,4 @@
-"""How large each channel of a decoder's activations gets, so that a graph in int8 can make large ones smaller.
+"""Measures how large each channel of a decoder's activations gets, so that a graph in int8 can make large ones smaller.
 
 A few channels of a language model's activations are far larger than the others, which then have few of the 8 bits.
 SmoothQuant (Xiao et al. 2022) divides each channel by a factor and multiplies the weights that read it by the same.

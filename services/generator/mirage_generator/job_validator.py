@@ -39,7 +39,7 @@ class JobValidator:
         """Returns the request with all defaults.
 
         Jobs of a model that takes dozens of steps get batch priority whatever was asked for: they take minutes, and
-        would hold up those that somebody waits for. Raises PROMPT_EMPTY, TEXT_TOO_LONG, OPTION_OUT_OF_RANGE or what
+        would hold up those that a person waits for. Raises PROMPT_EMPTY, TEXT_TOO_LONG, OPTION_OUT_OF_RANGE or what
         `check_request` and `PromptCheck` do.
         """
         check_job_options(

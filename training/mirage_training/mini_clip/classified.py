@@ -121,7 +121,7 @@ def on_dev(found: Read, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def facet_figures(found: Read, facet: str, truth: Sequence[Any]) -> dict[str, Any]:
-    """How often the best value is right, how sure it is, and the same of those that are known; None is not asked."""
+    """Measures how often the best value is right, how sure it is, and the same of those that are known; None is not asked."""
     best, sure, known = found.best(facet)
     asked = np.array([each is not None and each != [] for each in truth])
     right = np.array(

@@ -96,7 +96,7 @@ def decoding_losses(
 
 
 def texture(pictures: Tensor) -> Tensor:
-    """How strong fine detail is: pictures [B, 3, H, W] to root mean squares [B, 1, H / 8, W / 8]."""
+    """Returns how strong fine detail is: pictures [B, 3, H, W] to root mean squares [B, 1, H / 8, W / 8]."""
     grey = pictures.mean(dim=1, keepdim=True)
     fine = grey - functional.avg_pool2d(grey, 3, stride=1, padding=1)
     return (functional.avg_pool2d(fine.square(), TEXTURE_PX) + _FLOOR).sqrt()

@@ -1,4 +1,4 @@
-"""How far pictures are from real ones as a whole: how strong their fine detail is, and how their vectors are spread."""
+"""Measures how far pictures are from real ones as a whole: how strong their fine detail is, and how their vectors are spread."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def on_disk(path: Path, make: Callable[[], Any]) -> Any:
 
 
 def sided(specs: Sequence[SectionSpec]) -> list[int]:
-    """Which sections show a lesion on one side, so that the mirror image has one on the other.
+    """Returns which sections show a lesion on one side, so that the mirror image has one on the other.
 
     In a sagittal section the side is that of the section itself.
     """

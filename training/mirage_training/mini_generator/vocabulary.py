@@ -1,4 +1,4 @@
-"""What the mini generator draws, as its checkpoint's `draws.json` says: the words of its training's texts."""
+"""The words of the training's texts, which the mini generator's checkpoint lists in `draws.json`."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ Schedule: TypeAlias = Annotated[
 
 
 class Draws(Frozen):
-    """What a model of few subjects can draw; prompts with other words are declined.
+    """The subjects of a model that can draw few; prompts with other words are declined.
 
     `about` completes "draws only". `words` are lower-case words that it was trained on, numbers left out; a word of
     `only_with` is known only if the prompt also has one of the words that it names there.
@@ -188,7 +188,7 @@ class GeneratorManifest(Manifest):
 
     @property
     def distilled(self) -> bool:
-        """True for a latent consistency model: a few steps make an image, and somebody can wait for it."""
+        """True for a latent consistency model: a few steps make an image, and a person can wait for it."""
         return isinstance(self.schedule, LcmSchedule)
 
     def named_paths(self) -> set[str]:

@@ -26,7 +26,7 @@ class LlmParity(Frozen):
 
 
 class PromptGraph(Frozen):
-    """How near the graph that reads prompts is to the decoder, which read the same texts without it.
+    """Agreement: how near the graph that reads prompts is to the decoder, which read the same texts without it.
 
     `perplexity_ratio` is the decoder's perplexity after what this graph has read, divided by the one without it.
     `reference` is the same on the reference inputs alone, which `verify` measures again. `memory_bytes` are the weights

@@ -34,7 +34,7 @@ _END = re.compile(r"[.!?]\s*$")
 
 
 class Copying:
-    """What is to be copied, prepared for a tokenizer. `strength` is in nats for each token; `weak` words alone lead nowhere."""
+    """A text to copy, prepared for a tokenizer. `strength` is in nats for each token; `weak` words alone lead nowhere."""
 
     def __init__(
         self, encode: Callable[[str], Sequence[int]], texts: Sequence[str], weak: Collection[str], strength: float

@@ -1,4 +1,4 @@
-"""Tells fragments from sentences by a few patterns, without a parser: "between the bodies of T12", "there may represent".
+"""Separates fragments from sentences by a few patterns, without a parser: "between the bodies of T12", "there may represent".
 
 What has none of the patterns counts as a sentence; a noun phrase ("A coronal section of the brain.") does too.
 """
