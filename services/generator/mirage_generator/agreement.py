@@ -25,7 +25,7 @@ from mirage_inference.generator.pipeline import Pixels
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 
 _SERVICE = "mirage.encoder.v1.EncoderService"
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 # A value's texts by its name; and of an aspect, the value that is asked for.
 Texts: TypeAlias = dict[str, tuple[str, ...]]
 Asked: TypeAlias = dict[str, tuple[str, Texts]]
