@@ -18,7 +18,7 @@ from PIL import Image
 
 from mirage_core import telemetry
 from mirage_core.channels import invoke, open_channel
-from mirage_core.errors import MirageError
+from mirage_core.errors import Code, MirageError
 from mirage_core.vectors import Array, vector_from_proto
 from mirage_generator.jobs import AspectCheck
 from mirage_inference.generator.pipeline import Pixels
@@ -86,10 +86,14 @@ class AgreementCheck:
         texts = list(dict.fromkeys(text for _, values in asked.values() for each in values.values() for text in each))
         try:
             image, vectors = self._runner.run(self._encode(pixels, texts))
+            likeness = {text: float(vector @ image) for text, vector in zip(texts, vectors, strict=True)}
         except MirageError as error:
             _log.warning("image not checked", code=error.code)
             return None
-        likeness = {text: float(vector @ image) for text, vector in zip(texts, vectors, strict=True)}
+        except ValueError:
+            # Vectors of two models, or too few of them: an encoder that is being replaced.
+            _log.warning("image not checked", code=Code.DEPENDENCY_UNAVAILABLE)
+            return None
         return tuple(
             AspectCheck(aspect, value, max(values, key=lambda name: max(likeness[text] for text in values[name])))
             for aspect, (value, values) in asked.items()

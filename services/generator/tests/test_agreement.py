@@ -1,9 +1,14 @@
 """What a prompt asks for, as it is compared with what the encoder sees."""
 
+import asyncio
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
+from mirage_core.vectors import Array
 from mirage_generator.agreement import AgreementCheck, texts_of
+from mirage_inference.generator.pipeline import Pixels
 
 
 @pytest.mark.parametrize(
@@ -43,3 +48,17 @@ def test_without_an_encoder_an_image_is_not_checked() -> None:
         assert check.look(np.zeros((64, 64, 3), np.uint8), "a prompt without an aspect") == ()
     finally:
         check.close()
+
+
+class Mixed(AgreementCheck):
+    """A check whose encoder answers with vectors of two models."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+
+    async def _encode(self, pixels: Pixels, texts: Sequence[str]) -> tuple[Array, list[Array]]:
+        return np.ones(4, np.float32), [np.ones(8, np.float32) for _ in texts]
+
+
+def test_vectors_of_two_models_are_not_compared() -> None:
+    assert Mixed().look(np.zeros((64, 64, 3), np.uint8), "axial brain") is None
