@@ -59,6 +59,8 @@ def open_channel(address: str, *, idempotent: Mapping[str, Sequence[str]]) -> gr
             # A restarted container has another address: its name is resolved again after this time, not after 30 s.
             ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             ("grpc.optimization_target", "latency"),
+            # Its own connection: one of an earlier channel to this address may still wait after a failure.
+            ("grpc.use_local_subchannel_pool", 1),
             # Of a stream that its reader does not read, this much is taken ahead. gRPC would widen it by what the line can
             # carry, to megabytes for each of a hundred slow downloads.
             ("grpc.http2.bdp_probe", 0),
