@@ -1,6 +1,5 @@
 """What a prompt asks for, as it is compared with what the encoder sees."""
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,12 +52,13 @@ def test_without_an_encoder_an_image_is_not_checked() -> None:
 class Mixed(AgreementCheck):
     """A check whose encoder answers with vectors of two models."""
 
-    def __init__(self) -> None:
-        self._runner = asyncio.Runner()
-
     async def _encode(self, pixels: Pixels, texts: Sequence[str]) -> tuple[Array, list[Array]]:
         return np.ones(4, np.float32), [np.ones(8, np.float32) for _ in texts]
 
 
 def test_vectors_of_two_models_are_not_compared() -> None:
-    assert Mixed().look(np.zeros((64, 64, 3), np.uint8), "axial brain") is None
+    check = Mixed("127.0.0.1:1")
+    try:
+        assert check.look(np.zeros((64, 64, 3), np.uint8), "axial brain") is None
+    finally:
+        check.close()
