@@ -1,5 +1,6 @@
 """Calls to other services: channels with a service config, deadlines on every call, catalogue errors coming back."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 
 from mirage_core import context, limits, tracing
+from mirage_core.errors import Code, MirageError
 from mirage_core.rpc_errors import from_rpc_error
 from mirage_core.tracing import Kind, Span
 
@@ -159,7 +161,15 @@ async def invoke_upload(
 ) -> Response:
     """Sends the messages of a client-streaming call and awaits its answer; raises MirageError."""
     with _called(method) as span:
-        return await method(requests.__aiter__(), timeout=context.remaining_s(timeout_s), metadata=_metadata(span))
+        try:
+            return await method(requests.__aiter__(), timeout=context.remaining_s(timeout_s), metadata=_metadata(span))
+        except asyncio.CancelledError as error:
+            # grpc.aio also raises it if the server dies while a message is sent, and nothing was cancelled then.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            service = _service_of(method)
+            raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service=service) from error
 
 
 async def invoke_exchange(
