@@ -159,14 +159,27 @@ async def invoke_upload(
     *,
     timeout_s: float,
 ) -> Response:
-    """Sends the messages of a client-streaming call and awaits its answer; raises MirageError."""
+    """Sends the messages of a client-streaming call and awaits its answer; raises MirageError.
+
+    If `requests` raises, the call is cancelled: CancelledError.
+    """
+    unread: list[Exception] = []
+
+    async def messages() -> AsyncIterator[Request]:
+        try:
+            async for request in requests:
+                yield request
+        except Exception as error:
+            unread.append(error)
+            raise
+
     with _called(method) as span:
         try:
-            return await method(requests.__aiter__(), timeout=context.remaining_s(timeout_s), metadata=_metadata(span))
+            return await method(messages(), timeout=context.remaining_s(timeout_s), metadata=_metadata(span))
         except asyncio.CancelledError as error:
             # grpc.aio also raises it if the server dies while a message is sent, and nothing was cancelled then.
             task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if unread or task is None or task.cancelling():
                 raise
             service = _service_of(method)
             raise MirageError(Code.DEPENDENCY_UNAVAILABLE, retry_after_s=1.0, service=service) from error

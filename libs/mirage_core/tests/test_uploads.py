@@ -49,3 +49,18 @@ async def test_a_timeout_around_an_upload_stays_a_timeout() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await upload(waits)
+
+
+async def test_messages_that_cannot_be_read_cancel_the_upload() -> None:
+    async def unreadable() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise ValueError("no message")
+
+    async def sends(messages: AsyncIterator[bytes], **_: object) -> None:
+        with pytest.raises(ValueError, match="no message"):
+            async for _part in messages:
+                pass
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await invoke_upload(cast("Any", sends), unreadable(), timeout_s=60)
