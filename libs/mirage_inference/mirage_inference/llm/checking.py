@@ -11,8 +11,9 @@ from mirage_core.extractive import extract
 from mirage_inference.llm.citations import supporting
 from mirage_inference.llm.glossary import TOPICS, Fact, Glossary
 from mirage_inference.llm.grammar import complete
-from mirage_inference.llm.reading import read, vocabulary
+from mirage_inference.llm.reading import read
 from mirage_inference.llm.request import Caption
+from mirage_inference.llm.word_kinds import vocabulary
 from mirage_inference.llm.words import known, plain
 
 FACTS_MAX = 3

@@ -1,6 +1,6 @@
 """Finds the captions that support a sentence.
 
-A caption supports a sentence if nothing in the two is opposed (plane, side, contrast, size, denials: see `reading`), and
+A caption supports a sentence if nothing in the two is opposed (plane, side, contrast, size, denials: see `conflicts`), and
 if it says everything that the sentence says: each term, in the same or another form of the word or by a synonym. A
 sentence that names its image ("The second image ...") needs the support of that caption, one about all images needs the
 support of each. Measured in docs/evaluation.md.
@@ -14,20 +14,10 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from mirage_core.sentences import split_sentences
+from mirage_inference.llm.conflicts import contested, opposed, other_number, unlike
 from mirage_inference.llm.forms import implied, name_of
-from mirage_inference.llm.reading import (
-    COMPARATIVES,
-    VIEWS,
-    Claims,
-    contested,
-    decisive,
-    opposed,
-    other_number,
-    read,
-    states,
-    unlike,
-    vocabulary,
-)
+from mirage_inference.llm.reading import Claims, read
+from mirage_inference.llm.word_kinds import COMPARATIVES, VIEWS, decisive, states, vocabulary
 from mirage_inference.llm.words import known, near
 
 _ENDING_WORDS = """a age al ally ar ary ate ated ates ating ation c cation d e eal ed ement es ial ic ication ied ing ion is ity l
