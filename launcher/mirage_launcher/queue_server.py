@@ -14,7 +14,7 @@ from pathlib import Path
 from mirage_core.files import put_aside
 from mirage_launcher.errors import LaunchError
 from mirage_launcher.queue_files import folder as files
-from mirage_launcher.queue_files.jobs import QueueData
+from mirage_launcher.queue_files.queue_data import QueueData
 
 # The longest path of a unix socket, with its final zero: 104 on macOS, 108 on Linux.
 _SOCKET_PATH_BYTES = 104

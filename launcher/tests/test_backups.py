@@ -22,7 +22,7 @@ from mirage_launcher.backups import manifest
 from mirage_launcher.backups.parts import STAGING, of_machine
 from mirage_launcher.backups.replacement import settle
 from mirage_launcher.folders import Folders
-from mirage_launcher.queue_files.jobs import QueueData
+from mirage_launcher.queue_files.queue_data import QueueData
 from mirage_launcher.queue_files.resp import encode
 
 FINGERPRINT = "ab" * 32

@@ -28,8 +28,8 @@ from mirage_generator.tickets import TicketQueue, make_app
 from mirage_launcher import queue_server
 from mirage_launcher.queue_files import folder as files
 from mirage_launcher.queue_files import resp
-from mirage_launcher.queue_files.jobs import InvalidError, QueueData
 from mirage_launcher.queue_files.keys import ForeignCommandError, Keys
+from mirage_launcher.queue_files.queue_data import InvalidError, QueueData
 from mirage_launcher.queue_files.resp import DamagedError, TruncatedError, encode
 
 BOUNDS = StoreLimits(queue=100, per_client=50, kept_per_client=8, ttl_s=600.0, attempts=3, lease_s=10.0)

@@ -12,7 +12,7 @@ from typing import IO
 from mirage_launcher.backups.parts import QUEUE
 from mirage_launcher.errors import BackupInvalidError
 from mirage_launcher.queue_files import folder as files
-from mirage_launcher.queue_files.jobs import InvalidError, QueueData
+from mirage_launcher.queue_files.queue_data import InvalidError, QueueData
 
 JOBS = f"{QUEUE}/jobs.jsonl"
 # The format of a backup from which on the jobs are data.
