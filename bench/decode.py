@@ -117,6 +117,7 @@ def prepared(work: Path, like: str, size: str, *, variants: tuple[str, ...], opt
             licence="Apache-2.0",
             variants=variants,
             allow_parity_miss=True,
+            options={"prompt_graph": True},
         )
         with open_workspace(made.bundle, identity={"bench": "decode"}) as workspace:
             workspace.seal(LlmTask().build(request, workspace), made.bundle, replace=False)

@@ -38,6 +38,12 @@ _LIES = re.compile(
 )
 """How a sentence begins that says where a structure or sign is."""
 _SHOWS = re.compile(r"\b(?:shows?|demonstrates?|reveals?|there)\b", re.I)
+_OF_THE_TEXT = re.compile(
+    r"\b(?:the|these|both|all)(?: (?:two|three))? captions (?:describe|mention|state|show|say|discuss|present|refer)|"
+    r"\b(?:is|are) (?:described|discussed|mentioned)(?: (?:in|by) the captions?)?\W*$",
+    re.I,
+)
+"""How a sentence speaks that is about the captions and not about what the image shows."""
 _MEMBERS = re.compile(r",? and |, | shows ")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -83,7 +89,7 @@ class Checker:
             return general(fact)
         if indices := supporting(sentence, self._texts):
             text = worded(sentence)
-            if _repeats(text) or not complete(text):
+            if _repeats(text) or not complete(text) or _OF_THE_TEXT.search(text):
                 return None
             if not _PERSON.search(text) and all(map(self._is_word, _WORD.findall(text.lower()))):
                 return Checked(text, Kind.CAPTION, block_of(text), tuple(self._captions[i].id for i in indices))

@@ -16,6 +16,7 @@ from functools import cache, lru_cache
 from mirage_core.sentences import split_sentences
 from mirage_inference.llm.conflicts import contested, opposed, other_number, unlike
 from mirage_inference.llm.forms import implied, name_of
+from mirage_inference.llm.overstating import overstates
 from mirage_inference.llm.reading import Claims, read
 from mirage_inference.llm.word_kinds import COMPARATIVES, VIEWS, decisive, states, vocabulary
 from mirage_inference.llm.words import known, near
@@ -82,7 +83,7 @@ def supporting(sentence: str, captions: Sequence[str]) -> list[int]:
         return _without(read(unnamed[1]), known)
     found: set[int] = set()
     for part in _PARTS.split(sentence):
-        supported = _part(part, known)
+        supported = [index for index in _part(part, known) if not overstates(part, captions[index])]
         if not supported:
             return []
         found.update(supported)

@@ -1,0 +1,67 @@
+"""Sentences that say more firmly than their caption what causes what, or that all is normal."""
+
+import pytest
+
+from mirage_inference.llm.checking import Checker
+from mirage_inference.llm.citations import supporting
+from mirage_inference.llm.glossary import Glossary
+from mirage_inference.llm.overstating import overstates
+from mirage_inference.llm.request import Caption
+
+
+@pytest.mark.parametrize(
+    ("caption", "right", "wrong"),
+    [
+        (
+            "Expansion of the frontal sinus, with thinning of bone.",
+            "The frontal sinus is expanded, with thinning of bone.",
+            "The expansion of the frontal sinus is causing thinning of bone.",
+        ),
+        (
+            "Hydrocephalus demonstrated by dilatation of the fourth ventricle.",
+            "Hydrocephalus and dilatation of the fourth ventricle are seen.",
+            "Hydrocephalus due to dilatation of the fourth ventricle is seen.",
+        ),
+        (
+            "Hyperdensity in the right lower lobe concerning for metastasis.",
+            "A hyperdensity in the right lower lobe is concerning for metastasis.",
+            "A hyperdensity in the right lower lobe is likely due to metastasis.",
+        ),
+        (
+            "An aberrant right subclavian artery. The mediastinum was otherwise unremarkable.",
+            "The mediastinum is otherwise normal.",
+            "The mediastinum is normal.",
+        ),
+    ],
+)
+def test_a_cause_and_plain_normality_must_be_in_the_caption(caption: str, right: str, wrong: str) -> None:
+    assert supporting(right, [caption]) == [0]
+    assert supporting(wrong, [caption]) == []
+
+
+@pytest.mark.parametrize(
+    ("caption", "sentence"),
+    [
+        ("Hydronephrosis secondary to a stone in the ureter.", "Hydronephrosis is due to a stone in the ureter."),
+        ("Pleural effusions as a result of diaphragmatic irritation.", "Irritation of the diaphragm causes effusions."),
+        ("A radiation-induced osteosarcoma of the femur.", "The osteosarcoma is due to radiation."),
+        ("Normal liver. The kidneys are otherwise unremarkable.", "The liver is normal."),
+    ],
+)
+def test_a_cause_that_the_caption_names_in_other_words_is_no_overstatement(caption: str, sentence: str) -> None:
+    assert not overstates(sentence, caption)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["The captions describe a coronal T2 of the liver.", "The liver is described.", "The liver is mentioned."],
+)
+def test_a_sentence_about_the_captions_is_not_shown(sentence: str) -> None:
+    checker = Checker((Caption("b", "Coronal T2 of the liver."),), Glossary(()))
+    assert checker.check("This is a coronal T2 of the liver.") is not None
+    assert checker.check(sentence) is None
+
+
+@pytest.mark.parametrize("text", ["", "due to", "normal " * 500, "; " * 500, "\x00"])
+def test_nothing_that_is_written_breaks_the_comparison(text: str) -> None:
+    assert overstates(text, text) is False
