@@ -19,14 +19,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
-from optimum.exporters.onnx import main_export  # type: ignore[import-not-found]
-from optimum.onnxruntime import (  # type: ignore[import-not-found]
-    AutoQuantizationConfig,
-    ORTQuantizer,
-)
+from optimum.exporters.onnx import main_export
+from optimum.onnxruntime import AutoQuantizationConfig, ORTQuantizer
 
 from bench.decoders import LlamaCpp, Optimum, Ours, PyTorch, Subject
 from bench.gguf_file import write_gguf
@@ -180,6 +178,14 @@ class Times:
         return 1 / statistics.median(self.token)
 
 
+def _cold(subject: Subject, ids: Sequence[int], tokens: int) -> tuple[float, list[float]]:
+    return subject.first(ids), subject.tokens(tokens)
+
+
+def _after(subject: Subject, prefix: Sequence[int], ids: Sequence[int]) -> tuple[float, list[float]]:
+    return subject.first_after(prefix, ids), []
+
+
 def measure(made: Prepared, *, rounds: int, tokens: int, variants: Sequence[str], pytorch: bool) -> Report:
     """Times every subject in turns."""
     threads = available_cpus()
@@ -195,8 +201,8 @@ def measure(made: Prepared, *, rounds: int, tokens: int, variants: Sequence[str]
     for _ in range(rounds):
         for subject in subjects:
             found = times[subject.name]
-            cold, taken, share = undisturbed(lambda s=subject: (s.first(ids), s.tokens(tokens)))  # type: ignore[misc]
-            after, _, other = undisturbed(lambda s=subject: (s.first_after(prefix, ids), []))  # type: ignore[misc]
+            cold, taken, share = undisturbed(partial(_cold, subject, ids, tokens))
+            after, _, other = undisturbed(partial(_after, subject, prefix, ids))
             found.first.append(cold)
             found.after.append(after)
             found.token += taken

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import onnxruntime
 import torch
-from optimum.onnxruntime import ORTModelForCausalLM  # type: ignore[import-not-found]
+from optimum.onnxruntime import ORTModelForCausalLM
 from transformers import GPTNeoXForCausalLM
 
 from bench.llama_cpp import LlamaCppModel

@@ -149,8 +149,8 @@ class Process:
         command = [sys.executable, "-m", "bench.images", "--serve", side, str(folder), *task.arguments()]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         stack.callback(process.wait)
-        stack.callback(process.stdin.close)  # type: ignore[union-attr]  # a pipe, as asked for
         self._input, self._output = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
+        stack.callback(self._input.close)
         started = time.perf_counter()
         self.described = str(self._answer()["described"])
         self.load_s = time.perf_counter() - started

@@ -62,10 +62,7 @@ class AtlasRecord:
 
     def read_image(self) -> bytes:
         """The image file's bytes; raises OSError when the file cannot be read."""
-        if self.image_bytes is not None:
-            return self.image_bytes
-        assert self.image_path is not None  # noqa: S101 - the constructor checked it
-        return self.image_path.read_bytes()
+        return self.image_path.read_bytes() if self.image_path is not None else self.image_bytes or b""
 
 
 @dataclass(frozen=True)

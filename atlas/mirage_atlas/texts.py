@@ -106,7 +106,8 @@ def _mostly_utf8(file: io.BufferedReader) -> bool:
 
 def _as_latin(error: UnicodeError) -> tuple[str, int]:
     """The five bytes that cp1252 leaves undefined, as Latin-1 has them."""
-    assert isinstance(error, UnicodeDecodeError)  # noqa: S101 -- used for decoding only
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
     return error.object[error.start : error.end].decode("latin-1"), error.end
 
 

@@ -132,8 +132,12 @@ def test_only_its_owner_can_read_a_backup_and_what_is_restored(backup: Path, tmp
 
 def test_a_backup_is_told_by_its_list_which_other_programs_read_too(backup: Path) -> None:
     with tarfile.open(backup) as tar:
-        assert tar.next().name == "mirage-backup.json"  # type: ignore[union-attr]
-        text = json.load(tar.extractfile("mirage-backup.json"))  # type: ignore[arg-type]
+        first = tar.next()
+        assert first is not None
+        assert first.name == "mirage-backup.json"
+        file = tar.extractfile(first)
+        assert file is not None
+        text = json.load(file)
     assert text["format"] == 3
     assert text["files"]["atlas/clean/images/0a/0a1b"] == [8, hashlib.sha256(b"an image").hexdigest()]
 

@@ -133,7 +133,9 @@ def test_a_backup_that_is_damaged_leaves_nothing_of_it(tmp_path: Path, mirage: C
     name = next(name for name in reversed(content) if name.startswith("atlas/images/"))
     backup = write_backup(tmp_path / "old.tar.gz", content)
     with tarfile.open(backup) as tar:
-        head = json.load(tar.extractfile("mirage-backup.json"))  # type: ignore[arg-type]
+        file = tar.extractfile("mirage-backup.json")
+        assert file is not None
+        head = json.load(file)
     wrong = {**content, name: png(4)}
     head["files"][name][1] = digest(png(5))
     with tarfile.open(backup, "w:gz") as tar:

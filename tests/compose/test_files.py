@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import redis
 import yaml
 
 from mirage_core.settings import Secret, ServiceSettings, variable_of
+from tests.support.paths import program as installed
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -52,6 +52,12 @@ Loader.add_multi_constructor("!", lambda loader, _, node: loader.construct_mappi
 def load(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = yaml.load(path.read_text(), Loader)
     return content
+
+
+def match(pattern: str, text: str) -> re.Match[str]:
+    found = re.search(pattern, text)
+    assert found is not None, pattern
+    return found
 
 
 def services() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -126,7 +132,7 @@ def test_services_are_told_only_what_their_settings_know(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_readiness_is_asked_for(name: str) -> None:
     dockerfile = (ROOT / f"services/{'generator' if name == 'worker' else name}/Dockerfile").read_text()
-    check = MAIN[name].get("healthcheck", {}).get("test") or re.search(r"HEALTHCHECK.*\n.*", dockerfile)[0]  # type: ignore[index]
+    check = MAIN[name].get("healthcheck", {}).get("test") or match(r"HEALTHCHECK.*\n.*", dockerfile)[0]
     assert "mirage_core.probe" in str(check)
 
 
@@ -165,7 +171,7 @@ def test_every_variable_is_explained_and_no_other() -> None:
 
 
 def mebibytes(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)([mg])", text).groups()  # type: ignore[union-attr]
+    number, unit = match(r"^([\d.]+)([mg])$", text).groups()
     return float(number) * {"m": 1, "g": 1024}[unit]
 
 
@@ -175,9 +181,7 @@ def host_settings(host: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda path: path.stem)
 def test_limits_leave_the_host_some(host: Path) -> None:
-    said = re.search(r"with (\d+) GB and (\d+) processors", host.read_text())
-    assert said is not None
-    size, processors = map(int, said.groups())
+    size, processors = map(int, match(r"with (\d+) GB and (\d+) processors", host.read_text()).groups())
     given = host_settings(host)
     workers = int(given.get("MIRAGE_WORKERS", 1))
     total = sum(mebibytes(value) for name, value in given.items() if name.endswith("_MEMORY"))
@@ -190,7 +194,7 @@ def test_limits_leave_the_host_some(host: Path) -> None:
 
 
 def test_redis_refuses_jobs_before_the_kernel_ends_it() -> None:
-    default = re.search(r"MIRAGE_REDIS_MAXMEMORY:-(\d+)mb", (DEPLOY / "docker-compose.yml").read_text())[1]  # type: ignore[index]
+    default = match(r"MIRAGE_REDIS_MAXMEMORY:-(\d+)mb", (DEPLOY / "docker-compose.yml").read_text())[1]
     assert f"{default}mb" == host_settings(DEPLOY / "hosts/8gb.env")["MIRAGE_REDIS_MAXMEMORY"]
     for host in HOSTS:
         given = host_settings(host)
@@ -455,8 +459,8 @@ esac""",
 @contextmanager
 def redis_container(data: Path) -> Iterator["redis.Redis"]:
     """What the container of Redis runs, on this machine's Redis: asked without a password."""
-    if shutil.which("redis-server") is None or shutil.which("redis-check-aof") is None:
-        pytest.skip("needs redis-server and redis-check-aof")
+    for needed in ("redis-server", "redis-check-aof"):
+        installed(needed)
     data.mkdir(exist_ok=True)
     # Not pytest's folder: a socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="mirage-") as short:

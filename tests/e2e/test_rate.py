@@ -12,7 +12,7 @@ from mirage_api.ratings import ItemUpload
 
 from .conftest import check_with_axe, open_page
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def test_a_sheet_is_rated_on_a_phone_and_continued(browser: Browser, system: Any
         assert sheet.record not in page.content()
         check_with_axe(page)
         width = page.evaluate("document.documentElement.scrollWidth")
-        assert width <= PHONE["viewport"]["width"]  # type: ignore[index]
+        assert width <= PHONE["viewport"]["width"]
         choose(page, "Very well", "Correct")
         expect(page.get_by_role("heading", level=1)).to_have_text("a disc")
         page.get_by_role("button", name="Cannot tell").click()

@@ -30,6 +30,7 @@ from mirage_core.vectors import vector_to_proto
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from mirage_protos.retriever.v1 import retriever_pb2, retriever_pb2_grpc
 from mirage_protos.v1 import collection_pb2, model_pb2, query_pb2, record_pb2
+from tests.support.servicers import partial_servicer
 
 DIMENSION = 64
 FINGERPRINT = "d" * 64
@@ -51,7 +52,7 @@ class ModelOnly(encoder_pb2_grpc.EncoderServiceServicer):
 @pytest.fixture
 async def encoder() -> AsyncIterator[str]:
     server = grpc.aio.server()
-    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(ModelOnly(), server)  # type: ignore[abstract]
+    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(partial_servicer(ModelOnly), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield f"127.0.0.1:{port}"

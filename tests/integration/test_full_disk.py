@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,9 +47,9 @@ def fill(machine: Machine) -> Path:
     return filler
 
 
-def code_of(call: object) -> str:
+def code_of(call: Callable[[], object]) -> str:
     try:
-        call()  # type: ignore[operator]
+        call()
     except ApiError as error:
         return error.code
     return ""

@@ -5,6 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 TINY_GENERATOR = ROOT / "services" / "generator" / "tests" / "tiny_bundle"
 TINY_LLM = ROOT / "services" / "llm" / "tests" / "tiny_bundle"
@@ -18,6 +20,15 @@ def chromium() -> str:
         if found := shutil.which(name):
             return found
     raise FileNotFoundError("no Chromium: install Debian's package chromium, or set MIRAGE_TEST_CHROMIUM")
+
+
+def program(name: str) -> str:
+    """Returns the path of a program. If it is not installed the test is skipped, but fails in CI, which installs it."""
+    if found := shutil.which(name):
+        return found
+    if os.environ.get("CI"):
+        pytest.fail(f"{name} is not installed")
+    pytest.skip(f"{name} is not installed")
 
 
 def bare_environment() -> dict[str, str]:

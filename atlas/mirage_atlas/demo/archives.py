@@ -70,9 +70,8 @@ def _from_tar(path: Path, wanted: set[str]) -> dict[str, bytes]:
             passed += 512 + member.size
             if passed > ARCHIVE_BYTES:
                 raise ArchiveError("the archive is too large")
-            if member.isreg() and (member.name in wanted or _folder(member.name) in wanted):
-                file = archive.extractfile(member)
-                assert file is not None  # noqa: S101 -- a regular file has content
+            chosen = member.isreg() and (member.name in wanted or _folder(member.name) in wanted)
+            if chosen and (file := archive.extractfile(member)):
                 found[member.name] = _bounded(file.read(MEMBER_BYTES + 1), MEMBER_BYTES)
     return found
 

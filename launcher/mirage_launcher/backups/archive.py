@@ -209,7 +209,8 @@ class Reader:
 
     def _content(self, header: tarfile.TarInfo) -> Iterator[bytes]:
         file = self._tar.extractfile(header)
-        assert file is not None  # noqa: S101 -- it is a plain file
+        if file is None:
+            raise BackupInvalidError(f"{header.name[:200]!r} in it is not a plain file")
         left = header.size
         while left:
             chunk = file.read(min(_CHUNK, left))

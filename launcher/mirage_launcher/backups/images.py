@@ -77,15 +77,15 @@ class ImageArrival:
         if data is None:
             self._found.append((Cleaned(sha256, None, refused=Code.IMAGE_TOO_LARGE), None))
             return
-        loop = self._start()
+        loop, pool, store = self._start()
         self._places.acquire()
-        future = asyncio.run_coroutine_threadsafe(self._clean(sha256, data), loop)
+        future = asyncio.run_coroutine_threadsafe(self._clean(sha256, data, pool, store), loop)
         self._running.add(future)
         future.add_done_callback(self._end)
 
-    def _start(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            # What the decoders log is not for standard output, which is the command's answer.
+    def _start(self) -> tuple[asyncio.AbstractEventLoop, DecoderPool, ImageStore]:
+        if self._loop is None or self._pool is None or self._store is None:
+            # Logs of the decoders must not mix with standard output, which is the command's answer.
             telemetry.configure_logging("restore", level="ERROR", form="console")
             self._store = ImageStore(self._folder)
             self._pool = DecoderPool(
@@ -99,7 +99,7 @@ class ImageArrival:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=_serve, args=(self._loop,), name="clean", daemon=True)
             self._thread.start()
-        return self._loop
+        return self._loop, self._pool, self._store
 
     def _end(self, future: "Future[None]") -> None:
         self._running.discard(future)
@@ -107,12 +107,10 @@ class ImageArrival:
             self._error = self._error or future.exception()
         self._places.release()
 
-    async def _clean(self, sha256: str, data: bytes) -> None:
-        assert self._pool is not None  # noqa: S101 -- made before
-        assert self._store is not None  # noqa: S101
+    async def _clean(self, sha256: str, data: bytes, pool: DecoderPool, store: ImageStore) -> None:
         for attempt in range(_TRIES):
             try:
-                again = (await self._pool.run(clean_again, data)).value
+                again = (await pool.run(clean_again, data)).value
                 break
             except MirageError as error:
                 if error.code in PASSING:
@@ -120,7 +118,7 @@ class ImageArrival:
                 if error.code != Code.IMAGE_TOO_COSTLY or attempt == _TRIES - 1:
                     self._found.append((Cleaned(sha256, None, refused=error.code), None))
                     return
-        staged = await asyncio.to_thread(self._store.stage, again.taken)
+        staged = await asyncio.to_thread(store.stage, again.taken)
         self._found.append((Cleaned(sha256, staged.stored, changed=again.changed), staged))
 
     def finish(self) -> tuple[str, ...]:

@@ -39,9 +39,20 @@ FORK = multiprocessing.get_context("fork")
 WORKERS, CALLS = 8, 40
 
 
+class Server(ThreadingHTTPServer):
+    """Notes what it was asked, and from which address."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answering)
+        self.asked: list[tuple[str, Any]] = []
+
+
 class Answering(BaseHTTPRequestHandler):
     """Answers with the record that was asked for, over connections that are kept."""
 
+    server: Server
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -51,7 +62,7 @@ class Answering(BaseHTTPRequestHandler):
             self._send(json.dumps({"id": self.path.rpartition("/")[2], **RECORD}).encode(), "application/json")
 
     def _send(self, body: bytes, media_type: str) -> None:
-        self.server.asked.append((self.path, self.client_address))  # type: ignore[attr-defined]
+        self.server.asked.append((self.path, self.client_address))
         self.send_response(200)
         self.send_header("content-type", media_type)
         self.send_header("content-length", str(len(body)))
@@ -63,10 +74,8 @@ class Answering(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[Any]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as made:
-        made.daemon_threads = True
-        made.asked = []  # type: ignore[attr-defined]
+def server() -> Iterator[Server]:
+    with Server() as made:
         thread = threading.Thread(target=made.serve_forever, daemon=True)
         thread.start()
         yield made

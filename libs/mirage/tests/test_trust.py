@@ -1,8 +1,6 @@
 """Whose certificates a client believes, over real TLS."""
 
-import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,6 +10,7 @@ import pytest
 
 from mirage.client import Client
 from mirage.errors import UnreachableError
+from tests.support.certificates import self_signed
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -29,15 +28,8 @@ class Answering(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Signed by itself, with its key in the same file."""
-    openssl = shutil.which("openssl")
-    assert openssl is not None, "openssl is not installed"
-    file, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
-    done = (openssl, "req", "-x509", *kind, *name, "-out", str(file), "-keyout", str(key))
-    subprocess.run(done, check=True, capture_output=True)
-    return file
+    """Signed by itself, with its key next to it."""
+    return self_signed(tmp_path)[0]
 
 
 @pytest.fixture

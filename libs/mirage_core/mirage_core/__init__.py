@@ -15,4 +15,4 @@ for _name in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
 # OpenVINO and NNCF count their users through this package, without asking, wherever it is installed (OpenVINO brings
 # it). They do
 # skipped if it cannot be imported.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # an import of it fails then

@@ -61,8 +61,8 @@ class PixelInfo:
     @classmethod
     def from_json(cls, value: object) -> "PixelInfo":
         """Builds it from parsed JSON; raises PIXELS_INVALID with the field that is wrong."""
-        _require(isinstance(value, Mapping), "value")
-        assert isinstance(value, Mapping)  # noqa: S101 -- for the type checker: checked in the line above
+        if not isinstance(value, Mapping):
+            raise MirageError(Code.PIXELS_INVALID, field="value")
         unknown = set(value) - {"bits", "slope", "intercept", "unit", "windows"}
         _require(not unknown, "fields")
         windows = value.get("windows", [])
@@ -77,17 +77,18 @@ class PixelInfo:
 
 
 def _window(value: object) -> Window:
-    _require(isinstance(value, Mapping) and set(value) <= {"name", "center", "width"}, "windows")
-    assert isinstance(value, Mapping)  # noqa: S101 -- as above
+    if not isinstance(value, Mapping) or not set(value) <= {"name", "center", "width"}:
+        raise MirageError(Code.PIXELS_INVALID, field="windows")
     return Window(
         value.get("name", ""), _number(value.get("center"), "windows"), _number(value.get("width"), "windows")
     )
 
 
 def _number(value: object, name: str) -> float:
-    _require(isinstance(value, int | float) and not isinstance(value, bool), name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise MirageError(Code.PIXELS_INVALID, field=name)
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
     except OverflowError as error:
         raise MirageError(Code.PIXELS_INVALID, field=name) from error
 

@@ -36,7 +36,7 @@ def _ask_http(url: str, *, timeout_s: float) -> tuple[str, bool]:
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         # The certificate is for the name that clients use, and this asks by the container's own loopback address.
-        context = ssl._create_unverified_context()  # noqa: S323
+        context = ssl._create_unverified_context()  # noqa: S323 -- for the reason above
         connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout_s, context=context)
     else:
         connection = http.client.HTTPConnection(parts.netloc, timeout=timeout_s)

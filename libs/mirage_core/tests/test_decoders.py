@@ -348,5 +348,5 @@ def _open_for_reading(fifo: str) -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 -- no event tells
+    while not condition():
         await asyncio.sleep(0)

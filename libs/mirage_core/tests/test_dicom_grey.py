@@ -182,7 +182,9 @@ def test_values_are_rescaled_and_an_empty_or_zero_slope_is_one(
     ],
 )  # fmt: skip
 def test_the_unit_is_what_the_standard_defines(fields: dict[str, Any], unit: str) -> None:
-    assert deep(dicom(RAMP, **fields))[1].pixels.unit == unit  # type: ignore[union-attr]
+    pixels = deep(dicom(RAMP, **fields))[1].pixels
+    assert pixels is not None
+    assert pixels.unit == unit
 
 
 def test_signed_values_keep_their_sign() -> None:

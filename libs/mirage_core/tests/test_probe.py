@@ -11,6 +11,7 @@ import pytest
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ServiceSettings
 from mirage_protos.encoder.v1 import encoder_pb2_grpc
+from tests.support.servicers import partial_servicer
 
 NAME = "mirage.encoder.v1.EncoderService"
 
@@ -25,7 +26,8 @@ async def probe(*arguments: str) -> int:
 @pytest.fixture
 async def server() -> AsyncIterator[GrpcServer]:
     server = GrpcServer(ServiceSettings(port=0, drain_s=0))
-    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, encoder_pb2_grpc.EncoderServiceServicer(), NAME)  # type: ignore[abstract]
+    servicer = partial_servicer(encoder_pb2_grpc.EncoderServiceServicer)
+    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, servicer, NAME)
     await server.start()
     yield server
     await server.stop()

@@ -17,6 +17,7 @@ from mirage_core.errors import Code, MirageError
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ApiKeys, ServiceSettings
 from mirage_protos.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from tests.support.servicers import partial_servicer
 
 NAME = "mirage.encoder.v1.EncoderService"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -60,7 +61,7 @@ async def keys() -> ApiKeys:
 
 @pytest.fixture
 async def servicer() -> Servicer:
-    return Servicer()  # type: ignore[abstract]  # the other methods are not called
+    return partial_servicer(Servicer)
 
 
 @pytest.fixture
@@ -230,7 +231,7 @@ async def test_connections_are_made_anew_without_a_call_that_fails() -> None:
             return encoder_pb2.EncodeTextResponse(fingerprint="f")
 
     server = GrpcServer(ServiceSettings(port=0, drain_s=0, connection_age_s=1))
-    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, Noting(), NAME)  # type: ignore[abstract]
+    server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, partial_servicer(Noting), NAME)
     await server.start()
     finish = asyncio.Event()
 
@@ -268,7 +269,7 @@ async def test_a_server_that_stops_under_load_fails_no_idempotent_call() -> None
     busy = asyncio.Event()
     servers = [GrpcServer(ServiceSettings(port=0, drain_s=5)) for _ in range(2)]
     for server in servers:
-        server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, Slow(), NAME)  # type: ignore[abstract]
+        server.add(encoder_pb2_grpc.add_EncoderServiceServicer_to_server, partial_servicer(Slow), NAME)
         await server.start()
     address = "ipv4:" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
     stopped = asyncio.Event()
@@ -296,7 +297,7 @@ async def test_a_call_that_the_other_side_cancels_can_be_made_again_later() -> N
             await ctx.abort(grpc.StatusCode.CANCELLED, "going down")
 
     server = grpc.aio.server()
-    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(Ending(), server)  # type: ignore[abstract]
+    encoder_pb2_grpc.add_EncoderServiceServicer_to_server(partial_servicer(Ending), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -1,7 +1,5 @@
 """gRPC over TLS, with a certificate made for the occasion."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import grpc
@@ -10,19 +8,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mirage_core.server import GrpcServer
 from mirage_core.settings import ServiceSettings
+from tests.support.certificates import self_signed
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    files = (tmp_path / "certificate.pem", tmp_path / "key.pem")
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
-    out = ("-out", str(files[0]), "-keyout", str(files[1]))
-    subprocess.run([openssl, "req", "-x509", *kind, *name, *out], check=True, capture_output=True)
-    return files
+    return self_signed(tmp_path)
 
 
 async def check(channel: grpc.aio.Channel) -> int:

@@ -43,7 +43,8 @@ def fuse_lora(unet: Any, source: Path) -> int:
                 down = tensors.get_tensor(f"{key}.lora_down.weight").float()
                 up = tensors.get_tensor(f"{key}.lora_up.weight").float()
                 rank = down.shape[0]
-                alpha = float(tensors.get_tensor(f"{key}.alpha")) if f"{key}.alpha" in tensors.keys() else rank  # noqa: SIM118
+                names = tensors.keys()  # a file of tensors has no `in`
+                alpha = float(tensors.get_tensor(f"{key}.alpha")) if f"{key}.alpha" in names else rank
                 _add(module.weight, up, down, alpha / rank, layer)
                 count += 1
     except CheckpointError:

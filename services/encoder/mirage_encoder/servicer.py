@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import ClassVar, TypeAlias, TypeVar
 
 import grpc
@@ -92,7 +93,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                 request, share = received
                 task = asyncio.create_task(self._encode_one(request))
                 # Also if it is cancelled before it has begun.
-                task.add_done_callback(lambda _, share=share: share.release())  # type: ignore[misc]  # bound now, not later
+                task.add_done_callback(partial(_release, share))
                 running.add(task)
                 del received, request
                 if len(running) >= _STREAM_WINDOW:
@@ -161,3 +162,7 @@ async def _in_turn(attempt: Callable[[], Awaitable[T]]) -> T:
             if error.code is not Code.QUEUE_FULL or time.monotonic() > until:
                 raise
             await asyncio.sleep(min(error.retry_after_s or 0.1, 1.0))
+
+
+def _release(share: Share, _: object) -> None:
+    share.release()

@@ -92,7 +92,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     # The connection
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Starts the time in which a head must arrive."""
         super().connection_made(transport)
         self._since = self.loop.time()
@@ -277,7 +277,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         super().on_headers_complete()
         if self.cycle is not None:
-            self.cycle.transport = _CycleTransport(self)  # type: ignore[assignment]
+            self.cycle.transport = _CycleTransport(self)  # type: ignore[assignment]  # has what the cycle calls
 
     def on_chunk_header(self) -> None:
         """Notes that the line before a chunk is complete."""

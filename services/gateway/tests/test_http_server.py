@@ -1,9 +1,7 @@
 """The HTTP server with a certificate: TLS, and nothing else on that port."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from starlette.responses import PlainTextResponse
 
 from mirage_gateway.http_server import HttpServer, share_of
 from mirage_gateway.settings import GatewaySettings
+from tests.support.certificates import self_signed
 from tests.support.waiting import PATIENCE_S
 
 # As in the service.
@@ -23,15 +22,7 @@ LOOP_FACTORIES = {"uvloop": uvloop.new_event_loop}
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    files = (tmp_path / "certificate.pem", tmp_path / "key.pem")
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
-    out = ("-out", str(files[0]), "-keyout", str(files[1]))
-    subprocess.run([openssl, "req", "-x509", *kind, *name, *out], check=True, capture_output=True)
-    return files
+    return self_signed(tmp_path)
 
 
 @pytest.fixture

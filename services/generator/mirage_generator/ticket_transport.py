@@ -112,34 +112,34 @@ class _QoS(kombu_redis.QoS):
     def append(self, message: Any, delivery_tag: Any) -> None:
         """Notes a message that was taken."""
         with _lost_while_full():
-            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+            super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: Any) -> None:
         """Forgets a message that was handled."""
         with _lost_while_full():
-            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+            super().ack(delivery_tag)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Puts back a message that was not acknowledged; one that cannot be read is put aside."""
         try:
             with _lost_while_full():
-                super().restore_by_tag(tag, client=client, leftmost=leftmost)  # type: ignore[no-untyped-call]
+                super().restore_by_tag(tag, client=client, leftmost=leftmost)
         except self.channel.connection_errors:
             raise
         except Exception:
             with self.channel.conn_or_acquire(client) as connected:
                 raw = connected.hget(self.unacked_key, tag) or b""
                 put_aside(connected, raw if isinstance(raw, bytes) else str(raw).encode(), "not JSON")
-                self._remove_from_indices(tag, connected.pipeline()).execute()  # type: ignore[no-untyped-call]
+                self._remove_from_indices(tag, connected.pipeline()).execute()
 
 
 class _Channel(kombu_redis.Channel):
     QoS = _QoS
 
     def _get_client(self) -> Any:
-        base = super()._get_client()  # type: ignore[no-untyped-call]
+        base: Any = super()._get_client()
 
-        class Strict(base):  # type: ignore[misc,valid-type] # whichever class the transport has chosen
+        class Strict(base):  # whichever class the transport has chosen
             def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
                 with _lost_while_full():
                     reply = super().parse_response(connection, command_name, **options)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from mirage.png import read_picture
 from mirage.provenance import compare, read_provenance
@@ -45,7 +46,7 @@ def test_a_file_says_what_made_it(make_model: MakeModel, visible_mark: bool) -> 
 
 def test_any_tool_reads_the_texts(make_model: MakeModel) -> None:
     pixels, provenance = make(make_model())
-    texts = Image.open(io.BytesIO(encode_png(pixels, provenance, visible_mark=True))).text  # type: ignore[attr-defined]
+    texts = PngImageFile(io.BytesIO(encode_png(pixels, provenance, visible_mark=True))).text
     assert texts["ai_generated"] == "true"
     assert texts["prompt"] == REQUEST.prompt
     assert (texts["seed"], texts["steps"], texts["guidance_scale"]) == ("5", "4", "1.0")
@@ -57,8 +58,8 @@ def test_the_xmp_packet_says_in_the_iptcs_words_what_it_is(make_model: MakeModel
     pixels, provenance = make(
         make_model(guidance={"least": 1, "most": 2, "default": 1}), replace(REQUEST, prompt="\x0b<a>")
     )
-    image = Image.open(io.BytesIO(encode_png(pixels, provenance, visible_mark=False)))
-    tree = ET.fromstring(image.text["XML:com.adobe.xmp"])  # type: ignore[attr-defined]
+    image = PngImageFile(io.BytesIO(encode_png(pixels, provenance, visible_mark=False)))
+    tree = ET.fromstring(image.text["XML:com.adobe.xmp"])
     said = {element.tag.rpartition("}")[2]: element.text for element in tree.iter()}
     assert said["DigitalSourceType"] == SOURCE_TYPE
     assert said["AIPromptInformation"] == "<a>"

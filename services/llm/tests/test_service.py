@@ -82,11 +82,11 @@ async def test_a_stop_sequence_ends_the_text(service: Running) -> None:
 
 async def nobody_writes(service: Running) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while service.metric("mirage_llm_writing"):  # noqa: ASYNC110 -- what another process does, no event of this one tells
+        while service.metric("mirage_llm_writing"):
             await asyncio.sleep(0.01)
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "max_tokens of 0": ({"max_tokens": 0}, "OPTION_OUT_OF_RANGE"),
     "max_tokens of a thousand million": ({"max_tokens": 10**9}, "OPTION_OUT_OF_RANGE"),
     "negative max_tokens": ({"max_tokens": -1}, "OPTION_OUT_OF_RANGE"),
@@ -113,7 +113,7 @@ BAD = {
 async def test_bad_input_is_refused_and_the_next_works(service: Running, case: str) -> None:
     fields, code = BAD[case]
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await describe(service.address, request(**fields))  # type: ignore[arg-type]
+        await describe(service.address, request(**fields))
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert details(error.value)[0] == code
     assert (await describe(service.address, request(max_tokens=2))).end.text

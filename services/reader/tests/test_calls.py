@@ -12,6 +12,7 @@ from mirage_reader.clients import GrpcAtlas
 from mirage_reader.context import ContextSource
 from mirage_reader.events import Done
 from mirage_reader.reader import Query, Reader
+from tests.support.servicers import partial_servicer
 
 from .conftest import Script, collect
 from .test_reader import pneumonia_and_others
@@ -43,7 +44,7 @@ class Crowd(Script):
 
 @pytest.fixture
 def script() -> Crowd:
-    return Crowd(records=pneumonia_and_others())  # type: ignore[abstract]  # the other methods are not called
+    return partial_servicer(Crowd, records=pneumonia_and_others())
 
 
 @pytest.mark.parametrize(("calls", "at_once"), [(1, {1}), (2, {2}), (64, {2, 3, 4, 5, 6, 7, 8})])

@@ -262,7 +262,7 @@ async def test_what_is_no_calibration_counts_as_none(text: str) -> None:
 
 
 async def test_settings_go_before_what_was_measured() -> None:
-    atlas = Atlas(None, name="settings", overrides={"text": Thresholds(0.9, 0.8)})  # type: ignore[arg-type]
+    atlas = Atlas(None, name="settings", overrides={"text": Thresholds(0.9, 0.8)})  # type: ignore[arg-type]  # not asked
     atlas.calibrated(Calibration(100, FINGERPRINT, {"text": KIND, "image": KIND}))
     assert [atlas.judge("text", best) for best in (0.95, 0.85, 0.6)] == [Match.GOOD, Match.WEAK, Match.NONE]
     assert atlas.judge("image", 0.6) is Match.GOOD

@@ -4,8 +4,6 @@ On the scripted server, over real connections: what a Qdrant itself does in thes
 """
 
 import asyncio
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -27,6 +25,7 @@ from mirage_retriever.engines.qdrant import QdrantEngine
 from mirage_retriever.engines.qdrant_nodes import Nodes, Pace, connect
 from mirage_retriever.engines.qdrant_store import QdrantCollectionStore
 from mirage_retriever.terms import EncoderModel
+from tests.support.certificates import self_signed
 from tests.support.scripted_qdrant import Cluster, Node
 from tests.support.waiting import until_async as until
 
@@ -264,14 +263,8 @@ async def test_a_key_that_is_not_right_is_the_reason(stack: AsyncExitStack) -> N
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[bytes, bytes]:
     """A key and a certificate for localhost, as PEM."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
-    out = ("-out", str(tmp_path / "certificate.pem"), "-keyout", str(tmp_path / "key.pem"))
-    subprocess.run([openssl, "req", "-x509", *kind, *name, *out], check=True, capture_output=True)
-    return (tmp_path / "key.pem").read_bytes(), (tmp_path / "certificate.pem").read_bytes()
+    certificate, key = self_signed(tmp_path)
+    return key.read_bytes(), certificate.read_bytes()
 
 
 async def test_a_key_over_tls_and_a_certificate_that_is_not_trusted(

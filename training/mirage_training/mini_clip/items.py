@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from PIL import Image
 
 from mirage_atlas.demo.archives import read_members
 from mirage_atlas.demo.contents import CONTENTS, Examination
-from mirage_atlas.demo.cross_sections import Cutter
+from mirage_atlas.demo.cross_sections import Cutter, Section
 from mirage_atlas.demo.fetch import find
 from mirage_atlas.demo.landmarks import PLANES, Plane
-from mirage_atlas.demo.section_records import CT_WINDOWS, facet_structures, window_of
+from mirage_atlas.demo.section_records import CT_WINDOWS, Case, facet_structures, window_of
+from mirage_atlas.demo.sections import SectionSpec
 from mirage_atlas.demo.sources import sources_of
+from mirage_atlas.demo.volumes import Volume
 from mirage_atlas.demo.wording import region_words
 from mirage_atlas.records import AtlasRecord
 from mirage_core.imaging import decode_image
@@ -54,7 +57,7 @@ class Renderings:
         )
         return first
 
-    def _made(self, spec, key: str) -> Made:  # type: ignore[no-untyped-def]
+    def _made(self, spec: SectionSpec, key: str) -> Made:
         pixels = (self._source.render(spec)[0].clip(0, 1) * 255).astype(np.uint8)
         item = Item(
             key,
@@ -101,7 +104,7 @@ class Volumes:
         return item, Image.fromarray((grey * 255).astype(np.uint8)).convert("RGB")
 
 
-def volumes(folder: Path) -> Iterator[tuple[Examination, object]]:
+def volumes(folder: Path) -> Iterator[tuple[Examination, Volume]]:
     """Examinations of the demonstration with their volumes, from the archives in a folder."""
     for source in sources_of("standard"):
         parts = [part for part in CONTENTS[source.name] if isinstance(part, Examination)]
@@ -119,7 +122,7 @@ def volumes(folder: Path) -> Iterator[tuple[Examination, object]]:
             yield part, part.read(data)
 
 
-def _cuts(examination: Examination, volume) -> _Cuts:  # type: ignore[no-untyped-def]
+def _cuts(examination: Examination, volume: Volume) -> _Cuts:
     cutter = Cutter(volume)
     used = volume.values[volume.values > volume.values.min()]
     low, high = (float(np.percentile(used, share)) for share in (1.0, 99.5))
@@ -129,7 +132,7 @@ def _cuts(examination: Examination, volume) -> _Cuts:  # type: ignore[no-untyped
     return _Cuts(examination, cutter, places, low, high, examination.case.what)
 
 
-def section_item(case, section, window: str, key: str) -> Item:  # type: ignore[no-untyped-def]
+def section_item(case: Case, section: Section, window: str, key: str) -> Item:
     """The facts of a section of a volume."""
     facts = {f"modality:{case.modality}", f"plane:{section.plane}"}
     facts |= {f"body:{part}" for part in region_words(section.found)}
@@ -212,12 +215,12 @@ class Real:
         return real_item(row), Image.open(self._folder / row["file"]).convert("RGB")
 
 
-def source_of(row: dict) -> str:  # type: ignore[type-arg]
+def source_of(row: Mapping[str, Any]) -> str:
     """The data set that a row is of, by its folder."""
     return str(row["file"]).split("/")[1]
 
 
-def real_item(row: dict) -> Item:  # type: ignore[type-arg]
+def real_item(row: Mapping[str, Any]) -> Item:
     """The facts of a row of `captions.jsonl`."""
     labels = row["labels"]
     body = _BODY.get(labels["body_part"], (labels["body_part"],))

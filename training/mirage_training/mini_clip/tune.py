@@ -308,6 +308,7 @@ class Trainer:
         table = image_table([Shown(spec=item.spec) for item in items])
         brain = torch.tensor([item.spec is not None for item in items])
         rows = [n for n, text in enumerate(texts) if text.claim is not None]
+        claims = [text.claim for text in texts if text.claim is not None]
         image_targets = losses.image_targets(table)
         image_targets = losses.Targets(
             {name: torch.where(brain, value, losses.IGNORED) for name, value in image_targets.groups.items()},
@@ -322,9 +323,7 @@ class Trainer:
             "facts": 6.0 * (fact_loss * asked * (1.0 + 3.0 * facts)).sum() / asked.sum(),
             "brain": 0.4 * losses.attribute_loss(self.heads, images, image_targets),
             "lesion_side": 1.5 * losses.lesion_side_loss(self.heads, images, table),
-            "text_heads": 0.2 * losses.attribute_loss(
-                self.heads, units[rows], losses.text_targets([texts[n].claim for n in rows])  # type: ignore[misc]
-            ),
+            "text_heads": 0.2 * losses.attribute_loss(self.heads, units[rows], losses.text_targets(claims)),
             "arithmetic": 1.0 * (1.0 - (composed * wanted).sum(dim=-1)).mean(),
             "teacher": 1.5 * (1.0 - functional.cosine_similarity(hidden[-len(general) :].float(), wanted_hidden)).mean(),
         }  # fmt: skip

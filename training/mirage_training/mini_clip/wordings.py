@@ -10,6 +10,7 @@ import re
 import numpy as np
 
 from mirage_atlas.demo.captions import choose, level_names, visible_names
+from mirage_atlas.demo.sections import Lesion, SectionSpec
 from mirage_training.mini_clip.claims import Claim
 from mirage_training.mini_clip.facts import Facts, Item, Text
 from mirage_training.mini_clip.queries import (
@@ -367,7 +368,7 @@ def about_rendering(item: Item, rng: Rng) -> Text:
     return Text(text, frozenset(claimed), claim if narrow else None)
 
 
-def _lesion(lesion, claim: Claim, rng: Rng) -> tuple[str, Claim]:  # type: ignore[no-untyped-def]
+def _lesion(lesion: Lesion, claim: Claim, rng: Rng) -> tuple[str, Claim]:
     side = lesion.side if rng.random() < 0.75 else ""
     lobe = lesion.lobe if rng.random() < 0.75 else ""
     signal = lesion.signal if rng.random() < 0.45 else ""
@@ -392,7 +393,7 @@ def _lesion(lesion, claim: Claim, rng: Rng) -> tuple[str, Claim]:  # type: ignor
     return text, claim
 
 
-def _place(spec, claim: Claim, rng: Rng) -> tuple[str, Claim]:  # type: ignore[no-untyped-def]
+def _place(spec: SectionSpec, claim: Claim, rng: Rng) -> tuple[str, Claim]:
     plane = spec.plane
     landmarks = level_names(plane, spec.level_mm)
     roll = rng.random()

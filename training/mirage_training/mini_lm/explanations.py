@@ -188,15 +188,13 @@ def asked_structures(query: str) -> tuple[str, ...]:
 
 
 def _lesions(seen: tuple[Seen, ...], brain: tuple[int, ...], count: int) -> list[str]:
-    with_lesion = [i for i in brain if seen[i].lesion]
+    with_lesion = [(i, lesion) for i in brain if (lesion := seen[i].lesion)]
     if not with_lesion:
         if len(brain) == count:
             return ["None of the images has a lesion." if count > 1 else "The image has no lesion."]
         return [f"{subject(brain, count)} {'have' if len(brain) > 1 else 'has'} no lesion."]
     sentences = []
-    for i in with_lesion:
-        lesion = seen[i].lesion
-        assert lesion is not None  # noqa: S101 - chosen by having one
+    for i, lesion in with_lesion:
         what, where = f"simulated {lesion.signal} lesion of {lesion.size_mm} mm", f"{lesion.side} {lesion.lobe}"
         sentences.append(f"{subject((i,), count)} has a {what} in the {where}.")
     return sentences

@@ -7,6 +7,7 @@ the file, so no packed text is ever unpacked.
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +97,7 @@ def picture(png: Png, pixels: PixelInfo | None = None) -> Image.Image:
     elif image.mode == "1":
         image = image.convert("L")
     if png.transparent is not None:
-        image = _whitened(image, png)
+        image = _whitened(image, png, png.transparent)
     if png.profile:
         image = to_srgb(image, png.profile)
     elif png.gamma is not None:
@@ -160,15 +161,14 @@ def _through_palette(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _whitened(image: Image.Image, png: Png) -> Image.Image:
+def _whitened(image: Image.Image, png: Png, transparent: Sequence[int]) -> Image.Image:
     """Returns an L or RGB image with white for the pixels whose samples, with all their bits, are the transparent
     ones.
     """
-    assert png.transparent is not None  # noqa: S101 -- for the type checker
     if png.colour == _GREY:
-        key = png.transparent[0] * 255 // (2**png.depth - 1)
+        key = transparent[0] * 255 // (2**png.depth - 1)
         return image.point([255 if value == key else value for value in range(256)])
-    key_bytes = np.array(png.transparent, ">u2").view(np.uint8)
+    key_bytes = np.array(transparent, ">u2").view(np.uint8)
     high, low = np.array(image), None
     if png.depth == 16:
         # The decoder keeps the first byte of each sample; with the other byte order it keeps the second.

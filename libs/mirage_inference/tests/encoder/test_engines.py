@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from mirage_inference.encoder.model import EncoderModel, select_engine
 from mirage_inference.engines import EngineChoice, EngineKind, make_engine
 from mirage_inference.engines.base import Engine, EngineOptions, Session
 
-KINDS: list[EngineKind] = ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
+KINDS: list[EngineKind] = ["onnxruntime", "openvino"]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -141,7 +140,7 @@ def test_engines_agree(bundle: Path, manifest: EncoderManifest, sentence: np.nda
     ("choice", "size", "mixes_batch", "expected"),
     [
         ("auto", 1000, False, "onnxruntime"),
-        ("auto", 200 * 2**20, False, "openvino" if "openvino" in KINDS else "onnxruntime"),
+        ("auto", 200 * 2**20, False, "openvino"),
         ("auto", 200 * 2**20, True, "onnxruntime"),
         ("openvino", 1000, True, "openvino"),
         ("onnxruntime", 200 * 2**20, False, "onnxruntime"),

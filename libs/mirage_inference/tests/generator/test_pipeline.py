@@ -151,7 +151,7 @@ def test_a_negative_prompt_without_effect_is_refused_with_the_reason(
 def test_sides_may_differ(make_model: MakeModel) -> None:
     model = make_model()
     flat = np.zeros((1, 4, 8, 16), np.float32)
-    model.sessions["unet"]._function.wanted = flat  # type: ignore[attr-defined]
+    model.sessions["unet"]._function.wanted = flat  # type: ignore[attr-defined]  # the oracle's
     assert make_image(model, replace(REQUEST, width=128)).pixels.shape == (64, 128, 3)
 
 

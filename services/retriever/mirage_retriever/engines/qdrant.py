@@ -123,10 +123,10 @@ class QdrantEngine:
 
     def _bound(self, info: models.CollectionInfo) -> Collection:
         """Returns the collection's model if its vectors are as its metadata says."""
-        stored = (info.config.metadata or {}).get("mirage")
+        stored: Any = (info.config.metadata or {}).get("mirage")
         vectors = info.config.params.vectors
         try:
-            collection = Collection(**stored)  # type: ignore[arg-type] # TypeError is what is waited for
+            collection = Collection(**stored)
         except TypeError:
             raise MirageError(Code.COLLECTION_FOREIGN, name=self._name) from None
         params = [vectors.get(str(space)) for space in Space] if isinstance(vectors, dict) else [None]

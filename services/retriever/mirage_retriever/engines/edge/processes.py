@@ -128,19 +128,18 @@ class SearcherProcess(asyncio.Protocol):
         """The operation's result; raises ProcessLostError or OperationFailedError."""
         if self._transport is None or self.lost.is_set():
             raise ProcessLostError
-        number = self._send(operation, *arguments)
+        number = self._send(self._transport, operation, *arguments)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             return await answer
         finally:
             self._waiting.pop(number, None)
 
-    def _send(self, operation: str, *arguments: Any) -> int:
-        assert self._transport is not None  # noqa: S101 -- the callers have looked
+    def _send(self, transport: asyncio.Transport, operation: str, *arguments: Any) -> int:
         if not self.pending:
             self._heard = self._moved = time.monotonic()
         self._number += 1
-        self._transport.write(pack([self._number, operation, *arguments]))
+        transport.write(pack([self._number, operation, *arguments]))
         return self._number
 
     async def _watch(self, pid: int) -> None:
@@ -149,8 +148,8 @@ class SearcherProcess(asyncio.Protocol):
             await asyncio.sleep(min(_PING_S, self._hang_s) / 4)
             now = time.monotonic()
             if not self.pending:
-                if now - self._heard >= _PING_S and not self.lost.is_set():
-                    self._send("ping")
+                if now - self._heard >= _PING_S and self._transport is not None and not self.lost.is_set():
+                    self._send(self._transport, "ping")
                 continue
             if activity.seen():
                 self._moved = now

@@ -266,18 +266,18 @@ class Shard:
                 # Answered after every write sent before, so that the files hold still while they are copied.
                 records, _ = await self._ask("status")
                 written_before = self._written
-                self._touched = set()
+                touched = self._touched = set[str]()
                 builder = await BuilderProcess.start(target, self._shape, hang_s=self._policy.hang_s, source=source)
                 await builder.copied()
             if await builder.built() != records:
                 raise ProcessLostError
             successor = await SearcherProcess.start(target, hang_s=self._policy.hang_s)
             await self._warm_up(successor)
-            while len(self._touched) > _REPLAY_CHUNK:
-                await self._replay(successor)
+            while len(touched) > _REPLAY_CHUNK:
+                await self._replay(successor, touched)
             async with self._writing:
-                while self._touched:
-                    await self._replay(successor)
+                while touched:
+                    await self._replay(successor, touched)
                 self._generations.publish(target)
                 predecessor, self._searcher = self._searcher, successor
                 successor = None
@@ -338,10 +338,9 @@ class Shard:
             if position is None:
                 return
 
-    async def _replay(self, successor: SearcherProcess) -> None:
-        """Brings some of the points that changed since the copy into the successor."""
-        assert self._touched is not None  # noqa: S101 -- only called while a build records
-        ids = [self._touched.pop() for _ in range(min(_REPLAY_CHUNK, len(self._touched)))]
+    async def _replay(self, successor: SearcherProcess, touched: set[str]) -> None:
+        """Brings some of the `touched` points, which changed since the copy, into the successor."""
+        ids = [touched.pop() for _ in range(min(_REPLAY_CHUNK, len(touched)))]
         try:
             rows = await self._ask("rows", ids)
             if rows:
@@ -350,7 +349,7 @@ class Shard:
             if gone:
                 await successor.call("delete", list(gone))
         except BaseException:
-            self._touched.update(ids)
+            touched.update(ids)
             raise
 
     async def _warm_up(self, searcher: SearcherProcess) -> None:
