@@ -3,10 +3,8 @@
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from mirage_core import limits, telemetry, tracing
 from mirage_core.decoders import PRELOAD, DecoderPool
 from mirage_core.errors import Code, MirageError
 from mirage_core.executor import BoundedExecutor
+from mirage_core.kept import Kept
 from mirage_encoder.batching import Batched, Batcher
 from mirage_encoder.decoding import look, prepare
 from mirage_encoder.gate import Gate, Guess
@@ -32,8 +31,6 @@ _batch_items = telemetry.histogram(
 _INLINE_CHARS = 400
 # A file of more bytes is hashed off the event loop.
 _INLINE_BYTES = 256 * 2**10
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -73,46 +70,14 @@ class TextVector:
     cached: bool
 
 
-class VectorCache(Generic[Key]):
-    """At most `entries` vectors by what they are of (token ids, a file's digest), the least recently used dropped first.
-
-    For one event loop only.
-    """
-
-    def __init__(self, entries: int) -> None:
-        self._entries = entries
-        self._vectors: OrderedDict[Key, FloatArray] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._vectors)
-
-    def get(self, key: Key) -> FloatArray | None:
-        """The vector, read-only, or None."""
-        vector = self._vectors.get(key)
-        if vector is not None:
-            self._vectors.move_to_end(key)
-        return vector
-
-    def put(self, key: Key, vector: FloatArray) -> None:
-        """Keeps a copy of the vector."""
-        if self._entries == 0:
-            return
-        kept = vector.copy()  # a row of a batch would keep the whole batch alive
-        kept.flags.writeable = False
-        self._vectors[key] = kept
-        self._vectors.move_to_end(key)
-        while len(self._vectors) > self._entries:
-            self._vectors.popitem(last=False)
-
-
 class Embedder:
     """Encodes texts and images for many callers at once: one queue for texts, one for images, each with a bound."""
 
     def __init__(self, model: EncoderModel, options: EmbedderOptions) -> None:
         self.model = model
-        self._cache: VectorCache[tuple[int, ...]] = VectorCache(options.cache_entries)
+        self._cache = Kept[tuple[int, ...], FloatArray](options.cache_entries)
         # By the SHA-256 of the file: an image is looked at, then searched with, often more than once.
-        self._image_cache: VectorCache[bytes] = VectorCache(options.image_cache_entries)
+        self._image_cache = Kept[bytes, FloatArray](options.image_cache_entries)
         self._gate: Gate | None = None
         self._texts: Batcher[Tokens, FloatArray] = Batcher(
             self._run_texts,
@@ -180,7 +145,7 @@ class Embedder:
         results = await self._infer_texts(missing) if missing else []
         fresh = {each.ids: result.value for each, result in zip(missing, results, strict=True)}
         for ids, vector in fresh.items():
-            self._cache.put(ids, vector)
+            self._cache.put(ids, _read_only_copy(vector))
         vectors = [
             TextVector(
                 vector=known[each.ids] if each.ids in known else fresh[each.ids],
@@ -210,7 +175,7 @@ class Embedder:
         with tracing.span("encode.decode"):
             decoded = await self._decoding.run(prepare, data, self.model.manifest.image)
         result = await self._infer_image(decoded.value)
-        self._image_cache.put(key, result.value)
+        self._image_cache.put(key, _read_only_copy(result.value))
         spent = Spent(
             queue_ms=decoded.queue_ms + result.queue_ms,
             inference_ms=result.run_ms,
@@ -234,7 +199,7 @@ class Embedder:
             result = await self._infer_image(looked.value.pixels)
             vector = result.value
             queue_ms, inference_ms = queue_ms + result.queue_ms, result.run_ms
-            self._image_cache.put(key, vector)
+            self._image_cache.put(key, _read_only_copy(vector))
         guess = self._gate.guess(looked.value.statistics, vector, looked.value.stated)
         return guess, Spent(queue_ms, inference_ms, (time.perf_counter() - started) * 1000)
 
@@ -267,6 +232,13 @@ class Embedder:
     def _run_images(self, pixels: Sequence[PixelArray]) -> list[FloatArray]:
         _batch_items.labels("image").observe(len(pixels))
         return list(self.model.embed_pixels(pixels))
+
+
+def _read_only_copy(vector: FloatArray) -> FloatArray:
+    # A row of a batch would keep the whole batch alive.
+    kept = vector.copy()
+    kept.flags.writeable = False
+    return kept
 
 
 async def _digest(data: bytes) -> bytes:

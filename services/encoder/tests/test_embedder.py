@@ -42,6 +42,15 @@ async def test_a_text_that_came_before_is_cached(embedder: Embedder) -> None:
     assert again.inference_ms == again.queue_ms == 0
 
 
+async def test_what_is_cached_does_not_change_with_what_a_caller_got(embedder: Embedder) -> None:
+    (first,), _ = await embedder.encode_texts(["axial T1"])
+    expected = first.vector.copy()
+    first.vector[:] = 9
+    (second,), _ = await embedder.encode_texts(["axial T1"])
+    assert np.array_equal(second.vector, expected)
+    assert not second.vector.flags.writeable
+
+
 async def test_a_text_repeated_in_a_request_runs_once(embedder: Embedder) -> None:
     vectors, _ = await embedder.encode_texts(["flair"] * 64)
     assert len(vectors) == 64

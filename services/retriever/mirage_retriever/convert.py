@@ -9,6 +9,7 @@ from typing import Any
 
 from mirage_core import limits
 from mirage_core.errors import Code, MirageError
+from mirage_core.kept import Kept
 from mirage_core.pixels import WINDOWS_MAX
 from mirage_core.regions import REGIONS_BYTES, REGIONS_MAX, Region, RegionMap
 from mirage_core.rpc_errors import problem_to_proto
@@ -22,7 +23,6 @@ from mirage_retriever.facets import FacetCounts, display_name
 from mirage_retriever.flags import REASONS, Flag, FlagStore
 from mirage_retriever.hybrid import Section
 from mirage_retriever.incoming import Head, Outcome
-from mirage_retriever.kept import Kept
 from mirage_retriever.query import Given, Id, Image, Mode, Order, Query, Term, Text, Value
 from mirage_retriever.records import Record
 from mirage_retriever.reply import Reply, Wording

@@ -13,9 +13,9 @@ from typing import Any
 
 import qdrant_edge as qe
 
+from mirage_core.kept import Kept
 from mirage_retriever.engines.edge.shard_shape import ShardShape
 from mirage_retriever.engines.identity import point_id
-from mirage_retriever.kept import Kept
 
 SPACES = ("image", "caption")
 # Payload fields that hold digests, as engines/base.py names them. Points of older versions have the first only.

@@ -1,6 +1,6 @@
 """Values that were used last stay; the budget holds."""
 
-from mirage_retriever.kept import Kept
+from mirage_core.kept import Kept
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:
@@ -25,6 +25,16 @@ def test_a_value_beyond_the_budget_is_not_kept_and_pushes_nothing_out() -> None:
     kept.put("a", 1, 50)
     kept.put("b", 2, 101)
     assert (kept.get("a"), kept.get("b"), kept.cost) == (1, None, 50)
+
+
+def test_a_budget_can_be_a_number_of_values() -> None:
+    kept = Kept[str, int](2)
+    for number, key in enumerate("abc"):
+        kept.put(key, number)
+    assert [kept.get(key) for key in "abc"] == [None, 1, 2]
+    nothing = Kept[str, int](0)
+    nothing.put("a", 1)
+    assert nothing.get("a") is None
 
 
 def test_what_is_dropped_costs_nothing_and_need_not_be_there() -> None:

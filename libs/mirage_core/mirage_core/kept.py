@@ -1,4 +1,4 @@
-"""Values in memory that were used last, within a number of bytes."""
+"""Values in memory that were used last, within a number of bytes or of values."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 
 class Kept(Generic[Key, Value]):
-    """Values by key: those used last, as many as cost `budget` bytes together."""
+    """Values by key: those used last, as many as cost `budget` together (bytes, or 1 each). Not for use by several threads."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
@@ -24,8 +24,8 @@ class Kept(Generic[Key, Value]):
         self._values.move_to_end(key)
         return found[0]
 
-    def put(self, key: Key, value: Value, cost: int) -> None:
-        """Keeps a value that costs so many bytes, in place of the key's value before; not one beyond the budget."""
+    def put(self, key: Key, value: Value, cost: int = 1) -> None:
+        """Keeps a value in place of the key's value before; does not keep one that costs more than the budget."""
         self.drop(key)
         if cost > self._budget:
             return
