@@ -264,7 +264,9 @@ class Collections:
     async def close(self) -> None:
         """Closes all of them."""
         if self._tidying is not None:
-            self._tidying.cancel()
+            # Not while it closes a collection, which would then stay half open.
+            async with self._opening:
+                self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)
         for name in list(self._opened):
             await self._let_go(name)
