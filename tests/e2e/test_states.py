@@ -95,6 +95,25 @@ def test_a_caption_of_any_length_keeps_the_layout(page: Page) -> None:
     assert page.locator(".labels img").count() == 0
 
 
+@pytest.mark.parametrize(
+    ("pending", "said"),
+    [
+        (True, "is not known yet: the atlas is still being measured."),
+        (False, "was not measured in this atlas."),
+    ],
+)
+def test_results_that_are_not_judged_say_so(page: Page, pending: bool, said: str) -> None:
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        reply = {**response.json(), "match": None}
+        route.fulfill(response=response, json={**reply, "match_pending": True} if pending else reply)
+
+    page.route("**/v1/search", answer)
+    page.goto(SEARCH)
+    expect(page.get_by_text(said)).to_be_visible()
+    expect(cards(page).first).to_be_visible()
+
+
 def test_doubt_and_a_corrected_word_are_said_with_a_way_on(page: Page) -> None:
     def answer(route: Route) -> None:
         response = route.fetch()

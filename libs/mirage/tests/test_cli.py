@@ -5,11 +5,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirage.cli.entry import VERBS, run
 from mirage.cli.output import plain
+from mirage.cli.results import match_note
+from mirage_api.search import SearchReply
 
 
 @pytest.fixture
@@ -181,6 +184,22 @@ def test_output_that_cannot_be_written_is_one_line(arguments: list[str], output:
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
     assert "the output cannot be written: " in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"match": None, "match_pending": True}, "match not judged yet: the collection is still being measured"),
+        ({"match": None}, "match not judged: the collection was not measured for this kind of query"),
+        ({"match": "weak"}, "match weak"),
+        ({"match": "good"}, ""),
+        ({"match": None, "total": 1}, ""),
+    ],
+)
+def test_what_the_match_is_worth_is_said(fields: dict[str, Any], said: str) -> None:
+    reply = SearchReply.model_validate({"results": [], "query": {"tokens": 1, "truncated": False}, **fields})
+    assert match_note(reply).startswith(said)
+    assert bool(match_note(reply)) == bool(said)
 
 
 def test_a_closed_pipe_is_no_error_to_speak_of() -> None:

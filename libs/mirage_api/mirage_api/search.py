@@ -233,6 +233,14 @@ class SearchReply(Reply):
 
     results: tuple[SearchResult, ...]
     match: Match | None = None
+    match_pending: Annotated[
+        bool,
+        Omitted(),
+        Field(
+            description="True if match is null because likeness is not measured yet: that takes some seconds after records "
+            "were added, and more in a large collection."
+        ),
+    ] = False
     query: QueryReport
     timings: Timings = Timings()
     fingerprint: str = ""

@@ -118,6 +118,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
     # What a search of several texts finds, as the second of a description; as any other where None.
     second: tuple[str, ...] | None = None
     match: "query_pb2.Match.ValueType" = query_pb2.MATCH_GOOD
+    match_pending: bool = False
     image_type: str = "image/png"
     collection: str = ""
     # What GetImage sends; after the first part it waits for the gate, if there is one.
@@ -141,7 +142,7 @@ class Script(retriever_pb2_grpc.RetrieverServiceServicer, encoder_pb2_grpc.Encod
         await self._take(request, context)
         second = len(request.query.terms) > 1 and self.second is not None
         found = reply(*(self.second or ()) if second else self.found)
-        found.match = self.match
+        found.match, found.match_pending = self.match, self.match_pending
         return retriever_pb2.SearchResponse(reply=found)
 
     async def Compare(self, request: Any, context: Any) -> Any:

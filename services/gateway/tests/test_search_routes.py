@@ -27,6 +27,14 @@ async def test_a_search_is_passed_on_and_answered(http: httpx.AsyncClient, peer:
     assert (document["match"], document["next_page_token"]) == ("good", "next")
 
 
+async def test_a_match_that_cannot_be_judged_yet_is_said_to_be_pending(http: httpx.AsyncClient, peer: Peer) -> None:
+    assert "match_pending" not in (await http.post("/v1/search", json={"text": "brain"})).json()
+    peer.script.match, peer.script.match_pending = query_pb2.MATCH_NOT_JUDGED, True
+    document = (await http.post("/v1/search", json={"text": "brain"})).json()
+    check(SearchReply, document)
+    assert (document["match"], document["match_pending"]) == (None, True)
+
+
 async def test_a_comparison_has_both_sides(http: httpx.AsyncClient, peer: Peer) -> None:
     response = await http.post("/v1/compare", json={"text": "q", "minus": "axial", "plus": "sagittal"})
     document = response.json()

@@ -31,6 +31,7 @@ class Atlas:
         self.name = name
         self._overrides = dict(overrides or {})
         self._calibration: Calibration | None = None
+        self._settled: str | None = None
         self._collection: Collection | None = None
         self._boot = secrets.token_hex(4)
         self._writes = 0
@@ -67,6 +68,17 @@ class Atlas:
         self._calibration = calibration
         # Lists and judgements are others from now on.
         self.changed()
+        self.settle()
+
+    def settle(self) -> None:
+        """Notes that nothing is to be measured before the next write."""
+        self._settled = self.revision
+
+    @property
+    def awaits_calibration(self) -> bool:
+        """True if likeness was not measured yet, or not since there were too few records to measure it."""
+        known = self._calibration
+        return known is None or (not known.kinds and self._settled != self.revision)
 
     def judge(self, kind: str, best: float | None) -> Match:
         """The match of a best cosine by likeness; NOT_JUDGED before calibration. Thresholds of the settings take precedence."""

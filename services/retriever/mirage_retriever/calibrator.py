@@ -136,6 +136,7 @@ async def _calibrate(atlas: Atlas, encoder: TermEncoder) -> None:
     records = (await atlas.engine.status()).records
     known = atlas.calibration
     if not records or (known is not None and not known.is_due(records, atlas.fingerprint)):
+        atlas.settle()
         return
     if (await encoder.model()).fingerprint != atlas.fingerprint:
         return

@@ -154,6 +154,7 @@ def reply_to_proto(reply: Reply, flags: FlagStore, collection: str = "") -> quer
         next_page_token=reply.next_page_token,
         fingerprint=reply.fingerprint,
         total=reply.total,
+        match_pending=reply.match_pending,
     )
     for found in reply.results:
         result = message.results.add(score=found.score, cosine=found.cosine)

@@ -28,7 +28,7 @@ class Wording:
 
 @dataclass(frozen=True, eq=False)
 class Reply:
-    """The answer to a search; times in milliseconds."""
+    """The answer to a search; times in milliseconds. `match_pending` if it will be judged once likeness was measured."""
 
     results: tuple[Found, ...]
     match: Match
@@ -44,6 +44,7 @@ class Reply:
     naming: WordQuery | None = None
     # Records that pass the filter, of a reply without a query.
     total: int | None = None
+    match_pending: bool = False
 
 
 @dataclass(frozen=True, eq=False)

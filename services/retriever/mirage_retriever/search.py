@@ -356,6 +356,7 @@ class Search:
             if side.words is None
             else Wording(self._atlas.lexicon.expanded(side.words), side.words.corrected, named),
             side.words or self._naming(side.query),
+            match_pending=match is Match.NOT_JUDGED and side.kind is not None and self._atlas.awaits_calibration,
         )
 
     def _naming(self, query: Query) -> WordQuery | None:

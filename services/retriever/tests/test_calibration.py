@@ -152,6 +152,19 @@ async def test_too_few_records_are_not_judged(atlas: Atlas, records: int) -> Non
     assert atlas.judge("text", 0.9) is Match.NOT_JUDGED
 
 
+async def test_a_judgement_is_awaited_until_likeness_was_measured(atlas: Atlas) -> None:
+    assert atlas.awaits_calibration
+    await fill(atlas, 5, says_something=True)
+    atlas.calibrated(await measured(atlas))
+    # Too few to measure anything: nothing to wait for before there are more.
+    assert not atlas.awaits_calibration
+    await fill(atlas, 30, says_something=True)
+    assert atlas.awaits_calibration
+    atlas.calibrated(await measured(atlas))
+    await fill(atlas, 60, says_something=True)
+    assert not atlas.awaits_calibration
+
+
 async def test_questions_whose_words_occur_in_the_collection_are_not_asked(atlas: Atlas) -> None:
     asked = ChanceEncoder()
     await fill(atlas, 30, says_something=True)
@@ -206,6 +219,16 @@ async def test_a_collection_is_measured_in_the_background_and_keeps_it(collectio
         assert atlas.calibration is not None
         assert (first.records, atlas.calibration.records) == (40, 60)
         assert Calibration.from_json(await atlas.engine.kept(CALIBRATION)) == atlas.calibration
+
+
+async def test_a_small_collection_that_hardly_changed_awaits_nothing(collections: Collections) -> None:
+    async with collections.use("atlas") as atlas, calibrating(collections):
+        await fill(atlas, 10, says_something=True)
+        await until(lambda: not atlas.awaits_calibration)
+        await fill(atlas, 11, says_something=True)
+        assert atlas.awaits_calibration
+        await until(lambda: not atlas.awaits_calibration)
+        assert atlas.calibration == Calibration(10, FINGERPRINT)
 
 
 async def test_a_large_collection_waits_for_its_graph_but_not_for_ever(collections: Collections) -> None:

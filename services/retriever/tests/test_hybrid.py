@@ -281,9 +281,13 @@ async def test_likeness_is_judged_once_it_was_measured_and_good_only_if_it_is_tr
     # Each word is in some record, both in none.
     text = "brain fracture"
     assert (await ask(search, text, mode=Mode.IMAGES)).match is Match.NOT_JUDGED
-    assert (await ask(search, "zebra")).match is Match.NOT_JUDGED
+    before = await ask(search, "zebra")
+    assert (before.match, before.match_pending) == (Match.NOT_JUDGED, True)
+    # By words it is judged already.
+    assert not (await ask(search, "fracture")).match_pending
     try:
         atlas.calibrated(calibration(trusted=False))
+        assert not (await ask(search, "zebra")).match_pending
         assert (await ask(search, text)).match is Match.WEAK
         assert (await ask(search, "fracture")).match is Match.GOOD
         assert by(await ask(search, text), Section.WORDS)[0] in ("rib", "healed", "brain")

@@ -14,7 +14,7 @@ from mirage.cli.options import (
     server_options,
 )
 from mirage.cli.output import labels_text, note, print_json, print_table
-from mirage.cli.results import MATCH_NOTES, show_query
+from mirage.cli.results import match_note, show_query
 from mirage.queries import Query, Term, VectorSpace
 from mirage_api.search import CompareReply
 
@@ -77,7 +77,7 @@ def command(
 def _show(comparison: CompareReply) -> None:
     show_query(comparison.shifted.query)
     for side, reply in (("base", comparison.base), ("shifted", comparison.shifted)):
-        if remark := MATCH_NOTES.get(reply.match or ""):
+        if remark := match_note(reply):
             note(f"{side}: {remark}")
     note(f"cosine of the two queries: {comparison.shift:.3f}")
     rows = [

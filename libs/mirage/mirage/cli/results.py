@@ -14,6 +14,10 @@ MATCH_NOTES = {
     "weak": "match weak: look at these results with doubt",
     "none": "match none: the atlas probably holds nothing about this; the nearest images follow",
 }
+_PENDING = "match not judged yet: the collection is still being measured; look at these results with doubt, or search again soon"
+_NOT_JUDGED = (
+    "match not judged: the collection was not measured for this kind of query; look at these results with doubt"
+)
 
 
 def show_reply(reply: SearchReply) -> None:
@@ -22,7 +26,7 @@ def show_reply(reply: SearchReply) -> None:
     if not reply.results:
         note("no results")
         return
-    if remark := MATCH_NOTES.get(reply.match or ""):
+    if remark := match_note(reply):
         note(remark)
     show_words(reply)
     print_table(
@@ -41,6 +45,13 @@ def show_reply(reply: SearchReply) -> None:
         note(f"{reply.total:,} records")
     if reply.next_page_token:
         note(f"more: --page {reply.next_page_token}")
+
+
+def match_note(reply: SearchReply) -> str:
+    """Returns a remark on the match; "" for a good one and for a listing."""
+    if reply.match is not None or reply.total is not None:
+        return MATCH_NOTES.get(reply.match or "", "")
+    return _PENDING if reply.match_pending else _NOT_JUDGED
 
 
 def show_words(reply: SearchReply) -> None:

@@ -795,6 +795,7 @@ class SearchReply(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    MATCH_PENDING_FIELD_NUMBER: _builtins.int
     match: Global___Match.ValueType
     """The judgement on the best result."""
     next_page_token: _builtins.str
@@ -803,6 +804,10 @@ class SearchReply(_message.Message):
     """Fingerprint of the bundle that the vectors come from."""
     total: _builtins.int
     """Records that pass the filters; set without a query."""
+    match_pending: _builtins.bool
+    """True if the match is not judged because likeness in the collection is not measured yet. It is measured some seconds
+    after records were added; in a large collection once its graph is built.
+    """
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Result]:
         """Best first. Ties are ordered by id."""
@@ -830,10 +835,11 @@ class SearchReply(_message.Message):
         fingerprint: _builtins.str = ...,
         words: Global___WordsReport | None = ...,
         total: _builtins.int | None = ...,
+        match_pending: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "query", b"query", "timings", b"timings", "total", b"total", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "fingerprint", b"fingerprint", "match", b"match", "next_page_token", b"next_page_token", "query", b"query", "results", b"results", "timings", b"timings", "total", b"total", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "fingerprint", b"fingerprint", "match", b"match", "match_pending", b"match_pending", "next_page_token", b"next_page_token", "query", b"query", "results", b"results", "timings", b"timings", "total", b"total", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
     _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015

@@ -241,11 +241,11 @@ function Readings({ route, reply }: { route: Route; reply: SearchReply }) {
         : `${route.q.slice(0, at)}"${route.q.slice(at, at + word.length)}"${route.q.slice(at + word.length)}`;
     return { ...route, q };
   };
-  const doubtful = reply.match === "weak" && !labels.length;
-  if (!corrected.length && !labels.length && !doubtful && !reply.query.truncated) return null;
+  const doubt = doubtOf(route, reply);
+  if (!corrected.length && !labels.length && !doubt && !reply.query.truncated) return null;
   return (
     <Notice>
-      {doubtful && <p>{t("match.weak")}</p>}
+      {doubt && <p>{t(doubt)}</p>}
       {reply.query.truncated && <p>{t("query.cut")}</p>}
       {corrected.map(({ given, used }) => (
         <p key={given}>
@@ -264,6 +264,13 @@ function Readings({ route, reply }: { route: Route; reply: SearchReply }) {
       ))}
     </Notice>
   );
+}
+
+// What is said of a match that is weak or not judged. Labels that are missing say more than a weak match.
+function doubtOf(route: Route, { match, match_pending, results, words }: SearchReply) {
+  if (match === "weak") return words?.labels?.length ? null : "match.weak";
+  if (match || !results.length || !asksFor(route)) return null;
+  return match_pending ? "match.pending" : "match.unknown";
 }
 
 function Sections({ route, found }: { route: Route; found: Found }) {
@@ -373,7 +380,7 @@ function How({ reply }: { reply: SearchReply }) {
       <summary>{t("how")}</summary>
       <ul class="soft">
         {expanded.length > 0 && <li>{t("how.expanded", { list: expanded.join("; ") })}</li>}
-        <li>{t(`how.match.${reply.match ?? "unknown"}`)}</li>
+        <li>{t(`how.match.${reply.match ?? (reply.match_pending ? "pending" : "unknown")}`)}</li>
         {best && <li>{t("how.cosine", { value: (best.cosine ?? 0).toFixed(2) })}</li>}
         {query.terms.length > 1 &&
           query.terms.map(({ label, share }) => (

@@ -70,6 +70,9 @@ export const en = {
   "count.some": "{n} image says some of the words | {n} images say some of the words",
   "count.said": "{n} image says it, then look-alikes | {n} images say it, then look-alikes",
   "match.weak": "These may not show what you asked for. Check the captions.",
+  "match.pending":
+    "Whether these show what you asked for is not known yet: the atlas is still being measured. Check the captions, or search again soon.",
+  "match.unknown": "Whether these show what you asked for was not measured in this atlas. Check the captions.",
   "query.cut": "Only the first part of your text was used.",
   corrected: "Searched for “{used}”.",
   "corrected.not": "Search for “{given}”",
@@ -91,6 +94,7 @@ export const en = {
   "how.match.good": "Match: good. As close as right answers usually are.",
   "how.match.weak": "Match: weak.",
   "how.match.none": "Match: none.",
+  "how.match.pending": "Match: not judged yet. This atlas is still being measured.",
   "how.match.unknown": "Match: not judged. This atlas was not measured for this kind of question.",
   "how.cosine": "Best cosine: {value}.",
   "how.shift": "Cosine of the two queries: {value}.",

@@ -73,6 +73,9 @@ export const es: Record<keyof typeof en, string> = {
   "count.some": "{n} imagen dice parte de las palabras | {n} imágenes dicen parte de las palabras",
   "count.said": "{n} imagen lo dice; después, parecidas | {n} imágenes lo dicen; después, parecidas",
   "match.weak": "Puede que no muestren lo que buscas. Revisa los pies de imagen.",
+  "match.pending":
+    "Aún no se sabe si muestran lo que buscas: el atlas todavía se está midiendo. Revisa los pies de imagen o vuelve a buscar pronto.",
+  "match.unknown": "En este atlas no se midió si muestran lo que buscas. Revisa los pies de imagen.",
   "query.cut": "Solo se usó la primera parte de tu texto.",
   corrected: "Se buscó «{used}».",
   "corrected.not": "Buscar «{given}»",
@@ -94,6 +97,7 @@ export const es: Record<keyof typeof en, string> = {
   "how.match.good": "Correspondencia: buena. Tan cercana como suelen ser las respuestas correctas.",
   "how.match.weak": "Correspondencia: débil.",
   "how.match.none": "Correspondencia: ninguna.",
+  "how.match.pending": "Correspondencia: aún sin valorar. Este atlas todavía se está midiendo.",
   "how.match.unknown": "Correspondencia: sin valorar. Este atlas no se midió para este tipo de pregunta.",
   "how.cosine": "Mejor coseno: {value}.",
   "how.shift": "Coseno de las dos consultas: {value}.",
