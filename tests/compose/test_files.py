@@ -1,73 +1,31 @@
 """What the compose files and Dockerfiles say, held against the code: no engine is needed."""
 
-import hashlib
-import json
-import os
 import re
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
-import yaml
 
 from mirage_core.settings import Secret, ServiceSettings, variable_of
-from tests.support.paths import program as installed
 
-ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "deploy"
-FILES = sorted(DEPLOY.glob("docker-compose*.yml"))
+from .deploy_files import DEPLOY, FILES, MAIN, ROOT, SETTINGS, load, services
+
 DOCKERFILES = sorted(
     [*ROOT.glob("services/*/Dockerfile"), *ROOT.glob("deploy/*/Dockerfile"), ROOT / "models/Dockerfile"]
 )
 HOSTS = sorted(DEPLOY.glob("hosts/*.env"))
-# Those of ours that run all the time, and the settings that they read.
-SETTINGS = {
-    "encoder": "mirage_encoder.settings:EncoderSettings",
-    "retriever": "mirage_retriever.settings:RetrieverSettings",
-    "llm": "mirage_llm.settings:LlmSettings",
-    "reader": "mirage_reader.settings:ReaderSettings",
-    "generator": "mirage_generator.settings:GeneratorSettings",
-    "worker": "mirage_generator.settings:GeneratorSettings",
-    "gateway": "mirage_gateway.settings:GatewaySettings",
-}
 BUILDERS = {"models-encoder", "models-llm", "models-generator"}
 ONE_SHOT = {"keys", "demo", "index", *BUILDERS}
-
-
-class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """Takes Compose's tags for how files are merged as if they were not there."""
-
-
-Loader.add_multi_constructor("!", lambda loader, _, node: loader.construct_mapping(node, deep=True))
-
-
-def load(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.load(path.read_text(), Loader)
-    return content
+WHOLE = [(file, name, service) for file, name, service in services() if "image" in service]
 
 
 def match(pattern: str, text: str) -> re.Match[str]:
     found = re.search(pattern, text)
     assert found is not None, pattern
     return found
-
-
-def services() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path in FILES:
-        for name, service in load(path)["services"].items():
-            yield path.name, name, service
-
-
-MAIN = load(DEPLOY / "docker-compose.yml")["services"]
-WHOLE = [(file, name, service) for file, name, service in services() if "image" in service]
 
 
 @pytest.mark.parametrize(("file", "name", "service"), WHOLE, ids=lambda value: value if isinstance(value, str) else "")
@@ -267,94 +225,6 @@ def test_the_image_of_the_command_has_all_that_it_runs() -> None:
     assert {"rdb-py", "psutil", "pydantic"} <= locked
 
 
-def test_every_service_is_scraped_by_name() -> None:
-    scraped = load(DEPLOY / "prometheus/prometheus.yml")["scrape_configs"][0]["dns_sd_configs"][0]["names"]
-    assert set(scraped) == set(SETTINGS)
-
-
-def test_each_service_sends_its_traces_to_where_they_are_taken_and_none_without_the_override() -> None:
-    override = load(DEPLOY / "docker-compose.observability.yml")["services"]
-    endpoint = "${MIRAGE_TRACES_ENDPOINT-http://collector:4317}"
-    assert {name: override[name]["environment"]["MIRAGE_TRACES_ENDPOINT"] for name in SETTINGS} == dict.fromkeys(
-        SETTINGS, endpoint
-    )
-    assert not any("MIRAGE_TRACES_ENDPOINT" in str(service) for service in MAIN.values())
-    collector, tempo = load(DEPLOY / "collector/collector.yml"), load(DEPLOY / "tempo/tempo.yml")
-    assert collector["receivers"] == {"otlp": {"protocols": {"grpc": {"endpoint": "0.0.0.0:4317"}}}}
-    assert collector["exporters"] == {"otlp": {"endpoint": "tempo:4317", "tls": {"insecure": True}}}
-    (pipeline,) = collector["service"]["pipelines"].values()
-    assert (pipeline["receivers"], pipeline["exporters"]) == (["otlp"], ["otlp"])
-    assert set(pipeline["processors"]) == collector["processors"].keys()
-    assert tempo["distributor"]["receivers"] == {"otlp": {"protocols": {"grpc": {"endpoint": "0.0.0.0:4317"}}}}
-    assert tempo["usage_report"] == {"reporting_enabled": False}
-    asked = load(DEPLOY / "grafana/provisioning/datasources/tempo.yml")["datasources"][0]["url"]
-    assert asked == f"http://tempo:{tempo['server']['http_listen_port']}"
-
-
-# Loads all of a service's modules, as its process comes to do, and tells what its /metrics then has.
-EXPORTED = """
-import importlib, json, pkgutil, sys
-from prometheus_client import REGISTRY
-for name in sys.argv[1:]:
-    package = importlib.import_module(name)
-    for module in pkgutil.walk_packages(package.__path__, name + "."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-ours = [each for each in REGISTRY._collector_to_names if getattr(each, "_name", "").startswith("mirage_")]
-print(json.dumps({each._name: [each._type, list(each._labelnames)] for each in ours}))
-"""
-# What Prometheus' client makes of a metric's name, and the labels that it or the scrape adds.
-SERIES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
-ADDED = {"le", "service", "job", "instance"}
-
-
-@pytest.fixture(scope="module")
-def exported() -> dict[str, set[str]]:
-    """The labels of each series that a service exports."""
-    modules = sorted({f"mirage_{'generator' if name == 'worker' else name}" for name in SETTINGS})
-    command = [sys.executable, "-P", "-c", EXPORTED, "mirage_core", *modules]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    metrics = json.loads(done.stdout).items()
-    return {f"{name}{end}": set(labels) for name, (kind, labels) in metrics for end in SERIES[kind]}
-
-
-def expressions() -> Iterator[tuple[str, str]]:
-    """Each PromQL expression of the dashboard and the alerts, under what names it."""
-    for panel in json.loads((DEPLOY / "grafana/dashboards/mirage.json").read_text())["panels"]:
-        yield from ((panel["title"], target["expr"]) for target in panel["targets"])
-    for group in load(DEPLOY / "prometheus/alerts.yml")["groups"]:
-        yield from ((rule["alert"], rule["expr"]) for rule in group["rules"])
-
-
-@pytest.mark.parametrize(("name", "expression"), list(expressions()))
-def test_what_is_shown_or_raises_an_alert_is_exported(
-    name: str, expression: str, exported: dict[str, set[str]]
-) -> None:
-    shown = re.findall(r"\bmirage_\w+", expression)
-    assert shown or "up" in expression
-    labels = set(ADDED)
-    for series in shown:
-        assert series in exported, f"{name}: nothing exports {series}"
-        labels |= exported[series]
-    used = {each.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for each in group.split(",")}
-    used |= set(re.findall(r"[{,]\s*(\w+)\s*(?:=~|!=|!~|=)", expression))
-    assert used <= labels, name
-
-
-def test_the_dashboard_has_what_an_operator_asks_first() -> None:
-    shown = {series for _, expression in expressions() for series in re.findall(r"\bmirage_\w+", expression)}
-    assert {
-        "mirage_http_seconds_bucket",
-        "mirage_http_problems_total",
-        "mirage_rpc_seconds_bucket",
-        "mirage_queue_waiting",
-        "mirage_generator_queue_jobs",
-        "mirage_generator_step_seconds_bucket",
-        "mirage_encoder_text_cache_total",
-        "mirage_model_load_seconds",
-    } <= shown
-
-
 def test_redis_and_qdrant_are_asked_with_passwords_that_only_their_callers_have() -> None:
     """Each password in a volume of its own, which only who needs it has, and only its maker may write."""
     holders = {"queue-key": {"redis", "generator", "worker"}, "vectors-key": {"qdrant", "retriever", "prometheus"}}
@@ -375,185 +245,6 @@ def test_redis_and_qdrant_are_asked_with_passwords_that_only_their_callers_have(
         assert MAIN[name]["depends_on"]["keys"] == {"condition": "service_completed_successfully"}
     # No password is in a file of the project, in an environment or on a command line.
     assert not re.search(r"requirepass|QDRANT__SERVICE__API_KEY|--pass", (DEPLOY / "docker-compose.yml").read_text())
-
-
-def run_script(script: Path, *arguments: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """A script with the programs in `folder` before all others."""
-    return subprocess.run(
-        ["sh", str(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"PATH": f"{folder}:{os.environ['PATH']}", **environment},
-    )
-
-
-def program(folder: Path, name: str, text: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-
-
-def test_keys_are_made_once_for_their_group_alone(tmp_path: Path) -> None:
-    script = tmp_path / "make.sh"
-    script.write_text((DEPLOY / "keys/make.sh").read_text().replace("/keys/", f"{tmp_path}/keys/"))
-    for name in ("queue", "vectors"):
-        (tmp_path / "keys" / name).mkdir(parents=True)
-    program(tmp_path, "python", f'exec {sys.executable} "$@"')
-    files = [tmp_path / "keys" / name / "key" for name in ("queue", "vectors")]
-    assert run_script(script, folder=tmp_path).returncode == 0
-    made = [path.read_text() for path in files]
-    assert all(re.fullmatch(r"[\w-]{43}", key) for key in made)
-    assert made[0] != made[1]
-    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
-    # An empty one is what a full disk leaves.
-    files[1].write_text("")
-    assert run_script(script, folder=tmp_path).returncode == 0
-    assert files[0].read_text() == made[0]
-    assert re.fullmatch(r"[\w-]{43}", files[1].read_text())
-
-
-CONFIG = {
-    "name": "mirage",
-    "services": {
-        "gateway": {"build": {"args": {"BASE": "python:3.11"}}, "image": "localhost/mirage/gateway:0.1.0"},
-        "redis": {"image": "redis:7-bookworm"},
-        "qdrant": {"image": "registry.example:5000/qdrant/qdrant:v1@sha256:" + "0" * 64},
-        "worker": {"image": "localhost/mirage/gateway:0.1.0"},
-    },
-}
-
-
-def test_images_are_pinned_by_the_digest_that_their_tag_has_now(tmp_path: Path) -> None:
-    """With a stand-in for the docker command: no registry is reached here."""
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG, indent=2))
-    program(
-        tmp_path,
-        "docker",
-        f"""case "$*" in
-  "compose --profile * config --format json") cat {tmp_path}/config.json ;;
-  "buildx imagetools inspect --format {{{{.Manifest.Digest}}}} "*) printf 'sha256:'; printf %s "$6" | sha256sum | cut -c 1-64 ;;
-  *) echo "$*" >&2; exit 1 ;;
-esac""",
-    )
-    file = tmp_path / "pinned.yml"
-    done = run_script(DEPLOY / "pin-images.sh", str(file), folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-
-    def pinned(image: str) -> str:
-        return f"{image}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
-
-    assert load(file)["services"] == {
-        "redis": {"image": pinned("redis:7-bookworm")},
-        "qdrant": {"image": pinned("registry.example:5000/qdrant/qdrant:v1")},
-    }
-    assert f"MIRAGE_BASE_IMAGE={pinned('python:3.11')}" in done.stdout
-    # A registry that is not reached leaves the override as it was.
-    before = file.read_text()
-    program(tmp_path, "docker", f'[ "$1" = compose ] && exec cat {tmp_path}/config.json; exit 1')
-    assert run_script(DEPLOY / "pin-images.sh", str(file), folder=tmp_path).returncode != 0
-    assert file.read_text() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "docker", "pinned.yml"]
-
-
-@contextmanager
-def redis_container(data: Path) -> Iterator["redis.Redis"]:
-    """What the container of Redis runs, on this machine's Redis: asked without a password."""
-    for needed in ("redis-server", "redis-check-aof"):
-        installed(needed)
-    data.mkdir(exist_ok=True)
-    # Not pytest's folder: a socket's path must be short.
-    with tempfile.TemporaryDirectory(prefix="mirage-") as short:
-        (Path(short) / "key").write_text("a-password-of-the-test")
-        script = (DEPLOY / "redis/start.sh").read_text()
-        (Path(short) / "start.sh").write_text(
-            script.replace("=/data", f"={data}").replace("/tmp/redis.conf", f"{short}/redis.conf")
-        )
-        command = [str(part) for part in MAIN["redis"]["command"]]
-        at = command.index("--maxmemory")
-        command[at + 1] = "112mb"
-        command[command.index("--dir") + 1] = str(data)
-        socket = f"{short}/redis.sock"
-        line = ["sh", f"{short}/start.sh", f"{short}/key", *command, "--port", "0", "--unixsocket", socket]
-        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            give_up = time.monotonic() + 60
-            while not Path(socket).exists():
-                assert process.poll() is None, "the server ended"
-                assert time.monotonic() < give_up
-                time.sleep(0.01)
-            yield redis.Redis.from_url(f"unix://{socket}")
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def known(client: "redis.Redis") -> "redis.Redis":
-    path = client.connection_pool.connection_kwargs["path"]
-    return redis.Redis.from_url(f"unix://{path}", password="a-password-of-the-test")
-
-
-def ready(client: "redis.Redis") -> "redis.Redis":
-    give_up = time.monotonic() + 60
-    while True:
-        try:
-            client.ping()
-        except redis.BusyLoadingError:
-            assert time.monotonic() < give_up
-            time.sleep(0.01)
-        else:
-            return client
-
-
-def test_redis_asks_for_the_password_and_has_no_command_that_changes_it(tmp_path: Path) -> None:
-    with redis_container(tmp_path / "data") as stranger:
-        with pytest.raises(redis.AuthenticationError):
-            stranger.ping()
-        client = ready(known(stranger))
-        assert client.set("job", "waits")
-        for command in (
-            "CONFIG GET dir",
-            "MODULE LIST",
-            "REPLICAOF NO ONE",
-            "DEBUG JMAP",
-            "ACL LIST",
-            "SHUTDOWN",
-            "SAVE",
-        ):
-            with pytest.raises(redis.ResponseError, match="unknown command"):
-                client.execute_command(*command.split())
-    with redis_container(tmp_path / "data") as stranger:
-        assert ready(known(stranger)).get("job") == b"waits"
-    # A volume of before the passwords is one as well: nothing of them is in it.
-    assert "a-password-of-the-test" not in "".join(
-        path.read_text(errors="replace") for path in (tmp_path / "data").rglob("*") if path.is_file()
-    )
-
-
-@pytest.mark.parametrize(
-    ("damage", "kept"),
-    [(b"*3\r\n$3\r\nSET\r\n$3\r\njo", b"waits"), (b"rubbish", b"waits"), (bytes(100), b"waits"), (None, None)],
-    ids=["cut off", "rubbish", "zeros", "no list"],
-)
-def test_a_damaged_file_of_redis_is_put_aside(damage: bytes | None, kept: bytes | None, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with redis_container(data) as stranger:
-        ready(known(stranger)).set("job", "waits")
-    (file,) = (data / "appendonlydir").glob("*.incr.aof")
-    if damage is None:
-        next((data / "appendonlydir").glob("*.manifest")).write_bytes(b"rubbish")
-    else:
-        file.write_bytes(file.read_bytes() + damage)
-    before = file.read_bytes()
-    with redis_container(data) as stranger:
-        client = ready(known(stranger))
-        assert client.get("job") == kept
-        assert client.set("job", "again")
-    (aside,) = data.glob("appendonlydir.damaged-*")
-    assert (aside / file.name).read_bytes() == before
-    with redis_container(data) as stranger:
-        assert ready(known(stranger)).get("job") == b"again"
-    assert len(list(data.glob("appendonlydir.damaged-*"))) == 1
 
 
 def test_keys_from_files_replace_those_of_the_environment() -> None:
