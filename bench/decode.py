@@ -82,7 +82,7 @@ def undisturbed(run: Callable[[], tuple[float, list[float]]]) -> tuple[float, li
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is measured, and paths of the weights in each form; `optimum` only if its exporter was asked for."""
+    """The model that is measured: its weights in each form; `optimum` only if its exporter was asked for."""
 
     what: str
     bundle: Path

@@ -30,7 +30,7 @@ ROUTES = (
 
 def main() -> None:
     """Writes the document to standard output, without its paths."""
-    # What the operations are does not depend on what serves them.
+    # The list of operations does not depend on the objects that serve them.
     operations = [each for routes in ROUTES for each in operations_of(object.__new__(routes))]
     document = describe(operations, version="0")
     json.dump({**document, "paths": {}}, sys.stdout, indent=1)

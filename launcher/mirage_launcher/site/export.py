@@ -49,7 +49,7 @@ _ERRORS = (
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to export: `collection` is the active one if empty, `allowed` are licences that the operator vouches for.
+    """The options of an export: `collection` is the active one if empty, `allowed` are licences that the operator vouches for.
 
     With `skip` records of other licences are left out instead of refused. `assets` is the address of the large files if
     they are on another host.
@@ -68,7 +68,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an export did: records in the site, those left out for their licence, and files."""
+    """The result of an export: records in the site, those left out for their licence, and files."""
 
     records: int
     left_out: int
@@ -211,7 +211,7 @@ def _head(
 
 
 def _about(client: "Client", quality: "Sequence[Evaluation]") -> dict[str, Any]:
-    """What the views of models and of quality show."""
+    """Returns the data of the views of models and of quality."""
     models = [model.model_dump(mode="json") for model in client.models() if model.task == "encode"]
     for model in models:
         model["engine"] = "ONNX Runtime Web (WebAssembly)"

@@ -1,4 +1,4 @@
-"""What an indexing run works with: the atlas, vectors that are there already, and the run's options."""
+"""The input of an indexing run: the atlas, vectors that are there already, and the run's options."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

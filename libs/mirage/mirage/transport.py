@@ -25,7 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Reply)
 
 DEFAULT_URL = "http://localhost:8080"
-# How long a reply may stay away; operations that the gateway itself gives more time have their own (`Request.slow_s`).
+# The longest wait for a reply, except for operations to which the gateway itself gives more time (`Request.slow_s`).
 USUAL_S = 30.0
 # A reply is JSON of at most 100 records or an image of at most 20 MB; more than this is not MIRAGE's.
 REPLY_BYTES = 64 * 2**20

@@ -36,7 +36,7 @@ _INLINE_BYTES = 1024
 _ACCURACY_LEVEL = 4
 # Of a matrix in the form "prompt", at most. Each costs an addition of what comes out.
 _PARTS = 4
-# What a row is divided by at least: a row of zeros stays one.
+# A row is divided by no less than this, so that a row of zeros stays one.
 _LEAST = 1e-20
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,

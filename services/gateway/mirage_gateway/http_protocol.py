@@ -193,7 +193,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    # What arrives
+    # Receiving
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, and stops it at the bounds."""
@@ -305,7 +305,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refusal = _head_too_large()
             raise _StopParsing
 
-    # What is answered
+    # Answering
 
     def on_response_complete(self) -> None:
         """Starts the next request that waits; otherwise the connection waits for its peer."""

@@ -46,10 +46,10 @@ async def set_up(settings: GeneratorSettings, server: GrpcServer, stack: AsyncEx
     server.add(add_GeneratorServiceServicer_to_server, GeneratorServicer(jobs, store, manifest, settings), SERVICE)
     await server.start()
 
-    async def tell(answers: bool, workers: int) -> None:
+    async def report(answers: bool, workers: int) -> None:
         await server.set_serving(SERVICE, serving=answers)
         await server.set_serving(WORKERS, serving=workers > 0)
 
     upkeep = Upkeep(store, tickets, images, lease_s=settings.lease_s)
-    for task in (asyncio.create_task(changes.run()), asyncio.create_task(upkeep.run(tell))):
+    for task in (asyncio.create_task(changes.run()), asyncio.create_task(upkeep.run(report))):
         stack.callback(task.cancel)

@@ -1,4 +1,4 @@
-"""Celery's Redis transport, but for tickets alone: whatever else is on the queue is put aside before Celery reads it.
+"""Celery's Redis transport, for tickets alone: any other message is moved away before Celery reads it.
 
 Celery ends on some messages, waits for others for years, and puts back what it ended on. A ticket is only its id, so any
 other message differs from it.
@@ -21,7 +21,7 @@ from mirage_generator.store.connection import FULL
 
 QUEUE = "mirage.tickets"
 TASK = "mirage.generate"
-# The newest messages that were put aside, each cut to its first bytes.
+# The newest messages that were moved away, each cut to its first bytes.
 DEAD_LETTERS = "mirage:dead-letters"
 DEAD_LETTERS_MAX = 100
 _KEPT_BYTES = 2048
@@ -120,7 +120,7 @@ class _QoS(kombu_redis.QoS):
             super().ack(delivery_tag)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Puts back a message that was not acknowledged; one that cannot be read is put aside."""
+        """Puts back a message that was not acknowledged; one that cannot be read is moved away."""
         try:
             with _lost_while_full():
                 super().restore_by_tag(tag, client=client, leftmost=leftmost)

@@ -3,7 +3,7 @@
 A worker that gets a ticket asks the store for the job that is next. So a job that is cancelled leaves the queue in one
 place, no message ever stops the wrong job, and a ticket too many does no harm. The store's leases, not Celery's
 acknowledgements, decide whether a job's worker is lost; a ticket that is lost is replaced by `upkeep`.
-Whatever else is on the queue is put aside by `ticket_transport`.
+`ticket_transport` moves any other message away.
 """
 
 from typing import Any

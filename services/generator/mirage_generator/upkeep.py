@@ -37,21 +37,21 @@ class Upkeep:
         self._lease_s = lease_s
         self._answering_since: float | None = None
 
-    async def run(self, tell: Callable[[bool, int], Awaitable[None]]) -> None:
-        """Runs until cancelled. `tell` is called each round with the health of Redis and the number of live workers."""
+    async def run(self, report: Callable[[bool, int], Awaitable[None]]) -> None:
+        """Runs until cancelled. `report` is called each round with the health of Redis and the number of live workers."""
         async with asyncio.TaskGroup() as tasks:
             # A task of its own: many images take long to check, and leases do not wait.
             tasks.create_task(self._sweeps())
-            tasks.create_task(self._rounds(tell))
+            tasks.create_task(self._rounds(report))
 
-    async def _rounds(self, tell: Callable[[bool, int], Awaitable[None]]) -> None:
+    async def _rounds(self, report: Callable[[bool, int], Awaitable[None]]) -> None:
         while True:
             try:
-                await tell(True, await asyncio.to_thread(self._round))
+                await report(True, await asyncio.to_thread(self._round))
             except MirageError as error:
                 self._answering_since = None
                 _log.warning("no upkeep", code=error.code, problem=type(error.__cause__).__name__)
-                await tell(False, 0)
+                await report(False, 0)
             except Exception:
                 _log.exception("no upkeep")
             await asyncio.sleep(ROUND_S)

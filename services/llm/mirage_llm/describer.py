@@ -247,7 +247,7 @@ class Describer:
         question = draft.question
         if not draft.started:
             yield Started(tuple(caption.id for caption in question.captions), (), 0, 0, draft.seed, False)
-        # What looks alike is not what is seen; it has sentences of its own.
+        # Look-alikes are not what is seen; they have sentences of their own.
         alike = {record.id for record in question.look_alikes}
         captions = [(caption.id, caption.text) for caption in question.captions if caption.id not in alike]
         for text, ids in extract(captions, query=question.query):

@@ -32,7 +32,7 @@ class Server:
         self._name = name
         self._url = url.rstrip("/")
         self._client = httpx.AsyncClient(
-            # What is compressed could be larger than the bounds on what is read.
+            # A compressed answer could unpack to more than may be read.
             headers={"accept-encoding": "identity", **(headers or {})},
             timeout=timeout_s,
             follow_redirects=False,

@@ -89,7 +89,7 @@ class WebProvider:
 
 
 class _Found(NamedTuple):
-    """What a provider's answer says, unchecked. `file` is the name of the image's file at a wiki."""
+    """The content of a provider's answer, unchecked. `file` is the name of the image's file at a wiki."""
 
     title: Any
     text: Any

@@ -208,7 +208,7 @@ class Reader:
         evidence: Evidence,
         course: _Course,
     ) -> AsyncGenerator[Step]:
-        # What the evidence contradicts is not passed on.
+        # Sentences that the evidence contradicts are not passed on.
         sentences = [each.text for each in supported(course.steps)]
         if not sentences:
             return

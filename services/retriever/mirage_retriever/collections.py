@@ -257,7 +257,7 @@ class Collections:
                     if await atlas.engine.count(facet=field, value=sha256):
                         return True
                 continue
-            # It was set aside just now: its images are kept with it.
+            # It was moved away as damaged just now: its images are kept with it.
             return True
         return False
 
@@ -322,7 +322,7 @@ class Collections:
 
 @contextlib.contextmanager
 def _unless_gone() -> Iterator[None]:
-    """Skips a collection that was set aside or removed in the meantime."""
+    """Skips a collection that was moved away as damaged, or removed, in the meantime."""
     try:
         yield
     except MirageError as error:

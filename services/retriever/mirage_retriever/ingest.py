@@ -207,7 +207,7 @@ class Ingest:
             original_regions_sha256=original,
         )
         if regions and "structure" not in item.record.labels:
-            # What an image shows can be searched and filtered by, also without labels of the dataset.
+            # Structures of an image can be searched and filtered by, also without labels of the dataset.
             names = dict.fromkeys(limits.facet_value(each.name) for each in regions)
             labels = {**item.record.labels, "structure": tuple(names)[: limits.FACET_VALUES_MAX]}
             item.record = replace(item.record, labels=check_facets(labels))

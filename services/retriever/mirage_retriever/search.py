@@ -252,7 +252,7 @@ class Search:
 
     def _tiers(self, query: Query, words: WordQuery) -> list[Tier]:
         tiers = [Tier.EVERY] if words.units and self._atlas.has_words else []
-        # Where likeness says something, a record that looks like it is closer than one that says half of it.
+        # If likeness is trusted, a record that looks like it is closer than one that says half of it.
         if tiers and len(words.units) > 1 and (query.mode is Mode.WORDS or not self._atlas.is_trusted("text")):
             tiers.append(Tier.SOME)
         return [*tiers, Tier.ALIKE] if query.mode is Mode.HYBRID else tiers
@@ -386,7 +386,7 @@ class Search:
         if said == 1:
             match = Match.GOOD
         elif match is Match.GOOD and (side.words.corrected or has_every or not self._atlas.lexicon.knows(side.words)):
-            # What no record has a word for, an encoder has rarely learnt; nor an expression of which records have the words only.
+            # An encoder has rarely learnt a word that no record has, or an expression whose words occur only apart.
             match = Match.WEAK
         elif said >= _HALF or has_every:
             match = Match.GOOD if match is Match.GOOD else Match.WEAK

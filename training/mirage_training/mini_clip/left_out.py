@@ -41,7 +41,7 @@ def dev_rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def said(found: Read, facet: str, truth: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How many images of each true value were called what; `NOT_KNOWN` is one of the answers."""
+    """Counts the answers for the images of each true value; `NOT_KNOWN` is one of the answers."""
     best, _, known = found.best(facet)
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for right, value, sure in zip(truth, best, known, strict=True):

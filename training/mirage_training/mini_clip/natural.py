@@ -237,7 +237,7 @@ def on_real(encoder: Encoder, folder: Path) -> dict[str, Any]:
 
 
 def findings(encoder: Encoder, rows: list[dict[str, Any]], vectors: Vectors) -> dict[str, Any]:
-    """Figures of the findings that the sources of these rows tell apart, by texts alone; none if one side has no image."""
+    """Returns figures of the findings that these rows' sources distinguish, by texts alone; none if one side has no image."""
     found: dict[str, Any] = {}
     sources = [source_of(row) for row in rows]
     for name, (source, finding, positive, negative) in PAIRS.items():

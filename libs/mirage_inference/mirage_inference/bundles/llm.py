@@ -141,6 +141,6 @@ class LlmManifest(Manifest):
             "context_length",
             "end_ids",
         )
-        # What most bundles lack is left out, so that their fingerprints stay.
+        # A field that most bundles lack is left out, so that their fingerprints stay.
         chat = {} if self.chat is None else {"chat": self.chat.model_dump(mode="json", exclude_defaults=True)}
         return {**super().numbers(), **self.model_dump(mode="json", include=set(shape)), **chat}

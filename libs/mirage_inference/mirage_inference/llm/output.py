@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 FORMAT_STOPS = ("### End", "### Instruction", "### Response", "### Input", "\nInput:\n", "Below is an instruction that")
-"""Where a model without the special tokens (or one that strays) begins to write the format itself: its answer is over."""
+"""A model without the special tokens (or one that strays) goes on with the format itself: its answer is over then."""
 
 
 class Output:

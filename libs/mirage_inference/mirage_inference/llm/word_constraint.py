@@ -112,7 +112,7 @@ class ConstrainedText:
 
     def __init__(self, constraint: WordConstraint, more: _Words) -> None:
         self._constraint, self._more = constraint, more
-        # What comes after a token's first letters is judged once, whatever word is open.
+        # The rest of a token after its first letters is judged once, whatever word is open.
         self._rests = constraint.rests.copy()
         for start in _starts(more.ends("")) & constraint.by_last.keys():
             self._rests[constraint.by_last[start]] = True

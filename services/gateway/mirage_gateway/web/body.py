@@ -60,7 +60,7 @@ class Intake:
         length = check_length(request, bounds.largest)
         place: Place = request.scope[PLACE]
         place.leave()
-        # That of a short body, and of one whose length is not given, grows as it arrives.
+        # The share of a short body, or of one without a length, grows as it arrives.
         share = await self._share(request.scope, int(_COPIES * length) if length and length > _SHORT else 0)
         body = bytearray()
         async for chunk in self._receive(request, share, bounds.largest):

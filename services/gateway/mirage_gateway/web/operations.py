@@ -262,7 +262,7 @@ def _parameter(name: str, hint: Any, default: Any, path: str) -> Parameter:
     if default not in (None, "", inspect.Parameter.empty) and kind is not dict:
         schema["default"] = default
     return Parameter(
-        # What Python keeps for itself has an underscore after it.
+        # A name that is Python's own word has an underscore after it.
         header or name.rstrip("_"),
         "header" if header else "path" if f"{{{name}}}" in path else "query",
         kind,

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Where a request's client address is in the ASGI scope: text such as 192.0.2.7 or 2001:db8::7, empty if not known.
+# The key of a client's address in the ASGI scope: text such as 192.0.2.7 or 2001:db8::7, empty if not known.
 CLIENT = "mirage.client"
 # The name by which the client asked a trusted proxy, such as atlas.example:8443; empty if no proxy says.
 FORWARDED_HOST = "mirage.forwarded_host"

@@ -54,7 +54,7 @@ class ReadingEngine(Protocol):
     """Writes a reading. One contract test holds for all engines."""
 
     name: str
-    # What a model writes is checked against the evidence; what rules write comes from it.
+    # Sentences of a model are checked against the evidence; those of rules are made from it.
     source: StepSource
     # None without a model.
     model: ModelInfo | None

@@ -1,4 +1,4 @@
-"""What all reading models share: the prompt, a queue with a deadline, and the way from written text to sentences."""
+"""The parts that all reading models share: the prompt, a queue with a deadline, and the way from written text to sentences."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
