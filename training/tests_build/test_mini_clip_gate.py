@@ -1,9 +1,12 @@
 """The gate's heads: what each image counts for, what a head makes of clusters that it knows and of others, and its figures."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from mirage_atlas.demo.sections import SectionSpec
 from mirage_training.mini_clip import classified, gate, heads
 from mirage_training.mini_clip.facts import Item
 
@@ -98,3 +101,79 @@ def test_calibration_error_is_the_distance_between_probability_and_share_of_righ
     sure = np.array([0.95] * 10 + [0.55] * 10, np.float32)
     right = np.array([True] * 10 + [True] * 5 + [False] * 5)
     assert heads.calibration_error(sure, right) == pytest.approx((0.05 + 0.05) / 2, abs=1e-6)
+
+
+def about(rng: np.random.Generator, corner: int, count: int, width: float = 0.1) -> np.ndarray:
+    vectors = np.eye(16)[corner] + rng.normal(0, width, (count, 16))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def placed(rng: np.random.Generator) -> tuple[gate.GateHead, np.ndarray]:
+    """A head of CT and MR with places of two sources and of renderings, and a vector that it is sure of, far from all of them."""
+    spec = SectionSpec("axial", 10, "t1")
+    vectors = np.concatenate([about(rng, 0, 100), about(rng, 1, 100), about(rng, 2, 100, 0.2)])
+    items = [item("iqoth", "modality:ct") for _ in range(100)] + [item("lumbar", "modality:mr") for _ in range(100)]
+    items += [Item("r", "brain", frozenset({"modality:mr"}), frozenset(), spec)] * 100
+    rows = (
+        heads.row("ct", 30 * np.eye(16)[0] + 30 * np.eye(16)[9], 0),
+        heads.row("mr", 30 * (np.eye(16)[1] + np.eye(16)[2]), 0),
+    )
+    head = gate.GateHead(rows=rows, known_from={"ct": 0.9, "mr": 0.9})
+    whole = np.concatenate([about(rng, 0, 100), about(rng, 1, 100)])
+    return gate.placed_head("modality", head, vectors, items, whole, items[:200]), np.eye(16, dtype=np.float32)[9]
+
+
+def test_places_leave_out_a_twentieth_of_training_and_what_is_unlike_it() -> None:
+    rng = np.random.default_rng(7)
+    head, far = placed(rng)
+    assert [place.value for place in head.places] == ["ct", "mr", "mr"]
+    # Renderings vary more here, so their own limit is lower than that of both other sources.
+    assert head.places[0].near_from == head.places[1].near_from > head.places[2].near_from
+    for corner in (0, 1, 2):
+        vectors = about(rng, corner, 400, 0.2 if corner == 2 else 0.1)
+        best, known = heads.best_known(head, vectors)
+        assert known.mean() > 0.97
+        assert 0.88 < heads.is_near(head, vectors, best).mean() < 0.99
+    best, known = heads.best_known(head, far[None])
+    assert (best[0], known[0]) == ("ct", True)
+    assert not heads.is_near(head, far[None], best)[0]
+
+
+def test_without_views_or_pictures_that_are_right_there_are_no_places() -> None:
+    head, _ = placed(np.random.default_rng(8))
+    wrong = [item("iqoth", "modality:us")] * 5
+    assert (
+        gate.placed_head(
+            "modality", head, np.eye(16, dtype=np.float32)[:5], wrong, np.eye(16, dtype=np.float32)[:5], wrong
+        ).places
+        == ()
+    )
+    none = np.zeros((0, 16), np.float32)
+    assert gate.placed_head("modality", head, none, [], none, []).places == ()
+
+
+def test_a_head_of_a_facet_without_places_is_kept_as_it_is() -> None:
+    vectors, labels = clusters(np.random.default_rng(1))
+    items = [item("nih", "modality:x-ray", "body:chest", key=f"k{n}") for n in range(len(labels))]
+    head, _ = gate.fitted_head(vectors, items, labels)
+    before = gate.ImageGate(heads={"plane": head, "modality": head})
+    after = gate.with_places(before, vectors, items, vectors, items)
+    assert after.heads["plane"] == head
+    assert after.heads["modality"].rows == head.rows
+
+
+def test_places_of_a_gate_that_is_not_there_are_an_error(tmp_path: Path) -> None:
+    options = [
+        "--checkpoint",
+        str(tmp_path),
+        "--work",
+        str(tmp_path),
+        "--real",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    with pytest.raises(FileNotFoundError):
+        gate.main(["write", "--gate", str(tmp_path / "none.json"), "--bundle", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        gate.main(["near", *options])

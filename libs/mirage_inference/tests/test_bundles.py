@@ -330,6 +330,31 @@ def test_what_may_be_known_must_be_a_value_of_the_head(bundle: Path) -> None:
     assert "known_from" in reason(error)
 
 
+PLACE = {**ROW, "near_from": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"value": "mr"}, "places must be of values"),
+        ({"weights": base64.b64encode(bytes(127)).decode()}, "128 weights"),
+        ({"near_from": 1.5}, "near_from"),
+        ({"near_from": None}, "near_from"),
+        ({"near_from": float("nan")}, "near_from"),
+    ],
+)
+def test_a_place_that_cannot_be_compared_is_refused(bundle: Path, changes: dict[str, Any], why: str) -> None:
+    head = {"rows": [ROW, {**ROW, "value": ""}], "places": [PLACE]}
+    changed(bundle, lambda content: content.update(gate={"heads": {"modality": head}}))
+    assert load_encoder(bundle).gate is not None
+    changed(
+        bundle, lambda content: content.update(gate={"heads": {"modality": {**head, "places": [{**PLACE, **changes}]}}})
+    )
+    with pytest.raises(MirageError) as error:
+        load_manifest(bundle)
+    assert why in reason(error)
+
+
 def test_a_variant_without_both_towers_is_refused(bundle: Path) -> None:
     changed(bundle, lambda content: content["variants"]["int8"]["files"].pop("image"))
     with pytest.raises(MirageError) as error:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from importlib import resources
 from typing import Any
@@ -102,7 +102,9 @@ class Gate:
             return Guess(kind, medical, ())
         facets = {name: _guess(name, facet, rows @ vector) for name, (facet, rows) in self._facets.items()}
         for name, (head, rows) in self._heads.items():
-            facets[name] = read_head(name, head, rows @ vector, certain=kind is Kind.MEDICAL)
+            found = read_head(name, head, rows @ vector, certain=kind is Kind.MEDICAL)
+            near = not found.known or head.is_near(found.values[0][0], vector)
+            facets[name] = replace(found, known=found.known and near)
         for name, value in (stated or {}).items():
             facets[name] = FacetGuess(name, ((value, 1.0),), known=True, stated=True)
         return Guess(kind, medical, tuple(facets.values()))

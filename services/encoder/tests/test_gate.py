@@ -15,7 +15,7 @@ from mirage_atlas.readers import open_reader
 from mirage_core.errors import Code, MirageError
 from mirage_encoder.embedder import Embedder, EmbedderOptions
 from mirage_encoder.gate import FacetGuess, Gate, Kind, PictureGate
-from mirage_inference.bundles import GateFacet, GateHead, GateRow, GateValue, ImageGate, MedicalHead
+from mirage_inference.bundles import GateFacet, GateHead, GatePlace, GateRow, GateValue, ImageGate, MedicalHead
 from mirage_inference.encoder.model import EncoderModel
 from mirage_inference.encoder.picture_statistics import NAMES, picture_statistics
 from tests.support.dicom_builder import dicom
@@ -143,6 +143,31 @@ def test_rows_of_one_value_add_up_and_the_rest_belongs_to_nothing() -> None:
     elsewhere = finding(0.0, -1.0)
     assert sum(share for _, share in elsewhere.values) < 0.01
     assert not elsewhere.known
+
+
+def test_a_value_is_known_only_near_a_place_of_it_however_likely_it_is() -> None:
+    def place(value: str, near_from: float, *weights: int) -> GatePlace:
+        return GatePlace(**row(value, *weights).model_dump() | {"value": value, "scale": 0.01, "near_from": near_from})
+
+    medical = picture_statistics(Image.open(io.BytesIO(section())))
+    rows = (row("ct", 100, 0, 0), row("mr", -100, 0, 0), row("", 0, 0, -100))
+
+    def known(places: tuple[GatePlace, ...], *vector: float) -> bool:
+        head = GateHead(rows=rows, known_from={"ct": 0.9, "mr": 0.9}, places=places)
+        [found] = (
+            Gate(ImageGate(heads={"modality": head}), no_texts).guess(medical, np.array(vector, np.float32)).facets
+        )
+        return found.known
+
+    near, far = (0.96, 0.28, 0.0), (0.6, 0.8, 0.0)
+    assert known((), *near)
+    assert known((), *far)
+    places = (place("ct", 0.9, 100, 0, 0), place("mr", 0.5, 0, 100, 0))
+    assert known(places, *near)
+    # Near a place of another value is not enough, and each place has its own limit.
+    assert not known(places, *far)
+    assert known((*places, place("ct", 0.7, 0, 100, 0)), *far)
+    assert not known(places[1:], *near)
 
 
 def test_model_and_statistics_decide_together_if_an_image_is_medical() -> None:

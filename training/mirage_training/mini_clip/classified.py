@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mirage_inference.bundles import ImageGate, MedicalHead, load_encoder
 from mirage_inference.encoder.picture_statistics import picture_statistics, squared
 from mirage_training.mini_clip.encoders import BundleEncoder, Encoder
-from mirage_training.mini_clip.heads import FINDINGS, Rows, calibration_error, probabilities
+from mirage_training.mini_clip.heads import FINDINGS, Rows, calibration_error, is_near, probabilities
 from mirage_training.mini_clip.items import source_of
 from mirage_training.mini_clip.natural import auroc, recall
 from mirage_training.picture_gate import crops
@@ -47,12 +47,15 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Read:
-    """A gate's answers to images: probability of a medical one [N], and for each facet values and shares [N, values]."""
+    """A gate's answers to images: probability of a medical one [N], and for each facet values and shares [N, values], and if
+    the image lies near places of the best value [N].
+    """
 
     medical: Rows
     head: MedicalHead
     facets: dict[str, tuple[list[str], Rows]]
     known_from: dict[str, dict[str, float]]
+    near: dict[str, NDArray[np.bool_]]
 
     def best(self, facet: str) -> tuple[NDArray[np.str_], Rows, NDArray[np.bool_]]:
         """Best value, its probability, and if it is known."""
@@ -60,7 +63,7 @@ class Read:
         best = np.array(values)[shares.argmax(axis=1)]
         sure = shares.max(axis=1)
         bars = np.array([self.known_from[facet].get(value, 2.0) for value in best])
-        return best, sure, (sure >= bars) & (self.medical >= self.head.medical_from)
+        return best, sure, (sure >= bars) & self.near[facet] & (self.medical >= self.head.medical_from)
 
     def kinds(self) -> dict[str, float]:
         """Shares of images that are declined, unsure and let through as medical."""
@@ -78,7 +81,11 @@ def read(gate: ImageGate, vectors: Rows, statistics: Rows) -> Read:
     logits = vectors @ row.matrix() + wide @ np.array(gate.medical.statistics) + row.bias
     facets = {name: probabilities(head, vectors) for name, head in gate.heads.items()}
     known = {name: dict(head.known_from) for name, head in gate.heads.items()}
-    return Read(1 / (1 + np.exp(-logits)), gate.medical, facets, known)
+    near = {
+        name: is_near(gate.heads[name], vectors, np.array(values)[shares.argmax(axis=1)])
+        for name, (values, shares) in facets.items()
+    }
+    return Read(1 / (1 + np.exp(-logits)), gate.medical, facets, known, near)
 
 
 def on_dev(found: Read, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from mirage_inference.bundles import GateHead, GateRow
+from mirage_inference.bundles import GateHead, GatePlace, GateRow
 from mirage_training.mini_clip.facts import Item
 
 Rows = NDArray[np.float32]
@@ -111,11 +112,16 @@ def softmax_rows(vectors: Rows, labels: Sequence[str], weights: Rows) -> tuple[l
     return names, matrix[:, :-1], matrix[:, -1]
 
 
-def row(value: str, weights: Rows, bias: float) -> GateRow:
-    """A row as the manifest has it: int8 weights."""
+def _packed(weights: Rows) -> dict[str, Any]:
+    """Scale and int8 weights as the manifest has them."""
     scale = float(np.abs(weights).max()) / 127 or 1.0
     data = np.round(weights / scale).astype(np.int8).tobytes()
-    return GateRow(value=value, scale=float(f"{scale:.6g}"), bias=round(bias, 5), weights=base64.b64encode(data))
+    return {"scale": float(f"{scale:.6g}"), "weights": base64.b64encode(data)}
+
+
+def row(value: str, weights: Rows, bias: float) -> GateRow:
+    """A row as the manifest has it: int8 weights."""
+    return GateRow(value=value, bias=round(bias, 5), **_packed(weights))
 
 
 def head_of(
@@ -137,6 +143,42 @@ def probabilities(head: GateHead, vectors: Rows) -> tuple[list[str], Rows]:
     values = sorted({each.value for each in head.rows} - {ELSE})
     columns = [[i for i, each in enumerate(head.rows) if each.value == value] for value in values]
     return values, np.stack([shares[:, column].sum(axis=1) for column in columns], axis=1).astype(np.float32)
+
+
+def best_known(head: GateHead, vectors: Rows) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+    """The likeliest value of each vector, and if it is likely enough to be known, wherever the vector lies."""
+    values, shares = probabilities(head, vectors)
+    best = np.array(values)[shares.argmax(axis=1)]
+    bars = np.array([head.known_from.get(value, 2.0) for value in best])
+    return best, shares.max(axis=1) >= bars
+
+
+def means(vectors: Rows, groups: Sequence[tuple[str, str] | None], least: int = 5) -> list[tuple[str, Rows]]:
+    """Value and mean direction of each group (a name and a value) of at least `least` vectors; values of "" have none."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for n, group in enumerate(groups):
+        if group is not None and group[1] != ELSE:
+            members.setdefault(group, []).append(n)
+    found = [(group[1], vectors[ns].mean(axis=0)) for group, ns in sorted(members.items()) if len(ns) >= least]
+    return [(value, mean / np.linalg.norm(mean)) for value, mean in found]
+
+
+def places_of(centres: Sequence[tuple[str, Rows]], near_from: float) -> tuple[GatePlace, ...]:
+    """Places as the manifest has them, with one limit."""
+    limit = round(near_from, 4)
+    return tuple(GatePlace(value=value, bias=0.0, near_from=limit, **_packed(mean)) for value, mean in centres)
+
+
+def cosine_to(centres: Sequence[tuple[str, Rows]], vectors: Rows, values: NDArray[np.str_]) -> Rows:
+    """Each vector's cosine with the nearest centre of its value; -1 if there is none."""
+    cosines = vectors @ np.stack([mean for _, mean in centres]).T
+    other = values[:, None] != np.array([value for value, _ in centres])[None]
+    return np.asarray(np.where(other, -1.0, cosines).max(axis=1), np.float32)
+
+
+def is_near(head: GateHead, vectors: Rows, values: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Which vectors lie near a place of their value, as `GateHead.is_near` says it of one."""
+    return np.array([head.is_near(str(value), vector) for value, vector in zip(values, vectors, strict=True)], bool)
 
 
 def calibration_error(sure: Rows, right: NDArray[np.bool_], bins: int = 15) -> float:

@@ -48,20 +48,38 @@ class GateRow(Frozen):
         return np.frombuffer(self.weights, np.int8).astype(np.float32) * np.float32(self.scale)
 
 
+class GatePlace(GateRow):
+    """Where images of a value lie: `scale` times `weights` is their mean, a unit vector. `near_from` is the least cosine with it
+    of an image that is like them.
+    """
+
+    near_from: Unit
+
+
 class GateHead(Frozen):
     """A facet's values as a softmax of rows, fitted on labelled images.
 
-    `known_from` has the least probability of a value that counts as known; a value that is not in it never is.
+    `known_from` has the least probability of a value that counts as known; a value that is not in it never is. With `places`, an
+    image must also lie near one of its value's places: so one that is unlike all training images is not known.
     """
 
     rows: tuple[GateRow, ...] = Field(min_length=2, max_length=128)
     known_from: Mapping[ShortText, Share] = Field(default_factory=dict)
+    places: tuple[GatePlace, ...] = Field((), max_length=256)
 
     @model_validator(mode="after")
     def _about_its_values(self) -> Self:
-        if not set(self.known_from) <= {row.value for row in self.rows}:
+        values = {row.value for row in self.rows}
+        if not set(self.known_from) <= values:
             raise ValueError("known_from must name values of the rows")
+        if not {place.value for place in self.places} <= values:
+            raise ValueError("places must be of values of the rows")
         return self
+
+    def is_near(self, value: str, vector: NDArray[np.float32]) -> bool:
+        """If a unit vector lies near one of the value's places; true of a head without places."""
+        mine = [place for place in self.places if place.value == value]
+        return not self.places or any(float(place.matrix() @ vector) >= place.near_from for place in mine)
 
 
 class MedicalHead(Frozen):
@@ -86,8 +104,9 @@ class ImageGate(Frozen):
     measured: Mapping[str, Any] = Field(default_factory=dict)
 
     def all_rows(self) -> list[GateRow]:
-        """Every row of the heads."""
-        return [row for head in self.heads.values() for row in head.rows] + ([self.medical.row] if self.medical else [])
+        """Every row and place of the heads."""
+        of_heads = [row for head in self.heads.values() for row in (*head.rows, *head.places)]
+        return of_heads + ([self.medical.row] if self.medical else [])
 
 
 class Parity(Frozen):
