@@ -85,7 +85,7 @@ bench: setup-dev setup-build ## Measure against peers on this machine; writes re
 	$(BIN_BUILD)/python -m bench --out reports
 
 test-build: setup-build ## Run the tests that need torch: builder, parity, training, a reading model in the reader
-	$(BIN_BUILD)/python -m pytest -c tools/pytest-build.ini --rootdir=. models/tests_build training/tests_build atlas/tests_build \
+	OMP_WAIT_POLICY=passive $(BIN_BUILD)/python -m pytest -c tools/pytest-build.ini --rootdir=. models/tests_build training/tests_build atlas/tests_build \
 		services/reader/tests/test_openvino_genai.py $(ARGS)
 
 test-qdrant: setup-dev ## Run the engine contract on a real Qdrant: make test-qdrant URL=http://localhost:6333
