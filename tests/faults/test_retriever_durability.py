@@ -189,19 +189,24 @@ class Client:
                 await asyncio.sleep(0.05)
 
     async def present(self, numbers: range) -> set[int]:
-        """Which of the records are there and say what was written."""
+        """Which of the records are there and say what was written. A retriever that is busy is asked again."""
+        end = time.monotonic() + WRITE_S
         found: set[int] = set()
         gate = asyncio.Semaphore(16)
 
         async def look(number: int) -> None:
+            request = retriever_pb2.GetRecordRequest(id=f"r{number}")
             async with gate:
-                try:
-                    request = retriever_pb2.GetRecordRequest(id=f"r{number}")
-                    reply = await invoke(self._stub.GetRecord, request, timeout_s=30)
-                except MirageError as error:
-                    if error.code != "RECORD_NOT_FOUND":
-                        raise
-                    return
+                while True:
+                    try:
+                        reply = await invoke(self._stub.GetRecord, request, timeout_s=30)
+                        break
+                    except MirageError as error:
+                        if error.code == "RECORD_NOT_FOUND":
+                            return
+                        if error.code != "QUEUE_FULL" or time.monotonic() > end:
+                            raise
+                    await asyncio.sleep(0.2)
             assert reply.record.caption == f"caption {number}"
             assert reply.record.original_sha256 == hashlib.sha256(picture(number)).hexdigest()
             found.add(number)

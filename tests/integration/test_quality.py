@@ -24,7 +24,7 @@ GOOD, SHUFFLED = "quality-good", "quality-shuffled"
 
 @pytest.fixture(scope="module")
 def client(system: Any) -> Iterator[Client]:
-    with Client(system.http_url, timeout_s=120) as client:
+    with gallery.PatientClient(system.http_url) as client:
         yield client
 
 
