@@ -139,6 +139,32 @@ def test_an_atlas_is_indexed_again_beside_the_one_that_is_searched(
     assert stored(client, prefix) == COUNT
 
 
+def test_where_a_dataset_went_is_said_after_indexing_and_by_a_search_that_finds_nothing(
+    system: Any, client: Client, tmp_path: Path, prefix: str, spare: str
+) -> None:
+    def said(*arguments: str) -> tuple[int, str]:
+        command = [*system.command_line, *arguments, "--url", system.http_url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, done.stderr
+
+    folder = write_dataset(tmp_path / "set", prefix, 3)
+    code, remark = said("index", str(folder), "--into", spare)
+    assert code == 0
+    assert f"search it with --collection {spare}" in remark
+    empty = f"{spare}-empty"
+    client.create_collection(empty)
+    try:
+        code, remark = said("search", "axial CT", "--collection", empty)
+    finally:
+        client.delete_collection(empty)
+    assert code == 0
+    assert f"the collection {empty} is empty; with records: " in remark
+    assert f"{spare} (3)" in remark
+    assert (
+        "is empty" not in said("search", "axial CT", "--collection", spare, "--mode", "images", "--min-score", "1")[1]
+    )
+
+
 def test_embeddings_go_out_into_a_file_and_back_in(
     system: Any, client: Client, tmp_path: Path, prefix: str, spare: str
 ) -> None:

@@ -134,7 +134,15 @@ def index(client: "Client", dataset: Dataset, plan: "Plan", sending: Sending, *,
         return 1
     if activate:
         client.activate_collection(plan.collection)
+    elif (name := plan.collection) and not sending.as_json and not _is_active(client, name):
+        note(
+            f"search it with --collection {name}; `mirage collections activate {name}` makes it the one that is searched"
+        )
     return 1 if tally.refused and not sending.allow_refused else 0
+
+
+def _is_active(client: "Client", name: str) -> bool:
+    return any(each.active for each in client.collections() if each.name == name)
 
 
 def with_rows(client: "Client", dataset: Dataset) -> Dataset:

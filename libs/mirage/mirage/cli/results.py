@@ -79,6 +79,17 @@ def show_query(query: QueryReport) -> None:
         note(f"shift {query.shift:.3f}; shares: {shares}")
 
 
+def note_where_records_are(client: "Client", collection: str) -> None:
+    """For a search without results: if the collection is empty, says so, and names collections that have records."""
+    there = client.collections()
+    asked = next((each for each in there if (each.name == collection if collection else each.active)), None)
+    if asked is None or asked.records:
+        return
+    others = [f"{each.name} ({each.records:,})" for each in there if each.records]
+    hint = f"; with records: {', '.join(others)}: add --collection NAME" if others else "; fill it with `mirage index`"
+    note(f"the collection {asked.name} is empty{hint}")
+
+
 def note_values(client: "Client", where: Mapping[str, Sequence[str]], collection: str = "") -> None:
     """For a filter that leaves nothing: names each facet whose values no record has, with the values that there are."""
     there = {

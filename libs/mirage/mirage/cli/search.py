@@ -17,7 +17,7 @@ from mirage.cli.options import (
     term_options,
 )
 from mirage.cli.output import print_json
-from mirage.cli.results import note_values, show_reply
+from mirage.cli.results import note_values, note_where_records_are, show_reply
 from mirage.queries import Order, Query, SearchMode, VectorSpace, weighted_terms
 
 
@@ -93,6 +93,8 @@ def command(
         reply = client.search(query)
         if not reply.results and query.where:
             note_values(client, query.where, collection)
+        if not reply.results:
+            note_where_records_are(client, collection)
     if as_json:
         print_json(reply.raw)
     else:
