@@ -1,8 +1,12 @@
-"""Finds what a sentence says more firmly than the caption that it is taken from: a cause, or that all is normal."""
+"""Finds what a sentence says more firmly than the caption that it is taken from: a cause, a diagnosis, a course, or that all
+is normal; and what it takes for a finding although the caption only marks or names something with it.
+"""
 
 from __future__ import annotations
 
 import re
+
+from mirage_inference.llm.word_kinds import vocabulary
 
 _CAUSE = re.compile(
     r"\b(?:due to|because|caus(?:e|es|ed|ing|ative)|result(?:s|ed|ing|ant)?(?: in| from| of)|as a result|secondary to|"
@@ -19,14 +23,56 @@ _OTHERWISE = re.compile(
     r"\b(?:otherwise|rest of|remainder of|remaining|apart from|except|other than|aside from)\b", re.I
 )
 _CLAUSE = re.compile(r"[.;]\s")
+_DIAGNOSED = r"diagnos|prov(?:en|es?|ed|ing)\b|confirm"
+_WORSE = r"develop(?:s|ed|ing)?\b|progress|deteriorat|worsen"
+_BETTER = r"improv|resol[uv]|heal(?:s|ed|ing)?\b|regress|recover"
+_ADVISED = r"recommend|should\b|must\b|need(?:s|ed)?\b|requir"
+_CLAIMS = tuple(
+    (re.compile(rf"\b(?:{said})", re.I), re.compile(rf"\b(?:{said}|{also})" if also else rf"\b(?:{said})", re.I))
+    for said, also in (
+        (_DIAGNOSED, ""),
+        (_WORSE, r"increas|grow|new\b|advanc|evol"),
+        (_BETTER, r"decreas|reduc|remission|disappear|smaller"),
+        (_ADVISED, ""),
+    )
+)
+"""Words that claim what a picture alone does not show, and those of which the caption must have one."""
+_MARK = re.compile(r"\b(?:circle|triangle|square|asterisk|star|box|rectangle|arrow|arrowhead)s? of\b", re.I)
+_NAME = re.compile(
+    r"\b(?:the|an?) ([A-Z][a-z]{2,}) (?!of\b|in\b|and\b|at\b|on\b|for\b|with\b|is\b|are\b|was\b|were\b)[a-z]{2,}"
+)
+_INDICATING = re.compile(r"\bindicat(?:ing|ive)\b", re.I)
+_LESS_SURE = re.compile(
+    r"\b(?:consistent with|compatible with|suggest|suspicious|concerning|likely|possibl|probabl|may\b|could\b)", re.I
+)
 
 
 def overstates(sentence: str, caption: str) -> bool:
     """Returns True if a sentence names a cause and the caption names none ("with thinning of the bone"), or calls normal what
-    the caption calls normal with an exception ("otherwise unremarkable")."""
+    the caption calls normal with an exception ("otherwise unremarkable"), or claims what no picture shows: a diagnosis that was
+    made, how a disease went on, what is to be done. Also if it makes a finding of a mark ("a circle of") or of a name ("a cut
+    prosthesis" for "the Cut prosthesis").
+    """
     if _CAUSE.search(sentence) and not _CAUSE_IN_CAPTION.search(caption):
+        return True
+    if _claims(sentence, caption) or _mistakes(sentence, caption):
         return True
     if not _NORMAL.search(sentence) or _OTHERWISE.search(sentence):
         return False
     normal = [clause for clause in _CLAUSE.split(caption) if _NORMAL.search(clause)]
     return bool(normal) and all(map(_OTHERWISE.search, normal))
+
+
+def _claims(sentence: str, caption: str) -> bool:
+    if any(said.search(sentence) and not borne_out.search(caption) for said, borne_out in _CLAIMS):
+        return True
+    less_sure = _LESS_SURE.search(caption) and not _INDICATING.search(caption)
+    return bool(less_sure and _INDICATING.search(sentence))
+
+
+def _mistakes(sentence: str, caption: str) -> bool:
+    if any(mark.lower() not in caption.lower() for mark in _MARK.findall(sentence)):
+        return True
+    medical = frozenset().union(*vocabulary().values())
+    names = {name.lower() for name in _NAME.findall(caption)} - medical
+    return any(re.search(rf"\b{name}\b", sentence) and not re.search(rf"\b{name}\b", caption) for name in names)

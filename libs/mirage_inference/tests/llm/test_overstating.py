@@ -40,8 +40,57 @@ def test_a_cause_and_plain_normality_must_be_in_the_caption(caption: str, right:
 
 
 @pytest.mark.parametrize(
+    ("caption", "right", "wrong"),
+    [
+        ("MRI in a case of sarcoidosis.", "MRI in a case of sarcoidosis.", "Sarcoidosis is diagnosed in MRI."),
+        (
+            "Pelvic MRI with a myometrial cyst.",
+            "Pelvic MRI shows a myometrial cyst.",
+            "The myometrium has developed a cyst.",
+        ),
+        (
+            "CT of a pancreatic pseudocyst.",
+            "CT shows a pancreatic pseudocyst.",
+            "CT shows a resolving pancreatic pseudocyst.",
+        ),
+        (
+            "Subsegmental atelectasis.",
+            "Subsegmental atelectasis is seen.",
+            "Subsegmental atelectasis should be treated.",
+        ),
+        (
+            "Air in the bile ducts, consistent with pneumobilia.",
+            "Air in the bile ducts is consistent with pneumobilia.",
+            "Air in the bile ducts, indicating pneumobilia.",
+        ),
+        (
+            "An asterisk shows a cystic mass of the pancreas.",
+            "A cystic mass of the pancreas is shown.",
+            "This image shows an asterisk of cystic mass of the pancreas.",
+        ),
+        (
+            "Radiograph of the Fast prosthesis.",
+            "Radiograph of the Fast prosthesis.",
+            "This image shows a fast prosthesis.",
+        ),
+    ],
+)
+def test_what_no_picture_shows_must_be_in_the_caption(caption: str, right: str, wrong: str) -> None:
+    assert supporting(right, [caption]) == [0]
+    assert supporting(wrong, [caption]) == []
+    assert overstates(wrong, caption)
+    assert not overstates(right, caption)
+
+
+@pytest.mark.parametrize(
     ("caption", "sentence"),
     [
+        ("The cyst was proven by biopsy.", "The cyst is confirmed by biopsy."),
+        ("An increasing effusion.", "The effusion has progressed."),
+        ("The mass is smaller after chemotherapy.", "The mass has regressed after chemotherapy."),
+        ("A hypodense band representing an old laceration.", "A hypodense band, indicating an old laceration."),
+        ("A circle of fat around the cord.", "There is a circle of fat around the cord."),
+        ("Doppler image of the Portal vein: the portal vein is patent.", "The portal vein is patent."),
         ("Hydronephrosis secondary to a stone in the ureter.", "Hydronephrosis is due to a stone in the ureter."),
         ("Pleural effusions as a result of diaphragmatic irritation.", "Irritation of the diaphragm causes effusions."),
         ("A radiation-induced osteosarcoma of the femur.", "The osteosarcoma is due to radiation."),
