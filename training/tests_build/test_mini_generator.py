@@ -9,39 +9,57 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, UNet2DConditionModel
 from diffusers.schedulers import LCMScheduler
+from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, normalize
 
-from mirage_atlas.demo.captions import SEQUENCE_WORDS
+from mirage_atlas.demo.captions import SEQUENCE_WORDS, caption
+from mirage_atlas.demo.contrast import SEQUENCES
 from mirage_atlas.demo.lesions import held_out
 from mirage_atlas.demo.plan import LEVEL_STEP_MM
 from mirage_atlas.demo.template import load_template
+from mirage_inference.bundles import Draws
 from mirage_inference.engines.base import EngineOptions
 from mirage_inference.generator.model import load_model
 from mirage_inference.generator.pipeline import guidance_embedding
 from mirage_inference.generator.prompts import unknown_words
 from mirage_inference.llm.words import near
-from mirage_models.generator.whole_folder import complete, main
+from mirage_models.generator.whole_folder import END, KEPT, TABLE, complete, filled, main
 from mirage_models.paths import bundles_folder
 from mirage_training.mini_clip.batches import SectionSource
-from mirage_training.mini_clip.queries import LESION_QUERIES
+from mirage_training.mini_clip.queries import LESION_QUERIES, SEQUENCE_QUERIES
 from mirage_training.mini_clip.wordings import LESION_NOUN
+from mirage_training.mini_generator.agreement import (
+    BANDS,
+    WANTED,
+    Guide,
+    Texts,
+    disagreement,
+    energies,
+    right_trajectories,
+    sampled,
+    train_agreement,
+    unlike,
+)
 from mirage_training.mini_generator.autoencoder import as_input, autoencoder_stage
 from mirage_training.mini_generator.decoder import decoding_losses, perception, texture
+from mirage_training.mini_generator.detail import fine_energy
 from mirage_training.mini_generator.diffusion import Examples, diffusion_stage, noisy
 from mirage_training.mini_generator.distillation import boundary, drawn_points, guidance_states
-from mirage_training.mini_generator.emphasis import lesion_latents, weighted_mean
+from mirage_training.mini_generator.emphasis import lesion_cores, lesion_latents, weighted_mean
+from mirage_training.mini_generator.finder import LesionFinder, contrasts, finder_stage, train_finder, truth
 from mirage_training.mini_generator.latents import encoded, encoded_mirrored, standardise
 from mirage_training.mini_generator.networks import make_autoencoder, make_unet, schedule_config, signal_shares
 from mirage_training.mini_generator.pictures import Pose, draw_pose, posed, rendered, training_picture
 from mirage_training.mini_generator.prompts import training_text, whole_query
 from mirage_training.mini_generator.recipe import Recipe, StageRecipe, continued
-from mirage_training.mini_generator.stage import Pace
+from mirage_training.mini_generator.stage import Pace, Stage
 from mirage_training.mini_generator.text_tower import Prompts, load_text_tower
 from mirage_training.mini_generator.train import STAGES, snapshot, train
 from mirage_training.mini_generator.train import main as train_main
 from mirage_training.mini_generator.trajectories import (
     SHARD,
+    Trajectories,
     clean_and_noise,
     guided_step,
     matched,
@@ -64,6 +82,9 @@ TINY = Recipe(
     texts=200,
     decoder=StageRecipe(3, 2, 1e-3, warmup=2),
     distillation=StageRecipe(3, 2, 1e-3, warmup=2),
+    finder_width=8,
+    finder=StageRecipe(3, 2, 1e-3, warmup=2),
+    agreement=StageRecipe(3, 2, 1e-3, warmup=2),
 )
 
 
@@ -173,6 +194,177 @@ def test_what_counts_more_is_where_a_lesion_changes_the_picture(source: SectionS
         assert cells.any() == (spec.lesion is not None)
         sick += spec.lesion is not None
     assert sick > 15
+
+
+def test_the_rim_of_a_lesion_does_not_count_and_its_core_is_a_lesion(source: SectionSource) -> None:
+    specs = [training_picture(source, 3, index)[0] for index in range(20)]
+    known, cores, around = truth(specs), lesion_cores(specs), lesion_latents(specs)
+    assert torch.equal(known.lesions > 0, cores)
+    assert not (cores & ~around).any()
+    rim = around & ~cores
+    assert rim.any()
+    assert torch.equal(known.counted == 0, rim)
+    right, wrong = torch.where(cores, 9.0, -9.0), torch.where(cores, -9.0, 9.0)
+    assert known.error(right).item() < 0.01 < known.error(wrong).item()
+    assert known.error(torch.where(rim, 9.0, right)).item() == pytest.approx(known.error(right).item())
+
+
+def test_a_finder_learns_where_lesions_are(tmp_path: Path, source: SectionSource) -> None:
+    pictures = rendered(tmp_path / "pictures", lambda: source, count=24, seed=3)
+    recipe = replace(TINY, finder_width=16, finder=StageRecipe(240, 12, 4e-3, warmup=5, average=0.9))
+    stage = finder_stage(tmp_path, recipe)
+    known, shown = truth(pictures.specs), as_input(pictures.pixels)
+    before = known.error(stage.model(shown[:, :1])[0]).item()
+    assert train_finder(stage, pictures, recipe, Pace())
+    finder = stage.averaged()
+    with torch.no_grad():
+        after = known.error(finder(shown[:, :1])[0]).item()
+        lesions, sequences = finder(shown[:, :1])
+    assert after < 0.5 * before
+    assert lesions.shape == (24, 1, 20, 20)
+    assert (sequences.argmax(dim=1) == contrasts(pictures.specs)).float().mean() > 0.6
+
+
+def test_each_token_of_a_text_has_a_row_in_the_text_tower(source: SectionSource) -> None:
+    table = load_text_tower().get_input_embeddings().weight
+    assert table.shape == (END + 1, 128)
+    rng = np.random.default_rng(8)
+    words = Draws.model_validate_json((bundles_folder() / "generator/checkpoint/draws.json").read_text("utf-8")).words
+    drawn = [whole_query(source.draw(rng), rng) for _ in range(100)]
+    drawn += [caption(source.draw(rng), rng) for _ in range(100)]
+    tokens = SimpleTokenizer(context_length=77)([*sorted(words), *drawn]).unique()
+    tokens = tokens[tokens > 0]
+    assert len(tokens) > 300
+    assert table[tokens].abs().sum(dim=1).min() > 0.1
+
+
+def test_a_table_without_rows_of_its_own_choice_is_whole() -> None:
+    whole = {TABLE: torch.ones(END + 1, 2), "other": torch.ones(1)}
+    assert filled(whole)[TABLE].equal(whole[TABLE])
+    kept = {TABLE: torch.ones(2, 2), "other": torch.ones(1), KEPT: torch.tensor([3, END], dtype=torch.int32)}
+    table = filled(kept).pop(TABLE)
+    assert torch.nonzero(table.sum(dim=1))[:, 0].tolist() == [3, END]
+    assert set(filled(kept)) == {TABLE, "other"}
+
+
+def test_fine_detail_is_measured_as_in_the_evaluation(source: SectionSource) -> None:
+    pixels = np.stack([training_picture(source, 3, index)[1] for index in range(6)])
+    found = energies(as_input(pixels))
+    assert found.shape == (6, len(BANDS) - 1)
+    assert found[:, -1].mean().item() == pytest.approx(fine_energy(pixels), rel=1e-3)
+
+
+def test_energies_are_compared_by_contrast() -> None:
+    sequences = torch.tensor([0, 0, 1])
+    wanted = torch.full((3, len(WANTED)), 2.0) * torch.tensor([[1.0], [1.0], [3.0]])
+    right = wanted * torch.tensor(WANTED)
+    assert unlike(right, wanted, sequences).item() == pytest.approx(0, abs=1e-6)
+    # One of a contrast may have more if another has less, but not one of another contrast.
+    assert unlike(right * torch.tensor([[2.0], [0.5], [1.0]]), wanted, sequences).item() == pytest.approx(0, abs=1e-6)
+    assert unlike(right * torch.tensor([[2.0], [1.0], [0.5]]), wanted, sequences).item() > 0.5
+
+
+def test_the_students_own_images_are_those_of_the_sampler(trained: tuple[Path, Path], prompts: Prompts) -> None:
+    student = make_unet(TINY, guided=True).eval().requires_grad_(False)
+    random = torch.Generator().manual_seed(4)
+    noises = [torch.randn((1, 4, 20, 20), generator=random) for _ in range(4)]
+    states, guidance = prompts.states(["axial T1"]), guidance_states(torch.tensor([3.0]), TINY.guidance_dimension)
+    scheduler = LCMScheduler.from_config(schedule_config(TINY))
+    scheduler.set_timesteps(4)
+    latents = noises[0]
+    for number, timestep in enumerate(scheduler.timesteps):
+        velocity = student(latents, timestep, states, timestep_cond=guidance).sample
+        clean = scheduler.step(velocity, timestep, latents, generator=random).denoised
+        if number < 3:
+            share = signal_shares()[scheduler.timesteps[number + 1]].view(1, 1, 1, 1)
+            latents = noisy(clean, noises[number + 1], share)
+    assert torch.allclose(sampled(student, noises, states, guidance, TINY), clean, atol=0.02)
+
+
+class _Bright(LesionFinder):
+    """Sees a lesion wherever a picture is bright."""
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        return avg_pool2d(pictures, 8) * 10, torch.zeros(len(pictures), 3)
+
+
+def test_trajectories_that_do_not_agree_with_their_texts_are_left_out(tmp_path: Path) -> None:
+    lesions = torch.zeros((4, 1, 20, 20), dtype=torch.bool)
+    lesions[:2, :, 3, 3] = True
+    ends = torch.full((4, 4, 20, 20), -1.0)
+    ends[[0, 2], :, 3, 3] = 1
+    points = torch.stack([torch.zeros_like(ends), ends], dim=1)
+    trajectories = Trajectories(points, torch.zeros(4, 77, 128), torch.ones(4), lesions)
+    guide = Guide(lambda latents: latents[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3), _Bright(8))
+    sick, well = right_trajectories(tmp_path / "seen.pt", trajectories, guide)
+    assert (sick.tolist(), well.tolist()) == ([0], [3])
+    again = Guide(lambda latents: latents / 0, _Bright(8))
+    assert torch.equal(right_trajectories(tmp_path / "seen.pt", trajectories, again)[0], sick)
+
+
+def test_half_of_the_texts_of_the_students_own_images_name_a_lesion(source: SectionSource, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listening(Prompts):
+        def __init__(self) -> None:
+            pass
+
+        def states(self, texts: list[str]) -> Tensor:
+            said.extend(texts)
+            return torch.zeros(len(texts), 77, 128)
+
+    pictures = rendered(tmp_path / "pictures", lambda: source, count=24, seed=3)
+    asked = Texts.of(pictures, Listening()).draw(np.random.default_rng(3), 40)
+    assert set(asked.sequences.tolist()) == {0, 1, 2}
+    assert asked.lesions.flatten(1).any(dim=1).tolist() == [True, False] * 20
+    assert asked.energies.shape == (40, len(BANDS) - 1)
+    names = {contrast: {name.lower() for name in (*names, contrast)} for contrast, names in SEQUENCE_QUERIES.items()}
+    for text, number in zip(said, asked.sequences.tolist(), strict=True):
+        assert any(name in text.lower() for name in names[SEQUENCES[number]]), text
+    assert all("lesion" in text for text in said[::2])
+
+
+def test_one_lesion_of_its_size_in_its_place_agrees_with_a_text() -> None:
+    wanted = torch.zeros(6, 1, 20, 20, dtype=torch.bool)
+    wanted[:5, :, 5:7, 5:7] = True
+    found = torch.full((6, 1, 20, 20), -9.0)
+    found[0, 0, 4:6, 6:8] = 9  # in its place
+    found[1, 0, 14, 14] = 9  # elsewhere
+    found[2, 0, 5, 5] = found[2, 0, 14, 14] = 9  # two
+    found[3, 0, 2:10, 2:10] = 9  # too large
+    found[5, 0, 5, 5] = 9  # none is asked for
+    assert disagreement(found, wanted).round().tolist() == [0, 24, 13, 15, 11, 13]
+    assert disagreement(torch.full((1, 1, 20, 20), -9.0), wanted[5:]).item() == 0
+
+
+def test_disagreement_can_be_learnt_from_even_without_a_lesion() -> None:
+    found = torch.zeros(2, 1, 20, 20, requires_grad=True)
+    wanted = torch.zeros(2, 1, 20, 20, dtype=torch.bool)
+    wanted[0, :, 5:7, 5:7] = True
+    disagreement(found, wanted).sum().backward()
+    assert found.grad is not None
+    assert torch.isfinite(found.grad).all()
+    assert (found.grad.flatten(1).abs().sum(dim=1) > 0).all()
+
+
+def test_a_student_learns_to_draw_what_was_asked_for(tmp_path: Path, source: SectionSource, prompts: Prompts) -> None:
+    pictures = rendered(tmp_path / "pictures", lambda: source, count=24, seed=3)
+    recipe = replace(TINY, agreement=StageRecipe(8, 4, 2e-3, warmup=1, average=0.5))
+    finder = LesionFinder(8).eval().requires_grad_(False)
+    random = torch.Generator().manual_seed(5)
+    trajectories = Trajectories(
+        torch.randn((4, 21, 4, 20, 20), generator=random),
+        torch.zeros(4, 77, 128),
+        torch.full((4,), 3.0),
+        torch.tensor([True, True, False, False])[:, None, None, None].expand(-1, 1, 20, 20),
+    )
+    guide = Guide.of(make_autoencoder(TINY).eval().requires_grad_(False), finder)
+    stage = Stage(tmp_path, "agreement", make_unet(recipe, guided=True), recipe.agreement)
+    before = {name: value.clone() for name, value in stage.model.state_dict().items()}
+    right = (torch.tensor([0, 1]), torch.tensor([2, 3]))
+    assert train_agreement(stage, trajectories, right, Texts.of(pictures, prompts), guide, recipe, Pace())
+    assert any(not torch.equal(value, before[name]) for name, value in stage.model.state_dict().items())
+    assert all(torch.isfinite(value).all() for value in stage.model.state_dict().values())
 
 
 def test_what_counts_more_is_counted_so_often() -> None:
@@ -340,7 +532,7 @@ def test_without_the_archive_of_the_tower_nothing_is_trained(
 
 
 def test_a_snapshot_says_what_it_is_of(tmp_path: Path, trained: tuple[Path, Path]) -> None:
-    assert snapshot(trained[0], TINY, tmp_path / "now") == "distillation, step 3"
+    assert snapshot(trained[0], TINY, tmp_path / "now") == "agreement, step 3"
     for path in (tmp_path / "now").rglob("*"):
         assert path.is_dir() or path.read_bytes() == (trained[1] / path.relative_to(tmp_path / "now")).read_bytes()
 

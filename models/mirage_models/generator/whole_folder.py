@@ -1,4 +1,5 @@
-"""The mini generator's whole checkpoint: what the repository holds of it, and CLIP's tokenizer, which open_clip brings.
+"""The mini generator's whole checkpoint: what the repository holds of it, CLIP's tokenizer, which open_clip brings, and the
+whole table of tokens: the repository holds the rows of those that prompts can have.
 
 `python -m mirage_models.generator.whole_folder --checkpoint DIR --out DIR` writes it as diffusers and the builder read it.
 """
@@ -10,15 +11,25 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diffusers
+from safetensors.torch import load_file, save_file
 
 from mirage_models.generator.folder import write_json, write_tokenizer_files
 from mirage_models.paths import bundles_folder
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
 END = 49407
 TEXT = "text_encoder"
+WEIGHTS = "model.safetensors"
+TABLE = "text_model.embeddings.token_embedding.weight"
+KEPT = "kept_tokens"
+"""The ids of the rows, int32: not among transformers' names."""
 BROUGHT = "_tokenizer"
 INDEX: dict[str, Any] = {
     "_class_name": "LatentConsistencyModelPipeline",
@@ -41,6 +52,15 @@ def text_tower_folder() -> Path:
     return bundles_folder() / "generator" / "checkpoint" / TEXT
 
 
+def filled(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the text tower's weights with a row for each of CLIP's tokens: 0 for those that were not kept."""
+    whole = {name: value for name, value in kept.items() if name != KEPT}
+    if KEPT in kept:
+        rows = whole[TABLE]
+        whole[TABLE] = rows.new_zeros((END + 1, rows.shape[1])).index_copy(0, kept[KEPT].long(), rows)
+    return whole
+
+
 def lacks_tokenizer(checkpoint: Path) -> bool:
     """Returns True for a folder whose `model_index.json` says that open_clip brings its tokenizer."""
     try:
@@ -53,6 +73,8 @@ def lacks_tokenizer(checkpoint: Path) -> bool:
 def complete(checkpoint: Path, out: Path) -> Path:
     """Writes the complete folder at `out` and returns it; raises FileNotFoundError or FileExistsError."""
     shutil.copytree(checkpoint, out)
+    tower = out / TEXT / WEIGHTS
+    save_file(filled(load_file(tower)), tower)
     write_json(out / "model_index.json", {key: value for key, value in INDEX.items() if key != BROUGHT})
     write_tokenizer_files(out / "tokenizer")
     return out

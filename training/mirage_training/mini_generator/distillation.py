@@ -70,25 +70,29 @@ def drawn_points(rng: np.random.Generator, count: int, steps: int) -> NDArray[np
     return places
 
 
+def distance(student: Any, trajectories: Trajectories, chosen: Tensor, places: Tensor, recipe: Recipe) -> Tensor:
+    """How far the student's results are from the images of these trajectories [B], from these places on them [B]."""
+    shares, timesteps = signal_shares(), torch.tensor(step_timesteps(recipe.original_steps))
+    here, image = trajectories.points[chosen, places].float(), trajectories.points[chosen, -1].float()
+    at, states = timesteps[places], trajectories.states[chosen].float()
+    guidance = guidance_states(trajectories.scales[chosen], recipe.guidance_dimension)
+    with mixed_precision():
+        velocity = student(here, at, states, timestep_cond=guidance).sample.float()
+    clean, _ = clean_and_noise(velocity, here, shares[at][:, None, None, None])
+    skip, out = boundary(at)
+    wrong = skip * here + out * clean - image
+    losses = (wrong.square() + HUBER**2).sqrt() - HUBER
+    return weighted_mean(losses, trajectories.lesions[chosen], recipe.lesion_weight)
+
+
 def train_distillation(stage: Stage, trajectories: Trajectories, recipe: Recipe, pace: Pace) -> bool:
     """Train on; True at the end."""
-    shares = signal_shares()
-    timesteps = torch.tensor(step_timesteps(recipe.original_steps))
     batch = stage.recipe.batch
 
     def of_step(step: int) -> Losses:
         rng = np.random.default_rng([recipe.seed, 3, step])
         chosen = torch.from_numpy(rng.integers(len(trajectories.points), size=batch))
         places = torch.from_numpy(drawn_points(rng, batch, recipe.original_steps))
-        here, image = trajectories.points[chosen, places].float(), trajectories.points[chosen, -1].float()
-        at, states = timesteps[places], trajectories.states[chosen].float()
-        guidance = guidance_states(trajectories.scales[chosen], recipe.guidance_dimension)
-        with mixed_precision():
-            velocity = stage.model(here, at, states, timestep_cond=guidance).sample.float()
-        clean, _ = clean_and_noise(velocity, here, shares[at][:, None, None, None])
-        skip, out = boundary(at)
-        wrong = skip * here + out * clean - image
-        losses = (wrong.square() + HUBER**2).sqrt() - HUBER
-        return {"distance": weighted_mean(losses, trajectories.lesions[chosen], recipe.lesion_weight)}
+        return {"distance": distance(stage.model, trajectories, chosen, places, recipe)}
 
     return stage.run(of_step, pace)

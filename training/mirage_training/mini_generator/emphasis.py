@@ -22,14 +22,23 @@ REACH_MM = 6
 
 
 def lesion_latents(specs: Sequence[SectionSpec]) -> Tensor:
-    """Returns a mask of the latents that show a lesion: bool [N, 1, h, w], for sections before they are posed."""
+    """Returns a mask of the latents that may show a lesion: bool [N, 1, h, w], for sections before they are posed."""
+    return _mask(specs, REACH_MM)
+
+
+def lesion_cores(specs: Sequence[SectionSpec]) -> Tensor:
+    """Returns a mask of the latents that a lesion itself reaches, without the space around it: bool [N, 1, h, w]."""
+    return _mask(specs, 0)
+
+
+def _mask(specs: Sequence[SectionSpec], reach_mm: int) -> Tensor:
     side = SIDE_PX // LATENT_SCALE
     shown = torch.zeros(len(specs), 1, side, side, dtype=torch.bool)
     for index, spec in enumerate(specs):
         if spec.lesion is None:
             continue
         axes = spec.lesion.axes_mm
-        wider = replace(spec.lesion, axes_mm=(axes[0] + REACH_MM, axes[1] + REACH_MM, axes[2] + REACH_MM))
+        wider = replace(spec.lesion, axes_mm=(axes[0] + reach_mm, axes[1] + reach_mm, axes[2] + reach_mm))
         mask = torch.from_numpy(lesion_mask(wider, spec.plane, spec.level_mm))
         shown[index] = functional.adaptive_max_pool2d(mask[None], side) > 0.5
     return shown

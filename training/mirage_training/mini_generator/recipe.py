@@ -47,6 +47,8 @@ class Recipe:
     most_guidance: float = 4.0
     original_steps: int = 20
     lesion_weight: float = 4.0
+    finder_width: int = 24
+    finder: StageRecipe = field(default_factory=lambda: StageRecipe(1_200, 32, 2e-3, warmup=30, average=0.98))
     autoencoder: StageRecipe = field(default_factory=lambda: StageRecipe(1500, 12, 2e-3, average=0.995))
     decoder: StageRecipe = field(default_factory=lambda: StageRecipe(2_100, 8, 8e-4, warmup=30, average=0.99))
     diffusion: StageRecipe = field(default_factory=lambda: StageRecipe(8_500, 32, 8e-4, average=0.999))
@@ -54,6 +56,7 @@ class Recipe:
     trajectories: int = 2_048
     texts: int = 20_000
     distillation: StageRecipe = field(default_factory=lambda: StageRecipe(700, 32, 4e-4, average=0.995))
+    agreement: StageRecipe = field(default_factory=lambda: StageRecipe(300, 32, 1e-4, warmup=15, average=0.98))
 
 
 def continued(recipe: Recipe) -> Recipe:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import torch
 from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from mirage_models.generator.whole_folder import END, text_tower_folder
+from mirage_models.generator.whole_folder import END, WEIGHTS, filled, text_tower_folder
 from mirage_training.mini_generator.networks import mixed_precision
 
 
 def load_text_tower() -> CLIPTextModel:
     """Returns the text tower in float32 and evaluation mode."""
-    model = CLIPTextModel.from_pretrained(text_tower_folder(), local_files_only=True, dtype=torch.float32)
-    return model.eval().requires_grad_(False)
+    folder = text_tower_folder()
+    model = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, local_files_only=True))
+    model.load_state_dict(filled(load_file(folder / WEIGHTS)))
+    return model.float().eval().requires_grad_(False)
 
 
 class Prompts:

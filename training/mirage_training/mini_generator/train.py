@@ -21,10 +21,18 @@ import torch
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.towers import IMAGE_ARCHIVE
 from mirage_training.mini_clip.workfolder import cached_template
+from mirage_training.mini_generator.agreement import (
+    Guide,
+    Texts,
+    agreement_stage,
+    right_trajectories,
+    train_agreement,
+)
 from mirage_training.mini_generator.autoencoder import autoencoder_stage, train_autoencoder
 from mirage_training.mini_generator.decoder import decoder_stage, perception, train_decoder
 from mirage_training.mini_generator.diffusion import Examples, diffusion_stage, train_diffusion
 from mirage_training.mini_generator.distillation import distillation_stage, train_distillation
+from mirage_training.mini_generator.finder import finder_stage, train_finder
 from mirage_training.mini_generator.folder import write_trained
 from mirage_training.mini_generator.latents import encoded, encoded_mirrored, standardise
 from mirage_training.mini_generator.pictures import rendered
@@ -37,7 +45,7 @@ from mirage_training.mini_generator.vocabulary import draws
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STAGES = ("autoencoder", "decoder", "diffusion", "distillation")
+STAGES = ("autoencoder", "decoder", "diffusion", "distillation", "finder", "agreement")
 
 
 def train(
@@ -90,9 +98,19 @@ def train(
     third = distillation_stage(work, recipe, teacher)
     if not train_distillation(third, trajectories, recipe, pace["distillation"]):
         return False
+    looking = finder_stage(work, recipe)
+    if not train_finder(looking, pictures, recipe, pace["finder"]):
+        return False
+    guide = Guide.of(decoder.averaged(), looking.averaged())
+    last = agreement_stage(work, recipe, third.averaged())
+    if not last.done:
+        right = right_trajectories(work / "seen.pt", trajectories, guide)
+        texts = Texts.of(pictures, examples.prompts)
+        if not train_agreement(last, trajectories, right, texts, guide, recipe, pace["agreement"]):
+            return False
     if out is not None:
         drawn = draws(pictures.specs, recipe)
-        write_trained(out, autoencoder=decoder.averaged(), unet=third.averaged(), recipe=recipe, draws=drawn)
+        write_trained(out, autoencoder=decoder.averaged(), unet=last.averaged(), recipe=recipe, draws=drawn)
     return True
 
 
@@ -112,6 +130,9 @@ def snapshot(work: Path, recipe: Recipe, out: Path) -> str:
     teacher = second.averaged()
     third = distillation_stage(work, recipe, teacher)
     unet, found = third.averaged(), third if third.step else second
+    last = agreement_stage(work, recipe, third.averaged())
+    if last.step:
+        unet, found = last.averaged(), last
     specs = rendered(
         work / "pictures", lambda: SectionSource(cached_template(work)), count=recipe.pictures, seed=recipe.seed
     ).specs
