@@ -367,7 +367,7 @@ def test_a_worker_whose_script_does_not_come_is_replaced_by_one_with_the_same_po
     page = context.new_page()
     page.goto(site.url)
     expect(page.locator(".mosaic .shot img").first).to_be_visible(timeout=4 * PATIENCE_MS)
-    until(lambda: page.evaluate("navigator.serviceWorker.controller !== null") or None)
+    until(lambda: page.evaluate("navigator.serviceWorker.controller !== null"))
     with context.expect_event(
         "response", lambda response: "/page/worker-" in response.url and response.from_service_worker
     ) as caught:
