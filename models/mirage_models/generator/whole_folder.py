@@ -74,7 +74,7 @@ def complete(checkpoint: Path, out: Path) -> Path:
     """Writes the complete folder at `out` and returns it; raises FileNotFoundError or FileExistsError."""
     shutil.copytree(checkpoint, out)
     tower = out / TEXT / WEIGHTS
-    save_file(filled(load_file(tower)), tower)
+    save_file(filled(load_file(tower)), tower, metadata={"format": "pt"})
     write_json(out / "model_index.json", {key: value for key, value in INDEX.items() if key != BROUGHT})
     write_tokenizer_files(out / "tokenizer")
     return out
