@@ -26,6 +26,7 @@ from mirage_inference.generator.prompts import unknown_words
 from mirage_inference.llm.words import near
 from mirage_models.generator.whole_folder import END, KEPT, TABLE, complete, filled, main
 from mirage_models.paths import bundles_folder
+from mirage_models.tasks import CheckpointError
 from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.queries import LESION_QUERIES, SEQUENCE_QUERIES
 from mirage_training.mini_clip.wordings import LESION_NOUN
@@ -540,6 +541,18 @@ def test_a_snapshot_says_what_it_is_of(tmp_path: Path, trained: tuple[Path, Path
 def test_a_checkpoint_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--checkpoint", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "none" in capsys.readouterr().err
+    broken = tmp_path / "broken" / "text_encoder" / "model.safetensors"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"not weights")
+    assert main(["--checkpoint", str(tmp_path / "broken"), "--out", str(tmp_path / "out")]) == 1
+    assert "model.safetensors cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ids", [[3], [3, END + 1], [-1, 3], [[3, 4]]])
+def test_rows_that_are_not_those_of_their_ids_are_refused(ids: list[int]) -> None:
+    with pytest.raises(CheckpointError, match="are not those of"):
+        filled({TABLE: torch.ones(2, 2), KEPT: torch.tensor(ids)})
 
 
 def test_a_teacher_of_another_form_is_refused(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import diffusers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from mirage_models.encoder.weights import read_weights
 from mirage_models.generator.folder import write_json, write_tokenizer_files
 from mirage_models.paths import bundles_folder
+from mirage_models.tasks import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,11 +55,16 @@ def text_tower_folder() -> Path:
 
 
 def filled(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the text tower's weights with a row for each of CLIP's tokens: 0 for those that were not kept."""
+    """Returns the text tower's weights with a row for each of CLIP's tokens: 0 for those that were not kept.
+
+    Raises CheckpointError if the rows are not those of the ids.
+    """
     whole = {name: value for name, value in kept.items() if name != KEPT}
     if KEPT in kept:
-        rows = whole[TABLE]
-        whole[TABLE] = rows.new_zeros((END + 1, rows.shape[1])).index_copy(0, kept[KEPT].long(), rows)
+        rows, ids = whole.get(TABLE), kept[KEPT].long()
+        if rows is None or rows.shape[:1] != ids.shape or not bool(((ids >= 0) & (ids <= END)).all()):
+            raise CheckpointError(f"the rows of {TABLE} are not those of {KEPT}")
+        whole[TABLE] = rows.new_zeros((END + 1, rows.shape[1])).index_copy(0, ids, rows)
     return whole
 
 
@@ -71,10 +78,16 @@ def lacks_tokenizer(checkpoint: Path) -> bool:
 
 
 def complete(checkpoint: Path, out: Path) -> Path:
-    """Writes the complete folder at `out` and returns it; raises FileNotFoundError or FileExistsError."""
+    """Writes the complete folder at `out` and returns it.
+
+    Raises FileExistsError, or CheckpointError for a text tower that is absent or cannot be read.
+    """
+    weights = checkpoint / TEXT / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is not there")
+    tower = filled(read_weights(weights))
     shutil.copytree(checkpoint, out)
-    tower = out / TEXT / WEIGHTS
-    save_file(filled(load_file(tower)), tower, metadata={"format": "pt"})
+    save_file(tower, out / TEXT / WEIGHTS, metadata={"format": "pt"})
     write_json(out / "model_index.json", {key: value for key, value in INDEX.items() if key != BROUGHT})
     write_tokenizer_files(out / "tokenizer")
     return out
@@ -90,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         complete(parsed.checkpoint, parsed.out)
-    except OSError as error:
+    except (OSError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
