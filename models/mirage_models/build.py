@@ -39,8 +39,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"Presets: {', '.join(load_presets())}.",
     )
     made.add_argument("target", nargs="?", metavar="PRESET|HUB_ID|PATH", help="what to build")
-    made.add_argument("--out", type=Path, metavar="DIR", help="where the bundle is to lie")
-    made.add_argument("--list", action="store_true", help="list the presets and end")
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder to write the bundle to")
+    made.add_argument("--list", action="store_true", help="list the presets and exit")
     made.add_argument("--preset", help="build a HUB_ID or PATH as this preset is built")
     made.add_argument("--task", choices=TASKS, help="default: what the checkpoint looks like")
     made.add_argument("--name", help="the bundle's name (default: the preset's or the folder's)")
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--calibration-items", type=int, default=1024, metavar="N", help="how many of it (default 1024)")
     made.add_argument("--lora", metavar="HUB_ID|PATH", help="LCM-LoRA to fuse into a generator")
     made.add_argument(
-        "--tiny-decoder", metavar="HUB_ID|PATH", help="tiny autoencoder of a generator, beside the full one"
+        "--tiny-decoder", metavar="HUB_ID|PATH", help="a generator's tiny autoencoder, in addition to the full one"
     )
     made.add_argument(
         "--sampler",
@@ -67,8 +67,12 @@ def parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="a language model's second graph, which reads prompts faster and takes more memory (default: the preset's)",
     )
-    made.add_argument("--allow-parity-miss", action="store_true", help="write a bundle below the bar, which says so")
-    made.add_argument("--replace", action="store_true", help="put the new bundle in the place of an old one")
+    made.add_argument(
+        "--allow-parity-miss",
+        action="store_true",
+        help="write the bundle even if it misses the parity bar; its manifest says so",
+    )
+    made.add_argument("--replace", action="store_true", help="replace an existing bundle")
     made.add_argument("--offline", action="store_true", help="use the hub's cache only")
     made.add_argument("--cache", type=Path, metavar="DIR", help="the hub's cache (default: HF_HOME)")
     made.add_argument("--threads", type=int, metavar="N", help="default: the CPUs that this process may use")

@@ -156,9 +156,9 @@ def build(arguments: tuple[str, ...]) -> int:
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder of the bundle; default: where `mirage up --llm` looks.",
+    help="Folder of the bundle; default: the one in which `mirage up --llm` looks.",
 )
-@click.option("--replace", is_flag=True, help="Fetch and build a model again that is there.")
+@click.option("--replace", is_flag=True, help="Fetch and build a model again even if it is there.")
 @click.option(
     "--prompt-graph/--no-prompt-graph",
     default=True,

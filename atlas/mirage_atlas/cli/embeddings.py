@@ -25,7 +25,7 @@ def command() -> None:
 
 @command.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--collection", default="", metavar="NAME", help="Which collection; the active one where not given.")
+@click.option("--collection", default="", metavar="NAME", help="The collection; the active one if omitted.")
 @server_options
 def export(file: Path, collection: str, url: str | None, as_json: bool) -> None:
     """Write the vectors of every record to FILE, which appears whole or not at all."""
@@ -59,7 +59,7 @@ def _records(client: "Client", collection: str) -> "Iterator[StoredRecord]":
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--reader", metavar="NAME", help="Format of the dataset; found by what is at PATH if omitted.")
-@click.option("--into", default="", metavar="NAME", help="Collection to fill; made for the file's model where missing.")
+@click.option("--into", default="", metavar="NAME", help="Collection to fill; created for the file's model if missing.")
 @click.option("--strict", is_flag=True, help="Refuse a record that FILE has no vector of; otherwise it is encoded.")
 @sending_options(batch=64, parallel=3)
 @server_options

@@ -15,7 +15,7 @@ from mirage_atlas.cli.indexing import Sending, index, open_dataset, with_rows
     "--resume/--no-resume", default=True, show_default=True, help="Ask the atlas first and send only what it lacks."
 )
 @click.option(
-    "--into", default="", metavar="NAME", help="Collection to fill beside the active one; made where missing."
+    "--into", default="", metavar="NAME", help="Collection to fill, instead of the active one; created if missing."
 )
 @sending_options(batch=32, parallel=2)
 @server_options

@@ -12,7 +12,7 @@ from mirage_launcher.cli import backups
 
 @click.command("backup")
 @click.argument("file", type=click.Path(path_type=Path, resolve_path=True, allow_dash=True))
-@click.option("--force", is_flag=True, help="Write over FILE where it exists.")
+@click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
 @backups.place_options
 @json_option
 def command(file: Path, force: bool, data: Path | None, volumes: Path | None, as_json: bool) -> None:

@@ -29,7 +29,7 @@ def command() -> None:
 @click.option(
     "--models", default="mini", metavar="DIR", help="The bundle that the server runs, as for `mirage up`; default mini."
 )
-@click.option("--no-images", is_flag=True, help="Leave the full images out: thumbnails alone, of at most 256 pixels.")
+@click.option("--no-images", is_flag=True, help="Leave out the full images: only thumbnails of at most 256 pixels.")
 @click.option(
     "--allow-licence",
     "allowed",
@@ -38,7 +38,9 @@ def command() -> None:
     help="Also take records of this licence, for whose copies you are responsible; repeat for more.",
 )
 @click.option("--skip-refused", is_flag=True, help="Leave out records whose licence is not known to allow copies.")
-@click.option("--assets-url", default="", metavar="URL", help="Where you host the folder `model`, if on another host.")
+@click.option(
+    "--assets-url", default="", metavar="URL", help="Address of the folder `model`, if another host serves it."
+)
 @click.option("--title", default="MIRAGE", show_default=True, help="The name of the site.")
 @server_options
 def site(

@@ -11,8 +11,8 @@ from mirage_launcher.cli import backups
 
 @click.command("restore")
 @click.argument("file", type=click.Path(path_type=Path, resolve_path=True, allow_dash=True))
-@click.option("--replace", is_flag=True, help="Put it in the place of what is stored, which is then gone.")
-@click.option("--check", is_flag=True, help="Only read FILE from beginning to end: is it whole?")
+@click.option("--replace", is_flag=True, help="Replace what is stored, which is then deleted.")
+@click.option("--check", is_flag=True, help="Only check that FILE is complete.")
 @backups.place_options
 @json_option
 def command(file: Path, replace: bool, check: bool, data: Path | None, volumes: Path | None, as_json: bool) -> None:

@@ -42,7 +42,7 @@ def list_(url: str | None, as_json: bool) -> None:
     "--dimension", type=click.IntRange(1), default=None, help="Length of the vectors; the encoder's by default."
 )
 @click.option(
-    "--fingerprint", default="", help="Of the model that its vectors will come from; the encoder's by default."
+    "--fingerprint", default="", help="Name of the model that the vectors come from; the encoder's by default."
 )
 @server_options
 def create(name: str, dimension: int | None, fingerprint: str, url: str | None, as_json: bool) -> None:

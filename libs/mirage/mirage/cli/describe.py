@@ -32,10 +32,12 @@ _BLOCKS = {"see": "What you see", "where": "Where to look", "apart": "What it is
 @term_options
 @where_option
 @click.option("-k", type=int, default=3, show_default=True, metavar="K", help="How many captions, 1 to 10.")
-@click.option("--max-tokens", type=int, metavar="N", help="Tokens at the most, 1 to 512; default 128.")
+@click.option("--max-tokens", type=int, metavar="N", help="At most so many tokens, 1 to 512; default 128.")
 @click.option("--temperature", type=float, metavar="T", help="0 to 2; default 0, the same text each time.")
-@click.option("--top-p", type=float, metavar="P", help="Draw from the likeliest tokens that together reach P.")
-@click.option("--seed", type=int, metavar="N", help="For the same text again at a temperature above 0.")
+@click.option(
+    "--top-p", type=float, metavar="P", help="Sample from the most likely tokens that together reach probability P."
+)
+@click.option("--seed", type=int, metavar="N", help="Same seed, same text at a temperature above 0.")
 @click.option("--against", metavar="TEXT", help="Say how what this text finds differs instead (A: the query, B: this).")
 @collection_option
 @server_options

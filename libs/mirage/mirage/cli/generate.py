@@ -31,8 +31,15 @@ _STDOUT = Path("-")
 @click.option(
     "--guidance", type=float, metavar="G", help="How closely the text is followed; range and default: the model's."
 )
-@click.option("--negative", default="", metavar="TEXT", help="What the image does not show, where the model heeds it.")
-@click.option("--seed", type=int, metavar="N", help="For the same image again; else chosen, and told.")
+@click.option(
+    "--negative", default="", metavar="TEXT", help="What the image should not show; not every model supports it."
+)
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Seed of an earlier image, to make it again; if omitted, chosen at random and printed.",
+)
 @click.option(
     "--size",
     metavar="WxH",
@@ -42,17 +49,17 @@ _STDOUT = Path("-")
 @click.option(
     "--batch",
     is_flag=True,
-    help="Let everything go first that somebody waits for; always so if the model takes dozens of steps.",
+    help="Run after all jobs that users wait for; always so if the model takes dozens of steps.",
 )
-@click.option("--deadline", "deadline_s", type=float, metavar="S", help="Give up where it is not done after S seconds.")
+@click.option("--deadline", "deadline_s", type=float, metavar="S", help="Give up if it is not done after S seconds.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE",
-    help="Where to; - for standard output. Of several images, each gets its number before the ending.",
+    help="File to write; - for standard output. Several images get a number before the ending.",
 )
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.option(
     "--no-wait", is_flag=True, help="Queue the job, print its id, and leave: `mirage jobs get ID -o FILE` fetches it."
 )
@@ -60,7 +67,7 @@ _STDOUT = Path("-")
     "--replay",
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
     metavar="FILE",
-    help="Make the image of a PNG file again from what it says of itself, and compare the pixels.",
+    help="Make the image of a PNG file again from its metadata, and compare the pixels.",
 )
 @server_options
 def command(

@@ -19,7 +19,7 @@ from mirage.cli.output import note, print_json
     required=True,
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE",
-    help="Where to; - for standard output.",
+    help="File to write; - for standard output.",
 )
 @click.option(
     "--variant",

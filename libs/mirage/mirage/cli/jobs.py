@@ -18,9 +18,9 @@ _output = click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Fetch its images into this file; of several, each gets its number before the ending.",
+    help="Write its images to this file; several get a number before the ending.",
 )
-_force = click.option("--force", is_flag=True, help="Write over a file that is there.")
+_force = click.option("--force", is_flag=True, help="Overwrite an existing file.")
 
 
 @click.group("jobs", context_settings={"help_option_names": ["-h", "--help"]})

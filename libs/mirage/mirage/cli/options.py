@@ -35,14 +35,17 @@ collection_option = click.option(
     "--collection", default="", metavar="NAME", help="The collection; the active one if omitted."
 )
 page_option = click.option(
-    "--page", "page_token", metavar="TOKEN", help="Go on where an earlier answer ended, with all else unchanged."
+    "--page",
+    "page_token",
+    metavar="TOKEN",
+    help="The token of an earlier answer, to get its next page; keep all other options.",
 )
 data_option = click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="MIRAGE_DATA",
     metavar="DIR",
-    help="Where the atlas, logs and state are kept; default ~/.local/share/mirage.",
+    help="Folder of the atlas, logs and state; default ~/.local/share/mirage.",
 )
 image_path = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -103,7 +106,9 @@ def sending_options(*, batch: int, parallel: int) -> Callable[[F], F]:
             ),
             click.option("--allow-refused", is_flag=True, help="Exit with 0 if some rows were refused, but not all."),
             follow_links_option,
-            click.option("--activate", is_flag=True, help="Turn searches to the --into collection once it is filled."),
+            click.option(
+                "--activate", is_flag=True, help="Make the --into collection the active one once it is filled."
+            ),
         ):
             verb = option(verb)
         return verb
