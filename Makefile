@@ -54,7 +54,7 @@ types:
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tools/mypy-tests.ini
 
-protos: setup-dev ## Generate the stubs of protos/ anew
+protos: setup-dev ## Generate the stubs of protos/ again
 	tools/generate_stubs.sh
 
 protos-check:
@@ -62,14 +62,14 @@ protos-check:
 	tools/generate_stubs.sh --check
 	tools/check_breaking.sh
 
-docs: setup-dev ## Write the generated tables in docs and READMEs anew
+docs: setup-dev ## Write the generated tables in docs and READMEs again
 	$(BIN)/python tools/generate_docs.py
 
 docs-check:
 	$(BIN)/python tools/generate_docs.py --check
 	$(BIN)/python tools/check_links.py
 
-lock: setup-dev ## Resolve requirements/*.txt anew
+lock: setup-dev ## Resolve requirements/*.txt again
 	tools/lock.sh
 
 lock-check:

@@ -208,7 +208,7 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.REGIONS_INVALID: Entry(_BAD, 422, "Label map invalid", "The label map cannot be stored: {problem}."),
     Code.REGIONS_NOT_FOUND: Entry(
-        Status.NOT_FOUND, 404, "No label map", "The record {id} has no label map: nobody outlined its structures."
+        Status.NOT_FOUND, 404, "No label map", "The record {id} has no label map: its structures are not outlined."
     ),
     Code.ID_INVALID: Entry(
         _BAD,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DIVERGENCE_WEIGHT = 3e-4
 EDGE_WEIGHT = 1.0
-"""Of the error of differences between neighbouring pixels, beside that of the pixels: without it edges stay soft."""
+"""Of the error of differences between neighbouring pixels, in addition to that of the pixels: without it edges stay soft."""
 
 
 def as_input(pixels: NDArray[np.uint8]) -> Tensor:

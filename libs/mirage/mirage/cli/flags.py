@@ -27,7 +27,7 @@ def list_(record_id: str, limit: int, url: str | None, as_json: bool) -> None:
         rows = [(each.create_time, each.record_id, each.reason, each.comment) for each in found]
         print_table(("when", "record", "reason", "comment"), rows)
     else:
-        note("nobody has marked anything")
+        note("no record is marked")
 
 
 @command.command("add")
