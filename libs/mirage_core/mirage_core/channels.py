@@ -55,8 +55,10 @@ def open_channel(address: str, *, idempotent: Mapping[str, Sequence[str]]) -> gr
             # A peer that vanished without a word is noticed within this, and looked for again soon after.
             ("grpc.keepalive_time_ms", 20_000),
             ("grpc.keepalive_timeout_ms", 5_000),
+            # An attempt to connect is given this long, for a busy server to answer it; after a refusal the next one comes
+            # within a second.
+            ("grpc.min_reconnect_backoff_ms", 3_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1_000),
             # A restarted container has another address: its name is resolved again after this time, not after 30 s.
             ("grpc.dns_min_time_between_resolutions_ms", 1_000),

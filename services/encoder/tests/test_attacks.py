@@ -5,6 +5,7 @@ With `-o junit_family=xunit1 --junitxml=FILE` the peaks are in the file, as prop
 
 import asyncio
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,18 @@ class Caller:
 async def caller(running: Running) -> AsyncIterator[Caller]:
     async with open_channel(running.address, idempotent={}) as channel:
         yield Caller(channel)
+
+
+async def test_a_first_call_waits_for_an_encoder_that_is_too_busy_to_take_it_at_once(
+    running: Running, caller: Caller
+) -> None:
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        call = asyncio.create_task(caller.is_serving())
+        await asyncio.sleep(0.5)
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    assert await call
 
 
 @pytest.mark.parametrize("name", list(image_bombs.BOMBS))
