@@ -19,6 +19,14 @@ from mirage_inference.llm.words import known, plain
 FACTS_MAX = 3
 _ORDINAL = r"(?:first|second|third|fourth|fifth|sixth)"
 _NOUN = r"(?:image|caption|picture|scan|figure)"
+_VIEWED = (
+    r"(?:(?:plain|panoramic|lateral|frontal|axial|coronal|sagittal|chest|abdominal|pelvic|cranial|dental|follow-up|(?:pre|post)operative|"
+    r"contrast-enhanced|ct|mri?|t[12]-weighted|x-ray|ultrasound) ){0,3}"
+    r"(?:radiographs?|x-rays?|ct|mri|ultrasounds?|angiograms?|sonograms?|echocardiograms?|tomograms?|views?|scans?|images?)"
+)
+_NUMBERED = re.compile(
+    rf"^(?:the )?{_ORDINAL} (?={_VIEWED} (?:shows?|demonstrates?|reveals?|is|depicts?|displays?|illustrates?)\b)", re.I
+)
 _ONE = re.compile(rf"\bthe {_ORDINAL} {_NOUN}\b|\b{_NOUN} \d{{1,2}}\b|^the caption\b", re.I)
 _SEVERAL = re.compile(rf"\bthe {_ORDINAL}(?:(?:, and |, | and ){_ORDINAL})+ {_NOUN}s\b", re.I)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
@@ -40,6 +48,7 @@ _LIES = re.compile(
 _SHOWS = re.compile(r"\b(?:shows?|demonstrates?|reveals?|there)\b", re.I)
 _OF_THE_TEXT = re.compile(
     r"\b(?:the|these|both|all)(?: (?:two|three))? captions (?:describe|mention|state|show|say|discuss|present|refer)|"
+    r"\bthis (?:image|caption) (?:also )?refers? to\b|"
     r"\b(?:is|are) (?:described|discussed|mentioned)(?: (?:in|by) the captions?)?\W*$",
     re.I,
 )
@@ -142,6 +151,7 @@ def general(fact: Fact) -> Checked:
 def worded(sentence: str) -> str:
     """Returns a sentence without the numbers of images: its sources name them."""
     text = _SEVERAL.sub("these images", _ONE.sub("this image", _BULLET.sub("", sentence)))
+    text = _NUMBERED.sub("the ", text)
     text = _IS_A_THAT_SHOWS.sub(r"\1 shows ", text)
     text = _STATES.sub("this image shows ", _IS_A.sub("", text))
     text = _WE_SEE.sub("this image shows", text)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 
+from mirage_inference.llm.reading import read
 from mirage_inference.llm.word_kinds import vocabulary
 
 _CAUSE = re.compile(
@@ -42,20 +43,40 @@ _NAME = re.compile(
     r"\b(?:the|an?) ([A-Z][a-z]{2,}) (?!of\b|in\b|and\b|at\b|on\b|for\b|with\b|is\b|are\b|was\b|were\b)[a-z]{2,}"
 )
 _INDICATING = re.compile(r"\bindicat(?:ing|ive)\b", re.I)
+_POINTER = re.compile(
+    r"\b(?:arrow|marker|asterisk|circle|star|triangle|line|box|pointer|label|letter)s?\b|head\b", re.I
+)
+_INFERRED = re.compile(r"\b(?:indicat|suggest|consistent with|compatible with|signs? of|represent|mean|evidence)", re.I)
 _LESS_SURE = re.compile(
     r"\b(?:consistent with|compatible with|suggest|suspicious|concerning|likely|possibl|probabl|may\b|could\b)", re.I
 )
+
+
+_SENTENCE = re.compile(r"[.;](?!\d)")
+_PART = re.compile(r"[,.;:()](?!\d)|\b(?:and|with|which|that|while|but)\b", re.I)
+_ACTS = re.compile(
+    r"\b((?:encas|invad|compress|displac|infiltrat|travers|abut|obstruct|occlud|penetrat|perforat|erod|engulf|drain)"
+    r"(?:s|es|ing))\b",
+    re.I,
+)
+"""What one structure does to another: the caption must name the other one with it."""
+_QUANTITY = re.compile(
+    r"\b([a-z]{4,}) (?:of|is|was) (?:about |approximately )?(\d+(?:\.\d+)?)\b(?!\s*(?:mm|cm|[x×]|years?|months?|weeks?|days?))",
+    re.I,
+)
+_STEM = 5
 
 
 def overstates(sentence: str, caption: str) -> bool:
     """Returns True if a sentence names a cause and the caption names none ("with thinning of the bone"), or calls normal what
     the caption calls normal with an exception ("otherwise unremarkable"), or claims what no picture shows: a diagnosis that was
     made, how a disease went on, what is to be done. Also if it makes a finding of a mark ("a circle of") or of a name ("a cut
-    prosthesis" for "the Cut prosthesis").
+    prosthesis" for "the Cut prosthesis"), says of one thing that it indicates another, or moves a number or what is done to a
+    structure to something else ("a ratio (2.7)" is not "a velocity of 2.7").
     """
     if _CAUSE.search(sentence) and not _CAUSE_IN_CAPTION.search(caption):
         return True
-    if _claims(sentence, caption) or _mistakes(sentence, caption):
+    if _claims(sentence, caption) or _mistakes(sentence, caption) or _moves(sentence, caption):
         return True
     if not _NORMAL.search(sentence) or _OTHERWISE.search(sentence):
         return False
@@ -66,8 +87,10 @@ def overstates(sentence: str, caption: str) -> bool:
 def _claims(sentence: str, caption: str) -> bool:
     if any(said.search(sentence) and not borne_out.search(caption) for said, borne_out in _CLAIMS):
         return True
-    less_sure = _LESS_SURE.search(caption) and not _INDICATING.search(caption)
-    return bool(less_sure and _INDICATING.search(sentence))
+    if not _INDICATING.search(sentence) or _INDICATING.search(caption):
+        return False
+    pointed = _POINTER.search(sentence) and not _LESS_SURE.search(caption)
+    return not pointed and bool(_LESS_SURE.search(caption) or not _INFERRED.search(caption))
 
 
 def _mistakes(sentence: str, caption: str) -> bool:
@@ -76,3 +99,22 @@ def _mistakes(sentence: str, caption: str) -> bool:
     medical = frozenset().union(*vocabulary().values())
     names = {name.lower() for name in _NAME.findall(caption)} - medical
     return any(re.search(rf"\b{name}\b", sentence) and not re.search(rf"\b{name}\b", caption) for name in names)
+
+
+def _moves(sentence: str, caption: str) -> bool:
+    said = _SENTENCE.split(caption)
+    for noun, number in _QUANTITY.findall(sentence):
+        with_number = [each for each in said if re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]*\d)", each)]
+        named = noun[:_STEM].lower()
+        if with_number and named in caption.lower() and not any(named in each.lower() for each in with_number):
+            return True
+    for found in _ACTS.finditer(sentence):
+        after = read(_PART.split(sentence[found.end() :].strip(), maxsplit=1)[0]).all_terms
+        around = [read(each).all_terms for each in said if found[1][:_STEM].lower() in each.lower()]
+        if after and around and not any(_share(after, terms) for terms in around):
+            return True
+    return False
+
+
+def _share(some: frozenset[str], others: frozenset[str]) -> bool:
+    return any(one[:_STEM] == other[:_STEM] for one in some for other in others)

@@ -67,7 +67,8 @@ low positive negative hyperintense hypointense hyperdense hypodense collateral c
 """Words that a picture either bears out or not: where a caption lacks one, it does not support a sentence that has it."""
 HEDGES = forms_of(
     "possible possibly probable probably may might suspected suspicious question questionable versus vs concern differential "
-    "could presumed presumably likely suggest suggesting suggestive suggests concerning worrisome suspect suspicion"
+    "could presumed presumably presumptive apparently seemingly putative likely suggest suggesting suggestive suggests "
+    "concerning worrisome suspect suspicion"
 )
 _IDLE |= HEDGES
 CHANGING = forms_of(

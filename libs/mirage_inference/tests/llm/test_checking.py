@@ -89,6 +89,10 @@ def test_a_fact_is_told_once_and_only_of_its_own_kind() -> None:
     ("written", "shown"),
     [
         ("The first image is an axial section.", "An axial section."),
+        ("The first radiograph shows a fracture.", "The radiograph shows a fracture."),
+        ("Second lateral chest X-ray reveals a nodule.", "The lateral chest X-ray reveals a nodule."),
+        ("The first metatarsal is short.", "The first metatarsal is short."),
+        ("The first X-ray after the fall shows a fracture.", "The first X-ray after the fall shows a fracture."),
         ("The first image is an X-ray image of the knee and shows a tear.", "An X-ray image of the knee shows a tear."),
         ("The second caption describes an axial section.", "An axial section."),
         ("The second caption states that there is a persistent cyst.", "This image shows a persistent cyst."),
