@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 
 from mirage_atlas.demo.sections import SectionSpec
 from mirage_models.encoder.checkpoint import make_model
-from mirage_training.mini_clip import gate, left_out, tune
+from mirage_training.mini_clip import gate, gate_pictures, left_out, tune
 from mirage_training.mini_clip.facts import NOTHING, Item, rendering_facts
 from mirage_training.mini_clip.items import real_item
 from mirage_training.mini_clip.joint import model_config
@@ -237,7 +237,7 @@ def test_a_run_is_measured_with_a_gate_that_has_not_seen_what_it_left_out(
     tune.main([*options, "--towers", str(work), "--leave-out", "kermany", "--steps", "1", "--threads", "1"])
     _, items = gate.read_views(views, work / "checkpoint", 2, left_out.run_of(work))
     assert {item.source for item in items} == {"brain", "nih", "busi", "chest-ct", "pictures", "other"}
-    assert len(gate.medical_pictures(real, 2, left_out.run_of(work))) == 4
+    assert len(gate_pictures.medical_pictures(real, 2, left_out.run_of(work))) == 4
 
     left_out.main([*options, "--real", str(real), "--threads", "1"])
     found = json.loads(capsys.readouterr().out)
@@ -247,6 +247,66 @@ def test_a_run_is_measured_with_a_gate_that_has_not_seen_what_it_left_out(
         modality, body, _ = SOURCES[name]
         assert sum(figures["modality"]["said"][modality].values()) == figures["modality"]["images"] == 3
         assert sum(figures["body_part"]["said"][body].values()) == figures["gate"]["images"] == 3
+
+
+@pytest.mark.usefixtures("random_towers")
+def test_what_is_medical_is_fitted_again_with_more_pictures_and_all_else_of_a_gate_is_kept(
+    views: Path, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, rng = config(), np.random.default_rng(6)
+    monkeypatch.setattr(tune, "read_config", lambda: small)
+    work, folder, first, second = (tmp_path / name for name in ("run", "others", "first.json", "second.json"))
+    tune.main(["--views", str(views), "--work", str(work), "--towers", str(work), "--steps", "1", "--threads", "1"])
+    (work / "views").symlink_to(views)
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 255, (160, 200, 3), np.uint8)).save(folder / f"{number}.png")
+    options = ["--checkpoint", str(work / "checkpoint"), "--work", str(work), "--real", str(real), "--shards", "2"]
+    gate.main(["fit", *options, "--out", str(first)])
+    more = ["--others", str(folder), "--gate", str(first), "--out", str(second)]
+    gate.main(["medical", *options, *more])
+    before, after = (gate.ImageGate.model_validate_json(path.read_text("utf-8")) for path in (first, second))
+    assert after.heads == before.heads
+    assert after.measured == before.measured
+    assert after.medical != before.medical
+
+
+def test_pictures_of_a_folder_are_shown_on_white_and_small_ones_left_out(tmp_path: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    Image.new("RGBA", (1000, 400), (0, 0, 0, 0)).save(below / "clear.png")
+    Image.new("RGB", (200, 200), (9, 9, 9)).save(tmp_path / "dark.JPG")
+    Image.new("RGB", (200, 100)).save(tmp_path / "small.png")
+    (tmp_path / "notes.txt").write_text("no picture", "utf-8")
+    found = gate_pictures.folder_pictures(tmp_path)
+    assert [(picture.size, picture.getpixel((0, 0))) for picture in found] == [
+        ((512, 205), (255, 255, 255)),
+        ((200, 200), (9, 9, 9)),
+    ]
+    alone = len(gate_pictures.other_pictures(np.random.default_rng(1)))
+    assert len(gate_pictures.other_pictures(np.random.default_rng(1), [tmp_path])) == alone + 2 * 2 * len(found)
+
+
+def test_medical_pictures_are_shown_as_screens_too() -> None:
+    pictures = [Image.new("RGB", (900, 600), (90, 90, 90)), Image.new("RGB", (64, 64), (90, 90, 90))]
+    found = gate_pictures.screened(pictures, np.random.default_rng(2))
+    assert len(found) == len(pictures) * (1 + gate_pictures.SCREENS)
+    assert found[0] is pictures[0]
+    for screen in (*found[1:3], *found[4:]):
+        assert max(screen.size) <= 512
+        colours = {colour for _, colour in screen.getcolors(2**20) or []}
+        assert (90, 90, 90) in colours
+        assert len(colours) > 2
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        each for name in ("checkpoint", "work", "real", "out", "others") for each in (f"--{name}", str(tmp_path))
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        gate.main(["fit", *options])
+    assert stopped.value.code == 2
+    assert "has no pictures of 150 px or more" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_run_is_an_error(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,9 @@ twentieth of the right ones. A value that fewer than 30 different images show is
 
 A body part is known only near a place of it: the mean vector of a source's views that show it. The limit leaves out
 the lowest twentieth of the known and right whole pictures of training. Renderings have their own places and limit, because each
-lies where its plane, contrast and level are. `... near` fits the places again and keeps all else of a gate.
+lies where its plane, contrast and level are. `... near` fits the places again, `... medical` fits again what is a medical image
+at all; both keep all else of a gate. Pictures that are not medical come from packages, from drawing code, and from the folders of
+`--others` (gate_pictures.py).
 """
 
 from __future__ import annotations
@@ -35,9 +37,16 @@ from mirage_inference.bundles import (
     load_encoder,
 )
 from mirage_inference.encoder.picture_statistics import picture_statistics, squared
-from mirage_training import picture_gate
 from mirage_training.mini_clip.encoders import Encoder, OriginalEncoder
 from mirage_training.mini_clip.facts import Item
+from mirage_training.mini_clip.gate_pictures import (
+    LEAST_PX,
+    medical_pictures,
+    other_pictures,
+    picture_files,
+    screened,
+    whole_pictures,
+)
 from mirage_training.mini_clip.heads import (
     ELSE,
     FACETS,
@@ -55,20 +64,17 @@ from mirage_training.mini_clip.heads import (
     row,
     softmax_rows,
 )
-from mirage_training.mini_clip.items import real_item, source_of
-from mirage_training.mini_clip.prepare import photographs
 from mirage_training.mini_clip.views import read_shard
 
 _TEMPERATURES = tuple(round(1.12**step, 4) for step in range(-4, 16))
 _LOWEST_RIGHT = 0.05
 SHARDS = 6
 """Shards of which all views are read, not only those that show findings."""
-DECLINE_BELOW = 0.7
-MEDICAL_FROM = 0.9
+DECLINE_BELOW = 0.05
+MEDICAL_FROM = 0.2
 PLACED = ("body_part",)
 """Facets that are known only near a place. Modality is not one: of unseen sources it is right in 94 % by its probability alone,
 and places would take more right ones away than wrong ones (docs/evaluation.md)."""
-_EVERY = 10
 _LEVEL_MM = 20
 
 
@@ -149,38 +155,6 @@ def fitted_medical(
         decline_below=DECLINE_BELOW,
         medical_from=MEDICAL_FROM,
     )
-
-
-def medical_pictures(folder: Path, each: int = 14, left_out: Collection[str] = ()) -> list[Image.Image]:
-    """Whole pictures of the train split of `real`, as many of each source, spread over it."""
-    rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text("utf-8").splitlines()]
-    by_source: dict[str, list[str]] = {}
-    for found in rows:
-        if found["split"] == "train" and source_of(found) not in left_out:
-            by_source.setdefault(source_of(found), []).append(found["file"])
-    chosen = [
-        files[i] for _, files in sorted(by_source.items()) for i in np.linspace(0, len(files) - 1, each).astype(int)
-    ]
-    return [Image.open(folder / file).convert("RGB") for file in chosen]
-
-
-def other_pictures(rng: np.random.Generator) -> list[Image.Image]:
-    """The photographs of `prepare` with crops, in colour and grey, and computed pages, charts and drawings."""
-    whole = photographs()
-    for picture in whole:
-        picture.thumbnail((512, 512))
-    coloured = [picture for each in whole for picture in (each, *picture_gate.crops(each, 3, rng))]
-    grey = [picture.convert("L").convert("RGB") for picture in coloured]
-    makers = (picture_gate.page, picture_gate.chart, picture_gate.drawing)
-    return coloured + grey + [make(rng) for make in makers for _ in range(20)]
-
-
-def whole_pictures(folder: Path, left_out: Collection[str] = ()) -> tuple[list[Image.Image], list[Item]]:
-    """Every tenth picture of the train split of `real`, without the sources in `left_out`, and what it shows."""
-    rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text("utf-8").splitlines()]
-    chosen = [row for row in rows if row["split"] == "train"][::_EVERY]
-    chosen = [row for row in chosen if source_of(row) not in left_out]
-    return [Image.open(folder / row["file"]).convert("RGB") for row in chosen], [real_item(row) for row in chosen]
 
 
 def _group(facet: str, item: Item) -> tuple[str, str] | None:
@@ -266,16 +240,38 @@ def fit(vectors: Rows, items: Sequence[Item], medical: MedicalHead) -> ImageGate
     return ImageGate(heads=heads, medical=medical, measured=measured)
 
 
+def medical_head(
+    encoder: Encoder,
+    vectors: Rows,
+    items: Sequence[Item],
+    real: Path,
+    *,
+    others: Sequence[Path] = (),
+    left_out: Collection[str] = (),
+) -> MedicalHead:
+    """Reads if an image is medical, fitted on views and on whole pictures; none of the sources in `left_out`."""
+    medical = screened(medical_pictures(real, left_out=left_out), np.random.default_rng(20261130))
+    pictures = medical + other_pictures(np.random.default_rng(20261129), others)
+    kinds = np.arange(len(pictures)) < len(medical)
+    return fitted_medical(vectors, items, pictures, encoder.images(pictures), kinds)
+
+
 def fit_to_run(
-    encoder: Encoder, checkpoint: Path, views: Path, real: Path, *, shards: int = SHARDS, left_out: Collection[str] = ()
+    encoder: Encoder,
+    checkpoint: Path,
+    views: Path,
+    real: Path,
+    *,
+    shards: int = SHARDS,
+    others: Sequence[Path] = (),
+    left_out: Collection[str] = (),
 ) -> ImageGate:
-    """The gate of a run, from the views that it was trained on and whole pictures; none of the sources in `left_out`."""
+    """The gate of a run, from the views that it was trained on and whole pictures; none of the sources in `left_out`.
+
+    `others`: folders of pictures that are not medical.
+    """
     vectors, items = read_views(views, checkpoint, shards, left_out)
-    medical = medical_pictures(real, left_out=left_out)
-    others = other_pictures(np.random.default_rng(20261129))
-    plain = encoder.images(medical + others)
-    kinds = np.arange(len(plain)) < len(medical)
-    gate = fit(vectors, items, fitted_medical(vectors, items, medical + others, plain, kinds))
+    gate = fit(vectors, items, medical_head(encoder, vectors, items, real, others=others, left_out=left_out))
     pictures, shown = whole_pictures(real, left_out)
     return with_places(gate, vectors, items, encoder.images(pictures) if pictures else vectors[:0], shown)
 
@@ -298,8 +294,12 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     fitting = commands.add_parser("fit", help="fit the gate")
     placing = commands.add_parser("near", help="fit the places of a fitted gate again, and nothing else")
-    placing.add_argument("--gate", type=Path, required=True)
-    for each in (fitting, placing):
+    telling = commands.add_parser("medical", help="fit again what is a medical image, and nothing else")
+    for each in (placing, telling):
+        each.add_argument("--gate", type=Path, required=True, help="a fitted gate")
+    for each in (fitting, telling):
+        each.add_argument("--others", type=Path, nargs="*", default=[], help="folders of pictures that are not medical")
+    for each in (fitting, placing, telling):
         _add_inputs(each)
     writing = commands.add_parser("write", help="write a fitted gate into a bundle's manifest")
     writing.add_argument("--gate", type=Path, required=True)
@@ -310,13 +310,20 @@ def main(arguments: list[str] | None = None) -> int:
         content = load_encoder(parsed.bundle).model_dump(mode="json") | {"gate": gate.model_dump(mode="json")}
         (parsed.bundle / MANIFEST_FILE).write_text(EncoderManifest.model_validate(content).to_json(), "utf-8")
         return 0
+    for folder in parsed.others if "others" in parsed else []:
+        if not picture_files(folder):
+            parser.error(f"{folder} has no pictures of {LEAST_PX} px or more")
     encoder, views = OriginalEncoder(parsed.checkpoint), parsed.work / "views"
     if parsed.command == "near":
         pictures, shown = whole_pictures(parsed.real)
         vectors, items = read_views(views, parsed.checkpoint, parsed.shards)
         gate = with_places(_read_gate(parsed.gate), vectors, items, encoder.images(pictures), shown)
+    elif parsed.command == "medical":
+        vectors, items = read_views(views, parsed.checkpoint, parsed.shards)
+        head = medical_head(encoder, vectors, items, parsed.real, others=parsed.others)
+        gate = _read_gate(parsed.gate).model_copy(update={"medical": head})
     else:
-        gate = fit_to_run(encoder, parsed.checkpoint, views, parsed.real, shards=parsed.shards)
+        gate = fit_to_run(encoder, parsed.checkpoint, views, parsed.real, shards=parsed.shards, others=parsed.others)
     parsed.out.write_text(json.dumps(gate.model_dump(mode="json"), indent=1) + "\n", "utf-8")
     print(json.dumps(gate.measured, indent=2))
     return 0

@@ -81,6 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     model.add_argument("--bundle", type=Path, help="a bundle, with the gate in its manifest")
     parser.add_argument("--views", type=Path, help="folder of the views, if it is not `views` in the work folder")
     parser.add_argument("--real", type=Path, required=True, help="folder of real images with captions.jsonl")
+    parser.add_argument("--others", type=Path, nargs="*", default=[], help="folders of pictures that are not medical")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)
     encoder: Encoder
@@ -96,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = arguments.work / "checkpoint"
         encoder = OriginalEncoder(checkpoint, threads=arguments.threads)
         views = arguments.views or arguments.work / "views"
-        gate = gates.fit_to_run(encoder, checkpoint, views, arguments.real, left_out=left_out)
+        gate = gates.fit_to_run(encoder, checkpoint, views, arguments.real, others=arguments.others, left_out=left_out)
     figures = {name: figures_of(encoder, gate, arguments.real, rows) for name, rows in dev_rows(arguments.real).items()}
     print(json.dumps({"left out": left_out, "sources": figures}, indent=2))
     return 0
