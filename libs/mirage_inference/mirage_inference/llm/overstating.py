@@ -38,6 +38,14 @@ _CLAIMS = tuple(
     )
 )
 """Words that claim what a picture alone does not show, and those of which the caption must have one."""
+_KIND = (
+    r"(?:ct|hrct|cta|mri?|mra|pet|ultraso\w+|sonogra\w+|echo\w*|doppler|x-?rays?|radiogra\w+|angiogra\w+|tomogra\w+|scans?|images?|"
+    r"imaging|views?)\b"
+)
+_FOUND = r"\b(?:diagnos|confirm|prov(?:ed|en))\w*"
+_FOUND_BY = re.compile(rf"{_FOUND}(?: \w+)? (?:by|in|on|with|using|via|through) (?:[\w-]+ ){{0,2}}?{_KIND}", re.I)
+_KIND_FOUND = re.compile(rf"\b{_KIND}(?: \w+){{0,2}} {_FOUND}", re.I)
+_WHICH_IS = re.compile(rf"\bwhich (?:is|are) (?:(?:an?|the) |(?:[\w-]+ ){{0,4}}?{_KIND})", re.I)
 _MARK = re.compile(r"\b(?:circle|triangle|square|asterisk|star|box|rectangle|arrow|arrowhead)s? of\b", re.I)
 _NAME = re.compile(
     r"\b(?:the|an?) ([A-Z][a-z]{2,}) (?!of\b|in\b|and\b|at\b|on\b|for\b|with\b|is\b|are\b|was\b|were\b)[a-z]{2,}"
@@ -68,11 +76,13 @@ _STEM = 5
 
 
 def overstates(sentence: str, caption: str) -> bool:
-    """Returns True if a sentence names a cause and the caption names none ("with thinning of the bone"), or calls normal what
-    the caption calls normal with an exception ("otherwise unremarkable"), or claims what no picture shows: a diagnosis that was
-    made, how a disease went on, what is to be done. Also if it makes a finding of a mark ("a circle of") or of a name ("a cut
-    prosthesis" for "the Cut prosthesis"), says of one thing that it indicates another, or moves a number or what is done to a
-    structure to something else ("a ratio (2.7)" is not "a velocity of 2.7").
+    """Returns True for a sentence that says more than the caption, or something else.
+
+    It names a cause and the caption names none ("with thinning of the bone"). It calls normal what the caption calls normal with
+    an exception ("otherwise unremarkable"). It claims what no picture shows: a diagnosis that was made, or by what; how a
+    disease went on; what is to be done. It makes a finding of a mark ("a circle of"), of a name ("a cut prosthesis" for "the Cut
+    prosthesis") or of the kind of image ("a mass, which is an axial image"). It says of one thing that it indicates another, or
+    moves a number or what is done to a structure to something else ("a velocity of 2.7" for "a ratio (2.7)").
     """
     if _CAUSE.search(sentence) and not _CAUSE_IN_CAPTION.search(caption):
         return True
@@ -87,6 +97,8 @@ def overstates(sentence: str, caption: str) -> bool:
 def _claims(sentence: str, caption: str) -> bool:
     if any(said.search(sentence) and not borne_out.search(caption) for said, borne_out in _CLAIMS):
         return True
+    if _FOUND_BY.search(sentence) and not (_FOUND_BY.search(caption) or _KIND_FOUND.search(caption)):
+        return True
     if not _INDICATING.search(sentence) or _INDICATING.search(caption):
         return False
     pointed = _POINTER.search(sentence) and not _LESS_SURE.search(caption)
@@ -95,6 +107,8 @@ def _claims(sentence: str, caption: str) -> bool:
 
 def _mistakes(sentence: str, caption: str) -> bool:
     if any(mark.lower() not in caption.lower() for mark in _MARK.findall(sentence)):
+        return True
+    if _WHICH_IS.search(sentence) and not re.search(r"\b(?:which|that|is an?)\b", caption, re.I):
         return True
     medical = frozenset().union(*vocabulary().values())
     names = {name.lower() for name in _NAME.findall(caption)} - medical
