@@ -155,3 +155,16 @@ def test_readings_of_a_folder_are_measured(system: Any, capsys: pytest.CaptureFi
     assert 0 <= first["low"] <= first["high"] <= 1
     assert run(["eval", "read", folder, "--split", "nothing", "--url", system.http_url]) == 1
     assert "no image to read" in capsys.readouterr().err
+
+
+def test_a_folder_of_which_no_image_can_be_read_is_an_error_with_the_reason(
+    system: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere.png").write_bytes(b"not looked at")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "image.png").symlink_to(tmp_path / "elsewhere.png")
+    row = {"id": "a", "file": "image.png", "caption": "A chest X-ray.", "licence": "CC0-1.0", "source": "own"}
+    (folder / "captions.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    assert run(["eval", "read", str(folder), "--url", system.http_url]) == 1
+    assert "no image to read: rows refused: 1, the first because: " in capsys.readouterr().err

@@ -13,6 +13,7 @@ from mirage.cli.output import note, on_terminal, print_json, print_table
 from mirage.errors import InputError
 from mirage_atlas.cli import rate
 from mirage_atlas.cli.indexing import open_dataset
+from mirage_atlas.records import BadRow
 
 if TYPE_CHECKING:
     from mirage.client import Client
@@ -168,10 +169,14 @@ def read(
         raise InputError("mirage eval read needs the vocabulary of findings: install mirage-atlas[read]") from error
     dataset = open_dataset(path, reader, follow_links=follow_links)
     with open_client(url) as client:
-        rows: list[Any] = [row for row in dataset.rows if hasattr(row, "read_image")]
-        records = [row for row in rows if split in (None, row.original_labels.get("split"))]
+        rows: list[Any] = list(dataset.rows)
+        refused = [row for row in rows if isinstance(row, BadRow)]
+        records = [
+            row for row in rows if hasattr(row, "read_image") and split in (None, row.original_labels.get("split"))
+        ]
         if not records:
-            raise InputError(f"{path} holds no image to read")
+            why = f": rows refused: {len(refused)}, the first because: {refused[0].reason}" if refused else ""
+            raise InputError(f"{path} holds no image to read{why}")
         ids = stored_ids(client, records)
         items = [
             HeldOut(row.case_id or row.id, row.labels, row.read_image, stored)
