@@ -13,7 +13,6 @@ from mirage.cli.output import note, on_terminal, print_json, print_table
 from mirage.errors import InputError
 from mirage_atlas.cli import rate
 from mirage_atlas.cli.indexing import open_dataset
-from mirage_atlas.records import BadRow
 
 if TYPE_CHECKING:
     from mirage.client import Client
@@ -162,6 +161,7 @@ def read(
     measured. A label whose AUROC may be chance is named in a note; with --store, the page does not show it.
     """
     from mirage.indexing import stored_ids
+    from mirage_atlas.records import BadRow
 
     try:
         from mirage_atlas.quality.readings import HeldOut, evaluate_readings, to_findings
