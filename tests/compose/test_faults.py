@@ -75,7 +75,9 @@ def test_a_killed_part_comes_back_by_itself_and_searches_fail_only_meanwhile(cal
 
 def order(client: Client, number: int) -> str:
     """A job of some seconds."""
-    return client.create_job(f"axial T1 MRI of the brain, z = {number} mm", JobOptions(seed=number, steps=10, images=4)).id
+    return client.create_job(
+        f"axial T1 MRI of the brain, z = {number} mm", JobOptions(seed=number, steps=10, images=4)
+    ).id
 
 
 def picture(number: int) -> bytes:

@@ -119,7 +119,10 @@ def test_two_language_models_share_the_questions_and_are_replaced_in_turn(calm: 
 def test_three_workers_share_the_queue(calm: Stack) -> None:
     with scaled(calm, "worker", 3) as stack, stack.client() as client:
         begun = time.monotonic()
-        jobs = [client.create_job(f"axial T1 MRI of the brain, z = {number} mm", JobOptions(seed=number)).id for number in range(18)]
+        jobs = [
+            client.create_job(f"axial T1 MRI of the brain, z = {number} mm", JobOptions(seed=number)).id
+            for number in range(18)
+        ]
         wait(lambda: all(client.job(each).state in FINAL for each in jobs), "the jobs")
         stack.figures["three_workers"] = {"jobs": len(jobs), "seconds": round(time.monotonic() - begun, 1)}
         assert {client.job(each).state for each in jobs} == {"SUCCEEDED"}
