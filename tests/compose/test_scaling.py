@@ -18,7 +18,7 @@ from mirage_api.jobs import FINAL
 from .conftest import DEPLOY, Stack, docker, wait
 from .load import RATE, Load
 
-QUESTIONS = ("sagittal T1 corpus callosum", "axial T2 thalami", "coronal T1 hippocampi", "axial FLAIR brainstem")
+QUESTIONS = ("sagittal T1 corpus callosum", "axial T2 thalami", "coronal T1 hippocampi", "axial FLAIR thalami")
 WRITERS = 3
 
 
