@@ -294,12 +294,12 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     fitting = commands.add_parser("fit", help="fit the gate")
     placing = commands.add_parser("near", help="fit the places of a fitted gate again, and nothing else")
-    telling = commands.add_parser("medical", help="fit again what is a medical image, and nothing else")
-    for each in (placing, telling):
+    judging = commands.add_parser("medical", help="fit again what is a medical image, and nothing else")
+    for each in (placing, judging):
         each.add_argument("--gate", type=Path, required=True, help="a fitted gate")
-    for each in (fitting, telling):
+    for each in (fitting, judging):
         each.add_argument("--others", type=Path, nargs="*", default=[], help="folders of pictures that are not medical")
-    for each in (fitting, placing, telling):
+    for each in (fitting, placing, judging):
         _add_inputs(each)
     writing = commands.add_parser("write", help="write a fitted gate into a bundle's manifest")
     writing.add_argument("--gate", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""The pictures from which the gate learns what a medical image is, and what is none."""
+"""The pictures from which the gate learns what is a medical image and what is not."""
 
 from __future__ import annotations
 

@@ -39,20 +39,21 @@ _CLAIMS = tuple(
 )
 """Words that claim what a picture alone does not show, and those of which the caption must have one."""
 _KIND = (
-    r"(?:ct|hrct|cta|mri?|mra|pet|ultraso\w+|sonogra\w+|echo\w*|doppler|x-?rays?|radiogra\w+|angiogra\w+|tomogra\w+|scans?|images?|"
+    r"(?:ct|hrct|cta|mri?|mra|pet|ultraso\w+|sonogra\w+|echocardiogra\w+|echogra\w+|doppler|x-?rays?|radiogra\w+|angiogra\w+|tomogra\w+|scans?|images?|"
     r"imaging|views?)\b"
 )
 _FOUND = r"\b(?:diagnos|confirm|prov(?:ed|en))\w*"
 _FOUND_BY = re.compile(rf"{_FOUND}(?: \w+)? (?:by|in|on|with|using|via|through) (?:[\w-]+ ){{0,2}}?{_KIND}", re.I)
 _KIND_FOUND = re.compile(rf"\b{_KIND}(?: \w+){{0,2}} {_FOUND}", re.I)
 _WHICH_IS = re.compile(rf"\bwhich (?:is|are) (?:(?:an?|the) |(?:[\w-]+ ){{0,4}}?{_KIND})", re.I)
+_IS_SOMETHING = re.compile(r"\b(?:which|that|is an?)\b", re.I)
 _MARK = re.compile(r"\b(?:circle|triangle|square|asterisk|star|box|rectangle|arrow|arrowhead)s? of\b", re.I)
 _NAME = re.compile(
     r"\b(?:the|an?) ([A-Z][a-z]{2,}) (?!of\b|in\b|and\b|at\b|on\b|for\b|with\b|is\b|are\b|was\b|were\b)[a-z]{2,}"
 )
 _INDICATING = re.compile(r"\bindicat(?:ing|ive)\b", re.I)
 _POINTER = re.compile(
-    r"\b(?:arrow|marker|asterisk|circle|star|triangle|line|box|pointer|label|letter)s?\b|head\b", re.I
+    r"\b(?:arrow(?:head)?|marker|asterisk|circle|star|triangle|line|box|pointer|label|letter)s?\b", re.I
 )
 _INFERRED = re.compile(r"\b(?:indicat|suggest|consistent with|compatible with|signs? of|represent|mean|evidence)", re.I)
 _LESS_SURE = re.compile(
@@ -63,8 +64,8 @@ _LESS_SURE = re.compile(
 _SENTENCE = re.compile(r"[.;](?!\d)")
 _PART = re.compile(r"[,.;:()](?!\d)|\b(?:and|with|which|that|while|but)\b", re.I)
 _ACTS = re.compile(
-    r"\b((?:encas|invad|compress|displac|infiltrat|travers|abut|obstruct|occlud|penetrat|perforat|erod|engulf|drain)"
-    r"(?:s|es|ing))\b",
+    r"\b(encas|invad|compress|displac|infiltrat|travers|abut|obstruct|occlud|penetrat|perforat|erod|engulf|drain)"
+    r"(?:s|es|t?ing)\b",
     re.I,
 )
 """What one structure does to another: the caption must name the other one with it."""
@@ -108,7 +109,7 @@ def _claims(sentence: str, caption: str) -> bool:
 def _mistakes(sentence: str, caption: str) -> bool:
     if any(mark.lower() not in caption.lower() for mark in _MARK.findall(sentence)):
         return True
-    if _WHICH_IS.search(sentence) and not re.search(r"\b(?:which|that|is an?)\b", caption, re.I):
+    if _WHICH_IS.search(sentence) and not _IS_SOMETHING.search(caption):
         return True
     medical = frozenset().union(*vocabulary().values())
     names = {name.lower() for name in _NAME.findall(caption)} - medical
@@ -124,7 +125,7 @@ def _moves(sentence: str, caption: str) -> bool:
             return True
     for found in _ACTS.finditer(sentence):
         after = read(_PART.split(sentence[found.end() :].strip(), maxsplit=1)[0]).all_terms
-        around = [read(each).all_terms for each in said if found[1][:_STEM].lower() in each.lower()]
+        around = [read(each).all_terms for each in said if found[1].lower() in each.lower()]
         if after and around and not any(_share(after, terms) for terms in around):
             return True
     return False
