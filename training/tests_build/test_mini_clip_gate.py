@@ -74,6 +74,43 @@ def test_labels_that_mean_nothing_are_not_known() -> None:
     assert (shares.max(axis=1) >= min([*head.known_from.values(), 1.0])).mean() < 0.05
 
 
+def test_a_head_that_is_too_sure_is_calibrated_on_images_that_it_was_not_fitted_on() -> None:
+    def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        truth = np.array(["lesion", "none"])[rng.integers(0, 2, 900)]
+        vectors = np.where(truth[:, None] == "lesion", np.eye(16)[0], np.eye(16)[1]) + rng.normal(0, 0.7, (900, 16))
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), truth
+
+    rows = tuple(heads.row(value, 40 * np.eye(16)[n], 0) for n, value in enumerate(("lesion", "none")))
+    head = gate.GateHead(rows=rows, known_from={"lesion": 0.6, "none": 0.6})
+    found = heads.calibrated(head, *drawn(1))
+    vectors, truth = drawn(2)
+    errors, precisions = [], []
+    for each in (head, found):
+        values, shares = heads.probabilities(each, vectors)
+        best, known = heads.best_known(each, vectors)
+        assert (best == np.array(values)[shares.argmax(axis=1)]).all()
+        errors.append(heads.calibration_error(shares.max(axis=1), best == truth))
+        precisions.append((best == truth)[known].mean())
+    assert errors[0] > 0.1 > 0.05 > errors[1]
+    assert precisions[0] < 0.9 < 0.93 < precisions[1]
+    assert set(found.known_from) == {"lesion", "none"}
+    crosswise = heads.calibrated_crosswise(head, vectors, truth, np.arange(900) % 2)
+    assert crosswise["calibration_error"] < 0.05
+    assert crosswise["images"] == 900
+    assert crosswise["right_of_known"] > 0.92
+
+
+def test_findings_of_which_no_choice_is_right_often_enough_are_not_known() -> None:
+    rng = np.random.default_rng(5)
+    rows = tuple(heads.row(value, 20 * np.eye(16)[n], 0) for n, value in enumerate(("lesion", "none")))
+    head = gate.GateHead(rows=rows, known_from={"lesion": 0.5, "none": 0.5})
+    vectors = about(rng, 0, 200)
+    found = heads.calibrated(head, vectors, np.array(["lesion", "none"])[rng.integers(0, 2, 200)])
+    assert set(found.known_from.values()) == {1.0}
+    assert not heads.best_known(found, vectors)[1].any()
+
+
 def test_vector_and_statistics_both_count_for_a_medical_image() -> None:
     rng = np.random.default_rng(4)
     grey = [Image.fromarray(rng.integers(0, 120, (40, 40), np.uint8)).convert("RGB") for _ in range(30)]

@@ -12,10 +12,12 @@ from transformers import BertConfig, BertModel
 
 from mirage_atlas.demo.sections import SectionSpec
 from mirage_models.encoder.checkpoint import make_model
-from mirage_training.mini_clip import gate, gate_pictures, left_out, tune
+from mirage_models.tasks import CheckpointError
+from mirage_training.mini_clip import gate, gate_pictures, left_out, project, tune
 from mirage_training.mini_clip.facts import NOTHING, Item, rendering_facts
 from mirage_training.mini_clip.items import real_item
 from mirage_training.mini_clip.joint import model_config
+from mirage_training.mini_clip.prepare import VIEW_SHAPE
 from mirage_training.mini_clip.towers import text_config
 from mirage_training.mini_clip.tune import Pool, Trainer
 from mirage_training.mini_clip.views import item_to_json
@@ -61,7 +63,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, count = tmp_path_factory.mktemp("views"), 0
     for number in range(2):
         items = shard_items(number)
-        features = np.random.default_rng(number).normal(0, 1, (len(items), 192, 6, 6)).astype(np.float16)
+        features = np.random.default_rng(number).normal(0, 1, (len(items), *VIEW_SHAPE)).astype(np.float16)
         features[:, 0, 0, 0] = np.arange(count, count + len(items))
         count += len(items)
         np.save(folder / f"{number:03d}.npy", features)
@@ -138,6 +140,22 @@ def test_pairs_of_renderings_stay_together_without_a_source(views: Path) -> None
         assert second == f"{stem}-{int(number) + 1}"
 
 
+def test_a_close_draw_has_views_of_one_group_of_each_kind_and_pairs_stay_together(views: Path) -> None:
+    pool = Pool(views, 2)
+    found = set()
+    for step in range(40):
+        items = [pool.items[index] for index in pool.draw(24, np.random.default_rng([3, step]), close=1.0)]
+        brain = [item for item in items if item.spec]
+        real = {item.source for item in items if item.source in SOURCES}
+        first = {(item.spec.plane, item.spec.sequence) for item in brain[::2] if item.spec}
+        assert len(items) == len(pool.draw(24, np.random.default_rng(step)))
+        assert len(first) == len(real) == 1
+        assert [int(item.key.rpartition("-")[2]) % 2 for item in brain] == [0, 1] * 5
+        found |= first | real
+    assert found >= {"kermany", "nih", "busi"}
+    assert len(found) > 5
+
+
 def test_a_pool_without_the_option_has_all_views_in_the_order_of_the_shards(views: Path) -> None:
     assert Pool(views, 2).items == shard_items(0) + shard_items(1)
 
@@ -152,6 +170,13 @@ def test_a_shard_that_comes_later_is_read_without_the_source(views: Path, tmp_pa
     pool.grow()
     assert len(pool.items) == 2 * before
     assert "busi" not in {item.source for item in pool.items}
+
+
+def test_views_of_other_frozen_stages_are_an_error(views: Path, tmp_path: Path) -> None:
+    (tmp_path / "000.jsonl").write_bytes((views / "000.jsonl").read_bytes())
+    np.save(tmp_path / "000.npy", np.zeros((len(shard_items(0)), 192, 6, 6), np.float16))
+    with pytest.raises(ValueError, match="of another `prepare`"):
+        Pool(tmp_path, 1)
 
 
 @pytest.mark.parametrize("name", ["kermanny", "brain", "chest-ct", "other", ""])
@@ -199,6 +224,83 @@ def test_a_run_without_a_source_that_was_stopped_goes_on_to_the_same_weights(vie
     weights = resumed.model.state_dict()
     for name, value in straight.model.state_dict().items():
         assert torch.allclose(value, weights[name], atol=1e-4), name
+
+
+@pytest.mark.usefixtures("random_towers")
+def test_a_run_that_begins_with_a_checkpoint_has_its_words_and_weights_and_the_heads_learn_alone(
+    views: Path, tmp_path: Path
+) -> None:
+    first = trainer(views, tmp_path / "first")
+    first.run_step()
+    first.save(tmp_path / "first")
+    begin = tmp_path / "first" / "checkpoint"
+    work = tmp_path / "second"
+    work.mkdir()
+    second = Trainer(Pool(views, 2), work, work, config(), begin)
+    assert second.kept == first.kept
+    before = {name: value.clone() for name, value in second.model.state_dict().items()}
+    for name, value in tune.read_state(begin).items():
+        assert torch.equal(value, before[name]), name
+    heads = second.heads.facts.weight.detach().clone()
+    second.run_step()
+    assert not torch.equal(heads, second.heads.facts.weight)
+    assert all(torch.equal(value, before[name]) for name, value in second.model.state_dict().items())
+    second.run_step()
+    assert any(not torch.equal(value, before[name]) for name, value in second.model.state_dict().items())
+
+
+@pytest.mark.usefixtures("random_towers")
+def test_the_last_stage_changes_the_projections_alone_and_the_same_for_the_same_seed(
+    views: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trainer(views, tmp_path / "run")
+    first.run_step()
+    first.save(tmp_path / "run")
+    project_config = {
+        "texts": 64, "batch": 24, "steps": 30, "heads_alone": 4, "rate": 1e-3, "head_rate": 1e-3,
+    }  # fmt: skip
+    monkeypatch.setattr(project, "read_config", lambda: config() | {"project": project_config})
+    (tmp_path / "run" / "views").symlink_to(views)
+    states = []
+    for name in ("a", "b"):
+        options = {"checkpoint": tmp_path / "run" / "checkpoint", "work": tmp_path / "run", "out": tmp_path / name}
+        project.main([part for key, value in options.items() for part in (f"--{key}", str(value))])
+        states.append(tune.read_state(tmp_path / name / "checkpoint"))
+    before = tune.read_state(tmp_path / "run" / "checkpoint")
+    changed = {name for name, value in before.items() if not torch.equal(value, states[0][name])}
+    assert changed == {"visual.head.proj.weight", "text.proj.weight", "logit_scale"}
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    log = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text("utf-8").splitlines()]
+    assert [line["step"] for line in log] == [20]
+
+
+@pytest.mark.usefixtures("random_towers")
+def test_the_last_stage_begins_with_the_mean_of_checkpoints_of_one_vocabulary(views: Path, tmp_path: Path) -> None:
+    run = trainer(views, tmp_path / "run")
+    folders, states = [], []
+    for name in ("a", "b"):
+        run.run_step()
+        run.save(tmp_path / "run")
+        folders.append(tmp_path / name)
+        (tmp_path / "run" / "checkpoint").rename(tmp_path / name)
+        states.append(tune.read_state(tmp_path / name))
+    mean = project.mean_model(folders).state_dict()
+    assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
+    for name, value in mean.items():
+        assert torch.allclose(value.float(), (states[0][name] + states[1][name]) / 2, atol=1e-6), name
+    words = json.loads((folders[1] / "tokenizer.json").read_text("utf-8"))
+    (folders[1] / "tokenizer.json").write_text(json.dumps(words | {"padding": None}, indent=1), "utf-8")
+    with pytest.raises(CheckpointError, match="not of the same vocabulary"):
+        project.mean_model(folders)
+
+
+def test_a_folder_without_a_checkpoint_is_an_error_of_the_last_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        project.main([part for key in ("checkpoint", "work", "out") for part in (f"--{key}", str(tmp_path))])
+    assert stopped.value.code == 2
+    assert "open_clip_config.json is missing" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("random_towers")

@@ -8,8 +8,9 @@ twentieth of the right ones. A value that fewer than 30 different images show is
 
 A body part is known only near a place of it: the mean vector of a source's views that show it. The limit leaves out
 the lowest twentieth of the known and right whole pictures of training. Renderings have their own places and limit, because each
-lies where its plane, contrast and level are. `... near` fits the places again, `... medical` fits again what is a medical image
-at all; both keep all else of a gate. Pictures that are not medical come from packages, from drawing code, and from the folders of
+lies where its plane, contrast and level are. Findings are calibrated once more on the dev images, from which the encoder learnt
+nothing. `... near` fits the places again, `... medical` what is a medical image at all, and `... findings` calibrates findings;
+each keeps all else of a gate. Pictures that are not medical come from packages, from drawing code, and from the folders of
 `--others` (gate_pictures.py).
 """
 
@@ -41,6 +42,7 @@ from mirage_training.mini_clip.encoders import Encoder, OriginalEncoder
 from mirage_training.mini_clip.facts import Item
 from mirage_training.mini_clip.gate_pictures import (
     LEAST_PX,
+    dev_pictures,
     medical_pictures,
     other_pictures,
     picture_files,
@@ -55,8 +57,11 @@ from mirage_training.mini_clip.heads import (
     PRECISION,
     Rows,
     best_known,
+    calibrated,
+    calibrated_crosswise,
     calibration_error,
     cosine_to,
+    finding,
     head_of,
     means,
     places_of,
@@ -273,7 +278,30 @@ def fit_to_run(
     vectors, items = read_views(views, checkpoint, shards, left_out)
     gate = fit(vectors, items, medical_head(encoder, vectors, items, real, others=others, left_out=left_out))
     pictures, shown = whole_pictures(real, left_out)
-    return with_places(gate, vectors, items, encoder.images(pictures) if pictures else vectors[:0], shown)
+    gate = with_places(gate, vectors, items, encoder.images(pictures) if pictures else vectors[:0], shown)
+    return with_calibrated_findings(gate, encoder, real, left_out)
+
+
+def with_calibrated_findings(
+    gate: ImageGate, encoder: Encoder, real: Path, left_out: Collection[str] = ()
+) -> ImageGate:
+    """The gate with findings that are calibrated on dev images; as it is, if none of them has findings to distinguish."""
+    pictures, items = dev_pictures(real, FINDINGS, left_out)
+    labels = [finding(item) for item in items]
+    chosen = [n for n, label in enumerate(labels) if label is not None]
+    truth = np.array([str(labels[n]).partition("|")[2] for n in chosen])
+    head = gate.heads["finding"]
+    if not chosen or not set(truth) <= {each.value for each in head.rows}:
+        return gate
+    vectors = encoder.images([pictures[n] for n in chosen])
+    halves = np.array([zlib.crc32(items[n].key.encode()) % 2 for n in chosen])
+    measured = calibrated_crosswise(head, vectors, truth, halves) if len(set(halves)) > 1 else {}
+    return gate.model_copy(
+        update={
+            "heads": gate.heads | {"finding": calibrated(head, vectors, truth)},
+            "measured": gate.measured | {"finding, dev": measured},
+        }
+    )
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -295,11 +323,12 @@ def main(arguments: list[str] | None = None) -> int:
     fitting = commands.add_parser("fit", help="fit the gate")
     placing = commands.add_parser("near", help="fit the places of a fitted gate again, and nothing else")
     judging = commands.add_parser("medical", help="fit again what is a medical image, and nothing else")
-    for each in (placing, judging):
+    settling = commands.add_parser("findings", help="calibrate findings on dev images, and change nothing else")
+    for each in (placing, judging, settling):
         each.add_argument("--gate", type=Path, required=True, help="a fitted gate")
     for each in (fitting, judging):
         each.add_argument("--others", type=Path, nargs="*", default=[], help="folders of pictures that are not medical")
-    for each in (fitting, placing, judging):
+    for each in (fitting, placing, judging, settling):
         _add_inputs(each)
     writing = commands.add_parser("write", help="write a fitted gate into a bundle's manifest")
     writing.add_argument("--gate", type=Path, required=True)
@@ -322,6 +351,8 @@ def main(arguments: list[str] | None = None) -> int:
         vectors, items = read_views(views, parsed.checkpoint, parsed.shards)
         head = medical_head(encoder, vectors, items, parsed.real, others=parsed.others)
         gate = _read_gate(parsed.gate).model_copy(update={"medical": head})
+    elif parsed.command == "findings":
+        gate = with_calibrated_findings(_read_gate(parsed.gate), encoder, parsed.real)
     else:
         gate = fit_to_run(encoder, parsed.checkpoint, views, parsed.real, shards=parsed.shards, others=parsed.others)
     parsed.out.write_text(json.dumps(gate.model_dump(mode="json"), indent=1) + "\n", "utf-8")

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mirage_atlas.demo.landmarks import PLANES
 from mirage_models.encoder.checkpoint import make_model
 from mirage_models.encoder.grid_trunk import NAME
+from mirage_training.mini_clip.losses import LEVEL_BINS_MM
 from mirage_training.mini_clip.model import GROUPS
 from mirage_training.mini_clip.prepare import FROZEN
 from mirage_training.mini_clip.towers import read_image_weights, read_text_weights, text_config, tokenizer_json
@@ -53,14 +55,19 @@ def pretrained_model(towers: Path, *, layers: tuple[int, ...], kept: list[str], 
     return model
 
 
-def encode_features(model: Any, features: Tensor) -> Tensor:
-    """Embeddings [N, dim] of the features that the frozen stages gave."""
+def trunk_features(model: Any, features: Tensor) -> Tensor:
+    """What the trunk gives for the features that the frozen stages gave: [N, num_features]."""
     body = model.visual.trunk.body
     hidden = features
     for stage in body.blocks[FROZEN:]:
         hidden = stage(hidden)
-    hidden = body.bn2(body.conv_head(hidden))
-    embedded: Tensor = model.visual.head(model.visual.trunk.join(hidden))
+    joined: Tensor = model.visual.trunk.join(body.bn2(body.conv_head(hidden)))
+    return joined
+
+
+def encode_features(model: Any, features: Tensor) -> Tensor:
+    """Embeddings [N, dim] of the features that the frozen stages gave."""
+    embedded: Tensor = model.visual.head(trunk_features(model, features))
     return embedded
 
 
@@ -71,7 +78,8 @@ class JointHeads(nn.Module):
         super().__init__()
         self.facts = nn.Linear(dimension, len(facts))
         self.attributes = nn.ModuleDict({name: nn.Linear(dimension, classes) for name, classes in GROUPS.items()})
-        self.level = nn.Linear(dimension, 3)
+        self.level = nn.Linear(dimension, len(PLANES))
+        self.level_bins = nn.Linear(dimension, len(PLANES) * len(LEVEL_BINS_MM))
         self.scale = nn.Parameter(torch.tensor(10.0))
         self.sigmoid = nn.Parameter(torch.tensor([10.0, -5.0]))
 
@@ -79,6 +87,11 @@ class JointHeads(nn.Module):
         """Logits of the template's attributes, as `model.Heads` gives them."""
         wide = unit * self.scale
         return {name: head(wide) for name, head in self.attributes.items()} | {"level": self.level(wide)}
+
+    def read_level_bins(self, unit: Tensor) -> Tensor:
+        """Logits [N, planes, bins of a level]."""
+        logits: Tensor = self.level_bins(unit * self.scale)
+        return logits.unflatten(1, (len(PLANES), len(LEVEL_BINS_MM)))
 
     def read_facts(self, unit: Tensor) -> Tensor:
         """Logits of all facts [N, facts]."""

@@ -99,6 +99,25 @@ def attribute_loss(heads: Heads, unit: Tensor, targets: Targets) -> Tensor:
     return total
 
 
+LEVEL_BINS_MM = tuple(range(-120, 104, 4))
+BIN_SPREAD_MM = 5.0
+
+
+def level_bin_loss(logits: Tensor, levels: Tensor) -> Tensor:
+    """Cross entropy of level bins [N, planes, bins], less its least, for levels [N, planes] (NaN: not asked).
+
+    A linear reader of the level in mm is satisfied with one direction of the vectors, and then the cosines of near levels hardly
+    differ. With a bin for every few mm, each level gets directions of its own.
+    """
+    asked = ~torch.isnan(levels)
+    if not bool(asked.any()):
+        return logits.new_zeros(())
+    away = (levels[asked][:, None] * LEVEL_UNIT_MM - torch.tensor(LEVEL_BINS_MM, dtype=torch.float32)) / BIN_SPREAD_MM
+    wanted = torch.softmax(-0.5 * away**2, dim=1)
+    read = functional.log_softmax(logits[asked], dim=1)
+    return functional.kl_div(read, wanted, reduction="batchmean")
+
+
 def contrast_loss(cosines: Tensor, truths: Tensor, scale: Tensor) -> Tensor:
     """Cross entropy from each row to its true columns, weighted as they are true; rows without any are left out."""
     sums = truths.sum(dim=1, keepdim=True)

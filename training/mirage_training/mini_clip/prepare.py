@@ -26,8 +26,10 @@ from mirage_training.mini_clip.towers import read_image_weights
 from mirage_training.mini_clip.views import write_shard
 from mirage_training.mini_clip.workfolder import cached_template
 
-FROZEN = 6
+FROZEN = 5
 """Stages of the image tower that stay as ImageNet left them."""
+VIEW_SHAPE = (112, 12, 12)
+"""What the last of them gives for a view: channels, rows and columns."""
 
 
 def read_config() -> dict[str, Any]:
@@ -37,7 +39,7 @@ def read_config() -> dict[str, Any]:
 
 
 def frozen_stages(towers: Path) -> Callable[[Tensor], Tensor]:
-    """Pixels to the features of the last frozen stage: float32 [N, 192, 6, 6]."""
+    """Pixels to the features of the last frozen stage: float32 [N, 112, 12, 12]."""
     trunk = timm.create_model("tf_efficientnet_lite0", num_classes=0)
     trunk.load_state_dict(read_image_weights(towers))
     trunk = trunk.eval().to(memory_format=torch.channels_last)

@@ -3,6 +3,7 @@
 Seeded and resumable: a step draws its views and texts from (seed, step), and the state is saved every few minutes. The image
 tower's first stages stay as ImageNet left them; all else is tuned, the pretrained parts at lower rates.
 
+`--begin CHECKPOINT` goes on from a checkpoint of this training: its vocabulary and weights, while the heads learn first.
 `--leave-out SOURCE` trains without a source of real images, and `--steps` shorter: `left_out` measures such runs.
 """
 
@@ -25,9 +26,16 @@ from transformers import BertConfig, BertModel
 from mirage_training.mini_clip import losses
 from mirage_training.mini_clip.claims import Shown, image_table
 from mirage_training.mini_clip.facts import Item, Text, truths
-from mirage_training.mini_clip.joint import CONTEXT, JointHeads, encode_features, pretrained_model, save_checkpoint
-from mirage_training.mini_clip.prepare import FROZEN, read_config
-from mirage_training.mini_clip.queries import attribute_query, caption_query, shift_query, short_query
+from mirage_training.mini_clip.joint import (
+    CONTEXT,
+    JointHeads,
+    encode_features,
+    pretrained_model,
+    read_state,
+    save_checkpoint,
+)
+from mirage_training.mini_clip.prepare import FROZEN, VIEW_SHAPE, read_config
+from mirage_training.mini_clip.queries import Shift, attribute_query, caption_query, shift_query, short_query
 from mirage_training.mini_clip.towers import (
     cut_vocabulary,
     read_text_weights,
@@ -55,10 +63,18 @@ def kind_of(item: Item) -> str:
     return "volumes" if item.source in VOLUMES else "real"
 
 
+def group_of(item: Item) -> str:
+    """The group of views that are hard to tell apart: the source, and of sections also their plane (and contrast)."""
+    if item.spec is not None:
+        return f"{item.spec.plane} {item.spec.sequence}"
+    return " ".join([item.source, *(item.values("plane") if kind_of(item) == "volumes" else ())])
+
+
 class Pool:
     """The views of all shards that are there, by kind; pairs of renderings stay together.
 
-    Views of the sources in `left_out` are passed over. Raises ValueError if a name is not one of a source of real images.
+    Views of the sources in `left_out` are passed over. Raises ValueError if a name is not one of a source of real images, and if
+    a shard was written with other frozen stages.
     """
 
     def __init__(self, folder: Path, most: int, left_out: Collection[str] = ()) -> None:
@@ -69,6 +85,7 @@ class Pool:
         self.items: list[Item] = []
         self._place: list[tuple[int, int]] = []
         self._by_kind: dict[str, list[int]] = {kind: [] for kind in KINDS}
+        self._groups: dict[str, dict[str, list[int]]] = {kind: {} for kind in KINDS}
         self.grow()
         names = ", ".join(sorted(self._sources)) or "none"
         if unknown := sorted(self.left_out - self._sources):
@@ -83,31 +100,46 @@ class Pool:
             if not path.exists():
                 return
             features, items = read_shard(path)
+            if features.shape[1:] != VIEW_SHAPE:
+                raise ValueError(f"{path} is of another `prepare`: {features.shape[1:]} a view, not {VIEW_SHAPE}")
             for row, item in enumerate(items):
                 kind = kind_of(item)
                 if kind == "real":
                     self._sources.add(item.source)
                     if item.source in self.left_out:
                         continue
-                self._by_kind[kind].append(len(self.items))
+                rows = self._by_kind[kind]
+                # The second of a pair stays with the first.
+                first = self.items[rows[-1]] if kind == "brain" and len(rows) % 2 else item
+                self._groups[kind].setdefault(group_of(first), []).append(len(self.items))
+                rows.append(len(self.items))
                 self.items.append(item)
                 self._place.append((number, row))
             self._features.append(features)
 
-    def draw(self, batch: int, rng: np.random.Generator) -> list[int]:
-        """Indices of a batch: pairs of renderings, then the other kinds."""
+    def draw(self, batch: int, rng: np.random.Generator, close: float = 0.0) -> list[int]:
+        """Indices of a batch: pairs of renderings, then the other kinds.
+
+        Each kind is drawn from one of its groups alone with probability `close`: then only details distinguish its views.
+        """
         chosen: list[int] = []
-        pairs = round(batch * SHARES["brain"] / 2)
-        rows = self._by_kind["brain"]
-        for first in rng.choice(len(rows) // 2, pairs, replace=False) * 2:
-            chosen += rows[int(first) : int(first) + 2]
-        for kind in KINDS[1:]:
+        for kind in KINDS:
+            count = round(batch * SHARES[kind])
             rows = self._by_kind[kind]
-            chosen += [rows[int(i)] for i in rng.choice(len(rows), round(batch * SHARES[kind]), replace=False)]
+            if close and rng.random() < close:
+                large = [rows for _, rows in sorted(self._groups[kind].items()) if len(rows) >= count + 1]
+                if large:
+                    weights = np.array([len(each) ** 0.5 for each in large])
+                    rows = large[int(rng.choice(len(large), p=weights / weights.sum()))]
+            if kind == "brain":
+                for first in rng.choice(len(rows) // 2, round(batch * SHARES["brain"] / 2), replace=False) * 2:
+                    chosen += rows[int(first) : int(first) + 2]
+            else:
+                chosen += [rows[int(i)] for i in rng.choice(len(rows), count, replace=False)]
         return chosen
 
     def features(self, chosen: list[int]) -> Tensor:
-        """float32 [N, 192, 6, 6]."""
+        """float32 [N, 112, 12, 12]."""
         rows = [self._features[shard][row] for shard, row in (self._place[index] for index in chosen)]
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
@@ -159,16 +191,22 @@ def mean_hidden(tower: Any, tokenizer: Tokenizer, texts: list[str], groups: int 
     return torch.cat(parts)[torch.from_numpy(np.argsort(order, kind="stable"))]
 
 
-def settle(path: Path, pool: Pool, tokens: list[str], config: dict[str, Any]) -> tuple[list[str], list[str]]:
+def settle(
+    path: Path, pool: Pool, tokens: list[str], config: dict[str, Any], begin: Path | None
+) -> tuple[list[str], list[str]]:
     """Returns vocabulary and facts of a run, written once into a file so that a resumed run has the same.
 
     Raises ValueError if the run was begun without other sources than the pool.
     """
     left_out = sorted(pool.left_out)
     if not path.exists():
-        whole = Tokenizer.from_str(tokenizer_json(tokens))
-        used = used_tokens(pool.items, whole, 6000, config["seed"])
-        kept = cut_vocabulary(tokens, used, config["towers"]["first_words"])
+        if begin is not None:
+            vocabulary = Tokenizer.from_file(str(begin / "tokenizer.json")).get_vocab()
+            kept = sorted(vocabulary, key=lambda token: vocabulary[token])
+        else:
+            whole = Tokenizer.from_str(tokenizer_json(tokens))
+            used = used_tokens(pool.items, whole, 6000, config["seed"])
+            kept = cut_vocabulary(tokens, used, config["towers"]["first_words"])
         path.write_text(json.dumps({"kept": kept, "facts": all_facts(pool.items), "left_out": left_out}), "utf-8")
     stated = json.loads(path.read_text("utf-8"))
     begun = stated.get("left_out", [])
@@ -178,21 +216,101 @@ def settle(path: Path, pool: Pool, tokens: list[str], config: dict[str, Any]) ->
     return stated["kept"], stated["facts"]
 
 
+def draw_texts(items: list[Item], rng: np.random.Generator) -> tuple[list[Text], list[Shift]]:
+    """Texts about some images, and the arithmetic ones among them: base queries, then targets, at the end."""
+    texts: list[Text] = []
+    specs = [item.spec for item in items if item.spec]
+    for item in items:
+        if item.spec:
+            roll = rng.random()
+            if roll < 0.62:
+                texts.append(about_rendering(item, rng))
+            elif roll < 0.86:
+                query = short_query(item.spec, rng)
+                texts.append(Text(query.text, frozenset(), query.claim))
+            else:
+                query = caption_query(item.spec, rng)
+                texts.append(Text(query.text, frozenset({"modality:mr", "body:brain"}), query.claim))
+        elif "kind:other" not in item.facts:
+            if item.caption and rng.random() < 0.2:
+                texts.append(Text(item.caption, frozenset(f for f in item.facts if f.split(":")[0] in CAPTION_FACTS)))
+            else:
+                texts.append(about(item, rng))
+    texts += [Text(unanswered(rng), UNANSWERED) for _ in range(9)]
+    queries = [attribute_query(rng) for _ in range(4)]
+    # Words for a plane or contrast alone are true of other images too.
+    texts += [as_text(query.text, query.claim) for query in queries]
+    shifts = [shift_query(specs[int(i)], rng) for i in rng.choice(len(specs), 6, replace=False)]
+    texts += [Text(shift.base.text, frozenset(), shift.base.claim) for shift in shifts]
+    texts += [Text(shift.target.text, frozenset(), shift.target.claim) for shift in shifts]
+    return texts, shifts
+
+
+def loss_parts(
+    items: list[Item], texts: list[Text], shifts: list[Shift], images: Tensor, units: Tensor, heads: JointHeads,
+    facts: list[str], scale: Tensor,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Returns the parts of the loss.
+
+    `images` are unit vectors [items, dim]. `units` are those of the texts, which end with base and target of each shift, then of
+    what each shift takes away and of what it adds: [texts + 2 shifts, dim].
+    """
+    count, kept = len(shifts), len(texts)
+    targets = [Text("", frozenset(), shift.target.claim) for shift in shifts]
+    true_array, known_array = truths(texts + targets, items)
+    true, known = torch.from_numpy(true_array), torch.from_numpy(known_array)
+    fact_array, asked_array = truths([Text("", frozenset({fact})) for fact in facts], items)
+    shown, asked = torch.from_numpy(fact_array.T.copy()), torch.from_numpy(asked_array.T.copy())
+    minus, plus = units[kept : kept + count], units[kept + count :]
+    units = units[:kept]
+    base, wanted = units[kept - 2 * count : kept - count], units[kept - count : kept]
+    composed = functional.normalize(base - minus + plus, dim=-1)
+    cosines = torch.cat([units, composed]) @ images.T
+    table = image_table([Shown(spec=item.spec) for item in items])
+    brain = torch.tensor([item.spec is not None for item in items])
+    rows = [n for n, text in enumerate(texts) if text.claim is not None]
+    claims = [text.claim for text in texts if text.claim is not None]
+    image_targets = losses.image_targets(table)
+    image_targets = losses.Targets(
+        {name: torch.where(brain, value, losses.IGNORED) for name, value in image_targets.groups.items()},
+        image_targets.level,
+    )
+    text_targets = losses.text_targets(claims)
+    level = losses.level_bin_loss(heads.read_level_bins(images), image_targets.level)
+    level = level + losses.level_bin_loss(heads.read_level_bins(units[rows]), text_targets.level)
+    read = heads.read_facts(images)
+    fact_loss = functional.binary_cross_entropy_with_logits(read, shown, reduction="none")
+    return {
+        "text": masked_contrast(cosines, true, known, scale),
+        "image": 0.5 * masked_contrast(cosines[:kept].T, true[:kept].T, known[:kept].T, scale),
+        "sigmoid": 2.0 * masked_sigmoid(cosines, true, known, heads),
+        "facts": 6.0 * (fact_loss * asked * (1.0 + 3.0 * shown)).sum() / asked.sum(),
+        "brain": 0.4 * losses.attribute_loss(heads, images, image_targets),
+        "lesion_side": 1.5 * losses.lesion_side_loss(heads, images, table),
+        "text_heads": 0.2 * losses.attribute_loss(heads, units[rows], text_targets),
+        "level": level,
+        "arithmetic": 1.0 * (1.0 - (composed * wanted).sum(dim=-1)).mean(),
+    }
+
+
 class Trainer:
     """The state of one run."""
 
-    def __init__(self, pool: Pool, towers: Path, work: Path, config: dict[str, Any]) -> None:
+    def __init__(self, pool: Pool, towers: Path, work: Path, config: dict[str, Any], begin: Path | None = None) -> None:
         self.config = config["train"]
+        self.heads_alone = 0 if begin is None else self.config["warm_up"]
         self.seed = config["seed"]
         torch.manual_seed(self.seed)
         self.pool = pool
         layers = tuple(config["towers"]["text_layers"])
         self.layers, self.dimension = len(layers), config["towers"]["dimension"]
         tokens = read_vocabulary(towers)
-        self.kept, self.facts = settle(work / SETTLED_FILE, pool, tokens, config)
+        self.kept, self.facts = settle(work / SETTLED_FILE, pool, tokens, config, begin)
         self.tokenizer = Tokenizer.from_str(tokenizer_json(self.kept))
         self.tokenizer.enable_truncation(CONTEXT)
         self.model = pretrained_model(towers, layers=layers, kept=self.kept, dimension=self.dimension)
+        if begin is not None:
+            self.model.load_state_dict(read_state(begin))
         self.model.eval()
         self.heads = JointHeads(self.dimension, self.facts)
         # The words keep their places: what a word means is known already.
@@ -214,14 +332,13 @@ class Trainer:
             elif name.startswith("visual.trunk.body"):
                 image.append(parameter)
         known = {id(each) for each in text + image}
-        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known] + list(
-            self.heads.parameters()
-        )
+        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": text, "rate": self.config["text_rate"], "weight_decay": 0.01},
                 {"params": image, "rate": self.config["image_rate"], "weight_decay": 0.02},
                 {"params": rest, "rate": self.config["head_rate"], "weight_decay": 0.01},
+                {"params": list(self.heads.parameters()), "rate": self.config["head_rate"], "weight_decay": 0.01},
             ],
             betas=(0.9, 0.98),
             fused=True,
@@ -229,9 +346,14 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
-    def rate_factor(self) -> float:
-        """Warm-up, constant, then linear to 2 % over the last steps."""
-        warm = min(1.0, (self.step + 1) / self.config["warm_up"])
+    def rate_factor(self, heads: bool) -> float:
+        """Warm-up, constant, then linear to 2 % over the last steps.
+
+        After `begin`, the heads learn alone at first.
+        """
+        if not heads and self.step < self.heads_alone:
+            return 0.0
+        warm = min(1.0, (self.step + 1 - (0 if heads else self.heads_alone)) / self.config["warm_up"])
         left = (self.config["steps"] - self.step) / self.config["decay"]
         return float(warm * max(min(1.0, left), 0.02))
 
@@ -239,55 +361,20 @@ class Trainer:
         """Mean of the last layer over the tokens: float32 [N, 384]. Texts of like length share an inference."""
         return mean_hidden(self.model.text.transformer, self.tokenizer, texts)
 
-    def texts(self, items: list[Item], rng: np.random.Generator) -> tuple[list[Text], list[Any]]:
-        """Texts of one step, and the arithmetic ones among them: base queries, then targets, at the end."""
-        texts: list[Text] = []
-        specs = [item.spec for item in items if item.spec]
-        for item in items:
-            if item.spec:
-                roll = rng.random()
-                if roll < 0.62:
-                    texts.append(about_rendering(item, rng))
-                elif roll < 0.86:
-                    query = short_query(item.spec, rng)
-                    texts.append(Text(query.text, frozenset(), query.claim))
-                else:
-                    query = caption_query(item.spec, rng)
-                    texts.append(Text(query.text, frozenset({"modality:mr", "body:brain"}), query.claim))
-            elif "kind:other" not in item.facts:
-                if item.caption and rng.random() < 0.2:
-                    texts.append(
-                        Text(item.caption, frozenset(f for f in item.facts if f.split(":")[0] in CAPTION_FACTS))
-                    )
-                else:
-                    texts.append(about(item, rng))
-        texts += [Text(unanswered(rng), UNANSWERED) for _ in range(9)]
-        queries = [attribute_query(rng) for _ in range(4)]
-        # Words for a plane or contrast alone are true of other images too.
-        texts += [as_text(query.text, query.claim) for query in queries]
-        shifts = [shift_query(specs[int(i)], rng) for i in rng.choice(len(specs), 6, replace=False)]
-        texts += [Text(shift.base.text, frozenset(), shift.base.claim) for shift in shifts]
-        texts += [Text(shift.target.text, frozenset(), shift.target.claim) for shift in shifts]
-        return texts, shifts
-
     def run_step(self) -> dict[str, float]:
         """One optimiser step; gives the parts of the loss."""
         rng = np.random.default_rng([self.seed, self.step])
-        chosen = self.pool.draw(self.config["batch"], rng)
+        chosen = self.pool.draw(self.config["batch"], rng, self.config["close"])
         items = [self.pool.items[index] for index in chosen]
         features = self.pool.features(chosen).to(memory_format=torch.channels_last)
-        texts, shifts = self.texts(items, rng)
-        targets = [Text("", frozenset(), shift.target.claim) for shift in shifts]
-        true_array, known_array = truths(texts + targets, items)
-        true, known = torch.from_numpy(true_array), torch.from_numpy(known_array)
-        fact_array, asked_array = truths([Text("", frozenset({fact})) for fact in self.facts], items)
-        facts, asked = torch.from_numpy(fact_array.T.copy()), torch.from_numpy(asked_array.T.copy())
+        texts, shifts = draw_texts(items, rng)
         general = [
             general_text(rng) if rng.random() < 0.5 else texts[int(rng.integers(len(texts)))].text for _ in range(12)
         ]
         words = [t.text for t in texts] + [s.minus for s in shifts] + [s.plus for s in shifts] + general
+        heads = self.optimiser.param_groups[-1]
         for group in self.optimiser.param_groups:
-            group["lr"] = group["rate"] * self.rate_factor()
+            group["lr"] = group["rate"] * self.rate_factor(group is heads)
         # The text tower is tuned in float32: backward in bfloat16 took longer.
         hidden = self.hidden(words)
         text_raw = self.model.text.proj(hidden)
@@ -298,35 +385,12 @@ class Trainer:
         wanted_hidden = wanted_hidden.float()
         images = functional.normalize(image_raw.float(), dim=-1)
         units = functional.normalize(text_raw.float(), dim=-1)
-        count, kept = len(shifts), len(texts)
-        minus, plus = units[kept : kept + count], units[kept + count : kept + 2 * count]
-        units = units[:kept]
-        base, wanted = units[kept - 2 * count : kept - count], units[kept - count : kept]
-        composed = functional.normalize(base - minus + plus, dim=-1)
         scale = self.model.logit_scale.exp().clamp(max=100.0)
-        cosines = torch.cat([units, composed]) @ images.T
-        table = image_table([Shown(spec=item.spec) for item in items])
-        brain = torch.tensor([item.spec is not None for item in items])
-        rows = [n for n, text in enumerate(texts) if text.claim is not None]
-        claims = [text.claim for text in texts if text.claim is not None]
-        image_targets = losses.image_targets(table)
-        image_targets = losses.Targets(
-            {name: torch.where(brain, value, losses.IGNORED) for name, value in image_targets.groups.items()},
-            image_targets.level,
+        units = units[: len(texts) + 2 * len(shifts)]
+        parts = loss_parts(items, texts, shifts, images, units, self.heads, self.facts, scale)
+        parts["teacher"] = (
+            1.5 * (1.0 - functional.cosine_similarity(hidden[-len(general) :].float(), wanted_hidden)).mean()
         )
-        read = self.heads.read_facts(images)
-        fact_loss = functional.binary_cross_entropy_with_logits(read, facts, reduction="none")
-        parts = {
-            "text": masked_contrast(cosines, true, known, scale),
-            "image": 0.5 * masked_contrast(cosines[:kept].T, true[:kept].T, known[:kept].T, scale),
-            "sigmoid": 2.0 * masked_sigmoid(cosines, true, known, self.heads),
-            "facts": 6.0 * (fact_loss * asked * (1.0 + 3.0 * facts)).sum() / asked.sum(),
-            "brain": 0.4 * losses.attribute_loss(self.heads, images, image_targets),
-            "lesion_side": 1.5 * losses.lesion_side_loss(self.heads, images, table),
-            "text_heads": 0.2 * losses.attribute_loss(self.heads, units[rows], losses.text_targets(claims)),
-            "arithmetic": 1.0 * (1.0 - (composed * wanted).sum(dim=-1)).mean(),
-            "teacher": 1.5 * (1.0 - functional.cosine_similarity(hidden[-len(general) :].float(), wanted_hidden)).mean(),
-        }  # fmt: skip
         loss = torch.stack(list(parts.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -391,6 +455,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--leave-out", action="append", default=[], metavar="SOURCE", help="a source of real images; can be repeated"
     )
+    parser.add_argument("--begin", type=Path, metavar="CHECKPOINT", help="a checkpoint to go on from")
     parser.add_argument("--steps", type=int, help="number of steps, if not that of the configuration")
     parser.add_argument("--towers", type=Path, required=True, help="folder with the archives of the two towers")
     parser.add_argument("--threads", type=int, default=2)
@@ -406,7 +471,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         views = arguments.views or arguments.work / "views"
         pool = Pool(views, config["views"]["shards"], arguments.leave_out)
-        trainer = Trainer(pool, arguments.towers, arguments.work, config)
+        trainer = Trainer(pool, arguments.towers, arguments.work, config, arguments.begin)
     except ValueError as error:
         parser.error(str(error))
     if (arguments.work / "state.pt").exists():

@@ -73,6 +73,8 @@ def taken_again(image: Image.Image, item: Item, rng: Rng) -> Image.Image:
     image = image.transform(
         (SIDE_PX, SIDE_PX), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BICUBIC, fillcolor=(fill,) * 3
     )
+    if any(fact.startswith("structure:") for fact in item.facts) and rng.random() < 0.7:
+        image = warped(image, rng)
     if not rendered and rng.random() < 0.15:
         edge = int(rng.integers(4, 28))
         inner = image.resize((SIDE_PX - 2 * edge,) * 2, Image.Resampling.BILINEAR)
@@ -101,6 +103,20 @@ def taken_again(image: Image.Image, item: Item, rng: Rng) -> Image.Image:
         image.save(buffer, "JPEG", quality=int(rng.integers(35, 92)))
         image = Image.open(buffer).convert("RGB")
     return image
+
+
+def warped(image: Image.Image, rng: Rng, cells: int = 4) -> Image.Image:
+    """A square picture as of another body: the inner knots of a net over it move, and what is between them stretches."""
+    side = image.width
+    knots = np.stack(np.meshgrid(*[np.linspace(0, side, cells + 1)] * 2), axis=-1)
+    knots[1:-1, 1:-1] += rng.normal(0, 0.05 * side, (cells - 1, cells - 1, 2)).clip(-0.1 * side, 0.1 * side)
+    mesh = []
+    for row in range(cells):
+        for column in range(cells):
+            corners = knots[[row, row + 1, row + 1, row], [column, column, column + 1, column + 1]]
+            box = (column * side // cells, row * side // cells, (column + 1) * side // cells, (row + 1) * side // cells)
+            mesh.append((box, tuple(corners.ravel())))
+    return image.transform(image.size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
 
 
 def plain(image: Image.Image) -> Image.Image:
