@@ -298,8 +298,8 @@ def with_calibrated_findings(
     measured = calibrated_crosswise(head, vectors, truth, halves) if len(set(halves)) > 1 else {}
     return gate.model_copy(
         update={
-            "heads": gate.heads | {"finding": calibrated(head, vectors, truth)},
-            "measured": gate.measured | {"finding, dev": measured},
+            "heads": {**gate.heads, "finding": calibrated(head, vectors, truth)},
+            "measured": {**gate.measured, "finding, dev": measured},
         }
     )
 

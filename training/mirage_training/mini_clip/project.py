@@ -144,7 +144,7 @@ def learn(model: Any, pool: Pool, images: Tensor, bank: Bank, config: dict[str, 
             for kept, value in zip(average, tuned, strict=True):
                 kept.lerp_(value, 1.0 if alone else 0.02)
         if step % 20 == 19:
-            line = {"step": step + 1, "seconds": round(time.monotonic() - began)}
+            line: dict[str, float] = {"step": step + 1, "seconds": round(time.monotonic() - began)}
             line |= {name: round(float(value.detach()), 4) for name, value in parts.items()}
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line | {"scale": round(float(scale.detach()), 2)}) + "\n")
