@@ -15,7 +15,7 @@ from mirage_training.mini_clip.batches import SectionSource
 from mirage_training.mini_clip.encoders import BundleEncoder
 from mirage_training.mini_generator.detail import fine_energy, frechet_distance
 from mirage_training.mini_generator.evaluate import Asked, held_out_prompts, main, margins, nearest, share
-from mirage_training.mini_generator.judge import Judge
+from mirage_training.mini_generator.judge import Judge, even_limit
 from mirage_training.mini_generator.pictures import training_picture
 from mirage_training.mini_generator.sheet import contact_sheet
 
@@ -57,6 +57,17 @@ def test_the_judge_is_right_about_real_sections_and_not_about_exchanged_ones(jud
     exchanged = judge.look(pictures[7:] + pictures[:7], specs)
     assert exchanged.plane.mean() < 0.8
     assert abs(float(margins(exchanged.vectors, texts).mean())) < 0.15
+
+
+def test_an_even_limit_misses_as_many_lesions_as_it_invents() -> None:
+    rng = np.random.default_rng(4)
+    sick = np.arange(2000) % 2 == 1
+    margins_seen = (rng.standard_normal(2000) + np.where(sick, 1.5, -2.5)).astype(np.float32)
+    limit = even_limit(margins_seen, sick)
+    missed, invented = (margins_seen[sick] <= limit).mean(), (margins_seen[~sick] > limit).mean()
+    assert limit == pytest.approx(-0.5, abs=0.2)
+    assert missed == pytest.approx(invented, abs=0.002)
+    assert 0.01 < missed < 0.04
 
 
 def test_a_copy_of_a_training_picture_is_at_no_distance(source: SectionSource) -> None:

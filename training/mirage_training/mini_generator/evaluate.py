@@ -30,7 +30,7 @@ from mirage_training.mini_clip.heldout import EVALUATION_SEED, held_out_gallery
 from mirage_training.mini_clip.queries import caption_query
 from mirage_training.mini_clip.workfolder import cached_template
 from mirage_training.mini_generator.detail import fine_energy, frechet_distance
-from mirage_training.mini_generator.judge import Judge, Judged
+from mirage_training.mini_generator.judge import Judge, Judged, even_limit
 from mirage_training.mini_generator.pictures import draw_pose, posed, rendered
 from mirage_training.mini_generator.recipe import SIDE_PX, Recipe
 from mirage_training.mini_generator.sheet import contact_sheet
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _POOL = 2
+_CALIBRATING = 400
 _BLOCK = 2000
 
 
@@ -73,6 +74,17 @@ def held_out_prompts(source: SectionSource, count: int) -> list[Asked]:
         real = posed(source.render(spec)[0], draw_pose(rng))
         asked.append(Asked(caption_query(spec, rng).text, spec, real))
     return asked
+
+
+def training_sections(source: SectionSource, count: int) -> tuple[list[SectionSpec], Bytes]:
+    """Real sections of training levels, every other one with a lesion: uint8 [N, SIDE_PX, SIDE_PX]."""
+    rng = np.random.default_rng(EVALUATION_SEED + 2)
+    specs: list[SectionSpec] = []
+    while len(specs) < count:
+        spec = source.draw(rng)
+        if (spec.lesion is not None) == bool(len(specs) % 2):
+            specs.append(spec)
+    return specs, np.stack([posed(source.render(spec)[0], draw_pose(rng)) for spec in specs])
 
 
 def share(right: NDArray[np.bool_]) -> dict[str, float | list[float] | int]:
@@ -150,6 +162,13 @@ def figures(judged: Judged, specs: Sequence[SectionSpec], texts: Floats, distanc
     }
 
 
+def lesions_from(limit: float, judged: Judged, specs: Sequence[SectionSpec]) -> dict[str, Any]:
+    """In how many pictures a lesion is seen if its margin is above a limit."""
+    sick = np.array([spec.lesion is not None for spec in specs], dtype=np.bool_)
+    seen = judged.lesion_margin > limit
+    return {"where there is to be one": share(seen[sick]), "where there is to be none": share(seen[~sick])}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line, measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_generator.evaluate", description=__doc__)
@@ -191,6 +210,9 @@ def main(arguments: list[str] | None = None) -> int:
     grey = np.asarray(images.mean(axis=-1), dtype=np.uint8)
     made = judge.look([Image.fromarray(image) for image in images], specs)
     real = judge.look([Image.fromarray(image).convert("RGB") for image in reals], specs)
+    others, shown = training_sections(source, _CALIBRATING)
+    looked = judge.look([Image.fromarray(image).convert("RGB") for image in shown], others)
+    limit = even_limit(looked.lesion_margin, np.array([spec.lesion is not None for spec in others]))
     report = {
         "fingerprint": model.manifest.fingerprint,
         "steps": parsed.steps,
@@ -199,6 +221,12 @@ def main(arguments: list[str] | None = None) -> int:
         "seconds an image": {"median": round(float(np.median(seconds)), 3), "most": round(float(seconds.max()), 3)},
         "generated": figures(made, specs, texts, nearest(grey, known)),
         "real": figures(real, specs, texts, nearest(reals, known)),
+        "lesion seen, from the margin that is as often wrong about sections of training levels either way": {
+            "margin": round(limit, 4),
+            "these sections": lesions_from(limit, looked, others),
+            "generated": lesions_from(limit, made, specs),
+            "real": lesions_from(limit, real, specs),
+        },
         "fine detail, of real": round(fine_energy(grey) / fine_energy(reals), 3),
         "frechet distance": round(frechet_distance(made.vectors, real.vectors), 4),
     }

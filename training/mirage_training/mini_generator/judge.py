@@ -32,14 +32,32 @@ _PLAIN = ("{plane} {sequence}, no lesion", "normal {plane} {sequence}", "{plane}
 class Judged:
     """True for each picture [N] that was right; `side` is of those with a lesion only, `vectors` is float32 [N, dim].
 
-    `lesion` is True if one is seen, right or not.
+    `lesion_margin`, float32 [N], is how much nearer the picture is to a text with a lesion than to texts without one.
     """
 
     plane: Flags
     contrast: Flags
-    lesion: Flags
+    lesion_margin: Vectors
     side: Flags
     vectors: Vectors
+
+    @property
+    def lesion(self) -> Flags:
+        """True if a lesion is seen, right or not: the text with one is nearer."""
+        return self.lesion_margin > 0
+
+
+def even_limit(margins: Vectors, sick: Flags) -> float:
+    """The margin from which real sections are to count as with a lesion, so that as large a share of those with one is missed as
+    of the others is wrong.
+
+    Texts of either kind are not equally near to pictures, so 0 can be far from it.
+    """
+    ordered = np.sort(margins)
+    limits = (ordered[1:] + ordered[:-1]) / 2
+    missed = (margins[sick][None] <= limits[:, None]).mean(axis=1)
+    wrong = (margins[~sick][None] > limits[:, None]).mean(axis=1)
+    return float(limits[np.abs(missed - wrong).argmin()])
 
 
 class Judge:
@@ -72,7 +90,7 @@ class Judge:
             words = {"plane": spec.plane, "sequence": spec.sequence}
             plain = self._encoder.texts([form.format(**words) for form in _PLAIN]).mean(axis=0)
             sick = self._encoder.texts([form.format(**words) for form in _SICK])
-            seen.append(float((sick @ vector).max()) > float(plain @ vector))
+            seen.append(float((sick @ vector).max()) - float(plain @ vector))
             if spec.lesion is None:
                 continue
             asked = self._encoder.texts(
@@ -82,7 +100,7 @@ class Judge:
         return Judged(
             plane=planes == np.array([PLANES.index(spec.plane) for spec in specs]),
             contrast=contrasts == np.array([SEQUENCES.index(spec.sequence) for spec in specs]),
-            lesion=np.array(seen, dtype=np.bool_),
+            lesion_margin=np.array(seen, dtype=np.float32),
             side=np.array(sides, dtype=np.bool_),
             vectors=vectors,
         )
