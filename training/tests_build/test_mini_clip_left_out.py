@@ -247,6 +247,10 @@ def test_a_run_that_begins_with_a_checkpoint_has_its_words_and_weights_and_the_h
     assert all(torch.equal(value, before[name]) for name, value in second.model.state_dict().items())
     second.run_step()
     assert any(not torch.equal(value, before[name]) for name, value in second.model.state_dict().items())
+    resumed = Trainer(Pool(views, 2), work, work, config())
+    assert resumed.heads_alone == second.heads_alone > 0
+    with pytest.raises(ValueError, match="was begun without a checkpoint"):
+        Trainer(Pool(views, 2), tmp_path / "first", tmp_path / "first", config(), begin)
 
 
 @pytest.mark.usefixtures("random_towers")

@@ -193,10 +193,11 @@ def mean_hidden(tower: Any, tokenizer: Tokenizer, texts: list[str], groups: int 
 
 def settle(
     path: Path, pool: Pool, tokens: list[str], config: dict[str, Any], begin: Path | None
-) -> tuple[list[str], list[str]]:
-    """Returns vocabulary and facts of a run, written once into a file so that a resumed run has the same.
+) -> tuple[list[str], list[str], bool]:
+    """Returns vocabulary and facts of a run, and if it began with a checkpoint. They are written once into a file, so that a
+    resumed run has the same.
 
-    Raises ValueError if the run was begun without other sources than the pool.
+    Raises ValueError if the run was begun without other sources than the pool, or without a checkpoint if there is one now.
     """
     left_out = sorted(pool.left_out)
     if not path.exists():
@@ -207,13 +208,16 @@ def settle(
             whole = Tokenizer.from_str(tokenizer_json(tokens))
             used = used_tokens(pool.items, whole, 6000, config["seed"])
             kept = cut_vocabulary(tokens, used, config["towers"]["first_words"])
-        path.write_text(json.dumps({"kept": kept, "facts": all_facts(pool.items), "left_out": left_out}), "utf-8")
+        settled = {"kept": kept, "facts": all_facts(pool.items), "left_out": left_out, "begun": begin is not None}
+        path.write_text(json.dumps(settled), "utf-8")
     stated = json.loads(path.read_text("utf-8"))
     begun = stated.get("left_out", [])
     if begun != left_out:
         before, now = (", ".join(each) or "nothing" for each in (begun, left_out))
         raise ValueError(f"the run in {path.parent} was begun with {before} left out, not {now}: choose another folder")
-    return stated["kept"], stated["facts"]
+    if begin is not None and not stated.get("begun"):
+        raise ValueError(f"the run in {path.parent} was begun without a checkpoint: choose another folder")
+    return stated["kept"], stated["facts"], bool(stated.get("begun"))
 
 
 def draw_texts(items: list[Item], rng: np.random.Generator) -> tuple[list[Text], list[Shift]]:
@@ -298,14 +302,14 @@ class Trainer:
 
     def __init__(self, pool: Pool, towers: Path, work: Path, config: dict[str, Any], begin: Path | None = None) -> None:
         self.config = config["train"]
-        self.heads_alone = 0 if begin is None else self.config["warm_up"]
         self.seed = config["seed"]
         torch.manual_seed(self.seed)
         self.pool = pool
         layers = tuple(config["towers"]["text_layers"])
         self.layers, self.dimension = len(layers), config["towers"]["dimension"]
         tokens = read_vocabulary(towers)
-        self.kept, self.facts = settle(work / SETTLED_FILE, pool, tokens, config, begin)
+        self.kept, self.facts, begun = settle(work / SETTLED_FILE, pool, tokens, config, begin)
+        self.heads_alone = self.config["warm_up"] if begun else 0
         self.tokenizer = Tokenizer.from_str(tokenizer_json(self.kept))
         self.tokenizer.enable_truncation(CONTEXT)
         self.model = pretrained_model(towers, layers=layers, kept=self.kept, dimension=self.dimension)
