@@ -17,10 +17,9 @@ from mirage_training.mini_clip import gate, gate_pictures, left_out, project, tu
 from mirage_training.mini_clip.facts import NOTHING, Item, rendering_facts
 from mirage_training.mini_clip.items import real_item
 from mirage_training.mini_clip.joint import model_config
-from mirage_training.mini_clip.prepare import VIEW_SHAPE
 from mirage_training.mini_clip.towers import text_config
 from mirage_training.mini_clip.tune import Pool, Trainer
-from mirage_training.mini_clip.views import item_to_json
+from mirage_training.mini_clip.views import VIEW_SHAPE, item_to_json
 
 SOURCES = {
     "kermany": ("x-ray", "chest", ["pneumonia", "viral pneumonia"]),
@@ -175,7 +174,7 @@ def test_a_shard_that_comes_later_is_read_without_the_source(views: Path, tmp_pa
 def test_views_of_other_frozen_stages_are_an_error(views: Path, tmp_path: Path) -> None:
     (tmp_path / "000.jsonl").write_bytes((views / "000.jsonl").read_bytes())
     np.save(tmp_path / "000.npy", np.zeros((len(shard_items(0)), 192, 6, 6), np.float16))
-    with pytest.raises(ValueError, match="of another `prepare`"):
+    with pytest.raises(ValueError, match="written by an earlier `prepare`"):
         Pool(tmp_path, 1)
 
 
@@ -192,6 +191,20 @@ def test_a_name_that_is_no_source_of_real_images_is_an_error_with_the_names(
 def test_not_all_sources_can_be_left_out(views: Path) -> None:
     with pytest.raises(ValueError, match="no real image is left"):
         Pool(views, 2, list(SOURCES))
+
+
+@pytest.mark.usefixtures("random_towers")
+def test_a_folder_without_a_checkpoint_to_begin_with_is_an_error(
+    views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--work", str(tmp_path), "--views", str(views), "--towers", str(tmp_path)]
+    with pytest.raises(SystemExit) as stopped:
+        tune.main([*options, "--begin", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "has no checkpoint" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tune.main([*options, "--begin", str(tmp_path), "--steps", "60"])
+    assert "--steps must be more than 60" in capsys.readouterr().err
 
 
 def test_no_steps_are_an_error(views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,10 +260,16 @@ def test_a_run_that_begins_with_a_checkpoint_has_its_words_and_weights_and_the_h
     assert all(torch.equal(value, before[name]) for name, value in second.model.state_dict().items())
     second.run_step()
     assert any(not torch.equal(value, before[name]) for name, value in second.model.state_dict().items())
-    resumed = Trainer(Pool(views, 2), work, work, config())
+    resumed = Trainer(Pool(views, 2), work, work, config(), begin)
     assert resumed.heads_alone == second.heads_alone > 0
-    with pytest.raises(ValueError, match="was begun without a checkpoint"):
-        Trainer(Pool(views, 2), tmp_path / "first", tmp_path / "first", config(), begin)
+    factors = []
+    for step in range(3):
+        second.step = step
+        factors.append(second.rate_factor(heads=False))
+    assert factors == [0.0, 1.0, 1.0]
+    for folder, other in ((tmp_path / "first", begin), (work, None)):
+        with pytest.raises(ValueError, match="was begun with another --begin"):
+            Trainer(Pool(views, 2), folder, folder, config(), other)
 
 
 @pytest.mark.usefixtures("random_towers")
@@ -261,7 +280,7 @@ def test_the_last_stage_changes_the_projections_alone_and_the_same_for_the_same_
     first.run_step()
     first.save(tmp_path / "run")
     project_config = {
-        "texts": 64, "batch": 24, "steps": 30, "heads_alone": 4, "rate": 1e-3, "head_rate": 1e-3,
+        "texts_about": 64, "batch": 12, "steps": 30, "heads_alone": 4, "rate": 1e-3, "head_rate": 1e-3,
     }  # fmt: skip
     monkeypatch.setattr(project, "read_config", lambda: config() | {"project": project_config})
     (tmp_path / "run" / "views").symlink_to(views)

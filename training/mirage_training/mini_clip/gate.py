@@ -286,7 +286,7 @@ def with_calibrated_findings(
     gate: ImageGate, encoder: Encoder, real: Path, left_out: Collection[str] = ()
 ) -> ImageGate:
     """The gate with findings that are calibrated on dev images; as it is, if none of them has findings to distinguish."""
-    pictures, items = dev_pictures(real, FINDINGS, left_out)
+    pictures, items, cases = dev_pictures(real, FINDINGS, left_out)
     labels = [finding(item) for item in items]
     chosen = [n for n, label in enumerate(labels) if label is not None]
     truth = np.array([str(labels[n]).partition("|")[2] for n in chosen])
@@ -294,7 +294,7 @@ def with_calibrated_findings(
     if not chosen or not set(truth) <= {each.value for each in head.rows}:
         return gate
     vectors = encoder.images([pictures[n] for n in chosen])
-    halves = np.array([zlib.crc32(items[n].key.encode()) % 2 for n in chosen])
+    halves = np.array([zlib.crc32(cases[n].encode()) % 2 for n in chosen])
     measured = calibrated_crosswise(head, vectors, truth, halves) if len(set(halves)) > 1 else {}
     return gate.model_copy(
         update={
@@ -316,6 +316,12 @@ def _read_gate(path: Path) -> ImageGate:
     return ImageGate.model_validate_json(path.read_text("utf-8"))
 
 
+def _write_gate(gate: ImageGate, path: Path) -> int:
+    path.write_text(json.dumps(gate.model_dump(mode="json"), indent=1) + "\n", "utf-8")
+    print(json.dumps(gate.measured, indent=2))
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Fit or write."""
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_clip.gate", description=__doc__)
@@ -328,7 +334,10 @@ def main(arguments: list[str] | None = None) -> int:
         each.add_argument("--gate", type=Path, required=True, help="a fitted gate")
     for each in (fitting, judging):
         each.add_argument("--others", type=Path, nargs="*", default=[], help="folders of pictures that are not medical")
-    for each in (fitting, placing, judging, settling):
+    settling.add_argument("--checkpoint", type=Path, required=True, help="the model, as open_clip's checkpoint folder")
+    settling.add_argument("--real", type=Path, required=True, help="folder of real images with captions.jsonl")
+    settling.add_argument("--out", type=Path, required=True)
+    for each in (fitting, placing, judging):
         _add_inputs(each)
     writing = commands.add_parser("write", help="write a fitted gate into a bundle's manifest")
     writing.add_argument("--gate", type=Path, required=True)
@@ -342,7 +351,14 @@ def main(arguments: list[str] | None = None) -> int:
     for folder in parsed.others if "others" in parsed else []:
         if not picture_files(folder):
             parser.error(f"{folder} has no pictures of {LEAST_PX} px or more")
-    encoder, views = OriginalEncoder(parsed.checkpoint), parsed.work / "views"
+    encoder = OriginalEncoder(parsed.checkpoint)
+    if parsed.command == "findings":
+        before = _read_gate(parsed.gate)
+        gate = with_calibrated_findings(before, encoder, parsed.real)
+        if gate is before:
+            parser.error(f"{parsed.real} has no dev images with findings of this gate")
+        return _write_gate(gate, parsed.out)
+    views = parsed.work / "views"
     if parsed.command == "near":
         pictures, shown = whole_pictures(parsed.real)
         vectors, items = read_views(views, parsed.checkpoint, parsed.shards)
@@ -351,13 +367,9 @@ def main(arguments: list[str] | None = None) -> int:
         vectors, items = read_views(views, parsed.checkpoint, parsed.shards)
         head = medical_head(encoder, vectors, items, parsed.real, others=parsed.others)
         gate = _read_gate(parsed.gate).model_copy(update={"medical": head})
-    elif parsed.command == "findings":
-        gate = with_calibrated_findings(_read_gate(parsed.gate), encoder, parsed.real)
     else:
         gate = fit_to_run(encoder, parsed.checkpoint, views, parsed.real, shards=parsed.shards, others=parsed.others)
-    parsed.out.write_text(json.dumps(gate.model_dump(mode="json"), indent=1) + "\n", "utf-8")
-    print(json.dumps(gate.measured, indent=2))
-    return 0
+    return _write_gate(gate, parsed.out)
 
 
 if __name__ == "__main__":

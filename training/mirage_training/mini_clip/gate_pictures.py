@@ -88,11 +88,14 @@ def whole_pictures(folder: Path, left_out: Collection[str] = ()) -> tuple[list[I
 
 def dev_pictures(
     folder: Path, sources: Collection[str], left_out: Collection[str] = ()
-) -> tuple[list[Image.Image], list[Item]]:
-    """The pictures of the dev split of `real` that are of these sources, without those in `left_out`, and what they show."""
+) -> tuple[list[Image.Image], list[Item], list[str]]:
+    """The pictures of the dev split of `real` that are of these sources, without those in `left_out`, what they show, and their
+    cases.
+    """
     rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text("utf-8").splitlines()]
     chosen = [row for row in rows if row["split"] == "dev" and source_of(row) in set(sources) - set(left_out)]
-    return [Image.open(folder / row["file"]).convert("RGB") for row in chosen], [real_item(row) for row in chosen]
+    pictures = [Image.open(folder / row["file"]).convert("RGB") for row in chosen]
+    return pictures, [real_item(row) for row in chosen], [str(row.get("case_id", row["id"])) for row in chosen]
 
 
 def screened(pictures: Sequence[Image.Image], rng: np.random.Generator) -> list[Image.Image]:

@@ -148,7 +148,7 @@ def probabilities(head: GateHead, vectors: Rows) -> tuple[list[str], Rows]:
 def cooled(head: GateHead, temperature: float, least: float = 0.0) -> GateHead:
     """The head with its logits divided by a temperature, and values known from `least` at the earliest.
 
-    The probability from which a value was known is moved as the logit of a choice between two.
+    The limits of known values are moved with the same temperature, as if there were two choices.
     """
     rows = tuple(
         each.model_copy(
@@ -177,7 +177,10 @@ def calibrated(head: GateHead, vectors: Rows, truth: NDArray[np.str_]) -> GateHe
     sure = shares.max(axis=1)
     right = np.array(values)[shares.argmax(axis=1)] == truth
     enough = (bar for bar in np.sort(sure) if (sure >= bar).sum() >= LEAST and right[sure >= bar].mean() >= PRECISION)
-    return cooled(head, temperature, float(next(enough, 1.0)))
+    least = next(enough, None)
+    if least is None:
+        return cooled(head, temperature).model_copy(update={"known_from": {}})
+    return cooled(head, temperature, float(least))
 
 
 def calibrated_crosswise(

@@ -104,10 +104,11 @@ BIN_SPREAD_MM = 5.0
 
 
 def level_bin_loss(logits: Tensor, levels: Tensor) -> Tensor:
-    """Cross entropy of level bins [N, planes, bins], less its least, for levels [N, planes] (NaN: not asked).
+    """Returns the Kullback-Leibler divergence of predicted level bins, logits [N, planes, bins], from soft bins around the levels
+    [N, planes] in units (NaN: not asked).
 
-    A linear reader of the level in mm is satisfied with one direction of the vectors, and then the cosines of near levels hardly
-    differ. With a bin for every few mm, each level gets directions of its own.
+    A linear reader of the level in mm needs only one direction of the vectors, so the cosines of near levels hardly differ. Bins
+    give each level its own directions.
     """
     asked = ~torch.isnan(levels)
     if not bool(asked.any()):

@@ -28,8 +28,6 @@ from mirage_training.mini_clip.workfolder import cached_template
 
 FROZEN = 5
 """Stages of the image tower that stay as ImageNet left them."""
-VIEW_SHAPE = (112, 12, 12)
-"""What the last of them gives for a view: channels, rows and columns."""
 
 
 def read_config() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 It begins with the mean of the weights of one or more checkpoints that were tuned from the same one (Wortsman et al. 2022). The
 towers stay, and only their two linear projections learn, with batches of a thousand images and as many texts. A batch of 64
 hardly has two sections of one plane and contrast at levels that are near each other, or two images of one source: here the
-cosine learns how much such details count. Seeded; it takes minutes, so a stopped run begins again, with the towers' output kept.
+cosine learns how much such details count. Seeded. It takes minutes and cannot be resumed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def draw_bank(model: Any, tokenizer: Tokenizer, pool: Pool, config: dict[str, An
     """Texts as `tune` draws them, about images of the pool."""
     texts: list[Text] = []
     shifts: list[Shift] = []
-    for number in range(config["project"]["texts"] // config["train"]["batch"]):
+    for number in range(config["project"]["texts_about"] // config["train"]["batch"]):
         rng = np.random.default_rng([config["seed"], 5, number])
         items = [pool.items[index] for index in pool.draw(config["train"]["batch"], rng)]
         drawn, shifted = draw_texts(items, rng)
@@ -97,7 +97,7 @@ def draw_bank(model: Any, tokenizer: Tokenizer, pool: Pool, config: dict[str, An
 
 
 def learn(model: Any, pool: Pool, images: Tensor, bank: Bank, config: dict[str, Any], log: Path) -> dict[str, Tensor]:
-    """Train the projections; gives the model's averaged state."""
+    """Trains the projections and returns the model's averaged state."""
     settings, facts = config["project"], all_facts(pool.items)
     torch.manual_seed(config["seed"])
     heads = JointHeads(config["towers"]["dimension"], facts)
@@ -156,7 +156,7 @@ def learn(model: Any, pool: Pool, images: Tensor, bank: Bank, config: dict[str, 
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train the projections of a checkpoint."""
+    """Trains the projections of a checkpoint."""
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_clip.project", description=__doc__)
     parser.add_argument(
         "--checkpoint", type=Path, action="append", required=True, help="a checkpoint of `tune`; can be repeated"
@@ -178,8 +178,10 @@ def main(argv: list[str] | None = None) -> None:
         pool = Pool(arguments.work / "views", config["views"]["shards"])
     except ValueError as error:
         parser.error(str(error))
-    if not pool.items:
-        parser.error(f"{arguments.work} has no views of `prepare`")
+    if len(pool.items) < 8 * config["project"]["batch"]:
+        parser.error(
+            f"{arguments.work} has {len(pool.items)} views: too few for batches of {config['project']['batch']}"
+        )
     arguments.out.mkdir(parents=True, exist_ok=True)
     images, bank = image_hidden(model, pool), draw_bank(model, vocabulary, pool, config)
     print(f"{len(images)} views, {len(bank.texts)} texts, {len(bank.shifts)} shifts", flush=True)

@@ -10,6 +10,7 @@ tower's first stages stay as ImageNet left them; all else is tuned, the pretrain
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Collection
@@ -34,7 +35,7 @@ from mirage_training.mini_clip.joint import (
     read_state,
     save_checkpoint,
 )
-from mirage_training.mini_clip.prepare import FROZEN, VIEW_SHAPE, read_config
+from mirage_training.mini_clip.prepare import FROZEN, read_config
 from mirage_training.mini_clip.queries import Shift, attribute_query, caption_query, shift_query, short_query
 from mirage_training.mini_clip.towers import (
     cut_vocabulary,
@@ -100,8 +101,6 @@ class Pool:
             if not path.exists():
                 return
             features, items = read_shard(path)
-            if features.shape[1:] != VIEW_SHAPE:
-                raise ValueError(f"{path} is of another `prepare`: {features.shape[1:]} a view, not {VIEW_SHAPE}")
             for row, item in enumerate(items):
                 kind = kind_of(item)
                 if kind == "real":
@@ -191,15 +190,23 @@ def mean_hidden(tower: Any, tokenizer: Tokenizer, texts: list[str], groups: int 
     return torch.cat(parts)[torch.from_numpy(np.argsort(order, kind="stable"))]
 
 
+def checkpoint_digest(folder: Path) -> str:
+    """The SHA-256 of a checkpoint's weights, in hexadecimal digits. Raises ValueError if the folder has none."""
+    weights = folder / "open_clip_model.safetensors"
+    if not weights.is_file() or not (folder / "tokenizer.json").is_file():
+        raise ValueError(f"{folder} has no checkpoint")
+    return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
 def settle(
     path: Path, pool: Pool, tokens: list[str], config: dict[str, Any], begin: Path | None
-) -> tuple[list[str], list[str], bool]:
-    """Returns vocabulary and facts of a run, and if it began with a checkpoint. They are written once into a file, so that a
-    resumed run has the same.
+) -> tuple[list[str], list[str]]:
+    """Returns vocabulary and facts of a run, written once into a file so that a resumed run has the same.
 
-    Raises ValueError if the run was begun without other sources than the pool, or without a checkpoint if there is one now.
+    Raises ValueError if the run was begun without other sources than the pool or with another checkpoint.
     """
     left_out = sorted(pool.left_out)
+    digest = None if begin is None else checkpoint_digest(begin)
     if not path.exists():
         if begin is not None:
             vocabulary = Tokenizer.from_file(str(begin / "tokenizer.json")).get_vocab()
@@ -208,16 +215,18 @@ def settle(
             whole = Tokenizer.from_str(tokenizer_json(tokens))
             used = used_tokens(pool.items, whole, 6000, config["seed"])
             kept = cut_vocabulary(tokens, used, config["towers"]["first_words"])
-        settled = {"kept": kept, "facts": all_facts(pool.items), "left_out": left_out, "begun": begin is not None}
+        settled = {"kept": kept, "facts": all_facts(pool.items), "left_out": left_out, "begin": digest}
         path.write_text(json.dumps(settled), "utf-8")
     stated = json.loads(path.read_text("utf-8"))
     begun = stated.get("left_out", [])
     if begun != left_out:
         before, now = (", ".join(each) or "nothing" for each in (begun, left_out))
         raise ValueError(f"the run in {path.parent} was begun with {before} left out, not {now}: choose another folder")
-    if begin is not None and not stated.get("begun"):
-        raise ValueError(f"the run in {path.parent} was begun without a checkpoint: choose another folder")
-    return stated["kept"], stated["facts"], bool(stated.get("begun"))
+    if stated.get("begin") != digest:
+        raise ValueError(
+            f"the run in {path.parent} was begun with another --begin or without: give the same one, or choose another folder"
+        )
+    return stated["kept"], stated["facts"]
 
 
 def draw_texts(items: list[Item], rng: np.random.Generator) -> tuple[list[Text], list[Shift]]:
@@ -308,13 +317,16 @@ class Trainer:
         layers = tuple(config["towers"]["text_layers"])
         self.layers, self.dimension = len(layers), config["towers"]["dimension"]
         tokens = read_vocabulary(towers)
-        self.kept, self.facts, begun = settle(work / SETTLED_FILE, pool, tokens, config, begin)
-        self.heads_alone = self.config["warm_up"] if begun else 0
+        self.kept, self.facts = settle(work / SETTLED_FILE, pool, tokens, config, begin)
+        self.heads_alone = self.config["warm_up"] if begin else 0
         self.tokenizer = Tokenizer.from_str(tokenizer_json(self.kept))
         self.tokenizer.enable_truncation(CONTEXT)
         self.model = pretrained_model(towers, layers=layers, kept=self.kept, dimension=self.dimension)
         if begin is not None:
-            self.model.load_state_dict(read_state(begin))
+            try:
+                self.model.load_state_dict(read_state(begin))
+            except RuntimeError as error:
+                raise ValueError(f"{begin} is not a checkpoint of this configuration") from error
         self.model.eval()
         self.heads = JointHeads(self.dimension, self.facts)
         # The words keep their places: what a word means is known already.
@@ -422,11 +434,14 @@ class Trainer:
         )
 
     def resume(self, folder: Path) -> None:
-        """Continues from the state in a folder."""
+        """Continues from the state in a folder. Raises ValueError if it is not one of this code."""
         state = torch.load(folder / "state.pt", weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.heads.load_state_dict(state["heads"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.heads.load_state_dict(state["heads"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"the run in {folder} was begun with other code: choose another folder") from error
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
 
 
@@ -471,15 +486,19 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.steps < 1:
             parser.error("--steps must be 1 or more")
         config = shortened(config, arguments.steps)
+    if arguments.begin and config["train"]["steps"] <= config["train"]["warm_up"]:
+        parser.error(
+            f"with --begin, --steps must be more than {config['train']['warm_up']}: the heads learn alone for so many"
+        )
     arguments.work.mkdir(parents=True, exist_ok=True)
     try:
         views = arguments.views or arguments.work / "views"
         pool = Pool(views, config["views"]["shards"], arguments.leave_out)
         trainer = Trainer(pool, arguments.towers, arguments.work, config, arguments.begin)
+        if (arguments.work / "state.pt").exists():
+            trainer.resume(arguments.work)
     except ValueError as error:
         parser.error(str(error))
-    if (arguments.work / "state.pt").exists():
-        trainer.resume(arguments.work)
     saved, window = time.monotonic(), []
     with (arguments.work / "log.jsonl").open("a", encoding="utf-8") as log:
         while trainer.step < trainer.config["steps"]:

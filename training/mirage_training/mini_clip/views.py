@@ -27,6 +27,8 @@ SIDE_PX = 192
 SHARD = 1024
 MIX = {"brain": 0.42, "real": 0.34, "volumes": 0.14, "pictures": 0.02, "others": 0.08}
 """Share of each source in a shard."""
+VIEW_SHAPE = (112, 12, 12)
+"""What the frozen stages give for a view: channels, rows and columns."""
 FLIPPED = ("microscopy", "dermoscopy", "histology")
 BLOCK = 64
 
@@ -106,7 +108,7 @@ def taken_again(image: Image.Image, item: Item, rng: Rng) -> Image.Image:
 
 
 def warped(image: Image.Image, rng: Rng, cells: int = 4) -> Image.Image:
-    """A square picture as of another body: the inner knots of a net over it move, and what is between them stretches."""
+    """Returns a square picture distorted as if it were of another body: inner points of a grid move, and the cells stretch."""
     side = image.width
     knots = np.stack(np.meshgrid(*[np.linspace(0, side, cells + 1)] * 2), axis=-1)
     knots[1:-1, 1:-1] += rng.normal(0, 0.05 * side, (cells - 1, cells - 1, 2)).clip(-0.1 * side, 0.1 * side)
@@ -154,9 +156,15 @@ def write_shard(
 
 
 def read_shard(path: Path) -> tuple[NDArray[np.float16], list[Item]]:
-    """Features, mapped from the file, and items of a shard that this project wrote."""
+    """Features, mapped from the file, and items of a shard that this project wrote.
+
+    Raises ValueError if it was written with other frozen stages.
+    """
     lines = path.with_suffix(".jsonl").read_text("utf-8").splitlines()
-    return np.load(path, mmap_mode="r"), [item_from_json(line) for line in lines]
+    features = np.load(path, mmap_mode="r")
+    if features.shape[1:] != VIEW_SHAPE:
+        raise ValueError(f"{path} was written by an earlier `prepare`: delete the views and run `prepare` again")
+    return features, [item_from_json(line) for line in lines]
 
 
 def item_to_json(item: Item) -> str:

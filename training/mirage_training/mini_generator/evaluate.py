@@ -163,7 +163,7 @@ def figures(judged: Judged, specs: Sequence[SectionSpec], texts: Floats, distanc
 
 
 def lesions_from(limit: float, judged: Judged, specs: Sequence[SectionSpec]) -> dict[str, Any]:
-    """In how many pictures a lesion is seen if its margin is above a limit."""
+    """Returns the shares of pictures whose margin is above a limit."""
     sick = np.array([spec.lesion is not None for spec in specs], dtype=np.bool_)
     seen = judged.lesion_margin > limit
     return {"where there is to be one": share(seen[sick]), "where there is to be none": share(seen[~sick])}
@@ -221,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
         "seconds an image": {"median": round(float(np.median(seconds)), 3), "most": round(float(seconds.max()), 3)},
         "generated": figures(made, specs, texts, nearest(grey, known)),
         "real": figures(real, specs, texts, nearest(reals, known)),
-        "lesion seen, from the margin that is as often wrong about sections of training levels either way": {
+        "lesion seen, with the limit that errs equally often on training sections": {
             "margin": round(limit, 4),
             "these sections": lesions_from(limit, looked, others),
             "generated": lesions_from(limit, made, specs),

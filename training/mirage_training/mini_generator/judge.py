@@ -48,11 +48,13 @@ class Judged:
 
 
 def even_limit(margins: Vectors, sick: Flags) -> float:
-    """The margin from which real sections are to count as with a lesion, so that as large a share of those with one is missed as
-    of the others is wrong.
+    """Returns the margin at which the share of missed lesions equals the share of invented ones.
 
-    Texts of either kind are not equally near to pictures, so 0 can be far from it.
+    The two kinds of text are not equally near to pictures, so this limit can be far from 0. Raises ValueError if the pictures are
+    not of both kinds.
     """
+    if sick.all() or not sick.any():
+        raise ValueError("pictures with and without a lesion are needed")
     ordered = np.sort(margins)
     limits = (ordered[1:] + ordered[:-1]) / 2
     missed = (margins[sick][None] <= limits[:, None]).mean(axis=1)
