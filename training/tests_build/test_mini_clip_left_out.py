@@ -17,8 +17,9 @@ from mirage_training.mini_clip import gate, gate_pictures, left_out, project, tu
 from mirage_training.mini_clip.facts import NOTHING, Item, rendering_facts
 from mirage_training.mini_clip.items import real_item
 from mirage_training.mini_clip.joint import model_config
+from mirage_training.mini_clip.pool import Pool
 from mirage_training.mini_clip.towers import text_config
-from mirage_training.mini_clip.tune import Pool, Trainer
+from mirage_training.mini_clip.tune import Trainer
 from mirage_training.mini_clip.views import VIEW_SHAPE, item_to_json
 
 SOURCES = {
@@ -171,11 +172,29 @@ def test_a_shard_that_comes_later_is_read_without_the_source(views: Path, tmp_pa
     assert "busi" not in {item.source for item in pool.items}
 
 
-def test_views_of_other_frozen_stages_are_an_error(views: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("random_towers")
+def test_views_of_other_frozen_stages_are_an_error(
+    views: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "000.jsonl").write_bytes((views / "000.jsonl").read_bytes())
     np.save(tmp_path / "000.npy", np.zeros((len(shard_items(0)), 192, 6, 6), np.float16))
     with pytest.raises(ValueError, match="written by an earlier `prepare`"):
         Pool(tmp_path, 1)
+    run = trainer(views, tmp_path / "run")
+    run.save(tmp_path / "run")
+    (tmp_path / "views").mkdir()
+    for name in ("000.jsonl", "000.npy"):
+        (tmp_path / name).rename(tmp_path / "views" / name)
+    paths = {
+        "checkpoint": tmp_path / "run" / "checkpoint",
+        "work": tmp_path,
+        "real": tmp_path,
+        "out": tmp_path / "gate",
+    }
+    with pytest.raises(SystemExit) as stopped:
+        gate.main(["fit", *(part for key, path in paths.items() for part in (f"--{key}", str(path)))])
+    assert stopped.value.code == 2
+    assert "delete the views and run `prepare` again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["kermanny", "brain", "chest-ct", "other", ""])

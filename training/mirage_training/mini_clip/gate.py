@@ -322,6 +322,19 @@ def _write_gate(gate: ImageGate, path: Path) -> int:
     return 0
 
 
+def _fitted(parsed: argparse.Namespace, encoder: Encoder) -> ImageGate:
+    views = parsed.work / "views"
+    if parsed.command == "near":
+        pictures, shown = whole_pictures(parsed.real)
+        vectors, items = read_views(views, parsed.checkpoint, parsed.shards)
+        return with_places(_read_gate(parsed.gate), vectors, items, encoder.images(pictures), shown)
+    if parsed.command == "medical":
+        vectors, items = read_views(views, parsed.checkpoint, parsed.shards)
+        head = medical_head(encoder, vectors, items, parsed.real, others=parsed.others)
+        return _read_gate(parsed.gate).model_copy(update={"medical": head})
+    return fit_to_run(encoder, parsed.checkpoint, views, parsed.real, shards=parsed.shards, others=parsed.others)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Fit or write."""
     parser = argparse.ArgumentParser(prog="python -m mirage_training.mini_clip.gate", description=__doc__)
@@ -358,17 +371,10 @@ def main(arguments: list[str] | None = None) -> int:
         if gate is before:
             parser.error(f"{parsed.real} has no dev images with findings of this gate")
         return _write_gate(gate, parsed.out)
-    views = parsed.work / "views"
-    if parsed.command == "near":
-        pictures, shown = whole_pictures(parsed.real)
-        vectors, items = read_views(views, parsed.checkpoint, parsed.shards)
-        gate = with_places(_read_gate(parsed.gate), vectors, items, encoder.images(pictures), shown)
-    elif parsed.command == "medical":
-        vectors, items = read_views(views, parsed.checkpoint, parsed.shards)
-        head = medical_head(encoder, vectors, items, parsed.real, others=parsed.others)
-        gate = _read_gate(parsed.gate).model_copy(update={"medical": head})
-    else:
-        gate = fit_to_run(encoder, parsed.checkpoint, views, parsed.real, shards=parsed.shards, others=parsed.others)
+    try:
+        gate = _fitted(parsed, encoder)
+    except ValueError as error:
+        parser.error(str(error))
     return _write_gate(gate, parsed.out)
 
 

@@ -97,7 +97,12 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = arguments.work / "checkpoint"
         encoder = OriginalEncoder(checkpoint, threads=arguments.threads)
         views = arguments.views or arguments.work / "views"
-        gate = gates.fit_to_run(encoder, checkpoint, views, arguments.real, others=arguments.others, left_out=left_out)
+        try:
+            gate = gates.fit_to_run(
+                encoder, checkpoint, views, arguments.real, others=arguments.others, left_out=left_out
+            )
+        except ValueError as error:
+            parser.error(str(error))
     figures = {name: figures_of(encoder, gate, arguments.real, rows) for name, rows in dev_rows(arguments.real).items()}
     print(json.dumps({"left out": left_out, "sources": figures}, indent=2))
     return 0

@@ -25,9 +25,10 @@ from mirage_models.encoder.checkpoint import load_checkpoint
 from mirage_models.tasks import CheckpointError
 from mirage_training.mini_clip.facts import Text
 from mirage_training.mini_clip.joint import CONTEXT, JointHeads, save_checkpoint, trunk_features
+from mirage_training.mini_clip.pool import Pool
 from mirage_training.mini_clip.prepare import read_config
 from mirage_training.mini_clip.queries import Shift
-from mirage_training.mini_clip.tune import Pool, all_facts, draw_texts, loss_parts, mean_hidden
+from mirage_training.mini_clip.tune import all_facts, draw_texts, loss_parts, mean_hidden
 
 BLOCK = 256
 
